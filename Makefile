@@ -1,0 +1,53 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+OLD_SDK := .venv-sdk097
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
+
+.PHONY: help run test check bench lock clean
+
+help: ## Show this help
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/\1\t\2/' | expand -t 10
+
+run: $(VENV)/.base ## Set up what is missing and run the gateway with a demo tenant
+	@$(BIN)/tenantry init
+	@exec $(BIN)/tenantry serve --demo
+
+test: $(VENV)/.dev $(OLD_SDK)/.done ## Set up and run all tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+check: $(VENV)/.dev ## Format, lint, types, import contract, no URLs in locks
+	$(BIN)/ruff format --check src tests bench
+	$(BIN)/ruff check src tests bench
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	@! grep -nE '://' requirements/*.txt || (echo 'a requirement names a URL' && false)
+
+bench: $(VENV)/.dev ## Measure against nginx and aiohttp in one run (about three minutes)
+	@command -v nginx wrk >/dev/null || (apt-get update -qq && apt-get install -y -qq nginx-light wrk)
+	$(BIN)/python -m bench
+
+lock: $(VENV)/.dev ## Lock the dependencies again, with hashes and without URLs
+	$(BIN)/pip install --quiet uv
+	for name in base dev sdk-0.97; do $(COMPILE) requirements/$$name.in -o requirements/$$name.txt; done
+
+clean: ## Remove what was installed and built; keeps .tenantry and clients
+	rm -rf $(VENV) $(OLD_SDK) .pytest_cache .ruff_cache .hypothesis .import_linter_cache bench/.work
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.base: requirements/base.txt pyproject.toml | $(VENV)/bin/python
+	@echo 'Installing (once)...'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/base.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.base
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(OLD_SDK)/.done: requirements/sdk-0.97.txt
+	$(PYTHON) -m venv $(OLD_SDK)
+	$(OLD_SDK)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/sdk-0.97.txt
+	@touch $@

@@ -1,0 +1,116 @@
+"""The composition root: builds the processes and hands them to the command line. The only file that sees everything."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Coroutine, Generator
+from typing import Any
+
+import uvicorn
+import uvloop
+
+from tenantry.cli.main import build_cli
+from tenantry.control.background import drain_until
+from tenantry.control.site import open_site
+from tenantry.domain.prices import load_default_prices
+from tenantry.gateway.run import serve_gateway
+from tenantry.ledger.booking import Drain
+from tenantry.sandbox.server import serve_sandbox
+from tenantry.settings import Settings
+from tenantry.supervisor import SUPERVISED, Supervisor
+from tenantry.web.api import control_app
+
+
+class Processes:
+    """The long-running commands. Each returns its exit code."""
+
+    def gateway(self, settings: Settings) -> int:
+        return _run(settings, serve_gateway(settings.gateway))
+
+    def control(self, settings: Settings) -> int:
+        return _run(settings, _serve_control(settings))
+
+    def sandbox(self, settings: Settings, host: str, port: int) -> int:
+        return _run(settings, _serve_sandbox(settings, host, port))
+
+    def serve(self, settings: Settings, demo: bool) -> int:
+        return _run(settings, Supervisor(settings, demo).run())
+
+
+def main() -> None:
+    """The `tenantry` command."""
+    build_cli(Processes())()
+
+
+def _run(settings: Settings, process: Coroutine[Any, Any, int]) -> int:
+    logging.basicConfig(
+        level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    # Its migrations are announced by `init`; opening the store is not news.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.get_loop().call_soon(_follow_parent, runner.get_loop())
+        return runner.run(process)
+
+
+def _follow_parent(loop: asyncio.AbstractEventLoop) -> None:
+    """A supervised process holds a pipe to its supervisor as stdin; when that ends, so does the process."""
+    if os.environ.get(SUPERVISED) != "1":
+        return
+
+    def on_input() -> None:
+        if not os.read(0, 1024):
+            loop.remove_reader(0)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    loop.add_reader(0, on_input)
+
+
+class _ControlServer(uvicorn.Server):
+    """Signals are this module's business: the drain has a last round to make after the web server ends."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+
+async def _serve_control(settings: Settings) -> int:
+    site = open_site(settings)
+    stop = _stop_on_signals()
+    drain = Drain(site.engine, settings.journal_dir, load_default_prices())
+    config = uvicorn.Config(
+        control_app(site),
+        settings.control_host,
+        settings.control_port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+    )
+    server = _ControlServer(config)
+    web = asyncio.create_task(server.serve())
+    booking = asyncio.create_task(drain_until(stop, drain))
+    await asyncio.wait([web, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
+    failed = web.done() and not stop.is_set()
+    stop.set()
+    server.should_exit = True
+    await asyncio.gather(web, booking, return_exceptions=failed)
+    site.engine.dispose()
+    return 1 if failed else 0
+
+
+async def _serve_sandbox(settings: Settings, host: str, port: int) -> int:
+    await serve_sandbox(host, port, settings.data_dir / "sandbox.log", stop=_stop_on_signals())
+    return 0
+
+
+def _stop_on_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop

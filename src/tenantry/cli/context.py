@@ -1,0 +1,78 @@
+"""What every command shares: the settings, the opened site, and how a mistake is told."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import typer
+
+from tenantry.control.provisioning import ProvisionFailed
+from tenantry.control.site import Site, open_site
+from tenantry.settings import Settings, SettingsError, load_settings
+from tenantry.storage.database import StoreOutdated
+from tenantry.storage.directory import DirectoryError
+from tenantry.storage.vault import MasterKeyUnusable, SecretUnreadable
+
+FAILED = 1
+USAGE = 2
+
+
+class Processes(Protocol):
+    """The long-running commands, handed in by the composition root."""
+
+    def gateway(self, settings: Settings) -> int: ...
+    def control(self, settings: Settings) -> int: ...
+    def sandbox(self, settings: Settings, host: str, port: int) -> int: ...
+    def serve(self, settings: Settings, demo: bool) -> int: ...
+
+
+def fail(message: str, code: int = FAILED) -> typer.Exit:
+    """Say what went wrong on standard error; raise what this returns."""
+    typer.echo(f"tenantry: {message}", err=True)
+    return typer.Exit(code)
+
+
+def settings() -> Settings:
+    """The settings, or exit 2 with every problem."""
+    named = os.environ.get("TENANTRY_CONFIG")
+    try:
+        return load_settings(Path(named) if named else None, os.environ)
+    except SettingsError as error:
+        for problem in error.problems:
+            typer.echo(f"tenantry: {problem}", err=True)
+        raise typer.Exit(USAGE) from None
+
+
+@contextmanager
+def opened_site() -> Generator[Site]:
+    """The site, closed at the end; what the directory refuses becomes a message and exit 1."""
+    with told():
+        site = open_site(settings())
+        try:
+            yield site
+        finally:
+            site.engine.dispose()
+
+
+@contextmanager
+def told() -> Generator[None]:
+    """Errors that are meant for the user."""
+    try:
+        yield
+    except (DirectoryError, ProvisionFailed, MasterKeyUnusable, StoreOutdated, SecretUnreadable) as error:
+        raise fail(str(error)) from None
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Ask before something is cut off; exit 2 where nobody can answer, 1 when the answer is no."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise fail(f"{question} Nobody can answer here: repeat with --yes.", USAGE)
+    if not typer.confirm(question):
+        raise fail("nothing was changed")

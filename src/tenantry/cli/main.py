@@ -1,0 +1,42 @@
+"""The command line: parses, calls, prints. Exit codes: 0 done, 1 it failed or differs, 2 wrong usage."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tenantry import __version__
+from tenantry.cli import credentials, keys, provision, serving, tenants, usage
+from tenantry.cli.context import Processes
+
+PLAIN = {"help_option_names": ["-h", "--help"]}
+
+
+def build_cli(processes: Processes) -> typer.Typer:
+    """The `tenantry` command, with `processes` behind the ones that run for long."""
+    app = typer.Typer(
+        name="tenantry",
+        help="A self-hosted, multi-tenant gateway for the Claude API.",
+        no_args_is_help=True,
+        context_settings=PLAIN,
+        pretty_exceptions_enable=False,
+    )
+
+    @app.callback()
+    def top(  # pyright: ignore[reportUnusedFunction] -- registered by its decorator
+        context: typer.Context,
+        version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+    ) -> None:
+        context.obj = processes
+        if version:
+            typer.echo(f"tenantry {__version__}")
+            raise typer.Exit
+
+    serving.register(app)
+    provision.register(app)
+    usage.register(app)
+    app.add_typer(tenants.app, name="tenants")
+    app.add_typer(keys.app, name="keys")
+    app.add_typer(credentials.app, name="credentials")
+    return app

@@ -1,0 +1,91 @@
+"""provision: from a name to a working client."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tenantry.cli.context import USAGE, fail, opened_site
+from tenantry.cli.output import print_json
+from tenantry.control.provisioning import CredentialChoice, Provisioned, provision
+from tenantry.control.site import UPSTREAM
+
+
+def register(app: typer.Typer) -> None:
+    app.command("provision")(provision_command)
+
+
+def provision_command(
+    name: Annotated[str, typer.Argument(help="The client's name, such as 'Acme GmbH'.")],
+    tier: Annotated[str, typer.Option(help="standard, premium or enterprise.")] = "standard",
+    slug: Annotated[str | None, typer.Option(help="Public id; default: made from the name.")] = None,
+    credential_env: Annotated[
+        str | None, typer.Option(metavar="VAR", help="Take the Anthropic key from this environment variable.")
+    ] = None,
+    credential_stdin: Annotated[
+        bool, typer.Option("--credential-stdin", help="Read the Anthropic key from standard input.")
+    ] = False,
+    credential: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Use a stored credential; `sandbox` for the simulation.")
+    ] = None,
+    shared: Annotated[
+        bool, typer.Option("--shared", help="Declare that several tenants may use this credential.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Make a tenant with credential, key, live check and client guide; on any failure nothing is left."""
+    choice = _choice(credential_env, credential_stdin, credential, shared)
+    with opened_site() as site:
+        made = provision(
+            site, name, tier, choice, Path("clients"), slug, lambda step: typer.echo(f"  {step}", err=True)
+        )
+    if as_json:
+        print_json(_as_json(made))
+        return
+    typer.echo(f"Endpoint  {made.endpoint}")
+    typer.echo(f"Key       {made.key}")
+    typer.echo("          (shown only now)")
+    typer.echo(f"Guide     {made.guide}")
+    if made.check.simulated:
+        typer.echo("SIMULATION: this client's upstream is the sandbox; its answers are made up.")
+
+
+def _choice(variable: str | None, stdin: bool, name: str | None, shared: bool) -> CredentialChoice:
+    if [variable is not None, stdin, name is not None].count(True) != 1:
+        raise fail(
+            "say where the client's Anthropic key comes from, with exactly one of --credential-env VAR, "
+            "--credential-stdin, --credential NAME (`--credential sandbox` uses the simulation)",
+            USAGE,
+        )
+    if name is not None:
+        return CredentialChoice(name=name, shared=shared, upstream=UPSTREAM)
+    return CredentialChoice(secret=read_secret(variable), shared=shared, upstream=UPSTREAM)
+
+
+def read_secret(variable: str | None) -> str:
+    """A key from the environment variable `variable`, or from standard input; never from the command line."""
+    if variable is None:
+        secret = sys.stdin.readline().strip()
+        source = "standard input"
+    else:
+        secret = os.environ.get(variable, "").strip()
+        source = f"the environment variable {variable}"
+    if not secret:
+        raise fail(f"{source} is empty; nothing was made", USAGE)
+    return secret
+
+
+def _as_json(made: Provisioned) -> dict[str, object]:
+    return {
+        "tenant": made.slug,
+        "tenant_id": made.tenant_id,
+        "endpoint": made.endpoint,
+        "key": made.key,
+        "key_id": made.key_id,
+        "guide": str(made.guide),
+        "live_check": {"model": made.check.model, "ms": made.check.milliseconds, "simulated": made.check.simulated},
+    }

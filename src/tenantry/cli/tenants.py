@@ -1,0 +1,84 @@
+"""tenants list | show | disable | enable."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from sqlalchemy import Row
+
+from tenantry.cli.context import confirm, opened_site
+from tenantry.cli.output import print_json, print_table, stamp
+from tenantry.control.client_guide import endpoint_of
+from tenantry.domain.directory import TenantStatus
+from tenantry.settings import Settings
+
+app = typer.Typer(help="List, show, disable and enable tenants.", no_args_is_help=True)
+
+Slug = Annotated[str, typer.Argument(help="The tenant's slug.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+@app.command("list")
+def list_tenants(as_json: AsJson = False) -> None:
+    """All tenants."""
+    with opened_site() as site:
+        rows = [_values(row, site.settings) for row in site.directory.list_tenants()]
+    if as_json:
+        print_json(rows)
+        return
+    columns = ["slug", "name", "status", "tier", "sessions_max", "credential"]
+    print_table(columns, [[row[column] or "" for column in columns] for row in rows], right=["sessions_max"])
+
+
+@app.command()
+def show(slug: Slug, as_json: AsJson = False) -> None:
+    """One tenant: endpoint, tier, limits, credential, keys."""
+    with opened_site() as site:
+        site.directory.get_tenant(slug)
+        row = next(row for row in site.directory.list_tenants() if row.slug == slug)
+        values = _values(row, site.settings)
+        keys = [
+            {"key_id": key.key_id, "label": key.label, "key": key.hint, "status": key.status}
+            for key in site.directory.list_keys(slug)
+        ]
+    if as_json:
+        print_json(values | {"keys": keys})
+        return
+    for name, value in values.items():
+        typer.echo(f"{name:14}{value if value is not None else ''}")
+    for key in keys:
+        typer.echo(f"{'key':14}{key['key_id']}  {key['key']}  {key['status']}  {key['label']}")
+
+
+@app.command()
+def disable(slug: Slug, yes: Yes = False) -> None:
+    """Refuse every request of a tenant with 403, from within a second on."""
+    with opened_site() as site:
+        site.directory.get_tenant(slug)
+        confirm(f"Every request of {slug} will be refused. Disable it?", yes)
+        site.directory.set_tenant_status(slug, TenantStatus.DISABLED)
+    typer.echo(f"{slug} is disabled. `tenantry tenants enable {slug}` brings it back with the same keys.")
+
+
+@app.command()
+def enable(slug: Slug) -> None:
+    """Serve a disabled tenant again; nothing changes at the client."""
+    with opened_site() as site:
+        site.directory.set_tenant_status(slug, TenantStatus.ACTIVE)
+    typer.echo(f"{slug} is active.")
+
+
+def _values(row: Row[*tuple[Any, ...]], found: Settings) -> dict[str, Any]:
+    return {
+        "slug": row.slug,
+        "name": row.name,
+        "tenant_id": row.tenant_id,
+        "status": row.status,
+        "endpoint": endpoint_of(found, row.slug),
+        "tier": row.tier,
+        "sessions_max": row.sessions_max,
+        "credential": row.credential,
+        "created_at": stamp(row.created_at),
+    }

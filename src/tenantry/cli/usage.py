@@ -1,0 +1,60 @@
+"""usage: what a tenant used in a month."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tenantry.cli.context import USAGE, fail, opened_site
+from tenantry.cli.output import print_json, print_table
+from tenantry.cli.tenants import AsJson, Slug
+from tenantry.domain.money import format_usd
+from tenantry.ledger.usage import BadMonth, UsageReport, current_month, month_usage
+
+
+def register(app: typer.Typer) -> None:
+    app.command("usage")(usage)
+
+
+def usage(
+    slug: Slug,
+    month: Annotated[str | None, typer.Option(metavar="YYYY-MM", help="Default: this month.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Requests, tokens by class and cost by model, for one month."""
+    with opened_site() as site:
+        zone = site.settings.zone
+        tenant = site.directory.get_tenant(slug)
+        try:
+            report = month_usage(site.engine, tenant.tenant_id, month or current_month(zone), zone)
+        except BadMonth as error:
+            raise fail(str(error), USAGE) from None
+    if as_json:
+        print_json(report.as_json(slug))
+    else:
+        _print(slug, report)
+
+
+def _print(slug: str, report: UsageReport) -> None:
+    typer.echo(f"{slug}, {report.month} ({report.time_zone})")
+    columns = ["model", "requests", "input", "write 5m", "write 1h", "cache read", "output", "searches", "cost"]
+    rows: list[list[object]] = [
+        [
+            one.model,
+            one.requests,
+            one.input_tokens,
+            one.cache_write_5m_tokens,
+            one.cache_write_1h_tokens,
+            one.cache_read_tokens,
+            one.output_tokens,
+            one.web_search_requests,
+            format_usd(one.cost_nanos) + (f" + {one.unpriced_requests} unpriced" if one.unpriced_requests else ""),
+        ]
+        for one in report.models
+    ]
+    rows.append(["total", report.requests, "", "", "", "", "", "", format_usd(report.cost_nanos)])
+    print_table(columns, rows, right=columns[1:])
+    unusual = {name: count for name, count in report.outcomes.items() if name != "settled"}
+    if unusual:
+        typer.echo("not settled: " + ", ".join(f"{count} {name}" for name, count in sorted(unusual.items())))

@@ -1,0 +1,169 @@
+"""Is this site fit to serve? Each check says what it found and how to mend it."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import resource
+import socket
+import ssl
+import stat
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from sqlalchemy import select, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from tenantry.settings import Settings
+from tenantry.storage.database import open_store, schema_is_current
+from tenantry.storage.tables import upstreams
+from tenantry.storage.vault import MasterKeyUnusable, load_master_key
+
+DESCRIPTORS_MIN = 4096
+DISK_BYTES_MIN = 1 << 30
+# Dated price rows and TLS certificates need a clock that is right within minutes; before this day it is surely wrong.
+_CLOCK_EARLIEST = 1_795_000_000  # 2026-11-18
+REACH_SECONDS_MAX = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`mend` is empty when `ok`."""
+
+    check: str
+    ok: bool
+    found: str
+    mend: str = ""
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """Every check, one after the other."""
+    yield _data_dir(settings.data_dir)
+    yield _master_key(settings.master_key_file)
+    yield from _database(settings)
+    yield _disk(settings.data_dir)
+    yield _clock()
+    yield _descriptors()
+    yield _port("gateway", settings.gateway_host, settings.gateway_port, "/healthz", settings.tls_cert_file is not None)
+    yield _port("control", settings.control_host, settings.control_port, "/healthz", False)
+
+
+def _data_dir(path: Path) -> Finding:
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except FileNotFoundError:
+        return Finding("data directory", False, f"{path} is missing", "run `tenantry init`")
+    if mode & 0o077:
+        return Finding("data directory", False, f"{path} is open to others ({mode:04o})", f"chmod 700 {path}")
+    if not os.access(path, os.W_OK):
+        return Finding("data directory", False, f"{path} cannot be written", "run as its owner, or chown it")
+    return Finding("data directory", True, str(path))
+
+
+def _master_key(path: Path) -> Finding:
+    try:
+        load_master_key(path)
+    except MasterKeyUnusable as error:
+        return Finding("master key", False, str(error), "do what it says; without this key credentials cannot be read")
+    return Finding("master key", True, f"{path}, mode 0600")
+
+
+def _database(settings: Settings) -> Iterator[Finding]:
+    if settings.store_url.startswith("sqlite") and not Path(settings.store_url.partition("///")[2]).exists():
+        yield Finding("database", False, "there is no database", "run `tenantry init`")
+        return
+    engine = open_store(settings.store_url)
+    try:
+        if not schema_is_current(engine):
+            yield Finding("database", False, "the schema is not this version's", "run `tenantry init`")
+            return
+        with engine.connect() as connection:
+            if engine.dialect.name == "sqlite":
+                verdict = str(connection.execute(text("PRAGMA quick_check")).scalar())
+                if verdict != "ok":
+                    yield Finding("database", False, verdict, "stop Tenantry and restore the last backup")
+                    return
+            known = list(connection.execute(select(upstreams)))
+        yield Finding("database", True, f"{engine.dialect.name}, schema current")
+    except SQLAlchemyError as error:
+        reason = str(error).splitlines()[0]
+        yield Finding("database", False, reason, "check store_url, the server, and the file's owner")
+        return
+    finally:
+        engine.dispose()
+    for upstream in known:
+        yield _reach(upstream.name, upstream.base_url, upstream.ca_file)
+
+
+def _disk(path: Path) -> Finding:
+    try:
+        space = os.statvfs(path)
+    except FileNotFoundError:
+        return Finding("disk", False, f"{path} is missing", "run `tenantry init`")
+    free = space.f_bavail * space.f_frsize
+    found = f"{free / (1 << 30):.1f} GiB free"
+    if free < DISK_BYTES_MIN:
+        return Finding("disk", False, found, "free some space: on a full disk the gateway forwards nothing")
+    return Finding("disk", True, found)
+
+
+def _clock() -> Finding:
+    found = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+    if time.time() < _CLOCK_EARLIEST:
+        return Finding("clock", False, found, "set the clock (timedatectl set-ntp true)")
+    return Finding("clock", True, found)
+
+
+def _descriptors() -> Finding:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < DESCRIPTORS_MIN:
+        mend = "raise LimitNOFILE (systemd) or `ulimit -Hn`: each stream takes two"
+        return Finding("descriptors", False, f"at most {hard}", mend)
+    return Finding("descriptors", True, f"at most {hard}")
+
+
+def _port(name: str, host: str, port: int, path: str, tls: bool) -> Finding:
+    """Free, or held by this very service, is fine; held by something else is not."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 -- compared, not bound
+    try:
+        socket.create_connection((host, port), timeout=1).close()
+    except OSError:
+        return Finding(f"port {port} ({name})", True, "free: not running")
+    if tls:
+        return Finding(f"port {port} ({name})", True, "in use")
+    try:
+        connection = http.client.HTTPConnection(host, port, timeout=2)
+        connection.request("GET", path)
+        is_ours = b'"ok"' in connection.getresponse().read(200)
+        connection.close()
+    except (OSError, http.client.HTTPException):
+        is_ours = False
+    if is_ours:
+        return Finding(f"port {port} ({name})", True, "running")
+    mend = f"stop what listens on {host}:{port}, or set {name}_port"
+    return Finding(f"port {port} ({name})", False, "held by something else", mend)
+
+
+def _reach(name: str, base_url: str, ca_file: str | None) -> Finding:
+    """Can a connection be made, and does TLS verify? Nothing is sent."""
+    parts = urlsplit(base_url)
+    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    check = f"upstream {name}"
+    try:
+        with socket.create_connection((host, port), timeout=REACH_SECONDS_MAX) as raw:
+            if parts.scheme == "https":
+                with ssl.create_default_context(cafile=ca_file).wrap_socket(raw, server_hostname=host):
+                    pass
+    except ssl.SSLError as error:
+        return Finding(
+            check, False, f"{base_url}: TLS: {error}", "check the upstream's CA (upstream_ca_file) and clock"
+        )
+    except OSError as error:
+        if name == "sandbox":
+            return Finding(check, True, f"{base_url}: not running (it runs with `tenantry serve`)")
+        mend = "check DNS, the firewall, and upstream_base_url"
+        return Finding(check, False, f"{base_url}: {error}", mend)
+    return Finding(check, True, f"{base_url} can be reached")

@@ -1,0 +1,105 @@
+"""A real, small call through the running gateway, as a client would make it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import ssl
+import time
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from tenantry.settings import Settings
+
+CALL_SECONDS_MAX = 60.0
+# A new key reaches the gateway in under a second (DESIGN 3).
+KEY_SECONDS_MAX = 3.0
+
+
+class LiveCheckFailed(Exception):
+    """The live call did not succeed; the message says what came back."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveCheck:
+    """The call that succeeded."""
+
+    model: str
+    input_tokens: int
+    output_tokens: int
+    milliseconds: int
+    simulated: bool
+
+
+def check_live(settings: Settings, slug: str, key: str) -> LiveCheck:
+    """Send one short message through the tenant's own endpoint.
+
+    Raises:
+        LiveCheckFailed: no gateway, or an answer other than 200.
+    """
+    model = _pick_model(settings, slug, key)
+    started = time.monotonic()
+    request = {"model": model, "max_tokens": 16, "messages": [{"role": "user", "content": "Reply with OK."}]}
+    status, headers, body = _call(settings, "POST", f"/t/{slug}/v1/messages", key, json.dumps(request).encode())
+    if status != 200:
+        raise LiveCheckFailed(f"a message to {model} was answered {status}: {_message(body)}")
+    usage = json.loads(body).get("usage", {})
+    return LiveCheck(
+        model,
+        int(usage.get("input_tokens") or 0),
+        int(usage.get("output_tokens") or 0),
+        int((time.monotonic() - started) * 1000),
+        "x-tenantry-sandbox" in headers,
+    )
+
+
+def _pick_model(settings: Settings, slug: str, key: str) -> str:
+    """The upstream's own cheapest line, so that the check costs next to nothing."""
+    deadline = time.monotonic() + KEY_SECONDS_MAX
+    while True:
+        status, _, body = _call(settings, "GET", f"/t/{slug}/v1/models?limit=1000", key, b"")
+        if status not in (401, 403) or time.monotonic() > deadline:
+            break
+        time.sleep(0.1)  # the gateway has not seen the new key yet
+    if status != 200:
+        raise LiveCheckFailed(f"the list of models was answered {status}: {_message(body)}")
+    names = [model["id"] for model in json.loads(body).get("data", []) if isinstance(model.get("id"), str)]
+    if not names:
+        raise LiveCheckFailed("the upstream lists no model")
+    return next((name for name in names if "haiku" in name), names[0])
+
+
+def _call(settings: Settings, method: str, path: str, key: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
+    connection = _connect(settings)
+    headers = {"x-api-key": key, "anthropic-version": "2023-06-01", "content-type": "application/json"}
+    try:
+        connection.request(method, path, body or None, headers)
+        response = connection.getresponse()
+        return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
+    except (OSError, http.client.HTTPException) as error:
+        where = f"{settings.gateway_host}:{settings.gateway_port}"
+        raise LiveCheckFailed(
+            f"no gateway answers on {where} ({error}); start it with `tenantry serve` and try again"
+        ) from error
+    finally:
+        connection.close()
+
+
+def _connect(settings: Settings) -> http.client.HTTPConnection:
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.gateway_host, settings.gateway_host)  # noqa: S104 -- compared, not bound
+    if settings.tls_cert_file is None:
+        return http.client.HTTPConnection(host, settings.gateway_port, timeout=CALL_SECONDS_MAX)
+    # The gateway's own certificate is what has to be there; its name is the public one, not this address.
+    context = ssl.create_default_context(cafile=str(settings.tls_cert_file))
+    context.check_hostname = False
+    name = urlsplit(settings.public_url).hostname or host
+    return http.client.HTTPSConnection(name, settings.gateway_port, timeout=CALL_SECONDS_MAX, context=context)
+
+
+def _message(body: bytes) -> str:
+    try:
+        document: Any = json.loads(body)
+        return str(document["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return body[:200].decode("utf-8", "replace") or "an empty body"

@@ -1,0 +1,74 @@
+"""One request sent upstream: what is known before it leaves, while it runs, and when it has ended.
+
+These are the events of the journal. `AttemptBegun` is written before the first upstream byte, `AttemptProgress` when a
+stream has told its input usage, `AttemptEnded` exactly once. All times are unix microseconds, UTC.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from tenantry.domain.usage import Usage
+
+
+class Outcome(StrEnum):
+    """How an attempt was booked.
+
+    settled: upstream told the final usage. voided: nothing was generated, nothing is owed. estimated: the answer broke
+    off before the final usage, so output is estimated from what was relayed. orphaned: the gateway died before it
+    could write the end. unpriced: the usage is known but no price row matches the model.
+    """
+
+    SETTLED = "settled"
+    VOIDED = "voided"
+    ESTIMATED = "estimated"
+    ORPHANED = "orphaned"
+    UNPRICED = "unpriced"
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptBegun:
+    attempt_id: str
+    request_id: str
+    tenant_id: str
+    key_id: str
+    credential_id: str
+    upstream_id: str
+    model_requested: str
+    streaming: bool
+    begun_at_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptProgress:
+    """What a stream has said so far; kept so that a crash leaves the best-known figures."""
+
+    attempt_id: str
+    model_served: str
+    usage: Usage
+    upstream_request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnded:
+    """The end of an attempt.
+
+    `status` is the upstream's HTTP status, None when no head arrived. `cost_nanos` is None only when unpriced.
+    `usage_raw` is the upstream's usage JSON as text ("" when none came). `error` is a short machine word for what went
+    wrong (`connect_failed`, `upstream_dropped`, `client_gone`, an `error.type` of the API), None for a clean end.
+    """
+
+    attempt_id: str
+    ended_at_us: int
+    first_byte_at_us: int | None
+    status: int | None
+    outcome: Outcome
+    model_served: str | None
+    stop_reason: str | None
+    usage: Usage
+    usage_raw: str
+    cost_nanos: int | None
+    price_version: str | None
+    upstream_request_id: str | None
+    error: str | None

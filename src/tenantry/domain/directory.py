@@ -1,0 +1,90 @@
+"""Who may use the gateway, and with what: the values that a gateway holds in memory.
+
+A `Snapshot` is everything the data plane needs to decide on a request, read from the store in one transaction.
+It is replaced whole when the directory changes and never edited.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+
+class TenantStatus(StrEnum):
+    ACTIVE = "active"
+    DISABLED = "disabled"
+
+
+class KeyStatus(StrEnum):
+    ACTIVE = "active"
+    REVOKED = "revoked"
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """The technical limits of a tenant. `sessions_max` is the number of requests in flight at once."""
+
+    name: str
+    sessions_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """A Messages API the gateway forwards to.
+
+    `base_url` has scheme and authority and may have a path prefix, never a trailing slash. `ca_file` is a PEM bundle
+    that replaces the system's store; None means the system's store.
+    """
+
+    upstream_id: str
+    name: str
+    base_url: str
+    ca_file: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A decrypted upstream key. The secret is in memory only and never in a repr.
+
+    `workspace_id` is sent as `anthropic-workspace-id` when set (reference 2.1).
+    """
+
+    credential_id: str
+    name: str
+    upstream: Upstream
+    secret: str = field(repr=False)
+    workspace_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """A client of the agency. `user_profile_id` is sent as `anthropic-user-profile-id` when set (reference 10.3)."""
+
+    tenant_id: str
+    slug: str
+    name: str
+    status: TenantStatus
+    tier: Tier
+    credential: Credential | None
+    user_profile_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayKey:
+    """A gateway key as the data plane knows it: by digest, never by its text."""
+
+    key_id: str
+    tenant_id: str
+    digest: bytes
+    status: KeyStatus
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The directory at one version: `keys` by HMAC digest, `tenants` by internal id."""
+
+    version: int
+    keys: dict[bytes, GatewayKey]
+    tenants: dict[str, Tenant]

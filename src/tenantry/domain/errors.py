@@ -1,0 +1,182 @@
+"""Errors that the gateway itself answers, in the shape of the Claude API (reference 3.1 and 3.6).
+
+An error is a class: its docstring is the default message, its attributes carry the HTTP status, the API's
+`error.type` and whether a client may retry. `x-should-retry: false` is what keeps SDKs and Claude Code from repeating
+a request that cannot succeed (reference 0, fact 4).
+"""
+
+from __future__ import annotations
+
+import json
+
+
+class ApiError(Exception):
+    """The request could not be served."""
+
+    status = 500
+    error_type = "api_error"
+    should_retry: bool | None = None
+    retry_after_seconds: int | None = None
+    # Where two causes must be indistinguishable, not even the request id may vary in the body (DESIGN 4.3).
+    uniform = False
+
+    def __init__(self, message: str | None = None) -> None:
+        self.message = message or (type(self).__doc__ or "").strip()
+        super().__init__(self.message)
+
+    def body(self, request_id: str) -> bytes:
+        """The JSON body, with `request_id` unless the answer has to be uniform."""
+        document: dict[str, object] = {
+            "type": "error",
+            "error": {"type": self.error_type, "message": self.message},
+        }
+        if not self.uniform:
+            document["request_id"] = request_id
+        return json.dumps(document, ensure_ascii=False).encode()
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """The retry advice as header fields."""
+        fields: list[tuple[bytes, bytes]] = []
+        if self.retry_after_seconds is not None:
+            fields.append((b"retry-after", b"%d" % self.retry_after_seconds))
+        if self.should_retry is not None:
+            fields.append((b"x-should-retry", b"true" if self.should_retry else b"false"))
+        return fields
+
+
+class InvalidRequest(ApiError):
+    """The request is not valid."""
+
+    status = 400
+    error_type = "invalid_request_error"
+
+
+class MissingTenant(InvalidRequest):
+    """Missing tenant identifier"""
+
+    should_retry = False
+
+
+class AuthenticationFailed(ApiError):
+    """Invalid gateway API key."""
+
+    status = 401
+    error_type = "authentication_error"
+    should_retry = False
+
+
+class MissingKey(AuthenticationFailed):
+    """A gateway API key is required, as `x-api-key` or as `Authorization: Bearer`."""
+
+
+class ConflictingKeys(AuthenticationFailed):
+    """`x-api-key` and `Authorization` name different keys. Send one gateway key."""
+
+
+class UpstreamKeyPresented(AuthenticationFailed):
+    """This endpoint takes the gateway key that your agency issued (`sk-proxy-...`), not an Anthropic key or login."""
+
+
+class PermissionDenied(ApiError):
+    """This key may not do that."""
+
+    status = 403
+    error_type = "permission_error"
+    should_retry = False
+
+
+class KeyNotActive(PermissionDenied):
+    """This gateway key is revoked or expired. Ask your agency for a new one."""
+
+
+class TenantDisabled(PermissionDenied):
+    """This account is disabled. Ask your agency."""
+
+
+class ForeignTenant(PermissionDenied):
+    """This key does not belong to the tenant that the request names."""
+
+    uniform = True
+
+
+class NotFound(ApiError):
+    """Not found"""
+
+    status = 404
+    error_type = "not_found_error"
+
+
+class RequestTimedOut(ApiError):
+    """The request did not arrive in time."""
+
+    status = 408
+    error_type = "timeout_error"
+
+
+class RequestTooLarge(ApiError):
+    """Request exceeds the maximum size of 32 MB"""
+
+    status = 413
+    error_type = "request_too_large"
+
+
+class ExpectationFailed(InvalidRequest):
+    """Only `Expect: 100-continue` is understood."""
+
+    status = 417
+
+
+class HeadTooLarge(InvalidRequest):
+    """The request's header fields exceed 64 KiB."""
+
+    status = 431
+
+
+class TooManySessions(ApiError):
+    """Too many requests in flight."""
+
+    status = 429
+    error_type = "rate_limit_error"
+    # A session ends when some answer ends; a second is the smallest honest guess that `retry-after` can say.
+    retry_after_seconds = 1
+
+
+class JournalDown(ApiError):
+    """The gateway cannot record requests at the moment, so it forwards none. Try again shortly."""
+
+    status = 503
+    retry_after_seconds = 1
+
+
+class NotReady(ApiError):
+    """The gateway is starting or stopping. Try again shortly."""
+
+    status = 503
+    retry_after_seconds = 1
+
+
+class NoCredential(ApiError):
+    """No upstream credential is set for this account. Ask your agency."""
+
+    status = 503
+    should_retry = False
+
+
+class UpstreamDown(ApiError):
+    """Upstream unavailable, try again."""
+
+    status = 529
+    error_type = "overloaded_error"
+
+
+class UpstreamTimedOut(ApiError):
+    """The upstream did not answer in time."""
+
+    status = 504
+    error_type = "timeout_error"
+
+
+class UpstreamBroken(ApiError):
+    """The upstream sent an answer that is not valid HTTP, or broke it off."""
+
+    status = 502

@@ -1,0 +1,192 @@
+"""What usage costs: dated price rows and the billing rules of reference 5.2 and 5.3, in integer nano-dollars.
+
+Prices in the data file are decimal dollars per million tokens. One dollar per million is exactly 1,000 nano-dollars a
+token, so every list price is a whole number. Multipliers make exact fractions, rounded once, half up, at the end.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from fractions import Fraction
+from importlib import resources
+from typing import Any
+
+from tenantry.domain.usage import Iteration, Usage
+
+_TOKEN_CLASSES = ("input", "cache_write_5m", "cache_write_1h", "cache_read", "output")
+_DATE_SUFFIX = re.compile(r"-\d{8}$")
+
+
+class BadPriceTable(Exception):
+    """The price table cannot be used; the message names the row and what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Priced:
+    """`cost_nanos` is None when the usage cannot be priced; `reason` then says why."""
+
+    cost_nanos: int | None
+    price_version: str
+    reason: str | None = None
+
+
+# Nano-dollars per token for each class of `_TOKEN_CLASSES`.
+Rates = tuple[int, int, int, int, int]
+
+
+@dataclass(slots=True)
+class _Row:
+    """One model's prices. `periods` are (valid before, rates), earliest first; the last has no end."""
+
+    periods: list[tuple[datetime | None, Rates]]
+    long_prompt: tuple[int, Rates] | None
+    fast_multiplier: Fraction | None
+    fast_until: datetime | None
+    us_inference: bool
+
+    def rates(self, prompt_tokens: int, at: datetime) -> Rates:
+        if self.long_prompt is not None and prompt_tokens > self.long_prompt[0]:
+            return self.long_prompt[1]
+        for until, rates in self.periods:
+            if until is None or at < until:
+                return rates
+        raise AssertionError("the last period has no end")
+
+
+@dataclass(slots=True)
+class PriceTable:
+    """A price table at one version."""
+
+    version: str
+    web_search_nanos: int
+    batch_multiplier: Fraction
+    us_multiplier: Fraction
+    _rows: dict[str, _Row] = field(repr=False)
+
+    @classmethod
+    def load(cls, data: bytes) -> PriceTable:
+        """Read the data file.
+
+        Raises:
+            BadPriceTable: it is not valid.
+        """
+        try:
+            document = json.loads(data)
+            return cls(
+                version=document["version"],
+                web_search_nanos=int(Fraction(document["web_search_per_1000"]) * 1_000_000),
+                batch_multiplier=Fraction(document["batch_multiplier"]),
+                us_multiplier=Fraction(document["us_inference_multiplier"]),
+                _rows={model: _read_row(model, row) for model, row in document["models"].items()},
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BadPriceTable(f"price table: {error!r}") from error
+
+    def knows(self, model: str) -> bool:
+        return self._find(model) is not None
+
+    def models(self) -> list[str]:
+        return list(self._rows)
+
+    def price(
+        self, usage: Usage, model: str, at: datetime, *, content_empty: bool = False, stop_reason: str | None = None
+    ) -> Priced:
+        """The bill for `usage` of an answer by `model`, at list price on `at`."""
+        if stop_reason == "refusal" and content_empty:
+            return Priced(0, self.version)  # rule 2: declined before any output
+        steps = _billed_iterations(usage)
+        total: int | Fraction = 0
+        for step in steps if steps is not None else (usage,):
+            step_model = (step.model if isinstance(step, Iteration) else None) or model
+            amount = self._tokens(step, step_model, usage, at)
+            if isinstance(amount, str):
+                return Priced(None, self.version, amount)
+            total += amount
+        total += self.web_search_nanos * usage.web_search_requests
+        return Priced(_rounded(total), self.version)
+
+    def _tokens(self, step: Usage | Iteration, model: str, usage: Usage, at: datetime) -> int | Fraction | str:
+        """Token money of one step in nano-dollars, or the reason why it has no price."""
+        row = self._find(model)
+        if row is None:
+            return f"no price for model {model}"
+        rates = row.rates(step.prompt_tokens, at)
+        amount: int | Fraction = (
+            rates[0] * step.input_tokens
+            + rates[1] * step.cache_write_5m_tokens
+            + rates[2] * step.cache_write_1h_tokens
+            + rates[3] * step.cache_read_tokens
+            + rates[4] * step.output_tokens
+        )
+        if usage.speed != "standard":
+            if usage.speed != "fast" or row.fast_multiplier is None or (row.fast_until and at >= row.fast_until):
+                return f"no price for model {model} at speed {usage.speed}"
+            amount *= row.fast_multiplier
+        if usage.inference_geo == "us" and row.us_inference:
+            amount *= self.us_multiplier
+        if usage.service_tier == "batch":
+            amount *= self.batch_multiplier
+        return amount
+
+    def _find(self, model: str) -> _Row | None:
+        """Exactly the model, or the model with a date behind it; never a shorter relative of it."""
+        row = self._rows.get(model)
+        return row if row is not None else self._rows.get(_DATE_SUFFIX.sub("", model))
+
+
+def _rounded(amount: int | Fraction) -> int:
+    """Half up."""
+    return (2 * amount.numerator + amount.denominator) // (2 * amount.denominator)
+
+
+def _billed_iterations(usage: Usage) -> tuple[Iteration, ...] | None:
+    """Rule 1: the iterations that are billed, or None when the top level is the bill."""
+    if not usage.iterations:
+        return None
+    fell_back = any(step.type == "fallback_message" for step in usage.iterations)
+    return tuple(
+        step for step in usage.iterations if not (fell_back and step.type == "message" and step.output_tokens == 0)
+    )
+
+
+def _read_row(model: str, row: dict[str, Any]) -> _Row:
+    current = {name: row[name] for name in _TOKEN_CLASSES}
+    history = sorted(row.get("history", []), key=lambda period: period["until"])
+    periods: list[tuple[datetime | None, Rates]] = [
+        (_day(period["until"]), _rates(model, current | period)) for period in history
+    ]
+    periods.append((None, _rates(model, current)))
+    tiers = row.get("tiers", [])
+    if len(tiers) > 1:
+        raise BadPriceTable(f"{model}: at most one long-prompt tier is understood")
+    return _Row(
+        periods=periods,
+        long_prompt=(int(tiers[0]["prompt_tokens_above"]), _rates(model, tiers[0])) if tiers else None,
+        fast_multiplier=Fraction(row["fast_multiplier"]) if "fast_multiplier" in row else None,
+        fast_until=_day(row["fast_until"]) if "fast_until" in row else None,
+        us_inference=row.get("us_inference", True),
+    )
+
+
+def _rates(model: str, row: dict[str, Any]) -> Rates:
+    values = [Fraction(row[name]) * 1000 for name in _TOKEN_CLASSES]
+    if any(value < 0 or value.denominator != 1 for value in values):
+        raise BadPriceTable(f"{model}: a price is negative, or finer than a nano-dollar a token")
+    first, second, third, fourth, fifth = (int(value) for value in values)
+    return first, second, third, fourth, fifth
+
+
+def _day(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+def load_default_prices() -> PriceTable:
+    """The table that ships with this version.
+
+    Raises:
+        BadPriceTable: the installed data file is damaged.
+    """
+    return PriceTable.load(resources.files("tenantry.domain").joinpath("prices.json").read_bytes())

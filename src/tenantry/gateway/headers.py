@@ -1,0 +1,101 @@
+"""Which header fields cross the gateway, each way (reference 2.1 to 2.3)."""
+
+from __future__ import annotations
+
+from tenantry.domain.directory import Credential, Tenant
+from tenantry.wire.http1 import RequestHead, connection_options
+
+# Hop-by-hop fields (RFC 9110 7.6.1), fields that are recomputed, and everything that says who the client is.
+_REQUEST_DROPPED = frozenset(
+    {
+        b"host",
+        b"content-length",
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+        b"expect",
+        b"cookie",
+        b"authorization",
+        b"x-api-key",
+        b"x-tenant-id",
+        b"accept-encoding",
+        b"anthropic-workspace-id",
+        b"anthropic-user-profile-id",
+        b"forwarded",
+        b"x-real-ip",
+        b"via",
+    }
+)
+_FORWARDED_PREFIX = b"x-forwarded-"
+
+# The shared quota, the organization, and the upstream's infrastructure are not the tenant's business.
+_RESPONSE_DROPPED = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+        b"content-length",
+        b"request-id",
+        b"anthropic-organization-id",
+        b"anthropic-workspace-id",
+        b"set-cookie",
+        b"via",
+        b"server",
+        b"x-robots-tag",
+        b"strict-transport-security",
+        b"alt-svc",
+        b"x-envoy-upstream-service-time",
+        b"x-amzn-requestid",
+    }
+)
+_RESPONSE_DROPPED_PREFIXES = (b"anthropic-ratelimit-", b"anthropic-priority-", b"anthropic-fast-", b"cf-")
+
+
+def upstream_request(
+    head: RequestHead,
+    path: bytes,
+    host: bytes,
+    body_bytes: int,
+    tenant: Tenant,
+    credential: Credential,
+    version_default: bytes,
+) -> bytes:
+    """The request head that goes upstream: the client's open list of headers under the tenant's own credential."""
+    hop = connection_options(head.fields)
+    lines = [
+        b"%b %b HTTP/1.1\r\nhost: %b\r\nx-api-key: %b\r\naccept-encoding: identity\r\n"
+        % (head.method, path, host, credential.secret.encode())
+    ]
+    for name, value in head.headers:
+        if name not in _REQUEST_DROPPED and name not in hop and not name.startswith(_FORWARDED_PREFIX):
+            lines.append(b"%b: %b\r\n" % (name, value))
+    if b"anthropic-version" not in head.fields:
+        lines.append(b"anthropic-version: %b\r\n" % version_default)
+    if credential.workspace_id is not None:
+        lines.append(b"anthropic-workspace-id: %b\r\n" % credential.workspace_id.encode())
+    if tenant.user_profile_id is not None:
+        lines.append(b"anthropic-user-profile-id: %b\r\n" % tenant.user_profile_id.encode())
+    if head.method == b"POST":
+        lines.append(b"content-length: %d\r\n" % body_bytes)
+    lines.append(b"\r\n")
+    return b"".join(lines)
+
+
+def client_response(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """The upstream's response fields that a tenant may see. Names come in lower case."""
+    return [
+        field
+        for field in headers
+        if field[0] not in _RESPONSE_DROPPED and not field[0].startswith(_RESPONSE_DROPPED_PREFIXES)
+    ]

@@ -1,0 +1,131 @@
+"""The gateway process: builds its parts, follows the directory, serves until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import resource
+import signal
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+
+from tenantry.domain.prices import load_default_prices
+from tenantry.gateway.server import SWEEP_SECONDS, ClientConnection, Gateway
+from tenantry.ledger.journal import JournalUnavailable, JournalWriter
+from tenantry.settings import GatewaySettings
+from tenantry.storage.database import open_store
+from tenantry.storage.snapshot import DirectoryWatch, load_snapshot
+from tenantry.storage.vault import Vault, load_master_key
+
+log = logging.getLogger("tenantry.gateway")
+
+# A change must act in under a second (DESIGN 3); a poll costs some microseconds.
+DIRECTORY_POLL_SECONDS = 0.2
+# What a power cut may cost in unsynced ends; begins are on the file before anything is sent.
+JOURNAL_SYNC_SECONDS = 0.02
+BACKLOG = 4096
+
+
+async def serve_gateway(settings: GatewaySettings, ready: Callable[[int], None] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; then drain. Returns the exit code.
+
+    `ready` is called with the port once connections are accepted.
+    """
+    loop = asyncio.get_running_loop()
+    _raise_descriptor_limit()
+    vault = Vault(load_master_key(settings.master_key_file))
+    engine = open_store(settings.store_url)
+    watch = DirectoryWatch(engine)
+    snapshot = load_snapshot(engine, vault)
+    journal = JournalWriter(settings.data_dir / "journal", "gateway")
+    gateway = Gateway(settings, snapshot, vault.pepper, load_default_prices(), journal, loop.time)
+    server = await loop.create_server(
+        lambda: ClientConnection(gateway),
+        settings.host,
+        settings.port,
+        ssl=_tls(settings.tls_cert_file, settings.tls_key_file),
+        backlog=BACKLOG,
+    )
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+
+    def reload() -> None:
+        gateway.snapshot = load_snapshot(engine, vault)
+
+    chores = [
+        asyncio.create_task(_every(SWEEP_SECONDS, gateway.sweep)),
+        asyncio.create_task(_follow_directory(watch, reload)),
+        asyncio.create_task(_sync_journal(gateway, journal)),
+    ]
+    port = server.sockets[0].getsockname()[1]
+    log.info("gateway listening on %s:%d", settings.host, port)
+    if ready is not None:
+        ready(port)
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    await stop.wait()
+    log.info("stopping: up to %g s for requests in flight", settings.shutdown_seconds)
+    server.close()
+    await gateway.drain(settings.shutdown_seconds)
+    for chore in chores:
+        chore.cancel()
+    await asyncio.gather(*chores, return_exceptions=True)
+    journal.close()
+    watch.close()
+    engine.dispose()
+    log.info("stopped")
+    return 0
+
+
+async def _every(seconds: float, chore: Callable[[], None]) -> None:
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            chore()
+        except Exception:
+            log.exception("a periodic chore failed and goes on")
+
+
+async def _follow_directory(watch: DirectoryWatch, reload: Callable[[], None]) -> None:
+    """Fails closed for what is new, open for what was known: a store that cannot be read leaves the last snapshot."""
+    while True:
+        await asyncio.sleep(DIRECTORY_POLL_SECONDS)
+        try:
+            if watch.changed():
+                await asyncio.to_thread(reload)
+        except Exception:
+            log.exception("the directory could not be read; the last known one stays in force")
+            watch.forget()
+            await asyncio.sleep(1.0)
+
+
+async def _sync_journal(gateway: Gateway, journal: JournalWriter) -> None:
+    while True:
+        await asyncio.sleep(JOURNAL_SYNC_SECONDS)
+        journal.retry_pending()
+        if gateway.journal_is_dirty:
+            gateway.journal_is_dirty = False
+            try:
+                await asyncio.to_thread(journal.sync)
+            except JournalUnavailable as error:
+                log.error("the journal could not be synced: %s", error)
+
+
+def _tls(cert_file: Path | None, key_file: Path | None) -> ssl.SSLContext | None:
+    if cert_file is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(cert_file, key_file)
+    return context
+
+
+def _raise_descriptor_limit() -> None:
+    """Each stream takes two descriptors; the usual soft limit is 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,207 @@
+"""The journal: what a gateway process did, on disk before it takes effect (DESIGN section 5).
+
+Layout: `<directory>/<run id>/lock` and `000001.log`, `000002.log`, ... Each line is `<crc32 as 8 hex digits> <JSON>`.
+The lock is held with `flock` for the life of the process, so that anyone can tell a living run from a dead one. A line
+is one `write`; a torn last line is what a crash leaves, and readers pass over it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+import zlib
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from tenantry.domain.attempts import AttemptBegun, AttemptEnded, AttemptProgress
+
+# Small enough to re-read in a second after a crash, large enough that a busy day makes only some files.
+FILE_BYTES_MAX = 64 * 1024 * 1024
+# Ends that wait for the journal to come back. Beyond it the oldest are dropped and become orphaned rows.
+PENDING_MAX = 10_000
+
+
+class JournalUnavailable(Exception):
+    """The journal cannot be written."""
+
+
+def _line(kind: bytes, payload: bytes) -> bytes:
+    body = b'{"%b":%b}' % (kind, payload)
+    return b"%08x %b\n" % (zlib.crc32(body), body)
+
+
+class JournalWriter:
+    """Appends the events of one gateway process."""
+
+    def __init__(self, directory: Path, gateway_id: str) -> None:
+        self.run_id = f"{gateway_id}-{time.time_ns():020d}-{os.getpid()}"
+        self._folder = directory / self.run_id
+        self._encoder = msgspec.json.Encoder()
+        self._file = -1
+        self._number = 0
+        self._size = 0
+        self._pending: deque[bytes] = deque(maxlen=PENDING_MAX)
+        try:
+            self._folder.mkdir(mode=0o700, parents=True)
+            self._lock = os.open(self._folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._rotate()
+        except OSError as error:
+            raise JournalUnavailable(f"the journal cannot be opened in {directory}: {error}") from error
+
+    def begin(self, event: AttemptBegun) -> None:
+        """On the file when this returns.
+
+        Raises:
+            JournalUnavailable: it could not be written; nothing may be sent upstream.
+        """
+        if self._pending:
+            self.retry_pending()
+            if self._pending:
+                raise JournalUnavailable("earlier events still wait to be written")
+        self._append(_line(b"begin", self._encoder.encode(event)))
+
+    def progress(self, event: AttemptProgress) -> None:
+        """A hint for a crash.
+
+        Raises:
+            JournalUnavailable: it could not be written.
+        """
+        self._append(_line(b"progress", self._encoder.encode(event)))
+
+    def end(self, event: AttemptEnded) -> None:
+        """Written now, or kept in memory and written as soon as the journal can be written again."""
+        line = _line(b"end", self._encoder.encode(event))
+        if self._pending:
+            self._pending.append(line)
+            return
+        try:
+            self._append(line)
+        except JournalUnavailable:
+            self._pending.append(line)
+
+    def retry_pending(self) -> None:
+        """Write what waits, oldest first, as far as it goes."""
+        while self._pending:
+            try:
+                self._append(self._pending[0])
+            except JournalUnavailable:
+                return
+            self._pending.popleft()
+
+    def sync(self) -> None:
+        """Bring what was written to the disk. Safe to call from another thread.
+
+        Raises:
+            JournalUnavailable: the disk refused.
+        """
+        try:
+            os.fdatasync(self._file)
+        except OSError as error:
+            raise JournalUnavailable(str(error)) from error
+
+    def close(self) -> None:
+        """Sync and let go of the lock: every attempt without an end is now known to have none."""
+        self.retry_pending()
+        with contextlib.suppress(JournalUnavailable):
+            self.sync()
+        for descriptor in (self._file, self._lock):
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+        self._file = -1
+
+    def _append(self, line: bytes) -> None:
+        try:
+            written = os.write(self._file, line)
+        except OSError as error:
+            raise JournalUnavailable(f"the journal cannot be written: {error.strerror}") from error
+        if written != len(line):
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, self._size)
+            raise JournalUnavailable("the journal's disk is full")
+        self._size += written
+        if self._size >= FILE_BYTES_MAX:
+            with contextlib.suppress(OSError):  # the file may grow on until a new one can be made
+                self._rotate()
+
+    def _rotate(self) -> None:
+        path = self._folder / f"{self._number + 1:06d}.log"
+        fresh = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        folder = os.open(self._folder, os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
+        if self._file >= 0:
+            os.fdatasync(self._file)
+            # The number stays the same for a syncing thread: it may hold it at this moment.
+            os.dup2(fresh, self._file, inheritable=False)
+            os.close(fresh)
+        else:
+            self._file = fresh
+        self._number += 1
+        self._size = 0
+
+
+class _Line(msgspec.Struct):
+    begin: AttemptBegun | None = None
+    progress: AttemptProgress | None = None
+    end: AttemptEnded | None = None
+
+
+_DECODER = msgspec.json.Decoder(_Line)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line read back. `event` is None where the line is damaged. `end_offset` is the byte behind it."""
+
+    event: AttemptBegun | AttemptProgress | AttemptEnded | None
+    offset: int
+    end_offset: int
+
+
+def read_file(path: Path, offset: int) -> Iterator[Entry]:
+    """The whole lines of a journal file from byte `offset`. What follows the last LF is not there yet, or torn."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            yield Entry(_decode(line), offset, offset + len(line))
+            offset += len(line)
+
+
+def _decode(line: bytes) -> AttemptBegun | AttemptProgress | AttemptEnded | None:
+    if len(line) < 10 or line[:8] != b"%08x" % zlib.crc32(line[9:-1]):
+        return None
+    try:
+        decoded = _DECODER.decode(line[9:-1])
+    except msgspec.DecodeError:
+        return None
+    return decoded.begin or decoded.progress or decoded.end
+
+
+def files_of(run: Path) -> list[Path]:
+    """The files of a run, oldest first."""
+    return sorted(run.glob("*.log"))
+
+
+def is_alive(run: Path) -> bool:
+    """Whether the gateway process that writes this run still lives."""
+    try:
+        descriptor = os.open(run / "lock", os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        # Between mkdir and lock: a run this young is taken for alive.
+        return time.time() - run.stat().st_mtime < 10
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

@@ -1,0 +1,282 @@
+"""The only reader of the environment and of `tenantry.toml`. Every problem is reported at once."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+
+class SettingsError(Exception):
+    """The settings cannot be used. `problems` names each one and what to do."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(problems))
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    """What the data plane needs."""
+
+    host: str
+    port: int
+    tls_cert_file: Path | None
+    tls_key_file: Path | None
+    anthropic_version: str
+    require_tenant_id: bool
+    connections_max: int
+    connections_per_peer_max: int
+    data_dir: Path
+    store_url: str
+    master_key_file: Path
+    shutdown_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings, checked. docs/configuration.md describes each."""
+
+    data_dir: Path
+    gateway_host: str
+    gateway_port: int
+    public_url: str
+    control_host: str
+    control_port: int
+    sandbox_port: int
+    store_url: str
+    upstream_base_url: str
+    upstream_ca_file: Path | None
+    anthropic_version: str
+    tls_cert_file: Path | None
+    tls_key_file: Path | None
+    require_tenant_id: bool
+    connections_max: int
+    connections_per_peer_max: int
+    time_zone: str
+    contact: str
+    log_level: str
+    drain_seconds: float
+    usage_alert_threshold_percent: int
+    billing_export_interval: str
+
+    @property
+    def master_key_file(self) -> Path:
+        return self.data_dir / "master.key"
+
+    @property
+    def journal_dir(self) -> Path:
+        return self.data_dir / "journal"
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.time_zone)
+
+    @property
+    def gateway(self) -> GatewaySettings:
+        return GatewaySettings(
+            host=self.gateway_host,
+            port=self.gateway_port,
+            tls_cert_file=self.tls_cert_file,
+            tls_key_file=self.tls_key_file,
+            anthropic_version=self.anthropic_version,
+            require_tenant_id=self.require_tenant_id,
+            connections_max=self.connections_max,
+            connections_per_peer_max=self.connections_per_peer_max,
+            data_dir=self.data_dir,
+            store_url=self.store_url,
+            master_key_file=self.master_key_file,
+            shutdown_seconds=self.drain_seconds,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting: how it is read, its default, and the classic name that also sets it (`.env.proxy`)."""
+
+    read: Callable[[Any], Any]
+    default: Any
+    classic: str | None = None
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("must be a text that is not empty")
+    return value.strip()
+
+
+def _any_text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("must be a text")
+    return value.strip()
+
+
+def _whole(low: int, high: int) -> Callable[[Any], int]:
+    def read(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int | str):
+            raise ValueError("must be a whole number")
+        try:
+            number = int(value)
+        except ValueError:
+            raise ValueError("must be a whole number") from None
+        if not low <= number <= high:
+            raise ValueError(f"must be between {low} and {high}")
+        return number
+
+    return read
+
+
+def _seconds(value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise ValueError("must be a number of seconds") from None
+    if not 0 <= number <= 3600:
+        raise ValueError("must be between 0 and 3600 seconds")
+    return number
+
+
+def _flag(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in ("true", "1", "yes", "on"):
+        return True
+    if isinstance(value, str) and value.lower() in ("false", "0", "no", "off"):
+        return False
+    raise ValueError("must be true or false")
+
+
+def _url(value: Any) -> str:
+    text = _text(value).rstrip("/")
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("must be a URL such as https://api.anthropic.com")
+    if parts.username or parts.password:
+        raise ValueError("must not hold a user or password: a secret in a URL ends up in logs")
+    # The endpoints carry /v1 themselves.
+    return text.removesuffix("/v1")
+
+
+def _zone(value: Any) -> str:
+    name = _text(value)
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError):
+        raise ValueError("must be a time zone such as Europe/Berlin") from None
+    return name
+
+
+def _path(value: Any) -> Path:
+    return Path(_text(value)).expanduser()
+
+
+def _level(value: Any) -> str:
+    level = _text(value).upper().replace("WARN", "WARNING").replace("WARNINGING", "WARNING")
+    if level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+        raise ValueError("must be debug, info, warning or error")
+    return level
+
+
+def _interval(value: Any) -> str:
+    text = _text(value).lower()
+    if text not in ("weekly", "monthly"):
+        raise ValueError("must be weekly or monthly")
+    return text
+
+
+_PORT = _whole(0, 65535)
+
+SETTINGS: dict[str, Setting] = {
+    "data_dir": Setting(_path, ".tenantry"),
+    "gateway_host": Setting(_text, "127.0.0.1"),
+    "gateway_port": Setting(_PORT, 3000, "PROXY_PORT"),
+    "public_url": Setting(_url, None),
+    "control_host": Setting(_text, "127.0.0.1"),
+    "control_port": Setting(_PORT, 3001),
+    "sandbox_port": Setting(_PORT, 3002),
+    "store_url": Setting(_text, None),
+    "upstream_base_url": Setting(_url, "https://api.anthropic.com", "ANTHROPIC_BASE"),
+    "upstream_ca_file": Setting(_path, None),
+    "anthropic_version": Setting(_text, "2023-06-01", "ANTHROPIC_VERSION"),
+    "tls_cert_file": Setting(_path, None),
+    "tls_key_file": Setting(_path, None),
+    "require_tenant_id": Setting(_flag, False),
+    "connections_max": Setting(_whole(1, 1_000_000), 16_384),
+    "connections_per_peer_max": Setting(_whole(1, 1_000_000), 4_096),
+    "time_zone": Setting(_zone, "UTC"),
+    "contact": Setting(_any_text, ""),
+    "log_level": Setting(_level, "info", "LOG_LEVEL"),
+    "drain_seconds": Setting(_seconds, 30),
+    "usage_alert_threshold_percent": Setting(_whole(1, 100), 90, "USAGE_ALERT_THRESHOLD_PERCENT"),
+    "billing_export_interval": Setting(_interval, "weekly", "BILLING_EXPORT_INTERVAL"),
+}
+
+
+def load_settings(toml_file: Path | None, environ: Mapping[str, str]) -> Settings:
+    """Settings from the file, overridden by classic names, overridden by `TENANTRY_*`.
+
+    `toml_file` None means `tenantry.toml` if it is there.
+
+    Raises:
+        SettingsError: something is wrong; it lists everything that is.
+    """
+    problems: list[str] = []
+    found = _from_file(toml_file, problems)
+    for name, setting in SETTINGS.items():
+        for variable in (setting.classic, f"TENANTRY_{name.upper()}"):
+            if variable is not None and environ.get(variable):
+                found[name] = (variable, environ[variable])
+    values: dict[str, Any] = {}
+    for name, setting in SETTINGS.items():
+        source, raw = found.get(name, ("the default", setting.default))
+        try:
+            values[name] = setting.read(raw) if raw is not None else None
+        except ValueError as error:
+            problems.append(f"{source}: {name} {error}, not {raw!r}")
+    if not problems:
+        _check_together(values, problems)
+    if problems:
+        raise SettingsError(problems)
+    return _settled(values)
+
+
+def _from_file(toml_file: Path | None, problems: list[str]) -> dict[str, tuple[str, Any]]:
+    path = toml_file or Path("tenantry.toml")
+    try:
+        document = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        if toml_file is not None:
+            problems.append(f"{path}: there is no such file")
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        problems.append(f"{path}: {error}")
+        return {}
+    for name in document.keys() - SETTINGS.keys():
+        problems.append(f"{path}: there is no setting {name!r}; docs/configuration.md lists them")
+    return {name: (str(path), value) for name, value in document.items() if name in SETTINGS}
+
+
+def _check_together(values: dict[str, Any], problems: list[str]) -> None:
+    if (values["tls_cert_file"] is None) != (values["tls_key_file"] is None):
+        problems.append("tls_cert_file and tls_key_file go together: set both, or neither")
+    for name in ("tls_cert_file", "tls_key_file", "upstream_ca_file"):
+        if values[name] is not None and not values[name].is_file():
+            problems.append(f"{name}: there is no file {values[name]}")
+    if values["control_host"] not in ("127.0.0.1", "::1", "localhost"):
+        problems.append("control_host must be a loopback address: put a TLS proxy in front to reach it from elsewhere")
+
+
+def _settled(values: dict[str, Any]) -> Settings:
+    """Defaults that follow from other settings."""
+    values["data_dir"] = values["data_dir"].absolute()
+    if values["store_url"] is None:
+        values["store_url"] = f"sqlite:///{values['data_dir'] / 'tenantry.db'}"
+    if values["public_url"] is None:
+        host = "127.0.0.1" if values["gateway_host"] in ("0.0.0.0", "::") else values["gateway_host"]  # noqa: S104 -- compared, not bound
+        scheme = "https" if values["tls_cert_file"] else "http"
+        values["public_url"] = f"{scheme}://{host}:{values['gateway_port']}"
+    return Settings(**values)

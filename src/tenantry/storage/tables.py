@@ -1,0 +1,164 @@
+"""The tables (DESIGN section 5). Times are UTC; money is nano-dollars; rows of the ledger are only ever added."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+meta = Table("meta", metadata, Column("name", String(64), primary_key=True), Column("value", Text, nullable=False))
+
+tiers = Table(
+    "tiers",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("sessions_max", Integer, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+)
+
+upstreams = Table(
+    "upstreams",
+    metadata,
+    Column("upstream_id", String(40), primary_key=True),
+    Column("name", String(64), nullable=False, unique=True),
+    Column("base_url", Text, nullable=False),
+    Column("ca_file", Text),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+)
+
+credentials = Table(
+    "credentials",
+    metadata,
+    Column("credential_id", String(40), primary_key=True),
+    Column("name", String(64), nullable=False, unique=True),
+    Column("upstream_id", String(40), ForeignKey(upstreams.c.upstream_id), nullable=False),
+    Column("shared", Boolean, nullable=False),
+    Column("fingerprint", LargeBinary, nullable=False, unique=True),
+    Column("master_key_id", String(32), nullable=False),
+    Column("wrapped_key", LargeBinary, nullable=False),
+    Column("ciphertext", LargeBinary, nullable=False),
+    Column("hint", String(16), nullable=False),
+    Column("workspace_id", String(64)),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+)
+
+tenants = Table(
+    "tenants",
+    metadata,
+    Column("tenant_id", String(40), primary_key=True),
+    Column("slug", String(63), nullable=False, unique=True),
+    Column("name", Text, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("tier", String(64), ForeignKey(tiers.c.name), nullable=False),
+    Column("credential_id", String(40), ForeignKey(credentials.c.credential_id)),
+    Column("user_profile_id", String(64)),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Index("ix_tenants_credential_id", "credential_id"),
+)
+
+gateway_keys = Table(
+    "gateway_keys",
+    metadata,
+    Column("key_id", String(40), primary_key=True),
+    Column("tenant_id", String(40), ForeignKey(tenants.c.tenant_id), nullable=False, index=True),
+    Column("label", String(128), nullable=False),
+    Column("digest", LargeBinary, nullable=False, unique=True),
+    Column("hint", String(16), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("expires_at", DateTime(timezone=True)),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("revoked_at", DateTime(timezone=True)),
+)
+
+ledger = Table(
+    "ledger",
+    metadata,
+    Column("entry_id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("attempt_id", String(48), nullable=False, unique=True),
+    Column("request_id", String(48), nullable=False, index=True),
+    Column("upstream_request_id", Text),
+    Column("tenant_id", String(40), nullable=False),
+    Column("key_id", String(40), nullable=False),
+    Column("credential_id", String(40), nullable=False),
+    Column("upstream_id", String(40), nullable=False),
+    Column("model_requested", Text, nullable=False),
+    Column("model_served", Text),
+    Column("streaming", Boolean, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("cache_write_5m_tokens", BigInteger, nullable=False),
+    Column("cache_write_1h_tokens", BigInteger, nullable=False),
+    Column("cache_read_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("thinking_tokens", BigInteger, nullable=False),
+    Column("web_search_requests", BigInteger, nullable=False),
+    Column("web_fetch_requests", BigInteger, nullable=False),
+    Column("stop_reason", Text),
+    Column("status", Integer),
+    Column("begun_at_us", BigInteger, nullable=False),
+    Column("first_byte_at_us", BigInteger),
+    Column("ended_at_us", BigInteger, nullable=False),
+    Column("outcome", String(16), nullable=False),
+    Column("cost_nanos", BigInteger),
+    Column("price_version", String(32)),
+    Column("usage_raw", Text, nullable=False),
+    Column("error", Text),
+    Column("journal_run", String(80), nullable=False),
+    Column("journal_seq", BigInteger, nullable=False),
+    Column("prev_hash", String(64), nullable=False),
+    Column("row_hash", String(64), nullable=False),
+    Index("ix_ledger_tenant_id_ended_at_us", "tenant_id", "ended_at_us"),
+    UniqueConstraint("journal_run", "journal_seq", name="uq_ledger_journal_run_journal_seq"),
+)
+
+journals = Table(
+    "journals",
+    metadata,
+    Column("run_id", String(80), primary_key=True),
+    Column("file_number", Integer, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("head_hash", String(64), nullable=False),
+    Column("damaged_lines", Integer, nullable=False),
+    Column("closed_at", DateTime(timezone=True)),
+)
+
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("audit_id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("at", DateTime(timezone=True), nullable=False),
+    Column("actor", String(128), nullable=False),
+    Column("action", String(64), nullable=False),
+    Column("object", String(128), nullable=False),
+    Column("detail", Text, nullable=False),
+)
+
+admin_users = Table(
+    "admin_users",
+    metadata,
+    Column("admin_id", String(40), primary_key=True),
+    Column("name", String(64), nullable=False, unique=True),
+    Column("token_digest", LargeBinary, nullable=False, unique=True),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+)

@@ -1,0 +1,230 @@
+"""`tenantry serve`: starts gateway, control and, where used, the sandbox; restarts what dies; stops in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+from tenantry.control.client_guide import endpoint_of
+from tenantry.control.provisioning import (
+    CredentialChoice,
+    Provisioned,
+    ProvisionFailed,
+    ensure_sandbox_credential,
+    provision,
+)
+from tenantry.control.site import SANDBOX, Site, open_site
+from tenantry.settings import Settings
+from tenantry.storage.directory import NotInDirectory
+
+log = logging.getLogger("tenantry.serve")
+
+SUPERVISED = "TENANTRY_SUPERVISED"
+DEMO = "demo"
+_RESTART_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
+# A child that lived this long starts again with the shortest wait.
+_STEADY_SECONDS = 30.0
+_START_SECONDS_MAX = 20.0
+# Only the sandbox on this machine ever sees it, and it opens nothing.
+_SANDBOX_CREDENTIAL = "sandbox-credential-of-this-machine"
+
+
+class _Child:
+    """One process, kept alive until told to stop."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.process: asyncio.subprocess.Process | None = None
+        self._stopping = False
+        self._keeper: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._keeper = asyncio.create_task(self._keep())
+
+    async def _keep(self) -> None:
+        failures = 0
+        while not self._stopping:
+            started = time.monotonic()
+            self.process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "tenantry",
+                self.name,
+                stdin=asyncio.subprocess.PIPE,
+                env=_environment(),
+                start_new_session=True,
+            )
+            code = await self.process.wait()
+            if self._stopping:
+                return
+            failures = 0 if time.monotonic() - started > _STEADY_SECONDS else failures + 1
+            wait = _RESTART_SECONDS[min(failures, len(_RESTART_SECONDS) - 1)]
+            log.error("%s ended with %d; starting it again in %g s", self.name, code, wait)
+            await asyncio.sleep(wait)
+
+    async def stop(self, seconds: float) -> None:
+        """SIGTERM, and after `seconds` SIGKILL."""
+        self._stopping = True
+        process = self.process
+        if process is not None and process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                await asyncio.wait_for(process.wait(), seconds)
+            except TimeoutError:
+                log.error("%s did not stop in %g s and is killed", self.name, seconds)
+                process.kill()
+                await process.wait()
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+
+
+def _environment() -> dict[str, str]:
+    """Children need no credential from the environment: theirs are in the store."""
+    kept = {name: value for name, value in os.environ.items() if name != "ANTHROPIC_API_KEY"}
+    return kept | {SUPERVISED: "1"}
+
+
+class Supervisor:
+    """The `serve` command."""
+
+    def __init__(self, settings: Settings, demo: bool) -> None:
+        self._settings = settings
+        self._demo = demo
+        self._children: list[_Child] = []
+
+    async def run(self) -> int:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        settings = self._settings
+        site = open_site(settings)
+        busy = _busy_port(settings)
+        if busy is not None:
+            log.error("%s; stop what listens there, or set another port", busy)
+            return 1
+        with_sandbox = self._prepare_sandbox(site)
+        # Stopped in this order: the drain's last round comes after the gateway's last line.
+        names = ["gateway", "control", *(["sandbox"] if with_sandbox else [])]
+        self._children = [_Child(name) for name in names]
+        for child in reversed(self._children):
+            child.start()
+        code = 0 if await self._wait_started(stop) else 1
+        if code == 0 and self._demo:
+            await asyncio.to_thread(_greet, site)
+        elif code == 0:
+            log.info("serving on %s", settings.public_url)
+        if code == 0:
+            await stop.wait()
+            log.info("stopping; requests in flight get up to %g s", settings.drain_seconds)
+        for child in self._children:
+            await child.stop(settings.drain_seconds + 5)
+        site.engine.dispose()
+        return code
+
+    def _prepare_sandbox(self, site: Site) -> bool:
+        """Whether the sandbox has to run: some tenant uses it, or the demo will."""
+        used = any(row.credential == SANDBOX for row in site.directory.list_tenants())
+        base_url = f"http://127.0.0.1:{self._settings.sandbox_port}"
+        if used or (self._demo and not os.environ.get("ANTHROPIC_API_KEY")):
+            ensure_sandbox_credential(site, base_url, _SANDBOX_CREDENTIAL)
+            return True
+        return any(row.name == SANDBOX for row in site.directory.list_credentials())
+
+    async def _wait_started(self, stop: asyncio.Event) -> bool:
+        settings = self._settings
+        ports = [(settings.gateway_host, settings.gateway_port), (settings.control_host, settings.control_port)]
+        if any(child.name == "sandbox" for child in self._children):
+            ports.append(("127.0.0.1", settings.sandbox_port))
+        deadline = time.monotonic() + _START_SECONDS_MAX
+        for host, port in ports:
+            while not await asyncio.to_thread(_listens, host, port):
+                if stop.is_set():
+                    return True
+                if time.monotonic() > deadline:
+                    log.error("nothing listens on %s:%d after %g s; see above", host, port, _START_SECONDS_MAX)
+                    return False
+                await asyncio.sleep(0.05)
+        return True
+
+
+def _listens(host: str, port: int) -> bool:
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 -- compared, not bound
+    try:
+        socket.create_connection((host, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def _busy_port(settings: Settings) -> str | None:
+    for name, host, port in (
+        ("gateway", settings.gateway_host, settings.gateway_port),
+        ("control", settings.control_host, settings.control_port),
+    ):
+        if _listens(host, port):
+            return f"{name}: something listens on {host}:{port} already"
+    return None
+
+
+def _greet(site: Site) -> None:
+    """Make the demo tenant if it is not there, and say how to use it."""
+    settings = site.settings
+    try:
+        site.directory.get_tenant(DEMO)
+    except NotInDirectory:
+        key = os.environ.get("ANTHROPIC_API_KEY")
+        choice = CredentialChoice(secret=key) if key else CredentialChoice(name=SANDBOX)
+        try:
+            made = provision(site, "demo", "standard", choice, Path("clients"))
+        except ProvisionFailed as error:
+            print(f"\nThe demo tenant could not be made: {error}\nThe gateway runs; mend this and start again.\n")
+            return
+        print(_welcome(site, made), flush=True)
+        return
+    print(
+        f"\nTenantry serves on {settings.public_url}\n"
+        f"The demo tenant is at {endpoint_of(settings, DEMO)}; its key was shown when it was made.\n"
+        f"Another key: tenantry keys issue {DEMO}\n",
+        flush=True,
+    )
+
+
+def _welcome(site: Site, made: Provisioned) -> str:
+    simulated = (
+        "\n*** SIMULATION: no ANTHROPIC_API_KEY is set, so the upstream is the built-in sandbox.\n"
+        "*** Its answers are made up and cost nothing; usage and cost are booked as if they were real.\n"
+        if made.check.simulated
+        else ""
+    )
+    return f"""
+Tenantry serves on {site.settings.public_url}
+{simulated}
+Tenant    demo
+Endpoint  {made.endpoint}
+Key       {made.key}
+          (shown only now; another one: tenantry keys issue demo)
+
+curl
+  curl {made.endpoint}/v1/messages -H "x-api-key: {made.key}" \\
+    -H "anthropic-version: 2023-06-01" -H "content-type: application/json" \\
+    -d '{{"model":"{made.check.model}","max_tokens":256,"messages":[{{"role":"user","content":"Hello"}}]}}'
+
+Python
+  from anthropic import Anthropic
+  client = Anthropic(base_url="{made.endpoint}", api_key="{made.key}")
+  print(client.messages.create(model="{made.check.model}", max_tokens=256,
+                               messages=[{{"role": "user", "content": "Hello"}}]))
+
+Claude Code (log out of claude.ai first: a login there would be sent here and refused)
+  export ANTHROPIC_BASE_URL={made.endpoint}
+  export ANTHROPIC_AUTH_TOKEN={made.key}
+
+What it used:  tenantry usage demo        Stop: Ctrl-C
+"""

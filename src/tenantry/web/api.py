@@ -1,0 +1,56 @@
+"""The admin API of the control process. Every route but `/healthz` needs the admin token as a bearer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from litestar import Litestar, Request, get
+from litestar.connection import ASGIConnection
+from litestar.exceptions import NotAuthorizedException, NotFoundException, ValidationException
+from litestar.handlers import BaseRouteHandler
+
+from tenantry.control.site import Site
+from tenantry.ledger.usage import BadMonth, current_month, month_usage
+from tenantry.storage.directory import NotInDirectory
+
+
+def require_admin(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
+    """Fails closed: no token, no answer."""
+    scheme, _, token = connection.headers.get("authorization", "").partition(" ")
+    site: Site = connection.app.state.site
+    if scheme.lower() != "bearer" or not token or site.directory.find_admin(token) is None:
+        raise NotAuthorizedException("the admin token is required: Authorization: Bearer ...")
+
+
+@get("/healthz", sync_to_thread=False)
+def healthz() -> dict[str, str]:
+    return {"status": "ok"}
+
+
+@get("/api/v1/tenants", guards=[require_admin], sync_to_thread=True)
+def tenants(request: Request[Any, Any, Any]) -> list[dict[str, Any]]:
+    site: Site = request.app.state.site
+    return [
+        {"slug": row.slug, "name": row.name, "status": row.status, "tier": row.tier, "sessions_max": row.sessions_max}
+        for row in site.directory.list_tenants()
+    ]
+
+
+@get("/api/v1/tenants/{slug:str}/usage", guards=[require_admin], sync_to_thread=True)
+def usage(request: Request[Any, Any, Any], slug: str, month: str | None = None) -> dict[str, Any]:
+    site: Site = request.app.state.site
+    zone = site.settings.zone
+    try:
+        tenant = site.directory.get_tenant(slug)
+        report = month_usage(site.engine, tenant.tenant_id, month or current_month(zone), zone)
+    except NotInDirectory as error:
+        raise NotFoundException(str(error)) from None
+    except BadMonth as error:
+        raise ValidationException(str(error)) from None
+    return report.as_json(slug)
+
+
+def control_app(site: Site) -> Litestar:
+    app = Litestar(route_handlers=[healthz, tenants, usage], openapi_config=None, logging_config=None)
+    app.state.site = site
+    return app
