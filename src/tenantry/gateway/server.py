@@ -255,7 +255,7 @@ class ClientConnection(asyncio.Protocol):
         if end < 0:
             if len(buffer) >= HEAD_BYTES_MAX:
                 self.refuse(HeadTooLarge())
-            elif b"\n\n" in buffer or b"\n\r\n" in buffer.replace(b"\r\n", b"\0"):
+            elif buffer.count(b"\n") != buffer.count(b"\r\n"):
                 self.refuse(InvalidRequest("Lines of a request must end with CR LF."))
             return
         end += 4

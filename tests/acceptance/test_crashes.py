@@ -1,0 +1,238 @@
+"""Nothing forwarded is ever unaccounted: the sandbox's own log is the judge."""
+
+import asyncio
+import json
+import signal
+import socket
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.stack import Stack, dechunk, parse, read_all, request, wait_for
+
+STREAM = json.dumps(
+    {"model": "claude-sonnet-5-5", "max_tokens": 8, "stream": True, "messages": [{"role": "user", "content": "hi"}]}
+).encode()
+
+
+def open_streams(stack: Stack, key: str, count: int, scenario: str) -> list[socket.socket]:
+    clients = []
+    for number in range(count):
+        client = stack.connect()
+        headers = {"x-api-key": key, "x-sandbox-scenario": scenario, "x-sandbox-tag": str(number)}
+        client.sendall(request("POST", "/v1/messages", headers, STREAM))
+        clients.append(client)
+    return clients
+
+
+def close_all(clients: list[socket.socket]) -> None:
+    for client in clients:
+        client.close()
+
+
+def test_kill_9_in_the_middle_of_50_streams_leaves_one_row_for_each(own_stack: Stack) -> None:
+    stack = own_stack.start()
+    key = stack.tenant("acme")
+    finished = stack.message(key)
+    assert finished[0] == 200
+    clients = open_streams(stack, key, 50, "chunks=100;chunk-ms=20")
+    wait_for(lambda: len(stack.billed()) == 51, 10, "all streams upstream")
+    time.sleep(0.3)
+    stack.kill("gateway")
+    close_all(clients)
+    stack.start("gateway")
+    rows = wait_for(lambda: (found := stack.rows("acme")) and len(found) >= 51 and found, 10, "the rows")
+    time.sleep(0.5)  # a second booking would show by now
+    rows = stack.rows("acme")
+    assert Counter(row["outcome"] for row in rows) == {"settled": 1, "orphaned": 50}
+    ids = [row["upstream_request_id"] for row in rows]
+    assert sorted(ids) == sorted(entry["request_id"] for entry in stack.billed())
+    # What the streams had said before the crash is in the rows: their input is known, so it is priced.
+    assert all(row["input_tokens"] > 0 and row["cost_nanos"] > 0 for row in rows)
+    assert stack.message(key)[0] == 200
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_kill_9_of_gateway_and_control_at_any_moment_loses_and_doubles_nothing(own_stack: Stack, seed: int) -> None:
+    stack = own_stack.start()
+    key = stack.tenant("acme")
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.is_set():
+            try:
+                stack.message(key, "chunks=3;chunk-ms=3", stream=True)
+                stack.message(key)
+            except (OSError, AssertionError, IndexError, ValueError):
+                time.sleep(0.01)  # the gateway is dead at the moment
+
+    workers = [threading.Thread(target=work) for _ in range(8)]
+    for worker in workers:
+        worker.start()
+    for turn in range(3):
+        time.sleep(0.4 + 0.13 * seed + 0.07 * turn)
+        stack.kill("gateway")
+        if turn == 1:
+            stack.kill("control")
+            stack.start("control")
+        stack.start("gateway")
+    time.sleep(0.5)
+    stop.set()
+    for worker in workers:
+        worker.join()
+    stack.kill("gateway")
+    stack.start("gateway")
+
+    def agrees() -> bool:
+        rows = stack.rows("acme")
+        return len(rows) >= len(stack.billed())
+
+    wait_for(agrees, 10, "every billed request in the ledger")
+    time.sleep(0.5)
+    rows = stack.rows("acme")
+    attempts = [row["attempt_id"] for row in rows]
+    assert len(attempts) == len(set(attempts))
+    told = Counter(row["upstream_request_id"] for row in rows if row["upstream_request_id"])
+    billed = {entry["request_id"] for entry in stack.billed()}
+    assert max(told.values()) == 1
+    assert set(told) <= billed
+    # A row without the upstream's id is an attempt that was cut before its answer's head; there is one for each.
+    unnamed = sum(1 for row in rows if not row["upstream_request_id"])
+    assert len(billed - set(told)) <= unnamed
+
+
+def test_sigterm_lets_streams_end_and_books_them(own_stack: Stack) -> None:
+    stack = own_stack.start()
+    key = stack.tenant("acme")
+    clients = open_streams(stack, key, 5, "chunks=20;chunk-ms=40")
+    wait_for(lambda: len(stack.billed()) == 5, 5, "all streams upstream")
+    answers: list[bytes] = []
+    readers = [threading.Thread(target=lambda client=client: answers.append(read_all(client))) for client in clients]
+    for reader in readers:
+        reader.start()
+    assert stack.kill("gateway", signal.SIGTERM) == 0
+    for reader in readers:
+        reader.join()
+    close_all(clients)
+    assert all(b"event: message_stop" in answer for answer in answers)
+    rows = wait_for(lambda: (found := stack.rows("acme")) and len(found) == 5 and found, 5, "the rows")
+    assert {row["outcome"] for row in rows} == {"settled"}
+
+
+def test_a_stream_beyond_the_drain_ends_with_an_error_event_and_an_estimate(tmp_path: Path) -> None:
+    stack = Stack(tmp_path, TENANTRY_DRAIN_SECONDS="0.5").start()
+    try:
+        key = stack.tenant("acme")
+        (client,) = open_streams(stack, key, 1, "chunks=1000;chunk-ms=50")
+        client.recv(10)
+        time.sleep(0.5)
+        assert stack.kill("gateway", signal.SIGTERM) == 0
+        answer = read_all(client)
+        client.close()
+        body = b"".join(dechunk(answer.partition(b"\r\n\r\n")[2]))
+        assert body.endswith(b"}\n\n")
+        assert b"event: error" in body
+        row = wait_for(lambda: stack.rows("acme"), 5, "the row")[0]
+        assert (row["outcome"], row["error"]) == ("estimated", "gateway_stopping")
+        assert row["output_tokens"] > 0
+    finally:
+        stack.stop()
+
+
+@pytest.mark.parametrize(
+    ("scenario", "status", "outcome"),
+    [
+        ("error=500", 500, "voided"), ("error=529", 529, "voided"), ("error=429;retry-after=7", 429, "voided"),
+        ("drop-before-head", 529, "estimated"), ("half-head", 529, "estimated"), ("garbage", 502, "estimated"),
+        ("web-search", 200, "settled"), ("fast-us", 200, "unpriced"), ("refusal", 200, "settled"),
+    ],
+)
+def test_each_fate_of_an_attempt_is_one_row(stack: Stack, scenario: str, status: int, outcome: str) -> None:
+    slug = "fate-" + scenario.partition(";")[0].replace("=", "-")
+    key = stack.tenant(slug)
+    assert stack.message(key, scenario)[0] == status
+    rows = wait_for(lambda: stack.rows(slug), 3, "the row")
+    assert [row["outcome"] for row in rows] == [outcome]
+
+
+def test_a_wrong_length_closes_the_connection_short(stack: Stack) -> None:
+    key = stack.tenant("short")
+    headers = {"x-api-key": key, "x-sandbox-scenario": "bad-length", "connection": "close"}
+    answer = stack.raw(request("POST", "/v1/messages", headers, STREAM.replace(b'"stream": true, ', b"")))
+    _, fields, body = parse(answer)
+    assert len(body) < int(fields["content-length"])
+
+
+def test_an_upstream_that_refuses_connections_is_529_and_void(stack: Stack) -> None:
+    key = stack.tenant("nowhere")
+    directory = stack.site.directory
+    directory.set_upstream("dead", "http://127.0.0.1:9")
+    directory.add_credential("dead", "sandbox-canary-dead", "dead")
+    directory.bind_credential("nowhere", "dead")
+    wait_for(lambda: stack.message(key)[0] == 529, 2, "the change of upstream")
+    row = wait_for(lambda: [row for row in stack.rows("nowhere") if row["error"] == "connect_failed"], 3, "the row")[0]
+    assert (row["outcome"], row["cost_nanos"]) == ("voided", 0)
+
+
+def test_sessions_are_limited_and_always_given_back(stack: Stack) -> None:
+    key = stack.tenant("five", "standard")
+    for _ in range(3):
+        clients = open_streams(stack, key, 5, "chunks=50;chunk-ms=20")
+        wait_for(lambda: stack.message(key)[0] == 429, 3, "the limit")
+        status, fields, body = stack.message(key)
+        assert (status, fields["retry-after"]) == (429, "1")
+        assert b"limited to 5 requests in flight" in body
+        for client in clients[:2]:  # some vanish, some finish
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+            client.close()
+        for client in clients[2:]:
+            client.shutdown(socket.SHUT_WR)
+            assert read_all(client).endswith(b"0\r\n\r\n")
+            client.close()
+        wait_for(lambda: stack.message(key)[0] == 200, 5, "a session")
+
+
+def test_two_tenants_in_parallel_are_never_mixed(stack: Stack) -> None:
+    import hashlib
+
+    secrets = {slug: f"sandbox-canary-{slug}" for slug in ("left", "right")}
+    keys = {slug: stack.tenant(slug, secret=secret) for slug, secret in secrets.items()}
+    before = len(stack.billed())
+
+    async def one(slug: str, number: int) -> None:
+        status, _, body = await asyncio.to_thread(
+            stack.call, "POST", f"/t/{slug}/v1/messages",
+            {"x-api-key": keys[slug], "x-sandbox-tag": slug, "x-sandbox-scenario": "chunks=5;chunk-ms=1"},
+            STREAM.replace(b"hi", f"{slug} {number}".encode()),
+        )
+        assert status == 200
+        assert b"message_stop" in body
+
+    async def run() -> None:
+        await asyncio.gather(*(one(slug, number) for number in range(60) for slug in secrets))
+
+    asyncio.run(run())
+    entries = stack.billed()[before:]
+    assert len(entries) == 120
+    for entry in entries:
+        assert entry["credential"] == hashlib.sha256(secrets[entry["tag"]].encode()).hexdigest()[:12]
+    for slug in secrets:
+        rows = wait_for(lambda slug=slug: (found := stack.rows(slug)) and len(found) == 60 and found, 5, "the rows")
+        credential = next(row for row in stack.site.directory.list_credentials() if row.name == slug)
+        assert {row["credential_id"] for row in rows} == {credential.credential_id}
+
+
+def test_no_secret_is_left_in_any_file(stack: Stack) -> None:
+    key = stack.tenant("canary", secret="sandbox-canary-secret-of-canary")
+    assert stack.message(key)[0] == 200
+    wait_for(lambda: stack.rows("canary"), 3, "the row")
+    for path in stack.folder.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            assert key.encode() not in content, path
+            assert b"sandbox-canary-secret-of-canary" not in content, path
+    for process in stack.processes.values():
+        assert b"canary" not in Path(f"/proc/{process.pid}/cmdline").read_bytes()

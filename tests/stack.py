@@ -1,0 +1,187 @@
+"""A whole Tenantry on free loopback ports: real processes, a real store, the sandbox as upstream."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+
+from tenantry.control.provisioning import ensure_sandbox_credential
+from tenantry.control.site import Site, init_site, open_site
+from tenantry.sandbox.log import read_log
+from tenantry.settings import Settings, load_settings
+from tenantry.storage.tables import ledger
+
+
+def free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 10.0, what: str = "the condition") -> Any:
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what} did not come true within {seconds} s")
+        time.sleep(0.02)
+
+
+def listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+class Stack:
+    """Gateway, control and sandbox of one site below `folder`."""
+
+    def __init__(self, folder: Path, **extra: str) -> None:
+        self.folder = folder
+        gateway, control, sandbox = free_ports(3)
+        self.environ = {
+            "TENANTRY_DATA_DIR": str(folder / "data"),
+            "TENANTRY_GATEWAY_PORT": str(gateway),
+            "TENANTRY_CONTROL_PORT": str(control),
+            "TENANTRY_SANDBOX_PORT": str(sandbox),
+            **extra,
+        }
+        self.settings: Settings = load_settings(None, self.environ)
+        init_site(self.settings)
+        self.site: Site = open_site(self.settings)
+        ensure_sandbox_credential(self.site, f"http://127.0.0.1:{sandbox}", "sandbox-canary-shared")
+        self.port = gateway
+        self.sandbox_log = self.settings.data_dir / "sandbox.log"
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, *names: str) -> Stack:
+        ports = {"gateway": self.port, "control": self.settings.control_port, "sandbox": self.settings.sandbox_port}
+        for name in names or ("sandbox", "gateway", "control"):
+            log = (self.folder / f"{name}.log").open("ab")
+            self.processes[name] = subprocess.Popen(
+                [sys.executable, "-m", "tenantry", name], env=os.environ | self.environ, stdout=log, stderr=log,
+                stdin=subprocess.DEVNULL, cwd=self.folder,
+            )
+            log.close()
+        for name in names or ("sandbox", "gateway", "control"):
+            wait_for(lambda port=ports[name]: listens(port), 20, f"{name} listening")
+        return self
+
+    def kill(self, name: str, number: int = signal.SIGKILL) -> int:
+        process = self.processes.pop(name)
+        process.send_signal(number)
+        return process.wait(40)
+
+    def stop(self) -> None:
+        for name in ("gateway", "control", "sandbox"):
+            if name in self.processes:
+                process = self.processes.pop(name)
+                process.terminate()
+                try:
+                    process.wait(10)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+        self.site.engine.dispose()
+
+    def tenant(self, slug: str, tier: str = "enterprise", secret: str | None = None) -> str:
+        """A new tenant on the sandbox; its key. With `secret`, on a credential of its own."""
+        directory = self.site.directory
+        directory.create_tenant(slug, slug, tier)
+        if secret is not None:
+            directory.add_credential(slug, secret, "sandbox")
+        directory.bind_credential(slug, slug if secret else "sandbox")
+        key = directory.issue_key(slug, "test").text
+        if "gateway" in self.processes:
+            wait_for(lambda: self.get(key, "/v1/models")[0] == 200, 5, "the key reaching the gateway")
+        return key
+
+    def rows(self, slug: str | None = None) -> list[dict[str, Any]]:
+        query = select(ledger).order_by(ledger.c.entry_id)
+        if slug is not None:
+            query = query.where(ledger.c.tenant_id == self.site.directory.get_tenant(slug).tenant_id)
+        with self.site.engine.connect() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
+
+    def billed(self) -> list[dict[str, Any]]:
+        """What the sandbox would have billed."""
+        return [entry for entry in read_log(self.sandbox_log) if entry["event"] == "begin"]
+
+    # A client of plain sockets, that sends exactly what it is told
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=30)
+
+    def raw(self, data: bytes) -> bytes:
+        """Send `data`; everything that comes until the gateway closes."""
+        with self.connect() as client:
+            client.sendall(data)
+            return read_all(client)
+
+    def get(self, key: str, path: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
+        return self.call("GET", path, {"x-api-key": key, **headers})
+
+    def message(self, key: str, scenario: str = "", path: str = "/v1/messages", **fields: Any) -> Any:
+        body = {
+            "model": "claude-sonnet-5-5", "max_tokens": 64, "messages": [{"role": "user", "content": "hi"}], **fields,
+        }
+        return self.call("POST", path, {"x-api-key": key, "x-sandbox-scenario": scenario}, json.dumps(body).encode())
+
+    def call(
+        self, method: str, path: str, headers: dict[str, str], body: bytes = b""
+    ) -> tuple[int, dict[str, str], bytes]:
+        answer = self.raw(request(method, path, {**headers, "connection": "close"}, body))
+        return parse(answer, method == "HEAD")
+
+
+def request(method: str, path: str, headers: dict[str, str], body: bytes = b"") -> bytes:
+    lines = [f"{method} {path} HTTP/1.1", "host: gateway.test", *(f"{name}: {value}" for name, value in headers.items())]
+    if body:
+        lines.append(f"content-length: {len(body)}")
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def read_all(client: socket.socket) -> bytes:
+    parts: list[bytes] = []
+    with contextlib.suppress(ConnectionResetError):
+        while part := client.recv(65536):
+            parts.append(part)
+    return b"".join(parts)
+
+
+def parse(answer: bytes, head_only: bool = False) -> tuple[int, dict[str, str], bytes]:
+    """Status, header fields and decoded body of one response."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    lines = head.decode("latin-1").split("\r\n")
+    fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
+    if fields.get("transfer-encoding") == "chunked" and not head_only:
+        body = b"".join(dechunk(body))
+    return int(lines[0].split(" ")[1]), fields, body
+
+
+def dechunk(body: bytes) -> Iterator[bytes]:
+    at = 0
+    while (end := body.find(b"\r\n", at)) >= 0:
+        length = int(body[at:end], 16)
+        if length == 0:
+            return
+        yield body[end + 2 : end + 2 + length]
+        at = end + length + 4
+    raise AssertionError("the chunked body has no end")
