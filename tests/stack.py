@@ -76,8 +76,12 @@ class Stack:
         for name in names or ("sandbox", "gateway", "control"):
             log = (self.folder / f"{name}.log").open("ab")
             self.processes[name] = subprocess.Popen(
-                [sys.executable, "-m", "tenantry", name], env=os.environ | self.environ, stdout=log, stderr=log,
-                stdin=subprocess.DEVNULL, cwd=self.folder,
+                [sys.executable, "-m", "tenantry", name],
+                env=os.environ | self.environ,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                cwd=self.folder,
             )
             log.close()
         for name in names or ("sandbox", "gateway", "control"):
@@ -140,7 +144,10 @@ class Stack:
 
     def message(self, key: str, scenario: str = "", path: str = "/v1/messages", **fields: Any) -> Any:
         body = {
-            "model": "claude-sonnet-5-5", "max_tokens": 64, "messages": [{"role": "user", "content": "hi"}], **fields,
+            "model": "claude-sonnet-5-5",
+            "max_tokens": 64,
+            "messages": [{"role": "user", "content": "hi"}],
+            **fields,
         }
         return self.call("POST", path, {"x-api-key": key, "x-sandbox-scenario": scenario}, json.dumps(body).encode())
 
@@ -152,7 +159,11 @@ class Stack:
 
 
 def request(method: str, path: str, headers: dict[str, str], body: bytes = b"") -> bytes:
-    lines = [f"{method} {path} HTTP/1.1", "host: gateway.test", *(f"{name}: {value}" for name, value in headers.items())]
+    lines = [
+        f"{method} {path} HTTP/1.1",
+        "host: gateway.test",
+        *(f"{name}: {value}" for name, value in headers.items()),
+    ]
     if body:
         lines.append(f"content-length: {len(body)}")
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body

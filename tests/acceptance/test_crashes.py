@@ -145,9 +145,15 @@ def test_a_stream_beyond_the_drain_ends_with_an_error_event_and_an_estimate(tmp_
 @pytest.mark.parametrize(
     ("scenario", "status", "outcome"),
     [
-        ("error=500", 500, "voided"), ("error=529", 529, "voided"), ("error=429;retry-after=7", 429, "voided"),
-        ("drop-before-head", 529, "estimated"), ("half-head", 529, "estimated"), ("garbage", 502, "estimated"),
-        ("web-search", 200, "settled"), ("fast-us", 200, "unpriced"), ("refusal", 200, "settled"),
+        ("error=500", 500, "voided"),
+        ("error=529", 529, "voided"),
+        ("error=429;retry-after=7", 429, "voided"),
+        ("drop-before-head", 529, "estimated"),
+        ("half-head", 529, "estimated"),
+        ("garbage", 502, "estimated"),
+        ("web-search", 200, "settled"),
+        ("fast-us", 200, "unpriced"),
+        ("refusal", 200, "settled"),
     ],
 )
 def test_each_fate_of_an_attempt_is_one_row(stack: Stack, scenario: str, status: int, outcome: str) -> None:
@@ -204,7 +210,9 @@ def test_two_tenants_in_parallel_are_never_mixed(stack: Stack) -> None:
 
     async def one(slug: str, number: int) -> None:
         status, _, body = await asyncio.to_thread(
-            stack.call, "POST", f"/t/{slug}/v1/messages",
+            stack.call,
+            "POST",
+            f"/t/{slug}/v1/messages",
             {"x-api-key": keys[slug], "x-sandbox-tag": slug, "x-sandbox-scenario": "chunks=5;chunk-ms=1"},
             STREAM.replace(b"hi", f"{slug} {number}".encode()),
         )

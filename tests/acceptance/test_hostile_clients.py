@@ -84,7 +84,8 @@ def test_chunked_request_bodies_are_understood(stack: Stack, key: str) -> None:
 
 def test_a_client_that_expects_is_told_to_continue(stack: Stack, key: str) -> None:
     head = request(
-        "POST", "/v1/messages",
+        "POST",
+        "/v1/messages",
         {"x-api-key": key, "expect": "100-continue", "content-length": str(len(BODY)), "connection": "close"},
     )
     with stack.connect() as client:
@@ -163,9 +164,26 @@ def resident_bytes(stack: Stack) -> int:
 def test_tls_for_clients_is_two_settings(tmp_path: Path) -> None:
     cert, private = tmp_path / "cert.pem", tmp_path / "key.pem"
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", private, "-out", cert, "-days", "2",
-         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"],
-        check=True, capture_output=True,
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-keyout",
+            private,
+            "-out",
+            cert,
+            "-days",
+            "2",
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=DNS:localhost",
+        ],
+        check=True,
+        capture_output=True,
     )
     site = Stack(tmp_path, TENANTRY_TLS_CERT_FILE=str(cert), TENANTRY_TLS_KEY_FILE=str(private)).start("gateway")
     try:

@@ -39,7 +39,8 @@ def test_the_sandbox_sees_no_gateway_header_and_the_client_no_upstream_header(st
     status, fields, _ = stack.message(key)
     assert status == 200  # the sandbox answers 500 to anything that must not reach an upstream
     leaked = [
-        name for name in fields
+        name
+        for name in fields
         if name.startswith(("anthropic-organization", "anthropic-workspace", "anthropic-ratelimit", "cf-"))
     ]
     assert leaked == []
@@ -50,8 +51,12 @@ def test_the_sandbox_sees_no_gateway_header_and_the_client_no_upstream_header(st
 
 def test_identity_headers_of_the_client_do_not_pass(stack: Stack, key: str) -> None:
     headers = {
-        "x-api-key": key, "x-tenant-id": "captured", "cookie": "a=b", "x-forwarded-for": "192.0.2.1",
-        "proxy-authorization": "Basic eA==", "accept-encoding": "gzip, br",
+        "x-api-key": key,
+        "x-tenant-id": "captured",
+        "cookie": "a=b",
+        "x-forwarded-for": "192.0.2.1",
+        "proxy-authorization": "Basic eA==",
+        "accept-encoding": "gzip, br",
     }
     body = b'{"model":"claude-sonnet-5-5","max_tokens":8,"messages":[]}'
     assert stack.call("POST", "/v1/messages", headers, body)[0] == 200
@@ -60,10 +65,21 @@ def test_identity_headers_of_the_client_do_not_pass(stack: Stack, key: str) -> N
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("GET", "/"), ("GET", "/v1"), ("POST", "/v1/complete"), ("GET", "/v1/messages"), ("POST", "/v1/models"),
-        ("GET", "/v1/organizations/me"), ("POST", "/v1/messages/"), ("POST", "/V1/messages"), ("GET", "/t/captured"),
-        ("GET", "/t/captured/"), ("POST", "/v1/messages/../messages"), ("GET", "/v1/models/a%2fb"),
-        ("GET", "/v1/models/../messages"), ("DELETE", "/v1/models/claude-opus-5-5"), ("POST", "/v1/v1/v1/messages"),
+        ("GET", "/"),
+        ("GET", "/v1"),
+        ("POST", "/v1/complete"),
+        ("GET", "/v1/messages"),
+        ("POST", "/v1/models"),
+        ("GET", "/v1/organizations/me"),
+        ("POST", "/v1/messages/"),
+        ("POST", "/V1/messages"),
+        ("GET", "/t/captured"),
+        ("GET", "/t/captured/"),
+        ("POST", "/v1/messages/../messages"),
+        ("GET", "/v1/models/a%2fb"),
+        ("GET", "/v1/models/../messages"),
+        ("DELETE", "/v1/models/claude-opus-5-5"),
+        ("POST", "/v1/v1/v1/messages"),
     ],
 )
 def test_everything_else_is_404_in_the_apis_shape(stack: Stack, key: str, method: str, path: str) -> None:
@@ -75,12 +91,20 @@ def test_everything_else_is_404_in_the_apis_shape(stack: Stack, key: str, method
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        (b"", "not valid JSON"), (b"{", "not valid JSON"), (b"[]", "JSON object"), (b"null", "JSON object"),
-        (b"{}", "model: Field required"), (b'{"model":1,"max_tokens":1}', "model"),
-        (b'{"model":"","max_tokens":1}', "model"), (b'{"model":"m"}', "max_tokens: Field required"),
-        (b'{"model":"m","max_tokens":"1"}', "max_tokens"), (b'{"model":"m","max_tokens":-1}', "max_tokens"),
-        (b'{"model":"m","max_tokens":1,"stream":"yes"}', "stream"), (b'\xff\xfe{"model"', "not valid JSON"),
-        (b'{"model":"\xff","max_tokens":1}', "not valid JSON"), (b"[" * 100_000, "JSON"),
+        (b"", "not valid JSON"),
+        (b"{", "not valid JSON"),
+        (b"[]", "JSON object"),
+        (b"null", "JSON object"),
+        (b"{}", "model: Field required"),
+        (b'{"model":1,"max_tokens":1}', "model"),
+        (b'{"model":"","max_tokens":1}', "model"),
+        (b'{"model":"m"}', "max_tokens: Field required"),
+        (b'{"model":"m","max_tokens":"1"}', "max_tokens"),
+        (b'{"model":"m","max_tokens":-1}', "max_tokens"),
+        (b'{"model":"m","max_tokens":1,"stream":"yes"}', "stream"),
+        (b'\xff\xfe{"model"', "not valid JSON"),
+        (b'{"model":"\xff","max_tokens":1}', "not valid JSON"),
+        (b"[" * 100_000, "JSON"),
     ],
 )
 def test_a_bad_body_is_400_that_names_the_fault(stack: Stack, key: str, body: bytes, words: str) -> None:

@@ -110,7 +110,9 @@ def test_usage_is_visible_within_a_second(stack: Stack, client: anthropic.Anthro
     row = wait_for(lambda: stack.rows("sdk")[before:], 2.0, "the row")[-1]
     assert time.monotonic() - started < 1.0
     assert (row["input_tokens"], row["output_tokens"], row["outcome"]) == (
-        usage.input_tokens, usage.output_tokens, "settled",
+        usage.input_tokens,
+        usage.output_tokens,
+        "settled",
     )
     assert row["cost_nanos"] == usage.input_tokens * 2000 + usage.output_tokens * 10_000
 
@@ -119,7 +121,11 @@ def test_the_old_sdk_works_too(stack: Stack, key: str) -> None:
     if not OLD_PYTHON.exists():
         pytest.fail("`make test` installs the old SDK into .venv-sdk097; it is not there")
     done = subprocess.run(
-        [OLD_PYTHON, "-c", OLD_CLIENT, json.dumps(ASK)], capture_output=True, text=True, timeout=60, check=False,
+        [OLD_PYTHON, "-c", OLD_CLIENT, json.dumps(ASK)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
         env={"BASE": f"http://127.0.0.1:{stack.port}/t/sdk", "KEY": key, "PATH": "/usr/bin:/bin"},
     )
     assert done.returncode == 0, done.stderr

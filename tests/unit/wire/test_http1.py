@@ -22,7 +22,13 @@ def test_a_plain_head_parses() -> None:
 
 @pytest.mark.parametrize(
     ("line", "value"),
-    [(b"x-a:b", b"b"), (b"X-A:  b\t ", b"b"), (b"x-a:", b""), (b"x-a: b c", b"b c"), (b"x-a: caf\xc3\xa9", b"caf\xc3\xa9")],
+    [
+        (b"x-a:b", b"b"),
+        (b"X-A:  b\t ", b"b"),
+        (b"x-a:", b""),
+        (b"x-a: b c", b"b c"),
+        (b"x-a: caf\xc3\xa9", b"caf\xc3\xa9"),
+    ],
 )
 def test_field_values_lose_only_the_white_space_around_them(line: bytes, value: bytes) -> None:
     assert parse_request_head(b"GET / HTTP/1.1\r\nhost: a\r\n" + line + b"\r\n\r\n").fields[b"x-a"] == value
@@ -68,8 +74,19 @@ def test_chunked_bodies_decode_at_any_cut(body: bytes, sizes: list[int], cut: in
 @pytest.mark.parametrize(
     "coded",
     [
-        b"x\r\n", b"-1\r\n", b"0x1\r\n", b" 1\r\n", b"1 \r\na\r\n", b"\r\n", b"1\r\nab", b"1\r\na\n", b"1\na\r\n",
-        b"0\r\nx-trailer: a\r\n\r\n", b"1;\x00\r\na\r\n", b"11111111111111111\r\n", b"1;" + b"e" * 300,
+        b"x\r\n",
+        b"-1\r\n",
+        b"0x1\r\n",
+        b" 1\r\n",
+        b"1 \r\na\r\n",
+        b"\r\n",
+        b"1\r\nab",
+        b"1\r\na\n",
+        b"1\na\r\n",
+        b"0\r\nx-trailer: a\r\n\r\n",
+        b"1;\x00\r\na\r\n",
+        b"11111111111111111\r\n",
+        b"1;" + b"e" * 300,
     ],
 )
 def test_a_malformed_chunk_is_refused(coded: bytes) -> None:

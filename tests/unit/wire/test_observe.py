@@ -46,10 +46,15 @@ def booked(seen: Observed) -> Settlement:
 def check(want: dict[str, Any], seen: Observed) -> None:
     usage = seen.usage
     for field, value in {
-        "model": seen.model, "stop_reason": seen.stop_reason, "input_tokens": usage.input_tokens,
-        "cache_read": usage.cache_read_tokens, "cache_5m": usage.cache_write_5m_tokens,
-        "cache_1h": usage.cache_write_1h_tokens, "output_tokens": usage.output_tokens,
-        "thinking_tokens": usage.thinking_tokens, "web_search_requests": usage.web_search_requests,
+        "model": seen.model,
+        "stop_reason": seen.stop_reason,
+        "input_tokens": usage.input_tokens,
+        "cache_read": usage.cache_read_tokens,
+        "cache_5m": usage.cache_write_5m_tokens,
+        "cache_1h": usage.cache_write_1h_tokens,
+        "output_tokens": usage.output_tokens,
+        "thinking_tokens": usage.thinking_tokens,
+        "web_search_requests": usage.web_search_requests,
         "output_tokens_reported": usage.output_tokens,
     }.items():
         if field in want:
@@ -140,7 +145,9 @@ def test_any_body_is_read_without_raising(body: bytes) -> None:
     read_message(body)
 
 
-@pytest.mark.parametrize("name", ["json/message_text.json", "json/message_nulls.json", "json/message_haiku55_tier_high.json"])
+@pytest.mark.parametrize(
+    "name", ["json/message_text.json", "json/message_nulls.json", "json/message_haiku55_tier_high.json"]
+)
 def test_genai_prices_agrees_where_it_is_right(name: str) -> None:
     import genai_prices
 
@@ -151,7 +158,8 @@ def test_genai_prices_agrees_where_it_is_right(name: str) -> None:
     )
     price = genai_prices.calc_price(
         genai_prices.Usage(
-            input_tokens=total, output_tokens=usage["output_tokens"],
+            input_tokens=total,
+            output_tokens=usage["output_tokens"],
             cache_write_tokens=usage.get("cache_creation_input_tokens") or 0,
             cache_read_tokens=usage.get("cache_read_input_tokens") or 0,
         ),

@@ -1,0 +1,232 @@
+"""One run, one machine: CPU per request, added latency and memory of nginx, aiohttp and Tenantry side by side."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlalchemy import insert
+
+from tenantry.control.site import init_site, open_site
+from tenantry.settings import load_settings
+from tenantry.storage.columns import now_utc
+from tenantry.storage.tables import tiers
+
+TICKS = os.sysconf("SC_CLK_TCK")
+SECONDS = int(os.environ.get("BENCH_SECONDS", "6"))
+CONNECTIONS = 32
+STREAMS = 200
+HELD_STREAMS = 1000
+
+NGINX = """
+worker_processes 1; daemon off; master_process off; error_log stderr crit; pid {folder}/nginx.pid;
+events {{ worker_connections 8192; }}
+http {{
+  access_log off; client_max_body_size 64m; client_body_buffer_size 512k; tcp_nodelay on; keepalive_requests 10000000;
+  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/f;
+  uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
+  upstream up {{ server 127.0.0.1:{upstream}; keepalive 1024; keepalive_requests 10000000; }}
+  server {{ listen 127.0.0.1:{port} backlog=4096; location / {{
+    proxy_pass http://up; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off; }} }}
+}}
+"""
+
+
+@dataclass
+class Proxy:
+    name: str
+    port: int
+    process: subprocess.Popen[bytes]
+    key: str = "x"
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def await_port(port: int) -> None:
+    for _ in range(400):
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    raise SystemExit(f"nothing listens on {port}")
+
+
+def start(name: str, port: int, *command: str, key: str = "x", **environ: str) -> Proxy:
+    process = subprocess.Popen(command, env=os.environ | environ, stdout=subprocess.DEVNULL)
+    await_port(port)
+    return Proxy(name, port, process, key)
+
+
+def start_tenantry(folder: Path, upstream: int) -> Proxy:
+    """Everything on: authentication, sessions, journal with sync, metering, pricing; a store with one tenant."""
+    port = free_port()
+    environ = {"TENANTRY_DATA_DIR": str(folder / "data"), "TENANTRY_GATEWAY_PORT": str(port)}
+    settings = load_settings(None, environ)
+    init_site(settings)
+    site = open_site(settings)
+    with site.engine.begin() as connection:
+        connection.execute(insert(tiers).values(name="bench", sessions_max=100_000, created_at=now_utc()))
+    site.directory.set_upstream("bench", f"http://127.0.0.1:{upstream}")
+    site.directory.create_tenant("bench", "bench", "bench")
+    site.directory.add_credential("bench", "sandbox-bench-credential", "bench")
+    site.directory.bind_credential("bench", "bench")
+    key = site.directory.issue_key("bench", "bench").text
+    site.engine.dispose()
+    return start("Tenantry", port, sys.executable, "-m", "tenantry", "gateway", key=key, **environ)
+
+
+def cpu_seconds(process: subprocess.Popen[bytes]) -> float:
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def resident_kib(process: subprocess.Popen[bytes]) -> int:
+    text = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
+    return int(re.search(r"^Pss: *(\d+)", text, re.MULTILINE)[1])  # type: ignore[index]
+
+
+def wrk(proxy: Proxy, script: Path) -> dict[str, float]:
+    command = [
+        "wrk",
+        "-t1",
+        f"-c{CONNECTIONS}",
+        f"-d{SECONDS}s",
+        "--latency",
+        "-s",
+        str(script),
+        f"http://127.0.0.1:{proxy.port}/v1/messages",
+    ]
+    subprocess.run(
+        [*command[:3], "-d1s", *command[4:]], check=True, capture_output=True, env=os.environ | {"KEY": proxy.key}
+    )
+    before = cpu_seconds(proxy.process)
+    out = subprocess.run(
+        command, check=True, capture_output=True, text=True, env=os.environ | {"KEY": proxy.key}
+    ).stdout
+    used = cpu_seconds(proxy.process) - before
+    requests = int(re.search(r"(\d+) requests in", out)[1])  # type: ignore[index]
+    if "Non-2xx" in out:
+        raise SystemExit(f"{proxy.name}: {out}")
+    return {
+        "cpu_us": used / requests * 1e6,
+        "rps": requests / SECONDS,
+        "p50_ms": _ms(out, "50%"),
+        "p99_ms": _ms(out, "99%"),
+    }
+
+
+def _ms(out: str, share: str) -> float:
+    value, unit = re.search(rf"{share} +([\d.]+)(us|ms|s)", out).groups()  # type: ignore[union-attr]
+    return float(value) * {"us": 0.001, "ms": 1, "s": 1000}[unit]
+
+
+def streams(proxy: Proxy) -> dict[str, float]:
+    command = [sys.executable, "-m", "bench.load", str(proxy.port), proxy.key, str(STREAMS)]
+    before = cpu_seconds(proxy.process)
+    result = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    used = cpu_seconds(proxy.process) - before
+    if result["complete"] != STREAMS:
+        raise SystemExit(f"{proxy.name}: only {result['complete']} of {STREAMS} streams were complete")
+    return {"cpu_us": used / STREAMS * 1e6, "p50_ms": result["p50_ms"], "p99_ms": result["p99_ms"]}
+
+
+def memory(proxy: Proxy) -> dict[str, float]:
+    """KiB for each of a thousand open streams, the most seen over their life."""
+    before = resident_kib(proxy.process)
+    command = [sys.executable, "-m", "bench.load", str(proxy.port), proxy.key, str(HELD_STREAMS)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as load:
+        most = before
+        while load.poll() is None:
+            most = max(most, resident_kib(proxy.process))
+            time.sleep(0.1)
+    return {"kib": (most - before) / HELD_STREAMS}
+
+
+def lua(folder: Path, prompt_bytes: int) -> Path:
+    """A wrk script that posts a prompt of this size, with the strings that code has in it."""
+    code = 'def f(x):\n\treturn "value %s" % x  # a comment of usual length\n'
+    text = (code * (prompt_bytes // len(code) + 1))[:prompt_bytes]
+    body = json.dumps(
+        {"model": "claude-sonnet-5-5", "max_tokens": 1024, "messages": [{"role": "user", "content": text}]}
+    )
+    (folder / f"{prompt_bytes}.json").write_text(body)
+    script = folder / f"{prompt_bytes}.lua"
+    script.write_text(
+        f'wrk.method = "POST"\nlocal f = io.open("{folder}/{prompt_bytes}.json")\nwrk.body = f:read("*a")\n'
+        'wrk.headers["content-type"] = "application/json"\nwrk.headers["anthropic-version"] = "2023-06-01"\n'
+        'wrk.headers["x-api-key"] = os.getenv("KEY")\n'
+    )
+    return script
+
+
+def main() -> None:
+    for tool in ("nginx", "wrk"):
+        if shutil.which(tool) is None:
+            raise SystemExit(f"{tool} is not installed: apt-get install nginx-light wrk")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        proxies: list[Proxy] = []
+        up = free_port()
+        upstream = start("direct", up, sys.executable, "-m", "bench.upstream", str(up))
+        try:
+            port = free_port()
+            (folder / "nginx.conf").write_text(NGINX.format(folder=folder, upstream=up, port=port))
+            proxies.append(start("nginx", port, "nginx", "-p", name, "-c", str(folder / "nginx.conf")))
+            port = free_port()
+            proxies.append(
+                start("aiohttp", port, sys.executable, "-m", "bench.aiohttp_proxy", str(port), f"http://127.0.0.1:{up}")
+            )
+            proxies.append(start_tenantry(folder, up))
+            report(folder, upstream, proxies)
+        finally:
+            for proxy in (*proxies, upstream):
+                proxy.process.terminate()
+                proxy.process.wait(40)
+
+
+def report(folder: Path, upstream: Proxy, proxies: list[Proxy]) -> None:
+    small, large = lua(folder, 900), lua(folder, 200_000)
+    print(f"# {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores, {SECONDS} s a case\n", flush=True)
+    cases: list[tuple[str, Callable[[Proxy], dict[str, float]]]] = [
+        ("1 KB in, 1 KB out, 32 connections", lambda proxy: wrk(proxy, small)),
+        ("200 KB in, 1 KB out, 32 connections", lambda proxy: wrk(proxy, large)),
+        ("stream, 100 chunks at 20 ms, 200 at once", streams),
+    ]
+    for title, measure in cases:
+        print(f"{title}\n\n| | CPU us/request | x nginx | p50 ms | p99 ms | added p50 ms |\n|---|---|---|---|---|---|")
+        direct = measure(upstream)
+        print(f"| direct | | | {direct['p50_ms']:.2f} | {direct['p99_ms']:.2f} | |")
+        base = 0.0
+        for proxy in proxies:
+            found = measure(proxy)
+            base = base or found["cpu_us"]
+            print(
+                f"| {proxy.name} | {found['cpu_us']:.0f} | {found['cpu_us'] / base:.1f} | {found['p50_ms']:.2f} "
+                f"| {found['p99_ms']:.2f} | {found['p50_ms'] - direct['p50_ms']:.2f} |",
+                flush=True,
+            )
+        print()
+    print(f"memory, {HELD_STREAMS} streams open\n\n| | KiB a stream |\n|---|---|")
+    for proxy in proxies:
+        print(f"| {proxy.name} | {memory(proxy)['kib']:.1f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

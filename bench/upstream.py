@@ -1,0 +1,97 @@
+"""The bench's upstream: valid Messages answers as cheaply as Python can send them. `python -m bench.upstream PORT`."""
+
+import asyncio
+import json
+import re
+import sys
+
+import uvloop
+
+CHUNKS = 100
+CHUNK_SECONDS = 0.02
+_LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
+
+_USAGE = {
+    "input_tokens": 400,
+    "cache_creation_input_tokens": 0,
+    "cache_read_input_tokens": 2048,
+    "output_tokens": 200,
+    "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0},
+    "service_tier": "standard",
+}
+_MESSAGE = {
+    "model": "claude-sonnet-5-5",
+    "id": "msg_bench",
+    "type": "message",
+    "role": "assistant",
+    "stop_reason": "end_turn",
+    "stop_sequence": None,
+    "usage": _USAGE,
+    "content": [{"type": "text", "text": "x" * 560}],
+}
+
+
+def _event(name: str, data: object) -> bytes:
+    body = f"event: {name}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n".encode()
+    return b"%x\r\n%b\r\n" % (len(body), body)
+
+
+_BODY = json.dumps(_MESSAGE).encode()
+WHOLE = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nrequest-id: req_bench\r\ncontent-length: %d\r\n\r\n"
+    % len(_BODY)
+) + _BODY
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nrequest-id: req_b\r\ntransfer-encoding: chunked\r\n\r\n"
+START = _event("message_start", {"type": "message_start", "message": _MESSAGE | {"content": [], "stop_reason": None}})
+DELTA = _event(
+    "content_block_delta",
+    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "some words of an answer "}},
+)
+END = (
+    _event("message_delta", {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": _USAGE})
+    + _event("message_stop", {"type": "message_stop"})
+    + b"0\r\n\r\n"
+)
+
+
+class Upstream(asyncio.Protocol):
+    def __init__(self) -> None:
+        self._buffer = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        end = self._buffer.find(b"\r\n\r\n")
+        if end < 0:
+            return
+        found = _LENGTH.search(self._buffer, 0, end)
+        length = int(found.group(1)) if found else 0
+        if len(self._buffer) < end + 4 + length:
+            return
+        streaming = b'"stream":true' in self._buffer[-64:]
+        self._buffer = b""
+        if streaming:
+            self._transport.write(HEAD + START)
+            self._next(0)
+        else:
+            self._transport.write(WHOLE)
+
+    def _next(self, number: int) -> None:
+        if self._transport.is_closing():
+            return
+        if number == CHUNKS:
+            self._transport.write(END)
+            return
+        self._transport.write(DELTA)
+        asyncio.get_running_loop().call_later(CHUNK_SECONDS, self._next, number + 1)
+
+
+async def main() -> None:
+    server = await asyncio.get_running_loop().create_server(Upstream, "127.0.0.1", int(sys.argv[1]), backlog=4096)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    uvloop.run(main())
