@@ -114,3 +114,18 @@ def test_a_bad_body_is_400_that_names_the_fault(stack: Stack, key: str, body: by
     assert status == 400
     assert words in json.loads(answer)["error"]["message"]
     assert len(stack.billed()) == before
+
+
+def test_an_upstream_connection_is_used_again(stack: Stack, key: str) -> None:
+    """Ten requests, one after the other, need one connection; the sandbox's end of it is told apart by its port."""
+    before = upstream_ports(stack)
+    for _ in range(10):
+        assert stack.message(key)[0] == 200
+    assert len(upstream_ports(stack) - before) <= 1
+
+
+def upstream_ports(stack: Stack) -> set[str]:
+    """Local ports of every connection to the sandbox that is open or was closed in the last minute."""
+    sandbox = f":{stack.settings.sandbox_port:04X}"
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return {line[1] for line in lines if line[2].endswith(sandbox)}

@@ -48,6 +48,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_has_framing",
         "_head_bytes",
         "_head_done",
+        "_keep_alive",
         "_headers",
         "_parser",
         "_sink",
@@ -72,6 +73,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._complete = False
         self._has_framing = False
         self._until_close = False
+        self._keep_alive = False
 
     # The exchange's side
 
@@ -147,7 +149,7 @@ class UpstreamConnection(asyncio.Protocol):
         sink, self._sink = self._sink, None
         transport = self.transport
         reusable = (
-            self._parser.should_keep_alive()
+            self._keep_alive
             and not self._until_close
             and transport is not None
             and transport.get_write_buffer_size() == 0
@@ -201,6 +203,8 @@ class UpstreamConnection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self._head_done:
             self._complete = True
+            # Asked now: once the parser goes on, it has forgotten this message's head.
+            self._keep_alive = self._parser.should_keep_alive()
 
 
 class Pool:
