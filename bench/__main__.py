@@ -69,9 +69,7 @@ def await_port(port: int) -> None:
 
 
 def start(name: str, port: int, *command: str, key: str = "x", **environ: str) -> Proxy:
-    process = subprocess.Popen(
-        command, env=os.environ | environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    process = subprocess.Popen(command, env=os.environ | environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     await_port(port)
     return Proxy(name, port, process, key)
 
