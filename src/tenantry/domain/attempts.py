@@ -6,10 +6,10 @@ stream has told its input usage, `AttemptEnded` exactly once. All times are unix
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from tenantry.domain.usage import Usage
+from tenantry.domain.values import value
 
 
 class Outcome(StrEnum):
@@ -27,7 +27,7 @@ class Outcome(StrEnum):
     UNPRICED = "unpriced"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class AttemptBegun:
     attempt_id: str
     request_id: str
@@ -40,7 +40,7 @@ class AttemptBegun:
     begun_at_us: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class AttemptProgress:
     """What a stream has said so far; kept so that a crash leaves the best-known figures."""
 
@@ -50,7 +50,7 @@ class AttemptProgress:
     upstream_request_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class AttemptEnded:
     """The end of an attempt.
 

@@ -15,6 +15,7 @@ from importlib import resources
 from typing import Any
 
 from tenantry.domain.usage import Iteration, Usage
+from tenantry.domain.values import value
 
 _TOKEN_CLASSES = ("input", "cache_write_5m", "cache_write_1h", "cache_read", "output")
 _DATE_SUFFIX = re.compile(r"-\d{8}$")
@@ -24,7 +25,7 @@ class BadPriceTable(Exception):
     """The price table cannot be used; the message names the row and what is wrong with it."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Priced:
     """`cost_nanos` is None when the usage cannot be priced; `reason` then says why."""
 

@@ -5,15 +5,16 @@ A pure decision. The rules are those of reference 5.2, and DESIGN 4.8 for answer
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from tenantry.domain.attempts import Outcome
 from tenantry.domain.prices import PriceTable
 from tenantry.domain.usage import Usage
+from tenantry.domain.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Observed:
     """What was seen of one answer.
 
@@ -32,7 +33,7 @@ class Observed:
     estimated_output_tokens: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Settlement:
     outcome: Outcome
     usage: Usage

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from tenantry.domain.values import value
 
-@dataclass(frozen=True, slots=True)
+
+@value
 class Iteration:
     """One entry of `usage.iterations`: a step that is billed at its own `model` (None: the response's model)."""
 
@@ -24,7 +25,7 @@ class Iteration:
         return self.input_tokens + self.cache_write_5m_tokens + self.cache_write_1h_tokens + self.cache_read_tokens
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Usage:
     """What one answer used. Counts are tokens, or requests for the server tools."""
 
@@ -63,6 +64,7 @@ def read_usage(raw: Mapping[str, Any], *, wants_1h: bool = False) -> Usage:
     """
     write_5m, write_1h = _cache_writes(raw, wants_1h)
     tools = _mapping(raw.get("server_tool_use"))
+    entries = _list(raw.get("iterations"))
     return Usage(
         input_tokens=_count(raw.get("input_tokens")),
         cache_write_5m_tokens=write_5m,
@@ -75,7 +77,7 @@ def read_usage(raw: Mapping[str, Any], *, wants_1h: bool = False) -> Usage:
         speed=_word(raw.get("speed"), "standard"),
         inference_geo=_word(raw.get("inference_geo"), "global"),
         service_tier=_word(raw.get("service_tier"), "standard"),
-        iterations=tuple(_iteration(_mapping(entry), wants_1h) for entry in _list(raw.get("iterations"))),
+        iterations=tuple(_iteration(_mapping(entry), wants_1h) for entry in entries) if entries else (),
     )
 
 
@@ -107,7 +109,7 @@ _COUNT_MAX = 2**53
 
 
 def _count(value: object) -> int:
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _COUNT_MAX:
+    if type(value) is int and 0 <= value <= _COUNT_MAX:  # `type`, for True is an int too
         return value
     return 0
 

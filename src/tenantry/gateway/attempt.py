@@ -36,6 +36,7 @@ class Attempt:
         "_progress_due",
         "_settled",
         "_status",
+        "_unsent",
         "_upstream_request_id",
         "attempt_id",
         "client_gone",
@@ -62,31 +63,44 @@ class Attempt:
         self._upstream_request_id: str | None = None
         self._progress_due = False
         self._settled = False
+        self._unsent: tuple[Pool, bytes, bytes] | None = None
         self.attempt_id = f"att_{exchange.request_id[4:]}_1"
         self.client_gone = False
         self.was_sent = False
 
     def start(self, pool: Pool, head: bytes, body: bytes) -> None:
-        """Write the attempt to the journal, then send it.
-
-        Raises:
-            JournalUnavailable: it could not be written, and nothing was sent.
-        """
+        """Write the attempt to the journal, then send it."""
         metered, principal, exchange = self._metered, self._principal, self._exchange
-        if metered is not None and exchange is not None:
-            self._gateway.journal_begin(
-                AttemptBegun(
-                    self.attempt_id,
-                    exchange.request_id,
-                    principal.tenant.tenant_id,
-                    principal.key.key_id,
-                    self._credential.credential_id,
-                    self._credential.upstream.upstream_id,
-                    metered.model,
-                    metered.stream,
-                    time.time_ns() // 1000,
-                )
-            )
+        if metered is None or exchange is None:
+            self._take_connection(pool, head, body)
+            return
+        self._unsent = (pool, head, body)
+        self._gateway.journal_begin(
+            AttemptBegun(
+                self.attempt_id,
+                exchange.request_id,
+                principal.tenant.tenant_id,
+                principal.key.key_id,
+                self._credential.credential_id,
+                self._credential.upstream.upstream_id,
+                metered.model,
+                metered.stream,
+                time.time_ns() // 1000,
+            ),
+            self._on_journalled,
+        )
+
+    def _on_journalled(self, written: bool) -> None:
+        unsent, self._unsent = self._unsent, None
+        if self._exchange is None or unsent is None:
+            return  # settled meanwhile: the client has gone
+        if written:
+            self._take_connection(*unsent)
+        else:
+            self._metered = None  # no begin, no end
+            self._exchange.on_broken("journal_unavailable")
+
+    def _take_connection(self, pool: Pool, head: bytes, body: bytes) -> None:
         connection = pool.take()
         if connection is not None:
             self._send(connection, head, body)

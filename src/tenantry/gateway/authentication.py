@@ -6,7 +6,6 @@ HMAC digest, so the comparison tells nothing about the text of any key. No text 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from tenantry.domain.directory import GatewayKey, KeyStatus, Snapshot, Tenant, TenantStatus
@@ -21,6 +20,7 @@ from tenantry.domain.errors import (
     UpstreamKeyPresented,
 )
 from tenantry.domain.keys import digest_key
+from tenantry.domain.values import value
 
 # Anthropic keys and consumer logins all begin so (reference 2.4, 10.2).
 _UPSTREAM_KEY_PREFIX = b"sk-ant-"
@@ -28,7 +28,7 @@ _UPSTREAM_KEY_PREFIX = b"sk-ant-"
 _KEY_BYTES_MAX = 512
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Principal:
     tenant: Tenant
     key: GatewayKey

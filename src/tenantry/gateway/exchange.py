@@ -22,12 +22,12 @@ from tenantry.domain.errors import (
     UpstreamTimedOut,
 )
 from tenantry.gateway.attempt import Attempt
-from tenantry.gateway.authentication import Principal, authenticate
-from tenantry.gateway.headers import client_response, upstream_request
+from tenantry.gateway.authentication import Principal
+from tenantry.gateway.calls import Call
+from tenantry.gateway.headers import client_response
 from tenantry.gateway.relay import PLAIN, MessageRelay, Relay, StreamRelay
-from tenantry.gateway.routes import Kind, Target
-from tenantry.ledger.journal import JournalUnavailable
-from tenantry.wire.http1 import LAST_CHUNK, RequestHead, chunk, response_head
+from tenantry.gateway.routes import Kind
+from tenantry.wire.http1 import LAST_CHUNK, chunk, response_head
 from tenantry.wire.inspect import BadBody, MessageFields, inspect_message
 
 if TYPE_CHECKING:
@@ -57,25 +57,23 @@ class Exchange:
     __slots__ = (
         "_attempt",
         "_body_framing",
+        "_call",
         "_client",
         "_fields",
         "_gateway",
-        "_head",
         "_holds_session",
         "_out",
         "_principal",
         "_relay",
-        "_target",
         "deadline",
         "request_id",
         "started",
     )
 
-    def __init__(self, gateway: Gateway, client: ClientConnection, head: RequestHead, target: Target) -> None:
+    def __init__(self, gateway: Gateway, client: ClientConnection, call: Call) -> None:
         self._gateway = gateway
         self._client: ClientConnection | None = client
-        self._head = head
-        self._target = target
+        self._call = call
         self._principal: Principal | None = None
         self._fields: MessageFields | None = None
         self._attempt: Attempt | None = None
@@ -93,15 +91,8 @@ class Exchange:
         Raises:
             ApiError: the request is refused.
         """
-        gateway = self._gateway
-        if not self._target.route.open_to_all:
-            self._principal = authenticate(
-                self._head.fields,
-                self._target.slug,
-                gateway.snapshot,
-                gateway.pepper,
-                gateway.settings.require_tenant_id,
-            )
+        if not self._call.target.route.open_to_all:
+            self._principal = self._call.principal(self._gateway)
 
     def begin(self, body: bytes) -> None:
         """Decide on the whole request and send it on.
@@ -109,12 +100,12 @@ class Exchange:
         Raises:
             ApiError: the request is refused; nothing was forwarded.
         """
-        kind = self._target.route.kind
+        kind = self._call.target.route.kind
         if self._principal is None:
             self._answer_here(kind)
             return
         if kind is not Kind.MODELS:
-            encoding = self._head.fields.get(b"content-encoding", b"identity")
+            encoding = self._call.head.fields.get(b"content-encoding", b"identity")
             if encoding.lower() != b"identity":
                 raise InvalidRequest("Compressed request bodies are not accepted; send the body as it is.")
             try:
@@ -145,33 +136,22 @@ class Exchange:
         self._gateway.exchanges.add(self)
 
     def _forward(self, principal: Principal, body: bytes) -> None:
-        tenant, credential = principal.tenant, principal.tenant.credential
+        credential = principal.tenant.credential
         if credential is None:
             raise NoCredential
         pool = self._gateway.pools.of(credential.upstream, credential.credential_id)
-        head = upstream_request(
-            self._head,
-            pool.path_prefix + self._target.path + self._target.query,
-            pool.host,
-            len(body),
-            tenant,
-            credential,
-            self._gateway.version_default,
-        )
-        metered = self._fields if self._target.route.kind is Kind.MESSAGES else None
+        head = self._call.upstream_head(self._gateway, pool, principal, credential, len(body))
+        metered = self._fields if self._call.target.route.kind is Kind.MESSAGES else None
         attempt = Attempt(self._gateway, self, principal, credential, metered)
-        try:
-            attempt.start(pool, head, body)
-        except JournalUnavailable:
-            raise JournalDown from None
         self._attempt = attempt
+        attempt.start(pool, head, body)
         self.deadline = self._gateway.now() + ANSWER_HEAD_SECONDS_MAX
 
     # What the attempt tells
 
     def on_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         fields = self._fields
-        if status == 200 and fields is not None and self._target.route.kind is Kind.MESSAGES:
+        if status == 200 and fields is not None and self._call.target.route.kind is Kind.MESSAGES:
             is_stream = any(name == b"content-type" and b"event-stream" in value for name, value in headers)
             self._relay = StreamRelay(fields.wants_1h) if is_stream else MessageRelay(fields.wants_1h)
         self.deadline = self._gateway.now() + ANSWER_IDLE_SECONDS_MAX
@@ -187,7 +167,7 @@ class Exchange:
             sent.append((b"content-length", length))
         elif status in (204, 304):
             self._body_framing = _Framing.NONE
-        elif self._head.http_1_0:
+        elif self._call.head.http_1_0:
             self._body_framing = _Framing.CLOSE
             client.close_after_answer()
         else:
@@ -325,7 +305,7 @@ class Exchange:
         self._close()
         if client is not None:
             self._client = None
-            client.answer(status, headers, body, self.request_id, self._head.method == b"HEAD")
+            client.answer(status, headers, body, self.request_id, self._call.head.method == b"HEAD")
 
     def _refuse(self, error: ApiError) -> None:
         client = self._client
@@ -353,6 +333,7 @@ class _Framing:
 
 
 _BROKEN_BEFORE_HEAD: dict[str, type[ApiError]] = {
+    "journal_unavailable": JournalDown,
     "connect_failed": UpstreamDown,
     "upstream_dropped": UpstreamDown,
     "upstream_invalid_http": UpstreamBroken,

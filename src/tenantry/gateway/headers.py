@@ -62,16 +62,10 @@ _RESPONSE_DROPPED = frozenset(
 _RESPONSE_DROPPED_PREFIXES = (b"anthropic-ratelimit-", b"anthropic-priority-", b"anthropic-fast-", b"cf-")
 
 
-def upstream_request(
-    head: RequestHead,
-    path: bytes,
-    host: bytes,
-    body_bytes: int,
-    tenant: Tenant,
-    credential: Credential,
-    version_default: bytes,
+def upstream_head(
+    head: RequestHead, path: bytes, host: bytes, tenant: Tenant, credential: Credential, version_default: bytes
 ) -> bytes:
-    """The request head that goes upstream: the client's open list of headers under the tenant's own credential."""
+    """The head that goes upstream, but for its end: the client's open list of headers under the tenant's credential."""
     hop = connection_options(head.fields)
     lines = [
         b"%b %b HTTP/1.1\r\nhost: %b\r\nx-api-key: %b\r\naccept-encoding: identity\r\n"
@@ -86,10 +80,12 @@ def upstream_request(
         lines.append(b"anthropic-workspace-id: %b\r\n" % credential.workspace_id.encode())
     if tenant.user_profile_id is not None:
         lines.append(b"anthropic-user-profile-id: %b\r\n" % tenant.user_profile_id.encode())
-    if head.method == b"POST":
-        lines.append(b"content-length: %d\r\n" % body_bytes)
-    lines.append(b"\r\n")
     return b"".join(lines)
+
+
+def upstream_head_end(method: bytes, body_bytes: int) -> bytes:
+    """What completes `upstream_head` for a body of this length."""
+    return b"content-length: %d\r\n\r\n" % body_bytes if method == b"POST" else b"\r\n"
 
 
 def client_response(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

@@ -106,7 +106,8 @@ async def _follow_directory(watch: DirectoryWatch, reload: Callable[[], None]) -
 async def _sync_journal(gateway: Gateway, journal: JournalWriter) -> None:
     while True:
         await asyncio.sleep(JOURNAL_SYNC_SECONDS)
-        journal.retry_pending()
+        if not gateway.journal_works:
+            gateway.flush_journal()
         if gateway.journal_is_dirty:
             gateway.journal_is_dirty = False
             try:

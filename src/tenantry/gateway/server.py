@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import gc
+import logging
 import socket
 from collections.abc import Callable
 
@@ -23,13 +24,15 @@ from tenantry.domain.errors import (
 )
 from tenantry.domain.prices import PriceTable
 from tenantry.domain.sessions import Sessions
+from tenantry.gateway.calls import Call
 from tenantry.gateway.exchange import Exchange, new_request_id
-from tenantry.gateway.routes import Target, find_target
 from tenantry.gateway.upstream import Pools
 from tenantry.ledger.journal import JournalUnavailable, JournalWriter
 from tenantry.settings import GatewaySettings
 from tenantry.wire.chunked import BadChunk, ChunkedDecoder
 from tenantry.wire.http1 import CONTINUE, HEAD_BYTES_MAX, BadHead, RequestHead, parse_request_head, response_head
+
+log = logging.getLogger("tenantry.gateway")
 
 HEAD_SECONDS_MAX = 10.0
 BODY_SECONDS_MAX = 60.0
@@ -68,27 +71,53 @@ class Gateway:
         self.peers: dict[str, int] = {}
         self.stopping = False
         self.journal_is_dirty = False
+        self.journal_works = True
+        self._begun: list[Callable[[bool], None]] = []
+        self._flush_planned = False
         self._journal = journal
         self._last_collect = now()
         self._all_closed: asyncio.Future[None] | None = None
 
-    # The journal: opened here for every writer, so that what is unsynced is known in one place
+    # The journal: the events of one turn of the loop are written together, behind the callbacks that made them
 
-    def journal_begin(self, event: AttemptBegun) -> None:
-        """Raises: JournalUnavailable."""
+    def journal_begin(self, event: AttemptBegun, then: Callable[[bool], None]) -> None:
+        """`then` is told whether the event is on the file; only then may the attempt be sent."""
         self._journal.begin(event)
-        self.journal_is_dirty = True
+        self._begun.append(then)
+        self._plan_flush()
 
     def journal_progress(self, event: AttemptProgress) -> None:
-        try:
-            self._journal.progress(event)
-        except JournalUnavailable:
-            return  # a hint only: without it an orphaned row knows less
-        self.journal_is_dirty = True
+        self._journal.progress(event)
+        self._plan_flush()
 
     def journal_end(self, event: AttemptEnded) -> None:
-        self._journal.end(event)  # keeps the event and tries again when the journal is unavailable
-        self.journal_is_dirty = True
+        self._journal.end(event)
+        self._plan_flush()
+
+    def _plan_flush(self) -> None:
+        if not self._flush_planned:
+            self._flush_planned = True
+            asyncio.get_running_loop().call_soon(self.flush_journal)
+
+    def flush_journal(self) -> None:
+        """Write what waits. What cannot be written now is tried again with the next flush."""
+        self._flush_planned = False
+        if not self._journal.has_lines:
+            return
+        begun, self._begun = self._begun, []
+        try:
+            self._journal.flush()
+        except JournalUnavailable as error:
+            written = False
+            if self.journal_works:
+                log.error("%s; requests are refused until it can", error)
+        else:
+            written = self.journal_is_dirty = True
+            if not self.journal_works:
+                log.warning("the journal can be written again")
+        self.journal_works = written
+        for then in begun:
+            then(written)
 
     # Housekeeping
 
@@ -142,6 +171,7 @@ class ClientConnection(asyncio.Protocol):
         "_body_bytes",
         "_body_since",
         "_buffer",
+        "_call",
         "_chunks",
         "_eof",
         "_exchange",
@@ -150,7 +180,6 @@ class ClientConnection(asyncio.Protocol):
         "_left",
         "_peer",
         "_state",
-        "_target",
         "_transport",
         "deadline",
         "is_paused",
@@ -164,7 +193,7 @@ class ClientConnection(asyncio.Protocol):
         self._state = _State.HEAD
         self._buffer: bytes = b""
         self._head: RequestHead | None = None
-        self._target: Target | None = None
+        self._call: Call | None = None
         self._exchange: Exchange | None = None
         self._chunks: ChunkedDecoder | None = None
         self._body: list[bytes] = []
@@ -251,33 +280,41 @@ class ClientConnection(asyncio.Protocol):
         # RFC 9112 2.2: an empty line before a request line is to be ignored.
         if buffer.startswith(b"\r\n") and len(buffer) > 2:
             buffer = self._buffer = buffer[2:]
-        end = buffer.find(b"\r\n\r\n", 0, HEAD_BYTES_MAX)
-        if end < 0:
-            if len(buffer) >= HEAD_BYTES_MAX:
-                self.refuse(HeadTooLarge())
-            elif buffer.count(b"\n") != buffer.count(b"\r\n"):
-                self.refuse(InvalidRequest("Lines of a request must end with CR LF."))
-            return
-        end += 4
-        self._buffer = buffer[end:]
+        call = self._call
+        known = call.known.again(buffer) if call is not None else None
+        if known is not None:
+            self._head, end = known
+            self._buffer = buffer[end:]
+        else:
+            call = self._call = None
+            end = buffer.find(b"\r\n\r\n", 0, HEAD_BYTES_MAX) + 4
+            if end < 4:
+                self._wait_for_head(buffer)
+                return
+            self._buffer = buffer[end:]
+            try:
+                self._head = parse_request_head(buffer[:end])
+            except BadHead as error:
+                self.refuse(InvalidRequest(f"Malformed request: {error}."))
+                return
+        self.keeps_alive = self._head.keep_alive and not self._gateway.stopping and not self._eof
         try:
-            head = parse_request_head(buffer[:end])
-        except BadHead as error:
-            self.refuse(InvalidRequest(f"Malformed request: {error}."))
-            return
-        self._head = head
-        self.keeps_alive = head.keep_alive and not self._gateway.stopping and not self._eof
-        try:
-            self._open(head)
+            if call is None:
+                call = self._call = Call(buffer[:end], self._head)
+            self._open(call, self._head)
         except ApiError as error:
             self._refuse_with_body_unread(error)
 
-    def _open(self, head: RequestHead) -> None:
-        target = find_target(head.method, head.target)
-        self._target = target
-        exchange = self._exchange = Exchange(self._gateway, self, head, target)
+    def _wait_for_head(self, buffer: bytes) -> None:
+        if len(buffer) >= HEAD_BYTES_MAX:
+            self.refuse(HeadTooLarge())
+        elif buffer.count(b"\n") != buffer.count(b"\r\n"):
+            self.refuse(InvalidRequest("Lines of a request must end with CR LF."))
+
+    def _open(self, call: Call, head: RequestHead) -> None:
+        exchange = self._exchange = Exchange(self._gateway, self, call)
         exchange.open()
-        size_max = target.route.body_bytes_max
+        size_max = call.target.route.body_bytes_max
         if head.content_length is not None and head.content_length > size_max:
             raise _too_large(size_max)
         expect = head.fields.get(b"expect")
@@ -304,11 +341,10 @@ class ClientConnection(asyncio.Protocol):
         self._read_body(buffer)
 
     def _read_body(self, data: bytes) -> None:
-        target = self._target
         self._body_bytes += len(data)
         self.deadline = self._body_since + BODY_SECONDS_MAX + self._body_bytes / BODY_BYTES_PER_SECOND_MIN
         if self._chunks is not None:
-            self._read_chunks(self._chunks, data, target.route.body_bytes_max if target is not None else 0)
+            self._read_chunks(self._chunks, data)
         elif len(data) < self._left:
             self._left -= len(data)
             self._body.append(data)
@@ -317,7 +353,8 @@ class ClientConnection(asyncio.Protocol):
             self._buffer = data[self._left :]
             self._request_complete(b"".join(self._body))
 
-    def _read_chunks(self, chunks: ChunkedDecoder, data: bytes, size_max: int) -> None:
+    def _read_chunks(self, chunks: ChunkedDecoder, data: bytes) -> None:
+        size_max = self._call.target.route.body_bytes_max if self._call is not None else 0
         try:
             piece = chunks.feed(data)
         except BadChunk as error:
@@ -392,7 +429,6 @@ class ClientConnection(asyncio.Protocol):
         """The answer is complete; the next request may come."""
         self._exchange = None
         self._head = None
-        self._target = None
         if self._transport is None:
             return
         if not self.keeps_alive or self._gateway.stopping:

@@ -1,8 +1,9 @@
 """The journal: what a gateway process did, on disk before it takes effect (DESIGN section 5).
 
 Layout: `<directory>/<run id>/lock` and `000001.log`, `000002.log`, ... Each line is `<crc32 as 8 hex digits> <JSON>`.
-The lock is held with `flock` for the life of the process, so that anyone can tell a living run from a dead one. A line
-is one `write`; a torn last line is what a crash leaves, and readers pass over it.
+The lock is held with `flock` for the life of the process, so that anyone can tell a living run from a dead one. The
+lines of one turn of the event loop go out in one `write`; a torn last line is what a crash leaves, and readers pass
+over it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import fcntl
 import os
 import time
 import zlib
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,11 @@ class JournalUnavailable(Exception):
     """The journal cannot be written."""
 
 
+_CHECKSUM_BYTES = 9  # eight digits and a blank
+_END = b"end"
+_END_START = b'{"end":'
+
+
 def _line(kind: bytes, payload: bytes) -> bytes:
     body = b'{"%b":%b}' % (kind, payload)
     return b"%08x %b\n" % (zlib.crc32(body), body)
@@ -46,7 +51,7 @@ class JournalWriter:
         self._file = -1
         self._number = 0
         self._size = 0
-        self._pending: deque[bytes] = deque(maxlen=PENDING_MAX)
+        self._lines: list[bytes] = []
         try:
             self._folder.mkdir(mode=0o700, parents=True)
             self._lock = os.open(self._folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -56,44 +61,37 @@ class JournalWriter:
             raise JournalUnavailable(f"the journal cannot be opened in {directory}: {error}") from error
 
     def begin(self, event: AttemptBegun) -> None:
-        """On the file when this returns.
-
-        Raises:
-            JournalUnavailable: it could not be written; nothing may be sent upstream.
-        """
-        if self._pending:
-            self.retry_pending()
-            if self._pending:
-                raise JournalUnavailable("earlier events still wait to be written")
-        self._append(_line(b"begin", self._encoder.encode(event)))
+        """On the file after the next `flush` that succeeds; nothing may be sent upstream before that."""
+        self._lines.append(_line(b"begin", self._encoder.encode(event)))
 
     def progress(self, event: AttemptProgress) -> None:
-        """A hint for a crash.
-
-        Raises:
-            JournalUnavailable: it could not be written.
-        """
-        self._append(_line(b"progress", self._encoder.encode(event)))
+        """A hint for a crash."""
+        self._lines.append(_line(b"progress", self._encoder.encode(event)))
 
     def end(self, event: AttemptEnded) -> None:
-        """Written now, or kept in memory and written as soon as the journal can be written again."""
-        line = _line(b"end", self._encoder.encode(event))
-        if self._pending:
-            self._pending.append(line)
+        """Kept until a `flush` succeeds."""
+        self._lines.append(_line(_END, self._encoder.encode(event)))
+
+    @property
+    def has_lines(self) -> bool:
+        """Whether anything waits for a flush."""
+        return bool(self._lines)
+
+    def flush(self) -> None:
+        """Write what has gathered, in one write.
+
+        Raises:
+            JournalUnavailable: it could not be written. Ends are kept for the next flush; begins are forgotten.
+        """
+        lines = self._lines
+        if not lines:
             return
         try:
-            self._append(line)
+            self._append(lines[0] if len(lines) == 1 else b"".join(lines))
         except JournalUnavailable:
-            self._pending.append(line)
-
-    def retry_pending(self) -> None:
-        """Write what waits, oldest first, as far as it goes."""
-        while self._pending:
-            try:
-                self._append(self._pending[0])
-            except JournalUnavailable:
-                return
-            self._pending.popleft()
+            self._lines = [line for line in lines if line.startswith(_END_START, _CHECKSUM_BYTES)][-PENDING_MAX:]
+            raise
+        self._lines = []
 
     def sync(self) -> None:
         """Bring what was written to the disk. Safe to call from another thread.
@@ -108,20 +106,20 @@ class JournalWriter:
 
     def close(self) -> None:
         """Sync and let go of the lock: every attempt without an end is now known to have none."""
-        self.retry_pending()
-        with contextlib.suppress(JournalUnavailable):
-            self.sync()
+        for last in (self.flush, self.sync):
+            with contextlib.suppress(JournalUnavailable):
+                last()
         for descriptor in (self._file, self._lock):
             with contextlib.suppress(OSError):
                 os.close(descriptor)
         self._file = -1
 
-    def _append(self, line: bytes) -> None:
+    def _append(self, lines: bytes) -> None:
         try:
-            written = os.write(self._file, line)
+            written = os.write(self._file, lines)
         except OSError as error:
             raise JournalUnavailable(f"the journal cannot be written: {error.strerror}") from error
-        if written != len(line):
+        if written != len(lines):
             with contextlib.suppress(OSError):
                 os.ftruncate(self._file, self._size)
             raise JournalUnavailable("the journal's disk is full")
@@ -177,10 +175,10 @@ def read_file(path: Path, offset: int) -> Iterator[Entry]:
 
 
 def _decode(line: bytes) -> AttemptBegun | AttemptProgress | AttemptEnded | None:
-    if len(line) < 10 or line[:8] != b"%08x" % zlib.crc32(line[9:-1]):
+    if len(line) <= _CHECKSUM_BYTES or line[:8] != b"%08x" % zlib.crc32(line[_CHECKSUM_BYTES:-1]):
         return None
     try:
-        decoded = _DECODER.decode(line[9:-1])
+        decoded = _DECODER.decode(line[_CHECKSUM_BYTES:-1])
     except msgspec.DecodeError:
         return None
     return decoded.begin or decoded.progress or decoded.end

@@ -192,27 +192,41 @@ class StreamObserver:
             start = events.find(b'"delta"', line_end)
 
 
+class _Message(msgspec.Struct):
+    """The members of a message that matter here; the content stays undecoded."""
+
+    model: Any = None
+    stop_reason: Any = None
+    usage: msgspec.Raw = msgspec.Raw()
+    content: msgspec.Raw = msgspec.Raw()
+
+
+_MESSAGE_DECODER = msgspec.json.Decoder(_Message)
+_NO_MESSAGE = _Message()
+
+
 def read_message(body: bytes, *, wants_1h: bool = False) -> Observed:
     """What a whole, non-streaming answer says. A body that is not a message gives an incomplete observation."""
     try:
-        document = msgspec.json.decode(body)
+        message = _MESSAGE_DECODER.decode(body)
+        usage = msgspec.json.decode(message.usage) if message.usage else None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        document = None
-    message = _object(document)
-    usage = message.get("usage")
-    raw = _object(usage)
-    model, reason = message.get("model"), message.get("stop_reason")
+        message, usage = _NO_MESSAGE, None
+    told = isinstance(usage, dict)
     return Observed(
-        model=model if isinstance(model, str) else None,
-        stop_reason=reason if isinstance(reason, str) else None,
-        usage=read_usage(raw, wants_1h=wants_1h),
-        usage_raw=_as_json(raw),
-        content_empty=not message.get("content"),
-        started=isinstance(usage, dict),
-        complete=isinstance(usage, dict),
+        model=message.model if isinstance(message.model, str) else None,
+        stop_reason=message.stop_reason if isinstance(message.stop_reason, str) else None,
+        usage=read_usage(_object(usage), wants_1h=wants_1h),
+        usage_raw=bytes(message.usage).decode() if told else "",
+        content_empty=len(message.content) < 16 and bytes(message.content).translate(None, b" \t\r\n") in _NO_CONTENT,
+        started=told,
+        complete=told,
         failed=None,
         estimated_output_tokens=0,
     )
+
+
+_NO_CONTENT = (b"", b"[]", b"null", b'""')
 
 
 def _last_blank_line(data: bytearray, start: int) -> int:

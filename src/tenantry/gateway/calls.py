@@ -1,0 +1,64 @@
+"""What a request's head alone decides: the route, the caller, and most of the head that goes upstream.
+
+A connection keeps the call of its last head. A client repeats its head with every request, so this work is done once
+for a connection, and again whenever the directory changes: what is kept belongs to one snapshot and to exactly these
+bytes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tenantry.domain.directory import Credential, Snapshot
+from tenantry.gateway.authentication import Principal, authenticate
+from tenantry.gateway.headers import upstream_head, upstream_head_end
+from tenantry.gateway.routes import Target, find_target
+from tenantry.wire.http1 import KnownHead, RequestHead
+
+if TYPE_CHECKING:
+    from tenantry.gateway.server import Gateway
+    from tenantry.gateway.upstream import Pool
+
+
+class Call:
+    """One head: `target` is its route, `known` recognises it when it comes again."""
+
+    __slots__ = ("_credential", "_principal", "_snapshot", "_upstream_head", "head", "known", "target")
+
+    def __init__(self, raw: bytes, head: RequestHead) -> None:
+        """Raises: NotFound."""
+        self.head = head
+        self.target: Target = find_target(head.method, head.target)
+        self.known = KnownHead(raw, head)
+        self._snapshot: Snapshot | None = None
+        self._principal: Principal | None = None
+        self._credential: Credential | None = None
+        self._upstream_head = b""
+
+    def principal(self, gateway: Gateway) -> Principal:
+        """Who is calling, by the directory as it is now.
+
+        Raises:
+            ApiError: the caller is refused.
+        """
+        known = self._principal
+        if known is not None and self._snapshot is gateway.snapshot and known.key.expires_at is None:
+            return known
+        snapshot = gateway.snapshot
+        principal = authenticate(
+            self.head.fields, self.target.slug, snapshot, gateway.pepper, gateway.settings.require_tenant_id
+        )
+        self._snapshot, self._principal, self._credential = snapshot, principal, None
+        return principal
+
+    def upstream_head(
+        self, gateway: Gateway, pool: Pool, caller: Principal, credential: Credential, size: int
+    ) -> bytes:
+        """The head that goes upstream under `credential`, for a body of `size` bytes."""
+        if self._credential is not credential:
+            path = pool.path_prefix + self.target.path + self.target.query
+            self._upstream_head = upstream_head(
+                self.head, path, pool.host, caller.tenant, credential, gateway.version_default
+            )
+            self._credential = credential
+        return self._upstream_head + upstream_head_end(self.head.method, size)
