@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Call:
     """One head: `target` is its route, `known` recognises it when it comes again."""
 
-    __slots__ = ("_credential", "_principal", "_snapshot", "_upstream_head", "head", "known", "target")
+    __slots__ = ("_credential", "_pool", "_principal", "_snapshot", "_upstream_head", "head", "known", "target")
 
     def __init__(self, raw: bytes, head: RequestHead) -> None:
         """Raises: NotFound."""
@@ -33,6 +33,7 @@ class Call:
         self._snapshot: Snapshot | None = None
         self._principal: Principal | None = None
         self._credential: Credential | None = None
+        self._pool: Pool | None = None
         self._upstream_head = b""
 
     def principal(self, gateway: Gateway) -> Principal:
@@ -51,14 +52,14 @@ class Call:
         self._snapshot, self._principal, self._credential = snapshot, principal, None
         return principal
 
-    def upstream_head(
-        self, gateway: Gateway, pool: Pool, caller: Principal, credential: Credential, size: int
-    ) -> bytes:
-        """The head that goes upstream under `credential`, for a body of `size` bytes."""
-        if self._credential is not credential:
+    def way_up(self, gateway: Gateway, caller: Principal, credential: Credential, size: int) -> tuple[Pool, bytes]:
+        """Where to send the request under `credential`, and its head for a body of `size` bytes."""
+        pool = self._pool
+        if pool is None or self._credential is not credential:
+            pool = self._pool = gateway.pools.of(credential.upstream, credential.credential_id)
             path = pool.path_prefix + self.target.path + self.target.query
             self._upstream_head = upstream_head(
                 self.head, path, pool.host, caller.tenant, credential, gateway.version_default
             )
             self._credential = credential
-        return self._upstream_head + upstream_head_end(self.head.method, size)
+        return pool, self._upstream_head + upstream_head_end(self.head.method, size)

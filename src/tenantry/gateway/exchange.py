@@ -139,8 +139,7 @@ class Exchange:
         credential = principal.tenant.credential
         if credential is None:
             raise NoCredential
-        pool = self._gateway.pools.of(credential.upstream, credential.credential_id)
-        head = self._call.upstream_head(self._gateway, pool, principal, credential, len(body))
+        pool, head = self._call.way_up(self._gateway, principal, credential, len(body))
         metered = self._fields if self._call.target.route.kind is Kind.MESSAGES else None
         attempt = Attempt(self._gateway, self, principal, credential, metered)
         self._attempt = attempt
@@ -150,9 +149,9 @@ class Exchange:
     # What the attempt tells
 
     def on_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        fields = self._fields
+        fields, told = self._fields, dict(headers)
         if status == 200 and fields is not None and self._call.target.route.kind is Kind.MESSAGES:
-            is_stream = any(name == b"content-type" and b"event-stream" in value for name, value in headers)
+            is_stream = b"event-stream" in told.get(b"content-type", b"")
             self._relay = StreamRelay(fields.wants_1h) if is_stream else MessageRelay(fields.wants_1h)
         self.deadline = self._gateway.now() + ANSWER_IDLE_SECONDS_MAX
         client = self._client
@@ -161,7 +160,7 @@ class Exchange:
         self.started = True
         sent = client_response(headers)
         sent.append((b"request-id", self.request_id.encode()))
-        length = next((value for name, value in headers if name == b"content-length"), None)
+        length = told.get(b"content-length")
         if length is not None and not isinstance(self._relay, StreamRelay):
             self._body_framing = _Framing.LENGTH
             sent.append((b"content-length", length))

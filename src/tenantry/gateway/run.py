@@ -138,7 +138,7 @@ def _raise_descriptor_limit() -> None:
 def _keep_freed_memory() -> None:
     """Large prompts reuse the process's memory; glibc would ask the kernel for fresh pages for each and zero them.
 
-    Measured: a fifth of the time of a 200 KB prompt. Costs up to 64 MiB of idle memory. Elsewhere than on glibc, nothing.
+    Measured: a fifth of the time of a 200 KB prompt. Costs up to 64 MiB of idle memory. Only on glibc.
     """
     m_trim_threshold, m_mmap_threshold = -1, -3  # malloc.h
     with contextlib.suppress(OSError, AttributeError):

@@ -1,11 +1,12 @@
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tenantry.wire.chunked import BadChunk, ChunkedDecoder
-from tenantry.wire.http1 import BadHead, parse_request_head
+from tenantry.wire.http1 import BadHead, KnownHead, parse_request_head
 from tests.malformed_heads import GOOD, MALFORMED, TOO_MANY_FIELDS
 
 
@@ -92,3 +93,51 @@ def test_chunked_bodies_decode_at_any_cut(body: bytes, sizes: list[int], cut: in
 def test_a_malformed_chunk_is_refused(coded: bytes) -> None:
     with pytest.raises(BadChunk):
         ChunkedDecoder().feed(coded)
+
+
+KNOWN = b"POST /v1/messages HTTP/1.1\r\nHost: a\r\nx-api-key: k\r\nContent-Length: 12\r\nx-b: 1\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("buffer", "length"),
+    [
+        (KNOWN, 12),
+        (KNOWN + b"body", 12),
+        (KNOWN.replace(b"12", b"7"), 7),
+        (KNOWN.replace(b"12", b"123456789012345678"), 123456789012345678),
+    ],
+)
+def test_a_repeated_head_is_known_by_all_but_its_length(buffer: bytes, length: int) -> None:
+    known = KnownHead(KNOWN, parse_request_head(KNOWN)).again(buffer)
+    assert known is not None
+    head, end = known
+    assert head == replace(parse_request_head(KNOWN), content_length=length)
+    assert buffer[end:] == buffer.partition(b"\r\n\r\n")[2]
+
+
+@pytest.mark.parametrize(
+    "buffer",
+    [
+        b"",
+        KNOWN[:-1],
+        KNOWN.replace(b"12", b""),
+        KNOWN.replace(b"12", b"+2"),
+        KNOWN.replace(b"12", b"1234567890123456789"),
+        KNOWN.replace(b"12", b"12\r\nContent-Length: 12"),
+        KNOWN.replace(b"x-api-key: k", b"x-api-key: l"),
+        KNOWN.replace(b"x-b: 1", b"x-b: 2"),
+        KNOWN.replace(b"POST", b"post"),
+    ],
+)
+def test_any_other_head_is_not_known(buffer: bytes) -> None:
+    assert KnownHead(KNOWN, parse_request_head(KNOWN)).again(buffer) is None
+
+
+@given(st.binary(max_size=12), st.integers(0, len(KNOWN)), st.integers(0, 4))
+def test_what_is_known_would_have_passed(inserted: bytes, at: int, removed: int) -> None:
+    buffer = KNOWN[:at] + inserted + KNOWN[at + removed :]
+    known = KnownHead(KNOWN, parse_request_head(KNOWN)).again(buffer)
+    if known is not None:
+        head, end = known
+        parsed = parse_request_head(buffer[:end])
+        assert (parsed.target, parsed.content_length, parsed.chunked) == (head.target, head.content_length, False)
