@@ -44,11 +44,14 @@ def check_live(settings: Settings, slug: str, key: str) -> LiveCheck:
     status, headers, body = _call(settings, "POST", f"/t/{slug}/v1/messages", key, json.dumps(request).encode())
     if status != 200:
         raise LiveCheckFailed(f"a message to {model} was answered {status}: {_message(body)}")
-    usage = json.loads(body).get("usage", {})
+    try:
+        usage = json.loads(body)["usage"]
+        tokens = int(usage["input_tokens"]), int(usage["output_tokens"])
+    except (ValueError, KeyError, TypeError):
+        raise LiveCheckFailed(f"a message to {model} was answered without usage: is this a Messages API?") from None
     return LiveCheck(
         model,
-        int(usage.get("input_tokens") or 0),
-        int(usage.get("output_tokens") or 0),
+        *tokens,
         int((time.monotonic() - started) * 1000),
         "x-tenantry-sandbox" in headers,
     )
@@ -63,8 +66,11 @@ def _pick_model(settings: Settings, slug: str, key: str) -> str:
             break
         time.sleep(0.1)  # the gateway has not seen the new key yet
     if status != 200:
-        raise LiveCheckFailed(f"the list of models was answered {status}: {_message(body)}")
-    names = [model["id"] for model in json.loads(body).get("data", []) if isinstance(model.get("id"), str)]
+        raise LiveCheckFailed(f"the list of models was answered {status} through the gateway: {_message(body)}")
+    try:
+        names = [str(model["id"]) for model in json.loads(body)["data"]]
+    except (ValueError, KeyError, TypeError):
+        raise LiveCheckFailed("the list of models is not one: is the upstream a Messages API?") from None
     if not names:
         raise LiveCheckFailed("the upstream lists no model")
     return next((name for name in names if "haiku" in name), names[0])

@@ -73,7 +73,7 @@ def provision(
         reason = str(error) or type(error).__name__
         directory.remove_tenant(slug, made[0] if made else None, reason)
         if isinstance(error, DirectoryError | LiveCheckFailed | OSError):
-            raise ProvisionFailed(reason) from None
+            raise ProvisionFailed(f"{reason}\nNothing of {slug} was kept; mend that and provision again.") from None
         raise
 
 
