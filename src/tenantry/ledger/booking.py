@@ -84,6 +84,14 @@ class Drain:
         run = self._runs[path.name] = _Run(path)
         with self._engine.connect() as connection:
             row = connection.execute(select(journals).where(journals.c.run_id == path.name)).first()
+            if row is None:  # a new run, or one whose cursor was lost: its chain goes on from its last row
+                last = connection.execute(
+                    select(ledger.c.journal_seq, ledger.c.row_hash)
+                    .where(ledger.c.journal_run == path.name)
+                    .order_by(ledger.c.journal_seq.desc())
+                    .limit(1)
+                ).first()
+                run.seq, run.head_hash = (last.journal_seq, last.row_hash) if last is not None else (0, FIRST_HASH)
         if row is not None:
             run.is_known = True
             run.file_number, run.offset = row.file_number, row.offset

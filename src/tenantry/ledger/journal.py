@@ -106,6 +106,8 @@ class JournalWriter:
 
     def close(self) -> None:
         """Sync and let go of the lock: every attempt without an end is now known to have none."""
+        if self._file < 0:
+            return
         for last in (self.flush, self.sync):
             with contextlib.suppress(JournalUnavailable):
                 last()
@@ -175,7 +177,7 @@ def read_file(path: Path, offset: int) -> Iterator[Entry]:
 
 
 def _decode(line: bytes) -> AttemptBegun | AttemptProgress | AttemptEnded | None:
-    if len(line) <= _CHECKSUM_BYTES or line[:8] != b"%08x" % zlib.crc32(line[_CHECKSUM_BYTES:-1]):
+    if len(line) <= _CHECKSUM_BYTES or line[:_CHECKSUM_BYTES] != b"%08x " % zlib.crc32(line[_CHECKSUM_BYTES:-1]):
         return None
     try:
         decoded = _DECODER.decode(line[_CHECKSUM_BYTES:-1])

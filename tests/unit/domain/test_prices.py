@@ -1,0 +1,83 @@
+"""Dates, tiers and refusals of the price table. The fixtures of the reference are priced in tests/unit/wire."""
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from tenantry.domain.prices import BadPriceTable, PriceTable
+from tenantry.domain.usage import Usage
+
+ROW = {"input": "2", "cache_write_5m": "2.5", "cache_write_1h": "4", "cache_read": "0.2", "output": "10"}
+DEAR = {name: str(2 * float(price)) for name, price in ROW.items()}
+
+
+def table(**row: object) -> PriceTable:
+    document = {
+        "version": "test",
+        "web_search_per_1000": "10",
+        "batch_multiplier": "0.5",
+        "us_inference_multiplier": "1.1",
+        "models": {"claude-x-5": ROW | row},
+    }
+    return PriceTable.load(json.dumps(document).encode())
+
+
+def day(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+def cost(usage: Usage, at: str = "2026-11-01", model: str = "claude-x-5", **row: object) -> int | None:
+    return table(**row).price(usage, model, day(at)).cost_nanos
+
+
+ONE_OF_EACH = Usage(1, 1, 1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("usage", "nanos"),
+    [
+        (Usage(), 0),
+        (ONE_OF_EACH, 2000 + 2500 + 4000 + 200 + 10_000),
+        (Usage(web_search_requests=3), 30_000_000),
+        (Usage(input_tokens=1, service_tier="batch"), 1000),
+        (Usage(cache_read_tokens=1, inference_geo="us"), 220),
+        (Usage(cache_read_tokens=1, inference_geo="us", service_tier="batch"), 110),
+        (Usage(input_tokens=1, speed="fast"), None),
+        (Usage(input_tokens=2**53), 2**53 * 2000),
+    ],
+)
+def test_each_class_has_its_price(usage: Usage, nanos: int | None) -> None:
+    assert cost(usage) == nanos
+
+
+@pytest.mark.parametrize(
+    ("at", "nanos"), [("2026-08-31T23:59:59.999999", 4000), ("2026-09-01", 2000), ("2027-01-01", 2000)]
+)
+def test_a_price_holds_until_its_date(at: str, nanos: int) -> None:
+    assert cost(Usage(1), at, history=[{"until": "2026-09-01"} | DEAR]) == nanos
+
+
+@pytest.mark.parametrize(("prompt", "nanos"), [(200_000, 2000), (200_001, 4000)])
+def test_a_long_prompt_is_dearer_from_the_token_above(prompt: int, nanos: int) -> None:
+    tiers = [{"prompt_tokens_above": 200_000} | DEAR]
+    assert cost(Usage(prompt), tiers=tiers) == nanos * prompt
+
+
+@pytest.mark.parametrize(("at", "nanos"), [("2026-08-31", 12_000), ("2026-09-01", None)])
+def test_fast_has_a_price_while_it_is_offered(at: str, nanos: int | None) -> None:
+    assert cost(Usage(1, speed="fast"), at, fast_multiplier="6", fast_until="2026-09-01") == nanos
+
+
+@pytest.mark.parametrize(
+    ("model", "known"),
+    [("claude-x-5", True), ("claude-x-5-20261101", True), ("claude-x-5-5", False), ("claude-x", False), ("", False)],
+)
+def test_a_model_is_known_by_its_whole_name(model: str, known: bool) -> None:
+    assert (cost(Usage(1), model=model) is not None) is known
+
+
+@pytest.mark.parametrize("price", ["-1", "0.0000001", "x", None])
+def test_a_price_that_cannot_be_is_refused(price: str | None) -> None:
+    with pytest.raises(BadPriceTable):
+        table(input=price)

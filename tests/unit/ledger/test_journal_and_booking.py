@@ -1,0 +1,188 @@
+"""The journal's files and their way into the ledger: real files, a real SQLite."""
+
+import os
+import resource
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, delete, select
+
+from tenantry.domain.attempts import AttemptBegun, AttemptEnded, AttemptProgress, Outcome
+from tenantry.domain.prices import load_default_prices
+from tenantry.domain.usage import Usage
+from tenantry.ledger.booking import FIRST_HASH, Drain, row_hash
+from tenantry.ledger.journal import JournalUnavailable, JournalWriter, files_of, is_alive, read_file
+from tenantry.storage.database import migrate, open_store
+from tenantry.storage.tables import journals, ledger
+
+USAGE = Usage(input_tokens=1000, output_tokens=10)
+ENDED = AttemptEnded(
+    "a1",
+    2_000_000,
+    1_500_000,
+    200,
+    Outcome.SETTLED,
+    "claude-haiku-5-5",
+    "end_turn",
+    USAGE,
+    "{}",
+    5,
+    "v",
+    "req_up",
+    None,
+)
+
+
+def begun(attempt_id: str) -> AttemptBegun:
+    return AttemptBegun(attempt_id, "req_1", "tnt", "key", "crd", "ups", "claude-haiku-5-5", True, 1_000_000)
+
+
+def ended(attempt_id: str, **changes: object) -> AttemptEnded:
+    return replace(ENDED, attempt_id=attempt_id, **changes)  # pyright: ignore[reportArgumentType] -- fields by name
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> Iterator[JournalWriter]:
+    made = JournalWriter(tmp_path / "journal", "gateway")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    made = open_store(f"sqlite:///{tmp_path / 'x.db'}")
+    migrate(made)
+    yield made
+    made.dispose()
+
+
+def run_of(writer: JournalWriter, tmp_path: Path) -> Path:
+    return tmp_path / "journal" / writer.run_id
+
+
+def write(writer: JournalWriter, *events: AttemptBegun | AttemptProgress | AttemptEnded) -> None:
+    for event in events:
+        if isinstance(event, AttemptBegun):
+            writer.begin(event)
+        elif isinstance(event, AttemptProgress):
+            writer.progress(event)
+        else:
+            writer.end(event)
+    writer.flush()
+
+
+def rows(engine: Engine) -> list[dict[str, object]]:
+    with engine.connect() as connection:
+        return [dict(row) for row in connection.execute(select(ledger).order_by(ledger.c.entry_id)).mappings()]
+
+
+def test_what_is_flushed_can_be_read_back(writer: JournalWriter, tmp_path: Path) -> None:
+    events = [begun("a1"), AttemptProgress("a1", "claude-haiku-5-5", USAGE, "req_up"), ended("a1")]
+    write(writer, *events)
+    [path] = files_of(run_of(writer, tmp_path))
+    assert [entry.event for entry in read_file(path, 0)] == events
+
+
+@pytest.mark.parametrize("cut", range(1, 60, 7))
+def test_a_torn_last_line_is_passed_over_and_a_damaged_one_is_told(
+    writer: JournalWriter, tmp_path: Path, cut: int
+) -> None:
+    write(writer, begun("a1"), begun("a2"))
+    [path] = files_of(run_of(writer, tmp_path))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-cut])
+    assert [entry.event for entry in read_file(path, 0)] == [begun("a1")]
+    path.write_bytes(whole[:cut] + b"#" + whole[cut + 1 :])
+    assert [entry.event for entry in read_file(path, 0)] == [None, begun("a2")]
+
+
+def test_a_living_run_is_told_from_a_dead_one(tmp_path: Path) -> None:
+    writer = JournalWriter(tmp_path, "gateway")
+    assert is_alive(tmp_path / writer.run_id)
+    writer.close()
+    assert not is_alive(tmp_path / writer.run_id)
+
+
+def test_a_full_disk_refuses_begins_keeps_ends_and_recovers_by_itself(writer: JournalWriter, tmp_path: Path) -> None:
+    write(writer, begun("a1"))
+    [path] = files_of(run_of(writer, tmp_path))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 20, hard))  # Python ignores SIGXFSZ
+    try:
+        for event in (begun("a2"), ended("a1")):
+            with pytest.raises(JournalUnavailable):
+                write(writer, event)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    write(writer, begun("a3"))
+    assert [entry.event for entry in read_file(path, 0)] == [begun("a1"), ended("a1"), begun("a3")]
+
+
+def test_a_long_run_makes_several_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: Engine) -> None:
+    monkeypatch.setattr("tenantry.ledger.journal.FILE_BYTES_MAX", 2000)
+    writer = JournalWriter(tmp_path / "journal", "gateway")
+    for number in range(20):
+        write(writer, begun(f"a{number}"), ended(f"a{number}"))
+        writer.sync()
+    assert len(files_of(run_of(writer, tmp_path))) > 3
+    writer.close()
+    assert Drain(engine, tmp_path / "journal", load_default_prices()).step() == 20
+    assert [row["attempt_id"] for row in rows(engine)] == [f"a{number}" for number in range(20)]
+    assert list((tmp_path / "journal").iterdir()) == []
+
+
+def test_draining_again_books_nothing_twice(writer: JournalWriter, tmp_path: Path, engine: Engine) -> None:
+    drain = Drain(engine, tmp_path / "journal", load_default_prices())
+    write(writer, begun("a1"), begun("a2"), ended("a1"))
+    assert drain.step() == 1
+    assert drain.step() == 0
+    drain.forget()
+    assert drain.step() == 0
+    with engine.begin() as connection:
+        connection.execute(delete(journals))  # the cursor is lost: every line is read again
+    drain.forget()
+    write(writer, ended("a2"))
+    assert drain.step() == 1
+    assert [row["attempt_id"] for row in rows(engine)] == ["a1", "a2"]
+
+
+def test_what_a_dead_gateway_left_open_is_orphaned_with_what_was_known(
+    writer: JournalWriter, tmp_path: Path, engine: Engine
+) -> None:
+    write(writer, begun("told"), begun("silent"), AttemptProgress("told", "claude-haiku-5-5", USAGE, "req_up"))
+    drain = Drain(engine, tmp_path / "journal", load_default_prices())
+    assert drain.step() == 0  # it lives: the end may come
+    writer.close()
+    assert drain.step() == 2
+    told, silent = rows(engine)
+    assert (told["outcome"], told["input_tokens"], told["upstream_request_id"]) == ("orphaned", 1000, "req_up")
+    assert (silent["outcome"], silent["input_tokens"], silent["cost_nanos"]) == ("orphaned", 0, 0)
+    assert told["cost_nanos"]
+
+
+def test_rows_of_a_run_are_chained(writer: JournalWriter, tmp_path: Path, engine: Engine) -> None:
+    drain = Drain(engine, tmp_path / "journal", load_default_prices())
+    for number in range(5):
+        write(writer, begun(f"a{number}"), ended(f"a{number}"))
+        if number % 2:
+            drain.forget()
+        drain.step()
+    previous = FIRST_HASH
+    for seq, row in enumerate(rows(engine), 1):
+        assert (row["journal_seq"], row["prev_hash"]) == (seq, previous)
+        assert row_hash(row) == row["row_hash"]
+        previous = str(row["row_hash"])
+
+
+def test_the_journal_is_for_its_owner_only(writer: JournalWriter, tmp_path: Path) -> None:
+    run = run_of(writer, tmp_path)
+    assert run.stat().st_mode & 0o777 == 0o700
+    assert {os.stat(path).st_mode & 0o777 for path in run.iterdir()} == {0o600}
+
+
+def test_a_journal_that_cannot_be_made_says_where(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(JournalUnavailable, match="file"):
+        JournalWriter(tmp_path / "file", "gateway")
