@@ -63,7 +63,13 @@ def test_the_master_key_file_is_for_its_owner_and_never_overwritten(tmp_path: Pa
 
 @pytest.mark.parametrize(
     ("text", "mode", "says"),
-    [(None, 0, "init"), ("", 0o600, "master key"), ("zz", 0o600, "master key"), ("00" * 31, 0o600, "master key"), ("00" * 32, 0o640, "chmod 600")],
+    [
+        (None, 0, "init"),
+        ("", 0o600, "master key"),
+        ("zz", 0o600, "master key"),
+        ("00" * 31, 0o600, "master key"),
+        ("00" * 32, 0o640, "chmod 600"),
+    ],
 )
 def test_a_master_key_that_is_missing_malformed_or_open_is_refused(
     tmp_path: Path, text: str | None, mode: int, says: str
