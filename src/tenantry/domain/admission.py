@@ -1,0 +1,247 @@
+"""Admission as one decision: every lane that a request touches gives, or none does (DESIGN 4.5).
+
+Times are seconds of any clock that does not depend on the wall, passed in. A clock that goes back counts as standing
+still; one that jumps ahead fills the buckets, and no further than full.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from tenantry.domain.limits import Limits
+from tenantry.domain.values import value
+
+# A session ends when some answer ends. Until a lane has seen one, this is the guess for how long that takes, seconds.
+FIRST_SESSION_GUESS = 2.0
+
+
+class Bucket:
+    """A continuous-refill token bucket. `level` may be negative: a debt that is paid before anything else."""
+
+    __slots__ = ("at", "level", "rate", "size")
+
+    def __init__(self, per_minute: float, size: float, now: float) -> None:
+        self.rate = per_minute / 60.0
+        self.size = size
+        self.level = size
+        self.at = now
+
+    def resize(self, per_minute: float, size: float, now: float) -> None:
+        """New limits act at once: a smaller bucket holds no more than it can."""
+        self.refill(now)
+        self.rate = per_minute / 60.0
+        self.size = size
+        self.level = min(self.level, size)
+
+    def refill(self, now: float) -> None:
+        if now > self.at:
+            self.level = min(self.size, self.level + (now - self.at) * self.rate)
+        self.at = now
+
+    def wait(self, amount: float, now: float) -> float:
+        """Seconds until `amount` can be taken; 0 when it can now. More than a full bucket needs a full bucket."""
+        self.refill(now)
+        missing = min(amount, self.size) - self.level
+        return missing / self.rate if missing > 1e-9 else 0.0
+
+    def take(self, amount: float) -> None:
+        self.level -= amount
+
+    def give(self, amount: float) -> None:
+        self.level = min(self.size, self.level + amount)
+
+    def remaining(self) -> int:
+        return max(0, math.floor(self.level + 1e-9))
+
+    def seconds_to_full(self) -> float:
+        return max(0.0, (self.size - self.level) / self.rate)
+
+
+@value
+class Obstacle:
+    """What is in the way: the limit's name, and for how many seconds. `is_shared`: it is not the tenant's own."""
+
+    limit: str
+    seconds: float
+    is_shared: bool = False
+
+
+class Lane:
+    """The counters of one holder of limits."""
+
+    __slots__ = ("_mean_session", "input_tokens", "limits", "output_tokens", "requests", "sessions")
+
+    is_shared = False
+
+    def __init__(self, limits: Limits, now: float) -> None:
+        self.limits = limits
+        self.sessions = 0
+        self.requests = _bucket(limits.requests_per_minute, limits.request_burst, now)
+        self.input_tokens = _bucket(limits.input_tokens_per_minute, limits.input_tokens_per_minute, now)
+        self.output_tokens = _bucket(limits.output_tokens_per_minute, limits.output_tokens_per_minute, now)
+        self._mean_session = FIRST_SESSION_GUESS
+
+    def apply(self, limits: Limits, now: float) -> None:
+        """Go on under other limits. What is in flight stays, even above a lowered limit."""
+        if limits is self.limits:
+            return
+        self.limits = limits
+        self.requests = _resized(self.requests, limits.requests_per_minute, limits.request_burst, now)
+        per_minute = limits.input_tokens_per_minute
+        self.input_tokens = _resized(self.input_tokens, per_minute, per_minute, now)
+        per_minute = limits.output_tokens_per_minute
+        self.output_tokens = _resized(self.output_tokens, per_minute, per_minute, now)
+
+    def obstacle(self, input_tokens: int, now: float, ahead: int = 0) -> Obstacle | None:
+        """What this lane lacks for a request with `ahead` others before it; the longest wait when it lacks several."""
+        found: Obstacle | None = None
+        if self.sessions + ahead >= self.limits.sessions_max:
+            turns = (self.sessions + ahead - self.limits.sessions_max) // self.limits.sessions_max + 1
+            found = Obstacle("sessions_max", turns * self._mean_session, self.is_shared)
+        bucket = self.requests
+        if bucket is not None:
+            # Not capped at a full bucket as one request would be: those ahead take theirs one by one.
+            bucket.refill(now)
+            missing = 1 + ahead - bucket.level
+            if missing > 1e-9:
+                found = _longer(found, "requests_per_minute", missing / bucket.rate, self.is_shared)
+        bucket = self.input_tokens
+        if bucket is not None:
+            seconds = bucket.wait(input_tokens, now)
+            if seconds > 0:
+                found = _longer(found, "input_tokens_per_minute", seconds, self.is_shared)
+        bucket = self.output_tokens
+        if bucket is not None:
+            seconds = bucket.wait(1, now)
+            if seconds > 0:
+                found = _longer(found, "output_tokens_per_minute", seconds, self.is_shared)
+        return found
+
+    def take(self, input_tokens: int) -> None:
+        self.sessions += 1
+        if self.requests is not None:
+            self.requests.take(1)
+        if self.input_tokens is not None:
+            self.input_tokens.take(input_tokens)
+
+    def end_session(self, seconds: float) -> None:
+        self.sessions -= 1
+        self._mean_session += (min(seconds, 600.0) - self._mean_session) / 8
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing in flight and every bucket full: forgetting the lane changes nothing."""
+        buckets = (self.requests, self.input_tokens, self.output_tokens)
+        return self.sessions == 0 and all(bucket is None or bucket.level >= bucket.size for bucket in buckets)
+
+    def refill(self, now: float) -> None:
+        for bucket in (self.requests, self.input_tokens, self.output_tokens):
+            if bucket is not None:
+                bucket.refill(now)
+
+
+class Capacity(Lane):
+    """What an upstream can take, as configured and as it says itself."""
+
+    __slots__ = ("closed_until",)
+
+    is_shared = True
+
+    def __init__(self, limits: Limits, now: float) -> None:
+        super().__init__(limits, now)
+        self.closed_until = 0.0
+
+    def obstacle(self, input_tokens: int, now: float, ahead: int = 0) -> Obstacle | None:
+        if now < self.closed_until:
+            return Obstacle("upstream_retry_after", self.closed_until - now, True)
+        return super().obstacle(input_tokens, now, ahead)
+
+    def close_until(self, then: float) -> None:
+        """The upstream asked for a pause."""
+        self.closed_until = max(self.closed_until, then)
+
+    def learn(self, limit: str, per_minute: int, remaining: int, now: float) -> None:
+        """The upstream said how much of `limit` (a bucket's name) it gives, and has left."""
+        bucket: Bucket | None = getattr(self, limit)
+        if bucket is None:
+            bucket = Bucket(per_minute, per_minute, now)
+            setattr(self, limit, bucket)
+        else:
+            configured = {"requests": "requests_per_minute"}.get(limit, f"{limit}_per_minute")
+            most: int | None = getattr(self.limits, configured)
+            per_minute = per_minute if most is None else min(most, per_minute)
+            size = per_minute if most is None or limit != "requests" else min(per_minute, self.limits.request_burst)
+            bucket.resize(per_minute, size, now)
+        bucket.level = min(bucket.level, remaining)
+
+
+class Grant:
+    """What one request was given. It comes back in parts as the truth is known, and whole exactly once."""
+
+    __slots__ = ("_begun_at", "_input", "_lanes", "_open", "_output")
+
+    def __init__(self, lanes: Sequence[Lane], input_tokens: int, now: float) -> None:
+        self._lanes = lanes
+        self._input = input_tokens
+        self._output = 0
+        self._begun_at = now
+        self._open = True
+
+    def correct_input(self, tokens: int) -> None:
+        """The input that counts is known: uncached and cache writes."""
+        too_much, self._input = self._input - tokens, tokens
+        if too_much:
+            for lane in self._lanes:
+                if lane.input_tokens is not None:
+                    lane.input_tokens.give(too_much)
+
+    def produced(self, tokens: int) -> None:
+        """So many output tokens have been produced in all; the estimate may be corrected downwards too."""
+        more, self._output = tokens - self._output, tokens
+        if more:
+            for lane in self._lanes:
+                if lane.output_tokens is not None:
+                    lane.output_tokens.give(-more)
+
+    @property
+    def counts_output(self) -> bool:
+        return any(lane.output_tokens is not None for lane in self._lanes)
+
+    def release(self, now: float) -> bool:
+        """Give the sessions back. Again: nothing happens, and False says so."""
+        if not self._open:
+            return False
+        self._open = False
+        for lane in self._lanes:
+            lane.end_session(max(0.0, now - self._begun_at))
+        return True
+
+
+def admit(lanes: Sequence[Lane], input_tokens: int, now: float) -> Grant | Obstacle:
+    """Take one session, one request and the estimated input from every lane, or nothing from any."""
+    found: Obstacle | None = None
+    for lane in lanes:
+        obstacle = lane.obstacle(input_tokens, now)
+        if obstacle is not None and (found is None or obstacle.seconds > found.seconds):
+            found = obstacle
+    if found is not None:
+        return found
+    for lane in lanes:
+        lane.take(input_tokens)
+    return Grant(lanes, input_tokens, now)
+
+
+def _longer(found: Obstacle | None, limit: str, seconds: float, is_shared: bool) -> Obstacle:
+    return found if found is not None and found.seconds >= seconds else Obstacle(limit, seconds, is_shared)
+
+
+def _bucket(per_minute: int | None, size: int | None, now: float) -> Bucket | None:
+    return None if per_minute is None or size is None else Bucket(per_minute, size, now)
+
+
+def _resized(bucket: Bucket | None, per_minute: int | None, size: int | None, now: float) -> Bucket | None:
+    if bucket is None or per_minute is None or size is None:
+        return _bucket(per_minute, size, now)
+    bucket.resize(per_minute, size, now)
+    return bucket

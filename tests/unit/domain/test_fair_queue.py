@@ -1,0 +1,156 @@
+"""Shares of a capacity, in simulation with a virtual clock."""
+
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tenantry.domain.admission import Capacity, Grant, Lane, Obstacle, admit
+from tenantry.domain.fair_queue import FairQueue, Served
+from tenantry.domain.limits import Limits
+
+
+def drain(queue: FairQueue[tuple[str, int]], most: int, blocked: frozenset[str] = frozenset()) -> list[str]:
+    served: list[str] = []
+
+    def offer(item: tuple[str, int]) -> Served:
+        if len(served) >= most:
+            return Served.ALL_BLOCKED
+        if item[0] in blocked:
+            return Served.FLOW_BLOCKED
+        served.append(item[0])
+        return Served.TAKEN
+
+    queue.serve(offer)
+    return served
+
+
+def filled(flows: dict[str, int], items: int = 100, cost: int = 1000) -> FairQueue[tuple[str, int]]:
+    queue: FairQueue[tuple[str, int]] = FairQueue()
+    for name, weight in flows.items():
+        for number in range(items):
+            queue.push(name, weight, cost, (name, number))
+    return queue
+
+
+def test_weights_divide_what_there_is() -> None:
+    served = Counter(drain(filled({"a": 1, "b": 2, "c": 4}), 70))
+    assert served == {"a": 10, "b": 20, "c": 40}
+
+
+def test_large_requests_count_for_more() -> None:
+    queue: FairQueue[tuple[str, int]] = FairQueue()
+    for number in range(200):
+        queue.push("small", 1, 1000, ("small", number))
+        queue.push("large", 1, 10_000, ("large", number))
+    served = Counter(drain(queue, 110))
+    assert served["small"] == pytest.approx(100, abs=10)
+
+
+def test_within_a_flow_the_first_comes_first() -> None:
+    order: list[int] = []
+    queue = filled({"a": 1}, 50)
+    queue.serve(lambda item: order.append(item[1]) or Served.TAKEN)
+    assert order == list(range(50))
+    assert queue.is_empty
+
+
+def test_a_flow_that_is_held_by_its_own_limits_is_skipped_and_saves_nothing_up() -> None:
+    queue = filled({"a": 1, "b": 1})
+    assert set(drain(queue, 40, frozenset({"a"}))) == {"b"}
+    served = Counter(drain(queue, 40))
+    assert served["a"] == pytest.approx(20, abs=2)
+
+
+def test_serving_in_small_steps_is_as_fair_as_in_one() -> None:
+    queue = filled({"a": 1, "b": 3})
+    served: Counter[str] = Counter()
+    for _ in range(80):
+        served.update(drain(queue, 1))
+    assert served == {"a": 20, "b": 60}
+
+
+def test_what_is_removed_is_not_served() -> None:
+    queue: FairQueue[tuple[str, int]] = FairQueue()
+    items = [("a", number) for number in range(3)]
+    for item in items:
+        queue.push("a", 1, 1, item)
+    assert queue.remove("a", items[1])
+    assert not queue.remove("a", items[1])
+    assert not queue.remove("b", items[0])
+    assert queue.depth("a") == len(queue) == 2
+    assert queue.remove("a", items[0])
+    assert queue.remove("a", items[2])
+    assert queue.is_empty
+    assert drain(queue, 5) == []
+
+
+@given(
+    st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 5), min_size=2),
+    st.integers(0, 2**32),
+    st.integers(1, 30),
+)
+def test_while_backlogged_no_flow_is_ahead_of_its_share_by_more_than_a_turn(
+    flows: dict[str, int], seed: int, step: int
+) -> None:
+    source = random.Random(seed)
+    queue: FairQueue[tuple[str, int]] = FairQueue()
+    for name, weight in flows.items():
+        for _ in range(400):
+            cost = source.randint(500, 5000)
+            queue.push(name, weight, cost, (name, cost))
+    got: Counter[str] = Counter()
+    for _ in range(10):
+        left = step
+
+        def offer(item: tuple[str, int]) -> Served:
+            nonlocal left
+            if left == 0:
+                return Served.ALL_BLOCKED
+            left -= 1
+            got[item[0]] += item[1]
+            return Served.TAKEN
+
+        queue.serve(offer)
+    if any(queue.depth(name) == 0 for name in flows):
+        return
+    shares = [got[name] / weight for name, weight in flows.items()]
+    assert max(shares) - min(shares) <= 2 * 500 + 2 * 5000
+
+
+def test_nine_normal_tenants_do_not_feel_one_at_a_hundred_times_its_share() -> None:
+    """DESIGN 6: a minute of virtual time on a capacity of 600 requests a minute."""
+    capacity = Capacity(Limits(sessions_max=1000, requests_per_minute=600, request_burst=10), 0.0)
+    lanes = {name: Lane(Limits(sessions_max=1000, requests_per_minute=None), 0.0) for name in "abcdefghiN"}
+    queue: FairQueue[tuple[str, float]] = FairQueue()
+    waits: dict[str, list[float]] = {name: [] for name in lanes}
+    asked: Counter[str] = Counter()
+    now = 0.0
+
+    def offer(item: tuple[str, float]) -> Served:
+        grant = admit((lanes[item[0]], capacity), 100, now)
+        if isinstance(grant, Obstacle):
+            return Served.ALL_BLOCKED if grant.is_shared else Served.FLOW_BLOCKED
+        assert isinstance(grant, Grant)
+        grant.release(now)
+        waits[item[0]].append(now - item[1])
+        return Served.TAKEN
+
+    for tick in range(6000):
+        now = tick / 100
+        for index, name in enumerate("abcdefghi"):
+            if tick % 111 == index * 11:  # 0.9 a second: nine tenths of a tenth of the capacity
+                asked[name] += 1
+                queue.push(name, 1, 100, (name, now))
+        if queue.depth("N") < 64:  # the noisy one: 100 a second, as far as its queue goes
+            asked["N"] += 1
+            queue.push("N", 1, 100, ("N", now))
+        queue.serve(offer)
+    normal = [len(waits[name]) / asked[name] for name in "abcdefghi"]
+    assert min(normal) >= 0.97  # those of the last second may still wait
+    assert sum(normal) ** 2 / (9 * sum(share * share for share in normal)) >= 0.95
+    every = sorted(wait for name in "abcdefghi" for wait in waits[name])
+    assert every[int(len(every) * 0.99)] < 2.0
+    assert len(waits["N"]) > 50  # what is left is not wasted
