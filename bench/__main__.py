@@ -16,12 +16,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlalchemy import insert
-
 from tenantry.control.site import init_site, open_site
 from tenantry.settings import load_settings
-from tenantry.storage.columns import now_utc
-from tenantry.storage.tables import tiers
 
 TICKS = os.sysconf("SC_CLK_TCK")
 SECONDS = int(os.environ.get("BENCH_SECONDS", "6"))
@@ -81,8 +77,9 @@ def start_tenantry(folder: Path, upstream: int) -> Proxy:
     settings = load_settings(None, environ)
     init_site(settings)
     site = open_site(settings)
-    with site.engine.begin() as connection:
-        connection.execute(insert(tiers).values(name="bench", sessions_max=100_000, created_at=now_utc()))
+    site.directory.set_tier(
+        "bench", {"sessions_max": 100_000, "requests_per_minute": 100_000_000, "request_burst": 1_000_000}
+    )
     site.directory.set_upstream("bench", f"http://127.0.0.1:{upstream}")
     site.directory.create_tenant("bench", "bench", "bench")
     site.directory.add_credential("bench", "sandbox-bench-credential", "bench")

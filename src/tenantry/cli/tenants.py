@@ -10,8 +10,8 @@ from sqlalchemy import Row
 from tenantry.cli.context import confirm, opened_site
 from tenantry.cli.output import print_json, print_table, stamp
 from tenantry.control.client_guide import endpoint_of
+from tenantry.control.site import Site
 from tenantry.domain.directory import TenantStatus
-from tenantry.settings import Settings
 
 app = typer.Typer(help="List, show, disable and enable tenants.", no_args_is_help=True)
 
@@ -24,7 +24,7 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 def list_tenants(as_json: AsJson = False) -> None:
     """All tenants."""
     with opened_site() as site:
-        rows = [_values(row, site.settings) for row in site.directory.list_tenants()]
+        rows = [_values(site, row) for row in site.directory.list_tenants()]
     if as_json:
         print_json(rows)
         return
@@ -38,7 +38,7 @@ def show(slug: Slug, as_json: AsJson = False) -> None:
     with opened_site() as site:
         site.directory.get_tenant(slug)
         row = next(row for row in site.directory.list_tenants() if row.slug == slug)
-        values = _values(row, site.settings)
+        values = _values(site, row)
         keys = [
             {"key_id": key.key_id, "label": key.label, "key": key.hint, "status": key.status}
             for key in site.directory.list_keys(slug)
@@ -70,15 +70,15 @@ def enable(slug: Slug) -> None:
     typer.echo(f"{slug} is active.")
 
 
-def _values(row: Row[*tuple[Any, ...]], found: Settings) -> dict[str, Any]:
+def _values(site: Site, row: Row[*tuple[Any, ...]]) -> dict[str, Any]:
     return {
         "slug": row.slug,
         "name": row.name,
         "tenant_id": row.tenant_id,
         "status": row.status,
-        "endpoint": endpoint_of(found, row.slug),
+        "endpoint": endpoint_of(site.settings, row.slug),
         "tier": row.tier,
-        "sessions_max": row.sessions_max,
+        "sessions_max": site.directory.limits_of(row).sessions_max,
         "credential": row.credential,
         "created_at": stamp(row.created_at),
     }

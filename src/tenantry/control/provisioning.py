@@ -104,7 +104,7 @@ def _equip(
     check = check_live(site.settings, slug, key.text)
     progress(f"live call to {check.model}: {check.milliseconds} ms")
     row = next(row for row in directory.list_tenants() if row.slug == slug)
-    text = client_guide(site.settings, slug, name, row.tier, row.sessions_max, check.model)
+    text = client_guide(site.settings, slug, name, row.tier, directory.limits_of(row).sessions_max, check.model)
     guide = write_client_guide(guide_folder, slug, text)
     directory.audit("provision.done", slug, {"model": check.model, "simulated": check.simulated})
     return Provisioned(slug, tenant_id, endpoint_of(site.settings, slug), key.text, key.key_id, check, guide)

@@ -50,7 +50,8 @@ def init_site(settings: Settings) -> Initialised:
     settings.journal_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     directory = Directory(engine, vault, actor())
     ca_file = str(settings.upstream_ca_file) if settings.upstream_ca_file else None
-    directory.seed(UPSTREAM, settings.upstream_base_url, ca_file)
+    directory.seed_tiers()
+    directory.set_upstream(UPSTREAM, settings.upstream_base_url, ca_file)
     token = f"tadm-{secrets.token_urlsafe(32)}"
     is_new = directory.add_admin("admin", token)
     engine.dispose()

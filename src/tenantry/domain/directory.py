@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from tenantry.domain.limits import Limits
+
 
 class TenantStatus(StrEnum):
     ACTIVE = "active"
@@ -23,10 +25,14 @@ class KeyStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """The technical limits of a tenant. `sessions_max` is the number of requests in flight at once."""
+    """A named set of limits."""
 
     name: str
-    sessions_max: int
+    limits: Limits
+
+
+# What an upstream can take when nothing is configured: whatever it says itself.
+UNLIMITED = Limits(sessions_max=1_000_000, requests_per_minute=None, request_burst=1_000_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +40,18 @@ class Upstream:
     """A Messages API the gateway forwards to.
 
     `base_url` has scheme and authority and may have a path prefix, never a trailing slash. `ca_file` is a PEM bundle
-    that replaces the system's store; None means the system's store.
+    that replaces the system's store; None means the system's store. `capacity` is what it can take: each credential,
+    or all of them together when `shares_capacity`.
     """
 
     upstream_id: str
     name: str
     base_url: str
     ca_file: str | None = None
+    connect_seconds: float = 5.0
+    answer_seconds: float = 600.0
+    capacity: Limits = UNLIMITED
+    shares_capacity: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,26 +70,33 @@ class Credential:
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """A client of the agency. `user_profile_id` is sent as `anthropic-user-profile-id` when set (reference 10.3)."""
+    """A client of the agency. `limits` are its tier's with its own changes; `tier` is only a name.
+
+    `fallback` is the credential to try when the first cannot serve. `user_profile_id` is sent as
+    `anthropic-user-profile-id` when set (reference 10.3).
+    """
 
     tenant_id: str
     slug: str
     name: str
     status: TenantStatus
-    tier: Tier
+    tier: str
+    limits: Limits
     credential: Credential | None
+    fallback: Credential | None = None
     user_profile_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayKey:
-    """A gateway key as the data plane knows it: by digest, never by its text."""
+    """A gateway key as the data plane knows it: by digest, never by its text. `limits`: of its own, or None."""
 
     key_id: str
     tenant_id: str
     digest: bytes
     status: KeyStatus
     expires_at: datetime | None = None
+    limits: Limits | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-# Credit of a turn at weight 1, in the unit of the costs (tokens), and the least that a request costs. So a flow of small
-# requests has one in a turn: with more, it would take a burst for each single request of a quiet flow.
+# Credit of a turn at weight 1, in the unit of the costs (tokens), and the least that a request costs. So a flow of
+# small requests has one in a turn: with more, it would take a burst for each single request of a quiet flow.
 QUANTUM = 500
 
 

@@ -127,10 +127,10 @@ class Exchange:
         if self._gateway.stopping:
             raise NotReady
         tenant = principal.tenant
-        if not self._gateway.sessions.acquire(tenant.tenant_id, tenant.tier.sessions_max):
+        if not self._gateway.sessions.acquire(tenant.tenant_id, tenant.limits.sessions_max):
             raise TooManySessions(
-                f"Tenant {tenant.slug} is limited to {tenant.tier.sessions_max} requests in flight "
-                f"(tier {tenant.tier.name}). Wait for one to end."
+                f"Tenant {tenant.slug} is limited to {tenant.limits.sessions_max} requests in flight "
+                f"(tier {tenant.tier}). Wait for one to end."
             )
         self._holds_session = True
         self._gateway.exchanges.add(self)

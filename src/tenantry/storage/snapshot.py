@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, Engine, select, text
+import json
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Row, select, text
 
 from tenantry.domain.directory import (
+    UNLIMITED,
     Credential,
     GatewayKey,
     KeyStatus,
@@ -14,6 +18,7 @@ from tenantry.domain.directory import (
     Tier,
     Upstream,
 )
+from tenantry.domain.limits import Limits, read_limits
 from tenantry.storage.columns import utc
 from tenantry.storage.tables import credentials, gateway_keys, meta, tenants, tiers, upstreams
 from tenantry.storage.vault import Sealed, Vault
@@ -35,11 +40,8 @@ def load_snapshot(engine: Engine, vault: Vault) -> Snapshot:
     """
     with engine.connect() as connection:
         version = directory_version(connection)
-        known_tiers = {row.name: Tier(row.name, row.sessions_max) for row in connection.execute(select(tiers))}
-        known_upstreams = {
-            row.upstream_id: Upstream(row.upstream_id, row.name, row.base_url, row.ca_file)
-            for row in connection.execute(select(upstreams))
-        }
+        known_tiers = {row.name: read_tier(row) for row in connection.execute(select(tiers))}
+        known_upstreams = {row.upstream_id: _read_upstream(row) for row in connection.execute(select(upstreams))}
         opened = {
             row.credential_id: Credential(
                 row.credential_id,
@@ -56,17 +58,55 @@ def load_snapshot(engine: Engine, vault: Vault) -> Snapshot:
                 row.slug,
                 row.name,
                 TenantStatus(row.status),
-                known_tiers[row.tier],
+                row.tier,
+                known_tiers[row.tier].limits.with_changes(read_changes(row.limits)),
                 opened.get(row.credential_id),
+                opened.get(row.fallback_credential_id),
                 row.user_profile_id,
             )
             for row in connection.execute(select(tenants))
         }
         keys = {
-            row.digest: GatewayKey(row.key_id, row.tenant_id, row.digest, KeyStatus(row.status), utc(row.expires_at))
+            row.digest: GatewayKey(
+                row.key_id,
+                row.tenant_id,
+                row.digest,
+                KeyStatus(row.status),
+                utc(row.expires_at),
+                known_tenants[row.tenant_id].limits.with_changes(read_changes(row.limits))
+                if row.limits != "{}"
+                else None,
+            )
             for row in connection.execute(select(gateway_keys))
         }
     return Snapshot(version, keys, known_tenants)
+
+
+def read_changes(stored: str) -> dict[str, Any]:
+    """Limits as a row keeps them.
+
+    Raises:
+        BadLimit: the store holds what no version of this program wrote.
+    """
+    return read_limits(json.loads(stored)) if stored != "{}" else {}
+
+
+def read_tier(row: Row[*tuple[Any, ...]], column: str = "limits") -> Tier:
+    """A tier from its row, or from `column` of a joined one."""
+    return Tier(row.tier if column != "limits" else row.name, Limits().with_changes(read_changes(getattr(row, column))))
+
+
+def _read_upstream(row: Row[*tuple[Any, ...]]) -> Upstream:
+    return Upstream(
+        row.upstream_id,
+        row.name,
+        row.base_url,
+        row.ca_file,
+        row.connect_seconds,
+        row.answer_seconds,
+        UNLIMITED.with_changes(read_changes(row.capacity)),
+        bool(row.shares_capacity),
+    )
 
 
 class DirectoryWatch:

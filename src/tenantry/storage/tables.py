@@ -7,6 +7,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     DateTime,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -33,7 +34,7 @@ tiers = Table(
     "tiers",
     metadata,
     Column("name", String(64), primary_key=True),
-    Column("sessions_max", Integer, nullable=False),
+    Column("limits", Text, nullable=False),  # JSON: every limit of domain/limits.py
     Column("created_at", DateTime(timezone=True), nullable=False),
 )
 
@@ -44,6 +45,10 @@ upstreams = Table(
     Column("name", String(64), nullable=False, unique=True),
     Column("base_url", Text, nullable=False),
     Column("ca_file", Text),
+    Column("connect_seconds", Float, nullable=False),
+    Column("answer_seconds", Float, nullable=False),
+    Column("capacity", Text, nullable=False),  # JSON: the limits that are configured
+    Column("shares_capacity", Boolean, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False),
 )
 
@@ -71,7 +76,9 @@ tenants = Table(
     Column("name", Text, nullable=False),
     Column("status", String(16), nullable=False),
     Column("tier", String(64), ForeignKey(tiers.c.name), nullable=False),
+    Column("limits", Text, nullable=False),  # JSON: what differs from the tier
     Column("credential_id", String(40), ForeignKey(credentials.c.credential_id)),
+    Column("fallback_credential_id", String(40), ForeignKey(credentials.c.credential_id)),
     Column("user_profile_id", String(64)),
     Column("created_at", DateTime(timezone=True), nullable=False),
     Index("ix_tenants_credential_id", "credential_id"),
@@ -86,6 +93,11 @@ gateway_keys = Table(
     Column("digest", LargeBinary, nullable=False, unique=True),
     Column("hint", String(16), nullable=False),
     Column("status", String(16), nullable=False),
+    Column("limits", Text, nullable=False),  # JSON: what differs from the tenant
+    Column("replaced_by", String(40)),
+    Column("last_used_at", DateTime(timezone=True)),
+    Column("last_used_address", String(64)),
+    Column("last_used_agent", String(200)),
     Column("expires_at", DateTime(timezone=True)),
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("revoked_at", DateTime(timezone=True)),
@@ -129,6 +141,18 @@ ledger = Table(
     Column("row_hash", String(64), nullable=False),
     Index("ix_ledger_tenant_id_ended_at_us", "tenant_id", "ended_at_us"),
     UniqueConstraint("journal_run", "journal_seq", name="uq_ledger_journal_run_journal_seq"),
+)
+
+# Running totals per gateway run, so that booking one twice changes nothing.
+refusals = Table(
+    "refusals",
+    metadata,
+    Column("run_id", String(80), primary_key=True),
+    Column("tenant_id", String(40), primary_key=True),
+    Column("reason", String(40), primary_key=True),
+    Column("count", BigInteger, nullable=False),
+    Column("last_at_us", BigInteger, nullable=False),
+    Index("ix_refusals_tenant_id", "tenant_id"),
 )
 
 journals = Table(

@@ -31,7 +31,13 @@ def healthz() -> dict[str, str]:
 def tenants(request: Request[Any, Any, Any]) -> list[dict[str, Any]]:
     site: Site = request.app.state.site
     return [
-        {"slug": row.slug, "name": row.name, "status": row.status, "tier": row.tier, "sessions_max": row.sessions_max}
+        {
+            "slug": row.slug,
+            "name": row.name,
+            "status": row.status,
+            "tier": row.tier,
+            "limits": site.directory.limits_of(row).as_json(),
+        }
         for row in site.directory.list_tenants()
     ]
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from tenantry.domain.directory import GatewayKey, KeyStatus, Snapshot, Tenant, TenantStatus, Tier
+from tenantry.domain.directory import GatewayKey, KeyStatus, Snapshot, Tenant, TenantStatus
 from tenantry.domain.keys import digest_key
+from tenantry.domain.limits import Limits
 from tenantry.domain.prices import load_default_prices
 from tenantry.domain.sessions import Sessions
 from tenantry.gateway.server import ClientConnection, Gateway
@@ -60,7 +61,7 @@ def clock() -> Clock:
 @pytest.fixture
 def gateway(tmp_path: Path, clock: Clock) -> Gateway:
     digest = digest_key(PEPPER, KEY)
-    tenant = Tenant("tnt_1", "acme", "Acme", TenantStatus.ACTIVE, Tier("standard", 5), None)
+    tenant = Tenant("tnt_1", "acme", "Acme", TenantStatus.ACTIVE, "standard", Limits(), None)
     snapshot = Snapshot(1, {digest: GatewayKey("key_1", "tnt_1", digest, KeyStatus.ACTIVE)}, {"tnt_1": tenant})
     settings = load_settings(None, {"TENANTRY_DATA_DIR": str(tmp_path)}).gateway
     return Gateway(settings, snapshot, PEPPER, load_default_prices(), JournalWriter(tmp_path, "t"), clock)

@@ -1,0 +1,17 @@
+"""The one door for changes to the directory: tenants, keys, credentials, tiers, upstreams.
+
+Each change is one transaction that also moves the directory's version and writes a line of the audit log. No secret is
+ever in an audit line.
+"""
+
+from tenantry.storage.directory.changes import AlreadyThere, CredentialRefused, DirectoryError, NotInDirectory
+from tenantry.storage.directory.credentials import CredentialChanges
+from tenantry.storage.directory.keys import IssuedKey, KeyChanges
+from tenantry.storage.directory.tenants import TenantChanges
+from tenantry.storage.directory.upstreams import SetUpChanges
+
+__all__ = ["AlreadyThere", "CredentialRefused", "Directory", "DirectoryError", "IssuedKey", "NotInDirectory"]
+
+
+class Directory(TenantChanges, KeyChanges, CredentialChanges, SetUpChanges):
+    """Every change and look-up, on behalf of one actor."""

@@ -1,0 +1,204 @@
+"""Upstream credentials: sealed, bound to one tenant unless shared, replaced without a gap."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from tenantry.storage.columns import new_id, now_utc
+from tenantry.storage.directory.changes import AlreadyThere, Changes, CredentialRefused, NotInDirectory
+from tenantry.storage.tables import credentials, tenants, upstreams
+from tenantry.storage.vault import Sealed
+
+
+class CredentialChanges(Changes):
+    """Changes to upstream credentials."""
+
+    def add_credential(
+        self, name: str, secret: str, upstream: str, *, shared: bool = False, workspace_id: str | None = None
+    ) -> str:
+        """Seal and store a credential; its id.
+
+        Raises:
+            CredentialRefused: a consumer login, an admin key, or a secret that is already there.
+            AlreadyThere: the name is taken.
+            NotInDirectory: no such upstream.
+        """
+        secret = secret.strip()
+        _refuse_unfit(secret)
+        credential_id = new_id("crd")
+        with self._engine.begin() as connection:
+            sealed = self._seal_new(connection, secret, credential_id)
+            upstream_id = self._upstream_id(connection, upstream)
+            if connection.execute(select(credentials).where(credentials.c.name == name)).first() is not None:
+                raise AlreadyThere(f"there is a credential {name!r} already; choose another name")
+            connection.execute(
+                insert(credentials).values(
+                    credential_id=credential_id,
+                    name=name,
+                    upstream_id=upstream_id,
+                    shared=shared,
+                    **sealed,
+                    workspace_id=workspace_id,
+                    created_at=now_utc(),
+                )
+            )
+            self._record(connection, "credential.add", name, {"upstream": upstream, "shared": shared})
+        return credential_id
+
+    def replace_secret(self, name: str, secret: str) -> None:
+        """Rotate: requests from now on go out under `secret`, those in flight end under the one before.
+
+        Raises:
+            CredentialRefused: it is unfit, or stored already.
+            NotInDirectory: no such credential.
+        """
+        secret = secret.strip()
+        _refuse_unfit(secret)
+        with self._engine.begin() as connection:
+            row = self._credential(connection, name)
+            sealed = self._seal_new(connection, secret, row.credential_id)
+            connection.execute(
+                update(credentials).where(credentials.c.credential_id == row.credential_id).values(**sealed)
+            )
+            self._record(connection, "credential.rotate", name, {"before": row.hint, "after": sealed["hint"]})
+
+    def open_credential(self, name: str) -> tuple[str, Row[*tuple[Any, ...]]]:
+        """The secret of a credential and its upstream, for a check of it.
+
+        Raises:
+            NotInDirectory: no such credential.
+            SecretUnreadable: it was sealed under another master key.
+        """
+        with self._engine.begin() as connection:
+            row = self._credential(connection, name)
+            upstream = connection.execute(select(upstreams).where(upstreams.c.upstream_id == row.upstream_id)).one()
+            self._audit(connection, "credential.check", name, {})
+        return self._vault.open(Sealed(row.master_key_id, row.wrapped_key, row.ciphertext), row.credential_id), upstream
+
+    def move_credential(self, name: str, upstream: str) -> None:
+        """Point a credential at another upstream.
+
+        Raises:
+            NotInDirectory: no such credential or upstream.
+        """
+        with self._engine.begin() as connection:
+            row = self._credential(connection, name)
+            upstream_id = self._upstream_id(connection, upstream)
+            connection.execute(
+                update(credentials)
+                .where(credentials.c.credential_id == row.credential_id)
+                .values(upstream_id=upstream_id)
+            )
+            self._record(connection, "credential.move", name, {"upstream": upstream})
+
+    def bind_credential(self, slug: str, name: str, *, declare_shared: bool = False, as_fallback: bool = False) -> None:
+        """Give a tenant the credential it is served with, or the one to fall back to.
+
+        Raises:
+            CredentialRefused: another tenant has it, and it is not declared shared.
+            NotInDirectory: no such tenant or credential.
+        """
+        column = "fallback_credential_id" if as_fallback else "credential_id"
+        with self._engine.begin() as connection:
+            tenant = self._tenant(connection, slug)
+            row = self._credential(connection, name)
+            others = self._users(connection, row.credential_id, tenant.tenant_id)
+            if others and not row.shared:
+                if not declare_shared:
+                    raise CredentialRefused(
+                        f"credential {name!r} is bound to {', '.join(others)}: one key for two clients mixes their "
+                        "limits and their data upstream. Use a key of its own, or declare it with --shared"
+                    )
+                connection.execute(
+                    update(credentials).where(credentials.c.credential_id == row.credential_id).values(shared=True)
+                )
+            connection.execute(update(tenants).where(tenants.c.slug == slug).values({column: row.credential_id}))
+            detail = {"credential": name, "shared": bool(others), "fallback": as_fallback}
+            self._record(connection, "credential.bind", slug, detail)
+
+    def drop_fallback(self, slug: str) -> None:
+        """Raises: NotInDirectory."""
+        with self._engine.begin() as connection:
+            self._tenant(connection, slug)
+            connection.execute(update(tenants).where(tenants.c.slug == slug).values(fallback_credential_id=None))
+            self._record(connection, "credential.bind", slug, {"credential": None, "fallback": True})
+
+    def _users(self, connection: Connection, credential_id: str, but: str) -> Sequence[str]:
+        """Slugs of the tenants that have a credential, as their first or to fall back to."""
+        has_it = (tenants.c.credential_id == credential_id) | (tenants.c.fallback_credential_id == credential_id)
+        return connection.execute(select(tenants.c.slug).where(has_it, tenants.c.tenant_id != but)).scalars().all()
+
+    def _credential(self, connection: Connection, name: str) -> Row[*tuple[Any, ...]]:
+        row = connection.execute(select(credentials).where(credentials.c.name == name)).first()
+        if row is None:
+            raise NotInDirectory(f"there is no credential {name!r}; `tenantry credentials list` names them")
+        return row
+
+    def _upstream_id(self, connection: Connection, name: str) -> str:
+        found = connection.execute(select(upstreams.c.upstream_id).where(upstreams.c.name == name)).scalar()
+        if found is None:
+            names = sorted(connection.execute(select(upstreams.c.name)).scalars())
+            raise NotInDirectory(f"there is no upstream {name!r}; there are: {', '.join(names)}")
+        return found
+
+    def _seal_new(self, connection: Connection, secret: str, credential_id: str) -> dict[str, Any]:
+        """The columns of a secret that no credential has yet."""
+        fingerprint = self._vault.fingerprint(secret)
+        twin = connection.execute(
+            select(credentials.c.name, credentials.c.shared).where(credentials.c.fingerprint == fingerprint)
+        ).first()
+        if twin is not None:
+            raise CredentialRefused(
+                f"this key is already stored as credential {twin.name!r}; use it with --credential {twin.name}"
+                + ("" if twin.shared else ", which needs it to be declared shared when another tenant uses it")
+            )
+        sealed = self._vault.seal(secret, credential_id)
+        return {
+            "fingerprint": fingerprint,
+            "master_key_id": sealed.master_key_id,
+            "wrapped_key": sealed.wrapped_key,
+            "ciphertext": sealed.ciphertext,
+            "hint": f"...{secret[-4:]}",
+        }
+
+    def find_credential(self, secret: str) -> str | None:
+        """The name under which this secret is stored, or None."""
+        fingerprint = self._vault.fingerprint(secret.strip())
+        with self._engine.connect() as connection:
+            return connection.execute(
+                select(credentials.c.name).where(credentials.c.fingerprint == fingerprint)
+            ).scalar()
+
+    def list_credentials(self) -> Sequence[Row[*tuple[Any, ...]]]:
+        query = (
+            select(
+                credentials.c.credential_id,
+                credentials.c.name,
+                credentials.c.shared,
+                credentials.c.hint,
+                credentials.c.workspace_id,
+                credentials.c.created_at,
+                upstreams.c.name.label("upstream"),
+            )
+            .join(upstreams, upstreams.c.upstream_id == credentials.c.upstream_id)
+            .order_by(credentials.c.name)
+        )
+        with self._engine.connect() as connection:
+            return list(connection.execute(query))
+
+
+def _refuse_unfit(secret: str) -> None:
+    if secret.startswith("sk-ant-oat"):
+        raise CredentialRefused(
+            "this is a login of a Claude subscription (sk-ant-oat...); Anthropic's terms forbid routing one through "
+            "a gateway. Use an API key of the client's workspace"
+        )
+    if secret.startswith("sk-ant-admin"):
+        raise CredentialRefused("this is an Admin API key; it does not work on /v1/messages. Use a workspace API key")
+    if secret.startswith("sk-proxy-"):
+        raise CredentialRefused("this is a gateway key, not an upstream credential")
+    if len(secret) < 8 or not secret.isascii() or not secret.isprintable() or " " in secret:
+        raise CredentialRefused("this does not look like a key: it is empty, too short, or has blanks in it")

@@ -1,0 +1,147 @@
+"""Tenants: made, listed, changed, switched off."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from tenantry.domain.directory import TenantStatus
+from tenantry.domain.keys import is_slug
+from tenantry.domain.limits import Limits, as_json, exceeds
+from tenantry.storage.columns import new_id, now_utc
+from tenantry.storage.directory.changes import AlreadyThere, DirectoryError
+from tenantry.storage.directory.tiers import TierChanges
+from tenantry.storage.snapshot import read_changes, read_tier
+from tenantry.storage.tables import credentials, gateway_keys, tenants, tiers
+
+
+@dataclass(frozen=True, slots=True)
+class TenantChange:
+    """What `set_tenant` is to change; None leaves things as they are.
+
+    `limits` are overrides that have been read by `read_limits`; `inherit` names those that go back to the tier's.
+    """
+
+    tier: str | None = None
+    limits: Mapping[str, Any] | None = None
+    inherit: Sequence[str] = ()
+
+
+class TenantChanges(TierChanges):
+    """Changes to tenants."""
+
+    def create_tenant(self, slug: str, name: str, tier: str) -> str:
+        """A new tenant; its id.
+
+        Raises:
+            AlreadyThere: the slug is taken.
+            NotInDirectory: no such tier.
+            DirectoryError: the slug is malformed.
+        """
+        if not is_slug(slug):
+            raise DirectoryError(f"{slug!r} is not a slug: use a-z, 0-9 and inner hyphens, 63 characters at most")
+        tenant_id = new_id("tnt")
+        with self._engine.begin() as connection:
+            if connection.execute(select(tenants).where(tenants.c.slug == slug)).first() is not None:
+                raise AlreadyThere(
+                    f"there is a tenant {slug} already: `tenantry tenants show {slug}` shows it; "
+                    f"`tenantry keys issue {slug}` gives it another key"
+                )
+            self._tier(connection, tier)
+            try:
+                connection.execute(
+                    insert(tenants).values(
+                        tenant_id=tenant_id,
+                        slug=slug,
+                        name=name,
+                        status=TenantStatus.ACTIVE.value,
+                        tier=tier,
+                        limits="{}",
+                        created_at=now_utc(),
+                    )
+                )
+            except IntegrityError:
+                raise AlreadyThere(f"there is a tenant {slug} already") from None
+            self._record(connection, "tenant.create", slug, {"name": name, "tier": tier})
+        return tenant_id
+
+    def set_tenant(self, slug: str, change: TenantChange) -> Limits:
+        """Another tier, or limits of its own; the limits in force then.
+
+        Raises:
+            NotInDirectory: no such tenant or tier.
+            DirectoryError: a key of the tenant would have more than the tenant.
+        """
+        with self._engine.begin() as connection:
+            row = self._tenant(connection, slug)
+            own = {**read_changes(row.limits), **(change.limits or {})}
+            for name in change.inherit:
+                own.pop(name, None)
+            tier = self._tier(connection, change.tier or row.tier)
+            limits = tier.limits.with_changes(own)
+            self._check_keys(connection, row.tenant_id, limits)
+            stored = json.dumps({name: as_json(value) for name, value in own.items()})
+            connection.execute(
+                update(tenants).where(tenants.c.tenant_id == row.tenant_id).values(tier=tier.name, limits=stored)
+            )
+            before = {"tier": row.tier, "limits": json.loads(row.limits)}
+            self._record(
+                connection, "tenant.set", slug, {"before": before, "tier": tier.name, "limits": json.loads(stored)}
+            )
+        return limits
+
+    def _check_keys(self, connection: Connection, tenant_id: str, limits: Limits) -> None:
+        active = (gateway_keys.c.tenant_id == tenant_id) & (gateway_keys.c.status == "active")
+        for key in connection.execute(select(gateway_keys).where(active)):
+            problems = exceeds(read_changes(key.limits), limits)
+            if problems:
+                raise DirectoryError(f"key {key.key_id} ({key.label}) would have more than its tenant: {problems[0]}")
+
+    def set_tenant_status(self, slug: str, status: TenantStatus) -> None:
+        """Raises: NotInDirectory."""
+        with self._engine.begin() as connection:
+            row = self._tenant(connection, slug)
+            if row.status != status.value:
+                connection.execute(update(tenants).where(tenants.c.slug == slug).values(status=status.value))
+                self._record(connection, f"tenant.{status.value}", slug, {})
+
+    def get_tenant(self, slug: str) -> Row[*tuple[Any, ...]]:
+        """Raises: NotInDirectory."""
+        with self._engine.connect() as connection:
+            return self._tenant(connection, slug)
+
+    def limits_of(self, row: Row[*tuple[Any, ...]]) -> Limits:
+        """The limits in force for a row of `list_tenants`."""
+        return read_tier(row, "tier_limits").limits.with_changes(read_changes(row.limits))
+
+    def list_tenants(self) -> Sequence[Row[*tuple[Any, ...]]]:
+        spare = credentials.alias("spare")
+        query = (
+            select(
+                tenants,
+                tiers.c.limits.label("tier_limits"),
+                credentials.c.name.label("credential"),
+                spare.c.name.label("fallback"),
+            )
+            .join(tiers, tiers.c.name == tenants.c.tier)
+            .outerjoin(credentials, credentials.c.credential_id == tenants.c.credential_id)
+            .outerjoin(spare, spare.c.credential_id == tenants.c.fallback_credential_id)
+            .order_by(tenants.c.slug)
+        )
+        with self._engine.connect() as connection:
+            return list(connection.execute(query))
+
+    def remove_tenant(self, slug: str, credential_id: str | None, reason: str) -> None:
+        """Undo a provisioning that failed: the tenant, its keys, and the credential that was made for it."""
+        with self._engine.begin() as connection:
+            row = self._tenant(connection, slug)
+            connection.execute(delete(gateway_keys).where(gateway_keys.c.tenant_id == row.tenant_id))
+            connection.execute(delete(tenants).where(tenants.c.tenant_id == row.tenant_id))
+            if credential_id is not None:
+                connection.execute(delete(credentials).where(credentials.c.credential_id == credential_id))
+            self._record(connection, "tenant.rollback", slug, {"reason": reason})

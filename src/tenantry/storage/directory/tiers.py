@@ -1,0 +1,72 @@
+"""Tiers: named sets of limits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+
+from tenantry.domain.directory import Tier
+from tenantry.domain.keys import is_slug
+from tenantry.domain.limits import Limits, as_json
+from tenantry.storage.columns import now_utc
+from tenantry.storage.directory.changes import Changes, DirectoryError, NotInDirectory
+from tenantry.storage.snapshot import read_tier
+from tenantry.storage.tables import tiers
+
+_SHIPPED = {"standard": 5, "premium": 15, "enterprise": 50}
+
+
+class TierChanges(Changes):
+    """Changes to tiers."""
+
+    def seed_tiers(self) -> None:
+        """The tiers that ship. One that is there stays as it is."""
+        with self._engine.begin() as connection:
+            known = set(connection.execute(select(tiers.c.name)).scalars())
+            for name, sessions_max in _SHIPPED.items():
+                if name not in known:
+                    self._insert(connection, name, Limits(sessions_max=sessions_max))
+
+    def set_tier(self, name: str, changes: Mapping[str, Any]) -> Tier:
+        """Change limits of a tier, or make a new tier from the defaults; what it is then.
+
+        `changes` has been read by `read_limits`.
+
+        Raises:
+            DirectoryError: the name is malformed.
+        """
+        if not is_slug(name):
+            raise DirectoryError(f"{name!r} is not a tier's name: use a-z, 0-9 and inner hyphens")
+        with self._engine.begin() as connection:
+            row = connection.execute(select(tiers).where(tiers.c.name == name)).first()
+            limits = (read_tier(row).limits if row is not None else Limits()).with_changes(changes)
+            if row is None:
+                self._insert(connection, name, limits)
+            else:
+                connection.execute(
+                    update(tiers).where(tiers.c.name == name).values(limits=json.dumps(limits.as_json()))
+                )
+            self._record(connection, "tier.set", name, {key: as_json(value) for key, value in changes.items()})
+        return Tier(name, limits)
+
+    def get_tier(self, name: str) -> Tier:
+        """Raises: NotInDirectory."""
+        with self._engine.connect() as connection:
+            return self._tier(connection, name)
+
+    def list_tiers(self) -> list[Tier]:
+        with self._engine.connect() as connection:
+            return [read_tier(row) for row in connection.execute(select(tiers).order_by(tiers.c.name))]
+
+    def _tier(self, connection: Connection, name: str) -> Tier:
+        row = connection.execute(select(tiers).where(tiers.c.name == name)).first()
+        if row is None:
+            names = sorted(connection.execute(select(tiers.c.name)).scalars())
+            raise NotInDirectory(f"there is no tier {name!r}; there are: {', '.join(names)}")
+        return read_tier(row)
+
+    def _insert(self, connection: Connection, name: str, limits: Limits) -> None:
+        connection.execute(insert(tiers).values(name=name, limits=json.dumps(limits.as_json()), created_at=now_utc()))
