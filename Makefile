@@ -29,7 +29,7 @@ bench: $(VENV)/.dev ## Measure against nginx and aiohttp in one run (about three
 
 lock: $(VENV)/.dev ## Lock the dependencies again, with hashes and without URLs
 	$(BIN)/pip install --quiet uv
-	for name in base dev sdk-0.97; do $(COMPILE) requirements/$$name.in -o requirements/$$name.txt; done
+	for name in base dev parquet sdk-0.97; do $(COMPILE) requirements/$$name.in -o requirements/$$name.txt; done
 
 clean: ## Remove what was installed and built; keeps .tenantry and clients
 	rm -rf $(VENV) $(OLD_SDK) .pytest_cache .ruff_cache .hypothesis .import_linter_cache bench/.work

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from tenantry.domain.directory import Credential, Snapshot
 from tenantry.gateway.authentication import Principal, authenticate
 from tenantry.gateway.headers import upstream_head, upstream_head_end
-from tenantry.gateway.routes import Target, find_target
 from tenantry.wire.http1 import KnownHead, RequestHead
+from tenantry.wire.routes import Target, find_target
 
 if TYPE_CHECKING:
     from tenantry.gateway.server import Gateway

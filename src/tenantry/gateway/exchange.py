@@ -26,9 +26,9 @@ from tenantry.gateway.authentication import Principal
 from tenantry.gateway.calls import Call
 from tenantry.gateway.headers import client_response
 from tenantry.gateway.relay import PLAIN, MessageRelay, Relay, StreamRelay
-from tenantry.gateway.routes import Kind
 from tenantry.wire.http1 import LAST_CHUNK, chunk, response_head
 from tenantry.wire.inspect import BadBody, MessageFields, inspect_message
+from tenantry.wire.routes import Kind
 
 if TYPE_CHECKING:
     from tenantry.gateway.server import ClientConnection, Gateway

@@ -68,6 +68,14 @@ credentials = Table(
     Column("created_at", DateTime(timezone=True), nullable=False),
 )
 
+plans = Table(
+    "plans",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("terms", Text, nullable=False),  # JSON: the commercial terms
+    Column("created_at", DateTime(timezone=True), nullable=False),
+)
+
 tenants = Table(
     "tenants",
     metadata,
@@ -80,6 +88,10 @@ tenants = Table(
     Column("credential_id", String(40), ForeignKey(credentials.c.credential_id)),
     Column("fallback_credential_id", String(40), ForeignKey(credentials.c.credential_id)),
     Column("user_profile_id", String(64)),
+    Column("plan", String(64), ForeignKey(plans.c.name)),
+    Column("contact", Text),
+    Column("budget_mode", String(8), nullable=False, server_default="hard"),  # hard | soft
+    Column("disconnect", String(8), nullable=False, server_default="drain"),  # drain | cancel
     Column("created_at", DateTime(timezone=True), nullable=False),
     Index("ix_tenants_credential_id", "credential_id"),
 )
@@ -101,6 +113,30 @@ gateway_keys = Table(
     Column("expires_at", DateTime(timezone=True)),
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("revoked_at", DateTime(timezone=True)),
+)
+
+# What a tenant, or one of its keys, may cost in a period. `key_id` is "" for the whole tenant.
+budgets = Table(
+    "budgets",
+    metadata,
+    Column("tenant_id", String(40), ForeignKey(tenants.c.tenant_id), primary_key=True),
+    Column("key_id", String(40), primary_key=True),
+    Column("period", String(8), primary_key=True),  # day | week | month
+    Column("amount_nanos", BigInteger, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+)
+
+# Money on top of a tenant's budget of that period, from `created_at` to `until`.
+budget_raises = Table(
+    "budget_raises",
+    metadata,
+    Column("raise_id", String(40), primary_key=True),
+    Column("tenant_id", String(40), ForeignKey(tenants.c.tenant_id), nullable=False),
+    Column("period", String(8), nullable=False),
+    Column("amount_nanos", BigInteger, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("until", DateTime(timezone=True), nullable=False),
+    Index("ix_budget_raises_tenant_id", "tenant_id"),
 )
 
 ledger = Table(
