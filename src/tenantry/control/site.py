@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import getpass
+import os
 import secrets
+import socket
 from dataclasses import dataclass
 
 from sqlalchemy import Engine
@@ -48,7 +50,8 @@ def init_site(settings: Settings) -> Initialised:
     engine = open_store(settings.store_url)
     migrate(engine)
     settings.journal_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    directory = Directory(engine, vault, actor())
+    directory = Directory(engine, vault, actor(), host())
+    directory.seal_audit()
     ca_file = str(settings.upstream_ca_file) if settings.upstream_ca_file else None
     directory.seed_tiers()
     directory.set_upstream(UPSTREAM, settings.upstream_base_url, ca_file)
@@ -68,12 +71,17 @@ def open_site(settings: Settings) -> Site:
     vault = Vault(load_master_key(settings.master_key_file))
     engine = open_store(settings.store_url)
     require_current_schema(engine)
-    return Site(settings, engine, vault, Directory(engine, vault, actor()))
+    return Site(settings, engine, vault, Directory(engine, vault, actor(), host()))
 
 
 def actor() -> str:
     """Who is named in the audit log for what a command does."""
     try:
-        return f"cli:{getpass.getuser()}"
+        return f"cli:{getpass.getuser()}@{host()}"
     except (KeyError, OSError):  # a uid without a name, as in some containers
-        return "cli"
+        return f"cli:{os.getuid()}@{host()}"
+
+
+def host() -> str:
+    """The machine that a command runs on."""
+    return socket.gethostname()[:64]

@@ -17,6 +17,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 
 metadata = MetaData(
@@ -35,6 +36,7 @@ tiers = Table(
     metadata,
     Column("name", String(64), primary_key=True),
     Column("limits", Text, nullable=False),  # JSON: every limit of domain/limits.py
+    Column("declared", Boolean, nullable=False, server_default=false()),  # by a file of tenants
     Column("created_at", DateTime(timezone=True), nullable=False),
 )
 
@@ -65,6 +67,7 @@ credentials = Table(
     Column("ciphertext", LargeBinary, nullable=False),
     Column("hint", String(16), nullable=False),
     Column("workspace_id", String(64)),
+    Column("source", Text),  # where a file of tenants has it from, such as env:ACME_KEY
     Column("created_at", DateTime(timezone=True), nullable=False),
 )
 
@@ -73,6 +76,7 @@ plans = Table(
     metadata,
     Column("name", String(64), primary_key=True),
     Column("terms", Text, nullable=False),  # JSON: the commercial terms
+    Column("declared", Boolean, nullable=False, server_default=false()),
     Column("created_at", DateTime(timezone=True), nullable=False),
 )
 
@@ -92,6 +96,8 @@ tenants = Table(
     Column("contact", Text),
     Column("budget_mode", String(8), nullable=False, server_default="hard"),  # hard | soft
     Column("disconnect", String(8), nullable=False, server_default="drain"),  # drain | cancel
+    Column("declared", Boolean, nullable=False, server_default=false()),  # by a file of tenants
+    Column("offboard", String(8), nullable=False, server_default="keep"),  # keep | delete
     Column("created_at", DateTime(timezone=True), nullable=False),
     Index("ix_tenants_credential_id", "credential_id"),
 )
@@ -107,6 +113,7 @@ gateway_keys = Table(
     Column("status", String(16), nullable=False),
     Column("limits", Text, nullable=False),  # JSON: what differs from the tenant
     Column("replaced_by", String(40)),
+    Column("rotate_days", Integer),
     Column("last_used_at", DateTime(timezone=True)),
     Column("last_used_address", String(64)),
     Column("last_used_agent", String(200)),
@@ -209,9 +216,14 @@ audit_log = Table(
     Column("audit_id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
     Column("at", DateTime(timezone=True), nullable=False),
     Column("actor", String(128), nullable=False),
+    Column("origin", String(128), nullable=False),  # the host of a command, the address of an API's client
     Column("action", String(64), nullable=False),
     Column("object", String(128), nullable=False),
+    Column("tenant", String(63)),  # the slug of the tenant it is about
     Column("detail", Text, nullable=False),
+    Column("prev_hash", String(64), nullable=False),
+    Column("row_hash", String(64), nullable=False),
+    Index("ix_audit_log_tenant", "tenant"),
 )
 
 admin_users = Table(

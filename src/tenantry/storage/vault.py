@@ -49,6 +49,7 @@ class Vault:
         self._wrapping = AESGCM(_derive(master_key, b"tenantry wrap v1"))
         self._fingerprint_key = _derive(master_key, b"tenantry fingerprint v1")
         self.pepper = _derive(master_key, b"tenantry pepper v1")
+        self._audit_key = _derive(master_key, b"tenantry audit v1")
 
     def __repr__(self) -> str:
         return f"<Vault {self.key_id}>"
@@ -79,6 +80,13 @@ class Vault:
     def fingerprint(self, secret: str) -> bytes:
         """A keyed hash that tells whether two secrets are the same, and nothing else."""
         return hmac.digest(self._fingerprint_key, secret.encode(), "sha256")
+
+    def seal_of(self, row_hash: str) -> str:
+        """What only the holder of the master key can say about the newest row of the audit log."""
+        return hmac.digest(self._audit_key, row_hash.encode(), "sha256").hex()
+
+    def is_seal_of(self, row_hash: str, seal: str) -> bool:
+        return hmac.compare_digest(self.seal_of(row_hash).encode(), seal.encode())
 
 
 def _derive(master_key: bytes, purpose: bytes) -> bytes:

@@ -6,6 +6,7 @@ ever in an audit line.
 
 from tenantry.storage.directory.changes import AlreadyThere, CredentialRefused, DirectoryError, NotInDirectory
 from tenantry.storage.directory.credentials import CredentialChanges
+from tenantry.storage.directory.declaration import DeclarationChanges
 from tenantry.storage.directory.keys import IssuedKey, KeyChanges
 from tenantry.storage.directory.tenants import TenantChanges
 from tenantry.storage.directory.upstreams import SetUpChanges
@@ -13,5 +14,5 @@ from tenantry.storage.directory.upstreams import SetUpChanges
 __all__ = ["AlreadyThere", "CredentialRefused", "Directory", "DirectoryError", "IssuedKey", "NotInDirectory"]
 
 
-class Directory(TenantChanges, KeyChanges, CredentialChanges, SetUpChanges):
+class Directory(TenantChanges, KeyChanges, CredentialChanges, SetUpChanges, DeclarationChanges):
     """Every change and look-up, on behalf of one actor."""

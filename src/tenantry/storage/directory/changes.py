@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
+from typing import Any, Protocol, Self
 
 from sqlalchemy import Connection, Engine, Row, insert, select, update
+from sqlalchemy.engine import Dialect
 
-from tenantry.storage.columns import now_utc
+from tenantry.storage import audit
 from tenantry.storage.snapshot import VERSION_NAME, directory_version
 from tenantry.storage.tables import audit_log, meta, tenants
 from tenantry.storage.vault import Vault
@@ -30,22 +32,83 @@ class CredentialRefused(DirectoryError):
     """The credential may not be used."""
 
 
-class Changes:
-    """Changes on behalf of `actor`, who is named in the audit log."""
+class Store(Protocol):
+    """Where a change finds its transaction: an engine, or a transaction that is under way."""
 
-    def __init__(self, engine: Engine, vault: Vault, actor: str) -> None:
-        self._engine = engine
+    @property
+    def dialect(self) -> Dialect: ...
+    def begin(self) -> AbstractContextManager[Connection]: ...
+    def connect(self) -> AbstractContextManager[Connection]: ...
+
+
+class _Joined:
+    """A transaction that is under way, as a store: what begins here joins it, and ends when it ends."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    @property
+    def dialect(self) -> Dialect:
+        return self._connection.dialect
+
+    @contextmanager
+    def begin(self) -> Generator[Connection]:
+        yield self._connection
+
+    connect = begin
+
+
+class Changes:
+    """Changes on behalf of `actor`, at `origin`, who are named in the audit log."""
+
+    def __init__(self, engine: Engine | Store, vault: Vault, actor: str, origin: str = "") -> None:
+        self._engine: Store = engine
         self._vault = vault
         self._actor = actor
+        self._origin = origin
+
+    def acting_as(self, actor: str, origin: str) -> Self:
+        """The same directory, on behalf of somebody else."""
+        return type(self)(self._engine, self._vault, actor, origin)
+
+    @contextmanager
+    def transaction(self) -> Generator[Self]:
+        """A directory whose changes take effect together, or not at all when the block raises.
+
+        Nobody else can change the directory while the block runs; two of them come one after the other.
+        """
+        with self._engine.begin() as connection:
+            audit.lock_head(connection)
+            yield type(self)(_Joined(connection), self._vault, self._actor, self._origin)
+
+    def version(self) -> int:
+        """Goes up by one with every change."""
+        with self._engine.connect() as connection:
+            return directory_version(connection)
 
     def audit(self, action: str, subject: str, detail: Mapping[str, object]) -> None:
-        """A line about something that changed nothing, such as an attempt that failed."""
+        """A line about something that changed nothing, such as an attempt that failed, or a reading."""
         with self._engine.begin() as connection:
             self._audit(connection, action, subject, detail)
+
+    def seal_audit(self) -> None:
+        """Seal the audit log after a migration."""
+        with self._engine.begin() as connection:
+            audit.seal_head(connection, self._vault)
 
     def list_audit(self, most: int = 100) -> Sequence[Row[*tuple[Any, ...]]]:
         with self._engine.connect() as connection:
             return list(connection.execute(select(audit_log).order_by(audit_log.c.audit_id.desc()).limit(most)))
+
+    def audit_entries(self, tenant: str | None = None, since: datetime | None = None) -> Generator[audit.AuditEntry]:
+        """The audit log from old to new."""
+        with self._engine.connect() as connection:
+            yield from audit.list_entries(connection, tenant, since)
+
+    def verify_audit(self) -> tuple[int, list[str]]:
+        """How many lines the audit log has, and what is wrong with it."""
+        with self._engine.connect() as connection:
+            return audit.verify_chain(connection, self._vault)
 
     def _tenant(self, connection: Connection, slug: str) -> Row[*tuple[Any, ...]]:
         row = connection.execute(select(tenants).where(tenants.c.slug == slug)).first()
@@ -54,6 +117,8 @@ class Changes:
         return row
 
     def _record(self, connection: Connection, action: str, subject: str, detail: Mapping[str, object]) -> None:
+        """Move the version, and log. A change says `before` and `after` in `detail`, and `tenant` where it has one."""
+        audit.lock_head(connection)
         version = directory_version(connection) + 1
         if version == 1:
             connection.execute(insert(meta).values(name=VERSION_NAME, value="1"))
@@ -62,12 +127,20 @@ class Changes:
         self._audit(connection, action, subject, detail)
 
     def _audit(self, connection: Connection, action: str, subject: str, detail: Mapping[str, object]) -> None:
-        connection.execute(
-            insert(audit_log).values(
-                at=now_utc(),
-                actor=self._actor,
-                action=action,
-                object=subject,
-                detail=json.dumps(detail, ensure_ascii=False),
-            )
+        tenant = detail.get("tenant")
+        if tenant is None and action.startswith(_ABOUT_TENANTS):
+            tenant = subject
+        audit.append(
+            connection,
+            self._vault,
+            actor=self._actor,
+            origin=self._origin,
+            action=action,
+            subject=subject,
+            tenant=str(tenant) if tenant is not None else None,
+            detail=detail,
         )
+
+
+# Actions whose object is a tenant's slug.
+_ABOUT_TENANTS = ("tenant.", "provision.", "read.", "budget", "credential.bind", "credential.release")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from tenantry.storage.columns import new_id, now_utc
 from tenantry.storage.directory.changes import AlreadyThere, Changes, CredentialRefused, NotInDirectory
@@ -17,9 +17,16 @@ class CredentialChanges(Changes):
     """Changes to upstream credentials."""
 
     def add_credential(
-        self, name: str, secret: str, upstream: str, *, shared: bool = False, workspace_id: str | None = None
+        self,
+        name: str,
+        secret: str,
+        upstream: str,
+        *,
+        shared: bool = False,
+        workspace_id: str | None = None,
+        source: str | None = None,
     ) -> str:
-        """Seal and store a credential; its id.
+        """Seal and store a credential; its id. `source` is where a file of tenants has it from.
 
         Raises:
             CredentialRefused: a consumer login, an admin key, or a secret that is already there.
@@ -42,14 +49,18 @@ class CredentialChanges(Changes):
                     shared=shared,
                     **sealed,
                     workspace_id=workspace_id,
+                    source=source,
                     created_at=now_utc(),
                 )
             )
-            self._record(connection, "credential.add", name, {"upstream": upstream, "shared": shared})
+            after = {"upstream": upstream, "shared": shared, "key": sealed["hint"], "workspace_id": workspace_id}
+            self._record(connection, "credential.add", name, {"before": None, "after": after})
         return credential_id
 
-    def replace_secret(self, name: str, secret: str) -> None:
+    def replace_secret(self, name: str, secret: str, source: str | None = None) -> None:
         """Rotate: requests from now on go out under `secret`, those in flight end under the one before.
+
+        `source` is where a file of tenants has it from; None when it comes from a hand.
 
         Raises:
             CredentialRefused: it is unfit, or stored already.
@@ -61,9 +72,13 @@ class CredentialChanges(Changes):
             row = self._credential(connection, name)
             sealed = self._seal_new(connection, secret, row.credential_id)
             connection.execute(
-                update(credentials).where(credentials.c.credential_id == row.credential_id).values(**sealed)
+                update(credentials)
+                .where(credentials.c.credential_id == row.credential_id)
+                .values(**sealed, source=source)
             )
-            self._record(connection, "credential.rotate", name, {"before": row.hint, "after": sealed["hint"]})
+            before = {"key": row.hint, "source": row.source}
+            after = {"key": sealed["hint"], "source": source}
+            self._record(connection, "credential.rotate", name, {"before": before, "after": after})
 
     def open_credential(self, name: str) -> tuple[str, Row[*tuple[Any, ...]]]:
         """The secret of a credential and its upstream, for a check of it.
@@ -92,7 +107,66 @@ class CredentialChanges(Changes):
                 .where(credentials.c.credential_id == row.credential_id)
                 .values(upstream_id=upstream_id)
             )
-            self._record(connection, "credential.move", name, {"upstream": upstream})
+            stood = connection.execute(select(upstreams.c.name).where(upstreams.c.upstream_id == row.upstream_id))
+            detail = {"before": {"upstream": stood.scalar_one()}, "after": {"upstream": upstream}}
+            self._record(connection, "credential.move", name, detail)
+
+    def set_workspace(self, name: str, workspace_id: str | None) -> None:
+        """Raises: NotInDirectory."""
+        with self._engine.begin() as connection:
+            row = self._credential(connection, name)
+            connection.execute(
+                update(credentials)
+                .where(credentials.c.credential_id == row.credential_id)
+                .values(workspace_id=workspace_id)
+            )
+            detail = {"before": {"workspace_id": row.workspace_id}, "after": {"workspace_id": workspace_id}}
+            self._record(connection, "credential.workspace", name, detail)
+
+    def set_source(self, name: str, source: str | None) -> None:
+        """Say where a file of tenants has a credential from that is stored already. Raises: NotInDirectory."""
+        with self._engine.begin() as connection:
+            row = self._credential(connection, name)
+            connection.execute(
+                update(credentials).where(credentials.c.credential_id == row.credential_id).values(source=source)
+            )
+            detail = {"before": {"source": row.source}, "after": {"source": source}}
+            self._record(connection, "credential.source", name, detail)
+
+    def release_credential(self, slug: str) -> None:
+        """Take a tenant's credentials from it; until it has another it is not served. Raises: NotInDirectory."""
+        with self._engine.begin() as connection:
+            row = self._tenant(connection, slug)
+            names = {
+                column: self._name_of(connection, getattr(row, column))
+                for column in ("credential_id", "fallback_credential_id")
+            }
+            connection.execute(
+                update(tenants).where(tenants.c.slug == slug).values(credential_id=None, fallback_credential_id=None)
+            )
+            before = {"credential": names["credential_id"], "fallback": names["fallback_credential_id"]}
+            after = {"credential": None, "fallback": None}
+            self._record(connection, "credential.release", slug, {"before": before, "after": after})
+
+    def _name_of(self, connection: Connection, credential_id: str | None) -> str | None:
+        return connection.execute(
+            select(credentials.c.name).where(credentials.c.credential_id == credential_id)
+        ).scalar()
+
+    def remove_credential(self, name: str) -> None:
+        """Delete a credential that nobody uses.
+
+        Raises:
+            NotInDirectory: no such credential.
+            CredentialRefused: a tenant has it.
+        """
+        with self._engine.begin() as connection:
+            row = self._credential(connection, name)
+            users = self._users(connection, row.credential_id, "")
+            if users:
+                raise CredentialRefused(f"credential {name!r} is in use by {', '.join(users)}")
+            connection.execute(delete(credentials).where(credentials.c.credential_id == row.credential_id))
+            self._record(connection, "credential.remove", name, {"before": {"key": row.hint}, "after": None})
 
     def bind_credential(self, slug: str, name: str, *, declare_shared: bool = False, as_fallback: bool = False) -> None:
         """Give a tenant the credential it is served with, or the one to fall back to.
@@ -116,15 +190,18 @@ class CredentialChanges(Changes):
                     update(credentials).where(credentials.c.credential_id == row.credential_id).values(shared=True)
                 )
             connection.execute(update(tenants).where(tenants.c.slug == slug).values({column: row.credential_id}))
-            detail = {"credential": name, "shared": bool(others), "fallback": as_fallback}
+            field = "fallback" if as_fallback else "credential"
+            before = {field: self._name_of(connection, getattr(tenant, column))}
+            detail = {"before": before, "after": {field: name}, "shared": bool(others)}
             self._record(connection, "credential.bind", slug, detail)
 
     def drop_fallback(self, slug: str) -> None:
         """Raises: NotInDirectory."""
         with self._engine.begin() as connection:
-            self._tenant(connection, slug)
+            row = self._tenant(connection, slug)
             connection.execute(update(tenants).where(tenants.c.slug == slug).values(fallback_credential_id=None))
-            self._record(connection, "credential.bind", slug, {"credential": None, "fallback": True})
+            before = {"fallback": self._name_of(connection, row.fallback_credential_id)}
+            self._record(connection, "credential.bind", slug, {"before": before, "after": {"fallback": None}})
 
     def _users(self, connection: Connection, credential_id: str, but: str) -> Sequence[str]:
         """Slugs of the tenants that have a credential, as their first or to fall back to."""
@@ -180,6 +257,8 @@ class CredentialChanges(Changes):
                 credentials.c.shared,
                 credentials.c.hint,
                 credentials.c.workspace_id,
+                credentials.c.source,
+                credentials.c.fingerprint,
                 credentials.c.created_at,
                 upstreams.c.name.label("upstream"),
             )

@@ -19,6 +19,9 @@ from tenantry.storage.directory.tiers import TierChanges
 from tenantry.storage.snapshot import read_changes
 from tenantry.storage.tables import gateway_keys, tenants
 
+# Shorter than any key that a proxy makes, and far too long to be guessed over a network.
+TAKEN_CHARS_MIN = 16
+
 
 @dataclass(frozen=True, slots=True)
 class IssuedKey:
@@ -38,18 +41,32 @@ class KeyChanges(TierChanges):
         label: str,
         expires_at: datetime | None = None,
         limits: Mapping[str, Any] | None = None,
+        *,
+        rotate_days: int | None = None,
+        text: str | None = None,
     ) -> IssuedKey:
         """A new gateway key, with limits of its own within its tenant's. `limits` has been read by `read_limits`.
 
+        `text` is that of a key from elsewhere, which goes on working here; None makes a new one.
+
         Raises:
             NotInDirectory: no such tenant.
-            DirectoryError: a limit is not for keys, or lies above the tenant's.
+            DirectoryError: a limit is not for keys, or lies above the tenant's; `text` is a key already.
         """
         with self._engine.begin() as connection:
             tenant = self._tenant(connection, slug)
             self._check_limits(connection, tenant, limits or {})
-            key = self._insert_key(connection, slug, tenant.tenant_id, label, expires_at, _stored(limits or {}))
-            self._record(connection, "key.issue", key.key_id, {"tenant": slug, "label": label})
+            stored: dict[str, Any] = {"limits": _stored(limits or {}), "rotate_days": rotate_days}
+            key = self._insert_key(connection, tenant, label, expires_at, stored, text)
+            after = {
+                "label": label,
+                "key": key.hint,
+                "expires_at": expires_at,
+                "limits": json.loads(stored["limits"]),
+                "rotate_days": rotate_days,
+                "taken_over": text is not None,
+            }
+            self._record(connection, "key.issue", key.key_id, {"tenant": slug, "before": None, "after": after})
         return key
 
     def rotate_key(self, key_id: str, stops_at: datetime) -> IssuedKey:
@@ -64,16 +81,18 @@ class KeyChanges(TierChanges):
             expires_at = utc(row.expires_at)
             if row.status != KeyStatus.ACTIVE.value or (expires_at is not None and expires_at <= now_utc()):
                 raise DirectoryError(f"key {key_id} does not work any more; issue another with `tenantry keys issue`")
-            slug = connection.execute(select(tenants.c.slug).where(tenants.c.tenant_id == row.tenant_id)).scalar_one()
-            key = self._insert_key(connection, slug, row.tenant_id, row.label, expires_at, row.limits)
+            tenant = self._owner(connection, row.tenant_id)
+            stored = {"limits": row.limits, "rotate_days": row.rotate_days}
+            key = self._insert_key(connection, tenant, row.label, expires_at, stored)
             stops_at = min(stops_at, expires_at) if expires_at is not None else stops_at
             connection.execute(
                 update(gateway_keys)
                 .where(gateway_keys.c.key_id == key_id)
                 .values(expires_at=stops_at, replaced_by=key.key_id)
             )
-            detail = {"tenant": slug, "new": key.key_id, "stops_at": stops_at.isoformat()}
-            self._record(connection, "key.rotate", key_id, detail)
+            before = {"expires_at": expires_at}
+            after = {"expires_at": stops_at, "replaced_by": key.key_id}
+            self._record(connection, "key.rotate", key_id, {"tenant": tenant.slug, "before": before, "after": after})
         return key
 
     def _check_limits(self, connection: Connection, tenant: Row[*tuple[Any, ...]], own: Mapping[str, Any]) -> None:
@@ -88,28 +107,73 @@ class KeyChanges(TierChanges):
     def _insert_key(
         self,
         connection: Connection,
-        slug: str,
-        tenant_id: str,
+        tenant: Row[*tuple[Any, ...]],
         label: str,
         expires_at: datetime | None,
-        limits: str,
+        stored: Mapping[str, Any],
+        text: str | None = None,
     ) -> IssuedKey:
-        text = new_gateway_key(slug)
+        if text is not None:
+            self._refuse_known(connection, text)
+        text = text or new_gateway_key(tenant.slug)
         key = IssuedKey(new_id("key"), text, f"...{text[-4:]}")
         connection.execute(
             insert(gateway_keys).values(
                 key_id=key.key_id,
-                tenant_id=tenant_id,
+                tenant_id=tenant.tenant_id,
                 label=label,
                 digest=digest_key(self._vault.pepper, text),
                 hint=key.hint,
                 status=KeyStatus.ACTIVE.value,
-                limits=limits,
+                **stored,
                 expires_at=expires_at,
                 created_at=now_utc(),
             )
         )
         return key
+
+    def _refuse_known(self, connection: Connection, text: str) -> None:
+        """A key from elsewhere has to be a secret, and can be one key here only."""
+        if len(text) < TAKEN_CHARS_MIN or not text.isascii() or not text.isprintable() or " " in text:
+            raise DirectoryError(f"this is no key to take over: it needs {TAKEN_CHARS_MIN} printable characters")
+        if text.startswith("sk-ant-"):
+            raise DirectoryError("this is an Anthropic key; clients must not present it. Give them a gateway key")
+        digest = digest_key(self._vault.pepper, text)
+        if connection.execute(select(gateway_keys.c.key_id).where(gateway_keys.c.digest == digest)).first() is not None:
+            raise DirectoryError("this key text is a key of the gateway already, perhaps one that was revoked")
+
+    def set_key(
+        self, key_id: str, expires_at: datetime | None, rotate_days: int | None, limits: Mapping[str, Any]
+    ) -> None:
+        """Give a key another end, rotation and limits.
+
+        Raises:
+            NotInDirectory: no such key.
+            DirectoryError: a limit is not for keys, or lies above the tenant's.
+        """
+        with self._engine.begin() as connection:
+            row = self._key(connection, key_id)
+            tenant = self._owner(connection, row.tenant_id)
+            self._check_limits(connection, tenant, limits)
+            values: dict[str, Any] = {"expires_at": expires_at, "rotate_days": rotate_days, "limits": _stored(limits)}
+            connection.execute(update(gateway_keys).where(gateway_keys.c.key_id == key_id).values(values))
+            before = {
+                "expires_at": utc(row.expires_at),
+                "rotate_days": row.rotate_days,
+                "limits": json.loads(row.limits),
+            }
+            after = values | {"limits": json.loads(values["limits"])}
+            self._record(connection, "key.set", key_id, {"tenant": tenant.slug, "before": before, "after": after})
+
+    def has_key(self, text: str) -> bool:
+        """Whether this is a key that works."""
+        digest = digest_key(self._vault.pepper, text)
+        active = (gateway_keys.c.digest == digest) & (gateway_keys.c.status == KeyStatus.ACTIVE.value)
+        with self._engine.connect() as connection:
+            return connection.execute(select(gateway_keys.c.key_id).where(active)).first() is not None
+
+    def _owner(self, connection: Connection, tenant_id: str) -> Row[*tuple[Any, ...]]:
+        return connection.execute(select(tenants).where(tenants.c.tenant_id == tenant_id)).one()
 
     def _key(self, connection: Connection, key_id: str) -> Row[*tuple[Any, ...]]:
         row = connection.execute(select(gateway_keys).where(gateway_keys.c.key_id == key_id)).first()
@@ -127,7 +191,13 @@ class KeyChanges(TierChanges):
                     .where(gateway_keys.c.key_id == key_id)
                     .values(status=KeyStatus.REVOKED.value, revoked_at=now_utc())
                 )
-                self._record(connection, "key.revoke", key_id, {})
+                detail = {
+                    "tenant": self._owner(connection, row.tenant_id).slug,
+                    "label": row.label,
+                    "before": {"status": row.status},
+                    "after": {"status": KeyStatus.REVOKED.value},
+                }
+                self._record(connection, "key.revoke", key_id, detail)
 
     def list_keys(self, slug: str | None = None) -> Sequence[Row[*tuple[Any, ...]]]:
         """Raises: NotInDirectory."""
@@ -143,6 +213,7 @@ class KeyChanges(TierChanges):
                 gateway_keys.c.revoked_at,
                 gateway_keys.c.limits,
                 gateway_keys.c.replaced_by,
+                gateway_keys.c.rotate_days,
                 gateway_keys.c.last_used_at,
                 gateway_keys.c.last_used_address,
                 gateway_keys.c.last_used_agent,

@@ -67,7 +67,7 @@ class TenantChanges(TierChanges):
                 )
             except IntegrityError:
                 raise AlreadyThere(f"there is a tenant {slug} already") from None
-            self._record(connection, "tenant.create", slug, {"name": name, "tier": tier})
+            self._record(connection, "tenant.create", slug, {"before": None, "after": {"name": name, "tier": tier}})
         return tenant_id
 
     def set_tenant(self, slug: str, change: TenantChange) -> Limits:
@@ -90,9 +90,8 @@ class TenantChanges(TierChanges):
                 update(tenants).where(tenants.c.tenant_id == row.tenant_id).values(tier=tier.name, limits=stored)
             )
             before = {"tier": row.tier, "limits": json.loads(row.limits)}
-            self._record(
-                connection, "tenant.set", slug, {"before": before, "tier": tier.name, "limits": json.loads(stored)}
-            )
+            after = {"tier": tier.name, "limits": json.loads(stored)}
+            self._record(connection, "tenant.set", slug, {"before": before, "after": after})
         return limits
 
     def _check_keys(self, connection: Connection, tenant_id: str, limits: Limits) -> None:
@@ -108,7 +107,8 @@ class TenantChanges(TierChanges):
             row = self._tenant(connection, slug)
             if row.status != status.value:
                 connection.execute(update(tenants).where(tenants.c.slug == slug).values(status=status.value))
-                self._record(connection, f"tenant.{status.value}", slug, {})
+                detail = {"before": {"status": row.status}, "after": {"status": status.value}}
+                self._record(connection, f"tenant.{status.value}", slug, detail)
 
     def get_tenant(self, slug: str) -> Row[*tuple[Any, ...]]:
         """Raises: NotInDirectory."""
@@ -144,4 +144,5 @@ class TenantChanges(TierChanges):
             connection.execute(delete(tenants).where(tenants.c.tenant_id == row.tenant_id))
             if credential_id is not None:
                 connection.execute(delete(credentials).where(credentials.c.credential_id == credential_id))
-            self._record(connection, "tenant.rollback", slug, {"reason": reason})
+            before = {"name": row.name, "tier": row.tier}
+            self._record(connection, "tenant.rollback", slug, {"before": before, "after": None, "reason": reason})

@@ -16,7 +16,14 @@ from tenantry.storage.directory.changes import Changes, DirectoryError, NotInDir
 from tenantry.storage.snapshot import read_tier
 from tenantry.storage.tables import tiers
 
-_SHIPPED = {"standard": 5, "premium": 15, "enterprise": 50}
+# The tiers that ship, with their sessions; everything else in them is the default.
+SHIPPED_SESSIONS = {"standard": 5, "premium": 15, "enterprise": 50}
+
+
+def first_limits(name: str) -> Limits:
+    """What a tier has where nothing else is said."""
+    sessions_max = SHIPPED_SESSIONS.get(name)
+    return Limits() if sessions_max is None else Limits(sessions_max=sessions_max)
 
 
 class TierChanges(Changes):
@@ -26,9 +33,11 @@ class TierChanges(Changes):
         """The tiers that ship. One that is there stays as it is."""
         with self._engine.begin() as connection:
             known = set(connection.execute(select(tiers.c.name)).scalars())
-            for name, sessions_max in _SHIPPED.items():
+            for name in SHIPPED_SESSIONS:
                 if name not in known:
-                    self._insert(connection, name, Limits(sessions_max=sessions_max))
+                    limits = first_limits(name)
+                    self._insert(connection, name, limits)
+                    self._record(connection, "tier.add", name, {"before": None, "after": limits.as_json()})
 
     def set_tier(self, name: str, changes: Mapping[str, Any]) -> Tier:
         """Change limits of a tier, or make a new tier from the defaults; what it is then.
@@ -42,14 +51,17 @@ class TierChanges(Changes):
             raise DirectoryError(f"{name!r} is not a tier's name: use a-z, 0-9 and inner hyphens")
         with self._engine.begin() as connection:
             row = connection.execute(select(tiers).where(tiers.c.name == name)).first()
-            limits = (read_tier(row).limits if row is not None else Limits()).with_changes(changes)
+            before = read_tier(row).limits if row is not None else None
+            limits = (before or Limits()).with_changes(changes)
             if row is None:
                 self._insert(connection, name, limits)
             else:
                 connection.execute(
                     update(tiers).where(tiers.c.name == name).values(limits=json.dumps(limits.as_json()))
                 )
-            self._record(connection, "tier.set", name, {key: as_json(value) for key, value in changes.items()})
+            old = {key: as_json(getattr(before, key)) for key in changes} if before is not None else None
+            new = {key: as_json(value) for key, value in changes.items()}
+            self._record(connection, "tier.set", name, {"before": old, "after": new})
         return Tier(name, limits)
 
     def get_tier(self, name: str) -> Tier:

@@ -57,7 +57,8 @@ class SetUpChanges(Changes):
             else:
                 upstream_id = row.upstream_id
                 connection.execute(update(upstreams).where(upstreams.c.name == name).values(values))
-            self._record(connection, "upstream.set", name, values)
+            before = None if row is None else {column: getattr(row, column) for column in values}
+            self._record(connection, "upstream.set", name, {"before": before, "after": values})
         return upstream_id
 
     def list_upstreams(self) -> Sequence[Row[*tuple[Any, ...]]]:
@@ -73,7 +74,7 @@ class SetUpChanges(Changes):
             connection.execute(
                 insert(admin_users).values(admin_id=new_id("adm"), name=name, token_digest=digest, created_at=now_utc())
             )
-            self._record(connection, "admin.add", name, {})
+            self._record(connection, "admin.add", name, {"before": None, "after": {"name": name}})
         return True
 
     def find_admin(self, token: str) -> str | None:

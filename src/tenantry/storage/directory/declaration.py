@@ -1,0 +1,134 @@
+"""Changes that a file of tenants asks for, and no command does: whole tiers, plans, marks, off-boarding."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, insert, select, update
+
+from tenantry.domain.directory import KeyStatus, TenantStatus
+from tenantry.domain.keys import is_slug
+from tenantry.domain.limits import Limits
+from tenantry.storage.columns import now_utc
+from tenantry.storage.directory.changes import DirectoryError
+from tenantry.storage.directory.tiers import TierChanges
+from tenantry.storage.tables import budget_raises, budgets, gateway_keys, plans, tenants, tiers
+
+# What `describe_tenant` may set: columns of `tenants` that hold a value and no rule.
+DESCRIPTIVE = (
+    "name",
+    "status",
+    "tier",
+    "limits",
+    "plan",
+    "contact",
+    "user_profile_id",
+    "disconnect",
+    "offboard",
+    "declared",
+)
+
+
+class DeclarationChanges(TierChanges):
+    """Changes that come from a declaration. Whoever calls them has checked the whole of it."""
+
+    def put_tier(self, name: str, limits: Limits) -> None:
+        """Make a tier have exactly these limits. Raises: DirectoryError: the name is malformed."""
+        if not is_slug(name):
+            raise DirectoryError(f"{name!r} is not a tier's name: use a-z, 0-9 and inner hyphens")
+        with self._engine.begin() as connection:
+            row = connection.execute(select(tiers).where(tiers.c.name == name)).first()
+            if row is None:
+                self._insert(connection, name, limits)
+            else:
+                stored = json.dumps(limits.as_json())
+                connection.execute(update(tiers).where(tiers.c.name == name).values(limits=stored))
+            connection.execute(update(tiers).where(tiers.c.name == name).values(declared=True))
+            before = json.loads(row.limits) if row is not None else None
+            self._record(connection, "tier.set", name, {"before": before, "after": limits.as_json()})
+
+    def put_plan(self, name: str, terms: Mapping[str, Any]) -> None:
+        """Make a plan have exactly these terms."""
+        with self._engine.begin() as connection:
+            row = connection.execute(select(plans).where(plans.c.name == name)).first()
+            values = {"terms": json.dumps(terms, sort_keys=True), "declared": True}
+            if row is None:
+                connection.execute(insert(plans).values(name=name, created_at=now_utc(), **values))
+            else:
+                connection.execute(update(plans).where(plans.c.name == name).values(values))
+            before = json.loads(row.terms) if row is not None else None
+            self._record(connection, "plan.set", name, {"before": before, "after": dict(terms)})
+
+    def remove_tier(self, name: str) -> None:
+        """Raises: DirectoryError: a tenant is on it."""
+        with self._engine.begin() as connection:
+            self._refuse_used(connection, tenants.c.tier == name, f"tier {name}")
+            before = self._tier(connection, name).limits.as_json()
+            connection.execute(delete(tiers).where(tiers.c.name == name))
+            self._record(connection, "tier.remove", name, {"before": before, "after": None})
+
+    def remove_plan(self, name: str) -> None:
+        """Raises: DirectoryError: a tenant is on it."""
+        with self._engine.begin() as connection:
+            self._refuse_used(connection, tenants.c.plan == name, f"plan {name}")
+            stood = connection.execute(select(plans.c.terms).where(plans.c.name == name)).scalar_one()
+            connection.execute(delete(plans).where(plans.c.name == name))
+            self._record(connection, "plan.remove", name, {"before": json.loads(stood), "after": None})
+
+    def list_plans(self) -> Sequence[Row[*tuple[Any, ...]]]:
+        with self._engine.connect() as connection:
+            return list(connection.execute(select(plans).order_by(plans.c.name)))
+
+    def describe_tenant(self, slug: str, values: Mapping[str, Any]) -> None:
+        """Set columns of a tenant. Raises: NotInDirectory."""
+        foreign = values.keys() - set(DESCRIPTIVE)
+        if foreign:
+            raise ValueError(f"not a description: {', '.join(sorted(foreign))}")
+        with self._engine.begin() as connection:
+            row = self._tenant(connection, slug)
+            connection.execute(update(tenants).where(tenants.c.tenant_id == row.tenant_id).values(dict(values)))
+            detail = {"before": {name: getattr(row, name) for name in values}, "after": dict(values)}
+            self._record(connection, "tenant.set", slug, detail)
+
+    def forget_declared(self, kind: str, name: str) -> None:
+        """Take the mark of a file from a tier or a plan; it stays as it is."""
+        table = {"tier": tiers, "plan": plans}[kind]
+        with self._engine.begin() as connection:
+            connection.execute(update(table).where(table.c.name == name).values(declared=False))
+            detail = {"before": {"declared": True}, "after": {"declared": False}}
+            self._record(connection, f"{kind}.set", name, detail)
+
+    def offboard_tenant(self, slug: str, delete_data: bool) -> None:
+        """Revoke every key of a tenant and disable it, or delete it.
+
+        The ledger and the audit log keep their rows: they are the books, and chained.
+
+        Raises:
+            NotInDirectory: no such tenant.
+        """
+        with self._engine.begin() as connection:
+            row = self._tenant(connection, slug)
+            own = gateway_keys.c.tenant_id == row.tenant_id
+            if delete_data:
+                for table in (budgets, budget_raises):
+                    connection.execute(delete(table).where(table.c.tenant_id == row.tenant_id))
+                connection.execute(delete(gateway_keys).where(own))
+                connection.execute(delete(tenants).where(tenants.c.tenant_id == row.tenant_id))
+            else:
+                connection.execute(
+                    update(gateway_keys)
+                    .where(own, gateway_keys.c.status == KeyStatus.ACTIVE.value)
+                    .values(status=KeyStatus.REVOKED.value, revoked_at=now_utc())
+                )
+                gone = {"status": TenantStatus.DISABLED.value, "declared": False}
+                connection.execute(update(tenants).where(tenants.c.tenant_id == row.tenant_id).values(gone))
+            before = {"name": row.name, "tier": row.tier, "status": row.status, "tenant_id": row.tenant_id}
+            after = None if delete_data else {"status": TenantStatus.DISABLED.value, "keys": "revoked"}
+            self._record(connection, "tenant.offboard", slug, {"before": before, "after": after})
+
+    def _refuse_used(self, connection: Connection, where: Any, what: str) -> None:
+        users = connection.execute(select(tenants.c.slug).where(where).order_by(tenants.c.slug)).scalars().all()
+        if users:
+            raise DirectoryError(f"{what} is in use by {', '.join(users)}")
