@@ -1,17 +1,22 @@
-"""tenants list | show | disable | enable."""
+"""tenants list | show | disable | enable | export | schema."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from sqlalchemy import Row
 
-from tenantry.cli.context import confirm, opened_site
+from tenantry.cli.context import confirm, fail, opened_site
 from tenantry.cli.output import print_json, print_table, stamp
 from tenantry.control.client_guide import endpoint_of
+from tenantry.control.declared.exporting import export_tenants
+from tenantry.control.declared.schema import json_schema
+from tenantry.control.declared.state import read_standing
 from tenantry.control.site import Site
 from tenantry.domain.directory import TenantStatus
+from tenantry.storage.columns import now_utc
 
 app = typer.Typer(help="List, show, disable and enable tenants.", no_args_is_help=True)
 
@@ -37,6 +42,7 @@ def show(slug: Slug, as_json: AsJson = False) -> None:
     """One tenant: endpoint, tier, limits, credential, keys."""
     with opened_site() as site:
         site.directory.get_tenant(slug)
+        site.directory.audit("read.tenant", slug, {})
         row = next(row for row in site.directory.list_tenants() if row.slug == slug)
         values = _values(site, row)
         keys = [
@@ -68,6 +74,31 @@ def enable(slug: Slug) -> None:
     with opened_site() as site:
         site.directory.set_tenant_status(slug, TenantStatus.ACTIVE)
     typer.echo(f"{slug} is active.")
+
+
+@app.command()
+def export(
+    out: Annotated[Path | None, typer.Option(help="Write it here; default: standard output.")] = None,
+) -> None:
+    """All tenants as a file for `plan` and `apply`. There is no secret in it."""
+    with opened_site() as site:
+        site.directory.audit("read.export", "tenants", {})
+        text = export_tenants(read_standing(site.directory), site.settings.zone, now_utc())
+    if out is None:
+        typer.echo(text, nl=False)
+        return
+    try:
+        with out.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise fail(f"{out}: {error.strerror}; nothing was written") from None
+    typer.echo(f"Wrote {out}. `tenantry plan {out}` compares it with the gateway.")
+
+
+@app.command()
+def schema() -> None:
+    """The JSON schema of such a file, for editors."""
+    print_json(json_schema())
 
 
 def _values(site: Site, row: Row[*tuple[Any, ...]]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ def usage(
     with opened_site() as site:
         zone = site.settings.zone
         tenant = site.directory.get_tenant(slug)
+        site.directory.audit("read.usage", slug, {"month": month})
         try:
             report = month_usage(site.engine, tenant.tenant_id, month or current_month(zone), zone)
         except BadMonth as error:

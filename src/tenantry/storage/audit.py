@@ -46,7 +46,7 @@ class AuditEntry:
 
     def as_json(self) -> dict[str, Any]:
         """As JSON values, `before` and `after` beside the rest of the detail."""
-        rest = {name: value for name, value in self.detail.items() if name not in ("before", "after")}
+        rest = {name: value for name, value in self.detail.items() if name not in ("before", "after", "tenant")}
         return {
             "id": self.audit_id,
             "at": _stamp(self.at),

@@ -18,8 +18,17 @@ def require_admin(connection: ASGIConnection[Any, Any, Any, Any], _handler: Base
     """Fails closed: no token, no answer."""
     scheme, _, token = connection.headers.get("authorization", "").partition(" ")
     site: Site = connection.app.state.site
-    if scheme.lower() != "bearer" or not token or site.directory.find_admin(token) is None:
+    name = site.directory.find_admin(token) if scheme.lower() == "bearer" and token else None
+    if name is None:
         raise NotAuthorizedException("the admin token is required: Authorization: Bearer ...")
+    connection.state.admin = name
+
+
+def audit_read(request: Request[Any, Any, Any], what: str, subject: str) -> None:
+    """Reading a tenant's data is told to the audit log before the data is."""
+    site: Site = request.app.state.site
+    address = request.client.host if request.client is not None else ""
+    site.directory.acting_as(f"api:{request.state.admin}", address).audit(f"read.{what}", subject, {})
 
 
 @get("/healthz", sync_to_thread=False)
@@ -30,6 +39,7 @@ def healthz() -> dict[str, str]:
 @get("/api/v1/tenants", guards=[require_admin], sync_to_thread=True)
 def tenants(request: Request[Any, Any, Any]) -> list[dict[str, Any]]:
     site: Site = request.app.state.site
+    audit_read(request, "tenants", "tenants")
     return [
         {
             "slug": row.slug,
@@ -48,6 +58,7 @@ def usage(request: Request[Any, Any, Any], slug: str, month: str | None = None) 
     zone = site.settings.zone
     try:
         tenant = site.directory.get_tenant(slug)
+        audit_read(request, "usage", slug)
         report = month_usage(site.engine, tenant.tenant_id, month or current_month(zone), zone)
     except NotInDirectory as error:
         raise NotFoundException(str(error)) from None

@@ -9,9 +9,19 @@ from tenantry.storage.directory.credentials import CredentialChanges
 from tenantry.storage.directory.declaration import DeclarationChanges
 from tenantry.storage.directory.keys import IssuedKey, KeyChanges
 from tenantry.storage.directory.tenants import TenantChanges
+from tenantry.storage.directory.tiers import SHIPPED_SESSIONS, first_limits
 from tenantry.storage.directory.upstreams import SetUpChanges
 
-__all__ = ["AlreadyThere", "CredentialRefused", "Directory", "DirectoryError", "IssuedKey", "NotInDirectory"]
+__all__ = [
+    "SHIPPED_SESSIONS",
+    "AlreadyThere",
+    "CredentialRefused",
+    "Directory",
+    "DirectoryError",
+    "IssuedKey",
+    "NotInDirectory",
+    "first_limits",
+]
 
 
 class Directory(TenantChanges, KeyChanges, CredentialChanges, SetUpChanges, DeclarationChanges):

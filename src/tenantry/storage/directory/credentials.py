@@ -133,6 +133,16 @@ class CredentialChanges(Changes):
             detail = {"before": {"source": row.source}, "after": {"source": source}}
             self._record(connection, "credential.source", name, detail)
 
+    def share_credential(self, name: str) -> None:
+        """Declare that several tenants may use a credential. Raises: NotInDirectory."""
+        with self._engine.begin() as connection:
+            row = self._credential(connection, name)
+            connection.execute(
+                update(credentials).where(credentials.c.credential_id == row.credential_id).values(shared=True)
+            )
+            detail = {"before": {"shared": bool(row.shared)}, "after": {"shared": True}}
+            self._record(connection, "credential.share", name, detail)
+
     def release_credential(self, slug: str) -> None:
         """Take a tenant's credentials from it; until it has another it is not served. Raises: NotInDirectory."""
         with self._engine.begin() as connection:
@@ -248,6 +258,11 @@ class CredentialChanges(Changes):
             return connection.execute(
                 select(credentials.c.name).where(credentials.c.fingerprint == fingerprint)
             ).scalar()
+
+    def credential_of(self, slug: str) -> str | None:
+        """The name of the credential that a tenant is served with. Raises: NotInDirectory."""
+        with self._engine.connect() as connection:
+            return self._name_of(connection, self._tenant(connection, slug).credential_id)
 
     def list_credentials(self) -> Sequence[Row[*tuple[Any, ...]]]:
         query = (

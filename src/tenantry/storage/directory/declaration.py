@@ -31,6 +31,9 @@ DESCRIPTIVE = (
 )
 
 
+_MARKED = {"tier": tiers, "plan": plans}
+
+
 class DeclarationChanges(TierChanges):
     """Changes that come from a declaration. Whoever calls them has checked the whole of it."""
 
@@ -81,6 +84,34 @@ class DeclarationChanges(TierChanges):
         with self._engine.connect() as connection:
             return list(connection.execute(select(plans).order_by(plans.c.name)))
 
+    def list_declared(self) -> list[tuple[str, str]]:
+        """Tiers and plans that a file of tenants declared: their kind and name."""
+        with self._engine.connect() as connection:
+            return [
+                (kind, name)
+                for kind, table in _MARKED.items()
+                for name in connection.execute(select(table.c.name).where(table.c.declared)).scalars()
+            ]
+
+    def list_tenant_budgets(self) -> Sequence[Row[*tuple[Any, ...]]]:
+        """Budgets of whole tenants."""
+        with self._engine.connect() as connection:
+            return list(connection.execute(select(budgets).where(budgets.c.key_id == "")))
+
+    def set_budgets(self, slug: str, amounts: Mapping[str, int | None], mode: str | None = None) -> None:
+        """Set what a tenant may cost in a day, week or month; None removes it. Raises: NotInDirectory."""
+        with self._engine.begin() as connection:
+            row = self._tenant(connection, slug)
+            for period, nanos in amounts.items():
+                here = (budgets.c.tenant_id == row.tenant_id) & (budgets.c.key_id == "") & (budgets.c.period == period)
+                connection.execute(delete(budgets).where(here))
+                if nanos is not None:
+                    values = {"tenant_id": row.tenant_id, "key_id": "", "period": period, "amount_nanos": nanos}
+                    connection.execute(insert(budgets).values(created_at=now_utc(), **values))
+            if mode is not None:
+                connection.execute(update(tenants).where(tenants.c.tenant_id == row.tenant_id).values(budget_mode=mode))
+            self._record(connection, "budget.set", slug, {"before": None, "after": dict(amounts)})
+
     def describe_tenant(self, slug: str, values: Mapping[str, Any]) -> None:
         """Set columns of a tenant. Raises: NotInDirectory."""
         foreign = values.keys() - set(DESCRIPTIVE)
@@ -94,7 +125,7 @@ class DeclarationChanges(TierChanges):
 
     def forget_declared(self, kind: str, name: str) -> None:
         """Take the mark of a file from a tier or a plan; it stays as it is."""
-        table = {"tier": tiers, "plan": plans}[kind]
+        table = _MARKED[kind]
         with self._engine.begin() as connection:
             connection.execute(update(table).where(table.c.name == name).values(declared=False))
             detail = {"before": {"declared": True}, "after": {"declared": False}}

@@ -1,0 +1,137 @@
+"""audit: who changed or read what, from where, and when."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo
+
+import typer
+
+from tenantry.cli.context import USAGE, fail, opened_site
+from tenantry.cli.output import print_json, print_table, stamp
+from tenantry.cli.tenants import AsJson
+from tenantry.storage.audit import AuditEntry
+from tenantry.storage.columns import now_utc
+
+_AGO = re.compile(r"([1-9][0-9]{0,4})([dhm])")
+_UNITS = {"d": "days", "h": "hours", "m": "minutes"}
+# What a spreadsheet would take for a formula.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def register(app: typer.Typer) -> None:
+    app.command("audit")(audit)
+
+
+def audit(
+    tenant: Annotated[str | None, typer.Option(metavar="SLUG", help="Only what is about this tenant.")] = None,
+    since: Annotated[str | None, typer.Option(help="A day such as 2026-11-01, or 7d, 12h, 30m.")] = None,
+    as_json: AsJson = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Check the whole chain instead. Exit 1 if it broke.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Write FILE.csv or FILE.jsonl.")] = None,
+) -> None:
+    """The audit log, from old to new."""
+    with opened_site() as site:
+        if verify:
+            _verify(*site.directory.verify_audit(), as_json)
+            return
+        entries = site.directory.audit_entries(tenant, _read_since(since, site.settings.zone))
+        if out is not None:
+            typer.echo(f"{_write(out, entries)} entries in {out}.")
+        elif as_json:
+            print_json([entry.as_json() for entry in entries])
+        else:
+            print_table(
+                ["at", "actor", "action", "object", "tenant", "what"],
+                [[stamp(one.at), _who(one), one.action, one.subject, one.tenant or "", _what(one)] for one in entries],
+            )
+
+
+def _verify(count: int, problems: list[str], as_json: bool) -> None:
+    if as_json:
+        print_json({"entries": count, "problems": problems})
+    elif not problems:
+        typer.echo(f"{count} entries, each follows the one before; the newest is sealed under the master key.")
+    for problem in problems if not as_json else []:
+        typer.echo(f"tenantry: {problem}", err=True)
+    if problems:
+        raise typer.Exit(1)
+
+
+def _read_since(text: str | None, zone: ZoneInfo) -> datetime | None:
+    """A day begins in the agency's time zone."""
+    if text is None:
+        return None
+    found = _AGO.fullmatch(text)
+    if found is not None:
+        return now_utc() - timedelta(**{_UNITS[found.group(2)]: int(found.group(1))})
+    try:
+        at = datetime.fromisoformat(text)
+        return at if at.tzinfo is not None else at.replace(tzinfo=zone)
+    except ValueError:
+        raise fail(f"--since is a day such as 2026-11-01, or 7d, 12h, 30m, not {text!r}", USAGE) from None
+
+
+def _who(entry: AuditEntry) -> str:
+    """The actor of a command has its host already."""
+    known = not entry.origin or entry.actor.endswith(f"@{entry.origin}")
+    return entry.actor if known else f"{entry.actor} from {entry.origin}"
+
+
+def _what(entry: AuditEntry) -> str:
+    detail = entry.as_json()
+    before, after = detail["before"], detail["after"]
+    if before is None and after is None:
+        return _short(detail["detail"])
+    return f"{_short(before)} -> {_short(after)}"
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={_short(one)}" for name, one in value.items())  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType] -- any JSON
+    return "none" if value is None else str(value)
+
+
+def _write(path: Path, entries: Iterable[AuditEntry]) -> int:
+    """The number of entries written. The file is readable by its owner only."""
+    if path.suffix not in (".csv", ".jsonl"):
+        raise fail(f"{path}: the name has to end in .csv or .jsonl", USAGE)
+    try:
+        descriptor = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise fail(f"{path}: {error.strerror}") from None
+    count = 0
+    with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
+        for count, entry in enumerate(entries, 1):
+            file.write(_csv_line(entry, count == 1) if path.suffix == ".csv" else _json_line(entry))
+    return count
+
+
+def _json_line(entry: AuditEntry) -> str:
+    return json.dumps(entry.as_json(), ensure_ascii=False) + "\n"
+
+
+def _csv_line(entry: AuditEntry, is_first: bool) -> str:
+    values = entry.as_json()
+    text = io.StringIO()
+    writer = csv.writer(text)
+    if is_first:
+        writer.writerow(values)
+    writer.writerow([_cell(value) for value in values.values()])
+    return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """A quote before what a spreadsheet would run."""
+    shown = value if isinstance(value, str | int) or value is None else json.dumps(value, ensure_ascii=False)
+    return f"'{shown}" if isinstance(shown, str) and shown.startswith(_FORMULA_STARTS) else shown

@@ -1,0 +1,162 @@
+"""plan, apply, drift: the file of tenants against the gateway."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tenantry.cli.context import FAILED, USAGE, confirm, fail, opened_site
+from tenantry.cli.output import print_json
+from tenantry.cli.tenants import AsJson, Yes
+from tenantry.control.client_guide import endpoint_of
+from tenantry.control.declared.applying import Applied, ApplyRefused, Probe, apply_plan, probe_new, require_same
+from tenantry.control.declared.drifting import Difference, find_drift
+from tenantry.control.declared.model import BadDeclaration
+from tenantry.control.declared.planning import Plan, make_plan, read_plan, write_plan
+from tenantry.control.declared.reader import find_files, read_files
+from tenantry.control.declared.references import References
+from tenantry.control.declared.words import CUTS, in_words
+from tenantry.control.site import Site
+
+STATEMENTS = Path("statements")
+
+Files = Annotated[
+    list[Path] | None,
+    typer.Argument(help="Files of tenants, or folders of them; default: tenants.toml and tenants.d/*.toml."),
+]
+
+
+def register(app: typer.Typer) -> None:
+    app.command("plan")(plan_command)
+    app.command("apply")(apply_command)
+    app.command("drift")(drift_command)
+
+
+@contextmanager
+def declared_site() -> Generator[Site]:
+    """The site; what is wrong in a file becomes messages and exit 2, what `apply` refuses a message and exit 1."""
+    with opened_site() as site:
+        try:
+            yield site
+        except BadDeclaration as error:
+            for problem in error.problems:
+                typer.echo(f"tenantry: {problem}", err=True)
+            raise typer.Exit(USAGE) from None
+        except ApplyRefused as error:
+            raise fail(str(error)) from None
+
+
+def plan_command(
+    files: Files = None,
+    as_json: AsJson = False,
+    out: Annotated[Path | None, typer.Option(help="Write the plan here, for `apply`.")] = None,
+) -> None:
+    """What would change, and what that does to money and running requests. Exit 0 nothing, 1 changes, 2 bad file."""
+    with declared_site() as site:
+        plan = make_plan(site, read_files(find_files(files or [], Path()), site.settings.zone), References(os.environ))
+        if out is not None:
+            write_plan(plan, out)
+    if as_json:
+        print_json(plan.as_json())
+    else:
+        _print_plan(plan)
+    if plan.changes:
+        raise typer.Exit(FAILED)
+
+
+def apply_command(
+    files: Annotated[list[Path] | None, typer.Argument(help="As for `plan`, or a plan.json that it wrote.")] = None,
+    yes: Yes = False,
+    keys_out: Annotated[
+        Path | None, typer.Option(help="Write new keys here (mode 0600), one JSON object a line; show none.")
+    ] = None,
+    no_probe: Annotated[bool, typer.Option("--no-probe", help="Make no live call for new tenants.")] = False,
+) -> None:
+    """Make it so: the whole plan in one transaction, or nothing. New keys are shown once."""
+    references = References(os.environ)
+    with declared_site() as site:
+        plan = _planned(site, files or [], references)
+        _print_plan(plan)
+        if not plan.changes:
+            return
+        cuts = sum(change.action in CUTS for change in plan.changes)
+        also = f", {cuts} of which cut clients off" if cuts else ""
+        confirm(f"Apply these {len(plan.changes)} changes{also}?", yes)
+        done = apply_plan(site, plan, references, keys_out=keys_out, statements=STATEMENTS)
+        _print_applied(site, done, keys_out)
+        probes = [] if no_probe else probe_new(site, plan, done.keys, _print_probe)
+    failed = [probe.tenant for probe in probes if not probe.ok]
+    if failed:
+        raise fail(f"applied, but the live check failed for {', '.join(failed)}")
+
+
+def drift_command(files: Files = None, as_json: AsJson = False) -> None:
+    """What was changed by hand since the last apply, by whom and when. Exit 0 nothing, 1 differences."""
+    with declared_site() as site:
+        plan = make_plan(site, read_files(find_files(files or [], Path()), site.settings.zone), References(os.environ))
+        found = list(find_drift(plan, site.directory))
+    by_hand = [one for one in found if one.actor is not None]
+    waiting = [one for one in found if one.actor is None]
+    if as_json:
+        print_json({"by_hand": [one.as_json() for one in by_hand], "not_applied": [one.as_json() for one in waiting]})
+    else:
+        _print_drift(by_hand, waiting)
+    if found:
+        raise typer.Exit(FAILED)
+
+
+def _planned(site: Site, files: list[Path], references: References) -> Plan:
+    if len(files) != 1 or files[0].suffix != ".json":
+        return make_plan(site, read_files(find_files(files, Path()), site.settings.zone), references)
+    declared, made = read_plan(files[0], site)
+    plan = make_plan(site, declared, references)
+    require_same(plan, made, site.directory)
+    return plan
+
+
+def _print_plan(plan: Plan) -> None:
+    if not plan.changes:
+        typer.echo("Nothing to do: the gateway is what the file says.")
+        return
+    for change in plan.changes:
+        typer.echo(f"  {'-' if change.action in CUTS else '+' if change.before is None else '~'} {in_words(change)}")
+    for line in plan.money.words():
+        typer.echo(line)
+    for line in plan.sessions:
+        typer.echo(line)
+    if plan.missing:
+        typer.echo(f"Apply will need {', '.join(plan.missing)}, not set here.")
+    typer.echo(f"{len(plan.changes)} changes.")
+
+
+def _print_applied(site: Site, done: Applied, keys_out: Path | None) -> None:
+    typer.echo("Applied.")
+    for path in done.statements:
+        typer.echo(f"Closing statement  {path}")
+    if keys_out is not None:
+        typer.echo(f"{len(done.keys)} new keys in {keys_out} (mode 0600).")
+        return
+    for key in done.keys:
+        typer.echo(f"{key.tenant}  {key.label}  {endpoint_of(site.settings, key.tenant)}\n  {key.text}")
+    if done.keys:
+        typer.echo("(keys are shown only now)")
+
+
+def _print_probe(probe: Probe) -> None:
+    typer.echo(f"{'ok  ' if probe.ok else 'FAIL'} live check of {probe.tenant}: {probe.text}")
+
+
+def _print_drift(by_hand: list[Difference], waiting: list[Difference]) -> None:
+    if not by_hand and not waiting:
+        typer.echo("No drift: the gateway is what the file says.")
+    for one in by_hand:
+        typer.echo(f"  {one.text}\n      {one.action} by {one.actor} at {one.at}; apply would do: {one.undo}")
+    if waiting:
+        typer.echo("Not by hand since the last apply; the file was not applied yet:")
+    for one in waiting:
+        typer.echo(f"  {one.undo}")

@@ -1,0 +1,1 @@
+"""Tenants as a file: read, compared with the store, applied in one transaction, and compared again."""

@@ -1,0 +1,177 @@
+"""The difference between what is declared and what stands, as a list of changes. Pure: no store, no secret."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+from tenantry.control.declared.model import Declaration, KeyBlock, TenantBlock
+from tenantry.control.declared.state import Standing, StandingKey, StandingTenant
+from tenantry.domain.limits import Limits, as_json
+
+# The label of the key that a new tenant gets when nothing is said about its keys.
+FIRST_KEY = "first key"
+
+# Tells the fingerprint of the secret behind a reference, or None where it is not at hand.
+Fingerprint = Callable[[str], bytes | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change. `subject` is a tier, a plan or a tenant's slug; `field` a field of it, or a key's label."""
+
+    action: str
+    subject: str
+    field: str = ""
+    before: Any = None
+    after: Any = None
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+# Compared by `_credential_changes` and `_key_changes`, or of no account to the state.
+_APART = ("shared_credential", "upstream", "workspace", "credential", "fallback", "keys")
+_PLAIN = tuple(field.name for field in fields(TenantBlock) if field.name not in _APART)
+
+
+def find_changes(
+    declared: Declaration, standing: Standing, now: datetime, fingerprint: Fingerprint
+) -> Iterator[Change]:
+    """What has to change, in the order in which it can."""
+    for name, limits in declared.tiers.items():
+        stood = standing.tiers.get(name)
+        if limits != stood or (declared.whole and ("tier", name) not in standing.declared):
+            yield Change("tier.set", name, "", _limits(stood), limits.as_json())
+    for name, terms in declared.plans.items():
+        known = standing.plans.get(name)
+        if terms != known or (declared.whole and ("plan", name) not in standing.declared):
+            yield Change("plan.set", name, "", known.as_json() if known else None, terms.as_json())
+    if declared.whole:
+        for slug in leaving(declared, standing):
+            yield Change("tenant.remove", slug, "", None, standing.tenants[slug].block.offboard)
+    for slug, block in declared.tenants.items():
+        yield from _tenant_changes(slug, block, standing, declared.whole, now, fingerprint)
+    if declared.whole:
+        for kind, name in sorted(standing.declared):
+            if kind == "tier" and name not in declared.tiers:
+                yield Change("tier.remove", name, "", _limits(standing.tiers[name]))
+            if kind == "plan" and name not in declared.plans:
+                yield Change("plan.remove", name, "", standing.plans[name].as_json())
+
+
+def leaving(declared: Declaration, standing: Standing) -> list[str]:
+    """Tenants that were declared and are no more."""
+    return [slug for slug, one in standing.tenants.items() if one.declared and slug not in declared.tenants]
+
+
+def _tenant_changes(
+    slug: str, block: TenantBlock, standing: Standing, whole: bool, now: datetime, fingerprint: Fingerprint
+) -> Iterator[Change]:
+    stood = standing.tenants.get(slug)
+    if stood is None:
+        yield Change("tenant.add", slug, "", None, {"name": block.name, "tier": block.tier})
+        before = TenantBlock(block.name, block.tier)
+    else:
+        before = stood.block
+    if whole and not (stood and stood.declared):
+        yield Change("tenant.set", slug, "declared", False, True)
+    for name in _PLAIN:
+        old, new = getattr(before, name), getattr(block, name)
+        if old != new:
+            yield Change("tenant.set", slug, name, _plain(old), _plain(new))
+    yield from _credential_changes(slug, block, before, standing, fingerprint)
+    yield from _key_changes(slug, block, stood, now)
+
+
+def _credential_changes(
+    slug: str, block: TenantBlock, before: TenantBlock, standing: Standing, fingerprint: Fingerprint
+) -> Iterator[Change]:
+    for name in ("credential", "fallback"):
+        old, new = getattr(before, name), getattr(block, name)
+        if not same_credential(new, old, slug, name, standing):
+            yield Change("tenant.set", slug, name, old, new)
+        elif new is not None and not new.startswith("vault:"):
+            known = standing.by_source(new)
+            secret = fingerprint(new)
+            if known is not None and secret is not None and secret != known.fingerprint:
+                yield Change("credential.rotate", slug, name, known.name, new)
+    target = target_credential(block.credential, standing)
+    found = standing.credentials.get(target) if target is not None else None
+    if block.shared_credential and block.credential is not None and not (found and found.shared):
+        yield Change("credential.share", slug, "shared_credential", False, True)
+    stood_upstream = found.upstream if found is not None else None
+    stood_workspace = found.workspace if found is not None else None
+    if block.credential is not None and block.upstream not in (None, stood_upstream):
+        yield Change("credential.move", slug, "upstream", stood_upstream, block.upstream)
+    if block.credential is not None and block.workspace not in (None, stood_workspace):
+        yield Change("credential.workspace", slug, "workspace", stood_workspace, block.workspace)
+
+
+def same_credential(wanted: str | None, stands: str | None, slug: str, role: str, standing: Standing) -> bool:
+    """Whether a reference means the credential that a tenant has. One from `env:` may also be named by `vault:`."""
+    if wanted == stands or wanted is None or stands is None:
+        return wanted == stands
+    tenant = standing.tenants.get(slug)
+    name = getattr(tenant, role) if tenant is not None else None
+    return wanted == f"vault:{name}"
+
+
+def target_credential(reference: str | None, standing: Standing) -> str | None:
+    """The name of the stored credential that a reference means; None when there is none yet."""
+    if reference is None:
+        return None
+    if reference.startswith("vault:"):
+        return reference.removeprefix("vault:")
+    known = standing.by_source(reference)
+    return known.name if known is not None else None
+
+
+def _key_changes(slug: str, block: TenantBlock, stood: StandingTenant | None, now: datetime) -> Iterator[Change]:
+    wanted: Mapping[str, KeyBlock] | None = block.keys
+    if wanted is None:
+        if stood is not None:
+            return
+        wanted = {FIRST_KEY: KeyBlock()}
+    standing: Mapping[str, StandingKey] = stood.keys if stood is not None else {}
+    for label, key in standing.items():
+        if label not in wanted:
+            yield Change("key.revoke", slug, label, key.hint)
+    for label, want in wanted.items():
+        key = standing.get(label)
+        if key is None:
+            yield Change("key.take" if want.digest_of else "key.issue", slug, label, None, key_json(want))
+            continue
+        if _settled(key.block) != _settled(want):
+            yield Change("key.set", slug, label, key_json(key.block), key_json(want))
+        age = now - key.created_at
+        is_over = want.expires_at is not None and want.expires_at <= now
+        if want.rotate_days is not None and age >= timedelta(days=want.rotate_days) and not is_over:
+            yield Change("key.rotate", slug, label, {"days": age.days}, {"rotate_days": want.rotate_days})
+
+
+def _settled(block: KeyBlock) -> tuple[datetime | None, int | None, Mapping[str, Any]]:
+    return block.expires_at, block.rotate_days, block.limits
+
+
+def key_json(block: KeyBlock) -> dict[str, Any]:
+    """A key as JSON has it."""
+    values = {
+        "expires": block.expires_at.astimezone(UTC).isoformat() if block.expires_at else None,
+        "rotate_days": block.rotate_days,
+        "limits": {name: as_json(value) for name, value in block.limits.items()},
+        "digest_of": block.digest_of,
+    }
+    return {name: value for name, value in values.items() if value}
+
+
+def _limits(limits: Limits | None) -> dict[str, Any] | None:
+    return limits.as_json() if limits is not None else None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: as_json(one) for name, one in cast("Mapping[str, Any]", value).items()}
+    return as_json(value)

@@ -1,0 +1,127 @@
+"""What only the store can tell to be wrong in a file of tenants: names that are not there, limits that do not fit."""
+
+from __future__ import annotations
+
+import difflib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+
+from tenantry.control.declared.changes import leaving, target_credential
+from tenantry.control.declared.model import Declaration, Problem, TenantBlock
+from tenantry.control.declared.state import Standing
+from tenantry.domain.limits import Limits, exceeds
+
+
+def check_against(declared: Declaration, standing: Standing) -> list[Problem]:
+    """Everything that is wrong."""
+    return [
+        *_check_whole(declared, standing),
+        *_check_names(declared, standing),
+        *_check_limits(declared, standing),
+        *_check_sharing(declared, standing),
+        *_check_agreement(declared, standing),
+    ]
+
+
+def _check_whole(declared: Declaration, standing: Standing) -> Iterator[Problem]:
+    going = len(leaving(declared, standing)) if declared.whole else 0
+    if going and not declared.tenants and not any("tenants" in one for one in declared.documents.values()):
+        text = f"declares no tenant, and {going} are declared now; if all are to go, write [tenants] with nothing below"
+        yield declared.problem((), text)
+    for kind, names in (("tier", declared.tiers), ("plan", declared.plans)):
+        for removed_kind, name in standing.declared:
+            if declared.whole and removed_kind == kind and name not in names:
+                users = _users_after(declared, standing, kind, name)
+                if users:
+                    yield declared.problem((), f"{kind} {name!r} is no longer declared, but {', '.join(users)} has it")
+
+
+def _users_after(declared: Declaration, standing: Standing, kind: str, name: str) -> list[str]:
+    """Tenants that have a tier or plan after the change. One that is kept when it leaves is one of them."""
+    blocks = {slug: one.block for slug, one in standing.tenants.items()} | dict(declared.tenants)
+    deleted = {slug for slug in leaving(declared, standing) if blocks[slug].offboard == "delete"}
+    return [slug for slug, block in blocks.items() if getattr(block, kind) == name and slug not in deleted]
+
+
+def _check_names(declared: Declaration, standing: Standing) -> Iterator[Problem]:
+    tiers = {*declared.tiers, *standing.tiers}
+    plans = {*declared.plans, *standing.plans}
+    vault = {f"vault:{name}" for name in standing.credentials}
+    for slug, block in declared.tenants.items():
+        checks = [
+            ("tier", block.tier, tiers),
+            ("plan", block.plan, plans),
+            ("upstream", block.upstream, standing.upstreams),
+        ]
+        for role in ("credential", "fallback"):
+            reference = getattr(block, role)
+            if reference is not None and reference.startswith("vault:"):
+                checks.append((role, reference, vault))
+        for name, value, known in checks:
+            if value is not None and value not in known:
+                text = f"there is no {name} {value!r}; {_nearest(value, known)}"
+                yield declared.problem(("tenants", slug, name), text)
+
+
+def _nearest(value: str, known: Iterable[str]) -> str:
+    names = sorted(known)
+    near = difflib.get_close_matches(value, names, 1, 0.5)
+    return f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names) or 'none'}"
+
+
+def _check_limits(declared: Declaration, standing: Standing) -> Iterator[Problem]:
+    """No key may have more than its tenant, neither those that are declared nor those that stand."""
+    tiers = {**standing.tiers, **declared.tiers}
+    for slug in standing.tenants.keys() | declared.tenants.keys():
+        block = _block_after(slug, declared, standing)
+        limits = tiers.get(block.tier, Limits()).with_changes(block.limits)
+        keys = block.keys
+        if keys is None:
+            stood = standing.tenants.get(slug)
+            keys = {label: key.block for label, key in stood.keys.items()} if stood is not None else {}
+        for label, key in keys.items():
+            for text in exceeds(key.limits, limits):
+                yield declared.problem(("tenants", slug, "keys", label, "limits"), f"key {label!r} of {slug}: {text}")
+
+
+def _block_after(slug: str, declared: Declaration, standing: Standing) -> TenantBlock:
+    return declared.tenants[slug] if slug in declared.tenants else standing.tenants[slug].block
+
+
+def _check_sharing(declared: Declaration, standing: Standing) -> Iterator[Problem]:
+    """One key for two clients mixes their limits and their data upstream, unless that is declared."""
+    users: dict[str, set[str]] = defaultdict(set)
+    going = set(leaving(declared, standing)) if declared.whole else set[str]()
+    for name, credential in standing.credentials.items():
+        users[name] |= credential.users - declared.tenants.keys() - going
+    for slug, block in declared.tenants.items():
+        for reference in (block.credential, block.fallback):
+            if reference is not None:
+                users[target_credential(reference, standing) or reference].add(slug)
+    for slug, block in declared.tenants.items():
+        for role in ("credential", "fallback"):
+            reference = getattr(block, role)
+            target = target_credential(reference, standing) or reference
+            others = users[target] - {slug} if target is not None else None
+            known = standing.credentials.get(target or "")
+            if others and not block.shared_credential and not (known and known.shared):
+                text = (
+                    f"{reference} would serve {slug} and {', '.join(sorted(others))}: use a key of its own, "
+                    "or write shared_credential = true in each"
+                )
+                yield declared.problem(("tenants", slug, role), text)
+
+
+def _check_agreement(declared: Declaration, standing: Standing) -> Iterator[Problem]:
+    """Tenants on one credential cannot want two upstreams or workspaces of it."""
+    for field in ("upstream", "workspace"):
+        wanted: dict[str, tuple[str, str]] = {}
+        for slug, block in declared.tenants.items():
+            value = getattr(block, field)
+            if value is None or block.credential is None:
+                continue
+            target = target_credential(block.credential, standing) or block.credential
+            first, said = wanted.setdefault(target, (slug, value))
+            if said != value:
+                text = f"{slug} and {first} share {block.credential}, which has one {field}: {value!r} or {said!r}"
+                yield declared.problem(("tenants", slug, field), text)

@@ -1,0 +1,293 @@
+"""Carries out changes on a directory, within the transaction that it is handed."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from tenantry.control.declared.changes import Change, target_credential
+from tenantry.control.declared.model import Declaration, KeyBlock, TenantBlock
+from tenantry.control.declared.references import References
+from tenantry.control.declared.state import Standing, StandingCredential
+from tenantry.domain.limits import as_json
+from tenantry.storage.columns import now_utc
+from tenantry.storage.directory import Directory, DirectoryError
+
+# How long a key goes on that its `rotate_days` replaced: time to hand the new one to a client that is on holiday.
+ROTATION_GRACE_DAYS = 7
+UPSTREAM = "anthropic"
+
+_COLUMNS = {
+    "name": "name",
+    "tier": "tier",
+    "plan": "plan",
+    "status": "status",
+    "contact": "contact",
+    "user_profile": "user_profile_id",
+    "disconnect": "disconnect",
+    "offboard": "offboard",
+    "declared": "declared",
+}
+_BUDGETS = {"month_nanos": "month", "week_nanos": "week", "day_nanos": "day"}
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key that was made, its text known only now."""
+
+    tenant: str
+    label: str
+    key_id: str
+    text: str = field(repr=False)
+
+
+class Executor:
+    """One apply. `keys` are those that were made."""
+
+    def __init__(self, directory: Directory, declared: Declaration, standing: Standing, references: References) -> None:
+        self._directory = directory
+        self._declared = declared
+        self._standing = standing
+        self._references = references
+        self._by_source = {one.source: name for name, one in standing.credentials.items() if one.source is not None}
+        self._names = set(standing.credentials)
+        self.keys: list[NewKey] = []
+
+    def run(self, changes: list[Change]) -> None:
+        """Each kind in its turn: a name is there before it is used, and given up before somebody else takes it.
+
+        Raises:
+            DirectoryError: the directory refuses; nothing of the transaction may be kept.
+            SecretUnavailable: a secret is not at hand.
+        """
+        by_action: dict[str, list[Change]] = defaultdict(list)
+        for change in changes:
+            by_action[change.action].append(change)
+        for action, step in self._steps().items():
+            for change in by_action.pop(action, []):
+                step(change)
+            if action == "tenant.add":
+                self._set_tenants(by_action.pop("tenant.set", []))
+        if by_action:
+            raise ValueError(f"unknown changes: {', '.join(by_action)}")
+
+    def _steps(self) -> dict[str, Callable[[Change], None]]:
+        return {
+            "tier.set": lambda one: self._directory.put_tier(one.subject, self._declared.tiers[one.subject]),
+            "plan.set": lambda one: self._directory.put_plan(one.subject, one.after),
+            "tenant.remove": self._remove_tenant,
+            "tenant.add": self._add_tenant,
+            "credential.rotate": self._rotate_credential,
+            "credential.share": self._share_credential,
+            "credential.move": self._move_credential,
+            "credential.workspace": self._set_workspace,
+            "key.revoke": lambda one: self._directory.revoke_key(self._key_id(one)),
+            "key.set": self._set_key,
+            "key.issue": self._issue_key,
+            "key.take": self._take_key,
+            "key.rotate": self._rotate_key,
+            "tier.remove": lambda one: self._directory.remove_tier(one.subject),
+            "plan.remove": lambda one: self._directory.remove_plan(one.subject),
+        }
+
+    def _block(self, slug: str) -> TenantBlock:
+        return self._declared.tenants[slug]
+
+    # Tenants
+
+    def _add_tenant(self, change: Change) -> None:
+        block = self._block(change.subject)
+        self._directory.create_tenant(change.subject, block.name, block.tier)
+
+    def _remove_tenant(self, change: Change) -> None:
+        tenant = self._standing.tenants[change.subject]
+        self._directory.release_credential(change.subject)
+        self._directory.offboard_tenant(change.subject, change.after == "delete")
+        for name in {tenant.credential, tenant.fallback} - {None}:
+            credential = self._standing.credentials[str(name)]
+            # What came from outside can come again; a credential that was added by hand is the agency's to delete.
+            if (
+                credential.source is not None
+                and credential.users == frozenset((change.subject,))
+                and not self._is_wanted(credential)
+            ):
+                self._directory.remove_credential(credential.name)
+                self._names.discard(credential.name)
+                self._by_source.pop(credential.source)
+
+    def _is_wanted(self, credential: StandingCredential, but: str = "") -> bool:
+        """Whether a declared tenant is to have a credential."""
+        return any(
+            target_credential(reference, self._standing) == credential.name
+            for slug, block in self._declared.tenants.items()
+            if slug != but
+            for reference in (block.credential, block.fallback)
+        )
+
+    def _set_tenants(self, changes: list[Change]) -> None:
+        fields: dict[str, dict[str, Any]] = defaultdict(dict)
+        for change in changes:
+            fields[change.subject][change.field] = change.after
+        rebound = [slug for slug, values in fields.items() if values.keys() & {"credential", "fallback"}]
+        for slug in rebound:
+            if slug in self._standing.tenants:
+                self._directory.release_credential(slug)
+        for slug, values in fields.items():
+            self._describe(slug, values)
+        for slug in rebound:
+            self._bind(slug)
+
+    def _describe(self, slug: str, values: dict[str, Any]) -> None:
+        columns = {_COLUMNS[name]: value for name, value in values.items() if name in _COLUMNS}
+        if "limits" in values:
+            limits = self._block(slug).limits
+            columns["limits"] = json.dumps({name: as_json(value) for name, value in limits.items()})
+        if columns:
+            self._directory.describe_tenant(slug, columns)
+        amounts = {period: values[name] for name, period in _BUDGETS.items() if name in values}
+        if amounts or "budget_mode" in values:
+            self._directory.set_budgets(slug, amounts, values.get("budget_mode"))
+
+    # Credentials
+
+    def _bind(self, slug: str) -> None:
+        block = self._block(slug)
+        for role, reference in (("credential", block.credential), ("fallback", block.fallback)):
+            if reference is not None:
+                name = self._stored(slug, role, reference)
+                self._directory.bind_credential(
+                    slug, name, declare_shared=block.shared_credential, as_fallback=role == "fallback"
+                )
+
+    def _stored(self, slug: str, role: str, reference: str) -> str:
+        """The name of the credential that a reference means, stored now if it was not."""
+        if reference.startswith("vault:"):
+            return reference.removeprefix("vault:")
+        if reference in self._by_source:
+            return self._by_source[reference]
+        secret = self._references.get(reference)
+        source = self._source(reference)
+        twin = self._directory.find_credential(secret)
+        own = self._own(slug, role)
+        if twin is not None:
+            name = self._name_twin(twin, reference)
+        elif own is not None:
+            name = own
+            self._directory.replace_secret(own, secret, source)
+            self._forget_source(own)
+        else:
+            name = self._add_credential(slug, role, secret, source)
+        if source is not None:
+            self._by_source[source] = name
+        return name
+
+    def _name_twin(self, twin: str, reference: str) -> str:
+        """A key that is stored already goes by the new reference, unless another tenant knows it by the old one."""
+        known = self._standing.credentials.get(twin)
+        source = known.source if known is not None else next(s for s, name in self._by_source.items() if name == twin)
+        if source is not None and any(
+            source in (block.credential, block.fallback) for block in self._declared.tenants.values()
+        ):
+            raise DirectoryError(f"{reference} holds the same key as {source}: write {source} in both places")
+        if self._source(reference) is not None:
+            self._directory.set_source(twin, reference)
+            self._forget_source(twin)
+        return twin
+
+    def _forget_source(self, name: str) -> None:
+        self._by_source = {source: known for source, known in self._by_source.items() if known != name}
+
+    def _own(self, slug: str, role: str) -> str | None:
+        """The credential that only this tenant has had, and nobody is to have after it: its secret can be replaced."""
+        stood = self._standing.tenants.get(slug)
+        name = getattr(stood, role) if stood is not None else None
+        credential = self._standing.credentials.get(name) if name is not None else None
+        if credential is None or credential.shared or credential.users != frozenset((slug,)) or stood is None:
+            return None
+        is_both = stood.credential == stood.fallback
+        return None if is_both or self._is_wanted(credential) else credential.name
+
+    def _add_credential(self, slug: str, role: str, secret: str, source: str | None) -> str:
+        block = self._block(slug)
+        first = slug if role == "credential" else f"{slug[:50]}-fallback"
+        name = next(one for one in (first, *(f"{first[:58]}-{n}" for n in range(2, 10_000))) if one not in self._names)
+        upstream = block.upstream or UPSTREAM
+        is_first = role == "credential"
+        self._directory.add_credential(
+            name,
+            secret,
+            upstream,
+            shared=is_first and block.shared_credential,
+            workspace_id=block.workspace if is_first else None,
+            source=source,
+        )
+        self._names.add(name)
+        return name
+
+    @staticmethod
+    def _source(reference: str) -> str | None:
+        """What is kept of a reference. A secret that was handed in has none that could be read again."""
+        return reference if reference.startswith(("env:", "file:")) else None
+
+    def _rotate_credential(self, change: Change) -> None:
+        secret = self._references.get(change.after)
+        if self._directory.find_credential(secret) != change.before:  # another tenant on it was first
+            self._directory.replace_secret(change.before, secret, change.after)
+
+    def _credential_of(self, slug: str) -> Any:
+        name = self._directory.credential_of(slug)
+        return next(row for row in self._directory.list_credentials() if row.name == name)
+
+    def _share_credential(self, change: Change) -> None:
+        row = self._credential_of(change.subject)
+        if not row.shared:
+            self._directory.share_credential(row.name)
+
+    def _move_credential(self, change: Change) -> None:
+        row = self._credential_of(change.subject)
+        if row.upstream != change.after:
+            self._directory.move_credential(row.name, change.after)
+
+    def _set_workspace(self, change: Change) -> None:
+        row = self._credential_of(change.subject)
+        if row.workspace_id != change.after:
+            self._directory.set_workspace(row.name, change.after)
+
+    # Keys
+
+    def _key_id(self, change: Change) -> str:
+        return self._standing.tenants[change.subject].keys[change.field].key_id
+
+    def _key_block(self, change: Change) -> KeyBlock:
+        keys = self._block(change.subject).keys
+        return keys[change.field] if keys is not None else KeyBlock()
+
+    def _set_key(self, change: Change) -> None:
+        block = self._key_block(change)
+        self._directory.set_key(self._key_id(change), block.expires_at, block.rotate_days, block.limits)
+
+    def _issue_key(self, change: Change) -> None:
+        block = self._key_block(change)
+        key = self._directory.issue_key(
+            change.subject, change.field, block.expires_at, block.limits, rotate_days=block.rotate_days
+        )
+        self.keys.append(NewKey(change.subject, change.field, key.key_id, key.text))
+
+    def _take_key(self, change: Change) -> None:
+        block = self._key_block(change)
+        self._directory.issue_key(
+            change.subject,
+            change.field,
+            block.expires_at,
+            block.limits,
+            rotate_days=block.rotate_days,
+            text=self._references.get(block.digest_of or ""),
+        )
+
+    def _rotate_key(self, change: Change) -> None:
+        key = self._directory.rotate_key(self._key_id(change), now_utc() + timedelta(days=ROTATION_GRACE_DAYS))
+        self.keys.append(NewKey(change.subject, change.field, key.key_id, key.text))

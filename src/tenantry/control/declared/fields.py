@@ -1,0 +1,228 @@
+"""The fields of a file of tenants: how each is read, and what the JSON schema for editors says of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal, InvalidOperation
+from typing import Any, cast
+from zoneinfo import ZoneInfo
+
+from tenantry.domain.keys import is_slug
+from tenantry.domain.limits import LIMITS, Limit
+from tenantry.domain.money import usd_to_nanos
+
+TEXT_CHARS_MAX = 200
+# Of a column that keeps a label.
+LABEL_CHARS_MAX = 128
+# A trillion dollars: what an amount can never be, and what still fits into 64 bits of nano-dollars is 9 billion.
+USD_MAX = 1_000_000_000
+DAYS_MAX = 3650
+PERCENT_MAX = 1000
+
+_REFERENCE = re.compile(r"(env:[A-Za-z_][A-Za-z0-9_]*|file:[^\s].*|vault:[^\s].*)")
+_REFERENCE_PATTERN = r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:\S.*|vault:\S.*)$"
+_USD_PATTERN = r"^[0-9]+(\.[0-9]{1,9})?$"
+
+
+class BadField(ValueError):
+    """A field cannot be what it is; the message says what it must be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """`read` gives the value, or raises BadField. `schema` is what JSON Schema has for it."""
+
+    read: Callable[[Any], Any]
+    help: str
+    schema: Mapping[str, Any]
+
+
+def _text(raw: object) -> str:
+    if not isinstance(raw, str) or not raw.strip() or len(raw) > TEXT_CHARS_MAX or not raw.isprintable():
+        raise BadField(f"must be a text of 1 to {TEXT_CHARS_MAX} characters on one line")
+    return raw.strip()
+
+
+def _slug(raw: object) -> str:
+    if not isinstance(raw, str) or not is_slug(raw):
+        raise BadField("must be a name of a-z, 0-9 and inner hyphens")
+    return raw
+
+
+def _flag(raw: object) -> bool:
+    if not isinstance(raw, bool):
+        raise BadField("must be true or false")
+    return raw
+
+
+def _choice(*choices: str) -> Callable[[Any], str]:
+    def read(raw: object) -> str:
+        if raw not in choices:
+            raise BadField(f"must be {' or '.join(f'{one!r}' for one in choices)}")
+        return str(raw)
+
+    return read
+
+
+def _whole(low: int, high: int) -> Callable[[Any], int]:
+    def read(raw: object) -> int:
+        if isinstance(raw, bool) or not isinstance(raw, int) or not low <= raw <= high:
+            raise BadField(f"must be a whole number from {low} to {high}")
+        return raw
+
+    return read
+
+
+def _reference(raw: object) -> str:
+    if not isinstance(raw, str) or _REFERENCE.fullmatch(raw) is None or not raw.isprintable():
+        # What was written may be the secret itself: it is not repeated.
+        raise BadField("must be 'env:NAME', 'file:PATH' or 'vault:NAME'; a secret never stands in the file")
+    return raw
+
+
+def _outside(raw: object) -> str:
+    reference = _reference(raw)
+    if reference.startswith("vault:"):
+        raise BadField("must be 'env:NAME' or 'file:PATH'")
+    return reference
+
+
+def _references(raw: object) -> tuple[str, ...]:
+    if not isinstance(raw, list):
+        raise BadField("must be a list of references such as 'env:ACME_ALERT_URL'")
+    found = tuple(_reference(one) for one in cast("list[object]", raw))
+    if len(set(found)) != len(found):
+        raise BadField("must not name one twice")
+    return found
+
+
+def _usd(raw: object) -> int:
+    if isinstance(raw, float):
+        raise BadField('must be written in quotes, such as "50.00": money is exact')
+    try:
+        nanos = usd_to_nanos(str(raw)) if isinstance(raw, str | int) and not isinstance(raw, bool) else -1
+    except ValueError:
+        nanos = -1
+    if not 0 <= nanos <= usd_to_nanos(str(USD_MAX)):
+        raise BadField(f'must be an amount of dollars such as "50.00", up to {USD_MAX:,}')
+    return nanos
+
+
+def _percent(raw: object) -> str:
+    try:
+        value = Decimal(raw) if isinstance(raw, str | int) and not isinstance(raw, bool) else Decimal(-1)
+    except InvalidOperation:
+        value = Decimal(-1)
+    if not value.is_finite() or not 0 <= value <= PERCENT_MAX:
+        raise BadField('must be a percentage in quotes, such as "20"')
+    return f"{value.normalize():f}"
+
+
+def _thresholds(raw: object) -> tuple[int, ...]:
+    values = cast("list[object]", raw) if isinstance(raw, list) else []
+    numbers = tuple(one for one in values if isinstance(one, int) and not isinstance(one, bool) and 1 <= one <= 1000)
+    if not numbers or len(numbers) != len(values) or list(numbers) != sorted(set(numbers)):
+        raise BadField("must be a list of percentages from low to high, such as [70, 90, 100]")
+    return numbers
+
+
+def read_expiry(zone: ZoneInfo) -> Callable[[Any], datetime]:
+    """A time with its offset, or a day: the end of it in the agency's time zone."""
+
+    def read(raw: object) -> datetime:
+        if isinstance(raw, str):  # as a plan in JSON keeps it
+            try:
+                raw = date.fromisoformat(raw) if len(raw) == len("2027-01-31") else datetime.fromisoformat(raw)
+            except ValueError:
+                raw = None
+        if isinstance(raw, datetime) and raw.tzinfo is not None:
+            return raw
+        if isinstance(raw, date) and not isinstance(raw, datetime) and raw < date.max:
+            return datetime.combine(raw + timedelta(days=1), time(), zone)
+        raise BadField("must be a date such as 2027-01-31, or a time with an offset such as 2027-01-31T12:00:00Z")
+
+    return read
+
+
+_TEXT = {"type": "string", "minLength": 1, "maxLength": TEXT_CHARS_MAX}
+_NAME = {"type": "string", "pattern": "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"}
+_REFERRED = {"type": "string", "pattern": _REFERENCE_PATTERN}
+_MONEY = {"anyOf": [{"type": "string", "pattern": _USD_PATTERN}, {"type": "integer", "minimum": 0}]}
+
+TENANT_FIELDS: dict[str, Field] = {
+    "name": Field(_text, "the client's name; required", _TEXT),
+    "tier": Field(_slug, "its tier; default standard", _NAME),
+    "plan": Field(_slug, "its commercial plan", _NAME),
+    "status": Field(_choice("active", "disabled"), "default active", {"enum": ["active", "disabled"]}),
+    "contact": Field(_text, "whom to write to", _TEXT),
+    "credential": Field(
+        _reference, "its Anthropic key: env:NAME, file:PATH, or vault:NAME for one that is stored", _REFERRED
+    ),
+    "shared_credential": Field(_flag, "others may use the same credential", {"type": "boolean"}),
+    "fallback": Field(_reference, "the credential to use when the first cannot serve", _REFERRED),
+    "upstream": Field(_text, "the upstream that its credential belongs to", _TEXT),
+    "user_profile": Field(_text, "sent as anthropic-user-profile-id", _TEXT),
+    "workspace": Field(_text, "sent as anthropic-workspace-id with its credential", _TEXT),
+    "disconnect": Field(
+        _choice("drain", "cancel"), "what happens to an answer whose client left", {"enum": ["drain", "cancel"]}
+    ),
+    "offboard": Field(
+        _choice("keep", "delete"), "what removing the block does with its data", {"enum": ["keep", "delete"]}
+    ),
+}
+BUDGET_FIELDS: dict[str, Field] = {
+    "month_usd": Field(_usd, "dollars in a calendar month", _MONEY),
+    "week_usd": Field(_usd, "dollars in a week", _MONEY),
+    "day_usd": Field(_usd, "dollars in a day", _MONEY),
+    "mode": Field(_choice("hard", "soft"), "refuse beyond it, or only alert", {"enum": ["hard", "soft"]}),
+}
+ALERT_FIELDS: dict[str, Field] = {
+    "thresholds": Field(
+        _thresholds,
+        "percent of the budget, from low to high",
+        {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 1, "maximum": 1000}},
+    ),
+    "targets": Field(_references, "where alerts go: references to URLs", {"type": "array", "items": _REFERRED}),
+}
+KEY_FIELDS: dict[str, Field] = {
+    "expires": Field(
+        read_expiry(ZoneInfo("UTC")),
+        "the last day on which it works, or a time with an offset",
+        {"type": "string", "pattern": r"^\d{4}-\d{2}-\d{2}([T ].*)?$"},
+    ),
+    "rotate_days": Field(
+        _whole(1, DAYS_MAX), "replace it at this age", {"type": "integer", "minimum": 1, "maximum": DAYS_MAX}
+    ),
+    "digest_of": Field(
+        _outside,
+        "take over an existing key: env:NAME or file:PATH of its text",
+        {"type": "string", "pattern": r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:\S.*)$"},
+    ),
+}
+PLAN_FIELDS: dict[str, Field] = {
+    "fee_usd": Field(_usd, "dollars a month", _MONEY),
+    "included_usd": Field(_usd, "dollars of usage within the fee", _MONEY),
+    "markup_percent": Field(
+        _percent,
+        "on top of what usage costs",
+        {"anyOf": [{"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?$"}, {"type": "integer", "minimum": 0}]},
+    ),
+    "slots": Field(_whole(1, 1_000_000), "how many clients fit in", {"type": "integer", "minimum": 1}),
+}
+
+
+def limit_schema(limit: Limit) -> dict[str, Any]:
+    """A limit as JSON Schema has it."""
+    if limit.patterns:
+        return {"type": "array", "items": {"type": "string", "minLength": 1}, "maxItems": 100}
+    if limit.choices:
+        return {"enum": list(limit.choices)}
+    number: dict[str, Any] = {"type": "integer", "minimum": limit.low, "maximum": limit.high}
+    return {"anyOf": [number, {"const": "none"}]} if limit.optional else number
+
+
+def limit_schemas(names: tuple[str, ...] = tuple(LIMITS)) -> dict[str, Any]:
+    return {name: {"description": LIMITS[name].help, **limit_schema(LIMITS[name])} for name in names}

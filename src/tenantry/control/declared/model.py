@@ -1,0 +1,95 @@
+"""What a file of tenants says, as values. The store's state is read into the same values, so that the two compare."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from tenantry.domain.limits import Limits
+from tenantry.domain.plans import Terms
+
+Path = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyBlock:
+    """A gateway key by its label. `digest_of` says where the text of a key from elsewhere is, to take it over."""
+
+    expires_at: datetime | None = None
+    rotate_days: int | None = None
+    limits: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    digest_of: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TenantBlock:
+    """One tenant. `limits` differ from its tier's. `keys` None: they are made and revoked by hand.
+
+    `upstream` and `workspace` belong to the credential; None leaves them as they stand there.
+    """
+
+    name: str
+    tier: str = "standard"
+    plan: str | None = None
+    status: str = "active"
+    contact: str | None = None
+    credential: str | None = None
+    shared_credential: bool = False
+    fallback: str | None = None
+    upstream: str | None = None
+    user_profile: str | None = None
+    workspace: str | None = None
+    disconnect: str = "drain"
+    offboard: str = "keep"
+    limits: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    month_nanos: int | None = None
+    week_nanos: int | None = None
+    day_nanos: int | None = None
+    budget_mode: str = "hard"
+    thresholds: tuple[int, ...] | None = None
+    targets: tuple[str, ...] = ()
+    keys: Mapping[str, KeyBlock] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something wrong in a file; `line` 0 when it is not about a line."""
+
+    file: str
+    line: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.text}" if self.line else f"{self.file}: {self.text}"
+
+
+class BadDeclaration(Exception):
+    """The files cannot be used. `problems` names everything that is wrong."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(map(str, problems)))
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """All that is declared. When `whole`, what was declared before and is missing now is to go.
+
+    `documents` are the files as `tomllib` read them; `places` says where a path stands: file and line.
+    """
+
+    tiers: Mapping[str, Limits] = field(default_factory=dict[str, Limits])
+    plans: Mapping[str, Terms] = field(default_factory=dict[str, Terms])
+    tenants: Mapping[str, TenantBlock] = field(default_factory=dict[str, TenantBlock])
+    whole: bool = True
+    documents: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    places: Mapping[Path, tuple[str, int]] = field(default_factory=dict[Path, tuple[str, int]])
+
+    def problem(self, path: Path, text: str) -> Problem:
+        """A problem at a path, or at the nearest table above it that has a place."""
+        for length in range(len(path), 0, -1):
+            if path[:length] in self.places:
+                return Problem(*self.places[path[:length]], text)
+        return Problem(next(iter(self.documents), "tenants.toml"), 0, text)

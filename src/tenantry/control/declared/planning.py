@@ -1,0 +1,129 @@
+"""A plan: what is declared, compared with what stands at one version of the directory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, cast
+
+from tenantry.control.declared.changes import Change, find_changes
+from tenantry.control.declared.checking import check_against
+from tenantry.control.declared.impact import MoneyEffect, money_effect, read_running, session_effect
+from tenantry.control.declared.model import BadDeclaration, Declaration, Problem
+from tenantry.control.declared.reader import FILE_BYTES_MAX, read_documents
+from tenantry.control.declared.references import References
+from tenantry.control.declared.state import Standing, read_standing
+from tenantry.control.declared.words import in_words
+from tenantry.control.site import Site
+from tenantry.storage.columns import now_utc
+from tenantry.storage.directory import Directory
+from tenantry.storage.vault import Vault
+
+PLAN_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`changes` lead from `standing` to `declared`. `missing` are references whose secrets `apply` will need."""
+
+    declared: Declaration
+    standing: Standing
+    made_at: datetime
+    changes: list[Change]
+    money: MoneyEffect
+    sessions: list[str]
+    missing: list[str]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "tenantry_plan": PLAN_FORMAT,
+            "made_at": self.made_at.isoformat(timespec="seconds"),
+            "directory_version": self.standing.version,
+            "changes": [{**change.as_json(), "words": in_words(change)} for change in self.changes],
+            "money": {"before": asdict(self.money.before), "after": asdict(self.money.after)},
+            "sessions": self.sessions,
+            "missing_secrets": self.missing,
+            "documents": self.declared.documents,
+        }
+
+
+def make_plan(site: Site, declared: Declaration, references: References) -> Plan:
+    """Compare a declaration with the store as it is now.
+
+    Raises:
+        BadDeclaration: it names what is not there, or what cannot be.
+    """
+    now = now_utc()
+    standing, changes = compare(site.directory, site.vault, declared, references, now)
+    running = read_running(site.settings.journal_dir)
+    return Plan(
+        declared,
+        standing,
+        now,
+        changes,
+        money_effect(declared, standing),
+        list(session_effect(declared, standing, running)),
+        [one for one in needed_references(declared, changes) if references.find(one) is None],
+    )
+
+
+def compare(
+    directory: Directory, vault: Vault, declared: Declaration, references: References, now: datetime
+) -> tuple[Standing, list[Change]]:
+    """What stands, and what would have to change. Raises: BadDeclaration."""
+    standing = read_standing(directory)
+    problems = check_against(declared, standing)
+    if problems:
+        raise BadDeclaration(problems)
+
+    def fingerprint(reference: str) -> bytes | None:
+        secret = references.find(reference)
+        return vault.fingerprint(secret) if secret is not None else None
+
+    return standing, list(find_changes(declared, standing, now, fingerprint))
+
+
+def needed_references(declared: Declaration, changes: list[Change]) -> list[str]:
+    """References whose secrets have to be at hand for these changes."""
+    needed: dict[str, None] = {}
+    for change in changes:
+        reference: object = None
+        if change.action == "key.take":
+            reference = change.after["digest_of"]
+        elif change.action == "credential.rotate" or change.field in ("credential", "fallback"):
+            reference = change.after
+        elif change.field == "targets":
+            needed |= dict.fromkeys(cast("list[str]", change.after))
+        if isinstance(reference, str):
+            needed[reference] = None
+    return [one for one in needed if not one.startswith("vault:")]
+
+
+def write_plan(plan: Plan, path: Path) -> None:
+    """The plan as a file for `apply`. There is no secret in it."""
+    path.write_text(json.dumps(plan.as_json(), indent=2, ensure_ascii=False, default=str) + "\n", "utf-8")
+
+
+def read_plan(path: Path, site: Site) -> tuple[Declaration, Mapping[str, Any]]:
+    """What a plan's file declares, and the plan as it was made.
+
+    Raises:
+        BadDeclaration: it is not the file of a plan.
+    """
+    try:
+        if path.stat().st_size > FILE_BYTES_MAX:
+            raise ValueError("too large")
+        plan = cast("dict[str, Any]", json.loads(path.read_text("utf-8")))
+        if plan["tenantry_plan"] != PLAN_FORMAT:
+            raise ValueError("another format")
+        documents, _ = cast("dict[str, Any]", plan["documents"]), int(plan["directory_version"])
+        if not all(isinstance(one, dict) for one in (*documents.values(), *plan["changes"])):
+            raise ValueError("not tables")
+    except OSError as error:
+        raise BadDeclaration([Problem(str(path), 0, error.strerror or "it cannot be read")]) from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise BadDeclaration([Problem(str(path), 0, "this is not a plan of `tenantry plan --out`")]) from None
+    return read_documents(documents, site.settings.zone), plan

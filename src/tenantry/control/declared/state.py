@@ -1,0 +1,174 @@
+"""The store's state in the words of a file of tenants, with what a plan has to know besides."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row
+
+from tenantry.control.declared.model import KeyBlock, TenantBlock
+from tenantry.domain.limits import Limits, read_limits
+from tenantry.domain.plans import Terms, read_terms
+from tenantry.storage.columns import now_utc, utc
+from tenantry.storage.directory import Directory
+
+
+@dataclass(frozen=True, slots=True)
+class StandingKey:
+    """A key that works, or that expired and was not replaced."""
+
+    key_id: str
+    hint: str
+    created_at: datetime
+    block: KeyBlock
+
+
+@dataclass(frozen=True, slots=True)
+class StandingTenant:
+    """`keys` by label; by id where a label is empty or not its only one."""
+
+    tenant_id: str
+    declared: bool
+    block: TenantBlock
+    credential: str | None
+    fallback: str | None
+    keys: Mapping[str, StandingKey]
+
+
+@dataclass(frozen=True, slots=True)
+class StandingCredential:
+    """A stored credential and the tenants that have it."""
+
+    name: str
+    upstream: str
+    workspace: str | None
+    shared: bool
+    source: str | None
+    fingerprint: bytes
+    users: frozenset[str]
+
+    @property
+    def reference(self) -> str:
+        return self.source or f"vault:{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """All of it, at one version of the directory."""
+
+    version: int
+    tiers: Mapping[str, Limits]
+    plans: Mapping[str, Terms]
+    declared: frozenset[tuple[str, str]]
+    tenants: Mapping[str, StandingTenant]
+    credentials: Mapping[str, StandingCredential]
+    upstreams: frozenset[str]
+
+    def by_source(self, reference: str) -> StandingCredential | None:
+        return next((one for one in self.credentials.values() if one.source == reference), None)
+
+
+def read_standing(directory: Directory) -> Standing:
+    """The state now."""
+    version = directory.version()
+    rows = directory.list_tenants()
+    marked = directory.list_declared()
+    tenants = _tenants(directory, rows)
+    return Standing(
+        version,
+        {tier.name: tier.limits for tier in directory.list_tiers()},
+        {row.name: read_terms(json.loads(row.terms)) for row in directory.list_plans()},
+        frozenset(marked),
+        tenants,
+        _credentials(directory, tenants),
+        frozenset(row.name for row in directory.list_upstreams()),
+    )
+
+
+def _tenants(directory: Directory, rows: Iterable[Row[*tuple[Any, ...]]]) -> dict[str, StandingTenant]:
+    credentials = {row.name: row for row in directory.list_credentials()}
+    keys: dict[str, list[Row[*tuple[Any, ...]]]] = defaultdict(list)
+    for row in directory.list_keys():
+        keys[row.slug].append(row)
+    budgets: dict[str, dict[str, int]] = defaultdict(dict)
+    for row in directory.list_tenant_budgets():
+        budgets[row.tenant_id][row.period] = row.amount_nanos
+    return {row.slug: _tenant(row, credentials, keys[row.slug], budgets[row.tenant_id]) for row in rows}
+
+
+def _tenant(
+    row: Row[*tuple[Any, ...]],
+    credentials: Mapping[str, Row[*tuple[Any, ...]]],
+    key_rows: list[Row[*tuple[Any, ...]]],
+    budget: Mapping[str, int],
+) -> StandingTenant:
+    keys = _keys(key_rows)
+    own = credentials.get(row.credential)
+    spare = credentials.get(row.fallback)
+    block = TenantBlock(
+        name=row.name,
+        tier=row.tier,
+        plan=row.plan,
+        status=row.status,
+        contact=row.contact,
+        credential=_reference(own),
+        shared_credential=bool(own is not None and own.shared),
+        fallback=_reference(spare),
+        upstream=own.upstream if own is not None else None,
+        user_profile=row.user_profile_id,
+        workspace=own.workspace_id if own is not None else None,
+        disconnect=row.disconnect,
+        offboard=row.offboard,
+        limits=read_limits(json.loads(row.limits)),
+        month_nanos=budget.get("month"),
+        week_nanos=budget.get("week"),
+        day_nanos=budget.get("day"),
+        budget_mode=row.budget_mode,
+        keys={name: key.block for name, key in keys.items()},
+    )
+    return StandingTenant(row.tenant_id, bool(row.declared), block, row.credential, row.fallback, keys)
+
+
+def _reference(row: Row[*tuple[Any, ...]] | None) -> str | None:
+    return None if row is None else row.source or f"vault:{row.name}"
+
+
+def _keys(rows: list[Row[*tuple[Any, ...]]]) -> dict[str, StandingKey]:
+    now = now_utc()
+    by_label: dict[str, list[StandingKey]] = defaultdict(list)
+    for row in rows:
+        if row.status != "active" or row.replaced_by is not None:
+            continue
+        block = KeyBlock(utc(row.expires_at), row.rotate_days, read_limits(json.loads(row.limits)))
+        by_label[row.label].append(StandingKey(row.key_id, row.hint, utc(row.created_at) or now, block))
+    keys: dict[str, StandingKey] = {}
+    for label, found in by_label.items():
+        alive = [key for key in found if key.block.expires_at is None or key.block.expires_at > now]
+        shown = alive or found[-1:]
+        is_only = label and len(shown) == 1
+        keys |= {label if is_only else key.key_id: key for key in shown}
+    return keys
+
+
+def _credentials(directory: Directory, tenants: Mapping[str, StandingTenant]) -> dict[str, StandingCredential]:
+    users: dict[str | None, set[str]] = defaultdict(set)
+    for slug, tenant in tenants.items():
+        users[tenant.credential].add(slug)
+        users[tenant.fallback].add(slug)
+    return {
+        row.name: StandingCredential(
+            row.name,
+            row.upstream,
+            row.workspace_id,
+            bool(row.shared),
+            row.source,
+            row.fingerprint,
+            frozenset(users[row.name]),
+        )
+        for row in directory.list_credentials()
+    }
