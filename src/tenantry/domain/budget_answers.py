@@ -1,4 +1,4 @@
-"""What a client is told of its budget: header fields for success and refusal (reference 7.4), and the refusal's words."""
+"""What a client is told of its budget: header fields of successes and refusals (reference 7.4), and the words."""
 
 from __future__ import annotations
 

@@ -1,10 +1,11 @@
 """How much money to hold for a request: its worst case, or for a stream what it has used and one step more.
 
-Bounds, and where they end. A token is at least one byte of the text it stands for, so the bytes of a body bound its text
-(reference has no tokenizer; byte-level encodings never give more tokens than bytes). Images, documents, files and threads
-are not bounded by bytes: such a request is held at the model's whole context window. What server tools bring into the
-prompt, and what an advisor writes without a declared `max_tokens`, is known to nobody beforehand: the constants below
-stand for it, and what is billed beyond them is recorded as excess and refuses the next request.
+Bounds, and where they end. A token is at least one byte of the text it stands for, so the bytes of a body bound its
+text (byte-level encodings never give more tokens than bytes). An image has a bound of its own. Documents, files and
+threads are bounded by nothing that the body says: such a request is held at the model's whole context window. What
+server tools bring into the prompt, and what an advisor writes without a declared `max_tokens`, is known to nobody
+beforehand: the constants below stand for it. What is billed beyond them is recorded as excess and refuses the next
+request.
 
 Times are unix microseconds. No float touches money.
 """
@@ -21,6 +22,8 @@ from tenantry.domain.usage import Usage
 CONTEXT_TOKENS = 1_000_000
 CONTEXT_TOKENS_OLD = 200_000
 _OLD_MODELS = ("claude-haiku-4-5", "claude-opus-4-5", "claude-sonnet-4-5", "claude-opus-4-1", "claude-haiku-3-5")
+# One image, whatever its bytes: upstream scales it down to what some 4,800 tokens hold.
+IMAGE_TOKENS = 5_000
 # The framing of messages, and the system prompt that upstream adds for tools: hundreds of tokens; a typed tool is a few
 # bytes that stand for a whole description (about 3,000 tokens for computer use).
 OVERHEAD_TOKENS = 64
@@ -41,7 +44,7 @@ OUTPUT_TOKENS_HIGH = 8_192
 # upstream generates while a refusal is on its way: at 150 tokens a second, seven seconds.
 MARGIN_TOKENS = 1_024
 STEP_TOKENS = 2_048
-# Thinking may be omitted from a stream (reference 7.5) and is billed all the same, so time counts as well as characters.
+# Thinking may be omitted from a stream (reference 7.5) and is billed all the same, so time counts beside characters.
 # Standard models write some 50 to 100 tokens a second, fast mode 2.5 times as much.
 TOKENS_PER_SECOND = 150
 FAST_TOKENS_PER_SECOND = 400
@@ -57,9 +60,9 @@ def context_tokens(model: str) -> int:
 def rough_input_bound(body_bytes: int, fields: MessageFields) -> int:
     """An upper bound on the prompt's tokens. More than the context window is refused upstream and costs nothing."""
     window = context_tokens(fields.model)
-    if fields.has_sources or fields.has_remote_sources or fields.has_thread or fields.has_escapes:
+    if fields.has_sources or fields.has_thread:
         return window
-    bound = body_bytes + OVERHEAD_TOKENS
+    bound = body_bytes - fields.image_bytes + IMAGE_TOKENS * fields.images + OVERHEAD_TOKENS
     if fields.has_tools:
         bound += TOOLS_OVERHEAD_TOKENS + TYPED_TOOL_TOKENS * len(fields.server_tools)
     return min(window, bound)
@@ -88,7 +91,7 @@ def _rates(prices: PriceTable, model: str, prompt_tokens: int, at: datetime, spe
 
 def _input_rate(rates: Rates, fields: MessageFields) -> int:
     """What a token of the prompt may cost at most: written to the cache, at the longest time in the body."""
-    if fields.wants_1h or fields.has_escapes:
+    if fields.wants_1h:
         return max(rates[0], rates[1], rates[2])
     return max(rates[0], rates[1]) if fields.has_cache_control else rates[0]
 
@@ -105,7 +108,7 @@ def tool_nanos(prices: PriceTable, fields: MessageFields, input_tokens: int, at_
         uses = TOOL_USES_UNDECLARED if tool.max_uses is None else tool.max_uses
         if tool.is_advisor:
             advice = _rates(prices, tool.model or "", input_tokens, at, fields.speed or "standard", is_us)
-            read = input_tokens + (fields.max_tokens or 0)
+            read = input_tokens + fields.output_tokens_max
             written = ADVICE_TOKENS if tool.max_tokens is None else tool.max_tokens
             total += uses * (max(advice[:3]) * read + advice[4] * written)
             continue
@@ -122,7 +125,7 @@ def worst_case_nanos(prices: PriceTable, fields: MessageFields, input_tokens_bou
     `max_tokens`, once for the model and once for each fallback, at the dearest of them; and `tool_nanos`.
     """
     rates = worst_rates(prices, fields, input_tokens_bound, at_us)
-    once = _input_rate(rates, fields) * input_tokens_bound + rates[4] * (fields.max_tokens or 0)
+    once = _input_rate(rates, fields) * input_tokens_bound + rates[4] * fields.output_tokens_max
     attempts = 1 + (1 if fields.fallbacks_default else len(fields.fallbacks))
     return once * attempts + tool_nanos(prices, fields, input_tokens_bound, at_us, rates)
 
@@ -164,7 +167,10 @@ class History:
         return min(OUTPUT_TOKENS_HIGH, max(OUTPUT_TOKENS_LOW, (self._mean + 2 * self._deviation) >> 8))
 
     def input_tokens(self, body_bytes: int) -> int:
-        """The likely prompt of a body: for rate limits and warnings, never for a hard budget. First: 3 bytes a token."""
+        """The likely prompt of a body: for rate limits and warnings, never for a hard budget.
+
+        Before anything is learned: 3 bytes a token.
+        """
         if self._tokens_per_kb == 0:
             return -(-body_bytes // 3)
         return -(-body_bytes * self._tokens_per_kb >> 18)
@@ -194,7 +200,7 @@ class StreamMeter:
         self._output_rate = rates[4]
         is_fast = fields.speed == "fast" or "fast" in fields.fallback_speeds
         self._per_second = FAST_TOKENS_PER_SECOND if is_fast else TOKENS_PER_SECOND
-        self.max_tokens = (fields.max_tokens or 0) * attempts
+        self.max_tokens = fields.output_tokens_max * attempts
         likely = history.output_tokens if history is not None else OUTPUT_TOKENS_FIRST
         self.held_tokens = min(self.max_tokens, likely + MARGIN_TOKENS)
 

@@ -54,7 +54,18 @@ class Account:
     `excess_nanos` is what was billed above what had been held, ever: the only way past a hard budget.
     """
 
-    __slots__ = ("_at_us", "_ends_us", "budget", "excess_nanos", "held_nanos", "holder", "is_hard", "periods", "spent", "zone")
+    __slots__ = (
+        "_at_us",
+        "_ends_us",
+        "budget",
+        "excess_nanos",
+        "held_nanos",
+        "holder",
+        "is_hard",
+        "periods",
+        "spent",
+        "zone",
+    )
 
     def __init__(self, holder: str, budget: Budget, zone: tzinfo, spent: Mapping[str, int], at_us: int) -> None:
         self.holder = holder

@@ -98,7 +98,7 @@ class PriceTable:
     ) -> Rates | None:
         """Nano-dollars a token (input, 5 m write, 1 h write, cache read, output), each rounded up; None: no price.
 
-        A speed that the model has no price for is taken at the dearest multiplier of any: too much rather than too little.
+        A speed that the model has no price for is taken at the dearest multiplier of any.
         """
         row = self._find(model)
         if row is None:
@@ -174,7 +174,9 @@ def max_rates(several: Sequence[Rates]) -> Rates:
     """The dearest of each class of token; nothing at all costs nothing."""
     if len(several) == 1:
         return several[0]
-    first, second, third, fourth, fifth = (max(rates, default=0) for rates in zip(*several, strict=True)) if several else (0,) * 5
+    first, second, third, fourth, fifth = (
+        (max(rates, default=0) for rates in zip(*several, strict=True)) if several else (0,) * 5
+    )
     return first, second, third, fourth, fifth
 
 
