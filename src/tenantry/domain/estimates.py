@@ -146,7 +146,8 @@ class History:
 
     def learn(self, output_tokens: int, prompt_tokens: int = 0, body_bytes: int = 0) -> None:
         """One answer ended by itself. Prompt and body of 0 teach nothing about the ratio."""
-        seen = min(max(0, output_tokens), 1_000_000) << 8
+        # One very long answer must not be what small ones are held at for long.
+        seen = min(max(0, output_tokens), 2 * OUTPUT_TOKENS_HIGH) << 8
         if self.answers == 0:
             self._mean, self._deviation = seen, seen >> 1
         else:

@@ -102,7 +102,7 @@ def read_tools(fields: MessageFields, raw: msgspec.Raw) -> None:
 def _decode(decoder: msgspec.json.Decoder[Any], raw: msgspec.Raw) -> Any:
     try:
         return decoder.decode(raw)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadShape(str(error)) from None
 
 

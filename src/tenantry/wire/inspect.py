@@ -122,6 +122,8 @@ def _read(decoder: msgspec.json.Decoder[Any], raw: msgspec.Raw, name: str) -> An
         return decoder.decode(raw)
     except msgspec.ValidationError as error:
         raise BadBody(_named(name, str(error))) from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise BadBody("The request body is not valid JSON.") from None  # text that is not UTF-8 shows only here
 
 
 def _named(name: str, problem: str) -> str:
