@@ -173,6 +173,8 @@ KEY_LIMITS = (
     "output_tokens_per_minute",
     "max_tokens_cap",
     "models",
+    "context_tokens_warn",
+    "context_tokens_max",
 )
 
 

@@ -14,7 +14,7 @@ _NAMED_MAX = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Cap:
+class CapTokens:
     """`max_tokens` is to be lowered to this."""
 
     max_tokens: int
@@ -22,7 +22,7 @@ class Cap:
 
 def check_policies(
     limits: Limits, fields: MessageFields, key_limits: Limits | None = None, known_models: Sequence[str] = ()
-) -> ApiError | Cap | None:
+) -> ApiError | CapTokens | None:
     """Whether the request may be made, under its tenant's limits and its key's.
 
     None: as it is. `known_models` are the ids that a refusal can name when the limits have only patterns.
@@ -43,7 +43,7 @@ def check_policies(
                     f"max_tokens: {fields.output_tokens_max} is above the {cap} that this key may ask for."
                 )
             lowest = cap if lowest is None else min(lowest, cap)
-    return None if lowest is None else Cap(lowest)
+    return None if lowest is None else CapTokens(lowest)
 
 
 def _models_allowed(limits: Limits, fields: MessageFields) -> bool:
