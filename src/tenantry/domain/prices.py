@@ -104,14 +104,15 @@ class PriceTable:
         if row is None:
             return None
         rates = row.rates(prompt_tokens, at)
-        multiplier = Fraction(1)
+        over = under = 1  # whole numbers: arithmetic on fractions takes most of a microsecond a step
         if speed != "standard":
-            multiplier = row.fast_multiplier or self._fast_multiplier_max()
+            fast = row.fast_multiplier or self._fast_multiplier_max()
+            over, under = fast.numerator, fast.denominator
         if is_us and row.us_inference:
-            multiplier *= self.us_multiplier
-        if multiplier == 1:
+            over *= self.us_multiplier.numerator
+            under *= self.us_multiplier.denominator
+        if over == under:
             return rates
-        over, under = multiplier.numerator, multiplier.denominator
         first, second, third, fourth, fifth = (-(-rate * over // under) for rate in rates)
         return first, second, third, fourth, fifth
 

@@ -74,10 +74,13 @@ def read_messages(fields: MessageFields, raw: msgspec.Raw) -> None:
         BadShape: they are not a list of messages with blocks.
     """
     messages: list[_Message] | None = _decode(_MESSAGES, raw)
+    has_blocks = False
     for message in messages or ():
-        if isinstance(message.content, list):
-            _note_blocks(fields, message.content)
-    if messages:
+        content = message.content
+        if type(content) is list:
+            has_blocks = True
+            _note_blocks(fields, content)
+    if has_blocks and messages:
         fields.ends_in_tool_result = _answers_a_tool(messages)
 
 

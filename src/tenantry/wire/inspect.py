@@ -55,10 +55,15 @@ def inspect_message(body: bytes, *, count_only: bool = False) -> MessageFields:
         raise BadBody("The request body is not valid JSON.") from None
     except RepeatedName as error:
         raise BadBody(f"{error}: Field appears more than once") from None
-    model, max_tokens = _model(members), _max_tokens(members, count_only)
     stream = members.get("stream")
-    fields = MessageFields(model, max_tokens, stream is not None and _read(_BOOL, stream, "stream") is True, False)
-    _read_content(fields, members, body)
+    fields = MessageFields(
+        _model(members),
+        _max_tokens(members, count_only),
+        stream is not None and _read(_BOOL, stream, "stream") is True,
+        False,
+    )
+    if not count_only:
+        _read_content(fields, members, body)
     if not _EXTRAS.isdisjoint(members):
         _read_extras(fields, members)
     return fields
