@@ -180,6 +180,12 @@ def test_a_raise_holds_for_its_time() -> None:
     assert acme.spent["month"] == 150
 
 
+def test_a_clock_set_back_does_not_bring_back_a_raise() -> None:
+    acme = Account("tenant acme", budget(100, raises=(Raise(50, NOON, NOON + 10),)), UTC, {"month": 100}, NOON)
+    acme.advance(NOON + 10)
+    assert refused([acme], 1, NOON).amount_nanos == 100
+
+
 def test_a_cap_that_is_set_later_knows_what_was_spent() -> None:
     acme = account(100)
     held([acme], 30).settle(30, NOON)

@@ -276,6 +276,12 @@ def test_repeats_are_found_and_nothing_else(names: list[str], spaces: int) -> No
         assert len(find_values(raw, members)) == len(names)
 
 
+@pytest.mark.parametrize("first", [b"12", b"1e3", b"1.0", b"10", b"2"])
+def test_a_repeat_is_found_when_one_value_begins_with_the_other(first: bytes) -> None:
+    with pytest.raises(BadBody, match="max_tokens: Field appears more than once"):
+        inspect_message(b'{"model":"a", "max_tokens" :' + first + b', "max_tokens":1}')
+
+
 @given(raw=st.binary(max_size=200))
 def test_any_bytes_are_read_or_refused(raw: bytes) -> None:
     for each in (raw, b"{" + raw + b"}", b'{"model":"a","max_tokens":1,' + raw + b"}"):
