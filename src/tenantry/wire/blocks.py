@@ -45,6 +45,7 @@ class _ToolChange(msgspec.Struct):
 class _Source(msgspec.Struct):
     type: str | None = None
     data: msgspec.Raw = msgspec.Raw()
+    content: list[_Block] | str | None = None
 
 
 class _Block(msgspec.Struct):
@@ -143,6 +144,9 @@ def _note_source(fields: MessageFields, block: _Block) -> None:
         fields.images += 1
         if source is not None and kind == "base64":
             fields.image_bytes += len(source.data)
+    elif source is not None and kind == "content":
+        if isinstance(source.content, list):
+            _note_blocks(fields, source.content)
     elif kind != "text":
         fields.has_sources = True
 

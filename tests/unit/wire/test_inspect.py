@@ -117,6 +117,9 @@ def test_fallbacks() -> None:
     assert inspect_message(body(thread={"type": "new"})).has_thread
 
 
+REMOTE = {"type": "image", "source": {"type": "url", "url": "https://x.example/a.png"}}
+
+
 @pytest.mark.parametrize(
     ("block", "images", "has_sources", "is_remote"),
     [
@@ -131,6 +134,8 @@ def test_fallbacks() -> None:
             False,
         ),
         ({"type": "document", "source": {"type": "url", "url": "https://x.example/a.pdf"}}, 0, True, True),
+        ({"type": "document", "source": {"type": "content", "content": "plain"}}, 0, False, False),
+        ({"type": "document", "source": {"type": "content", "content": [REMOTE]}}, 1, False, True),
         ({"type": "container_upload", "file_id": "file_1"}, 0, True, True),
         ({"type": "search_result", "source": "https://x.example", "content": []}, 0, False, False),
         ({"type": "web_fetch_tool_result", "content": {"type": "web_fetch_result"}}, 0, True, False),
