@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, tzinfo
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
 from tenantry.domain.errors import ApiError, BudgetInUse, BudgetReached
 from tenantry.domain.holds import Account, Short
@@ -58,18 +59,18 @@ def refusal_headers(short: Short) -> Fields:
     ]
 
 
-def budget_reached(short: Short, zone: tzinfo, at_us: int, contact: str) -> BudgetReached:
+def budget_reached(short: Short, zone: ZoneInfo, at_us: int, contact: str) -> BudgetReached:
     """The refusal. `contact`: whom to ask, such as an address; empty: the agency."""
     seconds = max(1, -(-(short.resets_at_us - at_us) // 1_000_000))
     return BudgetReached(refusal_message(short, zone, contact), seconds, refusal_headers(short))
 
 
-def budget_refusal(short: Short, zone: tzinfo, at_us: int, contact: str) -> ApiError:
+def budget_refusal(short: Short, zone: ZoneInfo, at_us: int, contact: str) -> ApiError:
     """`BudgetInUse` when the end of requests in flight may make room, else `BudgetReached`."""
     return BudgetInUse() if short.fits_later else budget_reached(short, zone, at_us, contact)
 
 
-def refusal_message(short: Short, zone: tzinfo, contact: str) -> str:
+def refusal_message(short: Short, zone: ZoneInfo, contact: str) -> str:
     """One sentence that Claude Code shows as it is."""
     budget = f"{_PERIOD_WORDS[short.period]} budget of {format_usd(short.amount_nanos)} for {short.holder}"
     resets = _moment(short.resets_at_us, zone)
@@ -89,6 +90,6 @@ def _shown(nanos: int) -> str:
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
-def _moment(at_us: int, zone: tzinfo) -> str:
+def _moment(at_us: int, zone: ZoneInfo) -> str:
     at = datetime.fromtimestamp(at_us // 1_000_000, zone)
     return f"{_MONTHS[at.month - 1]} {at.day} {at:%H:%M} {at.tzname()}"

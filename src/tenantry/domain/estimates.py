@@ -12,6 +12,7 @@ Times are unix microseconds. No float touches money.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from datetime import UTC, datetime
 
 from tenantry.domain.asked import MessageFields
@@ -175,6 +176,30 @@ class History:
         if self._tokens_per_kb == 0:
             return -(-body_bytes // 3)
         return -(-body_bytes * self._tokens_per_kb >> 18)
+
+
+class Histories:
+    """The history of each tenant and model. Of more than `entries_max`, the longest unused is forgotten.
+
+    A client may name any model, so what is kept has to be bounded: some 300 bytes an entry.
+    """
+
+    __slots__ = ("_entries_max", "_found")
+
+    def __init__(self, entries_max: int = 10_000) -> None:
+        self._found: OrderedDict[tuple[str, str], History] = OrderedDict()
+        self._entries_max = entries_max
+
+    def of(self, tenant_id: str, model: str) -> History:
+        key = (tenant_id, model)
+        history = self._found.get(key)
+        if history is None:
+            history = self._found[key] = History()
+            if len(self._found) > self._entries_max:
+                self._found.popitem(last=False)
+        else:
+            self._found.move_to_end(key)
+        return history
 
 
 class StreamMeter:

@@ -11,7 +11,7 @@ still, so a period that has begun is never left for an earlier one.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import tzinfo
+from zoneinfo import ZoneInfo
 
 from tenantry.domain.budgets import Budget, Cap, amount_at
 from tenantry.domain.periods import Period, period_of
@@ -67,7 +67,7 @@ class Account:
         "zone",
     )
 
-    def __init__(self, holder: str, budget: Budget, zone: tzinfo, spent: Mapping[str, int], at_us: int) -> None:
+    def __init__(self, holder: str, budget: Budget, zone: ZoneInfo, spent: Mapping[str, int], at_us: int) -> None:
         self.holder = holder
         self.zone = zone
         self.held_nanos = 0
@@ -85,7 +85,7 @@ class Account:
         self.budget = budget
         self.is_hard = budget.mode != "soft"
 
-    def move(self, zone: tzinfo) -> None:
+    def move(self, zone: ZoneInfo) -> None:
         """Go on in another time zone: the current periods keep what was spent, and end when the zone says.
 
         The ledger knows what was spent in the zone's own periods; a caller that can ask it makes a new account.

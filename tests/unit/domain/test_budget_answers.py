@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -15,6 +15,7 @@ from tenantry.domain.errors import BudgetInUse, BudgetReached
 from tenantry.domain.holds import Account, Hold, Short, place
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
+UTC = ZoneInfo("UTC")
 USD = 1_000_000_000
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -21,6 +23,7 @@ from tenantry.domain.estimates import (
     TOKENS_PER_SECOND,
     TOOL_RESULT_TOKENS,
     TOOL_USES_UNDECLARED,
+    Histories,
     History,
     StreamMeter,
     context_tokens,
@@ -136,7 +139,7 @@ def claude_code() -> MessageFields:
 
 
 def test_claude_code_is_usable_on_five_dollars() -> None:
-    acme = Account("tenant acme", Budget((Cap("month", 5 * USD, ()),), "hard"), UTC, {}, AT_US)
+    acme = Account("tenant acme", Budget((Cap("month", 5 * USD, ()),), "hard"), ZoneInfo("UTC"), {}, AT_US)
     history = History()
     for _ in range(100):
         fields = claude_code()
@@ -211,6 +214,53 @@ def test_history_learns_within_its_bounds() -> None:
     for _ in range(60):
         history.learn(2_000)
     assert 2_000 <= history.output_tokens < 2_200
+
+
+def test_histories_are_apart_and_bounded() -> None:
+    histories = Histories(entries_max=2)
+    histories.of("tnt_a", "m").learn(5)
+    assert histories.of("tnt_b", "m").answers == 0
+    assert histories.of("tnt_a", "m").answers == 1
+    histories.of("tnt_c", "m")
+    assert histories.of("tnt_a", "m").answers == 1
+    assert histories.of("tnt_b", "m").answers == 0
+
+
+@pytest.mark.parametrize("concurrent", [1, 8, 64, 200, 512])
+@pytest.mark.parametrize("seed", range(3))
+def test_streams_together_never_pass_the_budget(concurrent: int, seed: int) -> None:
+    """Streams that grow at random; one whose next step does not fit ends there, and costs what it has written."""
+    chance = random.Random(seed)
+    amount = 2 * USD
+    acme = Account("tenant acme", Budget((Cap("month", amount, ()),), "hard"), ZoneInfo("UTC"), {}, AT_US)
+    fields = asked(max_tokens=128_000, stream=True)
+    running: list[tuple[Hold, StreamMeter, list[int]]] = []
+    cut = 0
+    for _ in range(3_000):
+        if len(running) < concurrent:
+            meter = StreamMeter(PRICES, fields, 4_000, None, AT_US)
+            hold = place([acme], meter.first_nanos, AT_US)
+            if isinstance(hold, Hold):
+                assert hold.resize(meter.started(PRICES, fields.model, Usage(input_tokens=1_000), AT_US), AT_US)
+                running.append((hold, meter, [0]))
+        if not running:
+            break
+        which = chance.randrange(len(running))
+        hold, meter, written = running[which]
+        written[0] += chance.randrange(MARGIN_TOKENS)  # at one token for two characters, the worst that is promised
+        wanted = meter.produced(2 * written[0], 0)
+        fits = wanted is None or hold.resize(wanted, AT_US)
+        if not fits or chance.random() < 0.1:
+            cut += not fits
+            cost = PRICES.price(Usage(input_tokens=1_000, output_tokens=written[0]), fields.model, AT).cost_nanos
+            assert cost is not None
+            hold.settle(cost, AT_US)
+            del running[which]
+        assert acme.spent["month"] + acme.held_nanos <= amount
+    for hold, _, _ in running:
+        hold.void()
+    assert (acme.excess_nanos, acme.held_nanos) == (0, 0)
+    assert cut or acme.spent["month"] < amount
 
 
 def test_the_ratio_goes_up_at_once_and_down_slowly() -> None:

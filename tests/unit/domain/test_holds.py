@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -14,6 +14,7 @@ from tenantry.domain.budgets import Budget, Cap, Raise
 from tenantry.domain.holds import Account, Hold, Short, place
 
 DAY_US = 86_400 * 1_000_000
+UTC = ZoneInfo("UTC")
 BERLIN = ZoneInfo("Europe/Berlin")
 
 
@@ -192,6 +193,15 @@ def test_a_cap_that_is_set_later_knows_what_was_spent() -> None:
     acme.apply(budget(100, day=40), NOON)
     assert refused([acme], 11).period == "day"
     held([acme], 10)
+
+
+def test_another_time_zone_ends_the_period_at_its_own_midnight() -> None:
+    acme = account(100, spent=60)
+    hold = held([acme], 40)
+    acme.move(ZoneInfo("Asia/Tokyo"))
+    assert refused([acme], 1).resets_at_us == at("2026-12-01T00:00:00+09:00")
+    hold.settle(40, at("2026-12-01T00:00:00+09:00"))
+    assert acme.spent["month"] == 40
 
 
 def test_no_cap_refuses_nothing() -> None:
