@@ -62,12 +62,12 @@ def test_a_refusal_is_true_names_its_limit_and_is_counted(stack: Stack) -> None:
 
 def test_a_stock_sdk_at_its_limit_waits_and_succeeds(stack: Stack) -> None:
     key = stack.tenant("patient", requests_per_minute=60, request_burst=1, queue_wait_ms_max=0)
-    client = anthropic.Anthropic(base_url=f"http://127.0.0.1:{stack.port}", api_key=key)
-    for _ in range(3):
-        message = client.messages.create(
-            model="claude-sonnet-5-5", max_tokens=8, messages=[{"role": "user", "content": "hi"}]
-        )
-        assert message.stop_reason is not None
+    with anthropic.Anthropic(base_url=f"http://127.0.0.1:{stack.port}", api_key=key) as client:
+        for _ in range(3):
+            message = client.messages.create(
+                model="claude-sonnet-5-5", max_tokens=8, messages=[{"role": "user", "content": "hi"}]
+            )
+            assert message.stop_reason is not None
 
 
 def test_input_tokens_count_what_was_used_and_output_as_it_is_produced(stack: Stack) -> None:

@@ -173,7 +173,10 @@ class Upstream:
         with client:
             data = b""
             while b"\r\n\r\n" not in data:
-                data += client.recv(65536)
+                part = client.recv(65536)
+                if not part:
+                    return
+                data += part
             message: dict[str, Any] = {
                 "id": "msg_1",
                 "type": "message",
@@ -222,12 +225,13 @@ def test_another_upstream_is_one_command_and_no_change_for_the_client(stack: Sta
     upstream = Upstream("from elsewhere")
     upstream.start()
     key = stack.tenant("mover", secret="sandbox-canary-mover")
-    client = anthropic.Anthropic(base_url=f"http://127.0.0.1:{stack.port}/t/mover", api_key=key, max_retries=0)
+    base_url = f"http://127.0.0.1:{stack.port}/t/mover"
 
     def text() -> str:
-        message = client.messages.create(
-            model="claude-sonnet-5-5", max_tokens=8, messages=[{"role": "user", "content": "hi"}]
-        )
+        with anthropic.Anthropic(base_url=base_url, api_key=key, max_retries=0) as client:
+            message = client.messages.create(
+                model="claude-sonnet-5-5", max_tokens=8, messages=[{"role": "user", "content": "hi"}]
+            )
         return message.content[0].text
 
     assert "simulated" in text()
