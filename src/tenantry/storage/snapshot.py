@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, select, text
 
-from tenantry.domain.budgets import Budget, Cap, Raise
 from tenantry.domain.directory import (
+    NO_BUDGET,
     UNLIMITED,
     Credential,
+    Disconnect,
     GatewayKey,
     KeyStatus,
     Snapshot,
@@ -21,22 +22,13 @@ from tenantry.domain.directory import (
     Upstream,
 )
 from tenantry.domain.limits import Limits, read_limits
-from tenantry.storage.columns import now_utc, utc
-from tenantry.storage.tables import (
-    budget_raises,
-    budgets,
-    credentials,
-    gateway_keys,
-    meta,
-    tenants,
-    tiers,
-    upstreams,
-)
+from tenantry.storage.caps import read_budgets
+from tenantry.storage.columns import utc
+from tenantry.storage.database import one_view
+from tenantry.storage.tables import credentials, gateway_keys, meta, tenants, tiers, upstreams
 from tenantry.storage.vault import Sealed, Vault
 
 VERSION_NAME = "directory_version"
-BUDGET_PERIODS = ("day", "week", "month")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def directory_version(connection: Connection) -> int:
@@ -45,88 +37,81 @@ def directory_version(connection: Connection) -> int:
     return int(value) if value is not None else 0
 
 
-def load_snapshot(engine: Engine, vault: Vault) -> Snapshot:
-    """The directory as it is now, credentials decrypted.
+class SnapshotLoader:
+    """Reads the directory again and again; a secret that has not changed is not decrypted again."""
 
-    Raises:
-        SecretUnreadable: a credential does not open under this master key.
-    """
-    with engine.connect() as connection:
-        version = directory_version(connection)
-        known_tiers = {row.name: read_tier(row) for row in connection.execute(select(tiers))}
-        known_upstreams = {row.upstream_id: _read_upstream(row) for row in connection.execute(select(upstreams))}
-        opened = {
-            row.credential_id: Credential(
-                row.credential_id,
-                row.name,
-                known_upstreams[row.upstream_id],
-                vault.open(Sealed(row.master_key_id, row.wrapped_key, row.ciphertext), row.credential_id),
-                row.workspace_id,
-            )
-            for row in connection.execute(select(credentials))
-        }
-        caps = read_caps(connection)
-        known_tenants = {
-            row.tenant_id: Tenant(
-                row.tenant_id,
-                row.slug,
-                row.name,
-                TenantStatus(row.status),
-                row.tier,
-                known_tiers[row.tier].limits.with_changes(read_changes(row.limits)),
-                opened.get(row.credential_id),
-                opened.get(row.fallback_credential_id),
-                row.user_profile_id,
-                Budget(caps.get((row.tenant_id, ""), ()), row.budget_mode),
-            )
-            for row in connection.execute(select(tenants))
-        }
-        keys = {
-            row.digest: GatewayKey(
-                row.key_id,
-                row.tenant_id,
-                row.digest,
-                KeyStatus(row.status),
-                utc(row.expires_at),
-                known_tenants[row.tenant_id].limits.with_changes(read_changes(row.limits))
-                if row.limits != "{}"
-                else None,
-                Budget(caps.get((row.tenant_id, row.key_id), ()), known_tenants[row.tenant_id].budget.mode),
-            )
-            for row in connection.execute(select(gateway_keys))
-        }
+    def __init__(self, engine: Engine, vault: Vault) -> None:
+        self._engine = engine
+        self._vault = vault
+        self._opened: dict[tuple[str, bytes], str] = {}
+
+    def load(self) -> Snapshot:
+        """The directory as it is now, credentials decrypted.
+
+        Raises:
+            SecretUnreadable: a credential does not open under this master key.
+        """
+        opened: dict[tuple[str, bytes], str] = {}
+
+        def secret_of(row: Row[*tuple[Any, ...]]) -> str:
+            key = (row.credential_id, row.ciphertext)
+            secret = self._opened.get(key)
+            if secret is None:
+                sealed = Sealed(row.master_key_id, row.wrapped_key, row.ciphertext)
+                secret = self._vault.open(sealed, row.credential_id)
+            opened[key] = secret
+            return secret
+
+        with one_view(self._engine) as connection:
+            snapshot = _read(connection, secret_of)
+        self._opened = opened
+        return snapshot
+
+
+def _read(connection: Connection, secret_of: Callable[[Row[*tuple[Any, ...]]], str]) -> Snapshot:
+    version = directory_version(connection)
+    known_tiers = {row.name: read_tier(row) for row in connection.execute(select(tiers))}
+    known_upstreams = {row.upstream_id: _read_upstream(row) for row in connection.execute(select(upstreams))}
+    opened = {
+        row.credential_id: Credential(
+            row.credential_id,
+            row.name,
+            known_upstreams[row.upstream_id],
+            secret_of(row),
+            row.workspace_id,
+        )
+        for row in connection.execute(select(credentials))
+    }
+    budgets = read_budgets(connection)
+    known_tenants = {
+        row.tenant_id: Tenant(
+            row.tenant_id,
+            row.slug,
+            row.name,
+            TenantStatus(row.status),
+            row.tier,
+            known_tiers[row.tier].limits.with_changes(read_changes(row.limits)),
+            opened.get(row.credential_id),
+            opened.get(row.fallback_credential_id),
+            row.user_profile_id,
+            Disconnect(row.disconnect),
+            budget=budgets[row.tenant_id, ""],
+        )
+        for row in connection.execute(select(tenants))
+    }
+    keys = {
+        row.digest: GatewayKey(
+            row.key_id,
+            row.tenant_id,
+            row.digest,
+            KeyStatus(row.status),
+            utc(row.expires_at),
+            known_tenants[row.tenant_id].limits.with_changes(read_changes(row.limits)) if row.limits != "{}" else None,
+            budget=budgets.get((row.tenant_id, row.key_id), NO_BUDGET),
+        )
+        for row in connection.execute(select(gateway_keys))
+    }
     return Snapshot(version, keys, known_tenants)
-
-
-def read_caps(connection: Connection, tenant_id: str | None = None) -> dict[tuple[str, str], tuple[Cap, ...]]:
-    """Caps by tenant and key (key "" is the tenant itself), day first; of one tenant, or of all.
-
-    Raises that are over are left out.
-    """
-    raises = select(budget_raises).where(budget_raises.c.until > now_utc()).order_by(budget_raises.c.created_at)
-    rows = select(budgets).order_by(budgets.c.period)
-    if tenant_id is not None:
-        raises = raises.where(budget_raises.c.tenant_id == tenant_id)
-        rows = rows.where(budgets.c.tenant_id == tenant_id)
-    raised: dict[tuple[str, str], tuple[Raise, ...]] = {}
-    for row in connection.execute(raises):
-        one = Raise(row.amount_nanos, _unix_us(row.created_at), _unix_us(row.until))
-        raised[row.tenant_id, row.period] = (*raised.get((row.tenant_id, row.period), ()), one)
-    found: dict[tuple[str, str], list[Cap]] = {}
-    for row in connection.execute(rows):
-        # A raise is the tenant's: its keys stay as they are.
-        of_cap = raised.get((row.tenant_id, row.period), ()) if not row.key_id else ()
-        found.setdefault((row.tenant_id, row.key_id), []).append(Cap(row.period, row.amount_nanos, of_cap))
-    return {holder: tuple(sorted(caps, key=_length)) for holder, caps in found.items()}
-
-
-def _length(cap: Cap) -> int:
-    return BUDGET_PERIODS.index(cap.period)
-
-
-def _unix_us(at: datetime) -> int:
-    aware = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
-    return (aware - _EPOCH) // timedelta(microseconds=1)
 
 
 def read_changes(stored: str) -> dict[str, Any]:

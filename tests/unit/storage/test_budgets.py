@@ -14,7 +14,7 @@ from tenantry.domain.money import AMOUNT_NANOS_MAX, BadAmount, read_amount
 from tenantry.storage.columns import now_utc
 from tenantry.storage.database import migrate, open_store
 from tenantry.storage.directory import Directory, DirectoryError, NotInDirectory
-from tenantry.storage.snapshot import load_snapshot
+from tenantry.storage.snapshot import SnapshotLoader
 from tenantry.storage.vault import Vault
 
 USD = 1_000_000_000
@@ -42,7 +42,7 @@ def unix_us(at: datetime) -> int:
 
 
 def snapshot_of(engine: Engine) -> tuple[int, Tenant, list[GatewayKey]]:
-    found = load_snapshot(engine, VAULT)
+    found = SnapshotLoader(engine, VAULT).load()
     return found.version, next(iter(found.tenants.values())), list(found.keys.values())
 
 

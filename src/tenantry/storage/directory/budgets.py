@@ -9,12 +9,10 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from tenantry.domain.budgets import Budget
 from tenantry.domain.money import BadAmount, check_amount
+from tenantry.storage.caps import BUDGET_MODES, BUDGET_PERIODS, read_budgets
 from tenantry.storage.columns import new_id, now_utc
 from tenantry.storage.directory.changes import Changes, DirectoryError, NotInDirectory
-from tenantry.storage.snapshot import BUDGET_PERIODS, read_caps
 from tenantry.storage.tables import budget_raises, budgets, gateway_keys, tenants
-
-BUDGET_MODES = ("hard", "soft")
 
 
 class BudgetChanges(Changes):
@@ -103,9 +101,8 @@ class BudgetChanges(Changes):
         """
         with self._engine.connect() as connection:
             tenant = self._tenant(connection, slug)
-            caps = read_caps(connection, tenant.tenant_id)
-        found = {key_id: Budget(own, tenant.budget_mode) for (_, key_id), own in sorted(caps.items())}
-        return {"": Budget((), tenant.budget_mode)} | found
+            found = read_budgets(connection, tenant.tenant_id)
+        return {key_id: budget for (_, key_id), budget in sorted(found.items())}
 
 
 def _check(amounts: Mapping[str, int | None], mode: str | None) -> None:
