@@ -36,6 +36,8 @@ _DISK_PERCENT_MIN = 5
 _DISK_ROOMY_BYTES = 10 * 1024**3
 _DISK_BYTES_MIN = 256 * 1024**2
 
+_MODEL_CHARS_MAX = 120
+
 _PERIOD_WORDS = {"day": "daily", "week": "weekly", "month": "monthly"}
 
 
@@ -211,7 +213,7 @@ def spike_alert(holder: Holder, day: Period, today_nanos: int, trailing: Sequenc
     )
 
 
-def refusals_alert(holder: Holder, day: Period, count: int) -> Alert:
+def refusals_alert(holder: Holder, day: Period) -> Alert:
     """Requests that a budget refused. Once per day."""
     return Alert(
         AlertKind.BUDGET_REFUSALS,
@@ -221,12 +223,14 @@ def refusals_alert(holder: Holder, day: Period, count: int) -> Alert:
         f"{AlertKind.BUDGET_REFUSALS}:{holder.tenant_id}:{day.label}",
         holder.tenant_id,
         holder.slug,
-        {"refused": count},
+        {"day": day.label},
     )
 
 
 def unpriced_alert(model: str, month: Period) -> Alert:
     """A model without a price: its cost counts in no budget. Once per model and month."""
+    # A client chose this text.
+    model = "".join(mark if mark.isprintable() else "?" for mark in model[:_MODEL_CHARS_MAX])
     return Alert(
         AlertKind.UNPRICED_MODEL,
         model,
@@ -237,12 +241,16 @@ def unpriced_alert(model: str, month: Period) -> Alert:
 
 
 def dead_until_alert(credential: str, until: str) -> Alert:
-    """A credential whose account upstream is at its own spending cap. Once per date on which it comes back."""
+    """A credential whose account upstream is at its own spending cap. Once per date on which it comes back.
+
+    `until` is a time as RFC 3339; with "", nobody knows when.
+    """
     return Alert(
         AlertKind.CREDENTIAL_DEAD,
         credential,
-        f"the credential {credential} cannot serve until {until}: its account is at the upstream's spending cap",
-        f"{AlertKind.CREDENTIAL_DEAD}:{credential}:{until}",
+        f"the credential {credential} cannot serve{f' until {until}' if until else ''}: its account is at the "
+        "upstream's spending cap",
+        f"{AlertKind.CREDENTIAL_DEAD}:{credential}:{until[:10]}" if until else None,
         detail={"credential": credential, "until": until},
     )
 
@@ -266,8 +274,8 @@ def upstream_down_alert(name: str) -> Alert:
     )
 
 
-def journal_alert(run: str, why: str) -> Alert:
-    return Alert(AlertKind.JOURNAL_TROUBLE, run, f"{why}: see the disk of its data_dir", detail={"run": run})
+def journal_alert(why: str) -> Alert:
+    return Alert(AlertKind.JOURNAL_TROUBLE, "journal", f"{why}: see the disk of its data_dir")
 
 
 def is_nearly_full(total_bytes: int, free_bytes: int) -> bool:
