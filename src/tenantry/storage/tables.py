@@ -175,8 +175,62 @@ ledger = Table(
     Column("journal_seq", BigInteger, nullable=False),
     Column("prev_hash", String(64), nullable=False),
     Column("row_hash", String(64), nullable=False),
+    Column("adjusts", String(48)),  # the attempt that this row corrects
     Index("ix_ledger_tenant_id_ended_at_us", "tenant_id", "ended_at_us"),
+    Index("ix_ledger_ended_at_us", "ended_at_us"),
     UniqueConstraint("journal_run", "journal_seq", name="uq_ledger_journal_run_journal_seq"),
+)
+
+Index(
+    "ix_ledger_upstream_request_id",
+    ledger.c.upstream_request_id,
+    sqlite_where=ledger.c.upstream_request_id.is_not(None),
+    postgresql_where=ledger.c.upstream_request_id.is_not(None),
+)
+Index(
+    "ix_ledger_adjusts",
+    ledger.c.adjusts,
+    sqlite_where=ledger.c.adjusts.is_not(None),
+    postgresql_where=ledger.c.adjusts.is_not(None),
+)
+
+# Sums of the ledger, kept by the transaction that books. A quarter of an hour in UTC, for the days of every time zone
+# begin with one. `unpriced` falls again when an adjustment prices an attempt.
+usage_rollup = Table(
+    "usage_rollup",
+    metadata,
+    Column("tenant_id", String(40), primary_key=True),
+    Column("quarter_us", BigInteger, primary_key=True, autoincrement=False),
+    Column("key_id", String(40), primary_key=True),
+    Column("model", String(128), primary_key=True),
+    Column("outcome", String(16), primary_key=True),
+    Column("attempts", BigInteger, nullable=False),
+    Column("adjustments", BigInteger, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("cache_write_5m_tokens", BigInteger, nullable=False),
+    Column("cache_write_1h_tokens", BigInteger, nullable=False),
+    Column("cache_read_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("thinking_tokens", BigInteger, nullable=False),
+    Column("web_search_requests", BigInteger, nullable=False),
+    Column("web_fetch_requests", BigInteger, nullable=False),
+    Column("cost_nanos", BigInteger, nullable=False),
+    Column("unpriced", BigInteger, nullable=False),
+    Index("ix_usage_rollup_quarter_us", "quarter_us"),
+    sqlite_with_rowid=False,
+)
+
+# What was exported on schedule. `tenant_id` is "" for all.
+exports = Table(
+    "exports",
+    metadata,
+    Column("period", String(16), primary_key=True),
+    Column("tenant_id", String(40), primary_key=True),
+    Column("file_name", Text, nullable=False),
+    Column("row_count", BigInteger, nullable=False),
+    Column("cost_nanos", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("written_at", DateTime(timezone=True), nullable=False),
 )
 
 # Running totals per gateway run, so that booking one twice changes nothing.
