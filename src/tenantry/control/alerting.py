@@ -77,7 +77,7 @@ class Message:
 Send = Callable[[OpenTarget, Message, int], str | None]
 
 
-def test_message(at_us: int) -> Message:
+def trial_message(at_us: int) -> Message:
     """What `alerts test` sends."""
     words = "this is a test: alerts of this gateway arrive here"
     return Message(f"dlv_test{at_us}", 0, AlertKind.TEST.value, None, "test", words, "{}", at_us)
@@ -160,6 +160,7 @@ def _send_apprise(target: OpenTarget, message: Message) -> str | None:
 
 def _open_apprise(url: str) -> Any:
     """The one service that a URL names, or None."""
+    _hush_libraries()
     asset = apprise.AppriseAsset(
         secure_logging=True, storage_mode=apprise.PersistentStoreMode.MEMORY, service_timeout=SEND_SECONDS_MAX
     )
@@ -176,11 +177,10 @@ def _open_apprise(url: str) -> Any:
 
 def is_apprise_url(url: str) -> bool:
     """Whether Apprise knows a service of that kind, and its URL is whole."""
-    hush_libraries()
     return _open_apprise(url) is not None
 
 
-def hush_libraries() -> None:
+def _hush_libraries() -> None:
     """At any level, Apprise and what it is built on log URLs with the secrets in them."""
     for name in ("apprise", "urllib3", "requests"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
@@ -195,7 +195,6 @@ class Courier:
         self._clock = clock
         self._send = sender
         self._stopping = False
-        hush_libraries()
 
     def stop(self) -> None:
         """End after the delivery that is being made."""
