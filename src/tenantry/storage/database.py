@@ -60,6 +60,17 @@ def one_view(engine: Engine) -> Generator[Connection]:
             yield connection
 
 
+@contextmanager
+def reading(engine: Engine) -> Generator[Connection]:
+    """A connection whose reads all see the store as it was at the first of them, whatever others write meanwhile."""
+    with engine.connect() as connection:
+        if engine.dialect.name == "sqlite":
+            connection.exec_driver_sql("BEGIN")  # the driver begins by itself only before a write
+        else:
+            connection = connection.execution_options(isolation_level="REPEATABLE READ")
+        yield connection
+
+
 def migrate(engine: Engine) -> None:
     """Apply every migration that is missing. Running it again changes nothing."""
     with engine.begin() as connection:
