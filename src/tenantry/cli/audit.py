@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 from zoneinfo import ZoneInfo
 
 import typer
@@ -93,7 +93,14 @@ def _what(entry: AuditEntry) -> str:
     before, after = detail["before"], detail["after"]
     if before is None and after is None:
         return _short(detail["detail"])
+    if isinstance(before, dict) and isinstance(after, dict):
+        return _changed(cast("dict[str, Any]", before), cast("dict[str, Any]", after))
     return f"{_short(before)} -> {_short(after)}"
+
+
+def _changed(before: dict[str, Any], after: dict[str, Any]) -> str:
+    names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+    return ", ".join(f"{name} {_short(before.get(name))} -> {_short(after.get(name))}" for name in names)
 
 
 def _short(value: Any) -> str:

@@ -82,7 +82,7 @@ def export(
 ) -> None:
     """All tenants as a file for `plan` and `apply`. There is no secret in it."""
     with opened_site() as site:
-        site.directory.audit("read.export", "tenants", {})
+        site.directory.audit("read.export", "*", {"tenant": None})
         text = export_tenants(read_standing(site.directory), site.settings.zone, now_utc())
     if out is None:
         typer.echo(text, nl=False)

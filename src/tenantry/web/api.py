@@ -24,11 +24,11 @@ def require_admin(connection: ASGIConnection[Any, Any, Any, Any], _handler: Base
     connection.state.admin = name
 
 
-def audit_read(request: Request[Any, Any, Any], what: str, subject: str) -> None:
+def audit_read(request: Request[Any, Any, Any], what: str, slug: str | None) -> None:
     """Reading a tenant's data is told to the audit log before the data is."""
     site: Site = request.app.state.site
     address = request.client.host if request.client is not None else ""
-    site.directory.acting_as(f"api:{request.state.admin}", address).audit(f"read.{what}", subject, {})
+    site.directory.acting_as(f"api:{request.state.admin}", address).audit(f"read.{what}", slug or "*", {"tenant": slug})
 
 
 @get("/healthz", sync_to_thread=False)
@@ -39,7 +39,7 @@ def healthz() -> dict[str, str]:
 @get("/api/v1/tenants", guards=[require_admin], sync_to_thread=True)
 def tenants(request: Request[Any, Any, Any]) -> list[dict[str, Any]]:
     site: Site = request.app.state.site
-    audit_read(request, "tenants", "tenants")
+    audit_read(request, "tenants", None)
     return [
         {
             "slug": row.slug,

@@ -95,7 +95,7 @@ def _apply_inside(directory: Directory, site: Site, plan: Plan, references: Refe
     if left:
         raise ApplyRefused(f"this would not lead to what is declared: {left[0].action} {left[0].subject} is left")
     if plan.declared.whole:
-        directory.audit("apply.done", "tenants", {"changes": len(plan.changes), "files": list(plan.declared.documents)})
+        directory.audit("apply.done", "*", {"changes": len(plan.changes), "files": list(plan.declared.documents)})
     return executor.keys
 
 
@@ -170,7 +170,7 @@ def _text_in(line: str) -> str:
 def probe_new(site: Site, plan: Plan, keys: list[NewKey], tell: Callable[[Probe], None]) -> list[Probe]:
     """A real, small call for each new tenant that is to work, with its new key."""
     added = {change.subject for change in plan.changes if change.action == "tenant.add"}
-    first = {key.tenant: key for key in reversed(keys) if key.tenant in added}
+    first = {key.tenant: key for key in reversed(keys) if key.tenant in added and key.key_id}
     blocks = plan.declared.tenants
     wanted = [
         key for slug, key in first.items() if blocks[slug].status == "active" and blocks[slug].credential is not None

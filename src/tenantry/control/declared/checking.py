@@ -8,8 +8,11 @@ from collections.abc import Iterable, Iterator
 
 from tenantry.control.declared.changes import leaving, target_credential
 from tenantry.control.declared.model import Declaration, Problem, TenantBlock
-from tenantry.control.declared.state import Standing
+from tenantry.control.declared.state import Standing, target_name
 from tenantry.domain.limits import Limits, exceeds
+
+# Of the column that keeps a target's name.
+TARGET_CHARS_MAX = 64
 
 
 def check_against(declared: Declaration, standing: Standing) -> list[Problem]:
@@ -61,6 +64,19 @@ def _check_names(declared: Declaration, standing: Standing) -> Iterator[Problem]
             if value is not None and value not in known:
                 text = f"there is no {name} {value!r}; {_nearest(value, known)}"
                 yield declared.problem(("tenants", slug, name), text)
+        yield from _check_targets(slug, block, declared, standing)
+
+
+def _check_targets(slug: str, block: TenantBlock, declared: Declaration, standing: Standing) -> Iterator[Problem]:
+    stood = standing.tenants.get(slug)
+    has = stood.block.targets if stood is not None else ()
+    for reference in block.targets:
+        place = ("tenants", slug, "alerts", "targets")
+        if reference.startswith("vault:") and reference not in has:
+            yield declared.problem(place, f"{slug} has no alert target {reference!r}; {_nearest(reference, has)}")
+        if len(target_name(slug, reference)) > TARGET_CHARS_MAX:
+            text = f"{reference} is too long: with the tenant's slug it may have {TARGET_CHARS_MAX - 1} characters"
+            yield declared.problem(place, text)
 
 
 def _nearest(value: str, known: Iterable[str]) -> str:

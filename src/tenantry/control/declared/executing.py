@@ -9,13 +9,15 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from tenantry.control.alerting import is_apprise_url
 from tenantry.control.declared.changes import Change, target_credential
 from tenantry.control.declared.model import Declaration, KeyBlock, TenantBlock
 from tenantry.control.declared.references import References
-from tenantry.control.declared.state import Standing, StandingCredential
+from tenantry.control.declared.state import Standing, StandingCredential, target_name
 from tenantry.domain.limits import as_json
 from tenantry.storage.columns import now_utc
 from tenantry.storage.directory import Directory, DirectoryError
+from tenantry.storage.directory.alert_targets import APPRISE, WEBHOOK
 
 # How long a key goes on that its `rotate_days` replaced: time to hand the new one to a client that is on holiday.
 ROTATION_GRACE_DAYS = 7
@@ -37,7 +39,7 @@ _BUDGETS = {"month_nanos": "month", "week_nanos": "week", "day_nanos": "day"}
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """A key that was made, its text known only now."""
+    """A key that was made, its text known only now. Without a `key_id` it is the signing secret of a webhook."""
 
     tenant: str
     label: str
@@ -151,6 +153,27 @@ class Executor:
         amounts = {period: values[name] for name, period in _BUDGETS.items() if name in values}
         if amounts or "budget_mode" in values:
             self._directory.set_budgets(slug, amounts, values.get("budget_mode"))
+        if "thresholds" in values:
+            self._directory.set_thresholds(slug, values["thresholds"])
+        if "targets" in values:
+            self._set_targets(slug)
+
+    def _set_targets(self, slug: str) -> None:
+        stood = self._standing.tenants.get(slug)
+        before = stood.block.targets if stood is not None else ()
+        after = self._block(slug).targets
+        for reference in before:
+            if reference not in after:
+                self._directory.remove_alert_target(target_name(slug, reference))
+        for reference in after:
+            if reference not in before:
+                url = self._references.get(reference)
+                kind = WEBHOOK if url.startswith(("https://", "http://")) else APPRISE
+                if kind == APPRISE and not is_apprise_url(url):
+                    raise DirectoryError(f"{reference} of {slug} is no URL that alerts can go to")
+                secret = self._directory.set_alert_target(target_name(slug, reference), kind, url, slug)
+                if secret is not None:
+                    self.keys.append(NewKey(slug, f"signing secret of {reference}", "", secret))
 
     # Credentials
 

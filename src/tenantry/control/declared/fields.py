@@ -10,9 +10,10 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, cast
 from zoneinfo import ZoneInfo
 
+from tenantry.domain.alerts import THRESHOLD_PERCENT_MAX, THRESHOLDS_MAX, BadThresholds, check_thresholds
 from tenantry.domain.keys import is_slug
 from tenantry.domain.limits import LIMITS, Limit
-from tenantry.domain.money import usd_to_nanos
+from tenantry.domain.money import BadAmount, check_amount, usd_to_nanos
 
 TEXT_CHARS_MAX = 200
 # Of a column that keeps a label.
@@ -96,7 +97,16 @@ def _references(raw: object) -> tuple[str, ...]:
     found = tuple(_reference(one) for one in cast("list[object]", raw))
     if len(set(found)) != len(found):
         raise BadField("must not name one twice")
-    return found
+    return tuple(sorted(found))
+
+
+def _budget(raw: object) -> int:
+    nanos = _usd(raw)
+    try:
+        check_amount(nanos)
+    except BadAmount as error:
+        raise BadField(f"must be an amount of dollars above 0: {error}") from None
+    return nanos
 
 
 def _usd(raw: object) -> int:
@@ -123,10 +133,14 @@ def _percent(raw: object) -> str:
 
 def _thresholds(raw: object) -> tuple[int, ...]:
     values = cast("list[object]", raw) if isinstance(raw, list) else []
-    numbers = tuple(one for one in values if isinstance(one, int) and not isinstance(one, bool) and 1 <= one <= 1000)
-    if not numbers or len(numbers) != len(values) or list(numbers) != sorted(set(numbers)):
-        raise BadField("must be a list of percentages from low to high, such as [70, 90, 100]")
-    return numbers
+    numbers = [one for one in values if isinstance(one, int) and not isinstance(one, bool)]
+    try:
+        found = check_thresholds(numbers)
+    except BadThresholds:
+        found = ()
+    if not isinstance(raw, list) or len(found) != len(values) or list(found) != numbers:
+        raise BadField("must be a list of percentages from low to high, such as [70, 90, 100], or [] for none")
+    return found
 
 
 def read_expiry(zone: ZoneInfo) -> Callable[[Any], datetime]:
@@ -174,16 +188,20 @@ TENANT_FIELDS: dict[str, Field] = {
     ),
 }
 BUDGET_FIELDS: dict[str, Field] = {
-    "month_usd": Field(_usd, "dollars in a calendar month", _MONEY),
-    "week_usd": Field(_usd, "dollars in a week", _MONEY),
-    "day_usd": Field(_usd, "dollars in a day", _MONEY),
+    "month_usd": Field(_budget, "dollars in a calendar month", _MONEY),
+    "week_usd": Field(_budget, "dollars in a week", _MONEY),
+    "day_usd": Field(_budget, "dollars in a day", _MONEY),
     "mode": Field(_choice("hard", "soft"), "refuse beyond it, or only alert", {"enum": ["hard", "soft"]}),
 }
 ALERT_FIELDS: dict[str, Field] = {
     "thresholds": Field(
         _thresholds,
         "percent of the budget, from low to high",
-        {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 1, "maximum": 1000}},
+        {
+            "type": "array",
+            "maxItems": THRESHOLDS_MAX,
+            "items": {"type": "integer", "minimum": 1, "maximum": THRESHOLD_PERCENT_MAX},
+        },
     ),
     "targets": Field(_references, "where alerts go: references to URLs", {"type": "array", "items": _REFERRED}),
 }

@@ -29,6 +29,14 @@ class StandingKey:
 
 
 @dataclass(frozen=True, slots=True)
+class Alerts:
+    """A tenant's own thresholds, None for the default ones, and the names of its own targets."""
+
+    thresholds: tuple[int, ...] | None
+    target_names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class StandingTenant:
     """`keys` by label; by id where a label is empty or not its only one."""
 
@@ -98,7 +106,30 @@ def _tenants(directory: Directory, rows: Iterable[Row[*tuple[Any, ...]]]) -> dic
     budgets: dict[str, dict[str, int]] = defaultdict(dict)
     for row in directory.list_tenant_budgets():
         budgets[row.tenant_id][row.period] = row.amount_nanos
-    return {row.slug: _tenant(row, credentials, keys[row.slug], budgets[row.tenant_id]) for row in rows}
+    targets: dict[str | None, list[str]] = defaultdict(list)
+    for row in directory.list_alert_targets():
+        targets[row.slug].append(row.name)
+    thresholds = directory.list_thresholds()
+    return {
+        row.slug: _tenant(
+            row,
+            credentials,
+            keys[row.slug],
+            budgets[row.tenant_id],
+            Alerts(thresholds.get(row.tenant_id), tuple(sorted(targets[row.slug]))),
+        )
+        for row in rows
+    }
+
+
+def target_name(slug: str, reference: str) -> str:
+    """What the alert target of a tenant is called that a reference stands for."""
+    return reference.removeprefix("vault:") if reference.startswith("vault:") else f"{slug} {reference}"
+
+
+def _target_reference(slug: str, name: str) -> str:
+    reference = name.removeprefix(f"{slug} ")
+    return reference if reference != name and reference.startswith(("env:", "file:")) else f"vault:{name}"
 
 
 def _tenant(
@@ -106,6 +137,7 @@ def _tenant(
     credentials: Mapping[str, Row[*tuple[Any, ...]]],
     key_rows: list[Row[*tuple[Any, ...]]],
     budget: Mapping[str, int],
+    alerts: Alerts,
 ) -> StandingTenant:
     keys = _keys(key_rows)
     own = credentials.get(row.credential)
@@ -129,6 +161,8 @@ def _tenant(
         week_nanos=budget.get("week"),
         day_nanos=budget.get("day"),
         budget_mode=row.budget_mode,
+        thresholds=alerts.thresholds,
+        targets=tuple(sorted(_target_reference(row.slug, name) for name in alerts.target_names)),
         keys={name: key.block for name, key in keys.items()},
     )
     return StandingTenant(row.tenant_id, bool(row.declared), block, row.credential, row.fallback, keys)

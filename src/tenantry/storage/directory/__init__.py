@@ -4,6 +4,8 @@ Each change is one transaction that also moves the directory's version and write
 ever in an audit line.
 """
 
+from tenantry.storage.directory.alert_targets import AlertTargetChanges
+from tenantry.storage.directory.budgets import BudgetChanges
 from tenantry.storage.directory.changes import AlreadyThere, CredentialRefused, DirectoryError, NotInDirectory
 from tenantry.storage.directory.credentials import CredentialChanges
 from tenantry.storage.directory.declaration import DeclarationChanges
@@ -24,5 +26,13 @@ __all__ = [
 ]
 
 
-class Directory(TenantChanges, KeyChanges, CredentialChanges, SetUpChanges, DeclarationChanges):
+class Directory(
+    TenantChanges,
+    KeyChanges,
+    CredentialChanges,
+    SetUpChanges,
+    BudgetChanges,
+    AlertTargetChanges,
+    DeclarationChanges,
+):
     """Every change and look-up, on behalf of one actor."""

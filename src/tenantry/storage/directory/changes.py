@@ -127,9 +127,8 @@ class Changes:
         self._audit(connection, action, subject, detail)
 
     def _audit(self, connection: Connection, action: str, subject: str, detail: Mapping[str, object]) -> None:
-        tenant = detail.get("tenant")
-        if tenant is None and action.startswith(_ABOUT_TENANTS):
-            tenant = subject
+        about = subject if action.startswith(_ABOUT_TENANTS) else None
+        tenant = detail.get("tenant", about)
         audit.append(
             connection,
             self._vault,
@@ -143,4 +142,12 @@ class Changes:
 
 
 # Actions whose object is a tenant's slug.
-_ABOUT_TENANTS = ("tenant.", "provision.", "read.", "budget", "credential.bind", "credential.release")
+_ABOUT_TENANTS = (
+    "tenant.",
+    "provision.",
+    "read.",
+    "budget.",
+    "alerts.thresholds",
+    "credential.bind",
+    "credential.release",
+)

@@ -12,9 +12,21 @@ from tenantry.domain.directory import KeyStatus, TenantStatus
 from tenantry.domain.keys import is_slug
 from tenantry.domain.limits import Limits
 from tenantry.storage.columns import now_utc
+from tenantry.storage.directory.alert_targets import read_thresholds_of
 from tenantry.storage.directory.changes import DirectoryError
 from tenantry.storage.directory.tiers import TierChanges
-from tenantry.storage.tables import budget_raises, budgets, gateway_keys, plans, tenants, tiers
+from tenantry.storage.tables import (
+    alert_deliveries,
+    alert_targets,
+    alert_thresholds,
+    alerts,
+    budget_raises,
+    budgets,
+    gateway_keys,
+    plans,
+    tenants,
+    tiers,
+)
 
 # What `describe_tenant` may set: columns of `tenants` that hold a value and no rule.
 DESCRIPTIVE = (
@@ -98,19 +110,10 @@ class DeclarationChanges(TierChanges):
         with self._engine.connect() as connection:
             return list(connection.execute(select(budgets).where(budgets.c.key_id == "")))
 
-    def set_budgets(self, slug: str, amounts: Mapping[str, int | None], mode: str | None = None) -> None:
-        """Set what a tenant may cost in a day, week or month; None removes it. Raises: NotInDirectory."""
-        with self._engine.begin() as connection:
-            row = self._tenant(connection, slug)
-            for period, nanos in amounts.items():
-                here = (budgets.c.tenant_id == row.tenant_id) & (budgets.c.key_id == "") & (budgets.c.period == period)
-                connection.execute(delete(budgets).where(here))
-                if nanos is not None:
-                    values = {"tenant_id": row.tenant_id, "key_id": "", "period": period, "amount_nanos": nanos}
-                    connection.execute(insert(budgets).values(created_at=now_utc(), **values))
-            if mode is not None:
-                connection.execute(update(tenants).where(tenants.c.tenant_id == row.tenant_id).values(budget_mode=mode))
-            self._record(connection, "budget.set", slug, {"before": None, "after": dict(amounts)})
+    def list_thresholds(self) -> dict[str, tuple[int, ...]]:
+        """Own thresholds of tenants, by internal id."""
+        with self._engine.connect() as connection:
+            return read_thresholds_of(connection)
 
     def describe_tenant(self, slug: str, values: Mapping[str, Any]) -> None:
         """Set columns of a tenant. Raises: NotInDirectory."""
@@ -143,9 +146,9 @@ class DeclarationChanges(TierChanges):
             row = self._tenant(connection, slug)
             own = gateway_keys.c.tenant_id == row.tenant_id
             if delete_data:
-                for table in (budgets, budget_raises):
+                self._delete_alerts(connection, row.tenant_id)
+                for table in (budgets, budget_raises, gateway_keys):
                     connection.execute(delete(table).where(table.c.tenant_id == row.tenant_id))
-                connection.execute(delete(gateway_keys).where(own))
                 connection.execute(delete(tenants).where(tenants.c.tenant_id == row.tenant_id))
             else:
                 connection.execute(
@@ -158,6 +161,18 @@ class DeclarationChanges(TierChanges):
             before = {"name": row.name, "tier": row.tier, "status": row.status, "tenant_id": row.tenant_id}
             after = None if delete_data else {"status": TenantStatus.DISABLED.value, "keys": "revoked"}
             self._record(connection, "tenant.offboard", slug, {"before": before, "after": after})
+
+    def _delete_alerts(self, connection: Connection, tenant_id: str) -> None:
+        """What was raised about a tenant, what waits to be delivered, and where it went."""
+        raised = select(alerts.c.alert_id).where(alerts.c.tenant_id == tenant_id)
+        own = select(alert_targets.c.target_id).where(alert_targets.c.tenant_id == tenant_id)
+        connection.execute(
+            delete(alert_deliveries).where(
+                alert_deliveries.c.alert_id.in_(raised) | alert_deliveries.c.target_id.in_(own)
+            )
+        )
+        for table in (alerts, alert_targets, alert_thresholds):
+            connection.execute(delete(table).where(table.c.tenant_id == tenant_id))
 
     def _refuse_used(self, connection: Connection, where: Any, what: str) -> None:
         users = connection.execute(select(tenants.c.slug).where(where).order_by(tenants.c.slug)).scalars().all()

@@ -6,7 +6,7 @@ from alembic import op
 from tenantry.storage.audit import FIRST_HASH, HEAD_NAME, hash_of
 
 revision = "0006"
-down_revision = "0003"
+down_revision = "0005"
 
 _AUDIT_LOG = sa.table(
     "audit_log",
