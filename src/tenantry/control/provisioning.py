@@ -7,10 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tenantry.control.client_guide import client_guide, endpoint_of, write_client_guide
+from tenantry.control.declared.applying import Made, apply_at_once
+from tenantry.control.declared.executing import NewKey
+from tenantry.control.declared.model import BadDeclaration, Declaration, TenantBlock
+from tenantry.control.declared.references import References
 from tenantry.control.live_check import LiveCheck, LiveCheckFailed, check_live
 from tenantry.control.site import Site
 from tenantry.domain.keys import BadName, slugify
 from tenantry.storage.directory import DirectoryError
+
+# Stands for a secret that was handed in and is nowhere to be read again.
+_GIVEN = "given:credential"
 
 
 class ProvisionFailed(Exception):
@@ -49,7 +56,7 @@ def provision(
     slug: str | None = None,
     progress: Callable[[str], None] = lambda step: None,
 ) -> Provisioned:
-    """Slug, tenant, credential, key, a live call with the new key, and the client's guide.
+    """Apply a declaration of one tenant, make a live call with its new key, and write the client's guide.
 
     Raises:
         ProvisionFailed: a step failed. What the steps before it made is gone again, but for a line in the audit log.
@@ -58,56 +65,67 @@ def provision(
         slug = slug or slugify(name)
     except BadName as error:
         raise ProvisionFailed(str(error)) from None
-    directory = site.directory
-    try:
-        tenant_id = directory.create_tenant(slug, name, tier)
-    except DirectoryError as error:
-        directory.audit("provision.refused", slug, {"reason": str(error)})
-        raise ProvisionFailed(str(error)) from None
+    if any(row.slug == slug for row in site.directory.list_tenants()):
+        raise _refused(
+            site,
+            slug,
+            f"there is a tenant {slug} already: `tenantry tenants show {slug}` shows it; "
+            f"`tenantry keys issue {slug}` gives it another key",
+        )
+    made = _make(site, slug, name, tier, choice)
     progress(f"tenant {slug} ({tier})")
-    made: list[str] = []
     try:
-        return _equip(site, slug, tenant_id, name, choice, guide_folder, made, progress)
+        return _hand_over(site, slug, made.keys[0], guide_folder, progress)
     except BaseException as error:
         # Whatever stops it, Ctrl-C included, leaves nothing half-made behind.
         reason = str(error) or type(error).__name__
-        directory.remove_tenant(slug, made[0] if made else None, reason)
+        site.directory.remove_tenant(slug, _id_of(site, made.credentials), reason)
         if isinstance(error, DirectoryError | LiveCheckFailed | OSError):
             raise ProvisionFailed(f"{reason}\nNothing of {slug} was kept; mend that and provision again.") from None
         raise
 
 
-def _equip(
-    site: Site,
-    slug: str,
-    tenant_id: str,
-    name: str,
-    choice: CredentialChoice,
-    guide_folder: Path,
-    made: list[str],
-    progress: Callable[[str], None],
-) -> Provisioned:
-    """The steps behind the tenant's row. A credential that is made here is put into `made`."""
+def _make(site: Site, slug: str, name: str, tier: str, choice: CredentialChoice) -> Made:
+    """Apply a declaration of this one tenant."""
+    block = TenantBlock(
+        name,
+        tier,
+        credential=_GIVEN if choice.secret is not None else f"vault:{choice.name}",
+        shared_credential=choice.shared,
+        upstream=choice.upstream if choice.secret is not None else None,
+    )
+    declared = Declaration(tenants={slug: block}, whole=False)
+    given = {_GIVEN: choice.secret} if choice.secret is not None else {}
+    try:
+        return apply_at_once(site, declared, References({}, given))
+    except BadDeclaration as error:
+        raise _refused(site, slug, "\n".join(problem.text for problem in error.problems)) from None
+    except DirectoryError as error:
+        raise _refused(site, slug, str(error)) from None
+
+
+def _refused(site: Site, slug: str, reason: str) -> ProvisionFailed:
+    site.directory.audit("provision.refused", slug, {"reason": reason})
+    return ProvisionFailed(f"{reason}\nNothing was made.")
+
+
+def _id_of(site: Site, names: list[str]) -> str | None:
+    """The id of the credential that was made for the tenant, if one was."""
+    return next((row.credential_id for row in site.directory.list_credentials() if row.name in names), None)
+
+
+def _hand_over(site: Site, slug: str, key: NewKey, guide_folder: Path, progress: Callable[[str], None]) -> Provisioned:
+    """A live call with the new key, and the client's guide."""
     directory = site.directory
-    credential = choice.name
-    if choice.secret is not None:
-        credential = directory.find_credential(choice.secret)
-        if credential is None:
-            credential = slug
-            made.append(directory.add_credential(slug, choice.secret, choice.upstream, shared=choice.shared))
-    if credential is None:
-        raise DirectoryError("no credential was named")
-    directory.bind_credential(slug, credential, declare_shared=choice.shared)
-    progress(f"credential {credential}")
-    key = directory.issue_key(slug, "first key")
-    progress(f"gateway key {key.hint}")
+    row = next(row for row in directory.list_tenants() if row.slug == slug)
+    progress(f"credential {row.credential}")
+    progress(f"gateway key ...{key.text[-4:]}")
     check = check_live(site.settings, slug, key.text)
     progress(f"live call to {check.model}: {check.milliseconds} ms")
-    row = next(row for row in directory.list_tenants() if row.slug == slug)
-    text = client_guide(site.settings, slug, name, row.tier, directory.limits_of(row).sessions_max, check.model)
+    text = client_guide(site.settings, slug, row.name, row.tier, directory.limits_of(row).sessions_max, check.model)
     guide = write_client_guide(guide_folder, slug, text)
     directory.audit("provision.done", slug, {"model": check.model, "simulated": check.simulated})
-    return Provisioned(slug, tenant_id, endpoint_of(site.settings, slug), key.text, key.key_id, check, guide)
+    return Provisioned(slug, row.tenant_id, endpoint_of(site.settings, slug), key.text, key.key_id, check, guide)
 
 
 def ensure_sandbox_credential(site: Site, base_url: str, secret: str) -> None:

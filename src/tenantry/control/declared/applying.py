@@ -15,10 +15,12 @@ from sqlalchemy.exc import OperationalError
 from tenantry.control.client_guide import endpoint_of
 from tenantry.control.declared.closing import write_statements
 from tenantry.control.declared.executing import Executor, NewKey
+from tenantry.control.declared.model import Declaration
 from tenantry.control.declared.planning import Plan, compare, needed_references
 from tenantry.control.declared.references import References, SecretUnavailable
 from tenantry.control.live_check import LiveCheckFailed, check_live
 from tenantry.control.site import Site
+from tenantry.storage.columns import now_utc
 from tenantry.storage.directory import Directory
 
 # Each check is mostly waiting; more at once would look like an attack to a small upstream.
@@ -80,6 +82,28 @@ def apply_plan(site: Site, plan: Plan, references: References, *, keys_out: Path
     if file is not None:
         file.publish()
     return Applied(keys, written)
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What came of a declaration that was applied at once: new keys, and the names of new credentials."""
+
+    keys: list[NewKey]
+    credentials: list[str]
+
+
+def apply_at_once(site: Site, declared: Declaration, references: References) -> Made:
+    """Plan and apply in one go, for a declaration of one or a few tenants that nobody has to read first.
+
+    Raises:
+        BadDeclaration: it names what is not there.
+        DirectoryError: the directory refuses one of the changes.
+    """
+    with site.directory.transaction() as directory:
+        standing, changes = compare(directory, site.vault, declared, references, now_utc())
+        executor = Executor(directory, declared, standing, references)
+        executor.run(changes)
+    return Made(executor.keys, executor.added)
 
 
 def _apply_inside(directory: Directory, site: Site, plan: Plan, references: References) -> list[NewKey]:

@@ -21,7 +21,7 @@ def check_against(declared: Declaration, standing: Standing) -> list[Problem]:
         *_check_whole(declared, standing),
         *_check_names(declared, standing),
         *_check_limits(declared, standing),
-        *_check_sharing(declared, standing),
+        *(_check_sharing(declared, standing) if declared.whole else ()),
         *_check_agreement(declared, standing),
     ]
 
@@ -62,7 +62,9 @@ def _check_names(declared: Declaration, standing: Standing) -> Iterator[Problem]
                 checks.append((role, reference, vault))
         for name, value, known in checks:
             if value is not None and value not in known:
-                text = f"there is no {name} {value!r}; {_nearest(value, known)}"
+                names = [one.removeprefix("vault:") for one in known]
+                value = value.removeprefix("vault:")
+                text = f"there is no {name} {value!r}; {_nearest(value, names)}"
                 yield declared.problem(("tenants", slug, name), text)
         yield from _check_targets(slug, block, declared, standing)
 

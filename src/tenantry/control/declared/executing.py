@@ -48,7 +48,7 @@ class NewKey:
 
 
 class Executor:
-    """One apply. `keys` are those that were made."""
+    """One apply. `keys` are those that were made, `added` the names of the credentials."""
 
     def __init__(self, directory: Directory, declared: Declaration, standing: Standing, references: References) -> None:
         self._directory = directory
@@ -58,6 +58,7 @@ class Executor:
         self._by_source = {one.source: name for name, one in standing.credentials.items() if one.source is not None}
         self._names = set(standing.credentials)
         self.keys: list[NewKey] = []
+        self.added: list[str] = []
 
     def run(self, changes: list[Change]) -> None:
         """Each kind in its turn: a name is there before it is used, and given up before somebody else takes it.
@@ -249,6 +250,7 @@ class Executor:
             source=source,
         )
         self._names.add(name)
+        self.added.append(name)
         return name
 
     @staticmethod
