@@ -63,32 +63,36 @@ class AuditEntry:
         }
 
 
-def append(
-    connection: Connection,
-    vault: Vault,
-    *,
-    actor: str,
-    origin: str,
-    action: str,
-    subject: str,
-    tenant: str | None,
-    detail: Mapping[str, object],
-) -> None:
-    """Add a row to the chain, within the transaction of `connection`."""
-    head = lock_head(connection).partition(":")[0] or FIRST_HASH
-    values: dict[str, Any] = {
-        "at": now_utc(),
-        "actor": actor,
-        "origin": origin,
-        "action": action,
-        "object": subject,
-        "tenant": tenant,
-        "detail": json.dumps(detail, ensure_ascii=False, default=str),
-        "prev_hash": head,
-    }
-    values["row_hash"] = hash_of(values)
-    connection.execute(insert(audit_log).values(values))
-    _set_head(connection, vault, values["row_hash"])
+class Chain:
+    """The end of the log, locked until the transaction of `connection` ends. What is added stands after `flush`."""
+
+    def __init__(self, connection: Connection, vault: Vault) -> None:
+        self._connection = connection
+        self._vault = vault
+        self._head = lock_head(connection).partition(":")[0] or FIRST_HASH
+        self._rows: list[dict[str, Any]] = []
+
+    def add(
+        self, *, actor: str, origin: str, action: str, subject: str, tenant: str | None, detail: Mapping[str, object]
+    ) -> None:
+        values: dict[str, Any] = {
+            "at": now_utc(),
+            "actor": actor,
+            "origin": origin,
+            "action": action,
+            "object": subject,
+            "tenant": tenant,
+            "detail": json.dumps(detail, ensure_ascii=False, default=str),
+            "prev_hash": self._head,
+        }
+        self._head = values["row_hash"] = hash_of(values)
+        self._rows.append(values)
+
+    def flush(self) -> None:
+        if self._rows:
+            self._connection.execute(insert(audit_log), self._rows)
+            _set_head(self._connection, self._vault, self._head)
+            self._rows = []
 
 
 def lock_head(connection: Connection) -> str:

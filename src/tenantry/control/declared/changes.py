@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 from tenantry.control.declared.model import Declaration, KeyBlock, TenantBlock
-from tenantry.control.declared.state import Standing, StandingKey, StandingTenant
+from tenantry.control.declared.state import Standing, StandingCredential, StandingKey, StandingTenant
 from tenantry.domain.limits import Limits, as_json
+from tenantry.storage.directory import SHIPPED_SESSIONS, first_limits
 
 # The label of the key that a new tenant gets when nothing is said about its keys.
 FIRST_KEY = "first key"
@@ -53,11 +54,13 @@ def find_changes(
         for slug in leaving(declared, standing):
             yield Change("tenant.remove", slug, "", None, standing.tenants[slug].block.offboard)
     for slug, block in declared.tenants.items():
-        yield from _tenant_changes(slug, block, standing, declared.whole, now, fingerprint)
+        yield from _tenant_changes(slug, block, declared, standing, now, fingerprint)
     if declared.whole:
         for kind, name in sorted(standing.declared):
             if kind == "tier" and name not in declared.tiers:
-                yield Change("tier.remove", name, "", _limits(standing.tiers[name]))
+                shipped = first_limits(name).as_json() if name in SHIPPED_SESSIONS else None
+                action = "tier.remove" if shipped is None else "tier.reset"
+                yield Change(action, name, "", _limits(standing.tiers[name]), shipped)
             if kind == "plan" and name not in declared.plans:
                 yield Change("plan.remove", name, "", standing.plans[name].as_json())
 
@@ -68,7 +71,7 @@ def leaving(declared: Declaration, standing: Standing) -> list[str]:
 
 
 def _tenant_changes(
-    slug: str, block: TenantBlock, standing: Standing, whole: bool, now: datetime, fingerprint: Fingerprint
+    slug: str, block: TenantBlock, declared: Declaration, standing: Standing, now: datetime, fingerprint: Fingerprint
 ) -> Iterator[Change]:
     stood = standing.tenants.get(slug)
     if stood is None:
@@ -76,18 +79,23 @@ def _tenant_changes(
         before = TenantBlock(block.name, block.tier)
     else:
         before = stood.block
-    if whole and not (stood and stood.declared):
+    if declared.whole and not (stood and stood.declared):
         yield Change("tenant.set", slug, "declared", False, True)
     for name in _PLAIN:
         old, new = getattr(before, name), getattr(block, name)
         if old != new:
             yield Change("tenant.set", slug, name, _plain(old), _plain(new))
-    yield from _credential_changes(slug, block, before, standing, fingerprint)
+    yield from _credential_changes(slug, block, before, declared, standing, fingerprint)
     yield from _key_changes(slug, block, stood, now)
 
 
 def _credential_changes(
-    slug: str, block: TenantBlock, before: TenantBlock, standing: Standing, fingerprint: Fingerprint
+    slug: str,
+    block: TenantBlock,
+    before: TenantBlock,
+    declared: Declaration,
+    standing: Standing,
+    fingerprint: Fingerprint,
 ) -> Iterator[Change]:
     for name in ("credential", "fallback"):
         old, new = getattr(before, name), getattr(block, name)
@@ -98,8 +106,7 @@ def _credential_changes(
             secret = fingerprint(new)
             if known is not None and secret is not None and secret != known.fingerprint:
                 yield Change("credential.rotate", slug, name, known.name, new)
-    target = target_credential(block.credential, standing)
-    found = standing.credentials.get(target) if target is not None else None
+    found = _becomes(slug, block.credential, declared, standing, fingerprint)
     if block.shared_credential and block.credential is not None and not (found and found.shared):
         yield Change("credential.share", slug, "shared_credential", False, True)
     stood_upstream = found.upstream if found is not None else None
@@ -108,6 +115,39 @@ def _credential_changes(
         yield Change("credential.move", slug, "upstream", stood_upstream, block.upstream)
     if block.credential is not None and block.workspace not in (None, stood_workspace):
         yield Change("credential.workspace", slug, "workspace", stood_workspace, block.workspace)
+
+
+def _becomes(
+    slug: str, reference: str | None, declared: Declaration, standing: Standing, fingerprint: Fingerprint
+) -> StandingCredential | None:
+    """The stored credential that a tenant will be served with; None when it is still to be made."""
+    name = target_credential(reference, standing)
+    if name is not None or reference is None:
+        return standing.credentials.get(name or "")
+    secret = fingerprint(reference)
+    twin = next((one for one in standing.credentials.values() if one.fingerprint == secret), None)
+    own = own_credential(slug, "credential", declared, standing)
+    return twin or (standing.credentials[own] if own is not None else None)
+
+
+def own_credential(slug: str, role: str, declared: Declaration, standing: Standing) -> str | None:
+    """The credential that only this tenant has had, and nobody is to have after it: its secret can be replaced."""
+    stood = standing.tenants.get(slug)
+    name = getattr(stood, role) if stood is not None else None
+    credential = standing.credentials.get(name) if name is not None else None
+    if credential is None or stood is None or credential.shared or credential.users != frozenset((slug,)):
+        return None
+    is_both = stood.credential == stood.fallback
+    return None if is_both or is_wanted(credential, declared, standing) else credential.name
+
+
+def is_wanted(credential: StandingCredential, declared: Declaration, standing: Standing) -> bool:
+    """Whether a declared tenant is to have a credential."""
+    return any(
+        target_credential(reference, standing) == credential.name
+        for block in declared.tenants.values()
+        for reference in (block.credential, block.fallback)
+    )
 
 
 def same_credential(wanted: str | None, stands: str | None, slug: str, role: str, standing: Standing) -> bool:

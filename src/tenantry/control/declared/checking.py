@@ -10,6 +10,7 @@ from tenantry.control.declared.changes import leaving, target_credential
 from tenantry.control.declared.model import Declaration, Problem, TenantBlock
 from tenantry.control.declared.state import Standing, target_name
 from tenantry.domain.limits import Limits, exceeds
+from tenantry.storage.directory import SHIPPED_SESSIONS, first_limits
 
 # Of the column that keeps a target's name.
 TARGET_CHARS_MAX = 64
@@ -33,7 +34,8 @@ def _check_whole(declared: Declaration, standing: Standing) -> Iterator[Problem]
         yield declared.problem((), text)
     for kind, names in (("tier", declared.tiers), ("plan", declared.plans)):
         for removed_kind, name in standing.declared:
-            if declared.whole and removed_kind == kind and name not in names:
+            is_going = removed_kind == kind and name not in names and not (kind == "tier" and name in SHIPPED_SESSIONS)
+            if declared.whole and is_going:
                 users = _users_after(declared, standing, kind, name)
                 if users:
                     yield declared.problem((), f"{kind} {name!r} is no longer declared, but {', '.join(users)} has it")
@@ -90,6 +92,9 @@ def _nearest(value: str, known: Iterable[str]) -> str:
 def _check_limits(declared: Declaration, standing: Standing) -> Iterator[Problem]:
     """No key may have more than its tenant, neither those that are declared nor those that stand."""
     tiers = {**standing.tiers, **declared.tiers}
+    if declared.whole:
+        reset = [name for kind, name in standing.declared if kind == "tier" and name not in declared.tiers]
+        tiers |= {name: first_limits(name) for name in reset}
     for slug in standing.tenants.keys() | declared.tenants.keys():
         block = _block_after(slug, declared, standing)
         limits = tiers.get(block.tier, Limits()).with_changes(block.limits)

@@ -165,8 +165,8 @@ def _as_it_stands(change: Change) -> str:
             return f"tenant {subject} is missing"
         case "tenant.remove":
             return f"tenant {subject} is no longer in the file"
-        case "tier.remove" | "plan.remove":
-            return f"{change.action.removesuffix('.remove')} {subject} is no longer in the file"
+        case "tier.remove" | "tier.reset" | "plan.remove":
+            return f"{change.action.partition('.')[0]} {subject} is no longer in the file"
         case "credential.rotate":
             return f"tenant {subject}: the stored {change.field} is not the key in {change.after}"
         case _:

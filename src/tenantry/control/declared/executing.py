@@ -10,13 +10,13 @@ from datetime import timedelta
 from typing import Any
 
 from tenantry.control.alerting import is_apprise_url
-from tenantry.control.declared.changes import Change, target_credential
+from tenantry.control.declared.changes import Change, is_wanted, own_credential
 from tenantry.control.declared.model import Declaration, KeyBlock, TenantBlock
 from tenantry.control.declared.references import References
-from tenantry.control.declared.state import Standing, StandingCredential, target_name
+from tenantry.control.declared.state import Standing, target_name
 from tenantry.domain.limits import as_json
 from tenantry.storage.columns import now_utc
-from tenantry.storage.directory import Directory, DirectoryError
+from tenantry.storage.directory import Directory, DirectoryError, first_limits
 from tenantry.storage.directory.alert_targets import APPRISE, WEBHOOK
 
 # How long a key goes on that its `rotate_days` replaced: time to hand the new one to a client that is on holiday.
@@ -93,12 +93,18 @@ class Executor:
             "key.issue": self._issue_key,
             "key.take": self._take_key,
             "key.rotate": self._rotate_key,
+            "tier.reset": self._reset_tier,
             "tier.remove": lambda one: self._directory.remove_tier(one.subject),
             "plan.remove": lambda one: self._directory.remove_plan(one.subject),
         }
 
     def _block(self, slug: str) -> TenantBlock:
         return self._declared.tenants[slug]
+
+    def _reset_tier(self, change: Change) -> None:
+        """A tier that ships never goes; it is again as it ships."""
+        self._directory.put_tier(change.subject, first_limits(change.subject))
+        self._directory.forget_declared_tier(change.subject)
 
     # Tenants
 
@@ -116,20 +122,11 @@ class Executor:
             if (
                 credential.source is not None
                 and credential.users == frozenset((change.subject,))
-                and not self._is_wanted(credential)
+                and not is_wanted(credential, self._declared, self._standing)
             ):
                 self._directory.remove_credential(credential.name)
                 self._names.discard(credential.name)
                 self._by_source.pop(credential.source)
-
-    def _is_wanted(self, credential: StandingCredential, but: str = "") -> bool:
-        """Whether a declared tenant is to have a credential."""
-        return any(
-            target_credential(reference, self._standing) == credential.name
-            for slug, block in self._declared.tenants.items()
-            if slug != but
-            for reference in (block.credential, block.fallback)
-        )
 
     def _set_tenants(self, changes: list[Change]) -> None:
         fields: dict[str, dict[str, Any]] = defaultdict(dict)
@@ -196,7 +193,7 @@ class Executor:
         secret = self._references.get(reference)
         source = self._source(reference)
         twin = self._directory.find_credential(secret)
-        own = self._own(slug, role)
+        own = own_credential(slug, role, self._declared, self._standing)
         if twin is not None:
             name = self._name_twin(twin, reference)
         elif own is not None:
@@ -225,20 +222,13 @@ class Executor:
     def _forget_source(self, name: str) -> None:
         self._by_source = {source: known for source, known in self._by_source.items() if known != name}
 
-    def _own(self, slug: str, role: str) -> str | None:
-        """The credential that only this tenant has had, and nobody is to have after it: its secret can be replaced."""
-        stood = self._standing.tenants.get(slug)
-        name = getattr(stood, role) if stood is not None else None
-        credential = self._standing.credentials.get(name) if name is not None else None
-        if credential is None or credential.shared or credential.users != frozenset((slug,)) or stood is None:
-            return None
-        is_both = stood.credential == stood.fallback
-        return None if is_both or self._is_wanted(credential) else credential.name
-
     def _add_credential(self, slug: str, role: str, secret: str, source: str | None) -> str:
         block = self._block(slug)
         first = slug if role == "credential" else f"{slug[:50]}-fallback"
-        name = next(one for one in (first, *(f"{first[:58]}-{n}" for n in range(2, 10_000))) if one not in self._names)
+        name, number = first, 1
+        while name in self._names:
+            number += 1
+            name = f"{first[:56]}-{number}"
         upstream = block.upstream or UPSTREAM
         is_first = role == "credential"
         self._directory.add_credential(
@@ -263,22 +253,18 @@ class Executor:
         if self._directory.find_credential(secret) != change.before:  # another tenant on it was first
             self._directory.replace_secret(change.before, secret, change.after)
 
-    def _credential_of(self, slug: str) -> Any:
-        name = self._directory.credential_of(slug)
-        return next(row for row in self._directory.list_credentials() if row.name == name)
-
     def _share_credential(self, change: Change) -> None:
-        row = self._credential_of(change.subject)
+        row = self._directory.credential_of(change.subject)
         if not row.shared:
             self._directory.share_credential(row.name)
 
     def _move_credential(self, change: Change) -> None:
-        row = self._credential_of(change.subject)
+        row = self._directory.credential_of(change.subject)
         if row.upstream != change.after:
             self._directory.move_credential(row.name, change.after)
 
     def _set_workspace(self, change: Change) -> None:
-        row = self._credential_of(change.subject)
+        row = self._directory.credential_of(change.subject)
         if row.workspace_id != change.after:
             self._directory.set_workspace(row.name, change.after)
 

@@ -48,7 +48,7 @@ class _Scanner:
                 table = self._key()
                 while self._peek() == "]":
                     self._at += 1
-                self.lines.setdefault(table, line)
+                self._note((), table, line)
             else:
                 self._pair(table)
             self._skip(_BLANK)
@@ -56,11 +56,14 @@ class _Scanner:
     def _pair(self, table: Path) -> None:
         line = self._line()
         key = self._key()
-        for length in range(1, len(key) + 1):
-            self.lines.setdefault(table + key[:length], line)
+        self._note(table, key, line)
         self._at += 1  # the equals sign
         self._skip(_INLINE_BLANK)
         self._value(table + key)
+
+    def _note(self, table: Path, key: Path, line: int) -> None:
+        for length in range(1, len(key) + 1):
+            self.lines.setdefault(table + key[:length], line)
 
     def _value(self, path: Path) -> None:
         start = self._peek()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path as FilePath
@@ -31,6 +32,9 @@ DEFAULT_FILE = "tenants.toml"
 DEFAULT_FOLDER = "tenants.d"
 # 500 tenants with every field are half a megabyte.
 FILE_BYTES_MAX = 16 * 1024 * 1024
+
+# How `tomllib` says where it stumbled.
+_TOML_PLACE = re.compile(r"\(at line (\d+), column \d+\)")
 
 TABLES = ("tiers", "plans", "tenants")
 _TENANT_TABLES = ("limits", "budget", "alerts", "keys")
@@ -74,6 +78,9 @@ def read_files(files: Iterable[FilePath], zone: ZoneInfo) -> Declaration:
             lines[name] = find_lines(text)
         except RecursionError:
             problems.append(Problem(name, 0, "nested too deeply"))
+        except tomllib.TOMLDecodeError as error:
+            found = _TOML_PLACE.search(str(error))
+            problems.append(Problem(name, int(found.group(1)) if found else 0, str(error)))
         except (OSError, ValueError) as error:
             problems.append(Problem(name, 0, getattr(error, "strerror", None) or str(error)))
     return _read(documents, lines, zone, problems)

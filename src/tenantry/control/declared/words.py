@@ -19,9 +19,13 @@ def in_words(change: Change) -> str:
     match change.action:
         case "tier.set" | "plan.set":
             what = f"{change.action.removesuffix('.set')} {subject}"
+            if before == after:
+                return f"{what}: is declared from now on"
             return f"{what}: new: {_values(after)}" if before is None else f"{what}: {_differences(before, after)}"
         case "tier.remove" | "plan.remove":
             return f"{change.action.removesuffix('.remove')} {subject}: removed"
+        case "tier.reset":
+            return f"tier {subject}: is as it ships: {_differences(before, after)}"
         case "tenant.add":
             return f"tenant {subject}: new: {after['name']!r} on tier {after['tier']}"
         case "tenant.remove" if after == "delete":
@@ -57,7 +61,7 @@ def _difference(field: str, before: Any, after: Any) -> str:
 def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     names = [name for name in {**before, **after} if before.get(name, _ABSENT) != after.get(name, _ABSENT)]
     if not names:
-        return "is declared from now on"
+        return "no other limits"
     parts = [f"{_name(one)} {_shown(one, before.get(one))} -> {_shown(one, after.get(one))}" for one in names]
     return ", ".join(parts)
 

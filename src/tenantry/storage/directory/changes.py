@@ -42,10 +42,15 @@ class Store(Protocol):
 
 
 class _Joined:
-    """A transaction that is under way, as a store: what begins here joins it, and ends when it ends."""
+    """A transaction that is under way, as a store: what begins here joins it, and ends when it ends.
 
-    def __init__(self, connection: Connection) -> None:
+    `chain` and `moves` gather the lines of the audit log and the moves of the version until the end.
+    """
+
+    def __init__(self, connection: Connection, chain: audit.Chain) -> None:
         self._connection = connection
+        self.chain = chain
+        self.moves = 0
 
     @property
     def dialect(self) -> Dialect:
@@ -77,9 +82,14 @@ class Changes:
 
         Nobody else can change the directory while the block runs; two of them come one after the other.
         """
+        if isinstance(self._engine, _Joined):
+            yield self
+            return
         with self._engine.begin() as connection:
-            audit.lock_head(connection)
-            yield type(self)(_Joined(connection), self._vault, self._actor, self._origin)
+            joined = _Joined(connection, audit.Chain(connection, self._vault))
+            yield type(self)(joined, self._vault, self._actor, self._origin)
+            joined.chain.flush()
+            _move_version(connection, joined.moves)
 
     def version(self) -> int:
         """Goes up by one with every change."""
@@ -118,20 +128,18 @@ class Changes:
 
     def _record(self, connection: Connection, action: str, subject: str, detail: Mapping[str, object]) -> None:
         """Move the version, and log. A change says `before` and `after` in `detail`, and `tenant` where it has one."""
-        audit.lock_head(connection)
-        version = directory_version(connection) + 1
-        if version == 1:
-            connection.execute(insert(meta).values(name=VERSION_NAME, value="1"))
-        else:
-            connection.execute(update(meta).where(meta.c.name == VERSION_NAME).values(value=str(version)))
         self._audit(connection, action, subject, detail)
+        if isinstance(self._engine, _Joined):
+            self._engine.moves += 1
+        else:
+            _move_version(connection, 1)
 
     def _audit(self, connection: Connection, action: str, subject: str, detail: Mapping[str, object]) -> None:
         about = subject if action.startswith(_ABOUT_TENANTS) else None
         tenant = detail.get("tenant", about)
-        audit.append(
-            connection,
-            self._vault,
+        joined = self._engine if isinstance(self._engine, _Joined) else None
+        chain = joined.chain if joined is not None else audit.Chain(connection, self._vault)
+        chain.add(
             actor=self._actor,
             origin=self._origin,
             action=action,
@@ -139,6 +147,18 @@ class Changes:
             tenant=str(tenant) if tenant is not None else None,
             detail=detail,
         )
+        if joined is None:
+            chain.flush()
+
+
+def _move_version(connection: Connection, moves: int) -> None:
+    """The end of the audit log is locked by now, so that no two move it to the same number."""
+    if moves:
+        version = directory_version(connection)
+        if version == 0:
+            connection.execute(insert(meta).values(name=VERSION_NAME, value=str(moves)))
+        else:
+            connection.execute(update(meta).where(meta.c.name == VERSION_NAME).values(value=str(version + moves)))
 
 
 # Actions whose object is a tenant's slug.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, Select, delete, insert, select, update
 
 from tenantry.storage.columns import new_id, now_utc
 from tenantry.storage.directory.changes import AlreadyThere, Changes, CredentialRefused, NotInDirectory
@@ -259,29 +259,18 @@ class CredentialChanges(Changes):
                 select(credentials.c.name).where(credentials.c.fingerprint == fingerprint)
             ).scalar()
 
-    def credential_of(self, slug: str) -> str | None:
-        """The name of the credential that a tenant is served with. Raises: NotInDirectory."""
+    def credential_of(self, slug: str) -> Row[*tuple[Any, ...]]:
+        """The credential that a tenant is served with, as in `list_credentials`. Raises: NotInDirectory."""
         with self._engine.connect() as connection:
-            return self._name_of(connection, self._tenant(connection, slug).credential_id)
+            tenant = self._tenant(connection, slug)
+            row = connection.execute(_listed().where(credentials.c.credential_id == tenant.credential_id)).first()
+        if row is None:
+            raise NotInDirectory(f"{slug} has no credential")
+        return row
 
     def list_credentials(self) -> Sequence[Row[*tuple[Any, ...]]]:
-        query = (
-            select(
-                credentials.c.credential_id,
-                credentials.c.name,
-                credentials.c.shared,
-                credentials.c.hint,
-                credentials.c.workspace_id,
-                credentials.c.source,
-                credentials.c.fingerprint,
-                credentials.c.created_at,
-                upstreams.c.name.label("upstream"),
-            )
-            .join(upstreams, upstreams.c.upstream_id == credentials.c.upstream_id)
-            .order_by(credentials.c.name)
-        )
         with self._engine.connect() as connection:
-            return list(connection.execute(query))
+            return list(connection.execute(_listed()))
 
 
 def _refuse_unfit(secret: str) -> None:
@@ -296,3 +285,22 @@ def _refuse_unfit(secret: str) -> None:
         raise CredentialRefused("this is a gateway key, not an upstream credential")
     if len(secret) < 8 or not secret.isascii() or not secret.isprintable() or " " in secret:
         raise CredentialRefused("this does not look like a key: it is empty, too short, or has blanks in it")
+
+
+def _listed() -> Select[*tuple[Any, ...]]:
+    """Credentials without their secrets."""
+    return (
+        select(
+            credentials.c.credential_id,
+            credentials.c.name,
+            credentials.c.shared,
+            credentials.c.hint,
+            credentials.c.workspace_id,
+            credentials.c.source,
+            credentials.c.fingerprint,
+            credentials.c.created_at,
+            upstreams.c.name.label("upstream"),
+        )
+        .join(upstreams, upstreams.c.upstream_id == credentials.c.upstream_id)
+        .order_by(credentials.c.name)
+    )

@@ -126,13 +126,12 @@ class DeclarationChanges(TierChanges):
             detail = {"before": {name: getattr(row, name) for name in values}, "after": dict(values)}
             self._record(connection, "tenant.set", slug, detail)
 
-    def forget_declared(self, kind: str, name: str) -> None:
-        """Take the mark of a file from a tier or a plan; it stays as it is."""
-        table = _MARKED[kind]
+    def forget_declared_tier(self, name: str) -> None:
+        """Take the mark of a file from a tier; it stays as it is."""
         with self._engine.begin() as connection:
-            connection.execute(update(table).where(table.c.name == name).values(declared=False))
+            connection.execute(update(tiers).where(tiers.c.name == name).values(declared=False))
             detail = {"before": {"declared": True}, "after": {"declared": False}}
-            self._record(connection, f"{kind}.set", name, detail)
+            self._record(connection, "tier.set", name, detail)
 
     def offboard_tenant(self, slug: str, delete_data: bool) -> None:
         """Revoke every key of a tenant and disable it, or delete it.
