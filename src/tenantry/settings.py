@@ -35,6 +35,8 @@ class GatewaySettings:
     store_url: str
     master_key_file: Path
     shutdown_seconds: float
+    zone: ZoneInfo
+    contact: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,8 @@ class Settings:
             store_url=self.store_url,
             master_key_file=self.master_key_file,
             shutdown_seconds=self.drain_seconds,
+            zone=self.zone,
+            contact=self.contact,
         )
 
 
