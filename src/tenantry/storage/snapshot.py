@@ -41,7 +41,7 @@ def load_snapshot(engine: Engine, vault: Vault) -> Snapshot:
     with engine.connect() as connection:
         version = directory_version(connection)
         known_tiers = {row.name: read_tier(row) for row in connection.execute(select(tiers))}
-        known_upstreams = {row.upstream_id: _read_upstream(row) for row in connection.execute(select(upstreams))}
+        known_upstreams = {row.upstream_id: read_upstream(row) for row in connection.execute(select(upstreams))}
         opened = {
             row.credential_id: Credential(
                 row.credential_id,
@@ -96,7 +96,8 @@ def read_tier(row: Row[*tuple[Any, ...]], column: str = "limits") -> Tier:
     return Tier(row.tier if column != "limits" else row.name, Limits().with_changes(read_changes(getattr(row, column))))
 
 
-def _read_upstream(row: Row[*tuple[Any, ...]]) -> Upstream:
+def read_upstream(row: Row[*tuple[Any, ...]]) -> Upstream:
+    """An upstream from its row."""
     return Upstream(
         row.upstream_id,
         row.name,
