@@ -16,7 +16,7 @@ import uvloop
 
 from tenantry.cli.main import build_cli
 from tenantry.control.background import drain_until
-from tenantry.control.site import open_site
+from tenantry.control.site import bring_upstreams, open_site
 from tenantry.domain.prices import load_default_prices
 from tenantry.gateway.run import serve_gateway
 from tenantry.ledger.booking import Drain
@@ -81,6 +81,7 @@ class _ControlServer(uvicorn.Server):
 
 async def _serve_control(settings: Settings) -> int:
     site = open_site(settings)
+    bring_upstreams(settings, site.directory)
     stop = _stop_on_signals()
     drain = Drain(site.engine, settings.journal_dir, load_default_prices())
     config = uvicorn.Config(

@@ -15,7 +15,6 @@ from tenantry.storage.snapshot import read_upstream
 from tenantry.storage.tables import credentials, tenants, upstreams
 from tenantry.storage.vault import Sealed
 
-
 # The column holds 64. A name is typed into commands.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 

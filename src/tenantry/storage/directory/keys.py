@@ -19,7 +19,6 @@ from tenantry.storage.directory.tiers import TierChanges
 from tenantry.storage.snapshot import read_changes
 from tenantry.storage.tables import gateway_keys, tenants
 
-
 # What the column holds.
 LABEL_CHARACTERS_MAX = 128
 

@@ -20,7 +20,6 @@ from tenantry.storage.directory.tiers import TierChanges
 from tenantry.storage.snapshot import read_changes, read_tier
 from tenantry.storage.tables import credentials, gateway_keys, tenants, tiers
 
-
 DISCONNECTS = ("drain", "cancel")
 # A line on a page; a mailbox has 254 characters at most (RFC 5321 4.5.3.1.3).
 CONTACT_CHARACTERS_MAX = 300
