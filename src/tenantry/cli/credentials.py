@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -45,7 +45,7 @@ def list_credentials(as_json: AsJson = False) -> None:
     """Credentials by name, with their last four characters, their upstream, and who uses them."""
     with opened_site() as site:
         tenants = site.directory.list_tenants()
-        rows = [
+        rows: list[dict[str, Any]] = [
             {
                 "name": row.name,
                 "upstream": row.upstream,
@@ -62,7 +62,8 @@ def list_credentials(as_json: AsJson = False) -> None:
         print_json(rows)
         return
     columns = ["name", "upstream", "key", "shared", "tenants", "falls_back", "workspace_id", "created_at"]
-    print_table(columns, [[_cell(row[column]) for column in columns] for row in rows])
+    cells = [row | {name: ", ".join(row[name]) for name in ("tenants", "falls_back")} for row in rows]
+    print_table(columns, [["" if row[column] is None else row[column] for column in columns] for row in cells])
 
 
 @app.command()
@@ -124,9 +125,3 @@ def _read_secret(env: str | None, stdin: bool) -> str:
     if (env is None) != stdin:
         raise fail("say where the credential comes from: --env VAR or --stdin", USAGE)
     return read_secret(env)
-
-
-def _cell(value: object) -> object:
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return "" if value is None else value

@@ -8,7 +8,7 @@ from datetime import timedelta
 # Ten years: beyond any life of a key, and far below what a date can hold.
 DURATION_MAX = timedelta(days=3650)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-_FORM = re.compile(r"([0-9]{1,10})([smhd])")
+_FORM = re.compile(r"([0-9]{1,9})([smhd])")
 
 
 class BadDuration(ValueError):
