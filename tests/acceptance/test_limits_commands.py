@@ -18,7 +18,7 @@ from tenantry.app import Processes
 from tenantry.cli.main import build_cli
 from tenantry.domain.limits import LIMITS, Limits
 from tenantry.ledger.journal import JournalWriter
-from tenantry.storage.snapshot import load_snapshot
+from tenantry.storage.snapshot import SnapshotLoader
 from tenantry.storage.tables import audit_log, gateway_keys, refusals
 from tests.stack import Stack, free_ports, tenantry, wait_for
 
@@ -31,7 +31,7 @@ def told(stack: Stack, *words: str, **more: str) -> Any:
 
 
 def limits_of(stack: Stack, slug: str) -> Limits:
-    snapshot = load_snapshot(stack.site.engine, stack.site.vault)
+    snapshot = SnapshotLoader(stack.site.engine, stack.site.vault).load()
     return next(one.limits for one in snapshot.tenants.values() if one.slug == slug)
 
 

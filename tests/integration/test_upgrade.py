@@ -15,7 +15,7 @@ from tenantry.domain.limits import Limits
 from tenantry.storage import database
 from tenantry.storage.database import migrate, open_store, schema_is_current
 from tenantry.storage.directory import Directory
-from tenantry.storage.snapshot import load_snapshot
+from tenantry.storage.snapshot import SnapshotLoader
 from tenantry.storage.tables import metadata
 from tenantry.storage.vault import Vault
 
@@ -100,7 +100,7 @@ def old_store(engine: Engine) -> Engine:
 def test_everything_is_kept(old_store: Engine) -> None:
     migrate(old_store)
     assert schema_is_current(old_store)
-    snapshot = load_snapshot(old_store, VAULT)
+    snapshot = SnapshotLoader(old_store, VAULT).load()
     acme, idle = snapshot.tenants["tnt_1"], snapshot.tenants["tnt_2"]
     assert (acme.slug, acme.name, acme.tier, acme.user_profile_id) == ("acme", "Acme GmbH", "gold", "uprof_1")
     assert acme.limits == Limits(sessions_max=33)

@@ -11,16 +11,16 @@ from typing import Any
 from sqlalchemy import Row, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from tenantry.domain.directory import TenantStatus
+from tenantry.domain.directory import Disconnect, TenantStatus
 from tenantry.domain.keys import is_slug
 from tenantry.domain.limits import Limits, as_json
 from tenantry.storage.columns import new_id, now_utc
 from tenantry.storage.directory.changes import AlreadyThere, DirectoryError
 from tenantry.storage.directory.tiers import TierChanges
 from tenantry.storage.snapshot import read_changes, read_tier
-from tenantry.storage.tables import credentials, gateway_keys, tenants, tiers
+from tenantry.storage.tables import budget_raises, budgets, credentials, gateway_keys, tenants, tiers
 
-DISCONNECTS = ("drain", "cancel")
+DISCONNECTS = tuple(one.value for one in Disconnect)
 # A line on a page; a mailbox has 254 characters at most (RFC 5321 4.5.3.1.3).
 CONTACT_CHARACTERS_MAX = 300
 # It becomes a header field of every request (reference 10.3); the column holds 64.
@@ -162,7 +162,8 @@ class TenantChanges(TierChanges):
         """Undo a provisioning that failed: the tenant, its keys, and the credential that was made for it."""
         with self._engine.begin() as connection:
             row = self._tenant(connection, slug)
-            connection.execute(delete(gateway_keys).where(gateway_keys.c.tenant_id == row.tenant_id))
+            for table in (budget_raises, budgets, gateway_keys):
+                connection.execute(delete(table).where(table.c.tenant_id == row.tenant_id))
             connection.execute(delete(tenants).where(tenants.c.tenant_id == row.tenant_id))
             if credential_id is not None:
                 connection.execute(delete(credentials).where(credentials.c.credential_id == credential_id))
