@@ -15,8 +15,10 @@ import uvicorn
 import uvloop
 
 from tenantry.cli.main import build_cli
-from tenantry.control.background import drain_until
-from tenantry.control.site import open_site
+from tenantry.control.background import Chore, chores_until, drain_until
+from tenantry.control.exporting import Exporter
+from tenantry.control.presence import SiteReplaced, present
+from tenantry.control.site import Site, open_site
 from tenantry.domain.prices import load_default_prices
 from tenantry.gateway.run import serve_gateway
 from tenantry.ledger.booking import Drain
@@ -24,6 +26,9 @@ from tenantry.sandbox.server import serve_sandbox
 from tenantry.settings import Settings
 from tenantry.supervisor import SUPERVISED, Supervisor
 from tenantry.web.api import control_app
+
+# A week or a month ends at most once in this time.
+EXPORT_SECONDS = 60.0
 
 
 class Processes:
@@ -33,7 +38,12 @@ class Processes:
         return _run(settings, serve_gateway(settings.gateway))
 
     def control(self, settings: Settings) -> int:
-        return _run(settings, _serve_control(settings))
+        try:
+            with present(settings):
+                return _run(settings, _serve_control(settings))
+        except SiteReplaced as error:
+            print(f"tenantry: {error}", file=sys.stderr)
+            return 1
 
     def sandbox(self, settings: Settings, host: str, port: int) -> int:
         return _run(settings, _serve_sandbox(settings, host, port))
@@ -94,14 +104,21 @@ async def _serve_control(settings: Settings) -> int:
     )
     server = _ControlServer(config)
     web = asyncio.create_task(server.serve())
-    booking = asyncio.create_task(drain_until(stop, drain))
+    caught_up = asyncio.Event()
+    booking = asyncio.create_task(drain_until(stop, drain, caught_up))
+    chores = asyncio.create_task(chores_until(stop, caught_up, _chores(site)))
     await asyncio.wait([web, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
     failed = web.done() and not stop.is_set()
     stop.set()
     server.should_exit = True
-    await asyncio.gather(web, booking, return_exceptions=failed)
+    await asyncio.gather(web, booking, chores, return_exceptions=failed)
     site.engine.dispose()
     return 1 if failed else 0
+
+
+def _chores(site: Site) -> list[Chore]:
+    """What the control process does besides booking."""
+    return [Chore("exports", EXPORT_SECONDS, Exporter(site.engine, site.settings).step)]
 
 
 async def _serve_sandbox(settings: Settings, host: str, port: int) -> int:
