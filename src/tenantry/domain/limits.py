@@ -40,6 +40,10 @@ class Limits:
     queue_depth_max: int = 64
     queue_wait_ms_max: int = 10_000
     weight: int = 1
+    context_tokens_warn: int | None = None
+    context_tokens_max: int | None = None
+    tool_depth_alert: int | None = None
+    auto_cache_system: str = "off"
 
     def with_changes(self, changes: Mapping[str, Any]) -> Limits:
         """These limits with some replaced. `changes` has been read by `read_limits`."""
@@ -88,6 +92,14 @@ LIMITS: dict[str, Limit] = {
     "queue_depth_max": Limit("queue-depth", "requests that may wait", high=10_000),
     "queue_wait_ms_max": Limit("queue-wait-ms", "milliseconds that a request may wait", high=600_000),
     "weight": Limit("weight", "share of an upstream's capacity when it is short", low=1, high=1000),
+    "context_tokens_warn": Limit("context-warn", "prompt tokens above which an answer warns", low=1, optional=True),
+    "context_tokens_max": Limit("context-max", "prompt tokens above which a request is refused", low=1, optional=True),
+    "tool_depth_alert": Limit(
+        "tool-depth-alert", "tool results in a row in one session that raise an alert", low=1, optional=True
+    ),
+    "auto_cache_system": Limit(
+        "auto-cache-system", "add cache_control to a repeated, uncached system prompt: off, on", choices=("off", "on")
+    ),
 }
 
 
@@ -134,6 +146,18 @@ def _patterns(name: str, raw: object) -> tuple[str, ...]:
     return found
 
 
+def find_limit(word: str) -> str:
+    """A limit by its name, or by its option on the command line.
+
+    Raises:
+        BadLimit: there is no such limit.
+    """
+    for name, limit in LIMITS.items():
+        if word.removeprefix("--") in (name, limit.option):
+            return name
+    raise BadLimit(f"there is no limit {word!r}; there are: {', '.join(limit.option for limit in LIMITS.values())}")
+
+
 def read_limits(raw: Mapping[str, object]) -> dict[str, Any]:
     """Several limits.
 
@@ -161,6 +185,18 @@ KEY_LIMITS = (
     "output_tokens_per_minute",
     "max_tokens_cap",
     "models",
+    "context_tokens_warn",
+    "context_tokens_max",
+)
+
+
+# What can be said of an upstream's capacity.
+CAPACITY_LIMITS = (
+    "sessions_max",
+    "requests_per_minute",
+    "request_burst",
+    "input_tokens_per_minute",
+    "output_tokens_per_minute",
 )
 
 
@@ -169,7 +205,15 @@ def exceeds(own: Mapping[str, Any], tenant: Limits) -> list[str]:
     problems: list[str] = []
     for name, value in own.items():
         most = getattr(tenant, name)
-        if LIMITS[name].patterns or most is None:
+        if LIMITS[name].patterns:
+            # A pattern of the key is within one of the tenant's when that matches its text.
+            problems += [
+                f"{name} of a key must be within its tenant's {', '.join(most)}; {pattern} is not"
+                for pattern in value or ("*",)
+                if not allowed(most, pattern)
+            ]
+            continue
+        if most is None:
             continue
         if value is None or value > most:
             problems.append(f"{name} of a key cannot be above its tenant's {most}, not {value or NO_LIMIT}")

@@ -18,12 +18,13 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, insert, select, update
 
-from tenantry.domain.attempts import AttemptBegun, AttemptEnded, AttemptProgress, Outcome
+from tenantry.domain.attempts import AttemptBegun, AttemptEnded, AttemptProgress, Outcome, Tally
 from tenantry.domain.prices import PriceTable
 from tenantry.domain.settlement import Observed, settle
 from tenantry.domain.usage import Usage
-from tenantry.ledger.journal import files_of, is_alive, read_file
+from tenantry.ledger.journal import Event, files_of, is_alive, read_file
 from tenantry.ledger.rollup import add_to_rollup
+from tenantry.ledger.tallies import book_tally
 from tenantry.storage.columns import now_utc
 from tenantry.storage.tables import journals, ledger
 
@@ -53,6 +54,7 @@ class _Run:
     damaged_lines: int = 0
     is_known: bool = False
     open: dict[str, _Open] = field(default_factory=dict[str, _Open])
+    tallies: list[Tally] = field(default_factory=list[Tally])
 
     def cursor(self) -> tuple[int, int]:
         """Where reading must start again after a crash: the oldest beginning without an end."""
@@ -107,8 +109,8 @@ class Drain:
         booked = 0
         while True:
             ended, more = self._read(run)
-            if ended or not more:
-                booked += self._book(run, ended) if ended else 0
+            if ended or run.tallies:
+                booked += self._book(run, ended)
             if not more:
                 break
         if not alive:
@@ -135,12 +137,14 @@ class Drain:
     def _apply(
         self,
         run: _Run,
-        event: AttemptBegun | AttemptProgress | AttemptEnded | None,
+        event: Event | None,
         offset: int,
         ended: list[tuple[AttemptBegun, AttemptEnded]],
     ) -> None:
         if event is None:
             run.damaged_lines += 1
+        elif isinstance(event, Tally):
+            run.tallies.append(event)
         elif isinstance(event, AttemptBegun):
             run.open[event.attempt_id] = _Open(event, run.file_number, offset)
         elif event.attempt_id not in run.open:
@@ -152,35 +156,12 @@ class Drain:
 
     def _close(self, run: _Run) -> int:
         """The process is dead: what it left open is orphaned, then its files can go."""
-        orphans = [(entry.begun, self._orphan(entry)) for entry in run.open.values()]
+        orphans = [(entry.begun, orphan(entry.begun, entry.progress, self._prices)) for entry in run.open.values()]
         run.open.clear()
         booked = self._book(run, orphans, closed=True)
         shutil.rmtree(run.path)
         del self._runs[run.path.name]
         return booked
-
-    def _orphan(self, entry: _Open) -> AttemptEnded:
-        begun, progress = entry.begun, entry.progress
-        usage = progress.usage if progress is not None else Usage()
-        model = (progress.model_served if progress is not None else None) or None
-        seen = Observed(model, None, usage, "", False, progress is not None, False, None, 0)
-        booked = settle(200, True, seen, begun.model_requested, self._prices, begun.begun_at_us)
-        return AttemptEnded(
-            attempt_id=begun.attempt_id,
-            # Not when it began: that may lie in a period that is exported and invoiced already.
-            ended_at_us=time.time_ns() // 1000,
-            first_byte_at_us=None,
-            status=None,
-            outcome=Outcome.ORPHANED,
-            model_served=model,
-            stop_reason=None,
-            usage=usage,
-            usage_raw="",
-            cost_nanos=booked.cost_nanos,
-            price_version=booked.price_version,
-            upstream_request_id=progress.upstream_request_id if progress is not None else None,
-            error="gateway_died",
-        )
 
     def _book(self, run: _Run, ended: list[tuple[AttemptBegun, AttemptEnded]], closed: bool = False) -> int:
         seq, head_hash = run.seq, run.head_hash
@@ -198,9 +179,36 @@ class Drain:
             if rows:
                 connection.execute(insert(ledger), rows)
                 add_to_rollup(connection, rows)
+            for tally in run.tallies:
+                book_tally(connection, run.path.name, tally)
             _save_cursor(connection, run, seq, head_hash, closed)
         run.seq, run.head_hash, run.is_known = seq, head_hash, True
+        run.tallies.clear()
         return len(rows)
+
+
+def orphan(begun: AttemptBegun, progress: AttemptProgress | None, prices: PriceTable) -> AttemptEnded:
+    """The end of an attempt whose gateway died: what its stream had last said, priced."""
+    usage = progress.usage if progress is not None else Usage()
+    model = (progress.model_served if progress is not None else None) or None
+    seen = Observed(model, None, usage, "", False, progress is not None, False, None, 0)
+    booked = settle(200, True, seen, begun.model_requested, prices, begun.begun_at_us)
+    return AttemptEnded(
+        attempt_id=begun.attempt_id,
+        # Not when it began: that may lie in a period that is exported and invoiced already.
+        ended_at_us=time.time_ns() // 1000,
+        first_byte_at_us=None,
+        status=None,
+        outcome=Outcome.ORPHANED,
+        model_served=model,
+        stop_reason=None,
+        usage=usage,
+        usage_raw="",
+        cost_nanos=booked.cost_nanos,
+        price_version=booked.price_version,
+        upstream_request_id=progress.upstream_request_id if progress is not None else None,
+        error="gateway_died",
+    )
 
 
 def _already_booked(connection: Connection, attempt_ids: list[str]) -> set[str]:

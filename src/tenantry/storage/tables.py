@@ -276,3 +276,65 @@ admin_users = Table(
     Column("token_digest", LargeBinary, nullable=False, unique=True),
     Column("created_at", DateTime(timezone=True), nullable=False),
 )
+
+# The percents at which a tenant's budget raises alerts; a tenant without a row has the default ones.
+alert_thresholds = Table(
+    "alert_thresholds",
+    metadata,
+    Column("tenant_id", String(40), ForeignKey(tenants.c.tenant_id), primary_key=True),
+    Column("percents", Text, nullable=False),  # JSON: a list
+)
+
+# Where alerts go. What is sealed is JSON of the URL and, for a webhook, its signing secret.
+alert_targets = Table(
+    "alert_targets",
+    metadata,
+    Column("target_id", String(40), primary_key=True),
+    Column("name", String(64), nullable=False, unique=True),
+    Column("kind", String(16), nullable=False),  # apprise | webhook
+    Column("tenant_id", String(40), ForeignKey(tenants.c.tenant_id)),  # only this tenant's alerts
+    Column("kinds", Text, nullable=False),  # JSON: a list; empty for every kind
+    Column("hint", String(80), nullable=False),
+    Column("master_key_id", String(32), nullable=False),
+    Column("wrapped_key", LargeBinary, nullable=False),
+    Column("ciphertext", LargeBinary, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Index("ix_alert_targets_tenant_id", "tenant_id"),
+)
+
+# `occasion` is what makes an alert be raised once, whoever raises it. Only `last_seen_us` ever changes.
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("alert_id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("occasion", String(250), nullable=False, unique=True),
+    Column("kind", String(32), nullable=False),
+    Column("subject", String(160), nullable=False),
+    Column("tenant_id", String(40)),
+    Column("slug", String(63)),
+    Column("message", Text, nullable=False),
+    Column("detail", Text, nullable=False),  # JSON
+    Column("raised_at_us", BigInteger, nullable=False),
+    Column("last_seen_us", BigInteger, nullable=False),
+    Index("ix_alerts_kind_subject", "kind", "subject"),
+    Index("ix_alerts_tenant_id", "tenant_id"),
+)
+
+# The outbox: one row for each alert and target.
+alert_deliveries = Table(
+    "alert_deliveries",
+    metadata,
+    Column("delivery_id", String(40), primary_key=True),
+    Column("alert_id", BigInteger().with_variant(Integer, "sqlite"), ForeignKey(alerts.c.alert_id), nullable=False),
+    Column("target_id", String(40), ForeignKey(alert_targets.c.target_id), nullable=False),
+    Column("status", String(16), nullable=False),  # waiting | sent | given_up
+    Column("attempts", Integer, nullable=False),
+    Column("due_at_us", BigInteger, nullable=False),
+    Column("lease", String(40), nullable=False),  # who is sending it just now, until `leased_until_us`
+    Column("leased_until_us", BigInteger, nullable=False),
+    Column("last_error", Text),
+    Column("ended_at_us", BigInteger),
+    UniqueConstraint("alert_id", "target_id", name="uq_alert_deliveries_alert_id_target_id"),
+    Index("ix_alert_deliveries_status_due_at_us", "status", "due_at_us"),
+    Index("ix_alert_deliveries_target_id", "target_id"),
+)
