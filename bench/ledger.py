@@ -119,8 +119,8 @@ def rows(count: int) -> Iterator[dict[str, Any]]:
 
 def queries(engine: Engine, folder: Path) -> dict[str, Callable[[], object]]:
     one = f"tnt_{7:020d}"
-    month = period_of(MONTH, END_US - 1, ZONE)
-    week = previous_period(period_of(WEEK, END_US - 1, ZONE), ZONE)
+    month = period_of(MONTH, END_US - 86_400_000_000, ZONE)
+    week = previous_period(period_of(WEEK, END_US - 86_400_000_000, ZONE), ZONE)
     wanted = [Wanted("one.csv", one)]
     return {
         "`usage` of a tenant, a month": lambda: month_usage(engine, one, "2026-11", ZONE),
