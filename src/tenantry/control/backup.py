@@ -103,6 +103,8 @@ def back_up(site: Site, file: Path, with_master_key: bool) -> Backup:
 
 def _copy_journals(source: Path, target: Path) -> None:
     for path in sorted(source.glob("*/*")):
+        if _NAME.fullmatch(f"journal/{path.parent.name}/{path.name}") is None:
+            continue  # no part of a journal
         copy = target / path.parent.name / path.name
         copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
