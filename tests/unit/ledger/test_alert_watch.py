@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -147,14 +147,18 @@ def test_a_lowered_budget_is_told_without_any_row_and_a_raised_one_is_not_told_a
 
 
 def test_the_end_of_a_raise_is_told_without_any_row(site: Site) -> None:
-    site.now_us = int(datetime.now(UTC).timestamp()) * SECOND_US
-    site.directory.set_budgets("acme", {"month": 50 * USD})
-    site.directory.raise_budget("acme", "month", 100 * USD, datetime(9000, 1, 1, tzinfo=UTC))
-    site.now_us += 60 * SECOND_US
+    ends = datetime.now(UTC) + timedelta(seconds=30)
+    site.now_us = int(ends.timestamp()) * SECOND_US - 10 * SECOND_US
+    site.directory.set_budgets("acme", {"day": 50 * USD})
+    site.directory.raise_budget("acme", "day", 100 * USD, ends)
     site.spend(45 * USD)
     watch = site.watch()
     watch.step()
     assert thresholds_told(site) == []
+    site.now_us += 61 * SECOND_US
+    site.spend(45 * USD)  # in case that was midnight
+    watch.step()
+    assert thresholds_told(site)[:2] == [70, 90]
 
 
 def test_a_tenants_own_thresholds_replace_the_default_ones(site: Site) -> None:
