@@ -24,7 +24,7 @@ from tenantry.domain.directory import (
 from tenantry.domain.limits import Limits, read_limits
 from tenantry.storage.caps import read_budgets
 from tenantry.storage.columns import utc
-from tenantry.storage.database import one_view
+from tenantry.storage.database import reading
 from tenantry.storage.tables import credentials, gateway_keys, meta, tenants, tiers, upstreams
 from tenantry.storage.vault import Sealed, Vault
 
@@ -62,7 +62,7 @@ class SnapshotLoader:
             opened[key] = secret
             return secret
 
-        with one_view(self._engine) as connection:
+        with reading(self._engine) as connection:
             snapshot = _read(connection, secret_of)
         self._opened = opened
         return snapshot
