@@ -20,7 +20,7 @@ from tenantry.control.alerting import Courier
 from tenantry.control.background import Chore, chores_until, drain_until
 from tenantry.control.exporting import Exporter
 from tenantry.control.presence import SiteReplaced, present
-from tenantry.control.site import Site, open_site
+from tenantry.control.site import Site, bring_upstreams, open_site
 from tenantry.domain.alerts import with_classic
 from tenantry.domain.prices import load_default_prices
 from tenantry.gateway.run import serve_gateway
@@ -99,6 +99,7 @@ class _ControlServer(uvicorn.Server):
 
 async def _serve_control(settings: Settings) -> int:
     site = open_site(settings)
+    bring_upstreams(settings, site.directory)
     stop = _stop_on_signals()
     drain = Drain(site.engine, settings.journal_dir, load_default_prices())
     config = uvicorn.Config(

@@ -19,9 +19,9 @@ from tests.unit.control.test_alerting import Target, verify
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
 
 
-def refused(stack: Stack, *words: str, stdin: str = "") -> Result:
-    """A command in this process: for the many that end before anything happens."""
-    return CliRunner().invoke(build_cli(Processes()), words, input=stdin, env=stack.environ)
+def here(stack: Stack, *words: str, stdin: str = "", **environ: str) -> Result:
+    """A command in this process, which starts a hundred times faster."""
+    return CliRunner().invoke(build_cli(Processes()), words, input=stdin, env=stack.environ | environ)
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_a_budget_is_set_shown_raised_and_removed(stack: Stack) -> None:
 def test_a_budget_that_cannot_be_is_refused_in_words(stack: Stack, words: list[str], code: int, message: str) -> None:
     if not any(row.slug == "wrong" for row in stack.site.directory.list_tenants()):
         stack.site.directory.create_tenant("wrong", "Wrong", "standard")
-    done = refused(stack, "budget", *words)
+    done = here(stack, "budget", *words)
     assert (done.exit_code, message in done.stderr) == (code, True), done.stderr
     assert stack.site.directory.list_budgets("wrong")[""].caps == ()
 
@@ -118,26 +118,26 @@ def test_targets_and_thresholds_are_managed_and_their_urls_never_shown(stack: St
     stack.site.directory.create_tenant("quiet", "Quiet", "standard")
     words = ["alerts", "targets", "add", "chat", "--apprise-env", "CHAT_URL", "--kinds", "spend_spike"]
     url = f"json://user:pass-canary@127.0.0.1:{target.port}/canary-path"
-    assert tenantry(stack, *words, CHAT_URL=url).returncode == 0
-    again = tenantry(stack, *words, CHAT_URL=url)
-    assert (again.returncode, "already" in again.stderr) == (1, True)
-    shown = tenantry(stack, "alerts", "targets", "list").stdout
+    assert here(stack, *words, CHAT_URL=url).exit_code == 0
+    again = here(stack, *words, CHAT_URL=url)
+    assert (again.exit_code, "already" in again.stderr) == (1, True)
+    shown = here(stack, "alerts", "targets", "list").stdout
     assert "chat\tapprise\tjson://...path" in shown
     assert "canary" not in shown
-    tested = tenantry(stack, "alerts", "test", "chat")
-    assert (tested.returncode, tested.stdout) == (0, "chat: taken\n")
+    tested = here(stack, "alerts", "test", "chat")
+    assert (tested.exit_code, tested.stdout) == (0, "chat: taken\n")
     target.status = 500
-    tested = tenantry(stack, "alerts", "test", "chat", LOG_LEVEL="debug")
-    assert tested.returncode == 1
-    assert "canary" not in tested.stdout + tested.stderr
-    assert tenantry(stack, "alerts", "targets", "remove", "chat").returncode == 2
-    assert tenantry(stack, "alerts", "targets", "remove", "chat", "--yes").returncode == 0
-    assert tenantry(stack, "alerts", "test", "chat").returncode == 1
-    assert tenantry(stack, "alerts", "thresholds", "quiet").stdout == "quiet: 70 %, 90 %, 100 % (default)\n"
-    assert tenantry(stack, "alerts", "thresholds", "quiet", "50,100").stdout == "quiet: 50 %, 100 %\n"
-    assert tenantry(stack, "alerts", "thresholds", "quiet", "none").stdout == "quiet: no thresholds\n"
-    assert "default" in tenantry(stack, "alerts", "thresholds", "quiet", "default").stdout
-    assert tenantry(stack, "alerts", "thresholds", "quiet", "0").returncode == 2
+    logged = tenantry(stack, "alerts", "test", "chat", LOG_LEVEL="debug")
+    assert logged.returncode == 1
+    assert "canary" not in logged.stdout + logged.stderr
+    assert here(stack, "alerts", "targets", "remove", "chat").exit_code == 2
+    assert here(stack, "alerts", "targets", "remove", "chat", "--yes").exit_code == 0
+    assert here(stack, "alerts", "test", "chat").exit_code == 1
+    assert here(stack, "alerts", "thresholds", "quiet").stdout == "quiet: 70 %, 90 %, 100 % (default)\n"
+    assert here(stack, "alerts", "thresholds", "quiet", "50,100").stdout == "quiet: 50 %, 100 %\n"
+    assert here(stack, "alerts", "thresholds", "quiet", "none").stdout == "quiet: no thresholds\n"
+    assert "default" in here(stack, "alerts", "thresholds", "quiet", "default").stdout
+    assert here(stack, "alerts", "thresholds", "quiet", "0").exit_code == 2
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_targets_and_thresholds_are_managed_and_their_urls_never_shown(stack: St
     ],
 )
 def test_a_target_that_cannot_be_is_refused_in_words(stack: Stack, words: list[str], stdin: str, message: str) -> None:
-    done = refused(stack, "alerts", "targets", "add", *words, stdin=stdin)
+    done = here(stack, "alerts", "targets", "add", *words, stdin=stdin)
     assert done.exit_code in (1, 2)
     assert message in done.stderr
     assert "canary" not in done.stderr

@@ -1,8 +1,10 @@
 """Deliveries to a real HTTP target on loopback, that is down, slow, wrong, and comes back."""
 
+import contextlib
 import hmac
 import json
 import logging
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -15,7 +17,7 @@ import pytest
 from sqlalchemy import Engine, select
 
 from tenantry.control import alerting
-from tenantry.control.alerting import Courier, Message, is_apprise_url, send, signature
+from tenantry.control.alerting import Courier, Message, is_apprise_url, send, signature, trial_message
 from tenantry.domain.alerts import Alert, AlertKind
 from tenantry.ledger.outbox import (
     BACKOFF_US_MAX,
@@ -196,6 +198,25 @@ def test_a_slow_target_is_cut_off_and_holds_up_no_other(
     assert time.monotonic() - started < 2.0
     assert (len(quick.got), len(target.got)) == (3, 1)
     quick.close()
+
+
+def test_a_target_that_drips_its_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alerting, "SEND_SECONDS_MAX", 1.0)
+    monkeypatch.setattr(alerting, "_CONNECT_SECONDS_MAX", 0.6)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drip() -> None:
+            client, _ = server.accept()
+            with client, contextlib.suppress(OSError):
+                for mark in b"HTTP/1.1 200 OK" + b" " * 50:
+                    client.sendall(bytes([mark]))
+                    time.sleep(0.1)
+
+        threading.Thread(target=drip, daemon=True).start()
+        opened = OpenTarget("tgt_1", "ops", "webhook", f"http://127.0.0.1:{server.getsockname()[1]}/", "whsec-x")
+        started = time.monotonic()
+        assert send(opened, trial_message(START_US), START_US) is not None
+        assert time.monotonic() - started < 2.0
 
 
 def test_two_couriers_at_once_deliver_each_once(site: Site, target: Target) -> None:
