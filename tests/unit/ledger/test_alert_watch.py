@@ -24,7 +24,8 @@ from tenantry.storage.directory import Directory
 from tenantry.storage.tables import alert_deliveries, alerts, ledger, refusals
 from tenantry.storage.vault import Vault
 
-NOON_US = int(datetime(2026, 11, 24, 12, tzinfo=UTC).timestamp()) * SECOND_US
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+NOON_US = int(NOON.timestamp()) * SECOND_US
 DAY_US = 86_400 * SECOND_US
 ZONE = ZoneInfo("UTC")
 
@@ -238,6 +239,7 @@ def test_refusals_by_a_budget_are_told_once_a_day(site: Site) -> None:
 
     watch = site.watch()
     refuse("r1", "sessions_max")
+    refuse("r1", "budget_in_use")
     watch.step()
     assert site.told() == []
     refuse("r1", "budget")
@@ -300,6 +302,7 @@ def test_a_live_gateway_that_stopped_writing_its_facts_is_journal_trouble(tmp_pa
         ({}, []),
         ({"journal_works": True, "upstreams_down": [], "credentials_dead": {}}, []),
         ({"credentials_dead": {"acme": "2026-12-01T00:00:00Z", "b": None}}, ["credential_dead", "credential_dead"]),
+        ({"credentials_dead": {"acme": "2026-11-24T12:00:30+00:00"}}, []),  # refused: its row tells that
         ({"journal_works": None, "upstreams_down": None, "credentials_dead": []}, []),
         ({"journal_works": "no", "upstreams_down": "anthropic"}, []),
         ([1], []),
@@ -307,7 +310,7 @@ def test_a_live_gateway_that_stopped_writing_its_facts_is_journal_trouble(tmp_pa
     ],
 )
 def test_what_is_missing_or_malformed_is_unknown(health: object, kinds: list[str]) -> None:
-    assert [alert.kind.value for alert in alerts_of_health(health)] == kinds
+    assert [alert.kind.value for alert in alerts_of_health(health, NOON)] == kinds
 
 
 def test_a_tenants_target_gets_its_own_alerts_and_kinds_choose(site: Site) -> None:
