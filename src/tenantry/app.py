@@ -17,7 +17,7 @@ import uvloop
 
 from tenantry.cli.main import build_cli
 from tenantry.control.alerting import Courier
-from tenantry.control.background import Chore, chores_until, drain_until
+from tenantry.control.background import Chore, drain_until, repeat_until
 from tenantry.control.exporting import Exporter
 from tenantry.control.presence import SiteReplaced, present
 from tenantry.control.site import Site, bring_upstreams, open_site
@@ -115,28 +115,21 @@ async def _serve_control(settings: Settings) -> int:
     web = asyncio.create_task(server.serve())
     caught_up = asyncio.Event()
     booking = asyncio.create_task(drain_until(stop, drain, caught_up))
-    chores = asyncio.create_task(chores_until(stop, caught_up, _chores(site)))
-    # Not after the drain: that it fails is what an alert may have to tell.
-    at_once = asyncio.Event()
-    at_once.set()
     courier = Courier(Outbox(site.engine), site.directory, _now_us)
-    alerting = asyncio.create_task(chores_until(stop, at_once, _alert_chores(site, courier)))
+    chores = [asyncio.create_task(repeat_until(stop, chore)) for chore in _chores(site, courier)]
+    exporting = Chore("exports", EXPORT_SECONDS, Exporter(site.engine, settings).step)
+    chores.append(asyncio.create_task(repeat_until(stop, exporting, caught_up)))
     await asyncio.wait([web, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
     failed = web.done() and not stop.is_set()
     stop.set()
     courier.stop()
     server.should_exit = True
-    await asyncio.gather(web, booking, chores, alerting, return_exceptions=failed)
+    await asyncio.gather(web, booking, *chores, return_exceptions=failed)
     site.engine.dispose()
     return 1 if failed else 0
 
 
-def _chores(site: Site) -> list[Chore]:
-    """What the control process does besides booking."""
-    return [Chore("exports", EXPORT_SECONDS, Exporter(site.engine, site.settings).step)]
-
-
-def _alert_chores(site: Site, courier: Courier) -> list[Chore]:
+def _chores(site: Site, courier: Courier) -> list[Chore]:
     settings = site.settings
     thresholds = with_classic(settings.usage_alert_threshold_percent)
     watch = open_watch(site.engine, settings.zone, thresholds, settings.data_dir, settings.journal_dir, _now_us)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -17,20 +17,15 @@ log = logging.getLogger("tenantry.control")
 DRAIN_SECONDS = 0.2
 # After a fault of the store or the disk.
 RETRY_SECONDS = 2.0
-CHORE_RETRY_SECONDS = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Chore:
-    """Work that is done again and again, in a thread. A step that fails is logged and tried again."""
-
-    name: str
-    seconds: float
-    step: Callable[[], object]
+# A chore that is done rarely is tried again sooner than that.
+CHORE_RETRY_SECONDS_MAX = 30.0
 
 
 async def drain_until(stop: asyncio.Event, drain: Drain, caught_up: asyncio.Event | None = None) -> None:
-    """Book journals until `stop` is set, and once more after it. `caught_up` is set while the last round succeeded."""
+    """Book journals until `stop` is set, and once more after it.
+
+    `caught_up` is set while the last round succeeded: then what happened while no control process ran is booked.
+    """
     while True:
         last = stop.is_set()
         wait = DRAIN_SECONDS
@@ -47,37 +42,38 @@ async def drain_until(stop: asyncio.Event, drain: Drain, caught_up: asyncio.Even
                 caught_up.clear()
         if last:
             return
-        await _set_within(stop, wait)
+        try:
+            await asyncio.wait_for(stop.wait(), wait)
+        except TimeoutError:
+            continue
 
 
-async def chores_until(stop: asyncio.Event, caught_up: asyncio.Event, chores: Sequence[Chore]) -> None:
-    """Do every chore at its interval until `stop` is set, each apart from the others.
+@dataclass(frozen=True, slots=True)
+class Chore:
+    """Work that is done again and again, in a thread: a slow one holds up nothing else."""
 
-    None starts before `caught_up`: what happened while this process was down is to be in the ledger first.
-    """
-    await asyncio.gather(*(_do_until(stop, caught_up, chore) for chore in chores))
+    name: str
+    every_seconds: float
+    run: Callable[[], object]
 
 
-async def _do_until(stop: asyncio.Event, caught_up: asyncio.Event, chore: Chore) -> None:
+async def repeat_until(stop: asyncio.Event, chore: Chore, ready: asyncio.Event | None = None) -> None:
+    """Do a chore until `stop` is set, and only while `ready` is set. A fault is told, and does not end it."""
     while not stop.is_set():
-        wait = chore.seconds
-        if not caught_up.is_set():
-            wait = min(wait, DRAIN_SECONDS)
+        wait = chore.every_seconds
+        if ready is not None and not ready.is_set():
+            wait = DRAIN_SECONDS
         else:
             try:
-                await asyncio.to_thread(chore.step)
-            except Exception as error:  # noqa: BLE001 -- whatever goes wrong in one chore must not end the others
+                await asyncio.to_thread(chore.run)
+            except Exception as error:  # noqa: BLE001 -- whatever goes wrong in one round, the next may succeed
                 log.error("%s failed, trying again: %s: %s", chore.name, type(error).__name__, _first_line(error))
-                wait = max(RETRY_SECONDS, min(wait, CHORE_RETRY_SECONDS))
-        await _set_within(stop, wait)
+                wait = max(RETRY_SECONDS, min(wait, CHORE_RETRY_SECONDS_MAX))
+        try:
+            await asyncio.wait_for(stop.wait(), wait)
+        except TimeoutError:
+            continue
 
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [""])[0]
-
-
-async def _set_within(event: asyncio.Event, seconds: float) -> bool:
-    try:
-        return await asyncio.wait_for(event.wait(), seconds)
-    except TimeoutError:
-        return False

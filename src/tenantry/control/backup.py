@@ -162,7 +162,7 @@ def _extract(file: Path, folder: Path) -> dict[str, Any]:
         with tarfile.open(file, "r:") as archive:
             manifest = _read_manifest(archive)
             missing = dict(manifest["files"])
-            for entry in archive:
+            while (entry := archive.next()) is not None:
                 wanted = missing.pop(entry.name, None)
                 if wanted is None or not entry.isreg() or entry.size != wanted["bytes"]:
                     raise RestoreRefused(f"{file}: {entry.name!r} is not what the manifest says")

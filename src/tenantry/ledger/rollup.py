@@ -72,12 +72,12 @@ def _values(row: Mapping[str, Any]) -> list[int]:
 def differences(connection: Connection, most: int) -> list[tuple[str, dict[str, Any]]]:
     """Sums that the roll-up has and the ledger has not (`extra`), and the other way round (`missing`)."""
     kept = select(*(usage_rollup.c[name] for name in (*KEY, *SUMS)))
-    summed = _sums_of_ledger()
+    summed = sums_of_ledger()
     sides = {"extra": kept.except_(summed), "missing": summed.except_(kept)}
     return [(side, row) for side, query in sides.items() for row in values_of(connection.execute(query.limit(most)))]
 
 
-def _sums_of_ledger() -> Select[*tuple[Any, ...]]:
+def sums_of_ledger() -> Select[*tuple[Any, ...]]:
     """What the roll-up must hold, summed by the database from every row."""
     columns = ledger.c
     is_adjustment = columns.outcome == Outcome.ADJUSTED.value
