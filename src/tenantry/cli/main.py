@@ -7,7 +7,23 @@ from typing import Annotated
 import typer
 
 from tenantry import __version__
-from tenantry.cli import alerts, audit, budget, credentials, declare, keys, ledger, provision, serving, tenants, usage
+from tenantry.cli import (
+    alerts,
+    audit,
+    backup,
+    budget,
+    credentials,
+    declare,
+    export,
+    keys,
+    ledger,
+    provision,
+    serving,
+    tenants,
+    tiers,
+    upstreams,
+    usage,
+)
 from tenantry.cli.context import Processes
 
 PLAIN = {"help_option_names": ["-h", "--help"]}
@@ -38,9 +54,13 @@ def build_cli(processes: Processes) -> typer.Typer:
     usage.register(app)
     declare.register(app)
     audit.register(app)
+    export.register(app)
+    backup.register(app)
+    app.add_typer(tiers.app, name="tiers")
     app.add_typer(tenants.app, name="tenants")
     app.add_typer(keys.app, name="keys")
     app.add_typer(credentials.app, name="credentials")
+    app.add_typer(upstreams.app, name="upstreams")
     app.add_typer(budget.app, name="budget")
     app.add_typer(alerts.app, name="alerts")
     app.add_typer(ledger.app, name="ledger")

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
-from contextlib import contextmanager
+import sqlite3
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from sqlite3 import Connection as SqliteConnection
+from typing import Any
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, Result, create_engine, event, make_url
 
 # Longer than any transaction here; the drain's are the longest, at some milliseconds.
 BUSY_MS_MAX = 10_000
@@ -40,24 +41,11 @@ def _keep_private(url: str) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
 
 
-def _set_pragmas(connection: SqliteConnection, _record: object) -> None:
+def _set_pragmas(connection: sqlite3.Connection, _record: object) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute(f"PRAGMA busy_timeout = {BUSY_MS_MAX}")
-
-
-@contextmanager
-def one_view(engine: Engine) -> Generator[Connection]:
-    """A connection whose reads all see the store as it was at the first of them."""
-    if engine.dialect.name == "sqlite":
-        with engine.connect() as connection:
-            # The driver begins a transaction of its own only before a write.
-            connection.exec_driver_sql("BEGIN")
-            yield connection
-    else:
-        with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
-            yield connection
 
 
 @contextmanager
@@ -71,12 +59,74 @@ def reading(engine: Engine) -> Generator[Connection]:
         yield connection
 
 
-def migrate(engine: Engine) -> None:
-    """Apply every migration that is missing. Running it again changes nothing."""
-    with engine.begin() as connection:
-        config = _config()
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+def values_of(result: Result[*tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
+    """Each row by the names of its columns, fetched as it is asked for."""
+    names = tuple(result.keys())
+    return (dict(zip(names, row, strict=True)) for row in result)
+
+
+def copy_sqlite(engine: Engine, path: Path) -> None:
+    """The whole database as it is at this moment, into the file `path`; readers and writers go on meanwhile."""
+    path.touch(mode=0o600)
+    with engine.connect() as connection, closing(sqlite3.connect(path)) as target:
+        source = connection.connection.driver_connection
+        if not isinstance(source, sqlite3.Connection):
+            raise TypeError("only SQLite is copied this way")
+        source.backup(target)
+        # One file, whole in itself: the copy is not in WAL mode.
+        target.execute("PRAGMA journal_mode = DELETE")
+
+
+def is_sound(path: Path) -> bool:
+    """Whether an SQLite file is whole: every page, every index."""
+    try:
+        with closing(sqlite3.connect(path)) as connection:
+            return connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    except sqlite3.DatabaseError:
+        return False
+
+
+class MigrationBroken(Exception):
+    """A migration would leave rows that refer to nothing. The database is as it was before."""
+
+
+def migrate(engine: Engine, revision: str = "head") -> None:
+    """Apply every migration that is missing, all or none. Running it again changes nothing.
+
+    Raises:
+        MigrationBroken: rows would be left that refer to nothing.
+    """
+    with engine.connect() as connection:
+        if engine.dialect.name != "sqlite":
+            _upgrade(connection, revision)
+            connection.commit()
+            return
+        _begin_sqlite_migration(connection)
+        try:
+            _upgrade(connection, revision)
+            if connection.exec_driver_sql("PRAGMA foreign_key_check").first() is not None:
+                raise MigrationBroken((MigrationBroken.__doc__ or "").strip())
+            connection.commit()
+        finally:
+            connection.rollback()
+            connection.exec_driver_sql("PRAGMA foreign_keys = ON")
+
+
+def _upgrade(connection: Connection, revision: str) -> None:
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
+
+
+def _begin_sqlite_migration(connection: Connection) -> None:
+    """One transaction around everything, and tables that may be replaced while others refer to them.
+
+    SQLite cannot alter most of a table, so a migration makes a new one and drops the old; with foreign keys on, that
+    fails as soon as there are rows (sqlite.org/lang_altertable.html, section 7). The pragma has no effect inside a
+    transaction, and the driver by itself begins none before a change of the schema.
+    """
+    connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def schema_is_current(engine: Engine) -> bool:

@@ -150,7 +150,9 @@ def _after(entry: AuditEntry) -> Mapping[str, Any]:
 def _touches(entry: AuditEntry, field: str) -> bool:
     """An entry that names the fields it changed has to name this one; the rest are told apart by their action."""
     column = {"user_profile": "user_profile_id"}.get(field, field)
-    return entry.action != "tenant.set" or column in _after(entry)
+    before = entry.detail.get("before")
+    stood = cast("dict[str, Any]", before) if isinstance(before, dict) else {}
+    return entry.action != "tenant.set" or stood.get(column) != _after(entry).get(column)
 
 
 def _as_it_stands(change: Change) -> str:

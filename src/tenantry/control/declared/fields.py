@@ -24,6 +24,7 @@ DAYS_MAX = 3650
 PERCENT_MAX = 1000
 
 _REFERENCE = re.compile(r"(env:[A-Za-z_][A-Za-z0-9_]*|file:[^\s].*|vault:[^\s].*)")
+_IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _REFERENCE_PATTERN = r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:\S.*|vault:\S.*)$"
 _USD_PATTERN = r"^[0-9]+(\.[0-9]{1,9})?$"
 
@@ -45,6 +46,12 @@ def _text(raw: object) -> str:
     if not isinstance(raw, str) or not raw.strip() or len(raw) > TEXT_CHARS_MAX or not raw.isprintable():
         raise BadField(f"must be a text of 1 to {TEXT_CHARS_MAX} characters on one line")
     return raw.strip()
+
+
+def _identifier(raw: object) -> str:
+    if not isinstance(raw, str) or _IDENTIFIER.fullmatch(raw) is None:
+        raise BadField("must be an id of letters, digits, - and _, 64 at most: it becomes a header field")
+    return raw
 
 
 def _slug(raw: object) -> str:
@@ -164,6 +171,7 @@ def read_expiry(zone: ZoneInfo) -> Callable[[Any], datetime]:
 _TEXT = {"type": "string", "minLength": 1, "maxLength": TEXT_CHARS_MAX}
 _NAME = {"type": "string", "pattern": "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"}
 _REFERRED = {"type": "string", "pattern": _REFERENCE_PATTERN}
+_IDENTIFIED = {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"}
 _MONEY = {"anyOf": [{"type": "string", "pattern": _USD_PATTERN}, {"type": "integer", "minimum": 0}]}
 
 TENANT_FIELDS: dict[str, Field] = {
@@ -178,8 +186,8 @@ TENANT_FIELDS: dict[str, Field] = {
     "shared_credential": Field(_flag, "others may use the same credential", {"type": "boolean"}),
     "fallback": Field(_reference, "the credential to use when the first cannot serve", _REFERRED),
     "upstream": Field(_text, "the upstream that its credential belongs to", _TEXT),
-    "user_profile": Field(_text, "sent as anthropic-user-profile-id", _TEXT),
-    "workspace": Field(_text, "sent as anthropic-workspace-id with its credential", _TEXT),
+    "user_profile": Field(_identifier, "sent as anthropic-user-profile-id", _IDENTIFIED),
+    "workspace": Field(_identifier, "sent as anthropic-workspace-id with its credential", _IDENTIFIED),
     "disconnect": Field(
         _choice("drain", "cancel"), "what happens to an answer whose client left", {"enum": ["drain", "cancel"]}
     ),

@@ -21,6 +21,8 @@ from tenantry.storage.tables import gateway_keys, tenants
 
 # Shorter than any key that a proxy makes, and far too long to be guessed over a network.
 TAKEN_CHARS_MIN = 16
+# What the column holds.
+LABEL_CHARACTERS_MAX = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +53,11 @@ class KeyChanges(TierChanges):
 
         Raises:
             NotInDirectory: no such tenant.
-            DirectoryError: a limit is not for keys, or lies above the tenant's; `text` is a key already.
+            DirectoryError: the label is too long, a limit is not for keys or lies above the tenant's, or `text` is a
+                key already.
         """
+        if len(label) > LABEL_CHARACTERS_MAX or not label.isprintable():
+            raise DirectoryError(f"a label is one line of {LABEL_CHARACTERS_MAX} characters at most")
         with self._engine.begin() as connection:
             tenant = self._tenant(connection, slug)
             self._check_limits(connection, tenant, limits or {})
@@ -74,13 +79,15 @@ class KeyChanges(TierChanges):
 
         Raises:
             NotInDirectory: no such key.
-            DirectoryError: it does not work any more.
+            DirectoryError: it does not work any more, or has been replaced already.
         """
         with self._engine.begin() as connection:
             row = self._key(connection, key_id)
             expires_at = utc(row.expires_at)
             if row.status != KeyStatus.ACTIVE.value or (expires_at is not None and expires_at <= now_utc()):
                 raise DirectoryError(f"key {key_id} does not work any more; issue another with `tenantry keys issue`")
+            if row.replaced_by is not None:
+                raise DirectoryError(f"key {key_id} is being replaced by {row.replaced_by} already; rotate that one")
             tenant = self._owner(connection, row.tenant_id)
             stored = {"limits": row.limits, "rotate_days": row.rotate_days}
             key = self._insert_key(connection, tenant, row.label, expires_at, stored)

@@ -154,7 +154,7 @@ def possible(before: Declaration | None, after: Declaration) -> Declaration:
     return replace(after, tiers=tiers | dict(after.tiers), plans=plans | dict(after.plans))
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(first=declarations(), second=declarations())
 def test_a_plan_from_any_state_to_any_other_gives_the_other(
     template: Site, first: Declaration, second: Declaration

@@ -75,7 +75,7 @@ def test_a_secret_that_changed_is_a_rotation(site: Site, tmp_path: Path) -> None
         ("credential.rotate", "acme", "credential")
     ]
     applied(site, tmp_path, ACME, ACME_KEY="sk-ant-api03-another-one")
-    assert site.directory.open_credential("acme")[0] == "sk-ant-api03-another-one"
+    assert site.directory.open_credential("acme").secret == "sk-ant-api03-another-one"
     assert left(site, tmp_path, ACME, ACME_KEY="sk-ant-api03-another-one") == []
 
 
