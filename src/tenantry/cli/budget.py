@@ -29,6 +29,7 @@ def show(slug: Slug, as_json: AsJson = False) -> None:
     """Each budget of a tenant and of its keys: amount, raises, what is spent and left, and when it resets."""
     with opened_site() as site:
         tenant = site.directory.get_tenant(slug)
+        site.directory.audit("read.budget", slug, {})
         budgets = site.directory.list_budgets(slug)
         labels = {row.key_id: row.label for row in site.directory.list_keys(slug)}
         now_us = time.time_ns() // 1000

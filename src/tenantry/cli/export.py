@@ -41,6 +41,7 @@ def export(
     write = _writer(form)
     with opened_site() as site:
         period = _period(week, month, site)
+        site.directory.audit("read.export", tenant or "*", {"tenant": tenant, "period": period.label})
         wanted = [Wanted(file_name(period, slug, form.value), one) for one, slug in _tenants(site, tenant)]
         try:
             done = write_exports(site.engine, period, wanted, out, write)

@@ -58,6 +58,8 @@ def show(
     """One request's story: every attempt, what it used and cost, and its corrections."""
     with opened_site() as site:
         story = find_story(site.engine, wanted)
+        for slug in {chapter["tenant"] for chapter in story}:
+            site.directory.audit("read.ledger", wanted[:128], {"tenant": slug})
     if not story:
         raise fail(f"the ledger has no request {wanted!r}; it names attempts within a second after their end")
     if as_json:
