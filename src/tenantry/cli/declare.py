@@ -85,8 +85,8 @@ def apply_command(
         if not plan.changes:
             return
         cuts = sum(change.action in CUTS for change in plan.changes)
-        also = f", {cuts} of which cut clients off" if cuts else ""
-        confirm(f"Apply these {len(plan.changes)} changes{also}?", yes)
+        also = f", cutting clients off by {cuts} of them" if cuts else ""
+        confirm(f"Apply {_counted(len(plan.changes), 'change')}{also}?", yes)
         done = apply_plan(site, plan, references, keys_out=keys_out, statements=STATEMENTS)
         _print_applied(site, done, keys_out)
         probes = [] if no_probe else probe_new(site, plan, done.keys, _print_probe)
@@ -131,7 +131,7 @@ def _print_plan(plan: Plan) -> None:
         typer.echo(line)
     if plan.missing:
         typer.echo(f"Apply will need {', '.join(plan.missing)}, not set here.")
-    typer.echo(f"{len(plan.changes)} changes.")
+    typer.echo(f"{_counted(len(plan.changes), 'change')}.")
 
 
 def _print_applied(site: Site, done: Applied, keys_out: Path | None) -> None:
@@ -139,7 +139,7 @@ def _print_applied(site: Site, done: Applied, keys_out: Path | None) -> None:
     for path in done.statements:
         typer.echo(f"Closing statement  {path}")
     if keys_out is not None:
-        typer.echo(f"{len(done.keys)} new keys in {keys_out} (mode 0600).")
+        typer.echo(f"{_counted(len(done.keys), 'new key')} in {keys_out} (mode 0600).")
         return
     for key in done.keys:
         typer.echo(f"{key.tenant}  {key.label}  {endpoint_of(site.settings, key.tenant)}\n  {key.text}")
@@ -159,4 +159,8 @@ def _print_drift(by_hand: list[Difference], waiting: list[Difference]) -> None:
     if waiting:
         typer.echo("Not by hand since the last apply; the file was not applied yet:")
     for one in waiting:
-        typer.echo(f"  {one.undo}")
+        typer.echo(f"  {one.text}; apply would do: {one.undo}")
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

@@ -44,7 +44,7 @@ def closing_statement(site: Site, slug: str, tenant: StandingTenant, now: dateti
         "Requests that were still in flight then are booked afterwards and are not in these figures.",
         "",
         f"Tier {tenant.block.tier}" + (f", plan {tenant.block.plan}" if tenant.block.plan else "") + ".",
-        f"{len(tenant.keys)} gateway keys revoked. "
+        f"Gateway keys revoked: {len(tenant.keys)}. "
         + (
             "Its data is deleted; the ledger keeps its rows."
             if data == "delete"

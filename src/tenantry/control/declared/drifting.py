@@ -32,6 +32,7 @@ _ACTIONS = {
     "budget_mode": ("budget.set", "tenant.set"),
 }
 _TENANT_ACTIONS = ("tenant.set",)
+_NOTHING = "nothing, as it was never declared"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,36 +52,38 @@ class Difference:
 
 def find_drift(plan: Plan, directory: Directory) -> Iterator[Difference]:
     """Differences in the order of the plan that would undo them, then what stands beside the file."""
-    entries = _after_last_apply(directory.audit_entries())
+    entries, made = _read_log(directory.audit_entries())
     for change in plan.changes:
         if change.field != "declared":
             yield _difference(_as_it_stands(change), in_words(change), _find(change, plan.standing, entries))
     for slug, tenant in plan.standing.tenants.items():
         if slug not in plan.declared.tenants and not tenant.declared and not has_left(tenant):
-            found = _last(entries, ("tenant.create",), {slug})
-            yield _difference(f"tenant {slug} is not in the file", "nothing: it was never declared", found)
-    yield from _tiers_beside(plan.declared, plan.standing, entries)
+            yield _difference(f"tenant {slug} is not in the file", _NOTHING, made.get(f"tenant.create {slug}"))
+    yield from _tiers_beside(plan.declared, plan.standing, made)
 
 
-def _after_last_apply(entries: Iterable[AuditEntry]) -> list[AuditEntry]:
+def _read_log(entries: Iterable[AuditEntry]) -> tuple[list[AuditEntry], dict[str, AuditEntry]]:
+    """Changes after the last apply; and, from any time, what made each tenant and set each tier, by its name."""
     found: list[AuditEntry] = []
+    made: dict[str, AuditEntry] = {}
     for entry in entries:
+        if entry.action in ("tenant.create", "tier.set"):
+            made[f"{entry.action} {entry.subject}"] = entry
         if entry.action == APPLIED:
             found.clear()
         elif "after" in entry.detail or "before" in entry.detail:
             found.append(entry)
-    return found
+    return found, made
 
 
-def _tiers_beside(declared: Declaration, standing: Standing, entries: list[AuditEntry]) -> Iterator[Difference]:
+def _tiers_beside(declared: Declaration, standing: Standing, made: Mapping[str, AuditEntry]) -> Iterator[Difference]:
     """Tiers that no file declares, and that are not as they ship."""
     for name, limits in standing.tiers.items():
         if name in declared.tiers or ("tier", name) in standing.declared:
             continue
         if name not in SHIPPED_SESSIONS or limits != first_limits(name):
             what = "is not as it ships" if name in SHIPPED_SESSIONS else "is there"
-            found = _last(entries, ("tier.set",), {name})
-            yield _difference(f"tier {name} {what}, and not in the file", "nothing: it was never declared", found)
+            yield _difference(f"tier {name} {what}, and not in the file", _NOTHING, made.get(f"tier.set {name}"))
 
 
 def _difference(text: str, undo: str, entry: AuditEntry | None) -> Difference:
