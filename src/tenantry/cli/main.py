@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tenantry import __version__
-from tenantry.cli import credentials, keys, provision, serving, tenants, usage
+from tenantry.cli import credentials, guides, keys, provision, serving, tenants, usage
 from tenantry.cli.context import Processes
 
 PLAIN = {"help_option_names": ["-h", "--help"]}
@@ -36,6 +36,7 @@ def build_cli(processes: Processes) -> typer.Typer:
     serving.register(app)
     provision.register(app)
     usage.register(app)
+    guides.register(tenants.app)
     app.add_typer(tenants.app, name="tenants")
     app.add_typer(keys.app, name="keys")
     app.add_typer(credentials.app, name="credentials")
