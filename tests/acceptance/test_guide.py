@@ -49,10 +49,48 @@ def guide(stack: Stack, made: dict[str, str]) -> str:
 
 
 def run(stack: Stack, command: list[str], key: str) -> subprocess.CompletedProcess[str]:
-    environ = {"PATH": os.environ["PATH"], "HOME": str(stack.folder), "TENANTRY_KEY": key}
+    environ = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(stack.folder),
+        "TENANTRY_KEY": key,
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+    }
     return subprocess.run(
         command, env=environ, cwd=stack.folder, capture_output=True, text=True, timeout=60, check=False
     )
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_every_typescript_snippet_runs(stack: Stack, made: dict[str, str], guide: str, number: int) -> None:
+    found = snippets(guide, "ts")
+    assert len(found) == 4
+    modules = os.environ.get("TENANTRY_GUIDE_NODE_MODULES", "")
+    if not modules:
+        pytest.skip("TENANTRY_GUIDE_NODE_MODULES names no folder with the packages of the snippets")
+    folder = stack.folder / "typescript"
+    folder.mkdir(exist_ok=True)
+    (folder / "node_modules").unlink(missing_ok=True)
+    (folder / "node_modules").symlink_to(modules)
+    script = folder / f"snippet{number}.mjs"
+    script.write_text(found[number], "utf-8")
+    done = run(stack, ["node", str(script)], made["key"])
+    assert done.returncode == 0, done.stderr
+    assert "simulated" in done.stdout
+
+
+def test_claude_code_works_with_the_guides_settings(stack: Stack, made: dict[str, str], guide: str) -> None:
+    binary = os.environ.get("TENANTRY_GUIDE_CLAUDE", "")
+    if not binary:
+        pytest.skip("TENANTRY_GUIDE_CLAUDE names no Claude Code")
+    home = stack.folder / ".claude"
+    home.mkdir(exist_ok=True)
+    helper = home / "gateway-key.sh"
+    helper.write_text(next(snippet for snippet in snippets(guide, "sh") if snippet.startswith("#!")), "utf-8")
+    helper.chmod(0o700)
+    (home / "settings.json").write_text(snippets(guide, "json")[0], "utf-8")
+    done = run(stack, [binary, "-p", "hello", "--model", "claude-haiku-5-5"], made["key"])
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "simulated" in done.stdout
 
 
 @pytest.mark.parametrize("number", range(SDK_SNIPPETS + 2))
