@@ -18,6 +18,13 @@ class TenantStatus(StrEnum):
     DISABLED = "disabled"
 
 
+class Disconnect(StrEnum):
+    """What becomes of an answer when its client has gone: read on for the bill, or broken off."""
+
+    DRAIN = "drain"
+    CANCEL = "cancel"
+
+
 class KeyStatus(StrEnum):
     ACTIVE = "active"
     REVOKED = "revoked"
@@ -85,6 +92,7 @@ class Tenant:
     credential: Credential | None
     fallback: Credential | None = None
     user_profile_id: str | None = None
+    disconnect: Disconnect = Disconnect.DRAIN
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ a request that cannot succeed (reference 0, fact 4).
 from __future__ import annotations
 
 import json
+import math
 
 
 class ApiError(Exception):
@@ -17,6 +18,10 @@ class ApiError(Exception):
     error_type = "api_error"
     should_retry: bool | None = None
     retry_after_seconds: int | None = None
+    # What it is counted as for its tenant; "" is not counted.
+    reason = ""
+    # Set where the tenant is known though the request was refused before it was admitted.
+    tenant_id: str | None = None
     # Where two causes must be indistinguishable, not even the request id may vary in the body (DESIGN 4.3).
     uniform = False
 
@@ -88,9 +93,13 @@ class PermissionDenied(ApiError):
 class KeyNotActive(PermissionDenied):
     """This gateway key is revoked or expired. Ask your agency for a new one."""
 
+    reason = "key_not_active"
+
 
 class TenantDisabled(PermissionDenied):
     """This account is disabled. Ask your agency."""
+
+    reason = "tenant_disabled"
 
 
 class ForeignTenant(PermissionDenied):
@@ -132,13 +141,26 @@ class HeadTooLarge(InvalidRequest):
     status = 431
 
 
-class TooManySessions(ApiError):
-    """Too many requests in flight."""
+class RateLimited(ApiError):
+    """A limit of this account is reached. `reason` is the limit's name, `seconds` how long until it gives again."""
 
     status = 429
     error_type = "rate_limit_error"
-    # A session ends when some answer ends; a second is the smallest honest guess that `retry-after` can say.
-    retry_after_seconds = 1
+
+    def __init__(self, message: str, reason: str, seconds: float) -> None:
+        super().__init__(message)
+        self.reason = reason
+        # A second is the smallest step of `retry-after`; rounding down would make it untrue.
+        self.retry_after_seconds = max(1, math.ceil(seconds))
+
+
+class CredentialSpent(ApiError):
+    """The upstream account behind this endpoint has reached its own limit of money. Ask your agency."""
+
+    status = 429
+    error_type = "rate_limit_error"
+    should_retry = False
+    reason = "upstream_spend_cap"
 
 
 class JournalDown(ApiError):
@@ -160,6 +182,7 @@ class NoCredential(ApiError):
 
     status = 503
     should_retry = False
+    reason = "no_credential"
 
 
 class UpstreamDown(ApiError):
@@ -167,6 +190,7 @@ class UpstreamDown(ApiError):
 
     status = 529
     error_type = "overloaded_error"
+    reason = "upstream_down"
 
 
 class UpstreamTimedOut(ApiError):

@@ -16,11 +16,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, insert, select, update
 
-from tenantry.domain.attempts import AttemptBegun, AttemptEnded, AttemptProgress, Outcome
+from tenantry.domain.attempts import AttemptBegun, AttemptEnded, AttemptProgress, Outcome, Tally
 from tenantry.domain.prices import PriceTable
 from tenantry.domain.settlement import Observed, settle
 from tenantry.domain.usage import Usage
-from tenantry.ledger.journal import files_of, is_alive, read_file
+from tenantry.ledger.journal import Event, files_of, is_alive, read_file
+from tenantry.ledger.tallies import book_tally
 from tenantry.storage.columns import now_utc
 from tenantry.storage.tables import journals, ledger
 
@@ -50,6 +51,7 @@ class _Run:
     damaged_lines: int = 0
     is_known: bool = False
     open: dict[str, _Open] = field(default_factory=dict[str, _Open])
+    tallies: list[Tally] = field(default_factory=list[Tally])
 
     def cursor(self) -> tuple[int, int]:
         """Where reading must start again after a crash: the oldest beginning without an end."""
@@ -104,8 +106,8 @@ class Drain:
         booked = 0
         while True:
             ended, more = self._read(run)
-            if ended or not more:
-                booked += self._book(run, ended) if ended else 0
+            if ended or run.tallies:
+                booked += self._book(run, ended)
             if not more:
                 break
         if not alive:
@@ -132,12 +134,14 @@ class Drain:
     def _apply(
         self,
         run: _Run,
-        event: AttemptBegun | AttemptProgress | AttemptEnded | None,
+        event: Event | None,
         offset: int,
         ended: list[tuple[AttemptBegun, AttemptEnded]],
     ) -> None:
         if event is None:
             run.damaged_lines += 1
+        elif isinstance(event, Tally):
+            run.tallies.append(event)
         elif isinstance(event, AttemptBegun):
             run.open[event.attempt_id] = _Open(event, run.file_number, offset)
         elif event.attempt_id not in run.open:
@@ -193,8 +197,11 @@ class Drain:
                 rows.append(row)
             if rows:
                 connection.execute(insert(ledger), rows)
+            for tally in run.tallies:
+                book_tally(connection, run.path.name, tally)
             _save_cursor(connection, run, seq, head_hash, closed)
         run.seq, run.head_hash, run.is_known = seq, head_hash, True
+        run.tallies.clear()
         return len(rows)
 
 
