@@ -8,10 +8,11 @@ from tenantry.storage.directory.changes import AlreadyThere, CredentialRefused, 
 from tenantry.storage.directory.credentials import CredentialChanges
 from tenantry.storage.directory.keys import IssuedKey, KeyChanges
 from tenantry.storage.directory.tenants import TenantChanges
+from tenantry.storage.directory.terms import TermChanges
 from tenantry.storage.directory.upstreams import SetUpChanges
 
 __all__ = ["AlreadyThere", "CredentialRefused", "Directory", "DirectoryError", "IssuedKey", "NotInDirectory"]
 
 
-class Directory(TenantChanges, KeyChanges, CredentialChanges, SetUpChanges):
+class Directory(TenantChanges, KeyChanges, CredentialChanges, SetUpChanges, TermChanges):
     """Every change and look-up, on behalf of one actor."""
