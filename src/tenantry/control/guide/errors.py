@@ -29,6 +29,7 @@ ADVICE = (
         "was sent in place of the gateway key.",
         "Send your gateway key in one header. In Claude Code, log out of claude.ai.",
     ),
+    Advice(402, "billing_error", "The upstream's account has a payment problem.", "Tell support."),
     Advice(
         403,
         "permission_error",

@@ -49,9 +49,9 @@ def guide_markdown(facts: Facts) -> str:
     return _environment.get_template("client.md.j2").render(_context(facts), level="###")
 
 
-def fair_use_markdown(facts: Facts) -> str:
-    """The fair-use terms alone."""
-    return _environment.get_template("fair_use.md.j2").render(_context(facts), level="##")
+def fair_use_markdown(facts: Facts, level: str = "##") -> str:
+    """The fair-use terms alone; `level` is that of the headings below their title."""
+    return _environment.get_template("fair_use.md.j2").render(_context(facts), level=level)
 
 
 def _context(facts: Facts) -> dict[str, Any]:

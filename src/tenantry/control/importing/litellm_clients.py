@@ -16,6 +16,8 @@ from tenantry.domain.limits import BadLimit, read_limit
 from tenantry.domain.money import usd_to_nanos
 
 TIER = "litellm"
+# Of the columns that keep names and labels, less what is added to one.
+NAME_CHARS_MAX = 100
 # LiteLLM's names and ours. Its `tpm_limit` counts input and output together.
 LIMITS_TAKEN = {
     "rpm_limit": "requests_per_minute",
@@ -116,6 +118,9 @@ def _read_team(reading: Reading, clients: Clients, path: Key, row: dict[str, Any
 
 
 def _new_tenant(reading: Reading, clients: Clients, path: Key, name: str) -> str | None:
+    if len(name) > NAME_CHARS_MAX or not name.isprintable():
+        reading.problem(path, f"is no name: at most {NAME_CHARS_MAX} characters on one line")
+        return None
     try:
         slug = slugify(name)
     except BadName:
@@ -162,6 +167,9 @@ def _add_keys(
 ) -> None:
     """The new key, and beside it the old one while its grace lasts."""
     keys = clients.tenants[slug].setdefault("keys", {})
+    if len(label) > NAME_CHARS_MAX or not label.isprintable():
+        reading.problem(path, f"has no name that a key can have: at most {NAME_CHARS_MAX} characters on one line")
+        return
     if label in keys:
         reading.problem(path, f"is the second key {label!r} of tenant {slug}: rename one")
         return

@@ -3,6 +3,7 @@
 import dataclasses
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -86,6 +87,13 @@ def test_fair_use_stands_alone_and_inside_the_guide() -> None:
     guide = guide_markdown(FACTS)
     assert "\n## Fair use\n" in guide
     assert "\n### What is welcome\n" in guide
+
+
+def test_the_documented_example_is_what_a_standard_client_is_told() -> None:
+    facts = dataclasses.replace(FACTS, tier="standard", limits=Limits(), written="")
+    documented = (Path(__file__).parents[4] / "docs" / "fair-use.md").read_text("utf-8")
+    example = documented.partition("<!-- begin example -->\n\n")[2].partition("\n<!-- end example -->")[0]
+    assert example == fair_use_markdown(facts, "####")
 
 
 def test_every_line_of_the_markdown_is_whole() -> None:
