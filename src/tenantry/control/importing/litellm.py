@@ -73,6 +73,7 @@ def import_litellm(source: str, text: str, until: date | None, report: Report | 
     reading = Reading(source, report, until, document, leaves)
     _read_models(reading)
     clients = read_clients(reading)
+    _settle_fallback(reading, clients)
     _read_settings(reading)
     _tell_the_rest(reading)
     report.require_sound()
@@ -142,13 +143,39 @@ def _read_model_key(reading: Reading, path: Key, parameters: dict[str, Any], sec
         secrets[str(value)] = variable
     if variable not in reading.credentials:
         reading.credentials.append(variable)
-    use = ("credential", "fallback")[min(reading.credentials.index(variable), 1)]
-    if reading.credentials.index(variable) > 1:
+    rank = reading.credentials.index(variable)
+    if rank == 0:
+        reading.tell(place, Fate.TAKEN, f"tenants.toml: credential = env:{variable}")
+    elif rank == 1:
+        reading.fallbacks.append(place)
+    else:
         reading.tell(
             place, Fate.NOT_HERE, "a tenant has one credential and one to fall back to; add it where it is needed"
         )
-    else:
-        reading.tell(place, Fate.TAKEN, f"tenants.toml: {use} = env:{variable}")
+
+
+def _settle_fallback(reading: Reading, clients: Clients) -> None:
+    """One tenant falls back to the second key. Several could only if it is stored as shared, which nobody has said."""
+    if not reading.fallbacks:
+        return
+    variable = reading.credentials[1]
+    alone = len(clients.tenants) == 1
+    for entry in clients.tenants.values():
+        if alone:
+            entry["fallback"] = f"env:{variable}"
+    for place in reading.fallbacks:
+        if alone:
+            reading.tell(place, Fate.TAKEN, f"tenants.toml: fallback = env:{variable}")
+        else:
+            reading.tell(
+                place, Fate.NOT_HERE, "a second key; several tenants fall back to one only if it is stored as shared"
+            )
+    if not alone:
+        reading.variables.pop(variable, None)
+        reading.report.warn(
+            f"the second key, {variable}, is nobody's: to have all fall back to it, store it with `tenantry credentials "
+            f'add spare --env {variable} --shared` and write fallback = "vault:spare" into each tenant'
+        )
 
 
 def _read_base(reading: Reading, path: Key, parameters: dict[str, Any]) -> None:
@@ -194,8 +221,6 @@ def _result(reading: Reading, clients: Clients) -> Imported:
         entry["credential"] = f"env:{reading.credentials[0]}"
         if shared:
             entry["shared_credential"] = True
-        if len(reading.credentials) > 1:
-            entry["fallback"] = f"env:{reading.credentials[1]}"
     if shared:
         report.warn(
             "the tenants share one Anthropic key, as before; shared_credential = true says so. They see each other's "

@@ -19,7 +19,11 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 @dataclass(slots=True)
 class Reading:
-    """One import under way. `models` maps LiteLLM's names to ours; None is another provider's."""
+    """One import under way.
+
+    `models` maps LiteLLM's names to ours; None is another provider's. `credentials` are variables, `fallbacks` the
+    places that name the second of them.
+    """
 
     source: str
     report: Report
@@ -30,6 +34,7 @@ class Reading:
     settings: dict[str, Any] = field(default_factory=dict[str, Any])
     models: dict[str, str | None] = field(default_factory=dict[str, str | None])
     credentials: list[str] = field(default_factory=list[str])
+    fallbacks: list[Key] = field(default_factory=list[Key])
     variables: dict[str, str] = field(default_factory=dict[str, str])
 
     def find(self, path: Key) -> Any:

@@ -51,11 +51,8 @@ def test_the_example_becomes_both_files(example: str) -> None:
         "models": ["claude-sonnet-5-5", "claude-haiku-5-5"],
     }
     assert acme["budget"] == {"month_usd": "50.00", "mode": "hard"}
-    assert (acme["credential"], acme["fallback"], acme["shared_credential"]) == (
-        "env:ANTHROPIC_API_KEY",
-        "env:SPARE_ANTHROPIC_KEY",
-        True,
-    )
+    assert (acme["credential"], acme["shared_credential"]) == ("env:ANTHROPIC_API_KEY", True)
+    assert "fallback" not in acme
     assert acme["keys"]["production"]["expires"] == date(2027, 6, 30)
     assert acme["keys"]["production-old"]["digest_of"] == "env:ACME_LITELLM_KEY"
     assert acme["keys"]["production-old"]["expires"] == UNTIL
@@ -191,6 +188,16 @@ def test_a_model_without_a_key_uses_what_litellm_used() -> None:
     found = imported("model_list: [{model_name: x, litellm_params: {model: claude-haiku-5-5}}]\n")
     assert found.tenants["tenants"]["litellm"]["credential"] == "env:ANTHROPIC_API_KEY"
     assert "ANTHROPIC_API_KEY" in found.variables
+
+
+def test_a_second_key_is_the_fallback_of_a_tenant_that_is_alone() -> None:
+    second = "- model_name: b\n  litellm_params: {model: claude-sonnet-5-5, api_key: os.environ/SPARE}\n"
+    alone = imported(MODEL + second + "teams: [{team_id: a}]\n")
+    assert alone.tenants["tenants"]["a"]["fallback"] == "env:SPARE"
+    several = imported(MODEL + second + "teams: [{team_id: a}, {team_id: b}]\n")
+    assert all("fallback" not in entry for entry in several.tenants["tenants"].values())
+    assert any("--shared" in warning for warning in several.warnings)
+    assert "SPARE" not in several.variables
 
 
 def test_a_wildcard_allows_every_claude_model() -> None:
