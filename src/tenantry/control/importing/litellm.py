@@ -173,8 +173,8 @@ def _settle_fallback(reading: Reading, clients: Clients) -> None:
     if not alone:
         reading.variables.pop(variable, None)
         reading.report.warn(
-            f"the second key, {variable}, is nobody's: to have all fall back to it, store it with `tenantry credentials "
-            f'add spare --env {variable} --shared` and write fallback = "vault:spare" into each tenant'
+            f"the second key, {variable}, is nobody's: to have all fall back to it, store it with `tenantry "
+            f'credentials add spare --env {variable} --shared` and write fallback = "vault:spare" into each tenant'
         )
 
 
