@@ -101,7 +101,7 @@ def test_the_whole_file_is_checked_before_the_first_client(stack: Stack) -> None
     done = tenantry(stack, "provision", "--from", "wrong.csv", LOGIN="sk-ant-oat01-DUMMY")
     assert done.returncode == 2
     expected = """has no name; no tier 'premum'; a secret never stands; is empty; subscription; no credential 'nobody'
-        month_usd must be; as line 2 is; no letter or digit; more cells; not a slug; cannot be read"""
+        month_usd: An amount; as line 2 is; no letter or digit; more cells; not a slug; cannot be read"""
     for line, words in enumerate(expected.replace("\n", ";").split(";"), 3):
         assert any(f"wrong.csv:{line}:" in told and words.strip() in told for told in done.stderr.splitlines()), words
     assert "DUMMY" not in done.stderr

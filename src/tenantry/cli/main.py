@@ -7,7 +7,19 @@ from typing import Annotated
 import typer
 
 from tenantry import __version__
-from tenantry.cli import credentials, guides, importing, keys, provision, serving, tenants, usage
+from tenantry.cli import (
+    alerts,
+    budget,
+    credentials,
+    guides,
+    importing,
+    keys,
+    ledger,
+    provision,
+    serving,
+    tenants,
+    usage,
+)
 from tenantry.cli.context import Processes
 
 PLAIN = {"help_option_names": ["-h", "--help"]}
@@ -41,4 +53,7 @@ def build_cli(processes: Processes) -> typer.Typer:
     app.add_typer(keys.app, name="keys")
     app.add_typer(credentials.app, name="credentials")
     app.add_typer(importing.app, name="import")
+    app.add_typer(budget.app, name="budget")
+    app.add_typer(alerts.app, name="alerts")
+    app.add_typer(ledger.app, name="ledger")
     return app

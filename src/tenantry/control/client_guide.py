@@ -6,18 +6,13 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlalchemy import select
-
 from tenantry.control.guide.facts import Budget, Facts, example_model, known_models
 from tenantry.control.guide.page import fair_use_markdown, guide_markdown, guide_page
 from tenantry.control.site import Site
 from tenantry.domain.prices import load_default_prices
 from tenantry.settings import Settings
 from tenantry.storage.directory import NotInDirectory
-from tenantry.storage.tables import budgets
 from tenantry.wire.routes import ROUTES
-
-_PERIODS = ("day", "week", "month")
 
 
 def endpoint_of(settings: Settings, slug: str) -> str:
@@ -34,6 +29,7 @@ def guide_facts(site: Site, slug: str, model: str | None = None) -> Facts:
     if row is None:
         raise NotInDirectory(f"there is no tenant {slug!r}; `tenantry tenants list` names them")
     limits = site.directory.limits_of(row)
+    budget = site.directory.list_budgets(slug)[""]
     models = known_models(limits, load_default_prices().models())
     return Facts(
         slug=slug,
@@ -42,23 +38,14 @@ def guide_facts(site: Site, slug: str, model: str | None = None) -> Facts:
         endpoint=endpoint_of(site.settings, slug),
         contact=site.settings.contact or "your agency",
         limits=limits,
-        budgets=_budgets(site, row.tenant_id),
-        budget_is_hard=row.budget_mode == "hard",
+        budgets=tuple(Budget(cap.period, cap.amount_nanos) for cap in budget.caps),
+        budget_is_hard=budget.mode == "hard",
         time_zone=site.settings.time_zone,
         models=models,
         model=example_model(limits, models, model),
         offers_batches=(b"POST", b"/v1/messages/batches") in ROUTES,
         written=datetime.now(UTC).astimezone(site.settings.zone).strftime("%Y-%m-%d"),
     )
-
-
-def _budgets(site: Site, tenant_id: str) -> tuple[Budget, ...]:
-    """The budgets of the whole tenant, shortest period first; those of single keys are the keys' own."""
-    of_tenant = (budgets.c.tenant_id == tenant_id) & (budgets.c.key_id == "")
-    with site.engine.connect() as connection:
-        rows = connection.execute(select(budgets.c.period, budgets.c.amount_nanos).where(of_tenant)).all()
-    found = {row.period: Budget(row.period, row.amount_nanos) for row in rows}
-    return tuple(found[period] for period in _PERIODS if period in found)
 
 
 def fair_use(site: Site, slug: str) -> str:

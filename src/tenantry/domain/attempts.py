@@ -19,6 +19,7 @@ class Outcome(StrEnum):
     settled: upstream told the final usage. voided: nothing was generated, nothing is owed. estimated: the answer broke
     off before the final usage, so output is estimated from what was relayed. orphaned: the gateway died before it
     could write the end. unpriced: the usage is known but no price row matches the model.
+    adjusted: not an attempt but the correction of one, booked later; it carries the difference alone.
     """
 
     SETTLED = "settled"
@@ -26,6 +27,7 @@ class Outcome(StrEnum):
     ESTIMATED = "estimated"
     ORPHANED = "orphaned"
     UNPRICED = "unpriced"
+    ADJUSTED = "adjusted"
 
 
 @value

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from tenantry.domain.budgets import Budget
 from tenantry.domain.limits import Limits
 
 
@@ -37,6 +38,9 @@ class Tier:
     name: str
     limits: Limits
 
+
+# Of a tenant or key that has no budget.
+NO_BUDGET = Budget((), "hard")
 
 # What an upstream can take when nothing is configured: whatever it says itself.
 UNLIMITED = Limits(sessions_max=1_000_000, requests_per_minute=None, request_burst=1_000_000)
@@ -93,11 +97,15 @@ class Tenant:
     fallback: Credential | None = None
     user_profile_id: str | None = None
     disconnect: Disconnect = Disconnect.DRAIN
+    budget: Budget = NO_BUDGET
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayKey:
-    """A gateway key as the data plane knows it: by digest, never by its text. `limits`: of its own, or None."""
+    """A gateway key as the data plane knows it: by digest, never by its text. `limits`: of its own, or None.
+
+    `budget` is on top of its tenant's: both hold at once.
+    """
 
     key_id: str
     tenant_id: str
@@ -105,6 +113,7 @@ class GatewayKey:
     status: KeyStatus
     expires_at: datetime | None = None
     limits: Limits | None = None
+    budget: Budget = NO_BUDGET
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,26 @@ class InvalidRequest(ApiError):
     error_type = "invalid_request_error"
 
 
+class ModelNotAllowed(InvalidRequest):
+    """This model is not allowed for this key."""
+
+    should_retry = False
+
+
+class NotAllowed(InvalidRequest):
+    """The request asks for something that is not allowed for this key."""
+
+    should_retry = False
+
+
+class PolicyBlocked(ApiError):
+    """Blocked by policy."""
+
+    status = 400
+    error_type = "policy_blocked"
+    should_retry = False
+
+
 class MissingTenant(InvalidRequest):
     """Missing tenant identifier"""
 
@@ -161,6 +181,37 @@ class CredentialSpent(ApiError):
     error_type = "rate_limit_error"
     should_retry = False
     reason = "upstream_spend_cap"
+
+
+class BudgetReached(ApiError):
+    """The budget of this account is reached. Ask your agency."""
+
+    status = 429
+    error_type = "billing_error"
+    should_retry = False
+
+    def __init__(
+        self,
+        message: str | None = None,
+        retry_after_seconds: int | None = None,
+        fields: list[tuple[bytes, bytes]] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+        self._fields = fields or []
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """The retry advice, and what Claude Code shows of a budget (reference 7.4)."""
+        return super().headers() + self._fields
+
+
+class BudgetInUse(ApiError):
+    """The rest of the budget is reserved for requests in flight. Wait for one to end."""
+
+    status = 429
+    error_type = "rate_limit_error"
+    # As for sessions: what is reserved comes free when some answer ends.
+    retry_after_seconds = 1
 
 
 class JournalDown(ApiError):

@@ -245,7 +245,10 @@ class Forwarding:
 
     def on_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         gateway, credential = self._gateway, self._credential
-        gateway.health.of(credential.upstream).breaker.answered()
+        standing = gateway.health.of(credential.upstream)
+        standing.breaker.answered()
+        if status == 200 and self._number > 1:
+            standing.budget.give_back()
         fields = dict(headers)
         if self._metered is not None:
             pause = read_retry_after(fields, datetime.now(UTC)) if status == 429 else None

@@ -48,16 +48,14 @@ def _set_pragmas(connection: SqliteConnection, _record: object) -> None:
 
 
 @contextmanager
-def one_view(engine: Engine) -> Generator[Connection]:
-    """A connection whose reads all see the store as it was at the first of them."""
-    if engine.dialect.name == "sqlite":
-        with engine.connect() as connection:
-            # The driver begins a transaction of its own only before a write.
-            connection.exec_driver_sql("BEGIN")
-            yield connection
-    else:
-        with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
-            yield connection
+def reading(engine: Engine) -> Generator[Connection]:
+    """A connection whose reads all see the store as it was at the first of them, whatever others write meanwhile."""
+    with engine.connect() as connection:
+        if engine.dialect.name == "sqlite":
+            connection.exec_driver_sql("BEGIN")  # the driver begins by itself only before a write
+        else:
+            connection = connection.execution_options(isolation_level="REPEATABLE READ")
+        yield connection
 
 
 def migrate(engine: Engine) -> None:

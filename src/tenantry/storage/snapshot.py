@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row, select, text
 
 from tenantry.domain.directory import (
+    NO_BUDGET,
     UNLIMITED,
     Credential,
     Disconnect,
@@ -21,8 +22,9 @@ from tenantry.domain.directory import (
     Upstream,
 )
 from tenantry.domain.limits import Limits, read_limits
+from tenantry.storage.caps import read_budgets
 from tenantry.storage.columns import utc
-from tenantry.storage.database import one_view
+from tenantry.storage.database import reading
 from tenantry.storage.tables import credentials, gateway_keys, meta, tenants, tiers, upstreams
 from tenantry.storage.vault import Sealed, Vault
 
@@ -60,7 +62,7 @@ class SnapshotLoader:
             opened[key] = secret
             return secret
 
-        with one_view(self._engine) as connection:
+        with reading(self._engine) as connection:
             snapshot = _read(connection, secret_of)
         self._opened = opened
         return snapshot
@@ -80,6 +82,7 @@ def _read(connection: Connection, secret_of: Callable[[Row[*tuple[Any, ...]]], s
         )
         for row in connection.execute(select(credentials))
     }
+    budgets = read_budgets(connection)
     known_tenants = {
         row.tenant_id: Tenant(
             row.tenant_id,
@@ -92,6 +95,7 @@ def _read(connection: Connection, secret_of: Callable[[Row[*tuple[Any, ...]]], s
             opened.get(row.fallback_credential_id),
             row.user_profile_id,
             Disconnect(row.disconnect),
+            budget=budgets[row.tenant_id, ""],
         )
         for row in connection.execute(select(tenants))
     }
@@ -103,6 +107,7 @@ def _read(connection: Connection, secret_of: Callable[[Row[*tuple[Any, ...]]], s
             KeyStatus(row.status),
             utc(row.expires_at),
             known_tenants[row.tenant_id].limits.with_changes(read_changes(row.limits)) if row.limits != "{}" else None,
+            budget=budgets.get((row.tenant_id, row.key_id), NO_BUDGET),
         )
         for row in connection.execute(select(gateway_keys))
     }

@@ -7,21 +7,19 @@ import difflib
 import io
 import os
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from tenantry.control.importing.secrets import classify
 from tenantry.control.provisioning import CredentialChoice
 from tenantry.control.site import UPSTREAM
 from tenantry.domain.keys import BadName, is_slug, slugify
-from tenantry.domain.money import usd_to_nanos
+from tenantry.domain.money import BadAmount, read_amount
 
 # A file of that many clients is more than one gateway serves.
 CLIENTS_MAX = 10_000
 FILE_BYTES_MAX = 4 << 20
 TEXT_CHARS_MAX = 200
-# More than any client spends, and far from what 64 bits of nano-dollars hold.
-BUDGET_USD_MAX = 1_000_000_000
 
 BUDGET_COLUMNS = {"day_usd": "day", "week_usd": "week", "month_usd": "month"}
 COLUMNS = ("name", "slug", "tier", "credential", "shared", "contact", *BUDGET_COLUMNS)
@@ -51,7 +49,7 @@ class Client:
     credential: str
     shared: bool
     contact: str | None
-    budgets: Mapping[str, int] = field(default_factory=dict[str, int])
+    budgets: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,13 +214,10 @@ def _slug(row: dict[str, str], problem: Problem) -> str:
 
 def _budget(column: str, row: dict[str, str], problem: Problem) -> int:
     try:
-        nanos = usd_to_nanos(row[column])
-    except ValueError:
-        nanos = -1
-    if not 0 <= nanos <= usd_to_nanos(str(BUDGET_USD_MAX)):
-        problem(f"{column} must be an amount of dollars such as 50.00")
+        return read_amount(row[column])
+    except BadAmount as error:
+        problem(f"{column}: {error}")
         return 0
-    return nanos
 
 
 def _check_credential(client: Client, known: Known, problem: Problem) -> None:

@@ -99,5 +99,6 @@ def _finish(site: Site, client: Client, keys: KeysFile, guide_folder: Path) -> O
 
 def _set_terms(site: Site, client: Client, guide_folder: Path) -> None:
     if client.contact is not None or client.budgets:
-        site.directory.set_first_terms(client.slug, client.contact, client.budgets)
+        site.directory.set_contact(client.slug, client.contact)
+        site.directory.set_budgets(client.slug, client.budgets)
         write_client_guide(site, client.slug, guide_folder)

@@ -13,7 +13,7 @@ from tenantry.control.importing.report import Fate, take_over_key
 from tenantry.control.toml_out import Key
 from tenantry.domain.keys import BadName, slugify
 from tenantry.domain.limits import BadLimit, read_limit
-from tenantry.domain.money import usd_to_nanos
+from tenantry.domain.money import check_amount, usd_to_nanos
 
 TIER = "litellm"
 # Of the columns that keep names and labels, less what is added to one.
@@ -281,9 +281,14 @@ def _read_budget(reading: Reading, path: Key, row: dict[str, Any], entry: dict[s
         if isinstance(row["max_budget"], bool) or not amount.is_finite() or amount < 0:
             raise ValueError
         period, most, differs = _period(row.get("budget_duration"), amount)
-        usd_to_nanos(most)
+        if most:
+            check_amount(usd_to_nanos(most))
     except (InvalidOperation, ValueError):
         reading.problem(place, "is no budget: an amount of dollars, and a budget_duration such as 30d, 7d, 24h or 1mo")
+        return
+    if most == 0:
+        entry["status"] = "disabled"
+        reading.tell(place, Fate.TAKEN, "a budget of nothing: the tenant is disabled")
         return
     told = f"{most:.2f}" if most == most.quantize(_CENT) else f"{most:f}"
     entry["budget"] = {f"{period}_usd": told, "mode": "hard"}

@@ -4,15 +4,16 @@ Each change is one transaction that also moves the directory's version and write
 ever in an audit line.
 """
 
+from tenantry.storage.directory.alert_targets import AlertTargetChanges
+from tenantry.storage.directory.budgets import BudgetChanges
 from tenantry.storage.directory.changes import AlreadyThere, CredentialRefused, DirectoryError, NotInDirectory
 from tenantry.storage.directory.credentials import CredentialChanges
 from tenantry.storage.directory.keys import IssuedKey, KeyChanges
 from tenantry.storage.directory.tenants import TenantChanges
-from tenantry.storage.directory.terms import TermChanges
 from tenantry.storage.directory.upstreams import SetUpChanges
 
 __all__ = ["AlreadyThere", "CredentialRefused", "Directory", "DirectoryError", "IssuedKey", "NotInDirectory"]
 
 
-class Directory(TenantChanges, KeyChanges, CredentialChanges, SetUpChanges, TermChanges):
+class Directory(TenantChanges, KeyChanges, CredentialChanges, SetUpChanges, BudgetChanges, AlertTargetChanges):
     """Every change and look-up, on behalf of one actor."""

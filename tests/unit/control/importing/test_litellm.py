@@ -118,13 +118,18 @@ def test_without_teams_and_keys_the_master_keys_users_are_one_tenant() -> None:
         ("1", "14d", {"month_usd": "1.00"}),
         ("100", "365d", {"month_usd": "8.21"}),
         ("0.000001", "1d", {"day_usd": "0.000001"}),
-        ("0", "1d", {"day_usd": "0.00"}),
         ("5", "null", {"month_usd": "5.00"}),
     ],
 )
 def test_a_budget_is_never_more_than_it_was(amount: str, duration: str, budget: dict[str, str]) -> None:
     found = tenant(f"teams: [{{team_id: a, max_budget: {amount}, budget_duration: {duration}}}]\n")
     assert found["budget"] == {**budget, "mode": "hard"}
+
+
+def test_a_budget_of_nothing_disables_the_tenant() -> None:
+    found = tenant("teams: [{team_id: a, max_budget: 0.0, budget_duration: 1d}]\n")
+    assert found["status"] == "disabled"
+    assert "budget" not in found
 
 
 def test_a_budget_for_ever_is_said_to_come_again() -> None:
@@ -165,6 +170,8 @@ def test_a_key_cannot_have_more_than_its_team() -> None:
         (MODEL + "teams: [{team_id: a, max_budget: .nan, budget_duration: 30d}]\n", "is no budget"),
         (MODEL + "teams: [{team_id: a, max_budget: 5, budget_duration: soon}]\n", "is no budget"),
         (MODEL + "teams: [{team_id: a, max_budget: true}]\n", "is no budget"),
+        (MODEL + "teams: [{team_id: a, max_budget: 1e12}]\n", "is no budget"),
+        (MODEL + "teams: [{team_id: a, max_budget: 1.0e-12}]\n", "is no budget"),
         (MODEL + "teams: [{team_id: a, rpm_limit: 0}]\n", "cannot be read"),
         (MODEL + "teams: [{team_id: a, rpm_limit: many}]\n", "cannot be read"),
         (MODEL + "keys: [{key_alias: k, team_id: nobody}]\n", "names no team"),
