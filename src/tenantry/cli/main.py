@@ -18,6 +18,8 @@ from tenantry.cli import (
     provision,
     serving,
     tenants,
+    tiers,
+    upstreams,
     usage,
 )
 from tenantry.cli.context import Processes
@@ -49,10 +51,12 @@ def build_cli(processes: Processes) -> typer.Typer:
     provision.register(app)
     usage.register(app)
     guides.register(tenants.app)
+    app.add_typer(importing.app, name="import")
+    app.add_typer(tiers.app, name="tiers")
     app.add_typer(tenants.app, name="tenants")
     app.add_typer(keys.app, name="keys")
     app.add_typer(credentials.app, name="credentials")
-    app.add_typer(importing.app, name="import")
+    app.add_typer(upstreams.app, name="upstreams")
     app.add_typer(budget.app, name="budget")
     app.add_typer(alerts.app, name="alerts")
     app.add_typer(ledger.app, name="ledger")

@@ -71,7 +71,7 @@ class SnapshotLoader:
 def _read(connection: Connection, secret_of: Callable[[Row[*tuple[Any, ...]]], str]) -> Snapshot:
     version = directory_version(connection)
     known_tiers = {row.name: read_tier(row) for row in connection.execute(select(tiers))}
-    known_upstreams = {row.upstream_id: _read_upstream(row) for row in connection.execute(select(upstreams))}
+    known_upstreams = {row.upstream_id: read_upstream(row) for row in connection.execute(select(upstreams))}
     opened = {
         row.credential_id: Credential(
             row.credential_id,
@@ -128,7 +128,8 @@ def read_tier(row: Row[*tuple[Any, ...]], column: str = "limits") -> Tier:
     return Tier(row.tier if column != "limits" else row.name, Limits().with_changes(read_changes(getattr(row, column))))
 
 
-def _read_upstream(row: Row[*tuple[Any, ...]]) -> Upstream:
+def read_upstream(row: Row[*tuple[Any, ...]]) -> Upstream:
+    """An upstream from its row."""
     return Upstream(
         row.upstream_id,
         row.name,

@@ -23,6 +23,12 @@ ADVICE = (
         "Read the message: it names the field or the models you may use. Do not repeat the same request.",
     ),
     Advice(
+        400,
+        "policy_blocked",
+        "The prompt is larger than this account may send.",
+        "Start a new conversation, compact this one, or send less of the context.",
+    ),
+    Advice(
         401,
         "authentication_error",
         "The key is missing, mistyped or unknown, two different keys were sent, or an Anthropic key or Claude login "

@@ -29,7 +29,7 @@ class Row:
 
 def limits_in_words(limits: Limits) -> list[Row]:
     """Every limit of `Limits`, in the order in which a request meets them."""
-    return [*_traffic(limits), *_contents(limits), *_waiting(limits)]
+    return [*_traffic(limits), *_contents(limits), *_prompts(limits), *_waiting(limits)]
 
 
 def _traffic(limits: Limits) -> list[Row]:
@@ -90,6 +90,38 @@ def _contents(limits: Limits) -> list[Row]:
             "Tools that run at the upstream, such as web search; some cost extra. Your own tools are not limited.",
         ),
     ]
+
+
+def _prompts(limits: Limits) -> list[Row]:
+    return [
+        Row(
+            ("context_tokens_max", "context_tokens_warn"),
+            "Size of a prompt",
+            _prompt_size(limits),
+            "Estimated from the request; a larger one is answered 400 `policy_blocked`, a warning stands in "
+            "`x-tenantry-warning`.",
+        ),
+        Row(
+            ("tool_depth_alert",),
+            "Tool loops",
+            "not watched" if limits.tool_depth_alert is None else f"watched from {limits.tool_depth_alert:,} in a row",
+            "Your agency is told when an agent sends that many tool results without a word of its user.",
+        ),
+        Row(
+            ("auto_cache_system",),
+            "Caching of system prompts",
+            "added for you" if limits.auto_cache_system == "on" else "left to you",
+            "A system prompt that repeats costs a fraction once it has `cache_control`.",
+        ),
+    ]
+
+
+def _prompt_size(limits: Limits) -> str:
+    if limits.context_tokens_max is not None:
+        most = f"at most {limits.context_tokens_max:,} tokens"
+    else:
+        most = "no limit but the model's"
+    return most if limits.context_tokens_warn is None else f"{most}; a warning above {limits.context_tokens_warn:,}"
 
 
 def _waiting(limits: Limits) -> list[Row]:

@@ -47,6 +47,10 @@ def test_advice_is_sorted_and_told_once() -> None:
         ("queue_depth_max", {}, "up to 64 requests, 10 seconds each"),
         ("queue_wait_ms_max", {"queue_wait_ms_max": 0}, "none"),
         ("weight", {"weight": 3}, "weight 3"),
+        ("context_tokens_max", {"context_tokens_max": 200_000}, "at most 200,000 tokens"),
+        ("context_tokens_warn", {"context_tokens_warn": 100_000}, "no limit but the model's; a warning above 100,000"),
+        ("tool_depth_alert", {"tool_depth_alert": 40}, "watched from 40 in a row"),
+        ("auto_cache_system", {"auto_cache_system": "on"}, "added for you"),
     ],
 )  # fmt: skip
 def test_a_limit_is_told_with_its_figure(name: str, changes: dict[str, object], words: str) -> None:
