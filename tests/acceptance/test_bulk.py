@@ -11,7 +11,6 @@ import sys
 import time
 from pathlib import Path
 
-import pytest
 from sqlalchemy import select
 
 from tenantry.storage.tables import budgets, tenants
@@ -68,18 +67,6 @@ def test_every_client_of_the_file_works_and_a_second_run_changes_nothing(stack: 
     assert keys_file.read_bytes() == before
 
 
-@pytest.mark.parametrize("delimiter", [";", "\t"])
-def test_a_spreadsheets_file_is_read(stack: Stack, delimiter: str) -> None:
-    slug = f"sheet-{ord(delimiter)}"
-    text = f"\ufeffName,Slug,Credential\r\nSheet {ord(delimiter)},{slug},vault:sandbox\r\n,,\r\n".replace(
-        ",", delimiter
-    )
-    (stack.folder / "sheet.csv").write_bytes(text.encode())
-    done = tenantry(stack, "provision", "--from", "sheet.csv", "--keys-out", f"{slug}.keys")
-    assert done.returncode == 0, done.stderr
-    assert rows(stack.folder / f"{slug}.keys")[0]["slug"] == slug
-
-
 def test_the_whole_file_is_checked_before_the_first_client(stack: Stack) -> None:
     before = slugs(stack)
     (stack.folder / "wrong.csv").write_text(
@@ -109,26 +96,6 @@ def test_the_whole_file_is_checked_before_the_first_client(stack: Stack) -> None
     assert not (stack.folder / "wrong.keys.csv").exists()
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("", "column name is missing"),
-        (HEAD, "names no client"),
-        ("name,credental\nA,b\n", "did you mean credential?"),
-        ("name,name,credential\n", "is there twice"),
-        ('name,credential\n"A,vault:sandbox\n', "not valid CSV"),
-        ("name,credential\nA\x00B,vault:sandbox\n", "name must be a text"),
-        ("name,credential\nSame A,env:ONE\nSame B,env:ONE\n", "has the same credential as line 2"),
-    ],
-)
-def test_a_file_that_is_none_is_told(stack: Stack, text: str, words: str) -> None:
-    (stack.folder / "none.csv").write_text(text)
-    done = tenantry(stack, "provision", "--from", "none.csv", ONE="sk-ant-api03-DUMMY")
-    assert done.returncode == 2
-    assert words in done.stderr
-    assert "Traceback" not in done.stderr
-
-
 def test_wrong_words_are_told(stack: Stack) -> None:
     (stack.folder / "ok.csv").write_text(HEAD + "Words,,,vault:sandbox,,\n")
     for words in (
@@ -138,21 +105,12 @@ def test_wrong_words_are_told(stack: Stack) -> None:
         ["--keys-out", "x"],
     ):
         assert tenantry(stack, "provision", *words).returncode == 2
-    assert tenantry(stack, "provision", "--from", "missing.csv").returncode == 2
     (stack.folder / "open.csv").write_text("")
     (stack.folder / "open.csv").chmod(0o644)
     refused = tenantry(stack, "provision", "--from", "ok.csv", "--keys-out", "open.csv")
     assert refused.returncode == 1
     assert "chmod 600" in refused.stderr
     assert "words" not in slugs(stack)
-
-
-def test_a_tenant_with_another_name_is_no_client_of_this_file(stack: Stack) -> None:
-    stack.tenant("taken")
-    (stack.folder / "taken.csv").write_text(HEAD + "Other,taken,,vault:sandbox,,\n")
-    done = tenantry(stack, "provision", "--from", "taken.csv")
-    assert done.returncode == 2
-    assert "give this one another slug" in done.stderr
 
 
 def test_killed_at_any_moment_the_next_run_finishes_and_every_client_has_one_key(stack: Stack) -> None:
@@ -236,21 +194,3 @@ def test_what_a_kill_left_is_made_anew_or_finished_and_nothing_in_use_is_taken(s
     for key in [row["key"] for row in rows(stack.folder / "left.keys.csv")] + [lost.text]:
         assert stack.message(key)[0] == 200
     assert "$7.00 a month" in (stack.folder / "clients" / "whole.md").read_text()
-
-
-def test_a_torn_last_line_is_cut_off(tmp_path: Path) -> None:
-    from tenantry.control.bulk.keys_file import KeysFileUnusable, opened_keys_file
-
-    path = tmp_path / "keys.csv"
-    with opened_keys_file(path) as keys:
-        keys.add("acme", "Acme", "https://x", "sk-proxy-acme-1", "key_1")
-    whole = path.read_bytes()
-    path.write_bytes(whole + b"globex,Globex,https://x,sk-pro")
-    with opened_keys_file(path) as keys:
-        assert keys.slugs == {"acme"}
-    assert path.read_bytes() == whole
-    other = tmp_path / "other.csv"
-    other.write_text("a,b\n")
-    other.chmod(0o600)
-    with pytest.raises(KeysFileUnusable, match="something other than keys"), opened_keys_file(other):
-        pass
