@@ -87,7 +87,7 @@ class Stack:
             )
             log.close()
         for name in names or ("sandbox", "gateway", "control"):
-            wait_for(lambda port=ports[name]: listens(port), 20, f"{name} listening")
+            wait_for(lambda port=ports[name]: listens(port), 60, f"{name} listening")
         return self
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> int:

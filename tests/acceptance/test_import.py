@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.stack import Stack
+
 SECRETS = ("7f3e91c04d5b4a22", "0c1d2e3f4a5b6c7d", "DUMMY-initech", "sk-literal-initech", "sk-1234-literal")
 
 
@@ -124,3 +126,30 @@ def test_litellm_moves_over_and_says_what_does_not(tmp_path: Path, fixtures: Pat
     broken = tenantry(tmp_path, "import", "litellm", "config.yaml")
     assert broken.returncode == 2
     assert "config.yaml:2:" in broken.stderr
+
+
+def test_the_old_keys_go_on_working_once_the_import_is_applied(own_stack: Stack, classic: Path) -> None:
+    stack = own_stack.start()
+    secrets = {
+        "TENANT_ACME_KEY": "sk-proxy-acme-7f3e91c04d5b4a22",
+        "TENANT_GLOBEX_CORP_KEY": "sk-proxy-globex-0c1d2e3f4a5b6c7d",
+    }
+    own = {f"{name}_ANTHROPIC_KEY": f"sandbox-canary-{name.lower()}" for name in ("ACME", "GLOBEX_CORP")}
+    text = "".join(f"{name}='{value}'\n" for name, value in secrets.items())
+    (classic / ".env.proxy").write_text(text)
+    assert tenantry(classic, "import", "env-file", ".env.proxy").returncode == 0
+    stack.site.directory.set_upstream("anthropic", f"http://127.0.0.1:{stack.settings.sandbox_port}")
+    done = subprocess.run(
+        [sys.executable, "-m", "tenantry", "apply", "--yes", "--keys-out", "keys.txt"],
+        env=os.environ | stack.environ | secrets | own,
+        cwd=classic,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    if "No such command" in done.stderr:
+        pytest.skip("this build has no `apply`")
+    assert done.returncode == 0, done.stderr
+    for slug, key in zip(("acme", "globex-corp"), secrets.values(), strict=True):
+        assert stack.message(key, path=f"/t/{slug}/v1/messages")[0] == 200

@@ -9,8 +9,10 @@ import typer
 from tenantry import __version__
 from tenantry.cli import (
     alerts,
+    backup,
     budget,
     credentials,
+    export,
     guides,
     importing,
     keys,
@@ -50,6 +52,8 @@ def build_cli(processes: Processes) -> typer.Typer:
     serving.register(app)
     provision.register(app)
     usage.register(app)
+    export.register(app)
+    backup.register(app)
     guides.register(tenants.app)
     app.add_typer(importing.app, name="import")
     app.add_typer(tiers.app, name="tiers")
