@@ -171,9 +171,9 @@ def _read_telemetry(reading: _Reading, path: Key, value: Any) -> None:
         reading.report.built_in(*where, f"{why}; it cannot be switched off" if off else why)
     elif name == "export_format":
         if str(value).lower() == "csv":
-            reading.report.built_in(*where, "usage exports are CSV")
+            reading.report.built_in(*where, "exports on schedule are CSV")
         else:
-            reading.report.not_here(*where, "scheduled exports are CSV; an export on demand may have another format")
+            reading.report.not_here(*where, "exports on schedule are CSV; on demand: `tenantry export --format json` or `parquet`")
     else:
         reading.report.not_here(*where, "no telemetry of the classic proxy, and none of this gateway")
 
