@@ -173,7 +173,9 @@ def _read_telemetry(reading: _Reading, path: Key, value: Any) -> None:
         if str(value).lower() == "csv":
             reading.report.built_in(*where, "exports on schedule are CSV")
         else:
-            reading.report.not_here(*where, "exports on schedule are CSV; on demand: `tenantry export --format json` or `parquet`")
+            reading.report.not_here(
+                *where, "exports on schedule are CSV; on demand: `tenantry export --format json` or `parquet`"
+            )
     else:
         reading.report.not_here(*where, "no telemetry of the classic proxy, and none of this gateway")
 
