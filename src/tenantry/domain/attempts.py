@@ -79,6 +79,10 @@ class AttemptEnded:
     saved_nanos: int | None = None
 
 
+# Counted as refusals are, though the request passes: a conversation that answers tools without end.
+RUNAWAY_LOOP = "runaway_tool_loop"
+
+
 @value
 class RefusalCount:
     """How often a gateway run has refused a tenant for one reason, in all, and when it last did."""
