@@ -18,7 +18,7 @@ from tenantry.settings import load_settings
 
 
 def cache_on_a_prefix() -> None:
-    """Who a key belongs to is remembered by its first characters: as many as name a product, a tenant, and a bit more."""
+    """Who a key belongs to is remembered by its first characters only."""
     known: dict[bytes, authentication.Principal] = {}
     real = authentication.authenticate
 

@@ -40,7 +40,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class PatternRoute:
-    """A route whose path holds an id. `sample` shows where: `/v1/models/{model}`; scoped ids stand under their scope."""
+    """A route whose path holds an id. `sample` shows where; the place of a scoped id has its scope's name."""
 
     method: bytes
     path: re.Pattern[bytes]
@@ -73,9 +73,7 @@ ROUTES: dict[tuple[bytes, bytes], Route] = {
 }
 
 PATTERN_ROUTES: list[PatternRoute] = [
-    PatternRoute(
-        b"GET", re.compile(rb"/v1/models/[A-Za-z0-9][A-Za-z0-9._:@\-]{0,127}"), "/v1/models/{model}", _MODELS
-    ),
+    PatternRoute(b"GET", re.compile(rb"/v1/models/[A-Za-z0-9][A-Za-z0-9._:@\-]{0,127}"), "/v1/models/{model}", _MODELS),
 ]
 
 _TENANT_PATH = re.compile(rb"/t/([a-z0-9][a-z0-9\-]{0,62})(/.*)")

@@ -12,10 +12,11 @@ from tenantry.control.isolation.canaries import CanaryUpstream
 from tenantry.control.isolation.findings import Group
 from tenantry.control.isolation.probes import Probe
 from tenantry.control.site import Site
+from tenantry.ledger.usage import current_month, month_usage
 from tenantry.storage.tables import ledger
 
 # A row is there within a second of its request (DESIGN 3); after a burst the drain may need longer.
-BOOKED_SECONDS_MAX = 10.0
+BOOKED_SECONDS_MAX = 6.0
 POLL_SECONDS = 0.1
 
 
@@ -34,6 +35,17 @@ def compare_books(group: Group, site: Site, upstream: CanaryUpstream, probes: Ma
         cost = {row.cost_nanos for row in rows}
         told = f"{len(rows)} rows" + (f" at {cost.pop():,} nano-dollars each" if len(cost) == 1 else "")
         group.add(f"ledger of the {role} tenant", expected, "; ".join(problems) or told, not problems)
+        _compare_spend(group, site, role, probe, rows)
+
+
+def _compare_spend(group: Group, site: Site, role: str, probe: Probe, rows: Sequence[Row[*tuple[Any, ...]]]) -> None:
+    """What counts against a tenant's budget is what its own rows cost."""
+    zone = site.settings.zone
+    report = month_usage(site.engine, probe.holder.tenant_id, current_month(zone), zone)
+    own = sum(row.cost_nanos or 0 for row in rows)
+    seen = f"{report.cost_nanos:,} nano-dollars for {report.requests} requests"
+    ok = report.cost_nanos == own and report.requests == len(rows)
+    group.add(f"spend of the {role} tenant", f"{own:,} nano-dollars for {len(rows)} requests", seen, ok)
 
 
 def _rows(site: Site, probe: Probe) -> Sequence[Row[*tuple[Any, ...]]]:
@@ -44,9 +56,7 @@ def _rows(site: Site, probe: Probe) -> Sequence[Row[*tuple[Any, ...]]]:
         return list(connection.execute(query))
 
 
-def _differences(
-    probe: Probe, keys: set[str], sent: Sequence[str], rows: Sequence[Row[*tuple[Any, ...]]]
-) -> list[str]:
+def _differences(probe: Probe, keys: set[str], sent: Sequence[str], rows: Sequence[Row[*tuple[Any, ...]]]) -> list[str]:
     booked = [row.upstream_request_id for row in rows]
     problems: list[str] = []
     missing, foreign = set(sent) - set(booked), set(booked) - set(sent)

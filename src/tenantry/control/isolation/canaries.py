@@ -182,7 +182,9 @@ def _record(head: RequestHead, text: str) -> Record:
     tag = _TAG.search(text)
     leaks = [name.decode() for name in _IDENTITY if name in head.fields]
     leaks += [
-        f"a gateway key in {name.decode()}" for name, value in head.headers if b"sk-proxy-" in value or b"sk-ant-" in value
+        f"a gateway key in {name.decode()}"
+        for name, value in head.headers
+        if b"sk-proxy-" in value or b"sk-ant-" in value
     ]
     presented = head.fields.get(b"x-api-key") or head.fields.get(b"authorization", b"").removeprefix(b"Bearer ")
     return Record(

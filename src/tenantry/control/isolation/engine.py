@@ -39,7 +39,7 @@ PROVES = {
     cases.WHO: "Every route answers every kind of caller as the table of authentication says.",
     cases.HOW: "No way of writing path, header, key or framing reaches another tenant.",
     cases.IDS: "Ids of another tenant's objects are answered like ids that nobody has, in equal bytes.",
-    "credentials": "Under concurrency each request leaves under its own tenant's credential, and each answer is its own.",
+    "credentials": "Under concurrency each request leaves under its own tenant's credential; each answer is its own.",
     "bleed": "A tenant at many times its limits changes nothing for another: latency, limits, counters.",
     "books": "The ledger rows of each tenant are exactly its own requests.",
     "switching": "Disabling and revoking act within a second; enabling needs no change at the client.",
@@ -61,7 +61,7 @@ class ProofImpossible(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`tenants`: real ones instead of probes. `messages`: real tenants may send real messages. `logs`: more to search."""
+    """`tenants`: real ones, not probes. `messages`: they may send a real message each. `logs`: more to search."""
 
     tenants: tuple[str, ...] = ()
     quick: bool = False
@@ -196,6 +196,7 @@ def _hand(stage: Stage, probes: Probes) -> Hand:
     off = probes.by_role["off"]
     hand = make_hand(stage, probes.by_role["own"].holder, probes.by_role["other"].holder, {"disabled": off.holder.key})
     stage.site.directory.set_tenant_status(off.holder.slug, TenantStatus.DISABLED)
+    # Where it is never seen, the cases of a disabled tenant will say so.
     wait_for_status(stage.address, off.holder, 403)
     return hand
 
@@ -233,9 +234,7 @@ def name_keys(hand: Hand) -> dict[str, str]:
 def _judge(stage: Stage, upstream: CanaryUpstream, probes: Probes, hand: Hand) -> Judge:
     own = probes.by_role["own"]
     foreign = tuple(probe.mark.encode() for probe in probes.by_role.values() if probe is not own)
-    return Judge(
-        stage.address, stage.needles, stage.deadline, name_keys(hand), upstream, own.secret, foreign
-    )
+    return Judge(stage.address, stage.needles, stage.deadline, name_keys(hand), upstream, own.secret, foreign)
 
 
 Plain = list[tuple[str, bytes, bytes]]
@@ -248,7 +247,12 @@ def _plain_requests(probes: Probes, own: Holder) -> Plain:
     other = probes.slug("other")
     for sample in sample_targets():
         body = cases.body_of(sample.route, "tag=plain")
-        for slug, named in ((own.slug, own.slug), (own.slug, other), (own.slug, probes.tenant_id("other")), (other, "")):
+        for slug, named in (
+            (own.slug, own.slug),
+            (own.slug, other),
+            (own.slug, probes.tenant_id("other")),
+            (other, ""),
+        ):
             lines = [key, close, *([f"x-tenant-id: {named}".encode()] if named else [])]
             path = f"/t/{slug}".encode() + sample.path
             title = f"{sample.name}: path of {slug}, x-tenant-id {named or 'none'}"
@@ -273,7 +277,9 @@ def _compare_answers(group: Group, judge: Judge, plain: Plain, alone: list[Answe
             continue
         equal = before.comparable(moving=False) == now.comparable(moving=False)
         leaks = judge.leaks(now)
-        seen = "; ".join(leaks) or (f"{now.status}, equal bytes" if equal else f"{before.status}, then {now.status}: differs")
+        seen = "; ".join(leaks) or (
+            f"{now.status}, equal bytes" if equal else f"{before.status}, then {now.status}: differs"
+        )
         group.add(title, "equal bytes without and with other tenants", seen, equal and not leaks)
 
 
@@ -315,22 +321,28 @@ def require_gateway(address: Address) -> None:
     try:
         answer = ask(address, request(b"GET", b"/healthz", [b"connection: close"]), b"GET")[0]
     except NoAnswer as error:
-        raise ProofImpossible(f"no gateway answers on {address.url} ({error}); start it with `tenantry serve`") from None
+        raise ProofImpossible(
+            f"no gateway answers on {address.url} ({error}); start it with `tenantry serve`"
+        ) from None
     if answer.status != 200:
         raise ProofImpossible(f"{address.url} is not a Tenantry gateway: /healthz is answered {answer.status}")
 
 
 def wait_for_key(address: Address, holder: Holder) -> None:
-    """Raises: ProofImpossible."""
-    wait_for_status(address, holder, None)
-
-
-def wait_for_status(address: Address, holder: Holder, status: int | None) -> None:
-    """Until the tenant's list of models is answered with `status`, or with anything but a refusal of the key.
+    """Until the gateway knows a key that was just issued.
 
     Raises:
         ProofImpossible: it does not come to that.
     """
+    if not wait_for_status(address, holder, None):
+        raise ProofImpossible(
+            f"the gateway on {address.url} has not seen a new key within {CHANGE_SECONDS_MAX:g} s: "
+            "is it a gateway of this site?"
+        )
+
+
+def wait_for_status(address: Address, holder: Holder, status: int | None) -> bool:
+    """Wait until the tenant's list of models is answered with `status`, or, for None, with no refusal of the key."""
     path = f"/t/{holder.slug}/v1/models".encode()
     data = request(b"GET", path, [cases.key_line(holder.key), b"connection: close"])
     deadline = time.monotonic() + CHANGE_SECONDS_MAX
@@ -340,9 +352,6 @@ def wait_for_status(address: Address, holder: Holder, status: int | None) -> Non
         except NoAnswer as error:
             raise ProofImpossible(f"the gateway on {address.url} does not answer: {error}") from None
         if seen == status or (status is None and seen not in (401, 403)):
-            return
+            return True
         time.sleep(0.05)
-    raise ProofImpossible(
-        f"the gateway on {address.url} has not seen a change of the directory within {CHANGE_SECONDS_MAX:g} s: "
-        "is it a gateway of this site?"
-    )
+    return False

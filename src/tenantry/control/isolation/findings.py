@@ -12,7 +12,7 @@ NOT_RUN = "NOT RUN"
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was tried. `repeat` is a command line that does it again, without secrets; "" when there is none."""
+    """One thing that was tried. `repeat` is a command line, without secrets, that tries it again; or ""."""
 
     tried: str
     expected: str

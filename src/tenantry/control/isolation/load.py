@@ -32,7 +32,7 @@ LISTED_MAX = 10
 
 # The noisy tenant may do little, and does much. The quiet one has counters that show every single request.
 NOISY_LIMITS = {"sessions_max": 4, "requests_per_minute": 120, "request_burst": 60}
-QUIET_LIMITS = {"sessions_max": 4, "requests_per_minute": 6000, "request_burst": 400}
+QUIET_LIMITS = {"sessions_max": 4, "requests_per_minute": 600, "request_burst": 10_000}
 
 _MESSAGES = ROUTES[(b"POST", b"/v1/messages")]
 
@@ -87,7 +87,9 @@ def interleave(
             connection.close()
 
     _together(work, INTERLEAVED_THREADS)
-    _told(group, f"{count} interleaved requests of {len(probes)} tenants: each answer", "only its own mark and tag", tally)
+    _told(
+        group, f"{count} interleaved requests of {len(probes)} tenants: each answer", "only its own mark and tag", tally
+    )
     strays: list[str] = []
     owner = {probe.secret: probe.holder.slug for probe in probes}
     records = upstream.records[first:]
@@ -145,7 +147,9 @@ def bleed(group: Group, address: Address, noisy: Probe, quiet: Probe, count: int
     group.add("the quiet tenant alone", f"{count} x 200", alone.words, alone.statuses == {200: count})
     group.add("the quiet tenant beside the noisy one", f"{count} x 200", beside.words, beside.statuses == {200: count})
     most = max(P99_FACTOR_MAX * alone.p99, P99_FLOOR_MS)
-    expected = f"at most {most:.0f} ms: {P99_FACTOR_MAX:g} x its own p99 alone ({alone.p99:.1f} ms), or {P99_FLOOR_MS:g} ms"
+    expected = (
+        f"at most {most:.0f} ms: {P99_FACTOR_MAX:g} x its own p99 alone ({alone.p99:.1f} ms), or {P99_FLOOR_MS:g} ms"
+    )
     seen = f"{beside.p99:.1f} ms" if beside.ms else "no answer"
     group.add("latency of the quiet tenant, p99", expected, seen, bool(beside.ms) and beside.p99 <= most)
     return _compare_counters(group, alone, beside)
@@ -199,7 +203,9 @@ def _together(work: Callable[[int], None], count: int) -> None:
 
 def _compare_counters(group: Group, alone: Tally, beside: Tally) -> list[str]:
     """`anthropic-ratelimit-*`: the limits stay, and what is left falls by the quiet tenant's own requests only."""
-    names = sorted({name for answer in alone.answers for name, _ in answer.headers if name.startswith(b"anthropic-ratelimit-")})
+    names = sorted(
+        {name for answer in alone.answers for name, _ in answer.headers if name.startswith(b"anthropic-ratelimit-")}
+    )
     if not names:
         return ["the quiet tenant's remaining counters: this gateway sends no anthropic-ratelimit headers"]
     for name in names:

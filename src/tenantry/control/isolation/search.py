@@ -20,7 +20,6 @@ READ_BYTES = 1 << 20
 SEARCH_BYTES_MAX = 2 << 30
 
 
-
 class Needles:
     """Secrets to look for, by name. Names may be shown, secrets never."""
 

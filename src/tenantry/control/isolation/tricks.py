@@ -132,7 +132,14 @@ def _tenant_headers(key_line: bytes, own: bytes, name: bytes, which: str) -> Ite
         yield Trick(f"x-tenant-id of {which}: {title}", FOREIGN, lines=(key_line, *lines))
     for title, lines in malformed.items():
         yield Trick(f"x-tenant-id of {which}: {title}", MALFORMED, lines=(key_line, *lines))
-    elsewhere = ("x_tenant_id", "x-original-url", "x-rewrite-url", "x-forwarded-prefix", "tenant-id", "anthropic-workspace-id")
+    elsewhere = (
+        "x_tenant_id",
+        "x-original-url",
+        "x-rewrite-url",
+        "x-forwarded-prefix",
+        "tenant-id",
+        "anthropic-workspace-id",
+    )
     for other_name in elsewhere:
         line = other_name.encode() + b": " + (b"/t/" + name if "url" in other_name else name)
         yield Trick(f"{other_name} of {which}", AT_MOST_OWN, lines=(key_line, line))
