@@ -20,6 +20,7 @@ from tenantry.control.provisioning import ensure_sandbox_credential
 from tenantry.control.site import Site, init_site, open_site
 from tenantry.sandbox.log import read_log
 from tenantry.settings import Settings, load_settings
+from tenantry.storage.directory.tenants import TenantChange
 from tenantry.storage.tables import ledger
 
 
@@ -105,17 +106,29 @@ class Stack:
                     process.wait()
         self.site.engine.dispose()
 
-    def tenant(self, slug: str, tier: str = "enterprise", secret: str | None = None) -> str:
-        """A new tenant on the sandbox; its key. With `secret`, on a credential of its own."""
+    def tenant(self, slug: str, tier: str = "open", secret: str | None = None, **limits: Any) -> str:
+        """A new tenant on the sandbox; its key. With `secret`, on a credential of its own.
+
+        The tier "open" has no limit that a test would meet; `limits` are the tenant's own.
+        """
         directory = self.site.directory
+        if tier == "open":
+            directory.set_tier("open", {"sessions_max": 1000, "requests_per_minute": None})
         directory.create_tenant(slug, slug, tier)
         if secret is not None:
             directory.add_credential(slug, secret, "sandbox")
         directory.bind_credential(slug, slug if secret else "sandbox")
+        if limits:
+            directory.set_tenant(slug, TenantChange(limits=limits))
         key = directory.issue_key(slug, "test").text
         if "gateway" in self.processes:
             wait_for(lambda: self.get(key, "/v1/models")[0] == 200, 5, "the key reaching the gateway")
         return key
+
+    def lanes(self) -> dict[str, Any]:
+        """What the gateway says of itself, rewritten every second: the newest."""
+        files = sorted(self.settings.journal_dir.glob("*/lanes.json"), key=lambda path: path.stat().st_mtime)
+        return json.loads(files[-1].read_text()) if files else {}
 
     def rows(self, slug: str | None = None) -> list[dict[str, Any]]:
         query = select(ledger).order_by(ledger.c.entry_id)

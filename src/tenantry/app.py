@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Coroutine, Generator
 from typing import Any
 
@@ -15,15 +16,23 @@ import uvicorn
 import uvloop
 
 from tenantry.cli.main import build_cli
-from tenantry.control.background import drain_until
-from tenantry.control.site import open_site
+from tenantry.control.alerting import Courier
+from tenantry.control.background import Chore, drain_until, repeat_until
+from tenantry.control.site import Site, open_site
+from tenantry.domain.alerts import with_classic
 from tenantry.domain.prices import load_default_prices
 from tenantry.gateway.run import serve_gateway
+from tenantry.ledger.alerts import open_watch
 from tenantry.ledger.booking import Drain
+from tenantry.ledger.outbox import Outbox
 from tenantry.sandbox.server import serve_sandbox
 from tenantry.settings import Settings
 from tenantry.supervisor import SUPERVISED, Supervisor
 from tenantry.web.api import control_app
+
+# A threshold is to be told within two seconds of the row that passed it.
+ALERT_WATCH_SECONDS = 0.5
+ALERT_DELIVERY_SECONDS = 0.5
 
 
 class Processes:
@@ -95,13 +104,30 @@ async def _serve_control(settings: Settings) -> int:
     server = _ControlServer(config)
     web = asyncio.create_task(server.serve())
     booking = asyncio.create_task(drain_until(stop, drain))
+    courier = Courier(Outbox(site.engine), site.directory, _now_us)
+    chores = [asyncio.create_task(repeat_until(stop, chore)) for chore in _chores(site, courier)]
     await asyncio.wait([web, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
     failed = web.done() and not stop.is_set()
     stop.set()
+    courier.stop()
     server.should_exit = True
-    await asyncio.gather(web, booking, return_exceptions=failed)
+    await asyncio.gather(web, booking, *chores, return_exceptions=failed)
     site.engine.dispose()
     return 1 if failed else 0
+
+
+def _chores(site: Site, courier: Courier) -> list[Chore]:
+    settings = site.settings
+    thresholds = with_classic(settings.usage_alert_threshold_percent)
+    watch = open_watch(site.engine, settings.zone, thresholds, settings.data_dir, settings.journal_dir, _now_us)
+    return [
+        Chore("the watch for alerts", ALERT_WATCH_SECONDS, watch.step),
+        Chore("the delivery of alerts", ALERT_DELIVERY_SECONDS, courier.step),
+    ]
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000
 
 
 async def _serve_sandbox(settings: Settings, host: str, port: int) -> int:

@@ -159,7 +159,9 @@ def test_a_stream_beyond_the_drain_ends_with_an_error_event_and_an_estimate(tmp_
 def test_each_fate_of_an_attempt_is_one_row(stack: Stack, scenario: str, status: int, outcome: str) -> None:
     slug = "fate-" + scenario.partition(";")[0].replace("=", "-")
     key = stack.tenant(slug)
-    assert stack.message(key, scenario)[0] == status
+    headers = {"x-api-key": key, "x-sandbox-scenario": scenario, "x-stainless-retry-count": "2"}  # its last attempt
+    body = STREAM.replace(b'"stream": true, ', b"")
+    assert stack.call("POST", "/v1/messages", headers, body)[0] == status
     rows = wait_for(lambda: stack.rows(slug), 3, "the row")
     assert [row["outcome"] for row in rows] == [outcome]
 
@@ -184,12 +186,12 @@ def test_an_upstream_that_refuses_connections_is_529_and_void(stack: Stack) -> N
 
 
 def test_sessions_are_limited_and_always_given_back(stack: Stack) -> None:
-    key = stack.tenant("five", "standard")
+    key = stack.tenant("five", sessions_max=5, queue_wait_ms_max=0)
     for _ in range(3):
         clients = open_streams(stack, key, 5, "chunks=50;chunk-ms=20")
         wait_for(lambda: stack.message(key)[0] == 429, 3, "the limit")
         status, fields, body = stack.message(key)
-        assert (status, fields["retry-after"]) == (429, "1")
+        assert (status, int(fields["retry-after"]) >= 1) == (429, True)
         assert b"limited to 5 requests in flight" in body
         for client in clients[:2]:  # some vanish, some finish
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")

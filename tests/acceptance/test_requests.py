@@ -41,9 +41,11 @@ def test_the_sandbox_sees_no_gateway_header_and_the_client_no_upstream_header(st
     leaked = [
         name
         for name in fields
-        if name.startswith(("anthropic-organization", "anthropic-workspace", "anthropic-ratelimit", "cf-"))
+        if name.startswith(("anthropic-organization", "anthropic-workspace", "anthropic-priority", "cf-"))
     ]
     assert leaked == []
+    # The tier has no limits, so there is no quota to tell, and the upstream's own is not told.
+    assert not any(name.startswith("anthropic-ratelimit") for name in fields)
     assert "server" not in fields
     assert fields["request-id"].startswith("req_")
     assert "sandbox" not in fields["request-id"]

@@ -104,10 +104,10 @@ def test_a_dropped_stream_ends_in_an_error_that_the_sdk_raises(client: anthropic
 
 
 def test_usage_is_visible_within_a_second(stack: Stack, client: anthropic.Anthropic) -> None:
-    before = len(stack.rows("sdk"))
-    usage = client.messages.create(**ASK).usage
-    started = time.monotonic()
-    row = wait_for(lambda: stack.rows("sdk")[before:], 2.0, "the row")[-1]
+    message = client.messages.create(**ASK)
+    usage, started = message.usage, time.monotonic()
+    mine = lambda: [row for row in stack.rows("sdk") if row["request_id"] == message._request_id]  # noqa: E731 -- read twice
+    (row,) = wait_for(mine, 2.0, "the row")
     assert time.monotonic() - started < 1.0
     assert (row["input_tokens"], row["output_tokens"], row["outcome"]) == (
         usage.input_tokens,

@@ -49,7 +49,7 @@ def _print(slug: str, report: UsageReport) -> None:
             one.cache_read_tokens,
             one.output_tokens,
             one.web_search_requests,
-            format_usd(one.cost_nanos) + (f" + {one.unpriced_requests} unpriced" if one.unpriced_requests else ""),
+            format_usd(one.cost_nanos) + (f" + {one.unpriced_requests} unpriced" if one.unpriced_requests > 0 else ""),
         ]
         for one in report.models
     ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -31,6 +33,30 @@ async def drain_until(stop: asyncio.Event, drain: Drain) -> None:
             wait = RETRY_SECONDS
         if last:
             return
+        try:
+            await asyncio.wait_for(stop.wait(), wait)
+        except TimeoutError:
+            continue
+
+
+@dataclass(frozen=True, slots=True)
+class Chore:
+    """Work that is done again and again, in a thread: a slow one holds up nothing else."""
+
+    name: str
+    every_seconds: float
+    run: Callable[[], object]
+
+
+async def repeat_until(stop: asyncio.Event, chore: Chore) -> None:
+    """Do a chore until `stop` is set. A fault of the store or the disk is told, and does not end it."""
+    while not stop.is_set():
+        wait = chore.every_seconds
+        try:
+            await asyncio.to_thread(chore.run)
+        except (SQLAlchemyError, OSError) as error:
+            log.error("%s failed, trying again: %s", chore.name, str(error).splitlines()[0])
+            wait = RETRY_SECONDS
         try:
             await asyncio.wait_for(stop.wait(), wait)
         except TimeoutError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from enum import Enum
 
 from tenantry.domain.limits import Limits
 from tenantry.domain.values import value
@@ -58,24 +59,36 @@ class Bucket:
         return max(0.0, (self.size - self.level) / self.rate)
 
 
+class Scope(Enum):
+    """Whose lane it is."""
+
+    TENANT = "tenant"
+    KEY = "key"
+    UPSTREAM = "upstream"  # all that a credential, or an organization, can take
+    MODEL = "model"  # what it can take for one model
+
+
 @value
 class Obstacle:
-    """What is in the way: the limit's name, and for how many seconds. `is_shared`: it is not the tenant's own."""
+    """What is in the way: the limit's name, for how many seconds, and whose limit it is."""
 
     limit: str
     seconds: float
-    is_shared: bool = False
+    scope: Scope = Scope.TENANT
+
+    @property
+    def is_shared(self) -> bool:
+        return self.scope in (Scope.UPSTREAM, Scope.MODEL)
 
 
 class Lane:
     """The counters of one holder of limits."""
 
-    __slots__ = ("_mean_session", "input_tokens", "limits", "output_tokens", "requests", "sessions")
+    __slots__ = ("_mean_session", "input_tokens", "limits", "output_tokens", "requests", "scope", "sessions")
 
-    is_shared = False
-
-    def __init__(self, limits: Limits, now: float) -> None:
+    def __init__(self, limits: Limits, now: float, scope: Scope = Scope.TENANT) -> None:
         self.limits = limits
+        self.scope = scope
         self.sessions = 0
         self.requests = _bucket(limits.requests_per_minute, limits.request_burst, now)
         self.input_tokens = _bucket(limits.input_tokens_per_minute, limits.input_tokens_per_minute, now)
@@ -98,24 +111,24 @@ class Lane:
         found: Obstacle | None = None
         if self.sessions + ahead >= self.limits.sessions_max:
             turns = (self.sessions + ahead - self.limits.sessions_max) // self.limits.sessions_max + 1
-            found = Obstacle("sessions_max", turns * self._mean_session, self.is_shared)
+            found = Obstacle("sessions_max", turns * self._mean_session, self.scope)
         bucket = self.requests
         if bucket is not None:
             # Not capped at a full bucket as one request would be: those ahead take theirs one by one.
             bucket.refill(now)
             missing = 1 + ahead - bucket.level
             if missing > 1e-9:
-                found = _longer(found, "requests_per_minute", missing / bucket.rate, self.is_shared)
+                found = _longer(found, "requests_per_minute", missing / bucket.rate, self.scope)
         bucket = self.input_tokens
         if bucket is not None:
             seconds = bucket.wait(input_tokens, now)
             if seconds > 0:
-                found = _longer(found, "input_tokens_per_minute", seconds, self.is_shared)
+                found = _longer(found, "input_tokens_per_minute", seconds, self.scope)
         bucket = self.output_tokens
         if bucket is not None:
             seconds = bucket.wait(1, now)
             if seconds > 0:
-                found = _longer(found, "output_tokens_per_minute", seconds, self.is_shared)
+                found = _longer(found, "output_tokens_per_minute", seconds, self.scope)
         return found
 
     def take(self, input_tokens: int) -> None:
@@ -144,17 +157,16 @@ class Lane:
 class Capacity(Lane):
     """What an upstream can take, as configured and as it says itself."""
 
-    __slots__ = ("closed_until",)
+    __slots__ = ("closed_until", "learned_at")
 
-    is_shared = True
-
-    def __init__(self, limits: Limits, now: float) -> None:
-        super().__init__(limits, now)
+    def __init__(self, limits: Limits, now: float, scope: Scope = Scope.UPSTREAM) -> None:
+        super().__init__(limits, now, scope)
         self.closed_until = 0.0
+        self.learned_at = -math.inf
 
     def obstacle(self, input_tokens: int, now: float, ahead: int = 0) -> Obstacle | None:
         if now < self.closed_until:
-            return Obstacle("upstream_retry_after", self.closed_until - now, True)
+            return Obstacle("upstream_retry_after", self.closed_until - now, self.scope)
         return super().obstacle(input_tokens, now, ahead)
 
     def close_until(self, then: float) -> None:
@@ -204,6 +216,20 @@ class Grant:
                 if lane.output_tokens is not None:
                     lane.output_tokens.give(-more)
 
+    def move(self, shared: Sequence[Lane], now: float) -> None:
+        """Leave the shared lanes for these: the request goes to another upstream or credential."""
+        own: list[Lane] = []
+        for lane in self._lanes:
+            if not isinstance(lane, Capacity):
+                own.append(lane)
+                continue
+            lane.end_session(max(0.0, now - self._begun_at))
+            if lane.input_tokens is not None:
+                lane.input_tokens.give(self._input)
+        for lane in shared:
+            lane.take(self._input)
+        self._lanes = (*own, *shared)
+
     @property
     def counts_output(self) -> bool:
         return any(lane.output_tokens is not None for lane in self._lanes)
@@ -220,11 +246,7 @@ class Grant:
 
 def admit(lanes: Sequence[Lane], input_tokens: int, now: float) -> Grant | Obstacle:
     """Take one session, one request and the estimated input from every lane, or nothing from any."""
-    found: Obstacle | None = None
-    for lane in lanes:
-        obstacle = lane.obstacle(input_tokens, now)
-        if obstacle is not None and (found is None or obstacle.seconds > found.seconds):
-            found = obstacle
+    found = first_obstacle(lanes, input_tokens, now)
     if found is not None:
         return found
     for lane in lanes:
@@ -232,8 +254,18 @@ def admit(lanes: Sequence[Lane], input_tokens: int, now: float) -> Grant | Obsta
     return Grant(lanes, input_tokens, now)
 
 
-def _longer(found: Obstacle | None, limit: str, seconds: float, is_shared: bool) -> Obstacle:
-    return found if found is not None and found.seconds >= seconds else Obstacle(limit, seconds, is_shared)
+def first_obstacle(lanes: Sequence[Lane], input_tokens: int, now: float, ahead: int = 0) -> Obstacle | None:
+    """What is longest in the way of a request with `ahead` others before it."""
+    found: Obstacle | None = None
+    for lane in lanes:
+        obstacle = lane.obstacle(input_tokens, now, ahead)
+        if obstacle is not None and (found is None or obstacle.seconds > found.seconds):
+            found = obstacle
+    return found
+
+
+def _longer(found: Obstacle | None, limit: str, seconds: float, scope: Scope) -> Obstacle:
+    return found if found is not None and found.seconds >= seconds else Obstacle(limit, seconds, scope)
 
 
 def _bucket(per_minute: int | None, size: int | None, now: float) -> Bucket | None:

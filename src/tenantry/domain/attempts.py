@@ -1,7 +1,8 @@
 """One request sent upstream: what is known before it leaves, while it runs, and when it has ended.
 
 These are the events of the journal. `AttemptBegun` is written before the first upstream byte, `AttemptProgress` when a
-stream has told its input usage, `AttemptEnded` exactly once. All times are unix microseconds, UTC.
+stream has told its input usage, `AttemptEnded` exactly once. A `Tally` now and then tells what is counted beside them.
+All times are unix microseconds, UTC.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ class Outcome(StrEnum):
     settled: upstream told the final usage. voided: nothing was generated, nothing is owed. estimated: the answer broke
     off before the final usage, so output is estimated from what was relayed. orphaned: the gateway died before it
     could write the end. unpriced: the usage is known but no price row matches the model.
+    adjusted: not an attempt but the correction of one, booked later; it carries the difference alone.
     """
 
     SETTLED = "settled"
@@ -25,6 +27,7 @@ class Outcome(StrEnum):
     ESTIMATED = "estimated"
     ORPHANED = "orphaned"
     UNPRICED = "unpriced"
+    ADJUSTED = "adjusted"
 
 
 @value
@@ -72,3 +75,31 @@ class AttemptEnded:
     price_version: str | None
     upstream_request_id: str | None
     error: str | None
+
+
+@value
+class RefusalCount:
+    """How often a gateway run has refused a tenant for one reason, in all, and when it last did."""
+
+    tenant_id: str
+    reason: str
+    count: int
+    last_at_us: int
+
+
+@value
+class KeyUse:
+    """The last use of a gateway key. `agent` is what the client calls itself."""
+
+    key_id: str
+    at_us: int
+    address: str
+    agent: str
+
+
+@value
+class Tally:
+    """Totals of a run, not differences: read twice, they change nothing."""
+
+    refusals: list[RefusalCount]
+    keys: list[KeyUse]

@@ -10,12 +10,20 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from tenantry.domain.budgets import Budget
 from tenantry.domain.limits import Limits
 
 
 class TenantStatus(StrEnum):
     ACTIVE = "active"
     DISABLED = "disabled"
+
+
+class Disconnect(StrEnum):
+    """What becomes of an answer when its client has gone: read on for the bill, or broken off."""
+
+    DRAIN = "drain"
+    CANCEL = "cancel"
 
 
 class KeyStatus(StrEnum):
@@ -30,6 +38,9 @@ class Tier:
     name: str
     limits: Limits
 
+
+# Of a tenant or key that has no budget.
+NO_BUDGET = Budget((), "hard")
 
 # What an upstream can take when nothing is configured: whatever it says itself.
 UNLIMITED = Limits(sessions_max=1_000_000, requests_per_minute=None, request_burst=1_000_000)
@@ -85,11 +96,16 @@ class Tenant:
     credential: Credential | None
     fallback: Credential | None = None
     user_profile_id: str | None = None
+    disconnect: Disconnect = Disconnect.DRAIN
+    budget: Budget = NO_BUDGET
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayKey:
-    """A gateway key as the data plane knows it: by digest, never by its text. `limits`: of its own, or None."""
+    """A gateway key as the data plane knows it: by digest, never by its text. `limits`: of its own, or None.
+
+    `budget` is on top of its tenant's: both hold at once.
+    """
 
     key_id: str
     tenant_id: str
@@ -97,6 +113,7 @@ class GatewayKey:
     status: KeyStatus
     expires_at: datetime | None = None
     limits: Limits | None = None
+    budget: Budget = NO_BUDGET
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ a request that cannot succeed (reference 0, fact 4).
 from __future__ import annotations
 
 import json
+import math
 
 
 class ApiError(Exception):
@@ -17,6 +18,10 @@ class ApiError(Exception):
     error_type = "api_error"
     should_retry: bool | None = None
     retry_after_seconds: int | None = None
+    # What it is counted as for its tenant; "" is not counted.
+    reason = ""
+    # Set where the tenant is known though the request was refused before it was admitted.
+    tenant_id: str | None = None
     # Where two causes must be indistinguishable, not even the request id may vary in the body (DESIGN 4.3).
     uniform = False
 
@@ -49,6 +54,26 @@ class InvalidRequest(ApiError):
 
     status = 400
     error_type = "invalid_request_error"
+
+
+class ModelNotAllowed(InvalidRequest):
+    """This model is not allowed for this key."""
+
+    should_retry = False
+
+
+class NotAllowed(InvalidRequest):
+    """The request asks for something that is not allowed for this key."""
+
+    should_retry = False
+
+
+class PolicyBlocked(ApiError):
+    """Blocked by policy."""
+
+    status = 400
+    error_type = "policy_blocked"
+    should_retry = False
 
 
 class MissingTenant(InvalidRequest):
@@ -88,9 +113,13 @@ class PermissionDenied(ApiError):
 class KeyNotActive(PermissionDenied):
     """This gateway key is revoked or expired. Ask your agency for a new one."""
 
+    reason = "key_not_active"
+
 
 class TenantDisabled(PermissionDenied):
     """This account is disabled. Ask your agency."""
+
+    reason = "tenant_disabled"
 
 
 class ForeignTenant(PermissionDenied):
@@ -132,12 +161,56 @@ class HeadTooLarge(InvalidRequest):
     status = 431
 
 
-class TooManySessions(ApiError):
-    """Too many requests in flight."""
+class RateLimited(ApiError):
+    """A limit of this account is reached. `reason` is the limit's name, `seconds` how long until it gives again."""
 
     status = 429
     error_type = "rate_limit_error"
-    # A session ends when some answer ends; a second is the smallest honest guess that `retry-after` can say.
+
+    def __init__(self, message: str, reason: str, seconds: float) -> None:
+        super().__init__(message)
+        self.reason = reason
+        # A second is the smallest step of `retry-after`; rounding down would make it untrue.
+        self.retry_after_seconds = max(1, math.ceil(seconds))
+
+
+class CredentialSpent(ApiError):
+    """The upstream account behind this endpoint has reached its own limit of money. Ask your agency."""
+
+    status = 429
+    error_type = "rate_limit_error"
+    should_retry = False
+    reason = "upstream_spend_cap"
+
+
+class BudgetReached(ApiError):
+    """The budget of this account is reached. Ask your agency."""
+
+    status = 429
+    error_type = "billing_error"
+    should_retry = False
+
+    def __init__(
+        self,
+        message: str | None = None,
+        retry_after_seconds: int | None = None,
+        fields: list[tuple[bytes, bytes]] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+        self._fields = fields or []
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """The retry advice, and what Claude Code shows of a budget (reference 7.4)."""
+        return super().headers() + self._fields
+
+
+class BudgetInUse(ApiError):
+    """The rest of the budget is reserved for requests in flight. Wait for one to end."""
+
+    status = 429
+    error_type = "rate_limit_error"
+    # As for sessions: what is reserved comes free when some answer ends.
     retry_after_seconds = 1
 
 
@@ -160,6 +233,7 @@ class NoCredential(ApiError):
 
     status = 503
     should_retry = False
+    reason = "no_credential"
 
 
 class UpstreamDown(ApiError):
@@ -167,6 +241,7 @@ class UpstreamDown(ApiError):
 
     status = 529
     error_type = "overloaded_error"
+    reason = "upstream_down"
 
 
 class UpstreamTimedOut(ApiError):

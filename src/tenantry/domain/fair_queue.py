@@ -1,7 +1,8 @@
 """Deficit round robin with weights (Shreedhar and Varghese, SIGCOMM 1995): who is next when a capacity is shared.
 
 Each flow has a queue. A flow's turn adds its weight's worth of credit; it is served while the credit covers the head
-of its queue. A flow that is held back by limits of its own is skipped and keeps no credit.
+of its queue. A flow that is held back by limits of its own is skipped and keeps no credit; one that is held back by a
+part of the capacity keeps its turn.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ class Served(Enum):
 
     TAKEN = "taken"
     FLOW_BLOCKED = "flow_blocked"  # its own limits are in the way; others may go
+    PART_BLOCKED = "part_blocked"  # the part of the capacity that it needs (a model's) is used up; others may go
     ALL_BLOCKED = "all_blocked"  # the shared capacity is used up
 
 
@@ -49,6 +51,10 @@ class FairQueue(Generic[T]):
     @property
     def is_empty(self) -> bool:
         return not self._flows
+
+    def names(self) -> list[str]:
+        """The flows that have something waiting."""
+        return list(self._flows)
 
     def depth(self, name: str) -> int:
         flow = self._flows.get(name)
@@ -82,6 +88,7 @@ class FairQueue(Generic[T]):
         `offer` must not push or remove.
         """
         blocked: set[str] = set()
+        held: list[str] = []
         fruitless = 0
         while len(blocked) < len(self._order):
             name = self._order[0]
@@ -95,7 +102,11 @@ class FairQueue(Generic[T]):
             waiting = len(flow.items)
             outcome = self._serve_flow(flow, offer)
             if outcome is Served.ALL_BLOCKED:
-                return  # this flow's turn goes on when there is capacity again
+                break  # this flow's turn goes on when there is capacity again
+            if outcome is Served.PART_BLOCKED:
+                held.append(self._order.popleft())
+                fruitless = 0
+                continue
             flow.had_turn = False
             fruitless = fruitless + 1 if waiting == len(flow.items) else 0
             if not flow.items:
@@ -108,10 +119,11 @@ class FairQueue(Generic[T]):
             if fruitless >= len(self._order):
                 self._skip_rounds(blocked)
                 fruitless = 0
+        self._order.extendleft(reversed(held))
 
     def _skip_rounds(self, blocked: set[str]) -> None:
         """Nobody had credit enough for a whole round: give the credit of all rounds but the last at once."""
-        waiting = [flow for name, flow in self._flows.items() if name not in blocked]
+        waiting = [self._flows[name] for name in self._order if name not in blocked]
         if waiting:
             rounds = min(-(-(flow.items[0][0] - flow.credit) // (QUANTUM * flow.weight)) for flow in waiting) - 1
             for flow in waiting:

@@ -40,6 +40,10 @@ class Limits:
     queue_depth_max: int = 64
     queue_wait_ms_max: int = 10_000
     weight: int = 1
+    context_tokens_warn: int | None = None
+    context_tokens_max: int | None = None
+    tool_depth_alert: int | None = None
+    auto_cache_system: str = "off"
 
     def with_changes(self, changes: Mapping[str, Any]) -> Limits:
         """These limits with some replaced. `changes` has been read by `read_limits`."""
@@ -88,6 +92,14 @@ LIMITS: dict[str, Limit] = {
     "queue_depth_max": Limit("queue-depth", "requests that may wait", high=10_000),
     "queue_wait_ms_max": Limit("queue-wait-ms", "milliseconds that a request may wait", high=600_000),
     "weight": Limit("weight", "share of an upstream's capacity when it is short", low=1, high=1000),
+    "context_tokens_warn": Limit("context-warn", "prompt tokens above which an answer warns", low=1, optional=True),
+    "context_tokens_max": Limit("context-max", "prompt tokens above which a request is refused", low=1, optional=True),
+    "tool_depth_alert": Limit(
+        "tool-depth-alert", "tool results in a row in one session that raise an alert", low=1, optional=True
+    ),
+    "auto_cache_system": Limit(
+        "auto-cache-system", "add cache_control to a repeated, uncached system prompt: off, on", choices=("off", "on")
+    ),
 }
 
 
@@ -161,6 +173,8 @@ KEY_LIMITS = (
     "output_tokens_per_minute",
     "max_tokens_cap",
     "models",
+    "context_tokens_warn",
+    "context_tokens_max",
 )
 
 

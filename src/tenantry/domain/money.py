@@ -2,9 +2,39 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 
 NANOS_PER_USD = 1_000_000_000
+# A billion dollars: above any client's bill, and several of them still fit a column of 64 bits.
+AMOUNT_NANOS_MAX = 1_000_000_000 * NANOS_PER_USD
+_AMOUNT = re.compile(r"([0-9]{1,16})(?:\.([0-9]{1,9}))?")
+
+
+class BadAmount(ValueError):
+    """An amount is dollars above 0 as a plain decimal, such as 50 or 12.50, with nine places at most."""
+
+
+def read_amount(text: str) -> int:
+    """An amount that somebody typed, in nano-dollars.
+
+    Raises:
+        BadAmount: it is not a number, not above 0, finer than a nano-dollar, or more than a billion dollars.
+    """
+    found = _AMOUNT.fullmatch(text)
+    if found is None:
+        raise BadAmount(f"{(BadAmount.__doc__ or '').rstrip('.')}, not {text[:40]!r}")
+    nanos = int(found.group(1)) * NANOS_PER_USD + int((found.group(2) or "").ljust(9, "0"))
+    check_amount(nanos)
+    return nanos
+
+
+def check_amount(nanos: int) -> None:
+    """Raises: BadAmount."""
+    if nanos <= 0:
+        raise BadAmount(f"an amount must be above 0, not {format_usd(nanos)}")
+    if nanos > AMOUNT_NANOS_MAX:
+        raise BadAmount(f"an amount must be at most {format_usd(AMOUNT_NANOS_MAX)}")
 
 
 def usd_to_nanos(amount: Decimal | str) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -92,6 +93,38 @@ class PriceTable:
     def models(self) -> list[str]:
         return list(self._rows)
 
+    def rates(
+        self, model: str, prompt_tokens: int, at: datetime, *, speed: str = "standard", is_us: bool = False
+    ) -> Rates | None:
+        """Nano-dollars a token (input, 5 m write, 1 h write, cache read, output), each rounded up; None: no price.
+
+        A speed that the model has no price for is taken at the dearest multiplier of any.
+        """
+        row = self._find(model)
+        if row is None:
+            return None
+        rates = row.rates(prompt_tokens, at)
+        over = under = 1  # whole numbers: arithmetic on fractions takes most of a microsecond a step
+        if speed != "standard":
+            fast = row.fast_multiplier or self._fast_multiplier_max()
+            over, under = fast.numerator, fast.denominator
+        if is_us and row.us_inference:
+            over *= self.us_multiplier.numerator
+            under *= self.us_multiplier.denominator
+        if over == under:
+            return rates
+        first, second, third, fourth, fifth = (-(-rate * over // under) for rate in rates)
+        return first, second, third, fourth, fifth
+
+    def rates_max(self, prompt_tokens: int, at: datetime, *, speed: str = "standard", is_us: bool = False) -> Rates:
+        """The dearest of all models, class by class: what a model without a price may cost."""
+        found = [self.rates(model, prompt_tokens, at, speed=speed, is_us=is_us) for model in self._rows]
+        known = [rates for rates in found if rates is not None]
+        return max_rates(known)
+
+    def _fast_multiplier_max(self) -> Fraction:
+        return max((row.fast_multiplier for row in self._rows.values() if row.fast_multiplier), default=Fraction(2))
+
     def price(
         self, usage: Usage, model: str, at: datetime, *, content_empty: bool = False, stop_reason: str | None = None
     ) -> Priced:
@@ -136,6 +169,16 @@ class PriceTable:
         """Exactly the model, or the model with a date behind it; never a shorter relative of it."""
         row = self._rows.get(model)
         return row if row is not None else self._rows.get(_DATE_SUFFIX.sub("", model))
+
+
+def max_rates(several: Sequence[Rates]) -> Rates:
+    """The dearest of each class of token; nothing at all costs nothing."""
+    if len(several) == 1:
+        return several[0]
+    first, second, third, fourth, fifth = (
+        (max(rates, default=0) for rates in zip(*several, strict=True)) if several else (0,) * 5
+    )
+    return first, second, third, fourth, fifth
 
 
 def _rounded(amount: int | Fraction) -> int:

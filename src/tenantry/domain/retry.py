@@ -108,7 +108,10 @@ def regain_at(body: bytes, now: datetime) -> datetime:
 
 
 class RetryBudget:
-    """A balance that bounds retries: attempts never exceed `1 + SHARE` for each request, plus `RESERVE`."""
+    """A balance that bounds retries: while all fails, attempts never exceed `1 + SHARE` a request, plus `RESERVE`.
+
+    A retry that goes well is paid back, so passing faults do not use the balance up.
+    """
 
     SHARE = 0.2
     RESERVE = 3.0
@@ -129,6 +132,10 @@ class RetryBudget:
             return False
         self.balance -= 1
         return True
+
+    def give_back(self) -> None:
+        """The retry went well."""
+        self.balance = min(self.BALANCE_MAX, self.balance + 1)
 
 
 class Breaker:

@@ -1,25 +1,38 @@
-"""One request sent upstream: journalled before its first byte leaves, settled exactly once."""
+"""One request sent upstream: journalled before its first byte leaves, watched, settled exactly once."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from tenantry.domain.attempts import AttemptBegun, AttemptEnded
+from tenantry.domain.attempts import AttemptBegun, AttemptEnded, AttemptProgress
 from tenantry.domain.directory import Credential
-from tenantry.domain.settlement import Observed, settle
+from tenantry.domain.settlement import Settlement, settle
+from tenantry.domain.usage import Usage
 from tenantry.gateway.authentication import Principal
+from tenantry.gateway.relay import PLAIN, MessageRelay, Relay, StreamRelay
 from tenantry.gateway.upstream import ConnectFailed, Pool, UpstreamConnection
 from tenantry.wire.inspect import MessageFields
 
 if TYPE_CHECKING:
-    from tenantry.gateway.exchange import Exchange
-    from tenantry.gateway.server import Gateway
+    from tenantry.gateway.core import Gateway
+
+
+class AttemptSink(Protocol):
+    """Who is told how an attempt goes. Exactly one of `on_end` and `on_broken` comes last, after the settlement."""
+
+    def on_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None: ...
+    def on_body(self, ready: bytes) -> None: ...
+    def on_flush(self) -> None: ...
+    def on_usage(self, usage: Usage) -> None: ...
+    def on_settled(self, booked: Settlement) -> None: ...
+    def on_end(self, rest: bytes | None) -> None: ...
+    def on_broken(self, reason: str) -> None: ...
 
 
 class Attempt:
-    """Receives the upstream's answer and hands it to its exchange.
+    """Receives the upstream's answer through its relay and hands it to its sink.
 
     `metered` holds the inspected fields of a request that may cost money; None for free routes, which leave no row.
     """
@@ -27,35 +40,39 @@ class Attempt:
     __slots__ = (
         "_connecting",
         "_connection",
-        "_credential",
-        "_exchange",
         "_first_byte_at_us",
         "_gateway",
         "_metered",
         "_principal",
         "_progress_due",
+        "_request_id",
         "_settled",
+        "_sink",
         "_status",
         "_unsent",
         "_upstream_request_id",
         "attempt_id",
         "client_gone",
+        "credential",
+        "relay",
         "was_sent",
     )
 
     def __init__(
         self,
         gateway: Gateway,
-        exchange: Exchange,
+        sink: AttemptSink,
         principal: Principal,
         credential: Credential,
         metered: MessageFields | None,
+        request_id: str,
+        number: int,
     ) -> None:
         self._gateway = gateway
-        self._exchange: Exchange | None = exchange
+        self._sink: AttemptSink | None = sink
         self._principal = principal
-        self._credential = credential
         self._metered = metered
+        self._request_id = request_id
         self._connection: UpstreamConnection | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._status: int | None = None
@@ -64,25 +81,27 @@ class Attempt:
         self._progress_due = False
         self._settled = False
         self._unsent: tuple[Pool, bytes, bytes] | None = None
-        self.attempt_id = f"att_{exchange.request_id[4:]}_1"
+        self.attempt_id = f"att_{request_id[4:]}_{number}"
+        self.credential = credential
+        self.relay: Relay = PLAIN
         self.client_gone = False
         self.was_sent = False
 
     def start(self, pool: Pool, head: bytes, body: bytes) -> None:
         """Write the attempt to the journal, then send it."""
-        metered, principal, exchange = self._metered, self._principal, self._exchange
-        if metered is None or exchange is None:
+        metered, principal = self._metered, self._principal
+        if metered is None:
             self._take_connection(pool, head, body)
             return
         self._unsent = (pool, head, body)
-        self._gateway.journal_begin(
+        self._gateway.recorder.begin(
             AttemptBegun(
                 self.attempt_id,
-                exchange.request_id,
+                self._request_id,
                 principal.tenant.tenant_id,
                 principal.key.key_id,
-                self._credential.credential_id,
-                self._credential.upstream.upstream_id,
+                self.credential.credential_id,
+                self.credential.upstream.upstream_id,
                 metered.model,
                 metered.stream,
                 time.time_ns() // 1000,
@@ -92,13 +111,13 @@ class Attempt:
 
     def _on_journalled(self, written: bool) -> None:
         unsent, self._unsent = self._unsent, None
-        if self._exchange is None or unsent is None:
+        if self._sink is None or unsent is None:
             return  # settled meanwhile: the client has gone
         if written:
             self._take_connection(*unsent)
         else:
             self._metered = None  # no begin, no end
-            self._exchange.on_broken("journal_unavailable")
+            self._break("journal_unavailable")
 
     def _take_connection(self, pool: Pool, head: bytes, body: bytes) -> None:
         connection = pool.take()
@@ -111,11 +130,11 @@ class Attempt:
         try:
             connection = await pool.connect()
         except ConnectFailed:
-            if self._exchange is not None:
-                self._exchange.on_broken("connect_failed")
+            self._connecting = None
+            self._break("connect_failed")
             return
         self._connecting = None
-        if self._exchange is None:
+        if self._sink is None:
             connection.close()
         else:
             self._send(connection, head, body)
@@ -130,36 +149,63 @@ class Attempt:
     def on_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self._status = status
         self._first_byte_at_us = time.time_ns() // 1000
+        metered = self._metered
         for name, value in headers:
             if name == b"request-id":
                 self._upstream_request_id = value.decode("latin-1")
-        self._progress_due = status == 200 and self._metered is not None and self._metered.stream
-        if self._exchange is not None:
-            self._exchange.on_head(status, headers)
+            elif name == b"content-type" and status == 200 and metered is not None:
+                is_stream = b"event-stream" in value
+                self.relay = StreamRelay(metered.wants_1h) if is_stream else MessageRelay(metered.wants_1h)
+                self._progress_due = is_stream
+        if status == 200 and metered is not None and self.relay is PLAIN:
+            self.relay = MessageRelay(metered.wants_1h)
+        if self._sink is not None:
+            self._sink.on_head(status, headers)
 
     def on_body(self, data: bytes) -> None:
-        exchange = self._exchange
-        if exchange is None:
+        sink = self._sink
+        if sink is None:
             return
-        exchange.on_body(data)
+        ready = self.relay.feed(data)
         if self._progress_due:
-            self._progress_due = not exchange.record_progress(self.attempt_id, self._upstream_request_id)
+            self._tell_progress(sink)
+        if ready:
+            sink.on_body(ready)
+
+    def _tell_progress(self, sink: AttemptSink) -> None:
+        """Journal the usage that opens a stream, so that a crash leaves it known."""
+        if not self.relay.has_started:
+            return
+        self._progress_due = False
+        seen = self.relay.observed()
+        self._gateway.recorder.progress(
+            AttemptProgress(self.attempt_id, seen.model or "", seen.usage, self._upstream_request_id)
+        )
+        sink.on_usage(seen.usage)
 
     def on_flush(self) -> None:
-        if self._exchange is not None:
-            self._exchange.flush()
+        if self._sink is not None:
+            self._sink.on_flush()
 
     def on_end(self) -> None:
         self._connection = None
-        if self._exchange is not None:
-            self._exchange.on_end()
+        sink = self._sink
+        if sink is not None:
+            rest = self.relay.finish()
+            self.settle(None)
+            sink.on_end(rest)
 
     def on_broken(self, reason: str) -> None:
         self._connection = None
-        if self._exchange is not None:
-            self._exchange.on_broken(reason)
+        self._break(reason)
 
-    # What the exchange asks
+    def _break(self, reason: str) -> None:
+        sink = self._sink
+        if sink is not None:
+            self.settle(reason)
+            sink.on_broken(reason)
+
+    # What the sink asks
 
     def pause(self) -> None:
         if self._connection is not None:
@@ -178,17 +224,18 @@ class Attempt:
             self._connection.abandon()
             self._connection = None
 
-    def settle(self, seen: Observed, error: str | None) -> None:
-        """Price what was seen and write the end, exactly once."""
+    def settle(self, error: str | None) -> None:
+        """Price what was seen, tell it and write the end, exactly once. Nothing is told to the sink after it."""
         if self._settled:
             return
         self._settled = True
-        self._exchange = None
+        sink, self._sink = self._sink, None
         if self._metered is None:
             return
+        seen = self.relay.observed()
         ended_at_us = time.time_ns() // 1000
         booked = settle(self._status, self.was_sent, seen, self._metered.model, self._gateway.prices, ended_at_us)
-        self._gateway.journal_end(
+        self._gateway.recorder.end(
             AttemptEnded(
                 self.attempt_id,
                 ended_at_us,
@@ -205,3 +252,5 @@ class Attempt:
                 error or seen.failed or ("client_gone" if self.client_gone else None),
             )
         )
+        if sink is not None:
+            sink.on_settled(booked)

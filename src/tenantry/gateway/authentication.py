@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 from tenantry.domain.directory import GatewayKey, KeyStatus, Snapshot, Tenant, TenantStatus
 from tenantry.domain.errors import (
+    ApiError,
     AuthenticationFailed,
     ConflictingKeys,
     ForeignTenant,
@@ -53,9 +54,9 @@ def authenticate(
         raise AuthenticationFailed
     tenant = snapshot.tenants[key.tenant_id]
     if key.status is not KeyStatus.ACTIVE or _is_expired(key, now):
-        raise KeyNotActive
+        raise _of(tenant, KeyNotActive())
     if tenant.status is not TenantStatus.ACTIVE:
-        raise TenantDisabled
+        raise _of(tenant, TenantDisabled())
     named = fields.get(b"x-tenant-id")
     own = tenant.slug.encode()
     if (slug is not None and slug != own) or (named is not None and named not in (own, tenant.tenant_id.encode())):
@@ -63,6 +64,11 @@ def authenticate(
     if require_tenant_id and slug is None and named is None:
         raise MissingTenant
     return Principal(tenant, key)
+
+
+def _of(tenant: Tenant, error: ApiError) -> ApiError:
+    error.tenant_id = tenant.tenant_id
+    return error
 
 
 def _presented_key(fields: dict[bytes, bytes]) -> bytes:

@@ -9,38 +9,31 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
-from tenantry.domain.attempts import AttemptProgress
-from tenantry.domain.errors import (
-    ApiError,
-    InvalidRequest,
-    JournalDown,
-    NoCredential,
-    NotReady,
-    TooManySessions,
-    UpstreamBroken,
-    UpstreamDown,
-    UpstreamTimedOut,
-)
-from tenantry.gateway.attempt import Attempt
+from tenantry.domain.admission import Grant, Obstacle
+from tenantry.domain.directory import Disconnect
+from tenantry.domain.errors import ApiError, InvalidRequest, NotReady
 from tenantry.gateway.authentication import Principal
 from tenantry.gateway.calls import Call
+from tenantry.gateway.forwarding import Forwarding, choose_credential
 from tenantry.gateway.headers import client_response
-from tenantry.gateway.relay import PLAIN, MessageRelay, Relay, StreamRelay
+from tenantry.gateway.refusals import limit_refusal
+from tenantry.gateway.traffic import Ask
 from tenantry.wire.http1 import LAST_CHUNK, chunk, response_head
 from tenantry.wire.inspect import BadBody, MessageFields, inspect_message
 from tenantry.wire.routes import Kind
 
 if TYPE_CHECKING:
-    from tenantry.gateway.server import ClientConnection, Gateway
+    from tenantry.gateway.core import Gateway
+    from tenantry.gateway.server import ClientConnection
 
-# The SDKs wait ten minutes for an answer (reference 3.3).
-ANSWER_HEAD_SECONDS_MAX = 600.0
 # Claude Code gives up after 300 s without bytes (reference 4.1); upstream pings well within that.
 ANSWER_IDLE_SECONDS_MAX = 330.0
 # How long an answer is read on for the bill when its client has gone.
 DRAIN_SECONDS_MAX = 60.0
 # How long a client may take no byte of a waiting answer before it counts as gone.
 CLIENT_STALL_SECONDS_MAX = 60.0
+# The quarter that English text and code come to (reference 3.4); corrected when the answer tells the usage.
+BYTES_PER_TOKEN = 4
 
 _ids = random.SystemRandom()
 _id_source = random.Random(_ids.getrandbits(256))  # noqa: S311 -- names, not secrets: they only have to be unique
@@ -52,20 +45,20 @@ def new_request_id() -> str:
 
 
 class Exchange:
-    """See the module. Life: `open` (head) -> `begin` (body) -> answer relayed -> `_close`."""
+    """See the module. Life: `open` (head) -> `begin` (body) -> waits for its turn -> answer relayed -> `_close`."""
 
     __slots__ = (
-        "_attempt",
+        "_ask",
+        "_body",
         "_body_framing",
         "_call",
         "_client",
         "_fields",
+        "_forwarding",
         "_gateway",
-        "_holds_session",
         "_out",
-        "_principal",
-        "_relay",
         "deadline",
+        "principal",
         "request_id",
         "started",
     )
@@ -74,13 +67,13 @@ class Exchange:
         self._gateway = gateway
         self._client: ClientConnection | None = client
         self._call = call
-        self._principal: Principal | None = None
         self._fields: MessageFields | None = None
-        self._attempt: Attempt | None = None
-        self._relay: Relay = PLAIN
-        self._holds_session = False
+        self._ask: Ask | None = None
+        self._forwarding: Forwarding | None = None
+        self._body = b""  # while it waits
         self._body_framing = _Framing.NONE
         self._out: list[bytes] = []
+        self.principal: Principal | None = None
         self.request_id = new_request_id()
         self.started = False  # the client has been sent a response head
         self.deadline = float("inf")
@@ -92,67 +85,122 @@ class Exchange:
             ApiError: the request is refused.
         """
         if not self._call.target.route.open_to_all:
-            self._principal = self._call.principal(self._gateway)
+            self.principal = self._call.principal(self._gateway)
 
     def begin(self, body: bytes) -> None:
-        """Decide on the whole request and send it on.
+        """Decide on the whole request; send it on, or let it wait for its turn.
 
         Raises:
             ApiError: the request is refused; nothing was forwarded.
         """
-        kind = self._call.target.route.kind
-        if self._principal is None:
+        kind, principal = self._call.target.route.kind, self.principal
+        if principal is None:
             self._answer_here(kind)
             return
+        if self._gateway.stopping:
+            raise NotReady
+        client = self._client
+        if client is not None:
+            agent = self._call.head.fields.get(b"user-agent", b"")
+            self._gateway.tallies.used(principal.key.key_id, client.peer, agent)
         if kind is not Kind.MODELS:
-            encoding = self._call.head.fields.get(b"content-encoding", b"identity")
-            if encoding.lower() != b"identity":
-                raise InvalidRequest("Compressed request bodies are not accepted; send the body as it is.")
-            try:
-                self._fields = inspect_message(body, count_only=kind is Kind.COUNT_TOKENS)
-            except BadBody as error:
-                raise InvalidRequest(str(error)) from None
-        self._admit(self._principal)
+            self._inspect(body, kind)
+        self._enter(principal, body)
+
+    def _inspect(self, body: bytes, kind: Kind) -> None:
+        encoding = self._call.head.fields.get(b"content-encoding", b"identity")
+        if encoding.lower() != b"identity":
+            raise InvalidRequest("Compressed request bodies are not accepted; send the body as it is.")
         try:
-            self._forward(self._principal, body)
-        except ApiError:
-            self._close()
-            raise
+            self._fields = inspect_message(body, count_only=kind is Kind.COUNT_TOKENS)
+        except BadBody as error:
+            raise InvalidRequest(str(error)) from None
 
     def _answer_here(self, kind: Kind) -> None:
         body = b"" if kind is Kind.HELLO else b'{"status":"ok"}'
         self.answer(200, [(b"content-type", b"application/json")], body)
 
-    def _admit(self, principal: Principal) -> None:
-        if self._gateway.stopping:
-            raise NotReady
-        tenant = principal.tenant
-        if not self._gateway.sessions.acquire(tenant.tenant_id, tenant.limits.sessions_max):
-            raise TooManySessions(
-                f"Tenant {tenant.slug} is limited to {tenant.limits.sessions_max} requests in flight "
-                f"(tier {tenant.tier}). Wait for one to end."
-            )
-        self._holds_session = True
-        self._gateway.exchanges.add(self)
+    # Admission
+
+    def _enter(self, principal: Principal, body: bytes) -> None:
+        gateway, fields, tenant = self._gateway, self._fields, principal.tenant
+        credential = choose_credential(gateway, tenant)
+        metered = fields is not None and self._call.target.route.kind is Kind.MESSAGES
+        ask = self._ask = Ask(
+            tenant,
+            principal.key,
+            credential if metered else None,
+            fields.model if metered and fields is not None else "",
+            len(body) // BYTES_PER_TOKEN if metered else 0,
+            self._on_grant,
+        )
+        found = gateway.traffic.ask(ask)
+        gateway.exchanges.add(self)
+        if isinstance(found, Grant):
+            self._forward(principal, body)
+        elif found is None:
+            self._body = body
+            self.deadline = gateway.now() + tenant.limits.queue_wait_ms_max / 1000
+        else:
+            self._close()
+            raise limit_refusal(found, principal)
+
+    def _on_grant(self, _grant: Grant) -> None:
+        """A request that had to wait has its turn."""
+        body, self._body = self._body, b""
+        self.deadline = float("inf")
+        if self.principal is None:
+            return
+        try:
+            self._forward(self.principal, body)
+        except ApiError as error:
+            self.refuse(error)
 
     def _forward(self, principal: Principal, body: bytes) -> None:
-        credential = principal.tenant.credential
-        if credential is None:
-            raise NoCredential
-        pool, head = self._call.way_up(self._gateway, principal, credential, len(body))
+        ask = self._ask
+        if ask is None:
+            return
         metered = self._fields if self._call.target.route.kind is Kind.MESSAGES else None
-        attempt = Attempt(self._gateway, self, principal, credential, metered)
-        self._attempt = attempt
-        attempt.start(pool, head, body)
-        self.deadline = self._gateway.now() + ANSWER_HEAD_SECONDS_MAX
+        try:
+            credential = ask.credential or choose_credential(self._gateway, principal.tenant)
+            forwarding = self._forwarding = Forwarding(
+                self._gateway, self, self._call, principal, ask, metered, body, self.request_id
+            )
+            forwarding.start(credential)
+        except ApiError:
+            self._close()
+            raise
 
-    # What the attempt tells
+    @property
+    def _is_waiting(self) -> bool:
+        return self._ask is not None and self._ask.queue is not None
+
+    def _leave(self) -> Obstacle | None:
+        ask = self._ask
+        self._body = b""
+        return self._gateway.traffic.leave(ask) if ask is not None else None
+
+    def stop_waiting(self) -> None:
+        """The gateway stops: who waits is sent away, who is served goes on."""
+        if self._is_waiting:
+            self.refuse(NotReady())
+
+    def count_output(self) -> None:
+        """Called now and then while the answer comes."""
+        if self._forwarding is not None:
+            self._forwarding.count_output()
+
+    # What the forwarding tells
+
+    @property
+    def has_client(self) -> bool:
+        return self._client is not None
+
+    def expect_head(self, seconds: float) -> None:
+        """An answer should begin within `seconds`."""
+        self.deadline = self._gateway.now() + seconds
 
     def on_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        fields, told = self._fields, dict(headers)
-        if status == 200 and fields is not None and self._call.target.route.kind is Kind.MESSAGES:
-            is_stream = b"event-stream" in told.get(b"content-type", b"")
-            self._relay = StreamRelay(fields.wants_1h) if is_stream else MessageRelay(fields.wants_1h)
         self.deadline = self._gateway.now() + ANSWER_IDLE_SECONDS_MAX
         client = self._client
         if client is None:
@@ -160,8 +208,14 @@ class Exchange:
         self.started = True
         sent = client_response(headers)
         sent.append((b"request-id", self.request_id.encode()))
-        length = told.get(b"content-length")
-        if length is not None and not isinstance(self._relay, StreamRelay):
+        length, is_stream = None, False
+        for name, value in headers:
+            if name == b"content-length":
+                length = value
+            elif name == b"content-type":
+                is_stream = b"event-stream" in value
+        # The gateway may have to add an `error` event to a stream, so its length is never promised.
+        if length is not None and not is_stream:
             self._body_framing = _Framing.LENGTH
             sent.append((b"content-length", length))
         elif status in (204, 304):
@@ -173,24 +227,22 @@ class Exchange:
             self._body_framing = _Framing.CHUNKED
             sent.append((b"transfer-encoding", b"chunked"))
         sent.append((b"connection", b"keep-alive" if client.keeps_alive else b"close"))
-        self._out.append(response_head(status, sent))
+        self._out.append(response_head(status, sent, self.quota_lines()))
 
-    def on_body(self, data: bytes) -> None:
-        ready = self._relay.feed(data)
+    def quota_lines(self) -> bytes:
+        """The tenant's own rate-limit fields as header lines."""
+        gateway, principal = self._gateway, self.principal
+        if principal is None:
+            return b""
+        traffic = gateway.traffic
+        key_lane = traffic.key_lane_of(principal.key)
+        return gateway.quota_headers.lines(traffic.lane_of(principal.tenant), key_lane, gateway.now())
+
+    def on_body(self, ready: bytes) -> None:
         if self._client is None:
             return
         self.deadline = self._gateway.now() + ANSWER_IDLE_SECONDS_MAX
-        if ready:
-            self._out.append(chunk(ready) if self._body_framing is _Framing.CHUNKED else ready)
-
-    def record_progress(self, attempt_id: str, upstream_request_id: str | None) -> bool:
-        """Journal the usage that opens a stream, so that a crash leaves it known; True once that is done."""
-        relay = self._relay
-        if not isinstance(relay, StreamRelay) or not relay.has_started:
-            return False
-        seen = relay.observed()
-        self._gateway.journal_progress(AttemptProgress(attempt_id, seen.model or "", seen.usage, upstream_request_id))
-        return True
+        self._out.append(chunk(ready) if self._body_framing is _Framing.CHUNKED else ready)
 
     def flush(self) -> None:
         """Write what one read of the upstream gave, in one go."""
@@ -199,38 +251,33 @@ class Exchange:
             self._client.write(out[0] if len(out) == 1 else b"".join(out))
         out.clear()
 
-    def on_end(self) -> None:
-        """The upstream's answer is complete."""
-        rest = self._relay.finish()
-        self._settle(None)
+    def on_end(self, rest: bytes | None) -> None:
+        """The upstream's answer is complete; `rest` is what the relay still had, None when it cannot be ended well."""
         self._end_or_cut(rest)
 
-    def on_broken(self, reason: str) -> None:
-        """The upstream's answer broke off, or never came."""
-        self._settle(reason)
-        client = self._client
-        if client is None:
+    def on_cut(self) -> None:
+        """The upstream's answer broke off."""
+        if self._client is None:
             self._close()
-        elif not self.started:
-            self._refuse(_BROKEN_BEFORE_HEAD.get(reason, UpstreamBroken)())
         else:
             self._interrupt("api_error", "The connection to the upstream broke off before the message was complete.")
 
-    def interrupt(self, error_type: str, message: str) -> None:
-        """End the answer from this side: the gateway stops, or a time-out passed."""
-        reason = "gateway_stopping" if error_type == "overloaded_error" else "timed_out"
-        if self._attempt is not None:
-            self._attempt.abandon()
-        self._settle(reason)
+    def interrupt(self, reason: str, error: ApiError) -> None:
+        """End the exchange from this side. `reason` is what the ledger says."""
+        if self._is_waiting:
+            self._leave()
+        if self._forwarding is not None:
+            self._forwarding.stop(reason)
         if self._client is None:
             self._close()
         elif self.started:
-            self._interrupt(error_type, message)
+            self._interrupt(error.error_type, error.message)
         else:
-            self._refuse(NotReady(message) if reason == "gateway_stopping" else UpstreamTimedOut())
+            self.refuse(error)
 
     def _interrupt(self, error_type: str, message: str) -> None:
-        self._end_or_cut(self._relay.interrupted(error_type, message))
+        forwarding = self._forwarding
+        self._end_or_cut(forwarding.interruption(error_type, message) if forwarding is not None else None)
 
     def _end_or_cut(self, rest: bytes | None) -> None:
         client = self._client
@@ -255,46 +302,47 @@ class Exchange:
         if client is not None:
             client.answered()
 
-    def _settle(self, error: str | None) -> None:
-        if self._attempt is not None:
-            self._attempt.settle(self._relay.observed(), error)
-
     # What the client's connection tells
 
     def client_gone(self) -> None:
-        """The client left. Its answer is read on for the bill, for a while (DESIGN 4.8)."""
+        """The client left. Its answer is read on for the bill, for a while, or cancelled (DESIGN 4.8)."""
         self._client = None
         self._out.clear()
-        attempt = self._attempt
-        if attempt is None:
+        if self._is_waiting:
+            self._leave()
+        forwarding, principal = self._forwarding, self.principal
+        keep = principal is not None and principal.tenant.disconnect is Disconnect.DRAIN
+        if forwarding is not None and forwarding.client_gone(keep_reading=keep):
+            self.deadline = self._gateway.now() + DRAIN_SECONDS_MAX
+        else:
             self._close()
-            return
-        attempt.client_gone = True
-        if not attempt.was_sent:
-            attempt.abandon()
-            self._settle("client_gone")
-            self._close()
-            return
-        attempt.resume()
-        self.deadline = self._gateway.now() + DRAIN_SECONDS_MAX
 
     def client_paused(self) -> None:
-        if self._attempt is not None:
-            self._attempt.pause()
-        self.deadline = self._gateway.now() + CLIENT_STALL_SECONDS_MAX
+        if self._forwarding is not None:
+            self._forwarding.pause()
+            self.deadline = self._gateway.now() + CLIENT_STALL_SECONDS_MAX
 
     def client_resumed(self) -> None:
-        if self._attempt is not None:
-            self._attempt.resume()
-        self.deadline = self._gateway.now() + ANSWER_IDLE_SECONDS_MAX
+        if self._forwarding is not None:
+            self._forwarding.resume()
+            self.deadline = self._gateway.now() + ANSWER_IDLE_SECONDS_MAX
 
     def overdue(self) -> None:
         """The deadline has passed: whose fault it is depends on who was being waited for."""
-        client = self._client
-        if client is not None and client.is_paused:
+        client, forwarding = self._client, self._forwarding
+        if self._is_waiting:
+            obstacle = self._leave()
+            if obstacle is not None and self.principal is not None:
+                self.refuse(limit_refusal(obstacle, self.principal))
+        elif client is not None and client.is_paused:
             client.abort()  # comes back as client_gone, and the answer is drained
+        elif forwarding is None:
+            self._close()
+        elif self.started or client is None:
+            forwarding.stop("timed_out")
+            self._interrupt("timeout_error", "The upstream was silent for too long.")
         else:
-            self.interrupt("timeout_error", "The upstream was silent for too long.")
+            forwarding.time_out()
 
     # Answers made here
 
@@ -303,25 +351,28 @@ class Exchange:
         client = self._client
         self._close()
         if client is not None:
-            self._client = None
             client.answer(status, headers, body, self.request_id, self._call.head.method == b"HEAD")
 
-    def _refuse(self, error: ApiError) -> None:
+    def refuse(self, error: ApiError) -> None:
+        """Answer with an error and give everything back."""
         client = self._client
+        if self._is_waiting:
+            self._leave()
         self._close()
         if client is not None:
             client.refuse(error, self.request_id)
 
     def _close(self) -> None:
         """Give everything back, once."""
-        if self._holds_session and self._principal is not None:
-            self._holds_session = False
-            self._gateway.sessions.release(self._principal.tenant.tenant_id)
-            self._gateway.exchanges.discard(self)
-            self._gateway.exchange_closed()
+        ask, self._ask = self._ask, None
         self._client = None
-        self._attempt = None
-        self._relay = PLAIN
+        self._forwarding = None
+        self._body = b""
+        if ask is not None:
+            gateway = self._gateway
+            gateway.exchanges.discard(self)
+            gateway.traffic.release(ask)
+            gateway.exchange_closed()
 
 
 class _Framing:
@@ -329,11 +380,3 @@ class _Framing:
     LENGTH = 1
     CHUNKED = 2
     CLOSE = 3
-
-
-_BROKEN_BEFORE_HEAD: dict[str, type[ApiError]] = {
-    "journal_unavailable": JournalDown,
-    "connect_failed": UpstreamDown,
-    "upstream_dropped": UpstreamDown,
-    "upstream_invalid_http": UpstreamBroken,
-}

@@ -22,7 +22,13 @@ class Relay(Protocol):
 
     `feed` returns what to write now. `finish` returns what is left at a clean end of the body, `interrupted`
     what tells the client that the answer broke off; either is None when only closing the connection can say so.
+    `has_started`: it has told its first usage. `output_tokens`: an estimate of what has been produced so far.
     """
+
+    @property
+    def has_started(self) -> bool: ...
+    @property
+    def output_tokens(self) -> int: ...
 
     def feed(self, data: bytes) -> bytes: ...
     def finish(self) -> bytes | None: ...
@@ -45,6 +51,10 @@ class StreamRelay:
     def has_started(self) -> bool:
         return self._observer.started
 
+    @property
+    def output_tokens(self) -> int:
+        return (self._observer.delta_chars + 3) // 4
+
     def finish(self) -> bytes | None:
         observer = self._observer
         rest = observer.finish()
@@ -64,16 +74,35 @@ class StreamRelay:
         return self._observer.result()
 
 
-class MessageRelay:
+class _Unstreamed:
+    """An answer that tells nothing before its end."""
+
+    __slots__ = ()
+
+    @property
+    def has_started(self) -> bool:
+        return False
+
+    @property
+    def output_tokens(self) -> int:
+        return 0
+
+    def finish(self) -> bytes:
+        return b""
+
+    def interrupted(self, error_type: str, message: str) -> bytes | None:
+        return None
+
+
+class MessageRelay(_Unstreamed):
     """A whole message. A copy is kept until its end, to read the usage from it."""
 
-    __slots__ = ("_bytes", "_ended", "_parts", "_wants_1h")
+    __slots__ = ("_bytes", "_parts", "_wants_1h")
 
     def __init__(self, wants_1h: bool) -> None:
         self._wants_1h = wants_1h
         self._parts: list[bytes] = []
         self._bytes = 0
-        self._ended = False
 
     def feed(self, data: bytes) -> bytes:
         self._bytes += len(data)
@@ -81,31 +110,18 @@ class MessageRelay:
             self._parts.append(data)
         return data
 
-    def finish(self) -> bytes:
-        self._ended = True
-        return b""
-
-    def interrupted(self, error_type: str, message: str) -> bytes | None:
-        return None
-
     def observed(self) -> Observed:
         parts, self._parts = self._parts, []
         return read_message(b"".join(parts), wants_1h=self._wants_1h)
 
 
-class PlainRelay:
+class PlainRelay(_Unstreamed):
     """An answer that has no usage: an error, a list, a count."""
 
     __slots__ = ()
 
     def feed(self, data: bytes) -> bytes:
         return data
-
-    def finish(self) -> bytes:
-        return b""
-
-    def interrupted(self, error_type: str, message: str) -> bytes | None:
-        return None
 
     def observed(self) -> Observed:
         return NOTHING_OBSERVED

@@ -6,19 +6,22 @@ import asyncio
 import contextlib
 import ctypes
 import gc
+import json
 import logging
 import resource
 import signal
 import ssl
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from tenantry.domain.prices import load_default_prices
-from tenantry.gateway.server import SWEEP_SECONDS, ClientConnection, Gateway
-from tenantry.ledger.journal import JournalUnavailable, JournalWriter
+from tenantry.gateway.core import SWEEP_SECONDS, Gateway
+from tenantry.gateway.server import ClientConnection
+from tenantry.ledger.journal import STANDING_FILE, JournalUnavailable, JournalWriter
 from tenantry.settings import GatewaySettings
 from tenantry.storage.database import open_store
-from tenantry.storage.snapshot import DirectoryWatch, load_snapshot
+from tenantry.storage.snapshot import DirectoryWatch, SnapshotLoader
 from tenantry.storage.vault import Vault, load_master_key
 
 log = logging.getLogger("tenantry.gateway")
@@ -27,6 +30,9 @@ log = logging.getLogger("tenantry.gateway")
 DIRECTORY_POLL_SECONDS = 0.2
 # What a power cut may cost in unsynced ends; begins are on the file before anything is sent.
 JOURNAL_SYNC_SECONDS = 0.02
+# People look at what goes on now; a second is now.
+TALLY_SECONDS = 1.0
+STANDING_SECONDS = 1.0
 BACKLOG = 4096
 
 
@@ -41,7 +47,8 @@ async def serve_gateway(settings: GatewaySettings, ready: Callable[[int], None] 
     vault = Vault(load_master_key(settings.master_key_file))
     engine = open_store(settings.store_url)
     watch = DirectoryWatch(engine)
-    snapshot = load_snapshot(engine, vault)
+    loader = SnapshotLoader(engine, vault)
+    snapshot = loader.load()
     journal = JournalWriter(settings.data_dir / "journal", "gateway")
     gateway = Gateway(settings, snapshot, vault.pepper, load_default_prices(), journal, loop.time)
     server = await loop.create_server(
@@ -55,13 +62,12 @@ async def serve_gateway(settings: GatewaySettings, ready: Callable[[int], None] 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
 
-    def reload() -> None:
-        gateway.snapshot = load_snapshot(engine, vault)
-
     chores = [
         asyncio.create_task(_every(SWEEP_SECONDS, gateway.sweep)),
-        asyncio.create_task(_follow_directory(watch, reload)),
+        asyncio.create_task(_every(TALLY_SECONDS, gateway.tell_tallies)),
+        asyncio.create_task(_follow_directory(watch, loader, gateway)),
         asyncio.create_task(_sync_journal(gateway, journal)),
+        asyncio.create_task(_tell_standing(gateway, journal.folder / STANDING_FILE)),
     ]
     port = server.sockets[0].getsockname()[1]
     log.info("gateway listening on %s:%d", settings.host, port)
@@ -74,6 +80,7 @@ async def serve_gateway(settings: GatewaySettings, ready: Callable[[int], None] 
     log.info("stopping: up to %g s for requests in flight", settings.shutdown_seconds)
     server.close()
     await gateway.drain(settings.shutdown_seconds)
+    gateway.tell_tallies()
     for chore in chores:
         chore.cancel()
     await asyncio.gather(*chores, return_exceptions=True)
@@ -93,13 +100,13 @@ async def _every(seconds: float, chore: Callable[[], None]) -> None:
             log.exception("a periodic chore failed and goes on")
 
 
-async def _follow_directory(watch: DirectoryWatch, reload: Callable[[], None]) -> None:
+async def _follow_directory(watch: DirectoryWatch, loader: SnapshotLoader, gateway: Gateway) -> None:
     """Fails closed for what is new, open for what was known: a store that cannot be read leaves the last snapshot."""
     while True:
         await asyncio.sleep(DIRECTORY_POLL_SECONDS)
         try:
             if watch.changed():
-                await asyncio.to_thread(reload)
+                gateway.apply(await asyncio.to_thread(loader.load))
         except Exception:
             log.exception("the directory could not be read; the last known one stays in force")
             watch.forget()
@@ -109,14 +116,30 @@ async def _follow_directory(watch: DirectoryWatch, reload: Callable[[], None]) -
 async def _sync_journal(gateway: Gateway, journal: JournalWriter) -> None:
     while True:
         await asyncio.sleep(JOURNAL_SYNC_SECONDS)
-        if not gateway.journal_works:
-            gateway.flush_journal()
-        if gateway.journal_is_dirty:
-            gateway.journal_is_dirty = False
+        recorder = gateway.recorder
+        if not recorder.works:
+            recorder.flush()
+        if recorder.is_dirty:
+            recorder.is_dirty = False
             try:
                 await asyncio.to_thread(journal.sync)
             except JournalUnavailable as error:
                 log.error("the journal could not be synced: %s", error)
+
+
+async def _tell_standing(gateway: Gateway, path: Path) -> None:
+    """Rewrite the file from which commands read what goes on now; it never holds up a request."""
+    while True:
+        await asyncio.sleep(STANDING_SECONDS)
+        text = json.dumps({"at": time.time(), **gateway.standing()})
+        with contextlib.suppress(OSError):  # without the disk there is no news, and the journal has said so already
+            await asyncio.to_thread(_replace, path, text)
+
+
+def _replace(path: Path, text: str) -> None:
+    draft = path.with_suffix(".new")
+    draft.write_text(text, "utf-8")
+    draft.replace(path)
 
 
 def _tls(cert_file: Path | None, key_file: Path | None) -> ssl.SSLContext | None:

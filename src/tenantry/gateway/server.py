@@ -7,13 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import gc
-import logging
 import socket
-from collections.abc import Callable
 
-from tenantry.domain.attempts import AttemptBegun, AttemptEnded, AttemptProgress
-from tenantry.domain.directory import Snapshot
 from tenantry.domain.errors import (
     ApiError,
     ExpectationFailed,
@@ -22,17 +17,11 @@ from tenantry.domain.errors import (
     RequestTimedOut,
     RequestTooLarge,
 )
-from tenantry.domain.prices import PriceTable
-from tenantry.domain.sessions import Sessions
 from tenantry.gateway.calls import Call
+from tenantry.gateway.core import Gateway
 from tenantry.gateway.exchange import Exchange, new_request_id
-from tenantry.gateway.upstream import Pools
-from tenantry.ledger.journal import JournalUnavailable, JournalWriter
-from tenantry.settings import GatewaySettings
 from tenantry.wire.chunked import BadChunk, ChunkedDecoder
 from tenantry.wire.http1 import CONTINUE, HEAD_BYTES_MAX, BadHead, RequestHead, parse_request_head, response_head
-
-log = logging.getLogger("tenantry.gateway")
 
 HEAD_SECONDS_MAX = 10.0
 BODY_SECONDS_MAX = 60.0
@@ -43,115 +32,6 @@ LINGER_SECONDS_MAX = 2.0
 # What may wait in the gateway for a client that reads slowly, and for a client that sends ahead.
 WRITE_BUFFER_BYTES_MAX = 64 * 1024
 PIPELINE_BYTES_MAX = 64 * 1024
-SWEEP_SECONDS = 0.25
-
-
-class Gateway:
-    """What all connections share. The composition in `gateway/run.py` fills it."""
-
-    def __init__(
-        self,
-        settings: GatewaySettings,
-        snapshot: Snapshot,
-        pepper: bytes,
-        prices: PriceTable,
-        journal: JournalWriter,
-        now: Callable[[], float],
-    ) -> None:
-        self.settings = settings
-        self.snapshot = snapshot
-        self.pepper = pepper
-        self.prices = prices
-        self.now = now
-        self.version_default = settings.anthropic_version.encode()
-        self.sessions = Sessions()
-        self.pools = Pools()
-        self.exchanges: set[Exchange] = set()
-        self.connections: set[ClientConnection] = set()
-        self.peers: dict[str, int] = {}
-        self.stopping = False
-        self.journal_is_dirty = False
-        self.journal_works = True
-        self._begun: list[Callable[[bool], None]] = []
-        self._flush_planned = False
-        self._journal = journal
-        self._last_collect = now()
-        self._all_closed: asyncio.Future[None] | None = None
-
-    # The journal: the events of one turn of the loop are written together, behind the callbacks that made them
-
-    def journal_begin(self, event: AttemptBegun, then: Callable[[bool], None]) -> None:
-        """`then` is told whether the event is on the file; only then may the attempt be sent."""
-        self._journal.begin(event)
-        self._begun.append(then)
-        self._plan_flush()
-
-    def journal_progress(self, event: AttemptProgress) -> None:
-        self._journal.progress(event)
-        self._plan_flush()
-
-    def journal_end(self, event: AttemptEnded) -> None:
-        self._journal.end(event)
-        self._plan_flush()
-
-    def _plan_flush(self) -> None:
-        if not self._flush_planned:
-            self._flush_planned = True
-            asyncio.get_running_loop().call_soon(self.flush_journal)
-
-    def flush_journal(self) -> None:
-        """Write what waits. What cannot be written now is tried again with the next flush."""
-        self._flush_planned = False
-        if not self._journal.has_lines:
-            return
-        begun, self._begun = self._begun, []
-        try:
-            self._journal.flush()
-        except JournalUnavailable as error:
-            written = False
-            if self.journal_works:
-                log.error("%s; requests are refused until it can", error)
-        else:
-            written = self.journal_is_dirty = True
-            if not self.journal_works:
-                log.warning("the journal can be written again")
-        self.journal_works = written
-        for then in begun:
-            then(written)
-
-    # Housekeeping
-
-    def sweep(self) -> None:
-        """End what is overdue. Called every `SWEEP_SECONDS`."""
-        now = self.now()
-        for exchange in [exchange for exchange in self.exchanges if exchange.deadline < now]:
-            exchange.overdue()
-        for connection in [connection for connection in self.connections if connection.deadline < now]:
-            connection.overdue()
-        self.pools.sweep(now)
-        # Everything live at start is frozen and the collector is off under traffic: a full collection stops the world.
-        if not self.exchanges and now - self._last_collect > 30.0:
-            self._last_collect = now
-            gc.collect()
-
-    def exchange_closed(self) -> None:
-        if self._all_closed is not None and not self.exchanges and not self._all_closed.done():
-            self._all_closed.set_result(None)
-
-    async def drain(self, seconds: float) -> None:
-        """Refuse new work, let what runs end within `seconds`, then end it with an `error` event."""
-        self.stopping = True
-        for connection in list(self.connections):
-            connection.stop_when_idle()
-        if self.exchanges:
-            self._all_closed = asyncio.get_running_loop().create_future()
-            await asyncio.wait([self._all_closed], timeout=seconds)
-            for exchange in list(self.exchanges):
-                exchange.interrupt("overloaded_error", "The gateway is restarting. Try again.")
-            await asyncio.sleep(0.05)  # one turn of the loop for the last bytes to leave
-        for connection in list(self.connections):
-            connection.abort()
-        self.pools.close()
 
 
 class _State(enum.Enum):
@@ -178,18 +58,18 @@ class ClientConnection(asyncio.Protocol):
         "_gateway",
         "_head",
         "_left",
-        "_peer",
         "_state",
         "_transport",
         "deadline",
         "is_paused",
         "keeps_alive",
+        "peer",
     )
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._transport: asyncio.Transport | None = None
-        self._peer = ""
+        self.peer = ""
         self._state = _State.HEAD
         self._buffer: bytes = b""
         self._head: RequestHead | None = None
@@ -212,11 +92,11 @@ class ClientConnection(asyncio.Protocol):
         self._transport = transport  # pyright: ignore[reportAttributeAccessIssue] -- a stream transport by construction
         gateway, settings = self._gateway, self._gateway.settings
         peer = transport.get_extra_info("peername")
-        self._peer = peer[0] if peer else ""
+        self.peer = peer[0] if peer else ""
         raw: socket.socket | None = transport.get_extra_info("socket")
         if raw is not None:
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        from_peer = gateway.peers[self._peer] = gateway.peers.get(self._peer, 0) + 1
+        from_peer = gateway.peers[self.peer] = gateway.peers.get(self.peer, 0) + 1
         gateway.connections.add(self)
         if len(gateway.connections) > settings.connections_max or from_peer > settings.connections_per_peer_max:
             self.abort()
@@ -253,11 +133,11 @@ class ClientConnection(asyncio.Protocol):
         self._state = _State.CLOSED
         self._transport = None
         gateway.connections.discard(self)
-        left = gateway.peers.get(self._peer, 1) - 1
+        left = gateway.peers.get(self.peer, 1) - 1
         if left > 0:
-            gateway.peers[self._peer] = left
+            gateway.peers[self.peer] = left
         else:
-            gateway.peers.pop(self._peer, None)
+            gateway.peers.pop(self.peer, None)
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.client_gone()
@@ -388,16 +268,22 @@ class ClientConnection(asyncio.Protocol):
             self._transport.write(data)
 
     def answer(
-        self, status: int, headers: list[tuple[bytes, bytes]], body: bytes, request_id: str, head_only: bool = False
+        self,
+        status: int,
+        headers: list[tuple[bytes, bytes]],
+        body: bytes,
+        request_id: str,
+        head_only: bool = False,
+        more: bytes = b"",
     ) -> None:
-        """A whole answer made here."""
+        """A whole answer made here; `more` is whole header lines."""
         fields = [
             *headers,
             (b"request-id", request_id.encode()),
             (b"content-length", b"%d" % len(body)),
             (b"connection", b"keep-alive" if self.keeps_alive else b"close"),
         ]
-        self.write(response_head(status, fields) + (b"" if head_only else body))
+        self.write(response_head(status, fields, more) + (b"" if head_only else body))
         self.answered()
 
     def refuse(self, error: ApiError, request_id: str | None = None) -> None:
@@ -408,7 +294,15 @@ class ClientConnection(asyncio.Protocol):
         request_id = request_id or (exchange.request_id if exchange is not None else new_request_id())
         is_head = self._head is not None and self._head.method == b"HEAD"
         headers = [(b"content-type", b"application/json"), *error.headers()]
-        self.answer(error.status, headers, error.body(request_id), request_id, is_head)
+        quota = exchange.quota_lines() if exchange is not None else b""
+        self._count(error, exchange)
+        self.answer(error.status, headers, error.body(request_id), request_id, is_head, quota)
+
+    def _count(self, error: ApiError, exchange: Exchange | None) -> None:
+        principal = exchange.principal if exchange is not None else None
+        tenant_id = principal.tenant.tenant_id if principal is not None else error.tenant_id
+        if error.reason and tenant_id is not None:
+            self._gateway.tallies.refused(tenant_id, error.reason)
 
     def _refuse_with_body_unread(self, error: ApiError) -> None:
         head = self._head

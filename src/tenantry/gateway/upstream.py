@@ -16,8 +16,6 @@ import httptools
 
 from tenantry.domain.directory import Upstream
 
-# What the SDKs allow for a connect (reference 3.3).
-CONNECT_SECONDS_MAX = 5.0
 # Shorter than the idle time-out of common front ends (nginx 75 s, load balancers 60 s), so that we close first.
 IDLE_SECONDS_MAX = 30.0
 RESPONSE_HEAD_BYTES_MAX = 64 * 1024
@@ -215,6 +213,7 @@ class Pool:
         self._hostname = parts.hostname or ""
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
         self._tls = tls
+        self._connect_seconds = upstream.connect_seconds
         self._idle: list[UpstreamConnection] = []
         self.host = parts.netloc.rpartition("@")[2].encode()
         self.path_prefix = parts.path.rstrip("/").encode()
@@ -236,7 +235,7 @@ class Pool:
         """
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(CONNECT_SECONDS_MAX):
+            async with asyncio.timeout(self._connect_seconds):
                 _, connection = await loop.create_connection(
                     lambda: UpstreamConnection(self._give_back), self._hostname, self._port, ssl=self._tls
                 )
@@ -272,11 +271,11 @@ class Pools:
     """All pools of a gateway, by upstream and credential."""
 
     def __init__(self) -> None:
-        self._pools: dict[tuple[Upstream, str], Pool] = {}
+        self._pools: dict[tuple[str, str | None, float, str], Pool] = {}
         self._contexts: dict[str | None, ssl.SSLContext] = {}
 
     def of(self, upstream: Upstream, credential_id: str) -> Pool:
-        key = (upstream, credential_id)
+        key = (upstream.base_url, upstream.ca_file, upstream.connect_seconds, credential_id)
         pool = self._pools.get(key)
         if pool is None:
             tls = self._context(upstream.ca_file) if upstream.base_url.startswith("https:") else None

@@ -10,17 +10,21 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, insert, select, update
 
-from tenantry.domain.attempts import AttemptBegun, AttemptEnded, AttemptProgress, Outcome
+from tenantry.domain.attempts import AttemptBegun, AttemptEnded, AttemptProgress, Outcome, Tally
 from tenantry.domain.prices import PriceTable
 from tenantry.domain.settlement import Observed, settle
 from tenantry.domain.usage import Usage
-from tenantry.ledger.journal import files_of, is_alive, read_file
+from tenantry.ledger.journal import Event, files_of, is_alive, read_file
+from tenantry.ledger.rollup import add_to_rollup
+from tenantry.ledger.tallies import book_tally
 from tenantry.storage.columns import now_utc
 from tenantry.storage.tables import journals, ledger
 
@@ -50,6 +54,7 @@ class _Run:
     damaged_lines: int = 0
     is_known: bool = False
     open: dict[str, _Open] = field(default_factory=dict[str, _Open])
+    tallies: list[Tally] = field(default_factory=list[Tally])
 
     def cursor(self) -> tuple[int, int]:
         """Where reading must start again after a crash: the oldest beginning without an end."""
@@ -104,8 +109,8 @@ class Drain:
         booked = 0
         while True:
             ended, more = self._read(run)
-            if ended or not more:
-                booked += self._book(run, ended) if ended else 0
+            if ended or run.tallies:
+                booked += self._book(run, ended)
             if not more:
                 break
         if not alive:
@@ -132,12 +137,14 @@ class Drain:
     def _apply(
         self,
         run: _Run,
-        event: AttemptBegun | AttemptProgress | AttemptEnded | None,
+        event: Event | None,
         offset: int,
         ended: list[tuple[AttemptBegun, AttemptEnded]],
     ) -> None:
         if event is None:
             run.damaged_lines += 1
+        elif isinstance(event, Tally):
+            run.tallies.append(event)
         elif isinstance(event, AttemptBegun):
             run.open[event.attempt_id] = _Open(event, run.file_number, offset)
         elif event.attempt_id not in run.open:
@@ -164,7 +171,8 @@ class Drain:
         booked = settle(200, True, seen, begun.model_requested, self._prices, begun.begun_at_us)
         return AttemptEnded(
             attempt_id=begun.attempt_id,
-            ended_at_us=begun.begun_at_us,
+            # Not when it began: that may lie in a period that is exported and invoiced already.
+            ended_at_us=time.time_ns() // 1000,
             first_byte_at_us=None,
             status=None,
             outcome=Outcome.ORPHANED,
@@ -193,8 +201,12 @@ class Drain:
                 rows.append(row)
             if rows:
                 connection.execute(insert(ledger), rows)
+                add_to_rollup(connection, rows)
+            for tally in run.tallies:
+                book_tally(connection, run.path.name, tally)
             _save_cursor(connection, run, seq, head_hash, closed)
         run.seq, run.head_hash, run.is_known = seq, head_hash, True
+        run.tallies.clear()
         return len(rows)
 
 
@@ -253,7 +265,29 @@ def _row(begun: AttemptBegun, end: AttemptEnded) -> dict[str, Any]:
     }
 
 
-def row_hash(row: dict[str, Any]) -> str:
-    """SHA-256 over every column but the row's own id and hash, the previous row's hash included."""
-    kept = {name: value for name, value in row.items() if name not in ("entry_id", "row_hash")}
+# The columns of the first schema that may be NULL; none may ever join or leave this list.
+_NULLABLE_FROM_THE_FIRST = frozenset(
+    {
+        "upstream_request_id",
+        "model_served",
+        "stop_reason",
+        "status",
+        "first_byte_at_us",
+        "cost_nanos",
+        "price_version",
+        "error",
+    }
+)
+
+
+def row_hash(row: Mapping[str, Any]) -> str:
+    """SHA-256 over every column but the row's own id and hash, the previous row's hash included.
+
+    A column that came with a later schema enters only where it has a value, so that older rows keep their hash.
+    """
+    kept = {
+        name: value
+        for name, value in row.items()
+        if name not in ("entry_id", "row_hash") and (value is not None or name in _NULLABLE_FROM_THE_FIRST)
+    }
     return hashlib.sha256(json.dumps(kept, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

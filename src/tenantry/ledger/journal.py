@@ -19,12 +19,14 @@ from pathlib import Path
 
 import msgspec
 
-from tenantry.domain.attempts import AttemptBegun, AttemptEnded, AttemptProgress
+from tenantry.domain.attempts import AttemptBegun, AttemptEnded, AttemptProgress, Tally
 
 # Small enough to re-read in a second after a crash, large enough that a busy day makes only some files.
 FILE_BYTES_MAX = 64 * 1024 * 1024
 # Ends that wait for the journal to come back. Beyond it the oldest are dropped and become orphaned rows.
 PENDING_MAX = 10_000
+# Beside the journal's files: what goes on now, rewritten every second by the gateway.
+STANDING_FILE = "lanes.json"
 
 
 class JournalUnavailable(Exception):
@@ -46,15 +48,15 @@ class JournalWriter:
 
     def __init__(self, directory: Path, gateway_id: str) -> None:
         self.run_id = f"{gateway_id}-{time.time_ns():020d}-{os.getpid()}"
-        self._folder = directory / self.run_id
+        self.folder = directory / self.run_id
         self._encoder = msgspec.json.Encoder()
         self._file = -1
         self._number = 0
         self._size = 0
         self._lines: list[bytes] = []
         try:
-            self._folder.mkdir(mode=0o700, parents=True)
-            self._lock = os.open(self._folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            self.folder.mkdir(mode=0o700, parents=True)
+            self._lock = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._rotate()
         except OSError as error:
@@ -71,6 +73,10 @@ class JournalWriter:
     def end(self, event: AttemptEnded) -> None:
         """Kept until a `flush` succeeds."""
         self._lines.append(_line(_END, self._encoder.encode(event)))
+
+    def tally(self, event: Tally) -> None:
+        """Totals; the next ones make up for those that are lost."""
+        self._lines.append(_line(b"tally", self._encoder.encode(event)))
 
     @property
     def has_lines(self) -> bool:
@@ -131,9 +137,9 @@ class JournalWriter:
                 self._rotate()
 
     def _rotate(self) -> None:
-        path = self._folder / f"{self._number + 1:06d}.log"
+        path = self.folder / f"{self._number + 1:06d}.log"
         fresh = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        folder = os.open(self._folder, os.O_RDONLY)
+        folder = os.open(self.folder, os.O_RDONLY)
         os.fsync(folder)
         os.close(folder)
         if self._file >= 0:
@@ -151,8 +157,10 @@ class _Line(msgspec.Struct):
     begin: AttemptBegun | None = None
     progress: AttemptProgress | None = None
     end: AttemptEnded | None = None
+    tally: Tally | None = None
 
 
+Event = AttemptBegun | AttemptProgress | AttemptEnded | Tally
 _DECODER = msgspec.json.Decoder(_Line)
 
 
@@ -160,7 +168,7 @@ _DECODER = msgspec.json.Decoder(_Line)
 class Entry:
     """One line read back. `event` is None where the line is damaged. `end_offset` is the byte behind it."""
 
-    event: AttemptBegun | AttemptProgress | AttemptEnded | None
+    event: Event | None
     offset: int
     end_offset: int
 
@@ -176,14 +184,14 @@ def read_file(path: Path, offset: int) -> Iterator[Entry]:
             offset += len(line)
 
 
-def _decode(line: bytes) -> AttemptBegun | AttemptProgress | AttemptEnded | None:
+def _decode(line: bytes) -> Event | None:
     if len(line) <= _CHECKSUM_BYTES or line[:_CHECKSUM_BYTES] != b"%08x " % zlib.crc32(line[_CHECKSUM_BYTES:-1]):
         return None
     try:
         decoded = _DECODER.decode(line[_CHECKSUM_BYTES:-1])
     except msgspec.DecodeError:
         return None
-    return decoded.begin or decoded.progress or decoded.end
+    return decoded.begin or decoded.progress or decoded.end or decoded.tally
 
 
 def files_of(run: Path) -> list[Path]:

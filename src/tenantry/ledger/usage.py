@@ -1,8 +1,7 @@
-"""What a tenant used in a month, read from the ledger and from nothing else."""
+"""What a tenant used in a month, read from the sums of the ledger and from nothing else."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -11,9 +10,9 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Engine, func, select
 
 from tenantry.domain.money import format_usd
-from tenantry.storage.tables import ledger
-
-_MONTH = re.compile(r"(\d{4})-(0[1-9]|1[0-2])")
+from tenantry.domain.periods import MONTH, BadPeriod, read_period
+from tenantry.storage.database import reading
+from tenantry.storage.tables import usage_rollup
 
 
 class BadMonth(ValueError):
@@ -22,7 +21,11 @@ class BadMonth(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ModelUsage:
-    """Sums for one model. `requests` counts attempts; `unpriced_requests` of them have no cost yet."""
+    """Sums for one model. `requests` counts attempts; `unpriced_requests` of them have no cost yet.
+
+    An adjustment counts in the month in which it was booked: it adds to the cost alone, and takes one from
+    `unpriced_requests` where it priced an attempt, so in a later month than the attempt's that figure may be below 0.
+    """
 
     model: str
     requests: int
@@ -72,6 +75,8 @@ _SUMMED = (
     "cache_read_tokens",
     "output_tokens",
     "web_search_requests",
+    "cost_nanos",
+    "unpriced",
 )
 
 
@@ -86,47 +91,31 @@ def month_usage(engine: Engine, tenant_id: str, month: str, zone: ZoneInfo) -> U
         BadMonth: `month` is not YYYY-MM.
     """
     start_us, end_us = month_bounds_us(month, zone)
-    in_month = (
-        ledger.c.tenant_id == tenant_id,
-        ledger.c.ended_at_us >= start_us,
-        ledger.c.ended_at_us < end_us,
-    )
-    model = func.coalesce(ledger.c.model_served, ledger.c.model_requested).label("model")
-    sums = [func.sum(ledger.c[name]).label(name) for name in _SUMMED]
+    columns = usage_rollup.c
+    in_month = (columns.tenant_id == tenant_id, columns.quarter_us >= start_us, columns.quarter_us < end_us)
     query = (
-        select(
-            model,
-            func.count().label("requests"),
-            *sums,
-            func.coalesce(func.sum(ledger.c.cost_nanos), 0).label("cost_nanos"),
-            (func.count() - func.count(ledger.c.cost_nanos)).label("unpriced_requests"),
-        )
+        select(columns.model, func.sum(columns.attempts), *(func.sum(columns[name]) for name in _SUMMED))
         .where(*in_month)
-        .group_by(model)
-        .order_by(model)
+        .group_by(columns.model)
+        .order_by(columns.model)
     )
-    by_outcome = select(ledger.c.outcome, func.count()).where(*in_month).group_by(ledger.c.outcome)
-    with engine.connect() as connection:
-        models = [
-            ModelUsage(
-                row.model,
-                row.requests,
-                *(int(getattr(row, name)) for name in _SUMMED),
-                cost_nanos=int(row.cost_nanos),
-                unpriced_requests=row.unpriced_requests,
-            )
-            for row in connection.execute(query)
-        ]
-        outcomes = {row[0]: row[1] for row in connection.execute(by_outcome)}
+    by_outcome = (
+        select(columns.outcome, func.sum(columns.attempts + columns.adjustments))
+        .where(*in_month)
+        .group_by(columns.outcome)
+    )
+    with reading(engine) as connection:
+        models = [ModelUsage(model, *map(int, sums)) for model, *sums in connection.execute(query)]
+        outcomes = {outcome: int(count) for outcome, count in connection.execute(by_outcome)}
     return UsageReport(month, zone.key, models, outcomes)
 
 
 def month_bounds_us(month: str, zone: ZoneInfo) -> tuple[int, int]:
     """The first instant of a month and of the next, in unix microseconds. Raises: BadMonth."""
-    found = _MONTH.fullmatch(month)
-    if found is None or int(found.group(1)) < 1970:
+    try:
+        found = read_period(month, zone)
+    except BadPeriod:
+        found = None
+    if found is None or found.kind != MONTH:
         raise BadMonth(f"{month!r}: {(BadMonth.__doc__ or '').strip()}")
-    year, number = int(found.group(1)), int(found.group(2))
-    start = datetime(year, number, 1, tzinfo=zone)
-    end = datetime(year + number // 12, number % 12 + 1, 1, tzinfo=zone)
-    return int(start.timestamp()) * 1_000_000, int(end.timestamp()) * 1_000_000
+    return found.start_us, found.end_us

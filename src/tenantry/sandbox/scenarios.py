@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 SCENARIOS = {
     "error=": "answer with this HTTP status and an error body: 400 401 402 403 404 413 429 500 503 504 529",
     "retry-after=": "with error=429: the seconds in retry-after",
+    "fail-times=": "a fault of this list comes only for the first N requests with the same x-sandbox-tag",
+    "spend-cap": "answer 429 as an organization does whose money is used up",
+    "limit-rpm=": "take N requests a minute for each credential, then 429 with retry-after; the quota fields say so",
     "head-ms=": "wait before the response head",
     "chunks=": "number of text deltas",
     "chunk-ms=": "wait between events",

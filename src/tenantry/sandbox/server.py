@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import logging
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from urllib.parse import parse_qs
 
 import httptools
 
+from tenantry.domain.admission import Bucket
 from tenantry.sandbox.answers import (
     MODELS,
     Answer,
@@ -126,6 +128,8 @@ class Sandbox:
     def __init__(self, journal: SandboxLog) -> None:
         self._log = journal
         self._count = 0
+        self._failed: Counter[str] = Counter()
+        self._limits: dict[tuple[str, int], Bucket] = {}
         self._dirty = asyncio.Event()
         self._synced: asyncio.Future[None] | None = None
 
@@ -156,10 +160,9 @@ class Sandbox:
             return
         if head_ms := scenario.number("head-ms", 0):
             await asyncio.sleep(head_ms / 1000)
-        if status := scenario.number("error", 0):
-            extra = [(b"retry-after", b"%d" % scenario.number("retry-after", 1))] if status == 429 else []
-            message = f"sandbox: simulated error {status}"
-            await _send(to, status, request_id, error_body(status, message, request_id), extra)
+        scenario = self._after_failures(request, scenario)
+        quota = self._quota(request, scenario)
+        if await _refuse(to, request_id, scenario, quota):
             return
         answer = compose(request.body, body, model, scenario)
         streaming = body.get("stream") is True
@@ -179,13 +182,49 @@ class Sandbox:
         if await _misbehave(to, scenario):
             return
         if streaming:
-            await self._stream(to, answer, scenario, request_id)
+            await self._stream(to, answer, scenario, request_id, quota)
         else:
-            await _send(to, 200, request_id, whole(answer), cut="bad-length" in scenario)
+            await _send(to, 200, request_id, whole(answer), quota, cut="bad-length" in scenario)
         self._log.write({"event": "end", "request_id": request_id, "output_tokens": answer.usage["output_tokens"]})
 
-    async def _stream(self, to: _Connection, answer: Answer, scenario: Scenario, request_id: str) -> None:
-        fields = [*_fields(request_id, b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
+    def _after_failures(self, request: _Request, scenario: Scenario) -> Scenario:
+        """The scenario without its faults, once it has failed often enough."""
+        times = scenario.number("fail-times", 0)
+        if not times:
+            return scenario
+        tag = request.fields.get("x-sandbox-tag", "")
+        self._failed[tag] += 1
+        return scenario if self._failed[tag] <= times else Scenario()
+
+    def _quota(self, request: _Request, scenario: Scenario) -> list[tuple[bytes, bytes]]:
+        """The quota fields under `limit-rpm`; with `retry-after` among them, the request is one too many."""
+        per_minute = scenario.number("limit-rpm", 0)
+        if not per_minute:
+            return []
+        now = asyncio.get_running_loop().time()
+        key = (_fingerprint(request), per_minute)
+        bucket = self._limits.get(key)
+        if bucket is None:
+            bucket = self._limits[key] = Bucket(per_minute, max(1, per_minute // 60), now)
+        wait = bucket.wait(1, now)
+        if wait == 0:
+            bucket.take(1)
+        fields = [
+            (b"anthropic-ratelimit-requests-limit", b"%d" % per_minute),
+            (b"anthropic-ratelimit-requests-remaining", b"%d" % bucket.remaining()),
+        ]
+        return [*fields, (b"retry-after", b"%d" % (int(wait) + 1))] if wait else fields
+
+    async def _stream(
+        self,
+        to: _Connection,
+        answer: Answer,
+        scenario: Scenario,
+        request_id: str,
+        quota: list[tuple[bytes, bytes]],
+    ) -> None:
+        kind = b"text/event-stream; charset=utf-8"
+        fields = [*_fields(request_id, kind), *quota, (b"cache-control", b"no-cache")]
         await to.write(response_head(200, [*fields, (b"transfer-encoding", b"chunked")]))
         pause = scenario.number("chunk-ms", 0) / 1000
         parts = list(events(answer, scenario))
@@ -213,6 +252,23 @@ class Sandbox:
         self._log.sync()
         if waiting is not None:
             waiting.set_result(None)
+
+
+async def _refuse(to: _Connection, request_id: str, scenario: Scenario, quota: list[tuple[bytes, bytes]]) -> bool:
+    """The errors that replace an answer; True when one did. Nothing of it would be billed."""
+    extra = quota
+    if "spend-cap" in scenario:
+        status, message = 429, "You have reached your API usage limits: sandbox. You will regain access on 2030-01-01."
+    elif status := scenario.number("error", 0):
+        message = f"sandbox: simulated error {status}"
+        if status == 429:
+            extra = [(b"retry-after", b"%d" % scenario.number("retry-after", 1))]
+    elif quota and quota[-1][0] == b"retry-after":
+        status, message = 429, "sandbox: this would exceed the requests per minute of the organization"
+    else:
+        return False
+    await _send(to, status, request_id, error_body(status, message, request_id), extra)
+    return True
 
 
 async def _misbehave(to: _Connection, scenario: Scenario) -> bool:
@@ -284,8 +340,7 @@ def _fields(request_id: str, content_type: bytes) -> list[tuple[bytes, bytes]]:
         (b"x-tenantry-sandbox", b"simulation"),
         (b"anthropic-organization-id", b"00000000-0000-4000-8000-00000000abcd"),
         (b"anthropic-workspace-id", b"wrkspc_sandbox"),
-        (b"anthropic-ratelimit-requests-limit", b"1000"),
-        (b"anthropic-ratelimit-requests-remaining", b"999"),
+        (b"anthropic-priority-input-tokens-limit", b"1000000"),
         (b"cf-ray", b"0000000000000000-SBX"),
         (b"server", b"tenantry-sandbox"),
     ]

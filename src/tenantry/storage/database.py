@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from sqlite3 import Connection as SqliteConnection
 
@@ -10,7 +12,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
 
 # Longer than any transaction here; the drain's are the longest, at some milliseconds.
 BUSY_MS_MAX = 10_000
@@ -43,6 +45,30 @@ def _set_pragmas(connection: SqliteConnection, _record: object) -> None:
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute(f"PRAGMA busy_timeout = {BUSY_MS_MAX}")
+
+
+@contextmanager
+def one_view(engine: Engine) -> Generator[Connection]:
+    """A connection whose reads all see the store as it was at the first of them."""
+    if engine.dialect.name == "sqlite":
+        with engine.connect() as connection:
+            # The driver begins a transaction of its own only before a write.
+            connection.exec_driver_sql("BEGIN")
+            yield connection
+    else:
+        with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
+            yield connection
+
+
+@contextmanager
+def reading(engine: Engine) -> Generator[Connection]:
+    """A connection whose reads all see the store as it was at the first of them, whatever others write meanwhile."""
+    with engine.connect() as connection:
+        if engine.dialect.name == "sqlite":
+            connection.exec_driver_sql("BEGIN")  # the driver begins by itself only before a write
+        else:
+            connection = connection.execution_options(isolation_level="REPEATABLE READ")
+        yield connection
 
 
 def migrate(engine: Engine) -> None:

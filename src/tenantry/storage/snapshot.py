@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, select, text
 
 from tenantry.domain.directory import (
+    NO_BUDGET,
     UNLIMITED,
     Credential,
+    Disconnect,
     GatewayKey,
     KeyStatus,
     Snapshot,
@@ -19,7 +22,9 @@ from tenantry.domain.directory import (
     Upstream,
 )
 from tenantry.domain.limits import Limits, read_limits
+from tenantry.storage.caps import read_budgets
 from tenantry.storage.columns import utc
+from tenantry.storage.database import one_view
 from tenantry.storage.tables import credentials, gateway_keys, meta, tenants, tiers, upstreams
 from tenantry.storage.vault import Sealed, Vault
 
@@ -32,53 +37,80 @@ def directory_version(connection: Connection) -> int:
     return int(value) if value is not None else 0
 
 
-def load_snapshot(engine: Engine, vault: Vault) -> Snapshot:
-    """The directory as it is now, credentials decrypted.
+class SnapshotLoader:
+    """Reads the directory again and again; a secret that has not changed is not decrypted again."""
 
-    Raises:
-        SecretUnreadable: a credential does not open under this master key.
-    """
-    with engine.connect() as connection:
-        version = directory_version(connection)
-        known_tiers = {row.name: read_tier(row) for row in connection.execute(select(tiers))}
-        known_upstreams = {row.upstream_id: _read_upstream(row) for row in connection.execute(select(upstreams))}
-        opened = {
-            row.credential_id: Credential(
-                row.credential_id,
-                row.name,
-                known_upstreams[row.upstream_id],
-                vault.open(Sealed(row.master_key_id, row.wrapped_key, row.ciphertext), row.credential_id),
-                row.workspace_id,
-            )
-            for row in connection.execute(select(credentials))
-        }
-        known_tenants = {
-            row.tenant_id: Tenant(
-                row.tenant_id,
-                row.slug,
-                row.name,
-                TenantStatus(row.status),
-                row.tier,
-                known_tiers[row.tier].limits.with_changes(read_changes(row.limits)),
-                opened.get(row.credential_id),
-                opened.get(row.fallback_credential_id),
-                row.user_profile_id,
-            )
-            for row in connection.execute(select(tenants))
-        }
-        keys = {
-            row.digest: GatewayKey(
-                row.key_id,
-                row.tenant_id,
-                row.digest,
-                KeyStatus(row.status),
-                utc(row.expires_at),
-                known_tenants[row.tenant_id].limits.with_changes(read_changes(row.limits))
-                if row.limits != "{}"
-                else None,
-            )
-            for row in connection.execute(select(gateway_keys))
-        }
+    def __init__(self, engine: Engine, vault: Vault) -> None:
+        self._engine = engine
+        self._vault = vault
+        self._opened: dict[tuple[str, bytes], str] = {}
+
+    def load(self) -> Snapshot:
+        """The directory as it is now, credentials decrypted.
+
+        Raises:
+            SecretUnreadable: a credential does not open under this master key.
+        """
+        opened: dict[tuple[str, bytes], str] = {}
+
+        def secret_of(row: Row[*tuple[Any, ...]]) -> str:
+            key = (row.credential_id, row.ciphertext)
+            secret = self._opened.get(key)
+            if secret is None:
+                sealed = Sealed(row.master_key_id, row.wrapped_key, row.ciphertext)
+                secret = self._vault.open(sealed, row.credential_id)
+            opened[key] = secret
+            return secret
+
+        with one_view(self._engine) as connection:
+            snapshot = _read(connection, secret_of)
+        self._opened = opened
+        return snapshot
+
+
+def _read(connection: Connection, secret_of: Callable[[Row[*tuple[Any, ...]]], str]) -> Snapshot:
+    version = directory_version(connection)
+    known_tiers = {row.name: read_tier(row) for row in connection.execute(select(tiers))}
+    known_upstreams = {row.upstream_id: _read_upstream(row) for row in connection.execute(select(upstreams))}
+    opened = {
+        row.credential_id: Credential(
+            row.credential_id,
+            row.name,
+            known_upstreams[row.upstream_id],
+            secret_of(row),
+            row.workspace_id,
+        )
+        for row in connection.execute(select(credentials))
+    }
+    budgets = read_budgets(connection)
+    known_tenants = {
+        row.tenant_id: Tenant(
+            row.tenant_id,
+            row.slug,
+            row.name,
+            TenantStatus(row.status),
+            row.tier,
+            known_tiers[row.tier].limits.with_changes(read_changes(row.limits)),
+            opened.get(row.credential_id),
+            opened.get(row.fallback_credential_id),
+            row.user_profile_id,
+            Disconnect(row.disconnect),
+            budget=budgets[row.tenant_id, ""],
+        )
+        for row in connection.execute(select(tenants))
+    }
+    keys = {
+        row.digest: GatewayKey(
+            row.key_id,
+            row.tenant_id,
+            row.digest,
+            KeyStatus(row.status),
+            utc(row.expires_at),
+            known_tenants[row.tenant_id].limits.with_changes(read_changes(row.limits)) if row.limits != "{}" else None,
+            budget=budgets.get((row.tenant_id, row.key_id), NO_BUDGET),
+        )
+        for row in connection.execute(select(gateway_keys))
+    }
     return Snapshot(version, keys, known_tenants)
 
 

@@ -175,8 +175,62 @@ ledger = Table(
     Column("journal_seq", BigInteger, nullable=False),
     Column("prev_hash", String(64), nullable=False),
     Column("row_hash", String(64), nullable=False),
+    Column("adjusts", String(48)),  # the attempt that this row corrects
     Index("ix_ledger_tenant_id_ended_at_us", "tenant_id", "ended_at_us"),
+    Index("ix_ledger_ended_at_us", "ended_at_us"),
     UniqueConstraint("journal_run", "journal_seq", name="uq_ledger_journal_run_journal_seq"),
+)
+
+Index(
+    "ix_ledger_upstream_request_id",
+    ledger.c.upstream_request_id,
+    sqlite_where=ledger.c.upstream_request_id.is_not(None),
+    postgresql_where=ledger.c.upstream_request_id.is_not(None),
+)
+Index(
+    "ix_ledger_adjusts",
+    ledger.c.adjusts,
+    sqlite_where=ledger.c.adjusts.is_not(None),
+    postgresql_where=ledger.c.adjusts.is_not(None),
+)
+
+# Sums of the ledger, kept by the transaction that books. A quarter of an hour in UTC, for the days of every time zone
+# begin with one. `unpriced` falls again when an adjustment prices an attempt.
+usage_rollup = Table(
+    "usage_rollup",
+    metadata,
+    Column("tenant_id", String(40), primary_key=True),
+    Column("quarter_us", BigInteger, primary_key=True, autoincrement=False),
+    Column("key_id", String(40), primary_key=True),
+    Column("model", String(128), primary_key=True),
+    Column("outcome", String(16), primary_key=True),
+    Column("attempts", BigInteger, nullable=False),
+    Column("adjustments", BigInteger, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("cache_write_5m_tokens", BigInteger, nullable=False),
+    Column("cache_write_1h_tokens", BigInteger, nullable=False),
+    Column("cache_read_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("thinking_tokens", BigInteger, nullable=False),
+    Column("web_search_requests", BigInteger, nullable=False),
+    Column("web_fetch_requests", BigInteger, nullable=False),
+    Column("cost_nanos", BigInteger, nullable=False),
+    Column("unpriced", BigInteger, nullable=False),
+    Index("ix_usage_rollup_quarter_us", "quarter_us"),
+    sqlite_with_rowid=False,
+)
+
+# What was exported on schedule. `tenant_id` is "" for all.
+exports = Table(
+    "exports",
+    metadata,
+    Column("period", String(16), primary_key=True),
+    Column("tenant_id", String(40), primary_key=True),
+    Column("file_name", Text, nullable=False),
+    Column("row_count", BigInteger, nullable=False),
+    Column("cost_nanos", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("written_at", DateTime(timezone=True), nullable=False),
 )
 
 # Running totals per gateway run, so that booking one twice changes nothing.
@@ -221,4 +275,66 @@ admin_users = Table(
     Column("name", String(64), nullable=False, unique=True),
     Column("token_digest", LargeBinary, nullable=False, unique=True),
     Column("created_at", DateTime(timezone=True), nullable=False),
+)
+
+# The percents at which a tenant's budget raises alerts; a tenant without a row has the default ones.
+alert_thresholds = Table(
+    "alert_thresholds",
+    metadata,
+    Column("tenant_id", String(40), ForeignKey(tenants.c.tenant_id), primary_key=True),
+    Column("percents", Text, nullable=False),  # JSON: a list
+)
+
+# Where alerts go. What is sealed is JSON of the URL and, for a webhook, its signing secret.
+alert_targets = Table(
+    "alert_targets",
+    metadata,
+    Column("target_id", String(40), primary_key=True),
+    Column("name", String(64), nullable=False, unique=True),
+    Column("kind", String(16), nullable=False),  # apprise | webhook
+    Column("tenant_id", String(40), ForeignKey(tenants.c.tenant_id)),  # only this tenant's alerts
+    Column("kinds", Text, nullable=False),  # JSON: a list; empty for every kind
+    Column("hint", String(80), nullable=False),
+    Column("master_key_id", String(32), nullable=False),
+    Column("wrapped_key", LargeBinary, nullable=False),
+    Column("ciphertext", LargeBinary, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Index("ix_alert_targets_tenant_id", "tenant_id"),
+)
+
+# `occasion` is what makes an alert be raised once, whoever raises it. Only `last_seen_us` ever changes.
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("alert_id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("occasion", String(250), nullable=False, unique=True),
+    Column("kind", String(32), nullable=False),
+    Column("subject", String(160), nullable=False),
+    Column("tenant_id", String(40)),
+    Column("slug", String(63)),
+    Column("message", Text, nullable=False),
+    Column("detail", Text, nullable=False),  # JSON
+    Column("raised_at_us", BigInteger, nullable=False),
+    Column("last_seen_us", BigInteger, nullable=False),
+    Index("ix_alerts_kind_subject", "kind", "subject"),
+    Index("ix_alerts_tenant_id", "tenant_id"),
+)
+
+# The outbox: one row for each alert and target.
+alert_deliveries = Table(
+    "alert_deliveries",
+    metadata,
+    Column("delivery_id", String(40), primary_key=True),
+    Column("alert_id", BigInteger().with_variant(Integer, "sqlite"), ForeignKey(alerts.c.alert_id), nullable=False),
+    Column("target_id", String(40), ForeignKey(alert_targets.c.target_id), nullable=False),
+    Column("status", String(16), nullable=False),  # waiting | sent | given_up
+    Column("attempts", Integer, nullable=False),
+    Column("due_at_us", BigInteger, nullable=False),
+    Column("lease", String(40), nullable=False),  # who is sending it just now, until `leased_until_us`
+    Column("leased_until_us", BigInteger, nullable=False),
+    Column("last_error", Text),
+    Column("ended_at_us", BigInteger),
+    UniqueConstraint("alert_id", "target_id", name="uq_alert_deliveries_alert_id_target_id"),
+    Index("ix_alert_deliveries_status_due_at_us", "status", "due_at_us"),
+    Index("ix_alert_deliveries_target_id", "target_id"),
 )

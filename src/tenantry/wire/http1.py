@@ -202,10 +202,13 @@ _STATUS_LINES = {
 }
 
 
-def response_head(status: int, headers: list[tuple[bytes, bytes]]) -> bytes:
-    """A response head, blank line included. Values come from a parser or from here, so they hold no CR or LF."""
+def response_head(status: int, headers: list[tuple[bytes, bytes]], more: bytes = b"") -> bytes:
+    """A response head, blank line included; `more` is whole header lines.
+
+    Values come from a parser or from here, so they hold no CR or LF.
+    """
     lines = [b"%b: %b\r\n" % field for field in headers]
-    return b"%b%b\r\n" % (_STATUS_LINES[status], b"".join(lines))
+    return b"%b%b%b\r\n" % (_STATUS_LINES[status], b"".join(lines), more)
 
 
 def chunk(data: bytes) -> bytes:

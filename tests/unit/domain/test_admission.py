@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from tenantry.domain.admission import Bucket, Capacity, Grant, Lane, Obstacle, admit
+from tenantry.domain.admission import Bucket, Capacity, Grant, Lane, Obstacle, Scope, admit
 from tenantry.domain.limits import Limits
 
 OPEN = Limits(sessions_max=1000, requests_per_minute=None)
@@ -119,7 +119,7 @@ def test_what_an_upstream_says_becomes_its_capacity() -> None:
     capacity.learn("requests", 1000, 900, 0.0)  # an older answer that comes late gives nothing back
     refused([capacity], 1, 0.0)
     capacity.close_until(30.0)
-    assert refused([capacity], 1, 10.0) == Obstacle("upstream_retry_after", 20.0, True)
+    assert refused([capacity], 1, 10.0) == Obstacle("upstream_retry_after", 20.0, Scope.UPSTREAM)
 
 
 def test_a_told_limit_never_exceeds_the_configured_one() -> None:

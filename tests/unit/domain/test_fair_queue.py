@@ -154,3 +154,24 @@ def test_nine_normal_tenants_do_not_feel_one_at_a_hundred_times_its_share() -> N
     every = sorted(wait for name in "abcdefghi" for wait in waits[name])
     assert every[int(len(every) * 0.99)] < 2.0
     assert len(waits["N"]) > 50  # what is left is not wasted
+
+
+def test_flows_that_wait_for_the_same_part_of_a_capacity_take_turns_at_it() -> None:
+    queue: FairQueue[tuple[str, str]] = FairQueue()
+    for _ in range(20):
+        queue.push("a", 1, 500, ("a", "opus"))
+        queue.push("b", 1, 500, ("b", "opus"))
+        queue.push("c", 1, 500, ("c", "haiku"))
+    got: Counter[str] = Counter()
+    for _ in range(10):
+        left = {"opus": 1, "haiku": 1}
+
+        def offer(item: tuple[str, str], left: dict[str, int] = left) -> Served:
+            if left[item[1]] == 0:
+                return Served.PART_BLOCKED
+            left[item[1]] -= 1
+            got[item[0]] += 1
+            return Served.TAKEN
+
+        queue.serve(offer)
+    assert got == {"a": 5, "b": 5, "c": 10}

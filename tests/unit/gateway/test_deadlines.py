@@ -9,8 +9,8 @@ from tenantry.domain.directory import GatewayKey, KeyStatus, Snapshot, Tenant, T
 from tenantry.domain.keys import digest_key
 from tenantry.domain.limits import Limits
 from tenantry.domain.prices import load_default_prices
-from tenantry.domain.sessions import Sessions
-from tenantry.gateway.server import ClientConnection, Gateway
+from tenantry.gateway.core import Gateway
+from tenantry.gateway.server import ClientConnection
 from tenantry.ledger.journal import JournalWriter
 from tenantry.settings import load_settings
 
@@ -110,14 +110,5 @@ def test_a_tenant_without_a_credential_is_503_and_holds_no_session(gateway: Gate
     body = b'{"model":"m","max_tokens":1}'
     connection.data_received(HEAD.replace(b"1000000", b"%d" % len(body)) + body)
     assert wire.sent.startswith(b"HTTP/1.1 503 ")
-    assert gateway.sessions.total() == 0
+    assert gateway.traffic.in_flight() == 0
     assert gateway.exchanges == set()
-
-
-def test_a_session_given_back_twice_is_an_error() -> None:
-    sessions = Sessions()
-    assert sessions.acquire("t", 1)
-    assert not sessions.acquire("t", 1)
-    sessions.release("t")
-    with pytest.raises(ValueError, match="does not hold"):
-        sessions.release("t")

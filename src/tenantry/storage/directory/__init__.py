@@ -4,6 +4,8 @@ Each change is one transaction that also moves the directory's version and write
 ever in an audit line.
 """
 
+from tenantry.storage.directory.alert_targets import AlertTargetChanges
+from tenantry.storage.directory.budgets import BudgetChanges
 from tenantry.storage.directory.changes import AlreadyThere, CredentialRefused, DirectoryError, NotInDirectory
 from tenantry.storage.directory.credentials import CredentialChanges
 from tenantry.storage.directory.keys import IssuedKey, KeyChanges
@@ -13,5 +15,5 @@ from tenantry.storage.directory.upstreams import SetUpChanges
 __all__ = ["AlreadyThere", "CredentialRefused", "Directory", "DirectoryError", "IssuedKey", "NotInDirectory"]
 
 
-class Directory(TenantChanges, KeyChanges, CredentialChanges, SetUpChanges):
+class Directory(TenantChanges, KeyChanges, CredentialChanges, SetUpChanges, BudgetChanges, AlertTargetChanges):
     """Every change and look-up, on behalf of one actor."""

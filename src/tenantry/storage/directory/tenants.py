@@ -17,7 +17,7 @@ from tenantry.storage.columns import new_id, now_utc
 from tenantry.storage.directory.changes import AlreadyThere, DirectoryError
 from tenantry.storage.directory.tiers import TierChanges
 from tenantry.storage.snapshot import read_changes, read_tier
-from tenantry.storage.tables import credentials, gateway_keys, tenants, tiers
+from tenantry.storage.tables import budget_raises, budgets, credentials, gateway_keys, tenants, tiers
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,8 @@ class TenantChanges(TierChanges):
         """Undo a provisioning that failed: the tenant, its keys, and the credential that was made for it."""
         with self._engine.begin() as connection:
             row = self._tenant(connection, slug)
-            connection.execute(delete(gateway_keys).where(gateway_keys.c.tenant_id == row.tenant_id))
+            for table in (budget_raises, budgets, gateway_keys):
+                connection.execute(delete(table).where(table.c.tenant_id == row.tenant_id))
             connection.execute(delete(tenants).where(tenants.c.tenant_id == row.tenant_id))
             if credential_id is not None:
                 connection.execute(delete(credentials).where(credentials.c.credential_id == credential_id))

@@ -1,0 +1,171 @@
+"""budget show | set | raise."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo
+
+import typer
+
+from tenantry.cli.context import USAGE, fail, opened_site
+from tenantry.cli.output import print_json, print_table, stamp
+from tenantry.cli.tenants import AsJson, Slug
+from tenantry.control.site import Site
+from tenantry.domain.budgets import Cap, amount_at
+from tenantry.domain.money import BadAmount, format_usd, read_amount
+from tenantry.domain.periods import period_of
+from tenantry.ledger.spending import spent_nanos
+from tenantry.storage.caps import BUDGET_PERIODS
+
+app = typer.Typer(help="Show, set and raise what a tenant may cost.", no_args_is_help=True)
+
+REMOVED = "none"
+
+
+@app.command()
+def show(slug: Slug, as_json: AsJson = False) -> None:
+    """Each budget of a tenant and of its keys: amount, raises, what is spent and left, and when it resets."""
+    with opened_site() as site:
+        tenant = site.directory.get_tenant(slug)
+        budgets = site.directory.list_budgets(slug)
+        labels = {row.key_id: row.label for row in site.directory.list_keys(slug)}
+        now_us = time.time_ns() // 1000
+        rows = [
+            _values(site, tenant.tenant_id, key_id, labels.get(key_id, ""), cap, now_us)
+            for key_id, budget in budgets.items()
+            for cap in budget.caps
+        ]
+    mode = budgets[""].mode
+    if as_json:
+        print_json({"tenant": slug, "mode": mode, "time_zone": site.settings.time_zone, "budgets": rows})
+        return
+    if not rows:
+        typer.echo(f"{slug} has no budget; `tenantry budget set {slug} --month AMOUNT` sets one")
+        return
+    typer.echo(f"{slug}, {mode} ({site.settings.time_zone})")
+    columns = ["of", "period", "amount", "raised by", "spent", "left", "used", "resets"]
+    print_table(columns, [_cells(row, site.settings.zone) for row in rows], right=columns[2:7])
+
+
+@app.command("set")
+def set_budget(
+    slug: Slug,
+    month: Annotated[str | None, typer.Option(metavar="USD", help="Dollars a month, such as 50; none removes.")] = None,
+    week: Annotated[str | None, typer.Option(metavar="USD", help="Dollars an ISO week; none removes.")] = None,
+    day: Annotated[str | None, typer.Option(metavar="USD", help="Dollars a day; none removes.")] = None,
+    mode: Annotated[
+        str | None, typer.Option(help="hard refuses what does not fit; soft only tells. For the whole tenant.")
+    ] = None,
+    key: Annotated[str, typer.Option(metavar="KEY_ID", help="For this key alone, on top of its tenant's budget.")] = "",
+) -> None:
+    """Set what a tenant, or one of its keys, may cost. What is not named stays; it acts within a second."""
+    typed = {"month": month, "week": week, "day": day}
+    amounts = {period: _amount(period, text) for period, text in typed.items() if text is not None}
+    if not amounts and mode is None:
+        raise fail("say what to set: --month, --week, --day or --mode", USAGE)
+    with opened_site() as site:
+        site.directory.set_budgets(slug, amounts, mode, key)
+        budget = site.directory.list_budgets(slug).get(key)
+    whose = f"{slug}, key {key}" if key else slug
+    caps = budget.caps if budget is not None else ()
+    now = ", ".join(f"{format_usd(cap.amount_nanos)} a {cap.period}" for cap in caps) or "no budget"
+    typer.echo(f"{whose}: {now}" + (f" ({budget.mode})" if budget is not None and caps else ""))
+
+
+@app.command("raise")
+def raise_budget(
+    slug: Slug,
+    by: Annotated[str, typer.Option(metavar="USD", help="Dollars on top.")],
+    until: Annotated[
+        str, typer.Option(metavar="DATE", help="The last day, such as 2026-11-30; or a time with its offset.")
+    ],
+    period: Annotated[str, typer.Option(help="month, week or day.")] = "month",
+) -> None:
+    """Put more money on a tenant's budget for a while, from now on. It is in the audit log."""
+    if period not in BUDGET_PERIODS:
+        raise fail(f"--period must be month, week or day, not {period!r}", USAGE)
+    nanos = _amount("by", by)
+    if nanos is None:
+        raise fail("--by is an amount of dollars, such as 20", USAGE)
+    with opened_site() as site:
+        ends = _end_of(until, site.settings.zone)
+        site.directory.raise_budget(slug, period, nanos, ends)
+        caps = site.directory.list_budgets(slug)[""].caps
+    cap = next(cap for cap in caps if cap.period == period)
+    total = format_usd(amount_at(cap, time.time_ns() // 1000))
+    typer.echo(f"{slug}: {total} a {period} until {stamp(ends)}, then {format_usd(cap.amount_nanos)} again")
+
+
+def _amount(option: str, text: str) -> int | None:
+    if text.strip().lower() == REMOVED:
+        return None
+    try:
+        return read_amount(text.strip())
+    except BadAmount as error:
+        raise fail(f"--{option}: {error}", USAGE) from None
+
+
+def _end_of(text: str, zone: ZoneInfo) -> datetime:
+    """The end of a day in the agency's time zone, or the time that is written."""
+    try:
+        if len(text) == len("2026-11-30"):
+            day = datetime.fromisoformat(text).date() + timedelta(days=1)
+            return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)
+        at = datetime.fromisoformat(text)
+        if at.tzinfo is None:
+            raise ValueError("no offset")
+        return at.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise fail(
+            f"--until is a day such as 2026-11-30, or a time such as 2026-11-30T18:00:00+01:00, not {text[:40]!r}",
+            USAGE,
+        ) from None
+
+
+def _values(site: Site, tenant_id: str, key_id: str, label: str, cap: Cap, now_us: int) -> dict[str, Any]:
+    period = period_of(cap.period, now_us, site.settings.zone)
+    spent = spent_nanos(site.engine, tenant_id, period.start_us, period.end_us, key_id or None)
+    amount = amount_at(cap, now_us)
+    return {
+        "key_id": key_id or None,
+        "key_label": label or None,
+        "period": cap.period,
+        "period_label": period.label,
+        "amount_nanos": amount,
+        "base_nanos": cap.amount_nanos,
+        "raised_nanos": amount - cap.amount_nanos,
+        "raises": [
+            {"amount_nanos": one.amount_nanos, "from": _stamp_us(one.from_us), "until": _stamp_us(one.until_us)}
+            for one in cap.raises
+        ],
+        "spent_nanos": spent,
+        "left_nanos": max(0, amount - spent),
+        "used_percent": spent * 100 // amount,
+        "resets_at": _stamp_us(period.end_us),
+        "amount_usd": format_usd(amount),
+        "spent_usd": format_usd(spent),
+        "left_usd": format_usd(max(0, amount - spent)),
+    }
+
+
+def _cells(row: dict[str, Any], zone: ZoneInfo) -> list[str]:
+    resets = datetime.fromisoformat(row["resets_at"]).astimezone(zone)
+    raised = format_usd(row["raised_nanos"]) if row["raised_nanos"] else ""
+    if raised and row["raises"]:
+        raised += " until " + ", ".join(one["until"] for one in row["raises"])
+    return [
+        f"key {row['key_id']}" if row["key_id"] else "tenant",
+        f"{row['period']} {row['period_label']}",
+        row["amount_usd"],
+        raised,
+        row["spent_usd"],
+        row["left_usd"],
+        f"{row['used_percent']} %",
+        resets.strftime("%Y-%m-%d %H:%M %Z"),
+    ]
+
+
+def _stamp_us(at_us: int) -> str:
+    return stamp(datetime.fromtimestamp(at_us // 1_000_000, UTC))

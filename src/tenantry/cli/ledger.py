@@ -1,0 +1,201 @@
+"""ledger verify | show | recompute."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from sqlalchemy.exc import SQLAlchemyError
+
+from tenantry.cli.context import FAILED, USAGE, confirm, fail, opened_site
+from tenantry.cli.output import print_json, print_table
+from tenantry.cli.tenants import AsJson, Yes
+from tenantry.control.site import Site
+from tenantry.domain.money import format_usd
+from tenantry.domain.prices import BadPriceTable, PriceTable, load_default_prices
+from tenantry.ledger.adjustments import BookedMeanwhile, Recomputed, Scope, book_adjustments, recompute
+from tenantry.ledger.story import find_story
+from tenantry.ledger.usage import BadMonth, month_bounds_us
+from tenantry.ledger.verification import verify
+
+app = typer.Typer(help="Prove, read and correct the ledger. No row of it is ever edited.", no_args_is_help=True)
+
+# The column that keeps it.
+_VERSION_CHARS_MAX = 32
+
+
+@app.command("verify")
+def verify_command(as_json: AsJson = False) -> None:
+    """Follow every chain of rows to its end and compare the sums; exit 1 when anything differs."""
+    with opened_site() as site:
+        try:
+            found = verify(site.engine)
+        except SQLAlchemyError as error:
+            raise fail(f"the ledger cannot be read: {str(error).splitlines()[0]}") from None
+    if as_json:
+        print_json(asdict(found) | {"ok": not found.fault_count})
+    else:
+        for fault in found.faults:
+            where = f"{fault.run} row {fault.seq}" if fault.seq is not None else fault.run
+            typer.echo(f"{fault.what}: {where}{f' ({fault.attempt_id})' if fault.attempt_id else ''}: {fault.message}")
+        if found.fault_count > len(found.faults):
+            typer.echo(f"and {found.fault_count - len(found.faults)} more")
+        result = f"{found.fault_count} faults" if found.fault_count else "every row is as it was booked"
+        typer.echo(f"{found.rows} rows in {found.runs} runs: {result}. Head {found.head}")
+    if found.fault_count:
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def show(
+    wanted: Annotated[
+        str, typer.Argument(metavar="REQUEST_ID", help="A request id, attempt id or upstream request id.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """One request's story: every attempt, what it used and cost, and its corrections."""
+    with opened_site() as site:
+        story = find_story(site.engine, wanted)
+    if not story:
+        raise fail(f"the ledger has no request {wanted!r}; it names attempts within a second after their end")
+    if as_json:
+        print_json(story)
+        return
+    for chapter in story:
+        _print_chapter(chapter)
+    priced = [chapter["cost_nanos"] for chapter in story if chapter["cost_nanos"] is not None]
+    typer.echo(f"total {format_usd(sum(priced))}")
+
+
+def _print_chapter(chapter: dict[str, Any]) -> None:
+    if chapter["adjusts"]:
+        typer.echo(f"{chapter['ended_at']}  adjustment {chapter['attempt_id']} of {chapter['adjusts']}")
+        typer.echo(f"  {chapter['cost_usd']} at prices {chapter['price_version']} ({chapter['error']})\n")
+        return
+    typer.echo(f"{chapter['begun_at']}  attempt {chapter['attempt_id']} of request {chapter['request_id']}")
+    used = ", ".join(f"{name} {count}" for name, count in chapter["usage"].items() if count)
+    first = f", first byte {chapter['first_byte_at']}" if chapter["first_byte_at"] else ""
+    lines = {
+        "tenant": f"{chapter['tenant']}, key {chapter['key_id']} {chapter['key_label'] or ''}".rstrip(),
+        "upstream": f"{chapter['upstream']}, credential {chapter['credential']}, {chapter['upstream_request_id'] or 'no id'}",
+        "model": f"{chapter['model_requested']} -> {chapter['model_served'] or 'none served'}",
+        "ended": f"{chapter['ended_at']} after {chapter['ms']} ms{first}",
+        "outcome": " ".join(
+            str(chapter[name]) for name in ("outcome", "status", "stop_reason", "error") if chapter[name]
+        ),
+        "usage": used or "none",
+        "cost": f"{chapter['cost_usd'] or 'no price'} at prices {chapter['price_version'] or 'none'}",
+    }
+    for name, text in lines.items():
+        typer.echo(f"  {name:<9} {text}")
+    typer.echo("")
+
+
+@app.command("recompute")
+def recompute_command(
+    price_version: Annotated[str, typer.Option(help="The version of the prices to use.")],
+    prices: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A price file; default: the one installed.")
+    ] = None,
+    tenant: Annotated[str | None, typer.Option(metavar="SLUG", help="Only this tenant's.")] = None,
+    month: Annotated[str | None, typer.Option(metavar="YYYY-MM", help="Only attempts that ended in it.")] = None,
+    book: Annotated[bool, typer.Option("--book", help="Book the differences as adjustments.")] = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """What other prices would change; with --book, adjustments that carry the differences."""
+    table = _prices(prices, price_version)
+    with opened_site() as site:
+        scope = _scope(site, tenant, month)
+        found = recompute(site.engine, table, scope)
+        changed = sum(one.attempts for one in found)
+        if not as_json:
+            _print_recomputed(site, found, table.version)
+        booked = 0
+        if book and changed:
+            confirm(f"Book {changed} adjustments?", yes)
+            booked = _book(site, table, scope)
+        if as_json:
+            print_json(_as_json(site, found, table.version, booked))
+        elif book:
+            typer.echo(f"Booked {booked} adjustments.")
+        elif changed:
+            typer.echo("Nothing was booked; --book books the differences.")
+
+
+def _prices(file: Path | None, version: str) -> PriceTable:
+    try:
+        table = PriceTable.load(file.read_bytes()) if file is not None else load_default_prices()
+    except (OSError, BadPriceTable) as error:
+        raise fail(f"{file or 'the installed prices'}: {error}", USAGE) from None
+    if table.version != version:
+        where = str(file) if file is not None else "the installed table (another one: --prices FILE)"
+        raise fail(f"there are no prices {version!r}: {where} has version {table.version!r}", USAGE)
+    if len(version) > _VERSION_CHARS_MAX:
+        raise fail(f"a price version has at most {_VERSION_CHARS_MAX} characters", USAGE)
+    return table
+
+
+def _scope(site: Site, slug: str | None, month: str | None) -> Scope:
+    tenant_id = site.directory.get_tenant(slug).tenant_id if slug is not None else None
+    if month is None:
+        return Scope(tenant_id)
+    try:
+        return Scope(tenant_id, *month_bounds_us(month, site.settings.zone))
+    except BadMonth as error:
+        raise fail(str(error), USAGE) from None
+
+
+def _book(site: Site, table: PriceTable, scope: Scope) -> int:
+    try:
+        booked = book_adjustments(site.engine, table, scope)
+    except BookedMeanwhile as error:
+        raise fail(str(error)) from None
+    site.directory.audit("ledger.adjusted", scope.tenant_id or "all", {"price_version": table.version, "rows": booked})
+    return booked
+
+
+def _slugs(site: Site) -> dict[str, str]:
+    return {row.tenant_id: row.slug for row in site.directory.list_tenants()}
+
+
+def _as_json(site: Site, found: list[Recomputed], version: str, booked: int) -> dict[str, Any]:
+    slugs = _slugs(site)
+    return {
+        "price_version": version,
+        "changes": [
+            asdict(one)
+            | {
+                "tenant": slugs.get(one.tenant_id, one.tenant_id),
+                "difference_nanos": one.after_nanos - one.before_nanos,
+            }
+            for one in found
+        ],
+        "difference_nanos": sum(one.after_nanos - one.before_nanos for one in found),
+        "booked": booked,
+    }
+
+
+def _print_recomputed(site: Site, found: list[Recomputed], version: str) -> None:
+    if not found:
+        typer.echo(f"Prices {version} change nothing.")
+        return
+    slugs = _slugs(site)
+    columns = ["tenant", "model", "attempts", "booked", f"at {version}", "difference", "still unpriced"]
+    rows: list[list[Any]] = [
+        [
+            slugs.get(one.tenant_id, one.tenant_id),
+            one.model,
+            one.attempts,
+            format_usd(one.before_nanos),
+            format_usd(one.after_nanos),
+            format_usd(one.after_nanos - one.before_nanos),
+            one.unpriced or "",
+        ]
+        for one in found
+    ]
+    total = sum(one.after_nanos - one.before_nanos for one in found)
+    rows.append(["total", "", sum(one.attempts for one in found), "", "", format_usd(total), ""])
+    print_table(columns, rows, right=columns[2:])

@@ -1,0 +1,69 @@
+"""What a Messages request asks for, as far as policies and money need to know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tenantry.domain.values import value
+
+
+@value
+class ServerTool:
+    """A tool that runs upstream. `model` and `max_tokens` are an advisor's; None: the body does not say."""
+
+    type: str
+    max_uses: int | None = None
+    model: str | None = None
+    max_tokens: int | None = None
+
+    @property
+    def is_advisor(self) -> bool:
+        return self.type.startswith("advisor")
+
+    @property
+    def is_web_search(self) -> bool:
+        return self.type.startswith("web_search")
+
+
+@dataclass(slots=True)
+class MessageFields:
+    """The fields of a request that the gateway acts on. Filled while a body is read, and not changed afterwards.
+
+    `max_tokens` is None for a count. `wants_1h`: the body asks for a one-hour cache breakpoint somewhere. The words
+    `speed`, `inference_geo`, `service_tier` are None when absent. `fallbacks` are models; `fallback_speeds` the speeds
+    and `fallback_max_tokens` the largest `max_tokens` that their entries ask for; `fallbacks_default`: upstream chooses
+    them. `images` counts images, and `image_bytes` those of them that stand in the body as base64. `has_sources`:
+    documents or files whose tokens their bytes do not bound. `has_remote_sources`: something is named by URL or file
+    id. `has_thread`: most of the prompt is upstream. `ends_in_tool_result`: the user's last message answers a tool.
+    """
+
+    model: str
+    max_tokens: int | None
+    stream: bool
+    wants_1h: bool
+    has_cache_control: bool = False
+    speed: str | None = None
+    inference_geo: str | None = None
+    service_tier: str | None = None
+    server_tools: tuple[ServerTool, ...] = ()
+    fallbacks: tuple[str, ...] = ()
+    fallback_speeds: tuple[str, ...] = ()
+    fallback_max_tokens: int = 0
+    fallbacks_default: bool = False
+    has_sources: bool = False
+    has_remote_sources: bool = False
+    has_thread: bool = False
+    has_tools: bool = False
+    images: int = 0
+    image_bytes: int = 0
+    ends_in_tool_result: bool = False
+
+    @property
+    def output_tokens_max(self) -> int:
+        """The most that one answer may have, whichever model gives it."""
+        return max(self.max_tokens or 0, self.fallback_max_tokens)
+
+    @property
+    def other_models(self) -> tuple[str, ...]:
+        """Models that may answer or advise besides the one asked for."""
+        return self.fallbacks + tuple(tool.model for tool in self.server_tools if tool.model is not None)

@@ -1,0 +1,248 @@
+"""Money that is reserved before it is spent: spent + held never passes a hard budget (DESIGN 4.5, 4.9).
+
+An account counts what one holder (a tenant, or one of its keys) has spent in the current day, week and month, and what
+is held by requests in flight. The ledger books an attempt in the period in which it ended, so at the end of a period
+what was spent starts at 0 again while open holds go on, and settle in the new one.
+
+Times are unix microseconds, passed in. Time never goes back for an account: under a clock that was set back it stands
+still, so a period that has begun is never left for an earlier one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from zoneinfo import ZoneInfo
+
+from tenantry.domain.budgets import Budget, Cap, amount_at
+from tenantry.domain.periods import Period, period_of
+from tenantry.domain.values import value
+
+# All are counted, whatever is capped: a cap that is set later is right at once.
+_KINDS = ("day", "week", "month")
+
+
+@value
+class Short:
+    """Why money was refused. `wanted_nanos` did not fit: `missing_nanos` are lacking under the holder's cap.
+
+    Of several caps in the way it is the one that resets last: before that, the request cannot fit.
+    """
+
+    holder: str
+    period: str
+    amount_nanos: int
+    spent_nanos: int
+    held_nanos: int
+    wanted_nanos: int
+    missing_nanos: int
+    resets_at_us: int
+
+    @property
+    def fits_later(self) -> bool:
+        """It would fit if every request in flight turned out to cost nothing: only their end will tell."""
+        return self.spent_nanos + self.wanted_nanos <= self.amount_nanos
+
+    @property
+    def left_nanos(self) -> int:
+        return max(0, self.amount_nanos - self.spent_nanos - self.held_nanos)
+
+
+class Account:
+    """The counters of one holder. `holder` is what messages call it, such as `tenant acme`.
+
+    `spent` is by period kind (day, week, month) of the periods that hold `at_us`; what is not told is 0.
+    `excess_nanos` is what was billed above what had been held, ever: the only way past a hard budget.
+    """
+
+    __slots__ = (
+        "_at_us",
+        "_ends_us",
+        "budget",
+        "excess_nanos",
+        "held_nanos",
+        "holder",
+        "is_hard",
+        "periods",
+        "spent",
+        "zone",
+    )
+
+    def __init__(self, holder: str, budget: Budget, zone: ZoneInfo, spent: Mapping[str, int], at_us: int) -> None:
+        self.holder = holder
+        self.zone = zone
+        self.held_nanos = 0
+        self.excess_nanos = 0
+        self._at_us = at_us
+        self.periods: dict[str, Period] = {kind: period_of(kind, at_us, zone) for kind in _KINDS}
+        self.spent = {kind: spent.get(kind, 0) for kind in _KINDS}
+        self._ends_us = min(period.end_us for period in self.periods.values())
+        self.budget = budget
+        self.is_hard = budget.mode != "soft"
+
+    def apply(self, budget: Budget, at_us: int) -> None:
+        """Go on under another budget. What is spent and held stays, even above a lowered amount."""
+        self.advance(at_us)
+        self.budget = budget
+        self.is_hard = budget.mode != "soft"
+
+    def move(self, zone: ZoneInfo) -> None:
+        """Go on in another time zone: the current periods keep what was spent, and end when the zone says.
+
+        The ledger knows what was spent in the zone's own periods; a caller that can ask it makes a new account.
+        """
+        self.zone = zone
+        self.periods = {kind: period_of(kind, self._at_us, zone) for kind in _KINDS}
+        self._ends_us = min(period.end_us for period in self.periods.values())
+
+    def advance(self, at_us: int) -> int:
+        """Begin the periods that `at_us` lies in; the time by which the account now goes."""
+        if at_us > self._at_us:
+            self._at_us = at_us
+            if at_us >= self._ends_us:
+                self._roll_over(at_us)
+        return self._at_us
+
+    def _roll_over(self, at_us: int) -> None:
+        for kind, period in self.periods.items():
+            if at_us >= period.end_us:
+                self.periods[kind] = period_of(kind, at_us, self.zone)
+                self.spent[kind] = 0
+        self._ends_us = min(period.end_us for period in self.periods.values())
+
+    def amount(self, cap: Cap) -> int:
+        """What the cap allows now, in nano-dollars."""
+        return amount_at(cap, self._at_us) if cap.raises else cap.amount_nanos
+
+    def short_of(self, more_nanos: int, wanted_nanos: int, at_us: int) -> Short | None:
+        """What is in the way of holding `more_nanos` for a request that wants `wanted_nanos` in all."""
+        self.advance(at_us)
+        found: Short | None = None
+        for cap in self.budget.caps:
+            amount, spent = self.amount(cap), self.spent[cap.period]
+            missing = spent + self.held_nanos + more_nanos - amount
+            if missing <= 0:
+                continue
+            resets = self.periods[cap.period].end_us
+            if found is None or resets > found.resets_at_us:
+                held = self.held_nanos
+                found = Short(self.holder, cap.period, amount, spent, held, wanted_nanos, missing, resets)
+        return found
+
+    def utilization(self, at_us: int) -> tuple[int, str, int] | None:
+        """(percent spent, rounded down, period, end of the period) of the cap that is nearest to its end; None: no cap.
+
+        More than 100 is told as it is.
+        """
+        self.advance(at_us)
+        most: tuple[int, str, int] | None = None
+        for cap in self.budget.caps:
+            amount = self.amount(cap)
+            percent = self.spent[cap.period] * 100 // amount if amount > 0 else 100
+            if most is None or percent > most[0]:
+                most = (percent, cap.period, self.periods[cap.period].end_us)
+        return most
+
+    def spend(self, cost_nanos: int, at_us: int) -> None:
+        """Count what was spent without a hold: a correction, or an attempt of before the start."""
+        self.advance(at_us)
+        spent = self.spent
+        for kind in spent:
+            spent[kind] += cost_nanos
+
+
+class Hold:
+    """Money reserved in every account that a request touches. It ends once: settled, or void.
+
+    `over`: a soft budget is passed. `short`: why the last `extend` or `resize` was refused.
+    """
+
+    __slots__ = ("_accounts", "held_nanos", "is_open", "over", "short")
+
+    def __init__(self, accounts: Sequence[Account], held_nanos: int, over: bool) -> None:
+        self._accounts = accounts
+        self.held_nanos = held_nanos
+        self.over = over
+        self.is_open = True
+        self.short: Short | None = None
+
+    def extend(self, more_nanos: int, at_us: int) -> bool:
+        """Hold more, in all accounts or in none. False: it does not fit, or the hold has ended."""
+        if more_nanos < 0:
+            raise ValueError("a hold is extended by what is more; resize makes it smaller")
+        if not self.is_open:
+            return False
+        for account in self._accounts:
+            short = account.short_of(more_nanos, self.held_nanos + more_nanos, at_us)
+            if short is None:
+                continue
+            if account.is_hard and more_nanos > 0:
+                self.short = short
+                return False
+            self.over = True
+        self._add(more_nanos)
+        return True
+
+    def resize(self, to_nanos: int, at_us: int) -> bool:
+        """Hold exactly this much; less always fits."""
+        if to_nanos < 0:
+            raise ValueError("a hold cannot be below 0")
+        more = to_nanos - self.held_nanos
+        if more > 0 or not self.is_open:
+            return self.extend(max(0, more), at_us)
+        self._add(more)
+        return True
+
+    def settle(self, cost_nanos: int, at_us: int) -> bool:
+        """Replace the hold by what it really cost. False: it had ended already, and nothing happens.
+
+        A cost above the hold is counted in full: it has been billed. It may take the account over its amount, which
+        refuses the next request.
+        """
+        if not self.is_open:
+            return False
+        if cost_nanos < 0:
+            raise ValueError("nothing costs less than 0")
+        held = self.held_nanos
+        self._end()
+        for account in self._accounts:
+            account.spend(cost_nanos, at_us)
+            if cost_nanos > held:
+                account.excess_nanos += cost_nanos - held
+        return True
+
+    def void(self) -> bool:
+        """Give the money back. False: the hold had ended already."""
+        if not self.is_open:
+            return False
+        self._end()
+        return True
+
+    def _end(self) -> None:
+        self._add(-self.held_nanos)
+        self.is_open = False
+
+    def _add(self, nanos: int) -> None:
+        self.held_nanos += nanos
+        for account in self._accounts:
+            account.held_nanos += nanos
+
+
+def place(accounts: Sequence[Account], amount_nanos: int, at_us: int) -> Hold | Short:
+    """Reserve `amount_nanos` in all accounts, or in none and say which is short."""
+    if amount_nanos < 0:
+        raise ValueError("a hold cannot be below 0")
+    over = False
+    worst: Short | None = None
+    for account in accounts:
+        short = account.short_of(amount_nanos, amount_nanos, at_us)
+        if short is None:
+            continue
+        if not account.is_hard:
+            over = True
+        elif worst is None or short.resets_at_us > worst.resets_at_us:
+            worst = short
+    if worst is not None:
+        return worst
+    for account in accounts:
+        account.held_nanos += amount_nanos
+    return Hold(accounts, amount_nanos, over)

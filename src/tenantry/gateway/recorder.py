@@ -1,0 +1,66 @@
+"""The journal's side of the event loop: the events of one turn are written together, behind what made them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from tenantry.domain.attempts import AttemptBegun, AttemptEnded, AttemptProgress, Tally
+from tenantry.ledger.journal import JournalUnavailable, JournalWriter
+
+log = logging.getLogger("tenantry.gateway")
+
+
+class Recorder:
+    """`works` is False while the journal cannot be written; `is_dirty` when something waits for a sync."""
+
+    def __init__(self, journal: JournalWriter) -> None:
+        self._journal = journal
+        self._begun: list[Callable[[bool], None]] = []
+        self._is_planned = False
+        self.is_dirty = False
+        self.works = True
+
+    def begin(self, event: AttemptBegun, then: Callable[[bool], None]) -> None:
+        """`then` is told whether the event is on the file; only then may the attempt be sent."""
+        self._journal.begin(event)
+        self._begun.append(then)
+        self._plan()
+
+    def progress(self, event: AttemptProgress) -> None:
+        self._journal.progress(event)
+        self._plan()
+
+    def end(self, event: AttemptEnded) -> None:
+        self._journal.end(event)
+        self._plan()
+
+    def tally(self, event: Tally) -> None:
+        self._journal.tally(event)
+        self._plan()
+
+    def _plan(self) -> None:
+        if not self._is_planned:
+            self._is_planned = True
+            asyncio.get_running_loop().call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Write what waits. What cannot be written now is tried again with the next flush."""
+        self._is_planned = False
+        if not self._journal.has_lines:
+            return
+        begun, self._begun = self._begun, []
+        try:
+            self._journal.flush()
+        except JournalUnavailable as error:
+            written = False
+            if self.works:
+                log.error("%s; requests are refused until it can", error)
+        else:
+            written = self.is_dirty = True
+            if not self.works:
+                log.warning("the journal can be written again")
+        self.works = written
+        for then in begun:
+            then(written)

@@ -1,0 +1,307 @@
+"""Money that is held: spent + held never passes a hard budget, and what is held returns to 0."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from tenantry.domain.budgets import Budget, Cap, Raise
+from tenantry.domain.holds import Account, Hold, Short, place
+
+DAY_US = 86_400 * 1_000_000
+UTC = ZoneInfo("UTC")
+BERLIN = ZoneInfo("Europe/Berlin")
+
+
+def at(text: str) -> int:
+    return int(datetime.fromisoformat(text).timestamp()) * 1_000_000
+
+
+NOON = at("2026-11-24T12:00:00+01:00")
+
+
+def budget(month: int, *, mode: str = "hard", raises: tuple[Raise, ...] = (), day: int | None = None) -> Budget:
+    caps = (Cap("month", month, raises),)
+    return Budget(caps if day is None else (*caps, Cap("day", day, ())), mode)
+
+
+def account(
+    month: int, spent: int = 0, *, mode: str = "hard", day: int | None = None, name: str = "tenant acme"
+) -> Account:
+    told = {"day": spent, "week": spent, "month": spent}
+    return Account(name, budget(month, mode=mode, day=day), BERLIN, told, NOON)
+
+
+def held(accounts: list[Account], nanos: int, at_us: int = NOON) -> Hold:
+    hold = place(accounts, nanos, at_us)
+    assert isinstance(hold, Hold)
+    return hold
+
+
+def refused(accounts: list[Account], nanos: int, at_us: int = NOON) -> Short:
+    short = place(accounts, nanos, at_us)
+    assert isinstance(short, Short)
+    return short
+
+
+def test_a_hold_fits_to_the_last_nano() -> None:
+    acme = account(100, spent=40)
+    held([acme], 60)
+    short = refused([acme], 1)
+    assert short == Short("tenant acme", "month", 100, 40, 60, 1, 1, at("2026-12-01T00:00:00+01:00"))
+    assert short.fits_later
+    assert short.left_nanos == 0
+
+
+def test_all_accounts_give_or_none_does() -> None:
+    tenant, key = account(100), account(10, name="key prod")
+    assert refused([tenant, key], 11).holder == "key prod"
+    assert tenant.held_nanos == key.held_nanos == 0
+    hold = held([tenant, key], 10)
+    assert tenant.held_nanos == key.held_nanos == 10
+    assert not hold.extend(1, NOON)
+    assert hold.short is not None
+    assert hold.short.missing_nanos == 1
+    assert tenant.held_nanos == key.held_nanos == 10
+
+
+def test_of_several_caps_the_one_that_resets_last_is_told() -> None:
+    assert refused([account(50, spent=50, day=50)], 1).period == "month"
+    short = refused([account(100, spent=50, day=50)], 1)
+    assert (short.period, short.resets_at_us) == ("day", at("2026-11-25T00:00:00+01:00"))
+
+
+def test_a_hold_ends_once() -> None:
+    acme = account(100)
+    hold = held([acme], 50)
+    assert hold.settle(20, NOON)
+    assert not hold.settle(20, NOON)
+    assert not hold.void()
+    assert not hold.extend(1, NOON)
+    assert not hold.resize(0, NOON)
+    assert (acme.spent["month"], acme.held_nanos) == (20, 0)
+
+
+def test_a_void_hold_costs_nothing() -> None:
+    acme = account(100)
+    hold = held([acme], 50)
+    assert hold.void()
+    assert not hold.settle(20, NOON)
+    assert (acme.spent["month"], acme.held_nanos) == (0, 0)
+
+
+def test_a_cost_above_its_hold_is_counted_and_blocks_the_next() -> None:
+    acme = account(100)
+    held([acme], 50).settle(130, NOON)
+    assert (acme.spent["month"], acme.excess_nanos) == (130, 80)
+    assert not refused([acme], 0).fits_later
+
+
+def test_a_soft_budget_only_says_so() -> None:
+    acme = account(100, mode="soft")
+    assert not held([acme], 100).over
+    hold = held([acme], 1)
+    assert hold.over
+    assert hold.extend(10**12, NOON)
+
+
+def test_a_hard_key_of_a_soft_tenant_still_refuses() -> None:
+    assert refused([account(1, mode="soft"), account(5, name="key prod")], 6).holder == "key prod"
+
+
+def test_resize_gives_back_what_is_not_needed() -> None:
+    acme = account(100, spent=99)
+    hold = held([acme], 1)
+    acme.apply(budget(10), NOON)
+    assert hold.resize(0, NOON)
+    assert acme.held_nanos == 0
+    assert not hold.resize(1, NOON)
+    assert hold.is_open
+
+
+@pytest.mark.parametrize("nanos", [-1, -(10**12)])
+def test_amounts_below_zero_are_faults(nanos: int) -> None:
+    acme = account(100)
+    hold = held([acme], 1)
+    for call in (
+        lambda: place([acme], nanos, NOON),
+        lambda: hold.extend(nanos, NOON),
+        lambda: hold.resize(nanos, NOON),
+    ):
+        with pytest.raises(ValueError, match="hold"):
+            call()
+    with pytest.raises(ValueError, match="costs"):
+        hold.settle(nanos, NOON)
+    assert acme.held_nanos == 1
+
+
+def test_a_new_month_starts_at_zero_and_open_holds_go_on() -> None:
+    acme = account(100, spent=90)
+    hold = held([acme], 10)
+    december = at("2026-12-01T00:00:00+01:00")
+    assert isinstance(place([acme], 1, december - 1), Short)
+    assert refused([acme], 91, december).spent_nanos == 0
+    hold.settle(10, december)
+    assert acme.spent["month"] == 10
+
+
+def test_a_clock_set_back_never_returns_to_an_earlier_period() -> None:
+    acme = account(100, spent=100)
+    held([acme], 60, NOON + 8 * DAY_US).settle(60, NOON + 8 * DAY_US)
+    assert refused([acme], 41, NOON).spent_nanos == 60
+    assert acme.spent["month"] == 60
+
+
+@pytest.mark.parametrize(
+    ("now", "midnight"),
+    [
+        ("2026-10-25T12:00:00+01:00", "2026-10-26T00:00:00+01:00"),  # a day of 25 hours
+        ("2026-03-29T01:00:00+01:00", "2026-03-30T00:00:00+02:00"),  # a day of 23 hours
+    ],
+)
+def test_a_day_ends_at_midnight_of_the_zone(now: str, midnight: str) -> None:
+    acme = Account("tenant acme", budget(10**9, day=10), BERLIN, {"day": 10}, at(now))
+    assert refused([acme], 1, at(midnight) - 1).resets_at_us == at(midnight)
+    held([acme], 10, at(midnight))
+
+
+def test_a_raise_holds_for_its_time() -> None:
+    more = Raise(50, NOON, NOON + 10)
+    acme = Account("tenant acme", budget(100, raises=(more,)), UTC, {"month": 100}, NOON - 1)
+    refused([acme], 1, NOON - 1)
+    hold = held([acme], 50, NOON)
+    refused([acme], 1, NOON)
+    assert not hold.extend(1, NOON + 10)
+    hold.settle(50, NOON + 10)
+    assert acme.spent["month"] == 150
+
+
+def test_a_clock_set_back_does_not_bring_back_a_raise() -> None:
+    acme = Account("tenant acme", budget(100, raises=(Raise(50, NOON, NOON + 10),)), UTC, {"month": 100}, NOON)
+    acme.advance(NOON + 10)
+    assert refused([acme], 1, NOON).amount_nanos == 100
+
+
+def test_a_cap_that_is_set_later_knows_what_was_spent() -> None:
+    acme = account(100)
+    held([acme], 30).settle(30, NOON)
+    acme.apply(budget(100, day=40), NOON)
+    assert refused([acme], 11).period == "day"
+    held([acme], 10)
+
+
+def test_another_time_zone_ends_the_period_at_its_own_midnight() -> None:
+    acme = account(100, spent=60)
+    hold = held([acme], 40)
+    acme.move(ZoneInfo("Asia/Tokyo"))
+    assert refused([acme], 1).resets_at_us == at("2026-12-01T00:00:00+09:00")
+    hold.settle(40, at("2026-12-01T00:00:00+09:00"))
+    assert acme.spent["month"] == 40
+
+
+def test_no_cap_refuses_nothing() -> None:
+    free = Account("tenant acme", Budget((), "hard"), BERLIN, {}, NOON)
+    assert not held([free], 10**15).over
+    assert not held([], 10**15).over
+    assert free.utilization(NOON) is None
+
+
+@pytest.mark.parametrize("concurrent", [1, 8, 64, 200, 512])
+def test_a_cap_worth_fifty_calls_gives_fifty(concurrent: int) -> None:
+    acme = account(50 * 7)
+    done = 0
+    while True:
+        holds = [found for _ in range(concurrent) if isinstance(found := place([acme], 7, NOON), Hold)]
+        if not holds:
+            break
+        done += sum(hold.settle(7, NOON) for hold in holds)
+    assert (done, acme.spent["month"], acme.held_nanos) == (50, 350, 0)
+
+
+class Storm(RuleBasedStateMachine):
+    """Any order of place, extend, resize, settle, void, twice and late, over rollovers, new budgets and clock jumps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = NOON
+        self.tenant = account(1000, day=400)
+        self.key = account(300, name="key prod")
+        self.accounts = [self.tenant, self.key]
+        self.holds: list[tuple[Hold, list[Account]]] = []
+
+    def fits(self, accounts: list[Account]) -> None:
+        """What must be true right after money was given."""
+        for each in accounts:
+            for cap in each.budget.caps:
+                assert each.spent[cap.period] + each.held_nanos <= each.amount(cap)
+
+    @rule(nanos=st.integers(0, 500), both=st.booleans())
+    def place(self, nanos: int, both: bool) -> None:
+        accounts = self.accounts if both else self.accounts[:1]
+        before = [each.held_nanos for each in accounts]
+        found = place(accounts, nanos, self.now)
+        if isinstance(found, Hold):
+            self.holds.append((found, accounts))
+            self.fits(accounts)
+        else:
+            assert before == [each.held_nanos for each in accounts]
+            assert found.missing_nanos > 0
+
+    @rule(which=st.integers(0, 50), nanos=st.integers(0, 500), is_total=st.booleans())
+    def grow(self, which: int, nanos: int, is_total: bool) -> None:
+        if not self.holds:
+            return
+        hold, accounts = self.holds[which % len(self.holds)]
+        before, was_open = hold.held_nanos, hold.is_open
+        given = hold.resize(nanos, self.now) if is_total else hold.extend(nanos, self.now)
+        assert not (given and not was_open)
+        if not given:
+            assert hold.held_nanos == before
+        elif hold.held_nanos > before:
+            self.fits(accounts)
+
+    @rule(which=st.integers(0, 50), cost=st.integers(0, 500))
+    def settle(self, which: int, cost: int) -> None:
+        if not self.holds:
+            return
+        hold, accounts = self.holds[which % len(self.holds)]
+        was_open, was_held = hold.is_open, hold.held_nanos
+        excess = [each.excess_nanos for each in accounts]
+        assert hold.settle(cost, self.now) is was_open
+        for each, before in zip(accounts, excess, strict=True):
+            assert each.excess_nanos - before == (max(0, cost - was_held) if was_open else 0)
+
+    @rule(which=st.integers(0, 50))
+    def void(self, which: int) -> None:
+        if self.holds:
+            hold, _ = self.holds[which % len(self.holds)]
+            was_open = hold.is_open
+            assert hold.void() is was_open
+
+    @rule(days=st.integers(-40, 40))
+    def jump(self, days: int) -> None:
+        self.now += days * DAY_US
+
+    @rule(month=st.integers(0, 2000), day=st.none() | st.integers(0, 500), is_key=st.booleans())
+    def change(self, month: int, day: int | None, is_key: bool) -> None:
+        self.accounts[is_key].apply(budget(month, day=day), self.now)
+
+    @invariant()
+    def held_is_the_sum_of_open_holds(self) -> None:
+        for each in self.accounts:
+            assert each.held_nanos == sum(hold.held_nanos for hold, accounts in self.holds if each in accounts)
+            assert all(spent >= 0 for spent in each.spent.values())
+
+    def teardown(self) -> None:
+        for hold, _ in self.holds:
+            hold.settle(0, self.now)
+        assert [each.held_nanos for each in self.accounts] == [0, 0]
+
+
+TestStorm = Storm.TestCase
+TestStorm.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

@@ -1,0 +1,271 @@
+"""Queues and lanes of a gateway on a clock that the test moves: nothing is lost, nothing is given twice."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from tenantry.domain.admission import Grant, Obstacle, Scope
+from tenantry.domain.directory import (
+    Credential,
+    GatewayKey,
+    KeyStatus,
+    Snapshot,
+    Tenant,
+    TenantStatus,
+    Upstream,
+)
+from tenantry.domain.limits import Limits
+from tenantry.gateway.traffic import Ask, Traffic
+
+OPEN = Limits(sessions_max=1000, requests_per_minute=None, queue_wait_ms_max=60_000, queue_depth_max=1000)
+
+
+class Clock:
+    """Time, and the timers that it sets off."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self._timers: list[tuple[float, int, Any]] = []
+        self._count = 0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
+        class Handle:
+            cancelled = False
+
+            def cancel(self) -> None:
+                self.cancelled = True
+
+        handle = Handle()
+        self._count += 1
+        heapq.heappush(self._timers, (self.now + seconds, self._count, (handle, callback)))
+        return handle  # type: ignore[return-value]
+
+    def advance(self, seconds: float) -> None:
+        end = self.now + seconds
+        while self._timers and self._timers[0][0] <= end:
+            self.now, _, (handle, callback) = heapq.heappop(self._timers)
+            if not handle.cancelled:
+                callback()
+        self.now = end
+
+
+def credential(capacity: Limits = OPEN, name: str = "crd_1", shares: bool = False) -> Credential:
+    upstream = Upstream("ups_1", "up", "http://127.0.0.1:1", capacity=capacity, shares_capacity=shares)
+    return Credential(name, name, upstream, "sandbox-secret")
+
+
+class World:
+    """Some tenants, what they were granted, and who waits."""
+
+    def __init__(self, limits: Limits = OPEN, capacity: Limits = OPEN) -> None:
+        self.clock = Clock()
+        self.traffic = Traffic(self.clock, self.clock.call_later)
+        self.credential = credential(capacity)
+        self.limits = limits
+        self.granted: list[Ask] = []
+
+    def ask(self, slug: str = "a", model: str = "m", tokens: int = 1, **own: Any) -> tuple[Ask, Any]:
+        limits = replace(self.limits, **own)
+        tenant = Tenant(f"tnt_{slug}", slug, slug, TenantStatus.ACTIVE, "t", limits, self.credential)
+        key = GatewayKey(f"key_{slug}", tenant.tenant_id, b"d", KeyStatus.ACTIVE)
+        ask = Ask(tenant, key, self.credential, model, tokens, lambda _: self.granted.append(ask))
+        found = self.traffic.ask(ask)
+        if isinstance(found, Grant):
+            self.granted.append(ask)
+        return ask, found
+
+
+def test_a_session_that_ends_serves_the_next_in_line_at_once() -> None:
+    world = World(replace(OPEN, sessions_max=1))
+    first, _ = world.ask()
+    waiting = [world.ask()[0] for _ in range(3)]
+    assert world.granted == [first]
+    for ask in waiting:
+        assert world.traffic.release(world.granted[-1])
+        assert world.granted[-1] is ask
+    assert not world.traffic.release(first)
+    assert world.traffic.release(waiting[-1])
+    assert (world.traffic.in_flight(), world.traffic.waiting()) == (0, 0)
+
+
+def test_time_alone_serves_who_waits_for_a_bucket() -> None:
+    world = World(replace(OPEN, requests_per_minute=60, request_burst=1))
+    world.ask()
+    for _ in range(3):
+        assert world.ask()[1] is None
+    world.clock.advance(2.05)
+    assert len(world.granted) == 3
+    world.clock.advance(1)
+    assert len(world.granted) == 4
+
+
+def test_a_wait_that_is_too_long_is_refused_at_once_and_its_time_is_true() -> None:
+    world = World(replace(OPEN, requests_per_minute=60, request_burst=1, queue_wait_ms_max=3000))
+    world.ask()
+    for _ in range(3):
+        assert world.ask()[1] is None
+    _, obstacle = world.ask()
+    assert isinstance(obstacle, Obstacle)
+    assert (obstacle.limit, obstacle.scope, round(obstacle.seconds, 3)) == ("requests_per_minute", Scope.TENANT, 4.0)
+    world.clock.advance(obstacle.seconds)
+    assert isinstance(world.ask()[1], Grant)
+
+
+def test_nobody_overtakes_a_queue_of_the_same_tenant() -> None:
+    world = World(replace(OPEN, requests_per_minute=60, request_burst=1))
+    world.ask()
+    early, _ = world.ask()
+    world.clock.advance(0.999)
+    late, found = world.ask()
+    assert found is None
+    world.clock.advance(0.01)
+    assert world.granted[-1] is early
+    assert late not in world.granted
+
+
+def test_an_upstreams_pause_holds_back_its_model_only() -> None:
+    world = World()
+    world.traffic.learn(world.credential, "opus", {}, 30.0)
+    assert world.ask("a", "opus")[1] is None
+    assert isinstance(world.ask("b", "haiku")[1], Grant)
+    assert world.ask("c", "opus")[1] is None
+    world.clock.advance(29.9)
+    assert len(world.granted) == 1
+    world.clock.advance(1)
+    assert len(world.granted) == 3
+
+
+def test_dated_and_undated_ids_share_what_an_upstream_said() -> None:
+    world = World()
+    world.traffic.learn(world.credential, "claude-haiku-4-5-20251001", {}, 5.0)
+    assert world.ask("a", "claude-haiku-4-5")[1] is None
+
+
+def test_quota_fields_become_the_capacity_and_nonsense_is_passed_over() -> None:
+    world = World()
+    fields = {b"anthropic-ratelimit-requests-limit": b"60", b"anthropic-ratelimit-requests-remaining": b"1"}
+    world.traffic.learn(world.credential, "m", fields, None)
+    assert isinstance(world.ask()[1], Grant)
+    assert world.ask()[1] is None
+    nonsense = {b"anthropic-ratelimit-requests-limit": b"-1", b"anthropic-ratelimit-requests-remaining": b"x"}
+    world.clock.advance(1)
+    world.traffic.learn(world.credential, "n", nonsense, None)
+    assert isinstance(world.ask("b", "n")[1], Grant)
+
+
+def test_credentials_of_one_organization_share_its_capacity_when_that_is_declared() -> None:
+    clock = Clock()
+    traffic = Traffic(clock, clock.call_later)
+    capacity = replace(OPEN, sessions_max=1)
+    for shares, expected in ((True, None), (False, Grant)):
+        asks = []
+        for name in (f"one-{shares}", f"two-{shares}"):
+            held = credential(capacity, name, shares)
+            tenant = Tenant(f"tnt_{name}", name, name, TenantStatus.ACTIVE, "t", OPEN, held)
+            key = GatewayKey(name, tenant.tenant_id, b"d", KeyStatus.ACTIVE)
+            asks.append(Ask(tenant, key, held, "m", 1, lambda _: None))
+        assert isinstance(traffic.ask(asks[0]), Grant)
+        found = traffic.ask(asks[1])
+        assert found is None if expected is None else isinstance(found, expected)
+
+
+def test_a_raised_limit_serves_those_who_wait_and_a_lowered_one_lets_run_what_runs() -> None:
+    world = World(replace(OPEN, sessions_max=1))
+    asks = [world.ask()[0] for _ in range(4)]
+    tenant = replace(asks[0].tenant, limits=replace(OPEN, sessions_max=3))
+    world.traffic.apply(Snapshot(2, {}, {tenant.tenant_id: tenant}))
+    assert len(world.granted) == 3
+    world.traffic.apply(Snapshot(3, {}, {tenant.tenant_id: replace(tenant, limits=replace(OPEN, sessions_max=1))}))
+    assert world.traffic.release(world.granted[0])
+    assert len(world.granted) == 3
+
+
+def test_another_credential_takes_a_granted_request_over() -> None:
+    world = World()
+    ask, _ = world.ask()
+    spare = credential(replace(OPEN, sessions_max=1), "crd_2")
+    assert world.traffic.move(ask, spare)
+    other, _ = world.ask("b")
+    assert not world.traffic.move(other, spare)  # it is full
+    assert world.traffic.release(ask)
+    assert world.traffic.move(other, spare)
+    assert world.traffic.release(other)
+    assert world.traffic.in_flight() == 0
+
+
+class Storm(RuleBasedStateMachine):
+    """Requests come, are served, wait, leave and end in any order, while limits and clock change."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        limits = replace(OPEN, sessions_max=3, requests_per_minute=600, request_burst=5, queue_depth_max=6)
+        self.world = World(limits, replace(OPEN, sessions_max=5))
+        self.waiting: list[Ask] = []
+
+    @rule(slug=st.sampled_from("abc"), model=st.sampled_from("mn"), tokens=st.integers(0, 10_000))
+    def ask(self, slug: str, model: str, tokens: int) -> None:
+        ask, found = self.world.ask(slug, model, tokens)
+        if found is None:
+            self.waiting.append(ask)
+
+    @rule(which=st.integers(0, 20))
+    def leave(self, which: int) -> None:
+        waiting = [ask for ask in self.waiting if ask.grant is None]
+        if waiting:
+            ask = waiting[which % len(waiting)]
+            self.world.traffic.leave(ask)
+            self.waiting.remove(ask)
+
+    @rule(which=st.integers(0, 20))
+    def end(self, which: int) -> None:
+        if self.world.granted:
+            ask = self.world.granted.pop(which % len(self.world.granted))
+            assert self.world.traffic.release(ask)
+            assert not self.world.traffic.release(ask)
+
+    @rule(seconds=st.floats(0, 3))
+    def pass_time(self, seconds: float) -> None:
+        self.world.clock.advance(seconds)
+
+    @rule(seconds=st.floats(0, 2))
+    def upstream_pauses(self, seconds: float) -> None:
+        self.world.traffic.learn(self.world.credential, "m", {}, seconds)
+
+    @rule()
+    def sweep(self) -> None:
+        self.world.traffic.sweep()
+
+    @invariant()
+    def sessions_are_those_granted_and_no_more_than_allowed(self) -> None:
+        granted = self.world.granted
+        # Each holds a session of its tenant's lane, of the capacity, and of its model's lane where there is one.
+        assert 2 * len(granted) <= self.world.traffic.in_flight() <= 3 * len(granted)
+        by_tenant = [sum(ask.tenant.slug == slug for ask in granted) for slug in "abc"]
+        assert max(by_tenant) <= 3
+        assert len(granted) <= 5
+        assert len(set(map(id, granted))) == len(granted)
+
+    @invariant()
+    def who_waits_is_in_the_queue_once(self) -> None:
+        assert self.world.traffic.waiting() == sum(ask.grant is None for ask in self.waiting)
+
+    def teardown(self) -> None:
+        for ask in self.waiting:
+            if ask.grant is None:
+                self.world.traffic.leave(ask)
+        while self.world.granted:
+            self.world.traffic.release(self.world.granted.pop())
+        assert (self.world.traffic.in_flight(), self.world.traffic.waiting()) == (0, 0)
+
+
+TestStorm = Storm.TestCase
