@@ -14,6 +14,7 @@ from typing import Any
 
 from tenantry.gateway import authentication, calls
 from tenantry.gateway.run import serve_gateway
+from tenantry.gateway.traffic import Traffic
 from tenantry.settings import load_settings
 
 
@@ -57,19 +58,26 @@ def route_without_scope() -> None:
     calls.find_target = find_target
 
 
-def shared_bucket() -> None:
-    """All tenants draw on one lane."""
-    try:
-        from tenantry.gateway.traffic import Traffic
-    except ImportError:
-        from tenantry.domain.sessions import Sessions
-
-        acquire, release = Sessions.acquire, Sessions.release
-        Sessions.acquire = lambda self, _tenant, most: acquire(self, "all", most)
-        Sessions.release = lambda self, _tenant: release(self, "all")
-        return
+def shared_lane() -> None:
+    """All tenants stand in one lane: sessions, buckets, limits."""
     real = Traffic._lane
     Traffic._lane = lambda self, lanes, _name, *rest: real(self, lanes, "all", *rest)
+
+
+def shared_bucket() -> None:
+    """Each tenant has its own lane and limits, but all draw their requests from one bucket."""
+    real = Traffic._lane
+    shared: list[Any] = []
+
+    def lane_of(self: Traffic, *rest: Any) -> Any:
+        lane = real(self, *rest)
+        if lane.requests is not None:
+            shared.append(lane.requests)
+            lane.requests = shared[0]
+            del shared[1:]
+        return lane
+
+    Traffic._lane = lane_of
 
 
 def swapped_credential() -> None:
@@ -127,6 +135,7 @@ FAULTS: dict[str, Callable[[], None]] = {
         cache_on_a_prefix,
         cache_on_a_long_prefix,
         route_without_scope,
+        shared_lane,
         shared_bucket,
         swapped_credential,
         answer_that_names_the_tenant,

@@ -12,7 +12,7 @@ from tenantry.control.isolation.canaries import CanaryUpstream
 from tenantry.control.isolation.findings import Group
 from tenantry.control.isolation.probes import Probe
 from tenantry.control.site import Site
-from tenantry.ledger.usage import current_month, month_usage
+from tenantry.ledger.spending import spent_nanos
 from tenantry.storage.tables import ledger
 
 # A row is there within a second of its request (DESIGN 3); after a burst the drain may need longer.
@@ -40,17 +40,25 @@ def compare_books(group: Group, site: Site, upstream: CanaryUpstream, probes: Ma
 
 def _compare_spend(group: Group, site: Site, role: str, probe: Probe, rows: Sequence[Row[*tuple[Any, ...]]]) -> None:
     """What counts against a tenant's budget is what its own rows cost."""
-    zone = site.settings.zone
-    report = month_usage(site.engine, probe.holder.tenant_id, current_month(zone), zone)
+    # A probe is as old as its run, so everything that was ever spent is its own.
+    spent = spent_nanos(site.engine, probe.holder.tenant_id, 0, time.time_ns() // 1000)
     own = sum(row.cost_nanos or 0 for row in rows)
-    seen = f"{report.cost_nanos:,} nano-dollars for {report.requests} requests"
-    ok = report.cost_nanos == own and report.requests == len(rows)
-    group.add(f"spend of the {role} tenant", f"{own:,} nano-dollars for {len(rows)} requests", seen, ok)
+    group.add(
+        f"spend of the {role} tenant, as budgets count it",
+        f"{own:,} nano-dollars: its own rows",
+        f"{spent:,} nano-dollars",
+        spent == own,
+    )
 
 
 def _rows(site: Site, probe: Probe) -> Sequence[Row[*tuple[Any, ...]]]:
     query = select(
-        ledger.c.upstream_request_id, ledger.c.credential_id, ledger.c.key_id, ledger.c.cost_nanos, ledger.c.outcome
+        ledger.c.upstream_request_id,
+        ledger.c.credential_id,
+        ledger.c.key_id,
+        ledger.c.cost_nanos,
+        ledger.c.outcome,
+        ledger.c.error,
     ).where(ledger.c.tenant_id == probe.holder.tenant_id)
     with site.engine.connect() as connection:
         return list(connection.execute(query))
@@ -64,7 +72,8 @@ def _differences(probe: Probe, keys: set[str], sent: Sequence[str], rows: Sequen
         hint = "; does `tenantry control` run?" if not rows else ""
         problems.append(f"{len(missing)} of {len(sent)} requests have no row{hint}")
     if foreign:
-        problems.append(f"{len(foreign)} rows are not of its requests")
+        odd = {f"{row.outcome}, {row.error or 'no error'}" for row in rows if row.upstream_request_id in foreign}
+        problems.append(f"{len(foreign)} rows are not of its requests ({'; '.join(sorted(odd))})")
     if len(booked) != len(set(booked)):
         problems.append("a request has two rows")
     if any(row.credential_id != probe.credential_id for row in rows):

@@ -26,7 +26,7 @@ from tenantry.domain.directory import TenantStatus
 from tenantry.wire.routes import sample_targets
 
 # A change reaches every gateway in under a second (DESIGN 3).
-CHANGE_SECONDS_MAX = 5.0
+CHANGE_SECONDS_MAX = 3.0
 # A guard only: on two cores the cases take some seconds.
 CASES_SECONDS_MAX = 40.0
 INTERLEAVED_REQUESTS = 2000
@@ -176,11 +176,12 @@ def _run_groups(stage: Stage, upstream: CanaryUpstream) -> None:
         load.interleave(groups["credentials"], stage.address, upstream, [own, other], judge, count)
     with stage.groups("bleed") as groups:
         count = QUIET_REQUESTS_QUICK if quick else QUIET_REQUESTS
-        report.not_covered += load.bleed(groups["bleed"], stage.address, noisy, quiet, count)
-    with stage.groups("switching") as groups:
-        switch(groups["switching"], stage.address, stage.site.directory, other, own)
+        load.bleed(groups["bleed"], stage.address, noisy, quiet, count)
     with stage.groups("books") as groups:
         compare_books(groups["books"], stage.site, upstream, probes.by_role)
+    # After the books: a request that is cut off half-way by a switch has a row that no answer came to.
+    with stage.groups("switching") as groups:
+        switch(groups["switching"], stage.address, stage.site.directory, other, own)
     search_all(stage)
 
 

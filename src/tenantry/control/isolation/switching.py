@@ -14,7 +14,7 @@ from tenantry.storage.directory import Directory
 # DESIGN 6: a revoked key stops at once, in under a second.
 ACTS_MS_MAX = 1000.0
 # Beyond it the answer is taken as it is.
-WAIT_SECONDS_MAX = 4.0
+WAIT_SECONDS_MAX = 2.5
 POLL_SECONDS = 0.02
 
 
