@@ -171,6 +171,20 @@ class Stack:
         return parse(answer, method == "HEAD")
 
 
+def tenantry(stack: Stack, *words: str, stdin: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the command line on a site."""
+    return subprocess.run(
+        [sys.executable, "-m", "tenantry", *words],
+        env=os.environ | stack.environ | environ,
+        cwd=stack.folder,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
 def request(method: str, path: str, headers: dict[str, str], body: bytes = b"") -> bytes:
     lines = [
         f"{method} {path} HTTP/1.1",

@@ -18,7 +18,7 @@ import uvloop
 from tenantry.cli.main import build_cli
 from tenantry.control.alerting import Courier
 from tenantry.control.background import Chore, drain_until, repeat_until
-from tenantry.control.site import Site, open_site
+from tenantry.control.site import Site, bring_upstreams, open_site
 from tenantry.domain.alerts import with_classic
 from tenantry.domain.prices import load_default_prices
 from tenantry.gateway.run import serve_gateway
@@ -90,6 +90,7 @@ class _ControlServer(uvicorn.Server):
 
 async def _serve_control(settings: Settings) -> int:
     site = open_site(settings)
+    bring_upstreams(settings, site.directory)
     stop = _stop_on_signals()
     drain = Drain(site.engine, settings.journal_dir, load_default_prices())
     config = uvicorn.Config(

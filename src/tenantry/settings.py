@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from tenantry.domain.keys import is_slug
+from tenantry.domain.limits import CAPACITY_LIMITS, LIMITS, BadLimit, read_limit
 
 
 class SettingsError(Exception):
@@ -35,6 +39,21 @@ class GatewaySettings:
     store_url: str
     master_key_file: Path
     shutdown_seconds: float
+    zone: ZoneInfo
+    contact: str
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamSettings:
+    """An upstream as `[upstreams.NAME]` declares it. `capacity` has been read by `read_limit`."""
+
+    name: str
+    base_url: str
+    ca_file: Path | None
+    connect_seconds: float
+    answer_seconds: float
+    shares_capacity: bool
+    capacity: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +82,7 @@ class Settings:
     drain_seconds: float
     usage_alert_threshold_percent: int
     billing_export_interval: str
+    upstreams: tuple[UpstreamSettings, ...]
 
     @property
     def master_key_file(self) -> Path:
@@ -91,6 +111,8 @@ class Settings:
             store_url=self.store_url,
             master_key_file=self.master_key_file,
             shutdown_seconds=self.drain_seconds,
+            zone=self.zone,
+            contact=self.contact,
         )
 
 
@@ -130,14 +152,17 @@ def _whole(low: int, high: int) -> Callable[[Any], int]:
     return read
 
 
-def _seconds(value: Any) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise ValueError("must be a number of seconds") from None
-    if not 0 <= number <= 3600:
-        raise ValueError("must be between 0 and 3600 seconds")
-    return number
+def _seconds(low: float, high: float) -> Callable[[Any], float]:
+    def read(value: Any) -> float:
+        try:
+            number = float("" if isinstance(value, bool) else value)
+        except (TypeError, ValueError):
+            raise ValueError("must be a number of seconds") from None
+        if not low <= number <= high:  # nan is neither
+            raise ValueError(f"must be between {low:g} and {high:g} seconds")
+        return number
+
+    return read
 
 
 def _flag(value: Any) -> bool:
@@ -210,9 +235,23 @@ SETTINGS: dict[str, Setting] = {
     "time_zone": Setting(_zone, "UTC"),
     "contact": Setting(_any_text, ""),
     "log_level": Setting(_level, "info", "LOG_LEVEL"),
-    "drain_seconds": Setting(_seconds, 30),
+    "drain_seconds": Setting(_seconds(0, 3600), 30),
     "usage_alert_threshold_percent": Setting(_whole(1, 100), 90, "USAGE_ALERT_THRESHOLD_PERCENT"),
     "billing_export_interval": Setting(_interval, "weekly", "BILLING_EXPORT_INTERVAL"),
+}
+
+
+# The upstream that `upstream_base_url` and `upstream_ca_file` set, and the simulation, which sets itself.
+MAIN_UPSTREAM = "anthropic"
+SANDBOX_UPSTREAM = "sandbox"
+
+UPSTREAM_SETTINGS: dict[str, Setting] = {
+    "base_url": Setting(_url, None),
+    "ca_file": Setting(_path, None),
+    # What the SDKs allow (reference 3.3); the API itself ends a request after ten minutes.
+    "connect_seconds": Setting(_seconds(0.1, 60), 5.0),
+    "answer_seconds": Setting(_seconds(1, 3600), 600.0),
+    "shares_capacity": Setting(_flag, False),
 }
 
 
@@ -225,7 +264,11 @@ def load_settings(toml_file: Path | None, environ: Mapping[str, str]) -> Setting
         SettingsError: something is wrong; it lists everything that is.
     """
     problems: list[str] = []
-    found = _from_file(toml_file, problems)
+    path, document = _read_file(toml_file, problems)
+    declared = document.pop("upstreams", {})
+    for name in sorted(document.keys() - SETTINGS.keys()):
+        problems.append(f"{path}: there is no setting {name!r}{_suggest(name, [*SETTINGS, 'upstreams'])}")
+    found = {name: (str(path), value) for name, value in document.items() if name in SETTINGS}
     for name, setting in SETTINGS.items():
         for variable in (setting.classic, f"TENANTRY_{name.upper()}"):
             if variable is not None and environ.get(variable):
@@ -239,25 +282,106 @@ def load_settings(toml_file: Path | None, environ: Mapping[str, str]) -> Setting
             problems.append(f"{source}: {name} {error}, not {raw!r}")
     if not problems:
         _check_together(values, problems)
+    values["upstreams"] = _read_upstreams(path, declared, values, problems)
     if problems:
         raise SettingsError(problems)
     return _settled(values)
 
 
-def _from_file(toml_file: Path | None, problems: list[str]) -> dict[str, tuple[str, Any]]:
+def _read_file(toml_file: Path | None, problems: list[str]) -> tuple[Path, dict[str, Any]]:
     path = toml_file or Path("tenantry.toml")
     try:
-        document = tomllib.loads(path.read_text("utf-8"))
+        return path, tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         if toml_file is not None:
             problems.append(f"{path}: there is no such file")
-        return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         problems.append(f"{path}: {error}")
+    return path, {}
+
+
+def _suggest(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, known, 1)
+    return f": did you mean {near[0]!r}?" if near else "; docs/configuration.md lists them"
+
+
+def _read_upstreams(
+    path: Path, declared: object, values: Mapping[str, Any], problems: list[str]
+) -> tuple[UpstreamSettings, ...]:
+    if not isinstance(declared, dict):
+        problems.append(f"{path}: upstreams must be tables, such as [upstreams.second]")
+        return ()
+    tables = cast("dict[str, object]", declared)
+    found = [_read_upstream(path, name, table, values, problems) for name, table in tables.items()]
+    if MAIN_UPSTREAM not in tables:
+        found.insert(0, _read_upstream(path, MAIN_UPSTREAM, {}, values, problems))
+    return tuple(one for one in found if one is not None)
+
+
+def _read_upstream(
+    path: Path, name: str, table: object, settings: Mapping[str, Any], problems: list[str]
+) -> UpstreamSettings | None:
+    where = f"{path}: [upstreams.{name}]"
+    before = len(problems)
+    if not is_slug(name):
+        problems.append(f"{where}: an upstream's name has a-z, 0-9 and inner hyphens")
+    if name == SANDBOX_UPSTREAM:
+        problems.append(f"{where}: that name is the simulation's own; choose another")
+    if not isinstance(table, dict):
+        problems.append(f"{where} must be a table with base_url")
+        return None
+    raw = dict(cast("dict[str, Any]", table))
+    capacity = _read_capacity(where, raw.pop("capacity", {}), problems)
+    if name == MAIN_UPSTREAM:
+        for mine, its in (("base_url", "upstream_base_url"), ("ca_file", "upstream_ca_file")):
+            if raw.pop(mine, None) is not None:
+                problems.append(f"{where}: {mine} of this one is the setting {its}")
+        raw |= {"base_url": settings.get("upstream_base_url"), "ca_file": _as_text(settings.get("upstream_ca_file"))}
+    for unknown in sorted(raw.keys() - UPSTREAM_SETTINGS.keys()):
+        problems.append(f"{where}: there is no {unknown!r}{_suggest(unknown, [*UPSTREAM_SETTINGS, 'capacity'])}")
+    values: dict[str, Any] = {}
+    for field, setting in UPSTREAM_SETTINGS.items():
+        try:
+            values[field] = setting.read(raw[field]) if raw.get(field) is not None else setting.default
+        except ValueError as error:
+            problems.append(f"{where}: {field} {error}, not {raw[field]!r}")
+    _check_upstream(where, name, raw, values, problems)
+    return UpstreamSettings(name=name, capacity=capacity, **values) if len(problems) == before else None
+
+
+def _as_text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _check_upstream(
+    where: str, name: str, raw: Mapping[str, Any], values: Mapping[str, Any], problems: list[str]
+) -> None:
+    if name == MAIN_UPSTREAM:
+        return  # its settings have been checked already
+    if raw.get("base_url") is None:
+        problems.append(f"{where}: base_url is missing, such as https://api.anthropic.com")
+    ca_file = values.get("ca_file")
+    if ca_file is not None and not ca_file.is_file():
+        problems.append(f"{where}: ca_file: there is no file {ca_file}")
+
+
+def _read_capacity(where: str, raw: object, problems: list[str]) -> dict[str, Any]:
+    if not isinstance(raw, dict):
+        problems.append(f"{where}: capacity must be a table, [upstreams.NAME.capacity]")
         return {}
-    for name in document.keys() - SETTINGS.keys():
-        problems.append(f"{path}: there is no setting {name!r}; docs/configuration.md lists them")
-    return {name: (str(path), value) for name, value in document.items() if name in SETTINGS}
+    read: dict[str, Any] = {}
+    for name, value in cast("dict[str, object]", raw).items():
+        if name not in CAPACITY_LIMITS:
+            problems.append(f"{where}: there is no capacity {name!r}{_suggest(name, CAPACITY_LIMITS)}")
+            continue
+        try:
+            read[name] = read_limit(name, value)
+        except BadLimit as error:
+            problems.append(f"{where}: {error}")
+    if read.get("requests_per_minute") is not None:
+        # A whole minute at once, which is how a limit that the upstream tells is taken too.
+        read.setdefault("request_burst", min(read["requests_per_minute"], LIMITS["request_burst"].high))
+    return read
 
 
 def _check_together(values: dict[str, Any], problems: list[str]) -> None:

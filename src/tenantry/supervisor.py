@@ -19,7 +19,7 @@ from tenantry.control.provisioning import (
     ensure_sandbox_credential,
     provision,
 )
-from tenantry.control.site import SANDBOX, Site, open_site
+from tenantry.control.site import SANDBOX, Site, bring_upstreams, open_site
 from tenantry.settings import Settings
 from tenantry.storage.directory import NotInDirectory
 
@@ -109,6 +109,7 @@ class Supervisor:
         if busy is not None:
             log.error("%s; stop what listens there, or set another port", busy)
             return 1
+        bring_upstreams(settings, site.directory)
         with_sandbox = self._prepare_sandbox(site)
         # Stopped in this order: the drain's last round comes after the gateway's last line.
         names = ["gateway", "control", *(["sandbox"] if with_sandbox else [])]

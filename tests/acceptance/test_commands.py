@@ -1,26 +1,10 @@
 """The command line as a new user types it, mistakes included."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 
-from tests.stack import Stack, wait_for
-
-
-def tenantry(stack: Stack, *words: str, stdin: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "tenantry", *words],
-        env=os.environ | stack.environ | environ,
-        cwd=stack.folder,
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+from tests.stack import Stack, tenantry, wait_for
 
 
 def test_init_again_changes_nothing_and_shows_no_token(stack: Stack) -> None:

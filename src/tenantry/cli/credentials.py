@@ -1,33 +1,40 @@
-"""credentials add | list."""
+"""credentials add | list | rotate | check | bind | unbind-fallback | move."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import asdict
+from typing import Annotated, Any
 
 import typer
 
-from tenantry.cli.context import USAGE, fail, opened_site
+from tenantry.cli.context import FAILED, USAGE, fail, opened_site
 from tenantry.cli.output import print_json, print_table, stamp
 from tenantry.cli.provision import read_secret
-from tenantry.cli.tenants import AsJson
+from tenantry.cli.tenants import AsJson, Slug
+from tenantry.control.credential_check import Verdict, check_credential
 from tenantry.control.site import UPSTREAM
 
-app = typer.Typer(help="Add and list upstream credentials. A credential is never shown again.", no_args_is_help=True)
+app = typer.Typer(
+    help="Add, list, rotate, check, bind and move upstream credentials. A credential is never shown again.",
+    no_args_is_help=True,
+)
+
+Name = Annotated[str, typer.Argument(help="The credential's name.")]
+FromEnv = Annotated[str | None, typer.Option("--env", metavar="VAR", help="Take it from this environment variable.")]
+FromStdin = Annotated[bool, typer.Option("--stdin", help="Read it from standard input.")]
 
 
 @app.command()
 def add(
     name: Annotated[str, typer.Argument(help="A name for it.")],
-    env: Annotated[str | None, typer.Option(metavar="VAR", help="Take it from this environment variable.")] = None,
-    stdin: Annotated[bool, typer.Option("--stdin", help="Read it from standard input.")] = False,
+    env: FromEnv = None,
+    stdin: FromStdin = False,
     shared: Annotated[bool, typer.Option("--shared", help="Several tenants may use it.")] = False,
     upstream: Annotated[str, typer.Option(help="The upstream it belongs to.")] = UPSTREAM,
     workspace: Annotated[str | None, typer.Option(help="Workspace id to select with each request.")] = None,
 ) -> None:
     """Store a credential, encrypted."""
-    if (env is None) != stdin:
-        raise fail("say where the credential comes from: --env VAR or --stdin", USAGE)
-    secret = read_secret(env)
+    secret = _read_secret(env, stdin)
     with opened_site() as site:
         site.directory.add_credential(name, secret, upstream, shared=shared, workspace_id=workspace)
     typer.echo(f"Stored as {name}. Use it with: tenantry provision NAME --credential {name}")
@@ -35,14 +42,17 @@ def add(
 
 @app.command("list")
 def list_credentials(as_json: AsJson = False) -> None:
-    """Credentials by name, with their last four characters."""
+    """Credentials by name, with their last four characters, their upstream, and who uses them."""
     with opened_site() as site:
-        rows = [
+        tenants = site.directory.list_tenants()
+        rows: list[dict[str, Any]] = [
             {
                 "name": row.name,
                 "upstream": row.upstream,
                 "key": row.hint,
                 "shared": bool(row.shared),
+                "tenants": [one.slug for one in tenants if one.credential == row.name],
+                "falls_back": [one.slug for one in tenants if one.fallback == row.name],
                 "workspace_id": row.workspace_id,
                 "created_at": stamp(row.created_at),
             }
@@ -51,5 +61,67 @@ def list_credentials(as_json: AsJson = False) -> None:
     if as_json:
         print_json(rows)
         return
-    columns = ["name", "upstream", "key", "shared", "workspace_id", "created_at"]
-    print_table(columns, [["" if row[column] is None else row[column] for column in columns] for row in rows])
+    columns = ["name", "upstream", "key", "shared", "tenants", "falls_back", "workspace_id", "created_at"]
+    cells = [row | {name: ", ".join(row[name]) for name in ("tenants", "falls_back")} for row in rows]
+    print_table(columns, [["" if row[column] is None else row[column] for column in columns] for row in cells])
+
+
+@app.command()
+def rotate(name: Name, env: FromEnv = None, stdin: FromStdin = False) -> None:
+    """Put a new secret in the place of the old one; requests in flight end under the old."""
+    secret = _read_secret(env, stdin)
+    with opened_site() as site:
+        site.directory.replace_secret(name, secret)
+    typer.echo(f"{name} has a new secret; gateways use it within a second. Prove it: tenantry credentials check {name}")
+
+
+@app.command()
+def check(name: Name, as_json: AsJson = False) -> None:
+    """Ask the credential's upstream whether it works; exit 1 when it does not."""
+    with opened_site() as site:
+        credential = site.directory.open_credential(name)
+    done = check_credential(credential)
+    where = f"{credential.upstream.name}, {credential.upstream.base_url}"
+    if as_json:
+        print_json({"name": name, "upstream": credential.upstream.name, **asdict(done)})
+    elif done.verdict is Verdict.WORKS:
+        typer.echo(f"{name} works at {where}: {done.found}, {done.milliseconds} ms")
+    if done.verdict is not Verdict.WORKS:
+        raise fail(f"{name}: {done.verdict} at {where}: {done.found}", FAILED)
+
+
+@app.command()
+def bind(
+    slug: Slug,
+    name: Name,
+    fallback: Annotated[
+        bool, typer.Option("--fallback", help="Use it when the tenant's first one cannot serve.")
+    ] = False,
+    shared: Annotated[bool, typer.Option("--shared", help="Declare that several tenants may use it.")] = False,
+) -> None:
+    """Serve a tenant with this credential, or fall back to it."""
+    with opened_site() as site:
+        site.directory.bind_credential(slug, name, declare_shared=shared, as_fallback=fallback)
+    typer.echo(f"{slug} {'falls back to' if fallback else 'is served with'} {name}.")
+
+
+@app.command("unbind-fallback")
+def unbind_fallback(slug: Slug) -> None:
+    """Let a tenant fall back to nothing."""
+    with opened_site() as site:
+        site.directory.drop_fallback(slug)
+    typer.echo(f"{slug} falls back to nothing.")
+
+
+@app.command()
+def move(name: Name, upstream: Annotated[str, typer.Option(help="The upstream it belongs to from now on.")]) -> None:
+    """Switch a credential, and with it its tenants, to another upstream; clients change nothing."""
+    with opened_site() as site:
+        site.directory.move_credential(name, upstream)
+    typer.echo(f"{name} belongs to {upstream} now. Prove it: tenantry credentials check {name}")
+
+
+def _read_secret(env: str | None, stdin: bool) -> str:
+    if (env is None) != stdin:
+        raise fail("say where the credential comes from: --env VAR or --stdin", USAGE)
+    return read_secret(env)

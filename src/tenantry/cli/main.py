@@ -7,7 +7,20 @@ from typing import Annotated
 import typer
 
 from tenantry import __version__
-from tenantry.cli import alerts, budget, credentials, keys, ledger, provision, serving, tenants, usage, verify
+from tenantry.cli import (
+    alerts,
+    budget,
+    credentials,
+    keys,
+    ledger,
+    provision,
+    serving,
+    tenants,
+    tiers,
+    upstreams,
+    usage,
+    verify,
+)
 from tenantry.cli.context import Processes
 
 PLAIN = {"help_option_names": ["-h", "--help"]}
@@ -36,9 +49,11 @@ def build_cli(processes: Processes) -> typer.Typer:
     serving.register(app)
     provision.register(app)
     usage.register(app)
+    app.add_typer(tiers.app, name="tiers")
     app.add_typer(tenants.app, name="tenants")
     app.add_typer(keys.app, name="keys")
     app.add_typer(credentials.app, name="credentials")
+    app.add_typer(upstreams.app, name="upstreams")
     app.add_typer(budget.app, name="budget")
     app.add_typer(alerts.app, name="alerts")
     app.add_typer(ledger.app, name="ledger")

@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
 
 def provision_command(
     name: Annotated[str, typer.Argument(help="The client's name, such as 'Acme GmbH'.")],
-    tier: Annotated[str, typer.Option(help="standard, premium or enterprise.")] = "standard",
+    tier: Annotated[str, typer.Option(help="A tier; `tiers list` names them.")] = "standard",
     slug: Annotated[str | None, typer.Option(help="Public id; default: made from the name.")] = None,
     credential_env: Annotated[
         str | None, typer.Option(metavar="VAR", help="Take the Anthropic key from this environment variable.")

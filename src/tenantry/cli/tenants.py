@@ -1,19 +1,25 @@
-"""tenants list | show | disable | enable."""
+"""tenants list | show | set | disable | enable."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 from sqlalchemy import Row
 
-from tenantry.cli.context import confirm, opened_site
+from tenantry.cli.context import USAGE, confirm, fail, opened_site
+from tenantry.cli.limit_options import limit_options, read_inherited, shown
 from tenantry.cli.output import print_json, print_table, stamp
 from tenantry.control.client_guide import endpoint_of
 from tenantry.control.site import Site
 from tenantry.domain.directory import TenantStatus
+from tenantry.domain.limits import LIMITS, NO_LIMIT
+from tenantry.ledger.lanes import LaneUse, list_refusals, read_lanes
+from tenantry.storage.directory.tenants import DISCONNECTS, TenantChange
+from tenantry.storage.snapshot import read_changes
 
-app = typer.Typer(help="List, show, disable and enable tenants.", no_args_is_help=True)
+app = typer.Typer(help="List, show, change, disable and enable tenants.", no_args_is_help=True)
 
 Slug = Annotated[str, typer.Argument(help="The tenant's slug.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -28,28 +34,64 @@ def list_tenants(as_json: AsJson = False) -> None:
     if as_json:
         print_json(rows)
         return
-    columns = ["slug", "name", "status", "tier", "sessions_max", "credential"]
-    print_table(columns, [[row[column] or "" for column in columns] for row in rows], right=["sessions_max"])
+    columns = ["slug", "name", "status", "tier", "sessions_max", "requests_per_minute", "credential"]
+    titles = ["slug", "name", "status", "tier", "sessions", "rpm", "credential"]
+    cells = [
+        [*(row[column] for column in columns[:5]), shown(row["requests_per_minute"]), row["credential"] or ""]
+        for row in rows
+    ]
+    print_table(titles, cells, right=["sessions", "rpm"])
 
 
 @app.command()
 def show(slug: Slug, as_json: AsJson = False) -> None:
-    """One tenant: endpoint, tier, limits, credential, keys."""
+    """One tenant: what it may use, what it uses now, why it was refused, its keys."""
     with opened_site() as site:
-        site.directory.get_tenant(slug)
-        row = next(row for row in site.directory.list_tenants() if row.slug == slug)
-        values = _values(site, row)
-        keys = [
-            {"key_id": key.key_id, "label": key.label, "key": key.hint, "status": key.status}
-            for key in site.directory.list_keys(slug)
-        ]
+        values = _everything(site, slug)
     if as_json:
-        print_json(values | {"keys": keys})
-        return
-    for name, value in values.items():
-        typer.echo(f"{name:14}{value if value is not None else ''}")
-    for key in keys:
-        typer.echo(f"{'key':14}{key['key_id']}  {key['key']}  {key['status']}  {key['label']}")
+        print_json(values)
+    else:
+        _print(values)
+
+
+@app.command("set")
+@limit_options(LIMITS)
+def set_tenant(
+    slug: Slug,
+    limits: dict[str, Any],
+    tier: Annotated[str | None, typer.Option(help="Another tier.")] = None,
+    inherit: Annotated[
+        list[str] | None, typer.Option(metavar="LIMIT", help="Go back to the tier's for this limit; repeatable.")
+    ] = None,
+    user_profile: Annotated[
+        str | None, typer.Option(metavar="ID", help="Sent as anthropic-user-profile-id; none takes it away.")
+    ] = None,
+    contact: Annotated[str | None, typer.Option(help="Whom to reach at the client; none takes it away.")] = None,
+    disconnect: Annotated[
+        str | None,
+        typer.Option(metavar="|".join(DISCONNECTS), help="When a client leaves: read its answer to the end, or stop."),
+    ] = None,
+) -> None:
+    """Another tier, or limits of its own above or below the tier's; gateways follow within a second."""
+    change = TenantChange(
+        tier=tier,
+        limits=limits,
+        inherit=read_inherited(inherit or [], limits),
+        user_profile_id=_text(user_profile),
+        contact=_text(contact),
+        disconnect=disconnect,
+    )
+    if disconnect is not None and disconnect not in DISCONNECTS:
+        raise fail(f"--disconnect must be {' or '.join(DISCONNECTS)}, not {disconnect!r}", USAGE)
+    if change == TenantChange(limits={}, inherit=[]):
+        raise fail("say what to change, such as --rpm 120; `--help` has every option", USAGE)
+    with opened_site() as site:
+        site.directory.set_tenant(slug, change)
+    typer.echo(f"{slug} is changed; `tenantry tenants show {slug}` shows what holds now.")
+
+
+def _text(value: str | None) -> str | None:
+    return "" if value == NO_LIMIT else value
 
 
 @app.command()
@@ -71,6 +113,7 @@ def enable(slug: Slug) -> None:
 
 
 def _values(site: Site, row: Row[*tuple[Any, ...]]) -> dict[str, Any]:
+    limits = site.directory.limits_of(row)
     return {
         "slug": row.slug,
         "name": row.name,
@@ -78,7 +121,63 @@ def _values(site: Site, row: Row[*tuple[Any, ...]]) -> dict[str, Any]:
         "status": row.status,
         "endpoint": endpoint_of(site.settings, row.slug),
         "tier": row.tier,
-        "sessions_max": site.directory.limits_of(row).sessions_max,
+        "sessions_max": limits.sessions_max,
+        "requests_per_minute": limits.requests_per_minute,
         "credential": row.credential,
+        "fallback": row.fallback,
+        "user_profile_id": row.user_profile_id,
+        "contact": row.contact,
+        "disconnect": row.disconnect,
         "created_at": stamp(row.created_at),
     }
+
+
+def _everything(site: Site, slug: str) -> dict[str, Any]:
+    """What `show` shows. `uses` is None while no gateway runs."""
+    tenant_id = site.directory.get_tenant(slug).tenant_id
+    row = next(row for row in site.directory.list_tenants() if row.slug == slug)
+    own = read_changes(row.limits)
+    limits = site.directory.limits_of(row).as_json()
+    now = read_lanes(site.settings.journal_dir)
+    return _values(site, row) | {
+        "limits": {name: {"value": limits[name], "from": "own" if name in own else "tier"} for name in LIMITS},
+        "uses": asdict(now.tenants.get(tenant_id, LaneUse())) if now.gateways else None,
+        "refusals": [
+            {"reason": one.reason, "count": one.count, "last_at": stamp(one.last_at)}
+            for one in list_refusals(site.engine, tenant_id)
+        ],
+        "keys": [
+            {"key_id": key.key_id, "label": key.label, "key": key.hint, "status": key.status}
+            for key in site.directory.list_keys(slug)
+        ],
+    }
+
+
+_SHOWN_ABOVE = ("sessions_max", "requests_per_minute", "limits", "uses", "refusals", "keys")
+
+
+def _print(values: dict[str, Any]) -> None:
+    for name, value in values.items():
+        if name not in _SHOWN_ABOVE:
+            typer.echo(f"{name:17}{value if value is not None else ''}")
+    typer.echo("\nmay use")
+    rows = [[LIMITS[name].option, shown(one["value"]), one["from"]] for name, one in values["limits"].items()]
+    print_table(["limit", "value", "from"], rows)
+    typer.echo("\nuses now")
+    if values["uses"] is None:
+        typer.echo("no gateway runs")
+    else:
+        print_table(
+            ["what", "now"], [[name, "no limit" if value is None else value] for name, value in values["uses"].items()]
+        )
+    typer.echo("\nwas refused")
+    if values["refusals"]:
+        print_table(["reason", "times", "last"], [list(one.values()) for one in values["refusals"]], right=["times"])
+    else:
+        typer.echo("never")
+    typer.echo("\nkeys")
+    print_table(["key_id", "key", "status", "label"], [_key_cells(key) for key in values["keys"]])
+
+
+def _key_cells(key: dict[str, Any]) -> list[Any]:
+    return [key["key_id"], key["key"], key["status"], key["label"]]

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from sqlalchemy import Engine
 
-from tenantry.settings import Settings
+from tenantry.settings import MAIN_UPSTREAM, SANDBOX_UPSTREAM, Settings
 from tenantry.storage.database import migrate, open_store, require_current_schema
 from tenantry.storage.directory import Directory
 from tenantry.storage.vault import Vault, create_master_key_file, load_master_key
 
-UPSTREAM = "anthropic"
-SANDBOX = "sandbox"
+UPSTREAM = MAIN_UPSTREAM
+SANDBOX = SANDBOX_UPSTREAM
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +49,8 @@ def init_site(settings: Settings) -> Initialised:
     migrate(engine)
     settings.journal_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     directory = Directory(engine, vault, actor())
-    ca_file = str(settings.upstream_ca_file) if settings.upstream_ca_file else None
     directory.seed_tiers()
-    directory.set_upstream(UPSTREAM, settings.upstream_base_url, ca_file)
+    bring_upstreams(settings, directory)
     token = f"tadm-{secrets.token_urlsafe(32)}"
     is_new = directory.add_admin("admin", token)
     engine.dispose()
@@ -69,6 +68,21 @@ def open_site(settings: Settings) -> Site:
     engine = open_store(settings.store_url)
     require_current_schema(engine)
     return Site(settings, engine, vault, Directory(engine, vault, actor()))
+
+
+def bring_upstreams(settings: Settings, directory: Directory) -> None:
+    """Make the store's upstreams what the settings declare. One that is not declared any more stays as it is."""
+    for one in settings.upstreams:
+        directory.set_upstream(
+            one.name,
+            one.base_url,
+            # The processes of a site need not share a working directory.
+            str(one.ca_file.absolute()) if one.ca_file is not None else None,
+            connect_seconds=one.connect_seconds,
+            answer_seconds=one.answer_seconds,
+            capacity=one.capacity,
+            shares_capacity=one.shares_capacity,
+        )
 
 
 def actor() -> str:

@@ -27,7 +27,7 @@ class ServerTool:
 
 @dataclass(slots=True)
 class MessageFields:
-    """The fields of a request that the gateway acts on. Filled while a body is read, and not changed afterwards.
+    """The fields of a request that the gateway acts on, filled while a body is read; an edit of it changes them too.
 
     `max_tokens` is None for a count. `wants_1h`: the body asks for a one-hour cache breakpoint somewhere. The words
     `speed`, `inference_geo`, `service_tier` are None when absent. `fallbacks` are models; `fallback_speeds` the speeds
@@ -35,6 +35,7 @@ class MessageFields:
     them. `images` counts images, and `image_bytes` those of them that stand in the body as base64. `has_sources`:
     documents or files whose tokens their bytes do not bound. `has_remote_sources`: something is named by URL or file
     id. `has_thread`: most of the prompt is upstream. `ends_in_tool_result`: the user's last message answers a tool.
+    `is_cached_here`: the gateway itself has added the cache breakpoint.
     """
 
     model: str
@@ -57,6 +58,7 @@ class MessageFields:
     images: int = 0
     image_bytes: int = 0
     ends_in_tool_result: bool = False
+    is_cached_here: bool = False
 
     @property
     def output_tokens_max(self) -> int:

@@ -189,6 +189,7 @@ class BudgetReached(ApiError):
     status = 429
     error_type = "billing_error"
     should_retry = False
+    reason = "budget"
 
     def __init__(
         self,
@@ -210,6 +211,7 @@ class BudgetInUse(ApiError):
 
     status = 429
     error_type = "rate_limit_error"
+    reason = "budget_in_use"
     # As for sessions: what is reserved comes free when some answer ends.
     retry_after_seconds = 1
 

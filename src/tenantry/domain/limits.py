@@ -146,6 +146,18 @@ def _patterns(name: str, raw: object) -> tuple[str, ...]:
     return found
 
 
+def find_limit(word: str) -> str:
+    """A limit by its name, or by its option on the command line.
+
+    Raises:
+        BadLimit: there is no such limit.
+    """
+    for name, limit in LIMITS.items():
+        if word.removeprefix("--") in (name, limit.option):
+            return name
+    raise BadLimit(f"there is no limit {word!r}; there are: {', '.join(limit.option for limit in LIMITS.values())}")
+
+
 def read_limits(raw: Mapping[str, object]) -> dict[str, Any]:
     """Several limits.
 
@@ -178,12 +190,30 @@ KEY_LIMITS = (
 )
 
 
+# What can be said of an upstream's capacity.
+CAPACITY_LIMITS = (
+    "sessions_max",
+    "requests_per_minute",
+    "request_burst",
+    "input_tokens_per_minute",
+    "output_tokens_per_minute",
+)
+
+
 def exceeds(own: Mapping[str, Any], tenant: Limits) -> list[str]:
     """Which of a key's own limits lie above its tenant's, in words."""
     problems: list[str] = []
     for name, value in own.items():
         most = getattr(tenant, name)
-        if LIMITS[name].patterns or most is None:
+        if LIMITS[name].patterns:
+            # A pattern of the key is within one of the tenant's when that matches its text.
+            problems += [
+                f"{name} of a key must be within its tenant's {', '.join(most)}; {pattern} is not"
+                for pattern in value or ("*",)
+                if not allowed(most, pattern)
+            ]
+            continue
+        if most is None:
             continue
         if value is None or value > most:
             problems.append(f"{name} of a key cannot be above its tenant's {most}, not {value or NO_LIMIT}")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from tenantry.domain.attempts import AttemptBegun, AttemptEnded, AttemptProgress
 from tenantry.domain.directory import Credential
-from tenantry.domain.settlement import Settlement, settle
+from tenantry.domain.settlement import Observed, Settlement, settle
 from tenantry.domain.usage import Usage
 from tenantry.gateway.authentication import Principal
 from tenantry.gateway.relay import PLAIN, MessageRelay, Relay, StreamRelay
@@ -25,7 +26,8 @@ class AttemptSink(Protocol):
     def on_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None: ...
     def on_body(self, ready: bytes) -> None: ...
     def on_flush(self) -> None: ...
-    def on_usage(self, usage: Usage) -> None: ...
+    def on_usage(self, model: str | None, usage: Usage) -> None: ...
+    def on_produced(self, chars: int) -> None: ...
     def on_settled(self, booked: Settlement) -> None: ...
     def on_end(self, rest: bytes | None) -> None: ...
     def on_broken(self, reason: str) -> None: ...
@@ -42,6 +44,7 @@ class Attempt:
         "_connection",
         "_first_byte_at_us",
         "_gateway",
+        "_is_stream",
         "_metered",
         "_principal",
         "_progress_due",
@@ -79,6 +82,7 @@ class Attempt:
         self._first_byte_at_us: int | None = None
         self._upstream_request_id: str | None = None
         self._progress_due = False
+        self._is_stream = False
         self._settled = False
         self._unsent: tuple[Pool, bytes, bytes] | None = None
         self.attempt_id = f"att_{request_id[4:]}_{number}"
@@ -156,7 +160,7 @@ class Attempt:
             elif name == b"content-type" and status == 200 and metered is not None:
                 is_stream = b"event-stream" in value
                 self.relay = StreamRelay(metered.wants_1h) if is_stream else MessageRelay(metered.wants_1h)
-                self._progress_due = is_stream
+                self._progress_due = self._is_stream = is_stream
         if status == 200 and metered is not None and self.relay is PLAIN:
             self.relay = MessageRelay(metered.wants_1h)
         if self._sink is not None:
@@ -171,6 +175,8 @@ class Attempt:
             self._tell_progress(sink)
         if ready:
             sink.on_body(ready)
+        if self._is_stream and self._sink is not None:
+            sink.on_produced(self.relay.chars)
 
     def _tell_progress(self, sink: AttemptSink) -> None:
         """Journal the usage that opens a stream, so that a crash leaves it known."""
@@ -178,10 +184,19 @@ class Attempt:
             return
         self._progress_due = False
         seen = self.relay.observed()
+        self._journal_progress(seen, seen.usage)
+        sink.on_usage(seen.model, seen.usage)
+
+    def note_produced(self) -> None:
+        """Journal how far the stream has come: that is what a crash would leave of it."""
+        seen = self.relay.observed()
+        produced = max(seen.usage.output_tokens, seen.estimated_output_tokens)
+        self._journal_progress(seen, replace(seen.usage, output_tokens=produced))
+
+    def _journal_progress(self, seen: Observed, usage: Usage) -> None:
         self._gateway.recorder.progress(
-            AttemptProgress(self.attempt_id, seen.model or "", seen.usage, self._upstream_request_id)
+            AttemptProgress(self.attempt_id, seen.model or "", usage, self._upstream_request_id)
         )
-        sink.on_usage(seen.usage)
 
     def on_flush(self) -> None:
         if self._sink is not None:

@@ -63,3 +63,9 @@ class Call:
             )
             self._credential = credential
         return pool, self._upstream_head + upstream_head_end(self.head.method, size)
+
+    def way_to_count(self, gateway: Gateway, caller: Principal, credential: Credential) -> tuple[Pool, bytes]:
+        """Where to ask how many tokens the message has, and the head of that question, but for its end."""
+        pool = gateway.pools.of(credential.upstream, credential.credential_id)
+        path = pool.path_prefix + b"/v1/messages/count_tokens" + self.target.query
+        return pool, upstream_head(self.head, path, pool.host, caller.tenant, credential, gateway.version_default)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +12,15 @@ from tenantry.domain.directory import KeyStatus, Snapshot, TenantStatus
 from tenantry.domain.errors import ApiError, KeyNotActive, NotReady, TenantDisabled
 from tenantry.domain.prices import PriceTable
 from tenantry.gateway.health import Health
+from tenantry.gateway.policy import Policies
 from tenantry.gateway.quota_headers import QuotaHeaders
 from tenantry.gateway.recorder import Recorder
 from tenantry.gateway.tallies import Tallies
+from tenantry.gateway.till import Till
 from tenantry.gateway.traffic import CallLater, Traffic
 from tenantry.gateway.upstream import Pools
 from tenantry.ledger.journal import JournalWriter
+from tenantry.ledger.opening import Opening
 from tenantry.settings import GatewaySettings
 
 if TYPE_CHECKING:
@@ -42,6 +46,7 @@ class Gateway:
         pepper: bytes,
         prices: PriceTable,
         journal: JournalWriter,
+        opening: Opening,
         now: Callable[[], float],
         call_later: CallLater = _call_later,
     ) -> None:
@@ -54,8 +59,10 @@ class Gateway:
         self.version_default = settings.anthropic_version.encode()
         self.recorder = Recorder(journal)
         self.traffic = Traffic(now, call_later)
+        self.till = Till(prices, settings.zone, settings.contact, opening)
         self.health = Health(now)
         self.tallies = Tallies()
+        self.policies = Policies()
         self.quota_headers = QuotaHeaders()
         self.pools = Pools()
         self.exchanges: set[Exchange] = set()
@@ -69,6 +76,7 @@ class Gateway:
         """Go on under another directory: new limits act at once, and who may not go on is cut off."""
         self.snapshot = snapshot
         self.traffic.apply(snapshot)
+        self.till.apply(snapshot, time.time_ns() // 1000)
         for exchange in list(self.exchanges):
             principal = exchange.principal
             refusal = _no_longer_allowed(snapshot, principal) if principal is not None else None
@@ -102,6 +110,7 @@ class Gateway:
         """What goes on now, for people: use of lanes by tenant, and health."""
         return {
             "tenants": self.traffic.standing(),
+            "budgets": self.till.standing(),
             "health": self.health.facts() | {"journal_works": self.recorder.works},
         }
 

@@ -7,11 +7,13 @@ client: when the client leaves, the upstream's answer is read on, within a bound
 from __future__ import annotations
 
 import random
+import time
 from typing import TYPE_CHECKING
 
 from tenantry.domain.admission import Grant, Obstacle
 from tenantry.domain.directory import Disconnect
 from tenantry.domain.errors import ApiError, InvalidRequest, NotReady
+from tenantry.domain.prompt_budget import WARNING_FIELD
 from tenantry.gateway.authentication import Principal
 from tenantry.gateway.calls import Call
 from tenantry.gateway.forwarding import Forwarding, choose_credential
@@ -57,6 +59,7 @@ class Exchange:
         "_forwarding",
         "_gateway",
         "_out",
+        "_warning",
         "deadline",
         "principal",
         "request_id",
@@ -73,6 +76,7 @@ class Exchange:
         self._body = b""  # while it waits
         self._body_framing = _Framing.NONE
         self._out: list[bytes] = []
+        self._warning = ""
         self.principal: Principal | None = None
         self.request_id = new_request_id()
         self.started = False  # the client has been sent a response head
@@ -104,17 +108,19 @@ class Exchange:
             agent = self._call.head.fields.get(b"user-agent", b"")
             self._gateway.tallies.used(principal.key.key_id, client.peer, agent)
         if kind is not Kind.MODELS:
-            self._inspect(body, kind)
+            fields = self._inspect(body, kind)
+            body, self._warning = self._gateway.policies.apply(self._gateway, principal, self._call.head, fields, body)
         self._enter(principal, body)
 
-    def _inspect(self, body: bytes, kind: Kind) -> None:
+    def _inspect(self, body: bytes, kind: Kind) -> MessageFields:
         encoding = self._call.head.fields.get(b"content-encoding", b"identity")
         if encoding.lower() != b"identity":
             raise InvalidRequest("Compressed request bodies are not accepted; send the body as it is.")
         try:
-            self._fields = inspect_message(body, count_only=kind is Kind.COUNT_TOKENS)
+            fields = self._fields = inspect_message(body, count_only=kind is Kind.COUNT_TOKENS)
         except BadBody as error:
             raise InvalidRequest(str(error)) from None
+        return fields
 
     def _answer_here(self, kind: Kind) -> None:
         body = b"" if kind is Kind.HELLO else b'{"status":"ok"}'
@@ -227,6 +233,10 @@ class Exchange:
             self._body_framing = _Framing.CHUNKED
             sent.append((b"transfer-encoding", b"chunked"))
         sent.append((b"connection", b"keep-alive" if client.keeps_alive else b"close"))
+        if status == 200:
+            sent += self._budget_fields()
+            if self._warning:
+                sent.append((WARNING_FIELD, self._warning.encode()))
         self._out.append(response_head(status, sent, self.quota_lines()))
 
     def quota_lines(self) -> bytes:
@@ -237,6 +247,13 @@ class Exchange:
         traffic = gateway.traffic
         key_lane = traffic.key_lane_of(principal.key)
         return gateway.quota_headers.lines(traffic.lane_of(principal.tenant), key_lane, gateway.now())
+
+    def _budget_fields(self) -> list[tuple[bytes, bytes]]:
+        """What a success tells of the budget; nothing where there is none."""
+        principal, till = self.principal, self._gateway.till
+        if principal is None or not till.is_capped(principal):
+            return []
+        return till.headers(principal, time.time_ns() // 1000)
 
     def on_body(self, ready: bytes) -> None:
         if self._client is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
@@ -22,6 +23,7 @@ from tenantry.domain.errors import (
     UpstreamDown,
     UpstreamTimedOut,
 )
+from tenantry.domain.holds import Short
 from tenantry.domain.retry import (
     ATTEMPTS_MAX,
     Failure,
@@ -36,7 +38,9 @@ from tenantry.domain.usage import Usage
 from tenantry.gateway.attempt import Attempt
 from tenantry.gateway.authentication import Principal
 from tenantry.gateway.calls import Call
+from tenantry.gateway.counting import COUNT_SECONDS_MAX, Count
 from tenantry.gateway.health import REFUSED_SECONDS
+from tenantry.gateway.till import Reservation
 from tenantry.gateway.traffic import Ask
 from tenantry.wire.inspect import MessageFields
 
@@ -70,6 +74,7 @@ class AnswerSink(Protocol):
     def on_end(self, rest: bytes | None) -> None: ...
     def on_cut(self) -> None: ...
     def refuse(self, error: ApiError) -> None: ...
+    def interrupt(self, reason: str, error: ApiError) -> None: ...
     def expect_head(self, seconds: float) -> None: ...
 
 
@@ -94,6 +99,7 @@ class Forwarding:
         "_attempt",
         "_body",
         "_call",
+        "_count",
         "_gateway",
         "_held",
         "_is_relaying",
@@ -101,7 +107,9 @@ class Forwarding:
         "_most",
         "_number",
         "_principal",
+        "_prompt_tokens",
         "_request_id",
+        "_reservation",
         "_sink",
         "_started_at",
         "_timer",
@@ -131,6 +139,9 @@ class Forwarding:
         self._held: _Held | None = None
         self._is_relaying = False
         self._timer: asyncio.TimerHandle | None = None
+        self._reservation: Reservation | None = None
+        self._count: Count | None = None
+        self._prompt_tokens: int | None = None  # as the upstream has counted it
         self._number = 0
         self._started_at = gateway.now()
         self._tried: list[Credential] = []
@@ -149,11 +160,59 @@ class Forwarding:
         standing = self._gateway.health.of(credential.upstream)
         if standing.breaker.may_send(self._gateway.now()):
             standing.budget.request()
-            self._send(credential)
+            short = self._reserve()
+            if short is None:
+                self._send(credential)
+            elif self._may_fit(short):
+                self._ask_count(credential)
+            else:
+                raise self._gateway.till.refusal(short, _now_us())
             return
         self._tried.append(credential)
         if not self._fall_back(pay=False):
             raise UpstreamDown
+
+    def _reserve(self) -> Short | None:
+        """Hold the money of the next attempt; what is lacking when it does not fit."""
+        metered = self._metered
+        if metered is None:
+            return None
+        found = self._gateway.till.reserve(self._principal, metered, len(self._body), _now_us(), self._prompt_tokens)
+        if isinstance(found, Short):
+            return found
+        self._reservation = found
+        return None
+
+    def _may_fit(self, short: Short) -> bool:
+        """Whether an exact count of the prompt could make a request fit that its bytes do not let in."""
+        if self._metered is None or short.left_nanos == 0:
+            return False
+        least = self._gateway.till.reserve(self._principal, self._metered, len(self._body), _now_us(), 0)
+        if isinstance(least, Short):
+            return False
+        least.void()
+        return True
+
+    def _ask_count(self, credential: Credential) -> None:
+        """Let the upstream count, which is free, and decide again."""
+        gateway = self._gateway
+        self._tried.append(credential)
+        pool, head = self._call.way_to_count(gateway, self._principal, credential)
+        self._count = Count(gateway, self._on_count)
+        self._sink.expect_head(COUNT_SECONDS_MAX * 2)
+        self._count.ask(pool, head, self._body)
+
+    def _on_count(self, tokens: int | None) -> None:
+        self._count = None
+        credential = self._tried.pop()
+        if tokens is not None:
+            # A count is an estimate by the upstream's own words; it is within some tokens of the truth.
+            self._prompt_tokens = tokens + tokens // 50 + 32
+        short = self._reserve()
+        if short is None:
+            self._send(credential)
+        else:
+            self._sink.refuse(self._gateway.till.refusal(short, _now_us()))
 
     def _send(self, credential: Credential) -> None:
         gateway = self._gateway
@@ -170,7 +229,11 @@ class Forwarding:
         self._timer = None
         credential = self._credential
         if self._gateway.health.of(credential.upstream).breaker.may_send(self._gateway.now()):
-            self._send(credential)
+            short = self._reserve()
+            if short is None:
+                self._send(credential)
+            else:
+                self._sink.refuse(self._gateway.till.refusal(short, _now_us()))
         elif not self._fall_back(pay=True):
             self._give_up(Failure(None), UpstreamDown())
 
@@ -191,6 +254,8 @@ class Forwarding:
         if not standing.breaker.may_send(gateway.now()):
             return False
         if self._metered is not None and not gateway.traffic.move(self._ask, fallback):
+            return False
+        if self._reserve() is not None:
             return False
         self._tried.append(left)
         if not pay:
@@ -287,13 +352,34 @@ class Forwarding:
         if self._held is None:
             self._sink.flush()
 
-    def on_usage(self, usage: Usage) -> None:
-        grant = self._ask.grant
+    def on_usage(self, model: str | None, usage: Usage) -> None:
+        grant, reservation = self._ask.grant, self._reservation
         if grant is not None:
             grant.correct_input(_counted_input(usage))
+        if reservation is not None and not reservation.started(model, usage, _now_us()):
+            self._run_short(reservation)
+
+    def on_produced(self, chars: int) -> None:
+        reservation = self._reservation
+        if reservation is None or not reservation.is_metered:
+            return
+        fits = reservation.produced(chars, _now_us())
+        if fits is False:
+            self._run_short(reservation)
+        elif fits and self._attempt is not None:
+            self._attempt.note_produced()
+
+    def _run_short(self, reservation: Reservation) -> None:
+        """The next step of the stream does not fit into the budget: it ends here."""
+        self._sink.interrupt("budget_reached", self._gateway.till.interruption(reservation.short))
 
     def on_settled(self, booked: Settlement) -> None:
-        grant = self._ask.grant
+        grant, reservation, metered = self._ask.grant, self._reservation, self._metered
+        if reservation is not None:
+            reservation.settle(booked, _now_us())
+            if booked.outcome is Outcome.SETTLED and metered is not None and reservation.is_metered:
+                history = self._gateway.till.histories.of(self._principal.tenant.tenant_id, metered.model)
+                history.learn(booked.usage.output_tokens)
         if grant is None:
             return
         if booked.outcome is Outcome.VOIDED:
@@ -310,6 +396,8 @@ class Forwarding:
         self._failed(read_failure(held.status, held.fields, b"".join(held.body), datetime.now(UTC)), None)
 
     def on_broken(self, reason: str) -> None:
+        if self._reservation is not None:
+            self._reservation.void()  # settled already, unless the attempt never came to be
         if self._is_relaying:
             self._sink.on_cut()
             return
@@ -324,9 +412,9 @@ class Forwarding:
         """Deduct what a stream has produced so far."""
         grant, attempt = self._ask.grant, self._attempt
         if grant is not None and attempt is not None and grant.counts_output:
-            produced = attempt.relay.output_tokens
-            if produced:
-                grant.produced(produced)
+            chars = attempt.relay.chars
+            if chars:
+                grant.produced((chars + 3) // 4)
 
     def interruption(self, error_type: str, message: str) -> bytes | None:
         """What ends the answer that is being relayed; None when only closing the connection can."""
@@ -337,16 +425,24 @@ class Forwarding:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._count is not None:
+            self._count.stop()
+            self._count = None
         if self._attempt is not None:
             self._attempt.abandon()
             self._attempt.settle(reason)
+        if self._reservation is not None:
+            self._reservation.void()
 
     def time_out(self) -> None:
         """The upstream was silent for too long."""
         attempt = self._attempt
-        if attempt is not None:
-            attempt.abandon()
-            attempt.settle("timed_out")
+        if attempt is None:
+            self.stop("timed_out")
+            self._sink.refuse(UpstreamTimedOut())
+            return
+        attempt.abandon()
+        attempt.settle("timed_out")
         self.on_broken("timed_out")
 
     def client_gone(self, *, keep_reading: bool) -> bool:
@@ -369,6 +465,10 @@ class Forwarding:
     def resume(self) -> None:
         if self._attempt is not None:
             self._attempt.resume()
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000
 
 
 def choose_credential(gateway: Gateway, tenant: Tenant) -> Credential:

@@ -22,13 +22,13 @@ class Relay(Protocol):
 
     `feed` returns what to write now. `finish` returns what is left at a clean end of the body, `interrupted`
     what tells the client that the answer broke off; either is None when only closing the connection can say so.
-    `has_started`: it has told its first usage. `output_tokens`: an estimate of what has been produced so far.
+    `has_started`: it has told its first usage. `chars`: how much has been generated so far, in characters.
     """
 
     @property
     def has_started(self) -> bool: ...
     @property
-    def output_tokens(self) -> int: ...
+    def chars(self) -> int: ...
 
     def feed(self, data: bytes) -> bytes: ...
     def finish(self) -> bytes | None: ...
@@ -52,8 +52,8 @@ class StreamRelay:
         return self._observer.started
 
     @property
-    def output_tokens(self) -> int:
-        return (self._observer.delta_chars + 3) // 4
+    def chars(self) -> int:
+        return self._observer.delta_chars
 
     def finish(self) -> bytes | None:
         observer = self._observer
@@ -84,7 +84,7 @@ class _Unstreamed:
         return False
 
     @property
-    def output_tokens(self) -> int:
+    def chars(self) -> int:
         return 0
 
     def finish(self) -> bytes:

@@ -19,6 +19,7 @@ from tenantry.domain.prices import load_default_prices
 from tenantry.gateway.core import SWEEP_SECONDS, Gateway
 from tenantry.gateway.server import ClientConnection
 from tenantry.ledger.journal import STANDING_FILE, JournalUnavailable, JournalWriter
+from tenantry.ledger.opening import open_counters
 from tenantry.settings import GatewaySettings
 from tenantry.storage.database import open_store
 from tenantry.storage.snapshot import DirectoryWatch, SnapshotLoader
@@ -49,8 +50,11 @@ async def serve_gateway(settings: GatewaySettings, ready: Callable[[int], None] 
     watch = DirectoryWatch(engine)
     loader = SnapshotLoader(engine, vault)
     snapshot = loader.load()
-    journal = JournalWriter(settings.data_dir / "journal", "gateway")
-    gateway = Gateway(settings, snapshot, vault.pepper, load_default_prices(), journal, loop.time)
+    prices = load_default_prices()
+    journal_dir = settings.data_dir / "journal"
+    opening = open_counters(engine, journal_dir, prices, settings.zone, time.time_ns() // 1000)
+    journal = JournalWriter(journal_dir, "gateway")
+    gateway = Gateway(settings, snapshot, vault.pepper, prices, journal, opening, loop.time)
     server = await loop.create_server(
         lambda: ClientConnection(gateway),
         settings.host,

@@ -156,35 +156,12 @@ class Drain:
 
     def _close(self, run: _Run) -> int:
         """The process is dead: what it left open is orphaned, then its files can go."""
-        orphans = [(entry.begun, self._orphan(entry)) for entry in run.open.values()]
+        orphans = [(entry.begun, orphan(entry.begun, entry.progress, self._prices)) for entry in run.open.values()]
         run.open.clear()
         booked = self._book(run, orphans, closed=True)
         shutil.rmtree(run.path)
         del self._runs[run.path.name]
         return booked
-
-    def _orphan(self, entry: _Open) -> AttemptEnded:
-        begun, progress = entry.begun, entry.progress
-        usage = progress.usage if progress is not None else Usage()
-        model = (progress.model_served if progress is not None else None) or None
-        seen = Observed(model, None, usage, "", False, progress is not None, False, None, 0)
-        booked = settle(200, True, seen, begun.model_requested, self._prices, begun.begun_at_us)
-        return AttemptEnded(
-            attempt_id=begun.attempt_id,
-            # Not when it began: that may lie in a period that is exported and invoiced already.
-            ended_at_us=time.time_ns() // 1000,
-            first_byte_at_us=None,
-            status=None,
-            outcome=Outcome.ORPHANED,
-            model_served=model,
-            stop_reason=None,
-            usage=usage,
-            usage_raw="",
-            cost_nanos=booked.cost_nanos,
-            price_version=booked.price_version,
-            upstream_request_id=progress.upstream_request_id if progress is not None else None,
-            error="gateway_died",
-        )
 
     def _book(self, run: _Run, ended: list[tuple[AttemptBegun, AttemptEnded]], closed: bool = False) -> int:
         seq, head_hash = run.seq, run.head_hash
@@ -208,6 +185,30 @@ class Drain:
         run.seq, run.head_hash, run.is_known = seq, head_hash, True
         run.tallies.clear()
         return len(rows)
+
+
+def orphan(begun: AttemptBegun, progress: AttemptProgress | None, prices: PriceTable) -> AttemptEnded:
+    """The end of an attempt whose gateway died: what its stream had last said, priced."""
+    usage = progress.usage if progress is not None else Usage()
+    model = (progress.model_served if progress is not None else None) or None
+    seen = Observed(model, None, usage, "", False, progress is not None, False, None, 0)
+    booked = settle(200, True, seen, begun.model_requested, prices, begun.begun_at_us)
+    return AttemptEnded(
+        attempt_id=begun.attempt_id,
+        # Not when it began: that may lie in a period that is exported and invoiced already.
+        ended_at_us=time.time_ns() // 1000,
+        first_byte_at_us=None,
+        status=None,
+        outcome=Outcome.ORPHANED,
+        model_served=model,
+        stop_reason=None,
+        usage=usage,
+        usage_raw="",
+        cost_nanos=booked.cost_nanos,
+        price_version=booked.price_version,
+        upstream_request_id=progress.upstream_request_id if progress is not None else None,
+        error="gateway_died",
+    )
 
 
 def _already_booked(connection: Connection, attempt_ids: list[str]) -> set[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, func, select
+from sqlalchemy import ColumnElement, Connection, Engine, func, select
 
 from tenantry.ledger.rollup import QUARTER_US
 from tenantry.storage.database import reading
@@ -35,6 +35,17 @@ def spent_by_tenant(engine: Engine, start_us: int, end_us: int) -> dict[str, int
             query = select(columns.tenant_id, func.sum(columns.cost_nanos)).where(time >= low, time < high)
             for tenant_id, nanos in connection.execute(query.group_by(columns.tenant_id)):
                 spent[tenant_id] = spent.get(tenant_id, 0) + int(nanos or 0)
+    return spent
+
+
+def spent_by_holder(connection: Connection, start_us: int, end_us: int) -> dict[tuple[str, str], int]:
+    """The same by tenant id and key id, in a view that the caller has opened."""
+    spent: dict[tuple[str, str], int] = {}
+    for columns, time, low, high in _parts(start_us, end_us):
+        holder = (columns.tenant_id, columns.key_id)
+        query = select(*holder, func.sum(columns.cost_nanos)).where(time >= low, time < high).group_by(*holder)
+        for tenant_id, key_id, nanos in connection.execute(query):
+            spent[tenant_id, key_id] = spent.get((tenant_id, key_id), 0) + int(nanos or 0)
     return spent
 
 

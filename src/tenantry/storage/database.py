@@ -48,19 +48,6 @@ def _set_pragmas(connection: SqliteConnection, _record: object) -> None:
 
 
 @contextmanager
-def one_view(engine: Engine) -> Generator[Connection]:
-    """A connection whose reads all see the store as it was at the first of them."""
-    if engine.dialect.name == "sqlite":
-        with engine.connect() as connection:
-            # The driver begins a transaction of its own only before a write.
-            connection.exec_driver_sql("BEGIN")
-            yield connection
-    else:
-        with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
-            yield connection
-
-
-@contextmanager
 def reading(engine: Engine) -> Generator[Connection]:
     """A connection whose reads all see the store as it was at the first of them, whatever others write meanwhile."""
     with engine.connect() as connection:
@@ -71,12 +58,47 @@ def reading(engine: Engine) -> Generator[Connection]:
         yield connection
 
 
-def migrate(engine: Engine) -> None:
-    """Apply every migration that is missing. Running it again changes nothing."""
-    with engine.begin() as connection:
-        config = _config()
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+class MigrationBroken(Exception):
+    """A migration would leave rows that refer to nothing. The database is as it was before."""
+
+
+def migrate(engine: Engine, revision: str = "head") -> None:
+    """Apply every migration that is missing, all or none. Running it again changes nothing.
+
+    Raises:
+        MigrationBroken: rows would be left that refer to nothing.
+    """
+    with engine.connect() as connection:
+        if engine.dialect.name != "sqlite":
+            _upgrade(connection, revision)
+            connection.commit()
+            return
+        _begin_sqlite_migration(connection)
+        try:
+            _upgrade(connection, revision)
+            if connection.exec_driver_sql("PRAGMA foreign_key_check").first() is not None:
+                raise MigrationBroken((MigrationBroken.__doc__ or "").strip())
+            connection.commit()
+        finally:
+            connection.rollback()
+            connection.exec_driver_sql("PRAGMA foreign_keys = ON")
+
+
+def _upgrade(connection: Connection, revision: str) -> None:
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
+
+
+def _begin_sqlite_migration(connection: Connection) -> None:
+    """One transaction around everything, and tables that may be replaced while others refer to them.
+
+    SQLite cannot alter most of a table, so a migration makes a new one and drops the old; with foreign keys on, that
+    fails as soon as there are rows (sqlite.org/lang_altertable.html, section 7). The pragma has no effect inside a
+    transaction, and the driver by itself begins none before a change of the schema.
+    """
+    connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def schema_is_current(engine: Engine) -> bool:

@@ -24,7 +24,7 @@ from tenantry.domain.directory import (
 from tenantry.domain.limits import Limits, read_limits
 from tenantry.storage.caps import read_budgets
 from tenantry.storage.columns import utc
-from tenantry.storage.database import one_view
+from tenantry.storage.database import reading
 from tenantry.storage.tables import credentials, gateway_keys, meta, tenants, tiers, upstreams
 from tenantry.storage.vault import Sealed, Vault
 
@@ -62,7 +62,7 @@ class SnapshotLoader:
             opened[key] = secret
             return secret
 
-        with one_view(self._engine) as connection:
+        with reading(self._engine) as connection:
             snapshot = _read(connection, secret_of)
         self._opened = opened
         return snapshot
@@ -71,7 +71,7 @@ class SnapshotLoader:
 def _read(connection: Connection, secret_of: Callable[[Row[*tuple[Any, ...]]], str]) -> Snapshot:
     version = directory_version(connection)
     known_tiers = {row.name: read_tier(row) for row in connection.execute(select(tiers))}
-    known_upstreams = {row.upstream_id: _read_upstream(row) for row in connection.execute(select(upstreams))}
+    known_upstreams = {row.upstream_id: read_upstream(row) for row in connection.execute(select(upstreams))}
     opened = {
         row.credential_id: Credential(
             row.credential_id,
@@ -128,7 +128,8 @@ def read_tier(row: Row[*tuple[Any, ...]], column: str = "limits") -> Tier:
     return Tier(row.tier if column != "limits" else row.name, Limits().with_changes(read_changes(getattr(row, column))))
 
 
-def _read_upstream(row: Row[*tuple[Any, ...]]) -> Upstream:
+def read_upstream(row: Row[*tuple[Any, ...]]) -> Upstream:
+    """An upstream from its row."""
     return Upstream(
         row.upstream_id,
         row.name,

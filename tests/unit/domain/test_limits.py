@@ -2,7 +2,7 @@
 
 import pytest
 
-from tenantry.domain.limits import LIMITS, BadLimit, Limits, allowed, exceeds, read_limit, read_limits
+from tenantry.domain.limits import LIMITS, BadLimit, Limits, allowed, exceeds, find_limit, read_limit, read_limits
 
 
 @pytest.mark.parametrize(
@@ -70,6 +70,34 @@ def test_a_key_stays_below_its_tenant() -> None:
     assert exceeds({"sessions_max": 5, "requests_per_minute": 10, "models": ("x",)}, tenant) == []
     assert exceeds({"input_tokens_per_minute": 10**9}, tenant) == []
     assert len(exceeds({"sessions_max": 6, "requests_per_minute": None}, tenant)) == 2
+
+
+@pytest.mark.parametrize(
+    ("own", "is_within"),
+    [
+        (("claude-haiku-5-5",), True),
+        (("claude-haiku-*",), True),
+        (("claude-haiku-5-*", "claude-haiku-5-5"), True),
+        (("claude-opus-*",), False),
+        (("claude-haiku-5-5", "claude-opus-5-5"), False),
+        (("claude-*",), False),
+        (("*",), False),
+        ((), False),
+    ],
+)
+def test_the_models_of_a_key_are_among_its_tenants(own: tuple[str, ...], is_within: bool) -> None:
+    assert (exceeds({"models": own}, Limits(models=("claude-haiku-*",))) == []) is is_within
+    assert exceeds({"models": own}, Limits()) == []
+
+
+@pytest.mark.parametrize("word", ["rpm", "--rpm", "requests_per_minute"])
+def test_a_limit_is_found_by_its_name_or_its_option(word: str) -> None:
+    assert find_limit(word) == "requests_per_minute"
+
+
+def test_an_unknown_limit_is_told_with_those_there_are() -> None:
+    with pytest.raises(BadLimit, match=r"no limit 'rpn'; there are: sessions, rpm"):
+        find_limit("rpn")
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from tenantry.domain.prices import load_default_prices
 from tenantry.gateway.core import Gateway
 from tenantry.gateway.server import ClientConnection
 from tenantry.ledger.journal import JournalWriter
+from tenantry.ledger.opening import Opening
 from tenantry.settings import load_settings
 
 PEPPER = b"p" * 32
@@ -64,7 +65,7 @@ def gateway(tmp_path: Path, clock: Clock) -> Gateway:
     tenant = Tenant("tnt_1", "acme", "Acme", TenantStatus.ACTIVE, "standard", Limits(), None)
     snapshot = Snapshot(1, {digest: GatewayKey("key_1", "tnt_1", digest, KeyStatus.ACTIVE)}, {"tnt_1": tenant})
     settings = load_settings(None, {"TENANTRY_DATA_DIR": str(tmp_path)}).gateway
-    return Gateway(settings, snapshot, PEPPER, load_default_prices(), JournalWriter(tmp_path, "t"), clock)
+    return Gateway(settings, snapshot, PEPPER, load_default_prices(), JournalWriter(tmp_path, "t"), Opening(0), clock)
 
 
 def connect(gateway: Gateway) -> tuple[ClientConnection, Wire]:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
+from tenantry.domain.directory import Credential
 from tenantry.storage.columns import new_id, now_utc
 from tenantry.storage.directory.changes import AlreadyThere, Changes, CredentialRefused, NotInDirectory
+from tenantry.storage.snapshot import read_upstream
 from tenantry.storage.tables import credentials, tenants, upstreams
 from tenantry.storage.vault import Sealed
+
+# The column holds 64. A name is typed into commands.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class CredentialChanges(Changes):
@@ -28,6 +34,8 @@ class CredentialChanges(Changes):
         """
         secret = secret.strip()
         _refuse_unfit(secret)
+        if not _NAME.fullmatch(name):
+            raise CredentialRefused(f"{name!r} is not a name: use letters, digits, - _ . and 64 characters at most")
         credential_id = new_id("crd")
         with self._engine.begin() as connection:
             sealed = self._seal_new(connection, secret, credential_id)
@@ -65,8 +73,8 @@ class CredentialChanges(Changes):
             )
             self._record(connection, "credential.rotate", name, {"before": row.hint, "after": sealed["hint"]})
 
-    def open_credential(self, name: str) -> tuple[str, Row[*tuple[Any, ...]]]:
-        """The secret of a credential and its upstream, for a check of it.
+    def open_credential(self, name: str) -> Credential:
+        """A credential with its secret and its upstream, for a check of it.
 
         Raises:
             NotInDirectory: no such credential.
@@ -76,7 +84,8 @@ class CredentialChanges(Changes):
             row = self._credential(connection, name)
             upstream = connection.execute(select(upstreams).where(upstreams.c.upstream_id == row.upstream_id)).one()
             self._audit(connection, "credential.check", name, {})
-        return self._vault.open(Sealed(row.master_key_id, row.wrapped_key, row.ciphertext), row.credential_id), upstream
+        secret = self._vault.open(Sealed(row.master_key_id, row.wrapped_key, row.ciphertext), row.credential_id)
+        return Credential(row.credential_id, name, read_upstream(upstream), secret, row.workspace_id)
 
     def move_credential(self, name: str, upstream: str) -> None:
         """Point a credential at another upstream.
@@ -92,19 +101,24 @@ class CredentialChanges(Changes):
                 .where(credentials.c.credential_id == row.credential_id)
                 .values(upstream_id=upstream_id)
             )
-            self._record(connection, "credential.move", name, {"upstream": upstream})
+            before = connection.execute(
+                select(upstreams.c.name).where(upstreams.c.upstream_id == row.upstream_id)
+            ).scalar_one()
+            self._record(connection, "credential.move", name, {"before": before, "after": upstream})
 
     def bind_credential(self, slug: str, name: str, *, declare_shared: bool = False, as_fallback: bool = False) -> None:
         """Give a tenant the credential it is served with, or the one to fall back to.
 
         Raises:
-            CredentialRefused: another tenant has it, and it is not declared shared.
+            CredentialRefused: another tenant has it, and it is not declared shared; or it would be its own fallback.
             NotInDirectory: no such tenant or credential.
         """
         column = "fallback_credential_id" if as_fallback else "credential_id"
         with self._engine.begin() as connection:
             tenant = self._tenant(connection, slug)
             row = self._credential(connection, name)
+            if as_fallback and tenant.credential_id == row.credential_id:
+                raise CredentialRefused(f"{slug} is served with {name!r} already: fall back to another credential")
             others = self._users(connection, row.credential_id, tenant.tenant_id)
             if others and not row.shared:
                 if not declare_shared:

@@ -19,6 +19,9 @@ from tenantry.storage.directory.tiers import TierChanges
 from tenantry.storage.snapshot import read_changes
 from tenantry.storage.tables import gateway_keys, tenants
 
+# What the column holds.
+LABEL_CHARACTERS_MAX = 128
+
 
 @dataclass(frozen=True, slots=True)
 class IssuedKey:
@@ -43,8 +46,10 @@ class KeyChanges(TierChanges):
 
         Raises:
             NotInDirectory: no such tenant.
-            DirectoryError: a limit is not for keys, or lies above the tenant's.
+            DirectoryError: the label is too long, or a limit is not for keys or lies above the tenant's.
         """
+        if len(label) > LABEL_CHARACTERS_MAX or not label.isprintable():
+            raise DirectoryError(f"a label is one line of {LABEL_CHARACTERS_MAX} characters at most")
         with self._engine.begin() as connection:
             tenant = self._tenant(connection, slug)
             self._check_limits(connection, tenant, limits or {})
@@ -57,13 +62,15 @@ class KeyChanges(TierChanges):
 
         Raises:
             NotInDirectory: no such key.
-            DirectoryError: it does not work any more.
+            DirectoryError: it does not work any more, or has been replaced already.
         """
         with self._engine.begin() as connection:
             row = self._key(connection, key_id)
             expires_at = utc(row.expires_at)
             if row.status != KeyStatus.ACTIVE.value or (expires_at is not None and expires_at <= now_utc()):
                 raise DirectoryError(f"key {key_id} does not work any more; issue another with `tenantry keys issue`")
+            if row.replaced_by is not None:
+                raise DirectoryError(f"key {key_id} is being replaced by {row.replaced_by} already; rotate that one")
             slug = connection.execute(select(tenants.c.slug).where(tenants.c.tenant_id == row.tenant_id)).scalar_one()
             key = self._insert_key(connection, slug, row.tenant_id, row.label, expires_at, row.limits)
             stops_at = min(stops_at, expires_at) if expires_at is not None else stops_at

@@ -3,33 +3,59 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Row, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from tenantry.domain.directory import TenantStatus
+from tenantry.domain.directory import Disconnect, TenantStatus
 from tenantry.domain.keys import is_slug
-from tenantry.domain.limits import Limits, as_json, exceeds
+from tenantry.domain.limits import Limits, as_json
 from tenantry.storage.columns import new_id, now_utc
 from tenantry.storage.directory.changes import AlreadyThere, DirectoryError
 from tenantry.storage.directory.tiers import TierChanges
 from tenantry.storage.snapshot import read_changes, read_tier
 from tenantry.storage.tables import budget_raises, budgets, credentials, gateway_keys, tenants, tiers
 
+DISCONNECTS = tuple(one.value for one in Disconnect)
+# A line on a page; a mailbox has 254 characters at most (RFC 5321 4.5.3.1.3).
+CONTACT_CHARACTERS_MAX = 300
+# It becomes a header field of every request (reference 10.3); the column holds 64.
+_USER_PROFILE = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
 
 @dataclass(frozen=True, slots=True)
 class TenantChange:
-    """What `set_tenant` is to change; None leaves things as they are.
+    """What `set_tenant` is to change; None leaves things as they are, an empty text takes them away.
 
     `limits` are overrides that have been read by `read_limits`; `inherit` names those that go back to the tier's.
+    `disconnect` says what becomes of an answer whose client left: `drain` reads the rest, `cancel` does not.
     """
 
     tier: str | None = None
     limits: Mapping[str, Any] | None = None
     inherit: Sequence[str] = ()
+    user_profile_id: str | None = None
+    contact: str | None = None
+    disconnect: str | None = None
+
+    def columns(self) -> dict[str, str | None]:
+        """The columns beside tier and limits, by name.
+
+        Raises:
+            DirectoryError: a value cannot be.
+        """
+        if self.user_profile_id and not _USER_PROFILE.fullmatch(self.user_profile_id):
+            raise DirectoryError(f"{self.user_profile_id!r} is not a user profile's id, such as uprof_01...")
+        if self.contact and not (len(self.contact) <= CONTACT_CHARACTERS_MAX and self.contact.isprintable()):
+            raise DirectoryError(f"a contact is one line of {CONTACT_CHARACTERS_MAX} characters at most")
+        if self.disconnect is not None and self.disconnect not in DISCONNECTS:
+            raise DirectoryError(f"disconnect must be {' or '.join(DISCONNECTS)}, not {self.disconnect!r}")
+        asked = {"user_profile_id": self.user_profile_id, "contact": self.contact, "disconnect": self.disconnect}
+        return {name: value or None for name, value in asked.items() if value is not None}
 
 
 class TenantChanges(TierChanges):
@@ -71,12 +97,13 @@ class TenantChanges(TierChanges):
         return tenant_id
 
     def set_tenant(self, slug: str, change: TenantChange) -> Limits:
-        """Another tier, or limits of its own; the limits in force then.
+        """Another tier, limits of its own, user profile, contact; the limits in force then.
 
         Raises:
             NotInDirectory: no such tenant or tier.
-            DirectoryError: a key of the tenant would have more than the tenant.
+            DirectoryError: a value cannot be, or a key of the tenant would have more than the tenant.
         """
+        columns = change.columns()
         with self._engine.begin() as connection:
             row = self._tenant(connection, slug)
             own = {**read_changes(row.limits), **(change.limits or {})}
@@ -87,20 +114,15 @@ class TenantChanges(TierChanges):
             self._check_keys(connection, row.tenant_id, limits)
             stored = json.dumps({name: as_json(value) for name, value in own.items()})
             connection.execute(
-                update(tenants).where(tenants.c.tenant_id == row.tenant_id).values(tier=tier.name, limits=stored)
+                update(tenants)
+                .where(tenants.c.tenant_id == row.tenant_id)
+                .values(tier=tier.name, limits=stored, **columns)
             )
             before = {"tier": row.tier, "limits": json.loads(row.limits)}
-            self._record(
-                connection, "tenant.set", slug, {"before": before, "tier": tier.name, "limits": json.loads(stored)}
-            )
+            before |= {name: getattr(row, name) for name in columns}
+            after = {"tier": tier.name, "limits": json.loads(stored), **columns}
+            self._record(connection, "tenant.set", slug, {"before": before, "after": after})
         return limits
-
-    def _check_keys(self, connection: Connection, tenant_id: str, limits: Limits) -> None:
-        active = (gateway_keys.c.tenant_id == tenant_id) & (gateway_keys.c.status == "active")
-        for key in connection.execute(select(gateway_keys).where(active)):
-            problems = exceeds(read_changes(key.limits), limits)
-            if problems:
-                raise DirectoryError(f"key {key.key_id} ({key.label}) would have more than its tenant: {problems[0]}")
 
     def set_tenant_status(self, slug: str, status: TenantStatus) -> None:
         """Raises: NotInDirectory."""

@@ -8,13 +8,13 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
-from tenantry.domain.directory import Tier
+from tenantry.domain.directory import KeyStatus, Tier
 from tenantry.domain.keys import is_slug
-from tenantry.domain.limits import Limits, as_json
+from tenantry.domain.limits import Limits, as_json, exceeds
 from tenantry.storage.columns import now_utc
 from tenantry.storage.directory.changes import Changes, DirectoryError, NotInDirectory
-from tenantry.storage.snapshot import read_tier
-from tenantry.storage.tables import tiers
+from tenantry.storage.snapshot import read_changes, read_tier
+from tenantry.storage.tables import gateway_keys, tenants, tiers
 
 _SHIPPED = {"standard": 5, "premium": 15, "enterprise": 50}
 
@@ -36,7 +36,7 @@ class TierChanges(Changes):
         `changes` has been read by `read_limits`.
 
         Raises:
-            DirectoryError: the name is malformed.
+            DirectoryError: the name is malformed, or a key would have more than its tenant.
         """
         if not is_slug(name):
             raise DirectoryError(f"{name!r} is not a tier's name: use a-z, 0-9 and inner hyphens")
@@ -46,6 +46,7 @@ class TierChanges(Changes):
             if row is None:
                 self._insert(connection, name, limits)
             else:
+                self._check_tenants(connection, name, limits)
                 connection.execute(
                     update(tiers).where(tiers.c.name == name).values(limits=json.dumps(limits.as_json()))
                 )
@@ -67,6 +68,20 @@ class TierChanges(Changes):
             names = sorted(connection.execute(select(tiers.c.name)).scalars())
             raise NotInDirectory(f"there is no tier {name!r}; there are: {', '.join(names)}")
         return read_tier(row)
+
+    def _check_tenants(self, connection: Connection, tier: str, limits: Limits) -> None:
+        for row in connection.execute(select(tenants).where(tenants.c.tier == tier)):
+            self._check_keys(connection, row.tenant_id, limits.with_changes(read_changes(row.limits)))
+
+    def _check_keys(self, connection: Connection, tenant_id: str, limits: Limits) -> None:
+        """Refuse limits of a tenant that a key of it, one that still works, would be above."""
+        works = gateway_keys.c.expires_at.is_(None) | (gateway_keys.c.expires_at > now_utc())
+        active = gateway_keys.c.status == KeyStatus.ACTIVE.value
+        keys = select(gateway_keys).where(gateway_keys.c.tenant_id == tenant_id, active, works)
+        for key in connection.execute(keys):
+            problems = exceeds(read_changes(key.limits), limits)
+            if problems:
+                raise DirectoryError(f"key {key.key_id} ({key.label}) would have more than its tenant: {problems[0]}")
 
     def _insert(self, connection: Connection, name: str, limits: Limits) -> None:
         connection.execute(insert(tiers).values(name=name, limits=json.dumps(limits.as_json()), created_at=now_utc()))

@@ -1,0 +1,65 @@
+"""upstreams list | show. They are declared in tenantry.toml."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from sqlalchemy import Row
+
+from tenantry.cli.context import fail, opened_site
+from tenantry.cli.limit_options import shown
+from tenantry.cli.output import print_json, print_table, stamp
+from tenantry.cli.tenants import AsJson
+from tenantry.control.site import Site
+from tenantry.domain.limits import CAPACITY_LIMITS, LIMITS
+from tenantry.domain.limits import as_json as limit_as_json
+from tenantry.storage.snapshot import read_changes
+
+app = typer.Typer(help="List and show upstreams; tenantry.toml declares them.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_upstreams(as_json: AsJson = False) -> None:
+    """All upstreams, and how many credentials belong to each."""
+    with opened_site() as site:
+        rows = [_values(site, row) for row in site.directory.list_upstreams()]
+    if as_json:
+        print_json(rows)
+        return
+    columns = ["name", "base_url", "connect_seconds", "answer_seconds", "credentials"]
+    cells = [[*(row[column] for column in columns[:-1]), len(row["credentials"])] for row in rows]
+    print_table(columns, cells, right=columns[2:])
+
+
+@app.command()
+def show(name: Annotated[str, typer.Argument(help="The upstream's name.")], as_json: AsJson = False) -> None:
+    """One upstream: address, time limits, capacity, and the credentials that belong to it."""
+    with opened_site() as site:
+        rows = {row.name: row for row in site.directory.list_upstreams()}
+        if name not in rows:
+            raise fail(f"there is no upstream {name!r}; there are: {', '.join(rows)}")
+        values = _values(site, rows[name])
+    if as_json:
+        print_json(values)
+        return
+    capacity, credentials = values.pop("capacity"), values.pop("credentials")
+    for key, value in values.items():
+        typer.echo(f"{key:17}{value}")
+    for limit in CAPACITY_LIMITS:
+        typer.echo(f"{LIMITS[limit].option:17}{shown(capacity.get(limit))}")
+    typer.echo(f"{'credentials':17}{', '.join(credentials)}")
+
+
+def _values(site: Site, row: Row[*tuple[Any, ...]]) -> dict[str, Any]:
+    return {
+        "name": row.name,
+        "base_url": row.base_url,
+        "ca_file": row.ca_file or "",
+        "connect_seconds": row.connect_seconds,
+        "answer_seconds": row.answer_seconds,
+        "shares_capacity": bool(row.shares_capacity),
+        "capacity": {name: limit_as_json(value) for name, value in read_changes(row.capacity).items()},
+        "credentials": [one.name for one in site.directory.list_credentials() if one.upstream == row.name],
+        "created_at": stamp(row.created_at),
+    }

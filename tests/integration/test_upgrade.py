@@ -1,0 +1,171 @@
+"""A store of an older version, with a site in it, brought up to date."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Column, Engine, MetaData, Table, insert, select, text
+
+from tenantry.domain.directory import TenantStatus
+from tenantry.domain.limits import Limits
+from tenantry.storage import database
+from tenantry.storage.database import migrate, open_store, schema_is_current
+from tenantry.storage.directory import Directory
+from tenantry.storage.snapshot import SnapshotLoader
+from tenantry.storage.tables import metadata
+from tenantry.storage.vault import Vault
+
+AT = "2026-10-01 12:00:00.000000"
+VAULT = Vault(bytes(32))
+KEY = "sk-proxy-acme-DUMMY"
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    made = open_store(f"sqlite:///{tmp_path / 'tenantry.db'}")
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def old_store(engine: Engine) -> Engine:
+    """The first schema, with tiers, an upstream, a credential, a tenant and a key."""
+    migrate(engine, "0001")
+    sealed = VAULT.seal("sandbox-canary-old", "crd_1")
+    rows: dict[str, list[dict[str, Any]]] = {
+        "meta": [{"name": "directory_version", "value": "7"}],
+        "tiers": [
+            {"name": "standard", "sessions_max": 5, "created_at": AT},
+            {"name": "gold", "sessions_max": 33, "created_at": AT},
+        ],
+        "upstreams": [{"upstream_id": "ups_1", "name": "anthropic", "base_url": "https://a.example", "created_at": AT}],
+        "credentials": [
+            {
+                "credential_id": "crd_1",
+                "name": "acme",
+                "upstream_id": "ups_1",
+                "shared": False,
+                "fingerprint": VAULT.fingerprint("sandbox-canary-old"),
+                "master_key_id": sealed.master_key_id,
+                "wrapped_key": sealed.wrapped_key,
+                "ciphertext": sealed.ciphertext,
+                "hint": "...-old",
+                "created_at": AT,
+            }
+        ],
+        "tenants": [
+            {
+                "tenant_id": "tnt_1",
+                "slug": "acme",
+                "name": "Acme GmbH",
+                "status": "active",
+                "tier": "gold",
+                "credential_id": "crd_1",
+                "user_profile_id": "uprof_1",
+                "created_at": AT,
+            },
+            {
+                "tenant_id": "tnt_2",
+                "slug": "idle",
+                "name": "Idle",
+                "status": "disabled",
+                "tier": "standard",
+                "created_at": AT,
+            },
+        ],
+        "gateway_keys": [
+            {
+                "key_id": "key_1",
+                "tenant_id": "tnt_1",
+                "label": "first",
+                "digest": b"digest",
+                "hint": "...UMMY",
+                "status": "active",
+                "created_at": AT,
+            }
+        ],
+    }
+    with engine.begin() as connection:
+        for name, values in rows.items():
+            # Columns without a type: values go in as they stand, for the classes of that time are gone.
+            for row in values:
+                connection.execute(insert(Table(name, MetaData(), *[Column(column) for column in row])).values(row))
+    return engine
+
+
+def test_everything_is_kept(old_store: Engine) -> None:
+    migrate(old_store)
+    assert schema_is_current(old_store)
+    snapshot = SnapshotLoader(old_store, VAULT).load()
+    acme, idle = snapshot.tenants["tnt_1"], snapshot.tenants["tnt_2"]
+    assert (acme.slug, acme.name, acme.tier, acme.user_profile_id) == ("acme", "Acme GmbH", "gold", "uprof_1")
+    assert acme.limits == Limits(sessions_max=33)
+    assert acme.credential is not None
+    assert acme.credential.secret == "sandbox-canary-old"
+    assert acme.credential.upstream.base_url == "https://a.example"
+    assert (acme.credential.upstream.connect_seconds, acme.credential.upstream.answer_seconds) == (5, 600)
+    assert (idle.status, idle.limits.sessions_max, idle.credential) == (TenantStatus.DISABLED, 5, None)
+    assert snapshot.keys[b"digest"].tenant_id == "tnt_1"
+    assert snapshot.keys[b"digest"].limits is None
+    assert snapshot.version == 7
+
+
+def test_a_store_that_was_brought_up_to_date_can_be_changed(old_store: Engine) -> None:
+    migrate(old_store)
+    directory = Directory(old_store, VAULT, "test")
+    directory.set_tier("gold", {"requests_per_minute": 90})
+    assert directory.get_tier("gold").limits == Limits(sessions_max=33, requests_per_minute=90)
+    assert directory.issue_key("acme", "second").key_id in {row.key_id for row in directory.list_keys("acme")}
+    with old_store.connect() as connection:
+        assert connection.execute(text("PRAGMA foreign_keys")).scalar() == 1
+
+
+def test_again_changes_nothing(old_store: Engine) -> None:
+    migrate(old_store)
+    before = _dump(old_store)
+    migrate(old_store)
+    assert _dump(old_store) == before
+
+
+def test_the_migrations_and_the_tables_are_the_same(old_store: Engine) -> None:
+    migrate(old_store)
+    with old_store.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+def test_an_upgrade_that_fails_half_way_leaves_the_store_as_it_was(
+    old_store: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = _dump(old_store)
+    upgrade = database.command.upgrade
+
+    def stop_after(config: Any, _revision: str) -> None:
+        upgrade(config, "0002")
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(database.command, "upgrade", stop_after)
+    with pytest.raises(OSError, match="disk"):
+        migrate(old_store)
+    monkeypatch.undo()
+    assert _dump(old_store) == before
+    migrate(old_store)
+    assert schema_is_current(old_store)
+
+
+def _dump(engine: Engine) -> str:
+    """Every table with its rows."""
+    found = MetaData()
+    with engine.connect() as connection:
+        found.reflect(connection)
+        rows = {
+            name: [[str(cell) for cell in row] for row in connection.execute(select(table))]
+            for name, table in found.tables.items()
+        }
+        shape = [
+            str(row) for row in connection.execute(text("SELECT name, sql FROM sqlite_master ORDER BY name")).all()
+        ]
+    return json.dumps([shape, rows], sort_keys=True)
