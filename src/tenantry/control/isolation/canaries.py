@@ -26,6 +26,7 @@ START_SECONDS_MAX = 5.0
 
 _TAG = re.compile(r"tag=([0-9a-z-]+)")
 _WAIT = re.compile(r"wait=([0-9]{1,5})")
+_TOKENS = re.compile(r"tokens=([0-9]{1,5})")
 
 
 def new_secret(who: str) -> str:
@@ -43,6 +44,7 @@ class Record:
     tag: str
     request_id: str
     leaks: tuple[str, ...]
+    output_tokens: int = 1
 
 
 class CanaryUpstream:
@@ -179,7 +181,7 @@ def _prompt(body: bytes) -> tuple[str, bool]:
 
 
 def _record(head: RequestHead, text: str) -> Record:
-    tag = _TAG.search(text)
+    tag, tokens = _TAG.search(text), _TOKENS.search(text)
     leaks = [name.decode() for name in _IDENTITY if name in head.fields]
     leaks += [
         f"a gateway key in {name.decode()}"
@@ -194,6 +196,7 @@ def _record(head: RequestHead, text: str) -> Record:
         tag[1] if tag else "",
         f"req_probe{secrets.token_hex(8)}",
         tuple(leaks),
+        int(tokens[1]) if tokens else 1,
     )
 
 
@@ -234,7 +237,7 @@ def _text(record: Record, mark: str) -> str:
 
 
 def _message(record: Record) -> dict[str, Any]:
-    """A message without its content. One token each way: what a probe costs is as near to nothing as can be."""
+    """A message without its content, and with as few tokens as can be: what a probe costs is next to nothing."""
     return {
         "id": f"msg_{record.tag or 'probe'}",
         "type": "message",
@@ -242,7 +245,7 @@ def _message(record: Record) -> dict[str, Any]:
         "model": MODEL,
         "stop_reason": "end_turn",
         "stop_sequence": None,
-        "usage": {"input_tokens": 1, "output_tokens": 1},
+        "usage": {"input_tokens": 1, "output_tokens": record.output_tokens},
     }
 
 
@@ -252,5 +255,5 @@ def _events(record: Record, mark: str) -> Iterator[dict[str, Any]]:
     yield {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": _text(record, mark)}}
     yield {"type": "content_block_stop", "index": 0}
     delta = {"stop_reason": "end_turn", "stop_sequence": None}
-    yield {"type": "message_delta", "delta": delta, "usage": {"output_tokens": 1}}
+    yield {"type": "message_delta", "delta": delta, "usage": {"output_tokens": record.output_tokens}}
     yield {"type": "message_stop"}

@@ -162,6 +162,9 @@ def _run_groups(stage: Stage, upstream: CanaryUpstream) -> None:
     alone = _answers(stage.address, plain)
     for role, limits in (("other", None), ("noisy", load.NOISY_LIMITS), ("quiet", load.QUIET_LIMITS), ("off", None)):
         _add(stage, probes, role, limits)
+    quiet_count = QUIET_REQUESTS_QUICK if quick else QUIET_REQUESTS
+    budget = {"day": load.quiet_budget_nanos(quiet_count)}
+    stage.site.directory.set_budgets(probes.slug("quiet"), budget)
     report.tenants += [probe.holder.slug for probe in probes.by_role.values()]
     hand = _hand(stage, probes)
     judge = _judge(stage, upstream, probes, hand)
@@ -175,8 +178,7 @@ def _run_groups(stage: Stage, upstream: CanaryUpstream) -> None:
         count = INTERLEAVED_REQUESTS_QUICK if quick else INTERLEAVED_REQUESTS
         load.interleave(groups["credentials"], stage.address, upstream, [own, other], judge, count)
     with stage.groups("bleed") as groups:
-        count = QUIET_REQUESTS_QUICK if quick else QUIET_REQUESTS
-        load.bleed(groups["bleed"], stage.address, noisy, quiet, count)
+        load.bleed(groups["bleed"], stage.address, noisy, quiet, quiet_count)
     with stage.groups("books") as groups:
         compare_books(groups["books"], stage.site, upstream, probes.by_role)
     # After the books: a request that is cut off half-way by a switch has a row that no answer came to.

@@ -7,13 +7,16 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from tenantry.control.isolation.canaries import CanaryUpstream
-from tenantry.control.isolation.cases import body_of, key_line
+from tenantry.control.isolation.cases import MODEL, body_of, key_line
 from tenantry.control.isolation.client import Address, Answer, KeptConnection, NoAnswer, request
 from tenantry.control.isolation.findings import Group
 from tenantry.control.isolation.judge import Judge
 from tenantry.control.isolation.probes import Probe
+from tenantry.domain.prices import load_default_prices
+from tenantry.domain.usage import read_usage
 from tenantry.wire.routes import ROUTES
 
 INTERLEAVED_THREADS = 12
@@ -21,6 +24,11 @@ NOISY_THREADS = 10
 NOISY_REQUESTS_MAX = 3000
 NOISY_SECONDS_MAX = 12.0
 NOISY_WAIT_MS = 25
+# Dear ones, so that they would show in the quiet tenant's budget.
+NOISY_TOKENS = 16
+# The quiet tenant's two passes use half of its budget of the day; holds of requests in flight come on top for a moment.
+QUIET_BUDGET_SHARE = 0.5
+QUIET_BUDGET_SHARE_MAX = 0.6
 # A refused client that comes back at once would measure this machine's CPU instead of the gateway's fairness.
 NOISY_PAUSE_SECONDS = 0.02
 # Gives the noise time to show in the quiet tenant's counters.
@@ -37,11 +45,19 @@ NOISY_LIMITS = {"sessions_max": 4, "requests_per_minute": 120, "request_burst": 
 QUIET_LIMITS = {"sessions_max": 4, "requests_per_minute": 600, "request_burst": 10_000}
 
 _MESSAGES = ROUTES[(b"POST", b"/v1/messages")]
+_USED = b"anthropic-ratelimit-unified-overage-utilization"
 
 
-def message(probe: Probe, tag: str, wait_ms: int = 0, stream: bool = False) -> bytes:
+def quiet_budget_nanos(count: int) -> int:
+    """Twice what `count` requests of the quiet tenant cost in each of its two passes."""
+    usage = read_usage({"input_tokens": 1, "output_tokens": 1})
+    one = load_default_prices().price(usage, MODEL, datetime.now(UTC)).cost_nanos or 1
+    return int(2 * count * one / QUIET_BUDGET_SHARE)
+
+
+def message(probe: Probe, tag: str, wait_ms: int = 0, stream: bool = False, tokens: int = 1) -> bytes:
     """A metered request of a probe, on its own path, that keeps the connection."""
-    body = body_of(_MESSAGES, f"tag={tag} wait={wait_ms}", stream=stream)
+    body = body_of(_MESSAGES, f"tag={tag} wait={wait_ms} tokens={tokens}", stream=stream)
     path = f"/t/{probe.holder.slug}/v1/messages".encode()
     return request(b"POST", path, [key_line(probe.holder.key), b"anthropic-version: 2023-06-01"], body)
 
@@ -184,7 +200,7 @@ def _make_noise(address: Address, noisy: Probe, tally: Tally, stop: threading.Ev
                 break
             tag = f"{noisy.holder.slug}-{worker}-{number}"
             try:
-                answer, _ = connection.ask(message(noisy, tag, NOISY_WAIT_MS, stream=number % 2 == 0))
+                answer, _ = connection.ask(message(noisy, tag, NOISY_WAIT_MS, number % 2 == 0, NOISY_TOKENS))
             except NoAnswer as error:
                 tally.problems.append(str(error))
                 continue
@@ -217,6 +233,10 @@ def _compare_counters(group: Group, alone: Tally, beside: Tally, noise: Tally) -
         shown = ", ".join(sorted(value.decode() for value in told)) or "no answer"
         own = told == {b"%d" % wanted}
         group.add(f"{limit.decode()} of the {tenant} tenant", f"its own: {wanted}", shown or "none", own)
+    used = [float(told) for answer in beside.answers if (told := answer.field(_USED))]
+    words = f"{max(used):.0%}" if used else "not told"
+    expected = f"at most {QUIET_BUDGET_SHARE_MAX:.0%}; its own requests are {QUIET_BUDGET_SHARE:.0%}"
+    group.add("budget of the quiet tenant, used", expected, words, bool(used) and max(used) <= QUIET_BUDGET_SHARE_MAX)
     for name in names:
         if name.endswith(b"-remaining"):
             spent_alone, spent_beside = _spent(alone, name), _spent(beside, name)
