@@ -53,6 +53,7 @@ class CanaryUpstream:
     def __init__(self) -> None:
         self.records: list[Record] = []
         self.marks: dict[str, str] = {}
+        self.transports: set[asyncio.Transport] = set()
         self.port = 0
         self._ready = threading.Event()
         self._loop = asyncio.new_event_loop()
@@ -87,11 +88,19 @@ class CanaryUpstream:
             loop.run_forever()
         finally:
             server.close()
-            tasks = asyncio.all_tasks(loop)
-            for task in tasks:
-                task.cancel()
-            loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+            for transport in list(self.transports):
+                transport.abort()
+            loop.run_until_complete(_let_go())
             loop.close()
+
+
+async def _let_go() -> None:
+    """Until every connection is closed and what was being answered has ended."""
+    await asyncio.sleep(0)  # one turn of the loop for the connections to hear that they are lost
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class _Connection(asyncio.Protocol):
@@ -106,8 +115,11 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 -- TCP by construction
         self._transport = transport
+        self._upstream.transports.add(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._transport is not None:
+            self._upstream.transports.discard(self._transport)
         self._transport = None
         if self._answering is not None:
             self._answering.cancel()

@@ -25,9 +25,10 @@ def _mask(data: bytes, secrets: Mapping[str, str]) -> bytes:
     for name, secret in secrets.items():
         data = data.replace(secret.encode(), _variable(name))
     for name, secret in secrets.items():
-        key = secret.encode()
-        data = data.replace(key[CUT_AT:], _variable(f"{name}:{CUT_AT}"))
-        data = data.replace(key[:CUT_AT], _variable(f"{name}:0:{CUT_AT}"))
+        begin, rest = secret[:CUT_AT].encode(), secret[CUT_AT:].encode()
+        if rest:  # whatever is shorter is never cut
+            data = data.replace(rest, _variable(f"{name}:{CUT_AT}"))
+            data = data.replace(begin, _variable(f"{name}:0:{CUT_AT}"))
     return _ALTERED.sub(_variable("ALTERED_KEY"), data)
 
 
