@@ -39,10 +39,10 @@ def run_command(stack: Stack, *words: str) -> tuple[int, str, str]:
     return command.returncode, out, err
 
 
-def prove(stack: Stack) -> Report:
-    logs = tuple(stack.folder.glob("*.log"))
+def prove(stack: Stack, *only: str) -> Report:
+    options = Options(quick=True, logs=tuple(stack.folder.glob("*.log")), only=frozenset(only))
     with clean_site(stack.site):
-        return prove_probes(begin(stack.site, Options(quick=True, logs=logs), lambda group: None))
+        return prove_probes(begin(stack.site, options, lambda group: None))
 
 
 def probes_of(stack: Stack) -> list[str]:
@@ -188,7 +188,7 @@ def start_faulty(stack: Stack, fault: str) -> None:
 def test_a_planted_fault_is_caught(faulty: Stack, fault: str) -> None:
     start_faulty(faulty, fault)
     try:
-        report = prove(faulty)
+        report = prove(faulty, CAUGHT_BY[fault])
     finally:
         faulty.kill("gateway", signal.SIGTERM)
     red = {group.name for group in report.groups if group.failures}

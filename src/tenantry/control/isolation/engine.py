@@ -61,12 +61,16 @@ class ProofImpossible(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`tenants`: real ones, not probes. `messages`: they may send a real message each. `logs`: more to search."""
+    """`tenants`: real ones, not probes. `messages`: they may send a real message each. `logs`: more to search.
+
+    `only` names the groups to run; empty for all.
+    """
 
     tenants: tuple[str, ...] = ()
     quick: bool = False
     messages: bool = False
     logs: tuple[Path, ...] = ()
+    only: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -92,6 +96,15 @@ class Stage:
         for group in opened.values():
             group.seconds = round(time.monotonic() - started, 2)
             self.progress(group)
+
+    def wants(self, *names: str) -> bool:
+        """Whether these groups are to run; those that are not are in the report all the same."""
+        only = self.options.only
+        if not only or only.intersection(names):
+            return True
+        for name in names:
+            self.skip(name, "it was not asked for")
+        return False
 
     def skip(self, name: str, why: str) -> None:
         group = Group(name, PROVES[name], not_run=why)
@@ -168,23 +181,42 @@ def _run_groups(stage: Stage, upstream: CanaryUpstream) -> None:
     report.tenants += [probe.holder.slug for probe in probes.by_role.values()]
     hand = _hand(stage, probes)
     judge = _judge(stage, upstream, probes, hand)
-    with stage.groups("undisturbed") as groups:
-        _compare_answers(groups["undisturbed"], judge, plain, alone)
-    with stage.groups(cases.WHO, cases.HOW, cases.IDS) as groups:
-        judge.try_all(groups, cases.generate_cases(hand))
-        _foreign_model(groups[cases.IDS], judge, own, probes.by_role["other"])
-    other, noisy, quiet = (probes.by_role[role] for role in ("other", "noisy", "quiet"))
-    with stage.groups("credentials") as groups:
-        count = INTERLEAVED_REQUESTS_QUICK if quick else INTERLEAVED_REQUESTS
-        load.interleave(groups["credentials"], stage.address, upstream, [own, other], judge, count)
-    with stage.groups("bleed") as groups:
-        load.bleed(groups["bleed"], stage.address, noisy, quiet, quiet_count)
-    with stage.groups("books") as groups:
-        compare_books(groups["books"], stage.site, upstream, probes.by_role)
+    _run_cases(stage, judge, hand, plain, alone, probes)
+    _run_together(stage, judge, upstream, probes, quiet_count)
+    if stage.wants("search"):
+        search_all(stage)
+
+
+def _run_cases(
+    stage: Stage, judge: Judge, hand: Hand, plain: Plain, alone: list[Answer | None], probes: Probes
+) -> None:
+    """One request after the other."""
+    if stage.wants("undisturbed"):
+        with stage.groups("undisturbed") as groups:
+            _compare_answers(groups["undisturbed"], judge, plain, alone)
+    if stage.wants(cases.WHO, cases.HOW, cases.IDS):
+        with stage.groups(cases.WHO, cases.HOW, cases.IDS) as groups:
+            judge.try_all(groups, cases.generate_cases(hand))
+            _foreign_model(groups[cases.IDS], judge, probes.by_role["own"], probes.by_role["other"])
+
+
+def _run_together(stage: Stage, judge: Judge, upstream: CanaryUpstream, probes: Probes, quiet_count: int) -> None:
+    """Several tenants at once, and what came of it."""
+    own, other, noisy, quiet = (probes.by_role[role] for role in ("own", "other", "noisy", "quiet"))
+    if stage.wants("credentials"):
+        with stage.groups("credentials") as groups:
+            count = INTERLEAVED_REQUESTS_QUICK if stage.options.quick else INTERLEAVED_REQUESTS
+            load.interleave(groups["credentials"], stage.address, upstream, [own, other], judge, count)
+    if stage.wants("bleed"):
+        with stage.groups("bleed") as groups:
+            load.bleed(groups["bleed"], stage.address, noisy, quiet, quiet_count)
+    if stage.wants("books"):
+        with stage.groups("books") as groups:
+            compare_books(groups["books"], stage.site, upstream, probes.by_role)
     # After the books: a request that is cut off half-way by a switch has a row that no answer came to.
-    with stage.groups("switching") as groups:
-        switch(groups["switching"], stage.address, stage.site.directory, other, own)
-    search_all(stage)
+    if stage.wants("switching"):
+        with stage.groups("switching") as groups:
+            switch(groups["switching"], stage.address, stage.site.directory, other, own)
 
 
 def _add(stage: Stage, probes: Probes, role: str, limits: Mapping[str, int] | None = None) -> Probe:
