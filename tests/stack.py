@@ -18,6 +18,7 @@ from sqlalchemy import select
 
 from tenantry.control.provisioning import ensure_sandbox_credential
 from tenantry.control.site import Site, init_site, open_site
+from tenantry.ledger.journal import is_alive
 from tenantry.sandbox.log import read_log
 from tenantry.settings import Settings, load_settings
 from tenantry.storage.directory.tenants import TenantChange
@@ -86,7 +87,7 @@ class Stack:
             )
             log.close()
         for name in names or ("sandbox", "gateway", "control"):
-            wait_for(lambda port=ports[name]: listens(port), 20, f"{name} listening")
+            wait_for(lambda port=ports[name]: listens(port), 60, f"{name} listening")
         return self
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> int:
@@ -126,9 +127,12 @@ class Stack:
         return key
 
     def lanes(self) -> dict[str, Any]:
-        """What the gateway says of itself, rewritten every second: the newest."""
-        files = sorted(self.settings.journal_dir.glob("*/lanes.json"), key=lambda path: path.stat().st_mtime)
-        return json.loads(files[-1].read_text()) if files else {}
+        """What the living gateway says of itself, rewritten every second."""
+        for path in self.settings.journal_dir.glob("*/lanes.json"):
+            with contextlib.suppress(FileNotFoundError):
+                if is_alive(path.parent):
+                    return json.loads(path.read_text())
+        return {}
 
     def rows(self, slug: str | None = None) -> list[dict[str, Any]]:
         query = select(ledger).order_by(ledger.c.entry_id)

@@ -18,6 +18,8 @@ import uvloop
 from tenantry.cli.main import build_cli
 from tenantry.control.alerting import Courier
 from tenantry.control.background import Chore, drain_until, repeat_until
+from tenantry.control.exporting import Exporter
+from tenantry.control.presence import SiteReplaced, present
 from tenantry.control.site import Site, bring_upstreams, open_site
 from tenantry.domain.alerts import with_classic
 from tenantry.domain.prices import load_default_prices
@@ -33,6 +35,8 @@ from tenantry.web.api import control_app
 # A threshold is to be told within two seconds of the row that passed it.
 ALERT_WATCH_SECONDS = 0.5
 ALERT_DELIVERY_SECONDS = 0.5
+# A week or a month ends at most once in this time.
+EXPORT_SECONDS = 60.0
 
 
 class Processes:
@@ -42,7 +46,12 @@ class Processes:
         return _run(settings, serve_gateway(settings.gateway))
 
     def control(self, settings: Settings) -> int:
-        return _run(settings, _serve_control(settings))
+        try:
+            with present(settings):
+                return _run(settings, _serve_control(settings))
+        except SiteReplaced as error:
+            print(f"tenantry: {error}", file=sys.stderr)
+            return 1
 
     def sandbox(self, settings: Settings, host: str, port: int) -> int:
         return _run(settings, _serve_sandbox(settings, host, port))
@@ -104,9 +113,12 @@ async def _serve_control(settings: Settings) -> int:
     )
     server = _ControlServer(config)
     web = asyncio.create_task(server.serve())
-    booking = asyncio.create_task(drain_until(stop, drain))
+    caught_up = asyncio.Event()
+    booking = asyncio.create_task(drain_until(stop, drain, caught_up))
     courier = Courier(Outbox(site.engine), site.directory, _now_us)
     chores = [asyncio.create_task(repeat_until(stop, chore)) for chore in _chores(site, courier)]
+    exporting = Chore("exports", EXPORT_SECONDS, Exporter(site.engine, settings).step)
+    chores.append(asyncio.create_task(repeat_until(stop, exporting, caught_up)))
     await asyncio.wait([web, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
     failed = web.done() and not stop.is_set()
     stop.set()

@@ -86,7 +86,7 @@ def test_a_reached_budget_says_how_much_until_when_and_whom_to_ask(tmp_path: Any
     try:
         key = stack.tenant("reached")
         budget(stack, "reached", 1)
-            status, fields, body = stack.message(key)
+        status, fields, body = stack.message(key)
         error = json.loads(body)["error"]
         assert (status, error["type"], fields["x-should-retry"]) == (429, "billing_error", "false")
         assert fields["anthropic-ratelimit-unified-status"] == "rejected"
@@ -154,8 +154,8 @@ def test_a_prompt_whose_bytes_do_not_fit_is_counted_upstream_and_served(stack: S
     assert stack.message(key, **fields)[0] == 200
     status, _, body = stack.message(key, **fields)
     assert (status, json.loads(body)["error"]["type"]) == (429, "billing_error")
-    assert len(stack.rows("counted")) == 1
     wait_for(lambda: is_settled(stack, "counted"), 4, "the counters")
+    assert len(stack.rows("counted")) == 1
 
 
 def test_a_soft_budget_lets_pass_and_says_so(stack: Stack) -> None:
@@ -209,7 +209,7 @@ def test_a_client_that_leaves_is_settled_or_cut_off_as_its_tenant_says(stack: St
         key = stack.tenant(slug)
         stack.site.directory.set_tenant(slug, _disconnect(how))
         budget(stack, slug, 10**9)
-            client = stack.connect()
+        client = stack.connect()
         headers = {"x-api-key": key, "x-sandbox-scenario": "chunks=40;chunk-ms=20"}
         client.sendall(request("POST", "/v1/messages", headers, json.dumps(MESSAGE | {"stream": True}).encode()))
         client.recv(100)
@@ -231,7 +231,7 @@ def test_sigterm_in_mid_stream_leaves_no_money_held(tmp_path: Any) -> None:
     try:
         key = stack.tenant("stopped")
         budget(stack, "stopped", 10**9)
-            client = stack.connect()
+        client = stack.connect()
         headers = {"x-api-key": key, "x-sandbox-scenario": "chunks=400;chunk-ms=20"}
         client.sendall(request("POST", "/v1/messages", headers, json.dumps(MESSAGE | {"stream": True}).encode()))
         client.recv(100)

@@ -77,9 +77,10 @@ def _print_chapter(chapter: dict[str, Any]) -> None:
     typer.echo(f"{chapter['begun_at']}  attempt {chapter['attempt_id']} of request {chapter['request_id']}")
     used = ", ".join(f"{name} {count}" for name, count in chapter["usage"].items() if count)
     first = f", first byte {chapter['first_byte_at']}" if chapter["first_byte_at"] else ""
+    told = chapter["upstream_request_id"] or "no id"
     lines = {
         "tenant": f"{chapter['tenant']}, key {chapter['key_id']} {chapter['key_label'] or ''}".rstrip(),
-        "upstream": f"{chapter['upstream']}, credential {chapter['credential']}, {chapter['upstream_request_id'] or 'no id'}",
+        "upstream": f"{chapter['upstream']}, credential {chapter['credential']}, {told}",
         "model": f"{chapter['model_requested']} -> {chapter['model_served'] or 'none served'}",
         "ended": f"{chapter['ended_at']} after {chapter['ms']} ms{first}",
         "outcome": " ".join(

@@ -9,8 +9,10 @@ import typer
 from tenantry import __version__
 from tenantry.cli import (
     alerts,
+    backup,
     budget,
     credentials,
+    export,
     keys,
     ledger,
     provision,
@@ -49,6 +51,8 @@ def build_cli(processes: Processes) -> typer.Typer:
     serving.register(app)
     provision.register(app)
     usage.register(app)
+    export.register(app)
+    backup.register(app)
     app.add_typer(tiers.app, name="tiers")
     app.add_typer(tenants.app, name="tenants")
     app.add_typer(keys.app, name="keys")

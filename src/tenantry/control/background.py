@@ -17,20 +17,29 @@ log = logging.getLogger("tenantry.control")
 DRAIN_SECONDS = 0.2
 # After a fault of the store or the disk.
 RETRY_SECONDS = 2.0
+# A chore that is done rarely is tried again sooner than that.
+CHORE_RETRY_SECONDS_MAX = 30.0
 
 
-async def drain_until(stop: asyncio.Event, drain: Drain) -> None:
-    """Book journals until `stop` is set, and once more after it."""
+async def drain_until(stop: asyncio.Event, drain: Drain, caught_up: asyncio.Event | None = None) -> None:
+    """Book journals until `stop` is set, and once more after it.
+
+    `caught_up` is set while the last round succeeded: then what happened while no control process ran is booked.
+    """
     while True:
         last = stop.is_set()
         wait = DRAIN_SECONDS
         try:
             await asyncio.to_thread(drain.step)
+            if caught_up is not None:
+                caught_up.set()
         except (SQLAlchemyError, OSError) as error:
             # What was read stays unbooked in the journal; a fresh start reads it again from the cursor.
             log.error("journals could not be booked, trying again: %s", str(error).splitlines()[0])
             drain.forget()
             wait = RETRY_SECONDS
+            if caught_up is not None:
+                caught_up.clear()
         if last:
             return
         try:
@@ -48,16 +57,23 @@ class Chore:
     run: Callable[[], object]
 
 
-async def repeat_until(stop: asyncio.Event, chore: Chore) -> None:
-    """Do a chore until `stop` is set. A fault of the store or the disk is told, and does not end it."""
+async def repeat_until(stop: asyncio.Event, chore: Chore, ready: asyncio.Event | None = None) -> None:
+    """Do a chore until `stop` is set, and only while `ready` is set. A fault is told, and does not end it."""
     while not stop.is_set():
         wait = chore.every_seconds
-        try:
-            await asyncio.to_thread(chore.run)
-        except (SQLAlchemyError, OSError) as error:
-            log.error("%s failed, trying again: %s", chore.name, str(error).splitlines()[0])
-            wait = RETRY_SECONDS
+        if ready is not None and not ready.is_set():
+            wait = DRAIN_SECONDS
+        else:
+            try:
+                await asyncio.to_thread(chore.run)
+            except Exception as error:  # noqa: BLE001 -- whatever goes wrong in one round, the next may succeed
+                log.error("%s failed, trying again: %s: %s", chore.name, type(error).__name__, _first_line(error))
+                wait = max(RETRY_SECONDS, min(wait, CHORE_RETRY_SECONDS_MAX))
         try:
             await asyncio.wait_for(stop.wait(), wait)
         except TimeoutError:
             continue
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0]

@@ -20,10 +20,14 @@ if TYPE_CHECKING:
     from tenantry.gateway.core import Gateway
 
 
+Headers = list[tuple[bytes, bytes]]
+Fields = dict[bytes, bytes]  # the last value of each name
+
+
 class AttemptSink(Protocol):
     """Who is told how an attempt goes. Exactly one of `on_end` and `on_broken` comes last, after the settlement."""
 
-    def on_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None: ...
+    def on_head(self, status: int, headers: Headers, fields: Fields) -> None: ...
     def on_body(self, ready: bytes) -> None: ...
     def on_flush(self) -> None: ...
     def on_usage(self, model: str | None, usage: Usage) -> None: ...
@@ -150,21 +154,19 @@ class Attempt:
 
     # What the upstream's connection tells
 
-    def on_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+    def on_head(self, status: int, headers: Headers) -> None:
         self._status = status
         self._first_byte_at_us = time.time_ns() // 1000
-        metered = self._metered
-        for name, value in headers:
-            if name == b"request-id":
-                self._upstream_request_id = value.decode("latin-1")
-            elif name == b"content-type" and status == 200 and metered is not None:
-                is_stream = b"event-stream" in value
-                self.relay = StreamRelay(metered.wants_1h) if is_stream else MessageRelay(metered.wants_1h)
-                self._progress_due = self._is_stream = is_stream
-        if status == 200 and metered is not None and self.relay is PLAIN:
-            self.relay = MessageRelay(metered.wants_1h)
+        fields, metered = dict(headers), self._metered
+        told = fields.get(b"request-id")
+        if told is not None:
+            self._upstream_request_id = told.decode("latin-1")
+        if status == 200 and metered is not None:
+            is_stream = b"event-stream" in fields.get(b"content-type", b"")
+            self.relay = StreamRelay(metered.wants_1h) if is_stream else MessageRelay(metered.wants_1h)
+            self._progress_due = self._is_stream = is_stream
         if self._sink is not None:
-            self._sink.on_head(status, headers)
+            self._sink.on_head(status, headers, fields)
 
     def on_body(self, data: bytes) -> None:
         sink = self._sink

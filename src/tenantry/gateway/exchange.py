@@ -14,6 +14,7 @@ from tenantry.domain.admission import Grant, Obstacle
 from tenantry.domain.directory import Disconnect
 from tenantry.domain.errors import ApiError, InvalidRequest, NotReady
 from tenantry.domain.prompt_budget import WARNING_FIELD
+from tenantry.gateway.attempt import Fields, Headers
 from tenantry.gateway.authentication import Principal
 from tenantry.gateway.calls import Call
 from tenantry.gateway.forwarding import Forwarding, choose_credential
@@ -206,7 +207,7 @@ class Exchange:
         """An answer should begin within `seconds`."""
         self.deadline = self._gateway.now() + seconds
 
-    def on_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+    def on_head(self, status: int, headers: Headers, fields: Fields) -> None:
         self.deadline = self._gateway.now() + ANSWER_IDLE_SECONDS_MAX
         client = self._client
         if client is None:
@@ -214,14 +215,9 @@ class Exchange:
         self.started = True
         sent = client_response(headers)
         sent.append((b"request-id", self.request_id.encode()))
-        length, is_stream = None, False
-        for name, value in headers:
-            if name == b"content-length":
-                length = value
-            elif name == b"content-type":
-                is_stream = b"event-stream" in value
+        length = fields.get(b"content-length")
         # The gateway may have to add an `error` event to a stream, so its length is never promised.
-        if length is not None and not is_stream:
+        if length is not None and b"event-stream" not in fields.get(b"content-type", b""):
             self._body_framing = _Framing.LENGTH
             sent.append((b"content-length", length))
         elif status in (204, 304):

@@ -35,7 +35,7 @@ from tenantry.domain.retry import (
 )
 from tenantry.domain.settlement import Settlement
 from tenantry.domain.usage import Usage
-from tenantry.gateway.attempt import Attempt
+from tenantry.gateway.attempt import Attempt, Fields, Headers
 from tenantry.gateway.authentication import Principal
 from tenantry.gateway.calls import Call
 from tenantry.gateway.counting import COUNT_SECONDS_MAX, Count
@@ -68,7 +68,7 @@ class AnswerSink(Protocol):
 
     @property
     def has_client(self) -> bool: ...
-    def on_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None: ...
+    def on_head(self, status: int, headers: Headers, fields: Fields) -> None: ...
     def on_body(self, ready: bytes) -> None: ...
     def flush(self) -> None: ...
     def on_end(self, rest: bytes | None) -> None: ...
@@ -83,10 +83,10 @@ class _Held:
 
     __slots__ = ("body", "bytes", "fields", "headers", "status")
 
-    def __init__(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+    def __init__(self, status: int, headers: Headers, fields: Fields) -> None:
         self.status = status
         self.headers = headers
-        self.fields = dict(headers)
+        self.fields = fields
         self.body: list[bytes] = []
         self.bytes = 0
 
@@ -301,35 +301,34 @@ class Forwarding:
         if is_final:
             # The gateway has tried again; the client's SDK must not multiply that (DESIGN 4.7).
             headers = [field for field in headers if field[0] != b"x-should-retry"] + [(b"x-should-retry", b"false")]
-        self._relay(held.status, headers)
+        self._relay(held.status, headers, held.fields)
         if held.body:
             self._sink.on_body(b"".join(held.body))
         self._sink.on_end(b"")
 
     # What the attempt tells
 
-    def on_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+    def on_head(self, status: int, headers: Headers, fields: Fields) -> None:
         gateway, credential = self._gateway, self._credential
         standing = gateway.health.of(credential.upstream)
         standing.breaker.answered()
         if status == 200 and self._number > 1:
             standing.budget.give_back()
-        fields = dict(headers)
         if self._metered is not None:
             pause = read_retry_after(fields, datetime.now(UTC)) if status == 429 else None
             gateway.traffic.learn(credential, self._metered.model, fields, pause)
         if status != 200 and self._is_held_back(status, fields):
-            self._held = _Held(status, headers)
+            self._held = _Held(status, headers, fields)
             return
-        self._relay(status, headers)
+        self._relay(status, headers, fields)
 
-    def _relay(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+    def _relay(self, status: int, headers: Headers, fields: Fields) -> None:
         """From here on it is the client's answer; the request will not be sent again."""
         self._is_relaying = True
         self._body = b""
-        self._sink.on_head(status, headers)
+        self._sink.on_head(status, headers, fields)
 
-    def _is_held_back(self, status: int, fields: dict[bytes, bytes]) -> bool:
+    def _is_held_back(self, status: int, fields: Fields) -> bool:
         if not self._sink.has_client:
             return False
         if status in (401, 402, 403):
@@ -345,7 +344,7 @@ class Forwarding:
         held.bytes += len(ready)
         if held.bytes > HELD_BYTES_MAX:
             self._held = None
-            self._relay(held.status, held.headers)
+            self._relay(held.status, held.headers, held.fields)
             self._sink.on_body(b"".join(held.body))
 
     def on_flush(self) -> None:

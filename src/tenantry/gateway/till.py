@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -62,8 +63,7 @@ class Till:
         """Hold what an attempt may cost. `prompt_tokens`: what the upstream has counted, else the bytes bound it."""
         accounts = self.accounts_of(principal)
         if not accounts[0].budget.caps and not accounts[1].budget.caps:
-            hold = place(accounts, 0, at_us)
-            return hold if isinstance(hold, Short) else Reservation(self, hold, None, at_us)
+            return Reservation(self, accounts, None, None, at_us)
         bound = rough_input_bound(body_bytes, fields) if prompt_tokens is None else prompt_tokens
         meter: StreamMeter | None = None
         if fields.stream:
@@ -73,7 +73,7 @@ class Till:
         else:
             amount = worst_case_nanos(self.prices, fields, bound, at_us)
         hold = place(accounts, amount, at_us)
-        return hold if isinstance(hold, Short) else Reservation(self, hold, meter, at_us)
+        return hold if isinstance(hold, Short) else Reservation(self, accounts, hold, meter, at_us)
 
     def refusal(self, short: Short, at_us: int) -> ApiError:
         """What a client is told when its request does not fit."""
@@ -108,13 +108,20 @@ class Till:
 
 
 class Reservation:
-    """The money of one attempt, from before its first byte goes upstream to its settlement."""
+    """The money of one attempt, from before its first byte goes upstream to its settlement.
 
-    __slots__ = ("_hold", "_meter", "_started_us", "_till")
+    Without a budget there is no hold: what it costs is counted when it is known.
+    """
 
-    def __init__(self, till: Till, hold: Hold, meter: StreamMeter | None, at_us: int) -> None:
+    __slots__ = ("_accounts", "_hold", "_is_open", "_meter", "_started_us", "_till")
+
+    def __init__(
+        self, till: Till, accounts: Sequence[Account], hold: Hold | None, meter: StreamMeter | None, at_us: int
+    ) -> None:
         self._till = till
+        self._accounts = accounts
         self._hold = hold
+        self._is_open = True
         self._meter = meter
         self._started_us = at_us
 
@@ -125,27 +132,36 @@ class Reservation:
 
     @property
     def short(self) -> Short | None:
-        return self._hold.short
+        return self._hold.short if self._hold is not None else None
 
     def started(self, model: str | None, usage: Usage, at_us: int) -> bool:
         """The prompt's cost is known. False: even that does not fit."""
-        meter = self._meter
-        if meter is None:
+        meter, hold = self._meter, self._hold
+        if meter is None or hold is None:
             return True
         self._started_us = at_us
-        return self._hold.resize(meter.started(self._till.prices, model or "", usage, at_us), at_us)
+        return hold.resize(meter.started(self._till.prices, model or "", usage, at_us), at_us)
 
     def produced(self, chars: int, at_us: int) -> bool | None:
         """So much has been generated. True: more had to be held, and fits; False: it does not; None: nothing to do."""
-        meter = self._meter
-        wanted = meter.produced(chars, at_us - self._started_us) if meter is not None else None
-        return None if wanted is None else self._hold.resize(wanted, at_us)
+        meter, hold = self._meter, self._hold
+        if meter is None or hold is None:
+            return None
+        wanted = meter.produced(chars, at_us - self._started_us)
+        return None if wanted is None else hold.resize(wanted, at_us)
 
     def settle(self, booked: Settlement, at_us: int) -> None:
         """Exactly once. An attempt without a price is taken at what was held for it: unknown is not free."""
-        cost = booked.cost_nanos if booked.cost_nanos is not None else self._hold.held_nanos
-        self._hold.settle(cost, at_us)
+        hold = self._hold
+        if hold is not None:
+            hold.settle(booked.cost_nanos if booked.cost_nanos is not None else hold.held_nanos, at_us)
+        elif self._is_open and booked.cost_nanos:
+            for account in self._accounts:
+                account.spend(booked.cost_nanos, at_us)
+        self._is_open = False
 
     def void(self) -> None:
         """Give the money back, unless it has been settled."""
-        self._hold.void()
+        self._is_open = False
+        if self._hold is not None:
+            self._hold.void()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from tenantry.domain.admission import Capacity, Grant, Lane, Obstacle, Scope, admit, first_obstacle
@@ -322,6 +323,7 @@ def capacity_name(credential: Credential | None) -> str:
     return upstream.upstream_id if upstream.shares_capacity else credential.credential_id
 
 
+@lru_cache(maxsize=1024)
 def _undated(model: str) -> str:
     """Dated and undated ids are one model (reference 5.6)."""
     return model[:-9] if model[-9:-8] == "-" and model[-8:].isdigit() else model

@@ -25,7 +25,7 @@ from tenantry.domain.values import value
 from tenantry.ledger.booking import FIRST_HASH, ROWS_PER_TRANSACTION_MAX, row_hash
 from tenantry.ledger.rollup import REPRICED, TOKEN_CLASSES, WAS_UNPRICED, add_to_rollup
 from tenantry.storage.columns import now_utc
-from tenantry.storage.database import reading
+from tenantry.storage.database import reading, values_of
 from tenantry.storage.tables import journals, ledger
 
 # A voided attempt owes nothing at any price.
@@ -123,9 +123,8 @@ def _changes(engine: Engine, prices: PriceTable, scope: Scope) -> Iterator[Chang
     if scope.end_us is not None:
         query = query.where(ledger.c.ended_at_us < scope.end_us)
     with reading(engine) as connection:
-        options = connection.execution_options(yield_per=ROWS_PER_TRANSACTION_MAX)
-        for row in options.execute(query).mappings():
-            change = _change(dict(row), prices)
+        for row in values_of(connection.execute(query, execution_options={"yield_per": ROWS_PER_TRANSACTION_MAX})):
+            change = _change(row, prices)
             if change is not None:
                 yield change
 

@@ -10,6 +10,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 from zoneinfo import ZoneInfo
@@ -39,9 +40,13 @@ FACTS_FILE = "lanes.json"
 _ROWS_BACK = 10_000
 # A refusal by the upstream that is older says nothing of now.
 _FRESH_US = 60 * SECOND_US
+# `budget_in_use` is not one: it passes when requests in flight end.
+_BY_BUDGET = ("budget", "key.budget")
 _REFUSED = ("authentication_error", "billing_error")
 # A gateway writes its facts every second; one that lives and has not for this long cannot.
 _STALE_SECONDS = 30.0
+# How long a gateway passes over a credential that was merely refused is below it.
+_PAUSE_MAX = timedelta(minutes=5)
 _LOOK_US = 2 * SECOND_US
 _FACTS_BYTES_MAX = 16 * 1024 * 1024
 
@@ -114,7 +119,7 @@ class RefusalWatch:
         query = (
             select(refusals.c.tenant_id, tenants.c.slug)
             .join(tenants, tenants.c.tenant_id == refusals.c.tenant_id)
-            .where(refusals.c.last_at_us >= day.start_us, refusals.c.reason.contains("budget"))
+            .where(refusals.c.last_at_us >= day.start_us, refusals.c.reason.in_(_BY_BUDGET))
             .distinct()
         )
         with self._engine.connect() as connection:
@@ -146,7 +151,7 @@ class HealthWatch:
         if is_nearly_full(usage.total, usage.free):
             yield disk_alert(usage.total, usage.free)
         for health in self._live_health():
-            yield from alerts_of_health(health)
+            yield from alerts_of_health(health, datetime.now(UTC))
 
     def _live_health(self) -> Iterator[dict[str, Any] | None]:
         if not self._journal_dir.is_dir():
@@ -170,7 +175,7 @@ def _read_facts(path: Path) -> dict[str, Any]:
     return cast("dict[str, Any]", document) if isinstance(document, dict) else {}
 
 
-def alerts_of_health(health: object) -> Iterator[Alert]:
+def alerts_of_health(health: object, now: datetime) -> Iterator[Alert]:
     """What the facts of one gateway say; None: it has stopped writing them. What is missing or malformed is unknown."""
     if health is None:
         yield journal_alert("a gateway cannot write to its journal's folder")
@@ -185,4 +190,13 @@ def alerts_of_health(health: object) -> Iterator[Alert]:
         yield upstream_down_alert(str(name))
     dead = facts.get("credentials_dead")
     for name, until in (cast("dict[str, object]", dead) if isinstance(dead, dict) else {}).items():
-        yield dead_until_alert(name, str(until or ""))
+        if _is_spent(until, now):
+            yield dead_until_alert(name, str(until or ""))
+
+
+def _is_spent(until: object, now: datetime) -> bool:
+    """Whether a credential is of no use for long; a short pause is a refusal, which its row in the ledger tells."""
+    try:
+        return datetime.fromisoformat(str(until)) - now > _PAUSE_MAX
+    except (ValueError, TypeError):  # no date, or one without its offset
+        return True

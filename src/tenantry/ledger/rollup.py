@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Row, Select, case, cast, func, literal, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, Select, case, cast, func, literal, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from tenantry.domain.attempts import Outcome
+from tenantry.storage.database import values_of
 from tenantry.storage.tables import ledger, usage_rollup
 
 QUARTER_US = 15 * 60 * 1_000_000
@@ -68,16 +69,15 @@ def _values(row: Mapping[str, Any]) -> list[int]:
     return [int(not is_adjustment), int(is_adjustment), *tokens, row["cost_nanos"] or 0, unpriced]
 
 
-def differences(connection: Connection, most: int) -> list[tuple[str, Row[*tuple[Any, ...]]]]:
+def differences(connection: Connection, most: int) -> list[tuple[str, dict[str, Any]]]:
     """Sums that the roll-up has and the ledger has not (`extra`), and the other way round (`missing`)."""
     kept = select(*(usage_rollup.c[name] for name in (*KEY, *SUMS)))
-    summed = _sums_of_ledger()
-    extra = connection.execute(kept.except_(summed).limit(most))
-    found = [("extra", row) for row in extra]
-    return found + [("missing", row) for row in connection.execute(summed.except_(kept).limit(most))]
+    summed = sums_of_ledger()
+    sides = {"extra": kept.except_(summed), "missing": summed.except_(kept)}
+    return [(side, row) for side, query in sides.items() for row in values_of(connection.execute(query.limit(most)))]
 
 
-def _sums_of_ledger() -> Select[*tuple[Any, ...]]:
+def sums_of_ledger() -> Select[*tuple[Any, ...]]:
     """What the roll-up must hold, summed by the database from every row."""
     columns = ledger.c
     is_adjustment = columns.outcome == Outcome.ADJUSTED.value

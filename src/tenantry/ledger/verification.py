@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, Integer, select, type_coerce
 from tenantry.domain.values import value
 from tenantry.ledger.booking import FIRST_HASH, row_hash
 from tenantry.ledger.rollup import KEY, SUMS, differences
-from tenantry.storage.database import reading
+from tenantry.storage.database import reading, values_of
 from tenantry.storage.tables import journals, ledger
 
 # More would only repeat what the first ones say; all are counted.
@@ -75,8 +75,8 @@ def verify(engine: Engine) -> Verification:
             _check_anchor(chain, anchors.pop(chain.run, None), found)
         for run, anchor in sorted(anchors.items()):
             _check_anchor(_Chain(run), anchor, found)
-        for sign, row in differences(connection, FAULTS_LISTED_MAX):
-            found.add(_sums_fault(sign, row))
+        for side, sums in differences(connection, FAULTS_LISTED_MAX):
+            found.add(_sums_fault(side, sums))
     return found
 
 
@@ -86,13 +86,13 @@ def _follow(connection: Connection, found: Verification) -> Iterator[_Chain]:
     columns = [type_coerce(column, Integer) if column.name == "streaming" else column for column in ledger.columns]
     query = select(*columns).order_by(ledger.c.journal_run, ledger.c.journal_seq)
     chain: _Chain | None = None
-    for row in connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query).mappings():
+    for row in values_of(connection.execute(query, execution_options={"yield_per": _ROWS_AT_ONCE})):
         if chain is None or row["journal_run"] != chain.run:
             if chain is not None:
                 yield chain
             chain = _Chain(row["journal_run"])
         found.rows += 1
-        _check_row(chain, dict(row.items()), found)
+        _check_row(chain, row, found)
     if chain is not None:
         yield chain
 
@@ -143,11 +143,8 @@ def _check_anchor(chain: _Chain, anchor: tuple[int, str] | None, found: Verifica
         add("anchor", "the last row is not the one that was noted")
 
 
-def _sums_fault(sign: str, row: Any) -> Fault:
-    values = row._asdict()
+def _sums_fault(side: str, values: dict[str, Any]) -> Fault:
     where = ", ".join(str(values[name]) for name in KEY)
     sums = ", ".join(f"{name} {values[name]}" for name in SUMS if values[name])
-    told = (
-        "is in the roll-up, the ledger has no such sum" if sign == "extra" else "is the ledger's sum, not the roll-up's"
-    )
+    told = "is in the roll-up, not in the ledger" if side == "extra" else "is in the ledger, not in the roll-up"
     return Fault("sums", "usage_rollup", None, None, f"{where}: {sums or 'nothing'} {told}")

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
-from contextlib import contextmanager
+import sqlite3
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from sqlite3 import Connection as SqliteConnection
+from typing import Any
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, Result, create_engine, event, make_url
 
 # Longer than any transaction here; the drain's are the longest, at some milliseconds.
 BUSY_MS_MAX = 10_000
@@ -40,7 +41,7 @@ def _keep_private(url: str) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
 
 
-def _set_pragmas(connection: SqliteConnection, _record: object) -> None:
+def _set_pragmas(connection: sqlite3.Connection, _record: object) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
@@ -56,6 +57,33 @@ def reading(engine: Engine) -> Generator[Connection]:
         else:
             connection = connection.execution_options(isolation_level="REPEATABLE READ")
         yield connection
+
+
+def values_of(result: Result[*tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
+    """Each row by the names of its columns, fetched as it is asked for."""
+    names = tuple(result.keys())
+    return (dict(zip(names, row, strict=True)) for row in result)
+
+
+def copy_sqlite(engine: Engine, path: Path) -> None:
+    """The whole database as it is at this moment, into the file `path`; readers and writers go on meanwhile."""
+    path.touch(mode=0o600)
+    with engine.connect() as connection, closing(sqlite3.connect(path)) as target:
+        source = connection.connection.driver_connection
+        if not isinstance(source, sqlite3.Connection):
+            raise TypeError("only SQLite is copied this way")
+        source.backup(target)
+        # One file, whole in itself: the copy is not in WAL mode.
+        target.execute("PRAGMA journal_mode = DELETE")
+
+
+def is_sound(path: Path) -> bool:
+    """Whether an SQLite file is whole: every page, every index."""
+    try:
+        with closing(sqlite3.connect(path)) as connection:
+            return connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    except sqlite3.DatabaseError:
+        return False
 
 
 class MigrationBroken(Exception):

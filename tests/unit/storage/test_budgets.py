@@ -150,3 +150,15 @@ def test_an_amount_is_exact_to_the_nano(text: str, nanos: int) -> None:
 def test_what_is_no_amount_is_said_to_be_none(text: str) -> None:
     with pytest.raises(BadAmount, match=r"above 0|at most"):
         read_amount(text)
+
+
+def test_a_tenant_that_is_rolled_back_takes_its_budgets_and_targets_along(directory: Directory) -> None:
+    directory.issue_key("acme", "k")
+    directory.set_budgets("acme", {"month": USD})
+    directory.raise_budget("acme", "month", USD, now_utc() + timedelta(days=1))
+    directory.set_thresholds("acme", [50])
+    directory.set_alert_target("contact", "webhook", "https://hooks.example.com/x", "acme")
+    directory.remove_tenant("acme", None, "test")
+    assert directory.list_alert_targets() == []
+    with pytest.raises(NotInDirectory):
+        directory.list_budgets("acme")

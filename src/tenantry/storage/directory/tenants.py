@@ -18,7 +18,17 @@ from tenantry.storage.columns import new_id, now_utc
 from tenantry.storage.directory.changes import AlreadyThere, DirectoryError
 from tenantry.storage.directory.tiers import TierChanges
 from tenantry.storage.snapshot import read_changes, read_tier
-from tenantry.storage.tables import budget_raises, budgets, credentials, gateway_keys, tenants, tiers
+from tenantry.storage.tables import (
+    alert_deliveries,
+    alert_targets,
+    alert_thresholds,
+    budget_raises,
+    budgets,
+    credentials,
+    gateway_keys,
+    tenants,
+    tiers,
+)
 
 DISCONNECTS = tuple(one.value for one in Disconnect)
 # A line on a page; a mailbox has 254 characters at most (RFC 5321 4.5.3.1.3).
@@ -162,7 +172,9 @@ class TenantChanges(TierChanges):
         """Undo a provisioning that failed: the tenant, its keys, and the credential that was made for it."""
         with self._engine.begin() as connection:
             row = self._tenant(connection, slug)
-            for table in (budget_raises, budgets, gateway_keys):
+            own_targets = select(alert_targets.c.target_id).where(alert_targets.c.tenant_id == row.tenant_id)
+            connection.execute(delete(alert_deliveries).where(alert_deliveries.c.target_id.in_(own_targets)))
+            for table in (alert_targets, alert_thresholds, budget_raises, budgets, gateway_keys):
                 connection.execute(delete(table).where(table.c.tenant_id == row.tenant_id))
             connection.execute(delete(tenants).where(tenants.c.tenant_id == row.tenant_id))
             if credential_id is not None:

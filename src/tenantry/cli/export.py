@@ -1,0 +1,92 @@
+"""export: a week or a month of the ledger as files."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tenantry.cli.context import USAGE, fail, opened_site
+from tenantry.cli.output import print_json, print_table
+from tenantry.cli.tenants import AsJson
+from tenantry.control.site import Site
+from tenantry.domain.money import format_usd
+from tenantry.domain.periods import MONTH, WEEK, BadPeriod, Period, read_period
+from tenantry.ledger.exports import SumsDiffer, Wanted, Write, file_name, write_csv, write_exports, write_json
+
+
+class Format(StrEnum):
+    CSV = "csv"
+    JSON = "json"
+    PARQUET = "parquet"
+
+
+def register(app: typer.Typer) -> None:
+    app.command("export")(export)
+
+
+def export(
+    week: Annotated[str | None, typer.Option(metavar="YYYY-Wnn", help="An ISO week, such as 2026-W47.")] = None,
+    month: Annotated[str | None, typer.Option(metavar="YYYY-MM", help="A month, such as 2026-10.")] = None,
+    tenant: Annotated[
+        str | None, typer.Option(metavar="SLUG", help="Only this tenant; default: each one, and all in one file.")
+    ] = None,
+    form: Annotated[Format, typer.Option("--format", help="parquet needs tenantry[parquet].")] = Format.CSV,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where to; it is made.")] = Path("exports"),
+    as_json: AsJson = False,
+) -> None:
+    """Every row of a week or month, adjustments included; the sums are the ledger's to the nano-dollar."""
+    write = _writer(form)
+    with opened_site() as site:
+        period = _period(week, month, site)
+        wanted = [Wanted(file_name(period, slug, form.value), one) for one, slug in _tenants(site, tenant)]
+        try:
+            done = write_exports(site.engine, period, wanted, out, write)
+        except SumsDiffer as error:
+            raise fail(str(error)) from None
+        except OSError as error:
+            raise fail(f"{out} cannot be written: {error.strerror or error}") from None
+    if as_json:
+        print_json(
+            [
+                {"file": str(one.path), "rows": one.row_count, "cost_nanos": one.cost_nanos, "sha256": one.sha256}
+                for one in done
+            ]
+        )
+        return
+    columns = ["file", "rows", "cost"]
+    print_table(columns, [[one.path, one.row_count, format_usd(one.cost_nanos)] for one in done], right=columns[1:])
+
+
+def _writer(form: Format) -> Write:
+    if form is Format.CSV:
+        return write_csv
+    if form is Format.JSON:
+        return write_json
+    try:
+        from tenantry.ledger.parquet import write_parquet
+    except ImportError:
+        raise fail("parquet needs pyarrow: pip install 'tenantry[parquet]', or take csv or json", USAGE) from None
+    return write_parquet
+
+
+def _period(week: str | None, month: str | None, site: Site) -> Period:
+    if (week is None) == (month is None):
+        raise fail("say which period: --week 2026-W47 or --month 2026-10", USAGE)
+    label, kind = (week, WEEK) if week is not None else (month or "", MONTH)
+    try:
+        period = read_period(label, site.settings.zone)
+    except BadPeriod as error:
+        raise fail(str(error), USAGE) from None
+    if period.kind != kind:
+        raise fail(f"{label!r} is a {period.kind}, not a {kind}", USAGE)
+    return period
+
+
+def _tenants(site: Site, slug: str | None) -> list[tuple[str | None, str | None]]:
+    """Tenant ids and slugs, (None, None) for all in one."""
+    if slug is not None:
+        return [(site.directory.get_tenant(slug).tenant_id, slug)]
+    return [(None, None), *((row.tenant_id, row.slug) for row in site.directory.list_tenants())]

@@ -1,0 +1,292 @@
+"""Backup of a running site into one file, and its way back.
+
+A backup holds the database, the journals and a manifest with a checksum for each file; the master key only when asked
+for. Journals are copied before the database: what is booked meanwhile is in the database then, and what is in both is
+booked once, by its attempt id.
+
+A restore checks everything in a folder of its own before it touches the site, and moves what it replaces aside. The
+database comes last: without one nothing starts, so a restore that was killed is run again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+from alembic.util import CommandError
+from sqlalchemy import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from tenantry import __version__
+from tenantry.control.presence import alone
+from tenantry.control.site import Site
+from tenantry.domain.values import value
+from tenantry.ledger.exports import replacing
+from tenantry.ledger.verification import Verification, verify
+from tenantry.settings import Settings
+from tenantry.storage.database import copy_sqlite, is_sound, migrate, open_store
+
+_DATABASE = "tenantry.db"
+_MASTER_KEY = "master.key"
+_MANIFEST = "manifest.json"
+# Every name that a backup may hold: nothing else is ever written by a restore.
+_NAME = re.compile(r"tenantry\.db|master\.key|journal/[A-Za-z0-9][A-Za-z0-9._-]*/(?:lock|\d+\.log)", re.ASCII)
+_FORMAT = 1
+_MANIFEST_BYTES_MAX = 16 * 1024 * 1024
+_CHUNK_BYTES = 1 << 20
+
+
+class BackupFailed(Exception):
+    """The backup was not made; nothing was left behind."""
+
+
+class RestoreRefused(Exception):
+    """The backup was not restored; the site is as it was."""
+
+
+@value
+class Backup:
+    """What a backup holds."""
+
+    made_at: str
+    files: int
+    bytes: int
+    has_master_key: bool
+
+
+@value
+class Restored:
+    """What a restore did. `aside` is where the files that were there before are now."""
+
+    backup: Backup
+    verified: Verification
+    aside: Path | None
+    needs_master_key: bool
+
+
+def back_up(site: Site, file: Path, with_master_key: bool) -> Backup:
+    """Write one file, mode 0600, while the site runs.
+
+    Raises:
+        BackupFailed: the store is not SQLite, or a copy is not sound.
+        OSError: the disk refused.
+    """
+    if site.engine.dialect.name != "sqlite":
+        raise BackupFailed(
+            "the store is PostgreSQL: back it up with pg_dump, restore it with pg_restore; copy the journal folder too"
+        )
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with _folder_in(file.parent) as folder:
+        _copy_journals(site.settings.journal_dir, folder / "journal")
+        copy_sqlite(site.engine, folder / _DATABASE)
+        if not is_sound(folder / _DATABASE):
+            raise BackupFailed("the database is damaged: PRAGMA integrity_check finds faults in it")
+        if with_master_key:
+            shutil.copyfile(site.settings.master_key_file, folder / _MASTER_KEY)
+        files = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}
+        manifest = _manifest(files)
+        with replacing(file) as target:
+            _write_archive(target, manifest, files)
+    return _described(manifest)
+
+
+def _copy_journals(source: Path, target: Path) -> None:
+    for path in sorted(source.glob("*/*")):
+        if _NAME.fullmatch(f"journal/{path.parent.name}/{path.name}") is None:
+            continue  # no part of a journal
+        copy = target / path.parent.name / path.name
+        copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            shutil.copyfile(path, copy)
+        except FileNotFoundError:  # booked to its end and removed meanwhile: the database has it
+            shutil.rmtree(copy.parent, ignore_errors=True)
+
+
+def _manifest(files: dict[str, Path]) -> dict[str, Any]:
+    entries = {name: {"bytes": path.stat().st_size, "sha256": _digest(path)} for name, path in files.items()}
+    made_at = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return {"format": _FORMAT, "version": __version__, "made_at": made_at, "files": entries}
+
+
+def _write_archive(target: IO[bytes], manifest: dict[str, Any], files: dict[str, Path]) -> None:
+    with tarfile.open(fileobj=target, mode="w") as archive:
+        data = json.dumps(manifest, indent=1).encode()
+        archive.addfile(_entry(_MANIFEST, len(data)), io.BytesIO(data))
+        for name, path in files.items():
+            with path.open("rb") as file:
+                archive.addfile(_entry(name, manifest["files"][name]["bytes"]), file)
+
+
+def _entry(name: str, size: int) -> tarfile.TarInfo:
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mode = size, 0o600
+    return entry
+
+
+def restore(settings: Settings, file: Path, replace: bool) -> Restored:
+    """Put a backup in the place of the site.
+
+    Raises:
+        RestoreRefused: the file is not a whole backup, its ledger does not verify, or a site is there and `replace` is
+            False.
+        SiteRuns: a process of the site runs.
+        OSError: the disk refused.
+    """
+    url = make_url(settings.store_url)
+    if url.get_backend_name() != "sqlite" or not url.database:
+        raise RestoreRefused("the store is PostgreSQL: restore it with pg_restore, and put the journal folder back")
+    database = Path(url.database)
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with alone(settings), _folder_in(settings.data_dir) as folder:
+        if not replace and (database.exists() or any(settings.journal_dir.glob("*/*"))):
+            raise RestoreRefused(f"there is a site in {settings.data_dir}: --yes replaces it, and keeps it aside")
+        manifest = _extract(file, folder)
+        verified = _check(folder)
+        aside = _swap(settings, database, folder)
+    needs_key = not settings.master_key_file.exists()
+    return Restored(_described(manifest), verified, aside, needs_key)
+
+
+def _extract(file: Path, folder: Path) -> dict[str, Any]:
+    """Write the files of the archive into `folder`, each checked against the manifest."""
+    try:
+        with tarfile.open(file, "r:") as archive:
+            manifest = _read_manifest(archive)
+            missing = dict(manifest["files"])
+            while (entry := archive.next()) is not None:
+                wanted = missing.pop(entry.name, None)
+                if wanted is None or not entry.isreg() or entry.size != wanted["bytes"]:
+                    raise RestoreRefused(f"{file}: {entry.name!r} is not what the manifest says")
+                path = folder / entry.name
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                source = archive.extractfile(entry)
+                if source is None or _copy(source, path) != wanted["sha256"]:
+                    raise RestoreRefused(f"{file}: the checksum of {entry.name} is wrong")
+    except (tarfile.TarError, EOFError) as error:
+        raise RestoreRefused(f"{file} is not a backup, or damaged: {error}") from error
+    if missing:
+        raise RestoreRefused(f"{file}: {', '.join(sorted(missing))} missing")
+    return manifest
+
+
+def _read_manifest(archive: tarfile.TarFile) -> dict[str, Any]:
+    entry = archive.next()
+    source = archive.extractfile(entry) if entry is not None and entry.isreg() else None
+    if entry is None or source is None or entry.name != _MANIFEST or entry.size > _MANIFEST_BYTES_MAX:
+        raise RestoreRefused("the file does not begin with the manifest of a backup")
+    try:
+        manifest: dict[str, Any] = json.loads(source.read())
+        files: dict[str, Any] = manifest["files"]
+        described = _described(manifest)
+        is_whole = all(_NAME.fullmatch(name) and len(one["sha256"]) == 64 for name, one in files.items())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RestoreRefused(f"the manifest of the backup cannot be read: {error!r}") from error
+    if manifest.get("format") != _FORMAT or not is_whole or _DATABASE not in files or not described.files:
+        raise RestoreRefused("the manifest names files that no backup of this version holds")
+    return manifest
+
+
+def _check(folder: Path) -> Verification:
+    """The restored database is sound, of a schema that is known, and its ledger is whole."""
+    if not is_sound(folder / _DATABASE):
+        raise RestoreRefused("the database of the backup is damaged")
+    engine = open_store(f"sqlite:///{folder / _DATABASE}")
+    try:
+        migrate(engine)
+        verified = verify(engine)
+    except (SQLAlchemyError, CommandError) as error:
+        raise RestoreRefused(f"the database of the backup cannot be used: {str(error).splitlines()[0]}") from error
+    finally:
+        engine.dispose()
+    if verified.fault_count:
+        first = verified.faults[0]
+        raise RestoreRefused(f"its ledger has {verified.fault_count} faults; the first: {first.run}: {first.message}")
+    return verified
+
+
+def _swap(settings: Settings, database: Path, folder: Path) -> Path | None:
+    """Old files aside, new ones in their place, the database last."""
+    aside = settings.data_dir / f"replaced-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
+    key = settings.master_key_file
+    new_key = folder / _MASTER_KEY
+    key_changes = new_key.exists() and key.exists() and key.read_bytes() != new_key.read_bytes()
+    old = [*(database.with_name(database.name + end) for end in ("", "-wal", "-shm")), settings.journal_dir]
+    for path in [*old, *([key] if key_changes else [])]:
+        if path.exists():
+            aside.mkdir(mode=0o700, exist_ok=True)
+            shutil.move(path, aside / path.name)
+    if new_key.exists():
+        new_key.rename(key)
+    journal = folder / "journal"
+    journal.mkdir(mode=0o700, exist_ok=True)
+    journal.rename(settings.journal_dir)
+    for end in ("-wal", "-shm"):
+        (folder / (_DATABASE + end)).unlink(missing_ok=True)
+    _sync(settings.data_dir)
+    # In two steps where the database lies on another disk than the data: its name is taken at once.
+    ready = database.with_name(f".{database.name}.restored")
+    shutil.move(folder / _DATABASE, ready)
+    os.replace(ready, database)
+    _sync(database.parent)
+    return aside if aside.exists() else None
+
+
+def _described(manifest: dict[str, Any]) -> Backup:
+    files = manifest["files"]
+    total = sum(one["bytes"] for one in files.values())
+    return Backup(str(manifest["made_at"]), len(files), total, _MASTER_KEY in files)
+
+
+@contextmanager
+def _folder_in(parent: Path) -> Generator[Path]:
+    """A folder for its owner only, on the same disk, gone at the end."""
+    folder = Path(tempfile.mkdtemp(prefix=".part-", dir=parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _copy(source: IO[bytes], path: Path) -> str:
+    """Copy to a new file, on the disk when this returns; its checksum."""
+    digest = hashlib.sha256()
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    with open(descriptor, "wb") as file:
+        for part in _parts(source):
+            digest.update(part)
+            file.write(part)
+        file.flush()
+        os.fsync(file.fileno())
+    return digest.hexdigest()
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for part in _parts(file):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def _parts(file: IO[bytes]) -> Iterator[bytes]:
+    while part := file.read(_CHUNK_BYTES):
+        yield part
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,247 @@
+"""Backup and restore: whole, checked, for their owner only; a site is never lost by a restore."""
+
+import io
+import json
+import shutil
+import tarfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from tenantry.control.backup import RestoreRefused, back_up, restore
+from tenantry.control.presence import SiteReplaced, SiteRuns, alone, present
+from tenantry.control.site import Site, init_site, open_site
+from tenantry.ledger.booking import Drain
+from tenantry.ledger.journal import JournalWriter
+from tenantry.ledger.verification import verify
+from tenantry.settings import Settings, load_settings
+from tenantry.storage.database import open_store
+from tests.unit.ledger.books import PRICES, attempt, book, rows
+
+
+def settings_in(folder: Path) -> Settings:
+    return load_settings(None, {"TENANTRY_DATA_DIR": str(folder)})
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """A site with two booked attempts, one in the journal and one that runs."""
+    settings = settings_in(tmp_path / "data")
+    init_site(settings)
+    made = open_site(settings)
+    book(made.engine, settings.data_dir, [attempt(1), attempt(2)])
+    writer = JournalWriter(settings.journal_dir, "gateway")
+    for begun, end in [attempt(3), attempt(4)]:
+        writer.begin(begun)
+        if begun.attempt_id == "att_3":
+            writer.end(end)
+    writer.flush()
+    yield made
+    writer.close()
+    made.engine.dispose()
+
+
+def drained(settings: Settings) -> list[tuple[str, str]]:
+    engine = open_store(settings.store_url)
+    Drain(engine, settings.journal_dir, PRICES).step()
+    assert verify(engine).fault_count == 0
+    found = [(row["attempt_id"], row["outcome"]) for row in rows(engine)]
+    engine.dispose()
+    return found
+
+
+BOOKED = [("att_1", "settled"), ("att_2", "settled"), ("att_3", "settled"), ("att_4", "orphaned")]
+
+
+def test_a_running_site_comes_back_with_what_was_booked_and_what_was_not_yet(site: Site, tmp_path: Path) -> None:
+    file = tmp_path / "site.backup"
+    done = back_up(site, file, with_master_key=False)
+    assert not done.has_master_key
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert site.settings.master_key_file.read_bytes() not in file.read_bytes()
+    other = settings_in(tmp_path / "other")
+    restored = restore(other, file, replace=False)
+    assert (restored.verified.rows, restored.aside, restored.needs_master_key) == (2, None, True)
+    assert drained(other) == BOOKED
+    assert (tmp_path / "other" / "tenantry.db").stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".part")] == []
+    assert [path.name for path in (tmp_path / "other").iterdir() if path.name.startswith(".")] == []
+
+
+def test_what_is_booked_between_the_two_copies_is_booked_once(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tenantry.control import backup
+
+    real = backup.copy_sqlite
+
+    def drain_first(*args: object) -> None:
+        Drain(site.engine, site.settings.journal_dir, PRICES).step()
+        real(*args)  # pyright: ignore[reportArgumentType] -- passed on
+
+    monkeypatch.setattr(backup, "copy_sqlite", drain_first)
+    back_up(site, tmp_path / "b", with_master_key=True)
+    other = settings_in(tmp_path / "other")
+    restored = restore(other, tmp_path / "b", replace=False)
+    assert (restored.verified.rows, restored.needs_master_key) == (3, False)
+    assert other.master_key_file.read_bytes() == site.settings.master_key_file.read_bytes()
+    assert other.master_key_file.stat().st_mode & 0o777 == 0o600
+    assert drained(other) == BOOKED
+
+
+def test_a_site_that_is_there_is_replaced_only_on_request_and_kept_aside(site: Site, tmp_path: Path) -> None:
+    file = tmp_path / "b"
+    back_up(site, file, with_master_key=False)
+    other = settings_in(tmp_path / "other")
+    init_site(other)
+    key = other.master_key_file.read_bytes()
+    with pytest.raises(RestoreRefused, match="--yes"):
+        restore(other, file, replace=False)
+    assert drained(other) == []
+    restored = restore(other, file, replace=True)
+    assert restored.aside is not None
+    assert sorted(path.name for path in restored.aside.iterdir() if "-" not in path.name) == ["journal", "tenantry.db"]
+    assert other.master_key_file.read_bytes() == key
+    assert drained(other) == BOOKED
+
+
+def test_a_running_site_is_not_replaced(site: Site, tmp_path: Path) -> None:
+    back_up(site, tmp_path / "b", with_master_key=False)
+    with pytest.raises(SiteRuns):  # the gateway holds its journal
+        restore(site.settings, tmp_path / "b", replace=True)
+    other = settings_in(tmp_path / "other")
+    init_site(other)
+    with present(other), present(other), pytest.raises(SiteRuns):  # several control processes may run
+        restore(other, tmp_path / "b", replace=True)
+    with alone(other), pytest.raises(SiteReplaced), present(other):
+        pass
+
+
+def test_a_ledger_that_does_not_verify_is_not_restored(site: Site, tmp_path: Path) -> None:
+    with site.engine.begin() as connection:
+        connection.execute(text("UPDATE ledger SET cost_nanos = 0 WHERE attempt_id = 'att_1'"))
+    back_up(site, tmp_path / "b", with_master_key=False)
+    with pytest.raises(RestoreRefused, match="faults"):
+        restore(settings_in(tmp_path / "other"), tmp_path / "b", replace=False)
+    assert [path.name for path in (tmp_path / "other").iterdir()] == ["control.lock"]
+
+
+def rewritten(file: Path, change: Callable[[str, bytes], tuple[str, bytes] | None]) -> None:
+    """Each member of the archive through `change`."""
+    with tarfile.open(file) as archive:
+        members = [(entry.name, (archive.extractfile(entry) or io.BytesIO()).read()) for entry in archive]
+    with tarfile.open(file, "w") as archive:
+        for name, data in members:
+            kept = change(name, data)
+            if kept is not None:
+                entry = tarfile.TarInfo(kept[0])
+                entry.size = len(kept[1])
+                archive.addfile(entry, io.BytesIO(kept[1]))
+
+
+def with_manifest(change: Callable[[dict[str, object]], object]) -> Callable[[Path], None]:
+    def apply(name: str, data: bytes) -> tuple[str, bytes]:
+        if name != "manifest.json":
+            return name, data
+        manifest = json.loads(data)
+        change(manifest)
+        return name, json.dumps(manifest).encode()
+
+    return lambda file: rewritten(file, apply)
+
+
+def flipped(name: str, data: bytes) -> tuple[str, bytes]:
+    at = len(data) // 2
+    return name, data if not name.endswith((".db", ".log")) else data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "empty": lambda file: file.write_bytes(b""),
+    "no archive": lambda file: file.write_bytes(b"x" * 100_000),
+    "cut short": lambda file: file.write_bytes(file.read_bytes()[: file.stat().st_size // 2]),
+    "one bit flipped": lambda file: rewritten(file, flipped),
+    "a file less": lambda file: rewritten(file, lambda name, data: None if name.endswith(".db") else (name, data)),
+    "a file more": lambda file: rewritten(file, lambda name, data: (name.replace(".db", ".db2"), data)),
+    "no manifest": lambda file: rewritten(file, lambda name, data: None if "manifest" in name else (name, data)),
+    "manifest is no JSON": lambda file: rewritten(
+        file, lambda name, data: (name, b"{" if "manifest" in name else data)
+    ),
+    "manifest is a list": lambda file: rewritten(
+        file, lambda name, data: (name, b"[]" if "manifest" in name else data)
+    ),
+    "another format": with_manifest(lambda manifest: manifest.update(format=2)),
+    "a path out of the folder": with_manifest(
+        lambda manifest: manifest["files"].update({"../x": {"bytes": 1, "sha256": "0" * 64}})  # type: ignore[attr-defined]
+    ),
+    "a checksum that is no text": with_manifest(
+        lambda manifest: manifest["files"]["tenantry.db"].update(sha256=5)  # type: ignore[index]
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_backup_is_refused_and_the_site_is_as_it_was(site: Site, tmp_path: Path, damage: str) -> None:
+    file = tmp_path / "b"
+    back_up(site, file, with_master_key=False)
+    other = settings_in(tmp_path / "other")
+    init_site(other)
+    before = ["control.lock", *(path.name for path in other.data_dir.iterdir())]
+    DAMAGE[damage](file)
+    with pytest.raises(RestoreRefused):
+        restore(other, file, replace=True)
+    assert sorted(path.name for path in other.data_dir.iterdir()) == sorted(before)
+
+
+@pytest.mark.parametrize("step", range(1, 5))
+def test_killed_between_any_two_moves_nothing_is_lost_and_a_second_restore_finishes(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    file = tmp_path / "b"
+    back_up(site, file, with_master_key=False)
+    other = settings_in(tmp_path / "other")
+    init_site(other)
+    book_engine = open_store(other.store_url)
+    book(book_engine, other.data_dir, [attempt(9)])
+    book_engine.dispose()
+    real, moves = shutil.move, [0]
+
+    class Killed(BaseException):
+        pass
+
+    def dies(*args: object) -> object:
+        moves[0] += 1
+        if moves[0] == step:
+            raise Killed
+        return real(*args)  # pyright: ignore[reportArgumentType, reportCallIssue] -- passed on
+
+    monkeypatch.setattr("tenantry.control.backup.shutil.move", dies)
+    try:
+        restore(other, file, replace=True)
+    except Killed:
+        monkeypatch.setattr("tenantry.control.backup.shutil.move", real)
+        restore(other, file, replace=True)
+    monkeypatch.setattr("tenantry.control.backup.shutil.move", real)
+    assert drained(other) == BOOKED
+    asides = [path / "tenantry.db" for path in other.data_dir.glob("replaced-*") if (path / "tenantry.db").exists()]
+    kept = [drained(replace(other, store_url=f"sqlite:///{path}", data_dir=tmp_path / "no")) for path in asides]
+    assert [("att_9", "settled")] in kept
+
+
+def test_a_backup_replaces_an_older_one_whole_or_not_at_all(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "deep" / "b"
+    back_up(site, file, with_master_key=False)
+    before = file.read_bytes()
+
+    def full(*_args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tenantry.control.backup._write_archive", full)
+    with pytest.raises(OSError, match="No space"):
+        back_up(site, file, with_master_key=False)
+    assert file.read_bytes() == before
+    assert [path.name for path in file.parent.iterdir()] == ["b"]
