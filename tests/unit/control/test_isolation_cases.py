@@ -6,6 +6,8 @@ from collections import Counter
 import pytest
 
 from tenantry.control.isolation.cases import HOW, IDS, WHO, Hand, Holder, generate_cases
+from tenantry.control.isolation.engine import require_objects
+from tenantry.control.isolation.findings import Group
 from tenantry.wire import routes
 from tenantry.wire.inspect import BadBody, inspect_message
 from tenantry.wire.routes import Kind, PatternRoute, Route
@@ -53,6 +55,11 @@ def test_a_route_that_scopes_ids_gets_foreign_ids_that_must_look_like_unknown_on
     assert b"/t/acme/v1/files/file_none " in unknown.data
     assert foreign.twin == unknown.twin != ""
     assert foreign.expected.statuses == (404,)
+    shown, missing = Group(IDS, ""), Group(IDS, "")
+    require_objects(shown, hand)
+    require_objects(missing, HAND)
+    assert shown.checks == []
+    assert [check.tried for check in missing.failures] == ["a file of the other tenant"]
 
 
 def test_tenants_that_exist_and_that_do_not_are_compared_on_every_route() -> None:

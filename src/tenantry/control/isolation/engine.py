@@ -197,6 +197,7 @@ def _run_cases(
     if stage.wants(cases.WHO, cases.HOW, cases.IDS):
         with stage.groups(cases.WHO, cases.HOW, cases.IDS) as groups:
             judge.try_all(groups, cases.generate_cases(hand))
+            require_objects(groups[cases.IDS], hand)
             _foreign_model(groups[cases.IDS], judge, probes.by_role["own"], probes.by_role["other"])
 
 
@@ -316,6 +317,16 @@ def _compare_answers(group: Group, judge: Judge, plain: Plain, alone: list[Answe
             f"{now.status}, equal bytes" if equal else f"{before.status}, then {now.status}: differs"
         )
         group.add(title, "equal bytes without and with other tenants", seen, equal and not leaks)
+
+
+def require_objects(group: Group, hand: Hand) -> None:
+    """Fails closed: a route that scopes ids is not shown by ids that nobody has.
+
+    Who adds such a route puts an object of the other tenant into `Hand.objects`, where the hand is made.
+    """
+    scopes = {scope for sample in sample_targets() for scope in sample.route.scopes}
+    for scope in sorted(scopes - hand.objects.keys()):
+        group.add(f"a {scope} of the other tenant", "to be there to be asked for", "this proof makes none", False)
 
 
 def _foreign_model(group: Group, judge: Judge, own: Probe, other: Probe) -> None:

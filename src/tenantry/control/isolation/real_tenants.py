@@ -24,6 +24,7 @@ from tenantry.control.isolation.engine import (
     make_hand,
     name_keys,
     require_gateway,
+    require_objects,
     search_all,
     wait_for_key,
 )
@@ -90,6 +91,7 @@ def _try_pair(stage: Stage, groups: dict[str, Group], own: Holder, other: Holder
     wait_for_key(stage.address, _holder(stage, stage.site.directory.get_tenant(own.slug)))
     judge = Judge(stage.address, stage.needles, stage.deadline, name_keys(hand))
     judge.try_all(groups, cases.generate_cases(hand))
+    require_objects(groups[cases.IDS], hand)
 
 
 def _send_message(group: Group, stage: Stage, holder: Holder) -> None:
