@@ -13,6 +13,8 @@ from tenantry.cli import (
     budget,
     credentials,
     export,
+    guides,
+    importing,
     keys,
     ledger,
     provision,
@@ -53,6 +55,8 @@ def build_cli(processes: Processes) -> typer.Typer:
     usage.register(app)
     export.register(app)
     backup.register(app)
+    guides.register(tenants.app)
+    app.add_typer(importing.app, name="import")
     app.add_typer(tiers.app, name="tiers")
     app.add_typer(tenants.app, name="tenants")
     app.add_typer(keys.app, name="keys")

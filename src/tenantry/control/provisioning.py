@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tenantry.control.client_guide import client_guide, endpoint_of, write_client_guide
+from tenantry.control.client_guide import endpoint_of, write_client_guide
 from tenantry.control.live_check import LiveCheck, LiveCheckFailed, check_live
 from tenantry.control.site import Site
 from tenantry.domain.keys import BadName, slugify
@@ -103,9 +103,7 @@ def _equip(
     progress(f"gateway key {key.hint}")
     check = check_live(site.settings, slug, key.text)
     progress(f"live call to {check.model}: {check.milliseconds} ms")
-    row = next(row for row in directory.list_tenants() if row.slug == slug)
-    text = client_guide(site.settings, slug, name, row.tier, directory.limits_of(row).sessions_max, check.model)
-    guide = write_client_guide(guide_folder, slug, text)
+    guide = write_client_guide(site, slug, guide_folder, check.model)
     directory.audit("provision.done", slug, {"model": check.model, "simulated": check.simulated})
     return Provisioned(slug, tenant_id, endpoint_of(site.settings, slug), key.text, key.key_id, check, guide)
 

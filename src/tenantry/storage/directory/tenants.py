@@ -142,6 +142,14 @@ class TenantChanges(TierChanges):
                 connection.execute(update(tenants).where(tenants.c.slug == slug).values(status=status.value))
                 self._record(connection, f"tenant.{status.value}", slug, {})
 
+    def set_contact(self, slug: str, contact: str | None) -> None:
+        """Whom to write to about a tenant. Raises: NotInDirectory."""
+        with self._engine.begin() as connection:
+            row = self._tenant(connection, slug)
+            if row.contact != contact:
+                connection.execute(update(tenants).where(tenants.c.tenant_id == row.tenant_id).values(contact=contact))
+                self._record(connection, "tenant.contact", slug, {"before": row.contact, "after": contact})
+
     def get_tenant(self, slug: str) -> Row[*tuple[Any, ...]]:
         """Raises: NotInDirectory."""
         with self._engine.connect() as connection:
