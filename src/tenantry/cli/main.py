@@ -23,6 +23,7 @@ from tenantry.cli import (
     tiers,
     upstreams,
     usage,
+    verify,
 )
 from tenantry.cli.context import Processes
 
@@ -64,4 +65,5 @@ def build_cli(processes: Processes) -> typer.Typer:
     app.add_typer(budget.app, name="budget")
     app.add_typer(alerts.app, name="alerts")
     app.add_typer(ledger.app, name="ledger")
+    app.add_typer(verify.app, name="verify")
     return app

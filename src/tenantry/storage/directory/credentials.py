@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from tenantry.domain.directory import Credential
 from tenantry.storage.columns import new_id, now_utc
@@ -177,6 +177,21 @@ class CredentialChanges(Changes):
             "ciphertext": sealed.ciphertext,
             "hint": f"...{secret[-4:]}",
         }
+
+    def remove_credential(self, name: str) -> None:
+        """Forget a credential for good.
+
+        Raises:
+            NotInDirectory: no such credential.
+            CredentialRefused: a tenant still has it.
+        """
+        with self._engine.begin() as connection:
+            row = self._credential(connection, name)
+            users = self._users(connection, row.credential_id, "")
+            if users:
+                raise CredentialRefused(f"credential {name!r} is bound to {', '.join(users)}; bind another one first")
+            connection.execute(delete(credentials).where(credentials.c.credential_id == row.credential_id))
+            self._record(connection, "credential.remove", name, {})
 
     def find_credential(self, secret: str) -> str | None:
         """The name under which this secret is stored, or None."""

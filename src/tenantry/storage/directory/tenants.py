@@ -71,8 +71,8 @@ class TenantChange:
 class TenantChanges(TierChanges):
     """Changes to tenants."""
 
-    def create_tenant(self, slug: str, name: str, tier: str) -> str:
-        """A new tenant; its id.
+    def create_tenant(self, slug: str, name: str, tier: str, tenant_id: str | None = None) -> str:
+        """A new tenant; its id. `tenant_id` is given only where it has to be known before, as for a probe.
 
         Raises:
             AlreadyThere: the slug is taken.
@@ -81,7 +81,7 @@ class TenantChanges(TierChanges):
         """
         if not is_slug(slug):
             raise DirectoryError(f"{slug!r} is not a slug: use a-z, 0-9 and inner hyphens, 63 characters at most")
-        tenant_id = new_id("tnt")
+        tenant_id = tenant_id or new_id("tnt")
         with self._engine.begin() as connection:
             if connection.execute(select(tenants).where(tenants.c.slug == slug)).first() is not None:
                 raise AlreadyThere(
