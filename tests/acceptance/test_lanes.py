@@ -186,7 +186,7 @@ def test_who_is_cut_off_is_refused_at_once_and_running_streams_end_with_an_error
     body = b"".join(dechunk(answer[0].partition(b"\r\n\r\n")[2]))
     assert b"event: error" in body
     assert b"permission_error" in body
-    row = wait_for(lambda: next((row for row in stack.rows(slug) if row["error"]), None), 3, "the row")
+    row = wait_for(lambda: next((row for row in stack.rows(slug) if row["streaming"]), None), 3, "the row")
     assert (row["outcome"], row["error"]) == ("estimated", "key_not_active" if how == "revoke" else "tenant_disabled")
     if how == "disable":
         directory.set_tenant_status(slug, TenantStatus.ACTIVE)

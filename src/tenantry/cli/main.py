@@ -15,6 +15,8 @@ from tenantry.cli import (
     credentials,
     declare,
     export,
+    guides,
+    importing,
     keys,
     ledger,
     provision,
@@ -23,6 +25,7 @@ from tenantry.cli import (
     tiers,
     upstreams,
     usage,
+    verify,
 )
 from tenantry.cli.context import Processes
 
@@ -56,6 +59,8 @@ def build_cli(processes: Processes) -> typer.Typer:
     audit.register(app)
     export.register(app)
     backup.register(app)
+    guides.register(tenants.app)
+    app.add_typer(importing.app, name="import")
     app.add_typer(tiers.app, name="tiers")
     app.add_typer(tenants.app, name="tenants")
     app.add_typer(keys.app, name="keys")
@@ -64,4 +69,5 @@ def build_cli(processes: Processes) -> typer.Typer:
     app.add_typer(budget.app, name="budget")
     app.add_typer(alerts.app, name="alerts")
     app.add_typer(ledger.app, name="ledger")
+    app.add_typer(verify.app, name="verify")
     return app

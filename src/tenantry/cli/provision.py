@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from tenantry.cli.bulk import provision_from
 from tenantry.cli.context import USAGE, fail, opened_site
 from tenantry.cli.output import print_json
 from tenantry.control.provisioning import CredentialChoice, Provisioned, provision
@@ -20,7 +21,7 @@ def register(app: typer.Typer) -> None:
 
 
 def provision_command(
-    name: Annotated[str, typer.Argument(help="The client's name, such as 'Acme GmbH'.")],
+    name: Annotated[str | None, typer.Argument(help="The client's name, such as 'Acme GmbH'.")] = None,
     tier: Annotated[str, typer.Option(help="A tier; `tiers list` names them.")] = "standard",
     slug: Annotated[str | None, typer.Option(help="Public id; default: made from the name.")] = None,
     credential_env: Annotated[
@@ -36,8 +37,20 @@ def provision_command(
         bool, typer.Option("--shared", help="Declare that several tenants may use this credential.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    source: Annotated[
+        Path | None, typer.Option("--from", metavar="FILE", help="Many clients at once, from a CSV file.")
+    ] = None,
+    keys_out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="With --from: where their keys go; default <FILE>.keys.csv.")
+    ] = None,
 ) -> None:
     """Make a tenant with credential, key, live check and client guide; on any failure nothing is left."""
+    if source is not None:
+        if any((name, slug, credential_env, credential_stdin, credential, shared)) or tier != "standard":
+            raise fail("--from takes names, slugs, tiers and credentials from the file; leave the others out", USAGE)
+        raise provision_from(source, keys_out or source.with_suffix(".keys.csv"), Path("clients"), as_json)
+    if name is None or keys_out is not None:
+        raise fail("say the client's name, or --from FILE (with which --keys-out goes)", USAGE)
     choice = _choice(credential_env, credential_stdin, credential, shared)
     with opened_site() as site:
         made = provision(

@@ -56,6 +56,8 @@ def _print(slug: str, report: UsageReport) -> None:
     ]
     rows.append(["total", report.requests, "", "", "", "", "", "", format_usd(report.cost_nanos)])
     print_table(columns, rows, right=columns[1:])
+    if report.saved_nanos:
+        typer.echo(f"saved by caching repeated system prompts: {format_usd(report.saved_nanos)}")
     unusual = {name: count for name, count in report.outcomes.items() if name != "settled"}
     if unusual:
         typer.echo("not settled: " + ", ".join(f"{count} {name}" for name, count in sorted(unusual.items())))

@@ -3,118 +3,77 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
 from pathlib import Path
-from string import Template
 
+from tenantry.control.guide.facts import Budget, Facts, example_model, known_models
+from tenantry.control.guide.page import fair_use_markdown, guide_markdown, guide_page
+from tenantry.control.site import Site
+from tenantry.domain.prices import load_default_prices
 from tenantry.settings import Settings
-
-_GUIDE = Template("""# Claude access for $name
-
-Endpoint: `$endpoint`
-Tenant id: `$slug` (tier: $tier)
-
-## Your key
-
-You were given a gateway key that begins with `sk-proxy-$slug-`. Treat it like a password: keep it in a secret store or
-an environment variable, never in code, a URL, or a chat. It works only at this endpoint. If it may have leaked, tell
-$contact at once; it is replaced in a minute. Do not send Anthropic keys or Claude logins here; they are refused.
-
-The examples read it from the environment:
-
-```sh
-export TENANTRY_KEY=...        # your gateway key
-```
-
-## curl
-
-```sh
-curl $endpoint/v1/messages \\
-  -H "x-api-key: $$TENANTRY_KEY" -H "anthropic-version: 2023-06-01" -H "content-type: application/json" \\
-  -d '{"model":"$model","max_tokens":256,"messages":[{"role":"user","content":"Hello"}]}'
-```
-
-## Python
-
-```python
-import os
-from anthropic import Anthropic
-
-client = Anthropic(base_url="$endpoint", api_key=os.environ["TENANTRY_KEY"])
-message = client.messages.create(
-    model="$model", max_tokens=256, messages=[{"role": "user", "content": "Hello"}]
-)
-print(message.content[0].text, message.usage)
-```
-
-## TypeScript
-
-```ts
-import Anthropic from "@anthropic-ai/sdk";
-
-const client = new Anthropic({ baseURL: "$endpoint", apiKey: process.env.TENANTRY_KEY });
-const message = await client.messages.create({
-  model: "$model", max_tokens: 256, messages: [{ role: "user", content: "Hello" }],
-});
-```
-
-## Claude Code
-
-```sh
-export ANTHROPIC_BASE_URL=$endpoint
-export ANTHROPIC_AUTH_TOKEN=$$TENANTRY_KEY
-claude
-```
-
-Log out of claude.ai first (`claude /logout`): with a login active, Claude Code sends that login here, and it
-is refused.
-
-## OpenClaw
-
-```json
-{
-  "models": {
-    "providers": {
-      "agency": { "api": "anthropic-messages", "baseUrl": "$endpoint", "apiKey": "$${TENANTRY_KEY}" }
-    }
-  }
-}
-```
-
-## Limits
-
-* Requests in flight at once: $sessions. One more is answered 429 with `retry-after`; SDKs wait and try again by
-  themselves.
-* A request body may have 32 MB.
-* Errors have the Claude API's own shape; quote the `request-id` header when you report one.
-
-## Whom to ask
-
-$contact
-""")
-
-
-def client_guide(settings: Settings, slug: str, name: str, tier: str, sessions_max: int, model: str) -> str:
-    """The guide as Markdown."""
-    return _GUIDE.substitute(
-        name=name,
-        slug=slug,
-        tier=tier,
-        sessions=sessions_max,
-        model=model,
-        endpoint=endpoint_of(settings, slug),
-        contact=settings.contact or "your agency",
-    )
+from tenantry.storage.directory import NotInDirectory
+from tenantry.wire.routes import ROUTES
 
 
 def endpoint_of(settings: Settings, slug: str) -> str:
     return f"{settings.public_url}/t/{slug}"
 
 
-def write_client_guide(folder: Path, slug: str, text: str) -> Path:
-    """Write `<folder>/<slug>.md`, whole or not at all."""
+def guide_facts(site: Site, slug: str, model: str | None = None) -> Facts:
+    """What is said about a tenant, as it stands now. `model` is one that a live call has proven.
+
+    Raises:
+        NotInDirectory: no such tenant.
+    """
+    row = next((row for row in site.directory.list_tenants() if row.slug == slug), None)
+    if row is None:
+        raise NotInDirectory(f"there is no tenant {slug!r}; `tenantry tenants list` names them")
+    limits = site.directory.limits_of(row)
+    budget = site.directory.list_budgets(slug)[""]
+    models = known_models(limits, load_default_prices().models())
+    return Facts(
+        slug=slug,
+        name=row.name,
+        tier=row.tier,
+        endpoint=endpoint_of(site.settings, slug),
+        contact=site.settings.contact or "your agency",
+        limits=limits,
+        budgets=tuple(Budget(cap.period, cap.amount_nanos) for cap in budget.caps),
+        budget_is_hard=budget.mode == "hard",
+        time_zone=site.settings.time_zone,
+        models=models,
+        model=example_model(limits, models, model),
+        offers_batches=(b"POST", b"/v1/messages/batches") in ROUTES,
+        written=datetime.now(UTC).astimezone(site.settings.zone).strftime("%Y-%m-%d"),
+    )
+
+
+def fair_use(site: Site, slug: str) -> str:
+    """The fair-use terms of one tenant as Markdown.
+
+    Raises:
+        NotInDirectory: no such tenant.
+    """
+    return fair_use_markdown(guide_facts(site, slug))
+
+
+def write_client_guide(site: Site, slug: str, folder: Path, model: str | None = None) -> Path:
+    """Write `<folder>/<slug>.md` and the same text as `<slug>.html`, each whole or not at all; the former's path.
+
+    Raises:
+        NotInDirectory: no such tenant.
+        OSError: the folder cannot be written.
+    """
+    facts = guide_facts(site, slug, model)
+    markdown = guide_markdown(facts)
     folder.mkdir(parents=True, exist_ok=True)
+    _replace(folder / f"{slug}.html", guide_page(facts, markdown))
     path = folder / f"{slug}.md"
-    draft = folder / f".{slug}.md.new"
+    _replace(path, markdown)
+    return path
+
+
+def _replace(path: Path, text: str) -> None:
+    draft = path.with_name(f".{path.name}.new")
     draft.write_text(text, "utf-8")
     os.replace(draft, path)
-    return path

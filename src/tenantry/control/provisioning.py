@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tenantry.control.client_guide import client_guide, endpoint_of, write_client_guide
+from tenantry.control.client_guide import endpoint_of, write_client_guide
 from tenantry.control.declared.applying import Made, apply_at_once
 from tenantry.control.declared.executing import NewKey
 from tenantry.control.declared.model import BadDeclaration, Declaration, TenantBlock
@@ -122,8 +122,7 @@ def _hand_over(site: Site, slug: str, key: NewKey, guide_folder: Path, progress:
     progress(f"gateway key ...{key.text[-4:]}")
     check = check_live(site.settings, slug, key.text)
     progress(f"live call to {check.model}: {check.milliseconds} ms")
-    text = client_guide(site.settings, slug, row.name, row.tier, directory.limits_of(row).sessions_max, check.model)
-    guide = write_client_guide(guide_folder, slug, text)
+    guide = write_client_guide(site, slug, guide_folder, check.model)
     directory.audit("provision.done", slug, {"model": check.model, "simulated": check.simulated})
     return Provisioned(slug, row.tenant_id, endpoint_of(site.settings, slug), key.text, key.key_id, check, guide)
 

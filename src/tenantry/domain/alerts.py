@@ -51,6 +51,7 @@ class AlertKind(StrEnum):
     UNPRICED_MODEL = "unpriced_model"
     JOURNAL_TROUBLE = "journal_trouble"
     DISK_NEARLY_FULL = "disk_nearly_full"
+    TOOL_LOOP = "tool_loop"
     TEST = "test"
 
 
@@ -221,6 +222,20 @@ def refusals_alert(holder: Holder, day: Period) -> Alert:
         f"requests of {holder.words} are refused because its budget is reached "
         f"(`tenantry budget show {holder.slug}` says which)",
         f"{AlertKind.BUDGET_REFUSALS}:{holder.tenant_id}:{day.label}",
+        holder.tenant_id,
+        holder.slug,
+        {"day": day.label},
+    )
+
+
+def tool_loop_alert(holder: Holder, day: Period) -> Alert:
+    """A conversation that answers tools again and again without a word of its user. Once per day."""
+    return Alert(
+        AlertKind.TOOL_LOOP,
+        holder.subject,
+        f"a tool loop of {holder.words} has run past its limit `tool_depth_alert` "
+        f"(`tenantry tenants show {holder.slug}` counts them)",
+        f"{AlertKind.TOOL_LOOP}:{holder.tenant_id}:{day.label}",
         holder.tenant_id,
         holder.slug,
         {"day": day.label},

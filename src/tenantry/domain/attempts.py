@@ -60,6 +60,7 @@ class AttemptEnded:
     `status` is the upstream's HTTP status, None when no head arrived. `cost_nanos` is None only when unpriced.
     `usage_raw` is the upstream's usage JSON as text ("" when none came). `error` is a short machine word for what went
     wrong (`connect_failed`, `upstream_dropped`, `client_gone`, an `error.type` of the API), None for a clean end.
+    `saved_nanos`: what the cache breakpoint that the gateway added has saved, None where it added none.
     """
 
     attempt_id: str
@@ -75,6 +76,11 @@ class AttemptEnded:
     price_version: str | None
     upstream_request_id: str | None
     error: str | None
+    saved_nanos: int | None = None
+
+
+# Counted as refusals are, though the request passes: a conversation that answers tools without end.
+RUNAWAY_LOOP = "runaway_tool_loop"
 
 
 @value

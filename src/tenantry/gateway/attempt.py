@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 from tenantry.domain.attempts import AttemptBegun, AttemptEnded, AttemptProgress
 from tenantry.domain.directory import Credential
+from tenantry.domain.prompt_budget import saved_by_caching_nanos
 from tenantry.domain.settlement import Observed, Settlement, settle
 from tenantry.domain.usage import Usage
 from tenantry.gateway.authentication import Principal
@@ -267,7 +269,15 @@ class Attempt:
                 booked.price_version,
                 self._upstream_request_id,
                 error or seen.failed or ("client_gone" if self.client_gone else None),
+                self._saved(seen.model, booked, ended_at_us) if self._metered.is_cached_here else None,
             )
         )
         if sink is not None:
             sink.on_settled(booked)
+
+    def _saved(self, model: str | None, booked: Settlement, at_us: int) -> int | None:
+        """What the cache breakpoint that was added here has saved; below 0 for the write that begins it."""
+        usage, at = booked.usage, datetime.fromtimestamp(at_us / 1_000_000, UTC)
+        is_us = usage.inference_geo == "us"
+        rates = self._gateway.prices.rates(model or "", usage.prompt_tokens, at, speed=usage.speed, is_us=is_us)
+        return None if rates is None else saved_by_caching_nanos(usage, rates)

@@ -6,6 +6,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+from tenantry.domain.attempts import RUNAWAY_LOOP
 from tenantry.domain.errors import ApiError
 from tenantry.domain.policies import CapTokens, check_policies
 from tenantry.domain.prompt_budget import PolicyBlocked, Repeats, ToolLoops, Warn, check_context
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from tenantry.gateway.core import Gateway
 
 log = logging.getLogger("tenantry.gateway")
-
-# What a runaway tool loop is counted as beside refusals, and what the alert is made of.
-RUNAWAY_LOOP = "runaway_tool_loop"
 
 
 class Policies:

@@ -263,6 +263,7 @@ def _row(begun: AttemptBegun, end: AttemptEnded) -> dict[str, Any]:
         "price_version": end.price_version,
         "usage_raw": end.usage_raw,
         "error": end.error,
+        "saved_nanos": end.saved_nanos,
     }
 
 

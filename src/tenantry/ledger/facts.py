@@ -26,10 +26,11 @@ from tenantry.domain.alerts import (
     journal_alert,
     refusals_alert,
     refused_upstream_alert,
+    tool_loop_alert,
     unpriced_alert,
     upstream_down_alert,
 )
-from tenantry.domain.attempts import Outcome
+from tenantry.domain.attempts import RUNAWAY_LOOP, Outcome
 from tenantry.domain.periods import period_of
 from tenantry.ledger.journal import is_alive
 from tenantry.storage.tables import credentials, ledger, refusals, tenants
@@ -108,7 +109,7 @@ class RowWatch:
 
 
 class RefusalWatch:
-    """Requests that gateways refused because a budget was reached."""
+    """What gateways count by reason: requests refused because a budget was reached, tool loops that ran away."""
 
     def __init__(self, engine: Engine, zone: ZoneInfo) -> None:
         self._engine = engine
@@ -117,15 +118,16 @@ class RefusalWatch:
     def look(self, at_us: int) -> Iterator[Alert]:
         day = period_of("day", at_us, self._zone)
         query = (
-            select(refusals.c.tenant_id, tenants.c.slug)
+            select(refusals.c.tenant_id, tenants.c.slug, refusals.c.reason)
             .join(tenants, tenants.c.tenant_id == refusals.c.tenant_id)
-            .where(refusals.c.last_at_us >= day.start_us, refusals.c.reason.in_(_BY_BUDGET))
+            .where(refusals.c.last_at_us >= day.start_us, refusals.c.reason.in_((*_BY_BUDGET, RUNAWAY_LOOP)))
             .distinct()
         )
         with self._engine.connect() as connection:
             rows = list(connection.execute(query))
         for row in rows:
-            yield refusals_alert(Holder(row.tenant_id, row.slug), day)
+            alert = tool_loop_alert if row.reason == RUNAWAY_LOOP else refusals_alert
+            yield alert(Holder(row.tenant_id, row.slug), day)
 
 
 class HealthWatch:

@@ -29,7 +29,7 @@ TOKEN_CLASSES = (
     "web_search_requests",
     "web_fetch_requests",
 )
-SUMS = ("attempts", "adjustments", *TOKEN_CLASSES, "cost_nanos", "unpriced")
+SUMS = ("attempts", "adjustments", *TOKEN_CLASSES, "cost_nanos", "unpriced", "saved_nanos")
 KEY = ("tenant_id", "quarter_us", "key_id", "model", "outcome")
 # What the `error` column of an adjustment says: why the cost differs.
 WAS_UNPRICED = "was_unpriced"
@@ -66,7 +66,8 @@ def _values(row: Mapping[str, Any]) -> list[int]:
     is_adjustment = row["outcome"] == Outcome.ADJUSTED.value
     unpriced = int(row["cost_nanos"] is None) - int(is_adjustment and row["error"] == WAS_UNPRICED)
     tokens = (row[name] for name in TOKEN_CLASSES)
-    return [int(not is_adjustment), int(is_adjustment), *tokens, row["cost_nanos"] or 0, unpriced]
+    saved = row.get("saved_nanos") or 0
+    return [int(not is_adjustment), int(is_adjustment), *tokens, row["cost_nanos"] or 0, unpriced, saved]
 
 
 def differences(connection: Connection, most: int) -> list[tuple[str, dict[str, Any]]]:
@@ -95,6 +96,7 @@ def sums_of_ledger() -> Select[*tuple[Any, ...]]:
         **{name: columns[name] for name in TOKEN_CLASSES},
         "cost_nanos": func.coalesce(columns.cost_nanos, 0),
         "unpriced": case((columns.cost_nanos.is_(None), 1), else_=0) - priced,
+        "saved_nanos": func.coalesce(columns.saved_nanos, 0),
     }
     inner = select(
         *(expression.label(name) for name, expression in key.items()),

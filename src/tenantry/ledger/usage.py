@@ -37,6 +37,7 @@ class ModelUsage:
     web_search_requests: int
     cost_nanos: int
     unpriced_requests: int
+    saved_nanos: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,11 @@ class UsageReport:
         return sum(model.requests for model in self.models)
 
     @property
+    def saved_nanos(self) -> int:
+        """What cache breakpoints that the gateway added have saved."""
+        return sum(model.saved_nanos for model in self.models)
+
+    @property
     def cost_nanos(self) -> int:
         return sum(model.cost_nanos for model in self.models)
 
@@ -63,6 +69,7 @@ class UsageReport:
             "requests": self.requests,
             "cost_nanos": self.cost_nanos,
             "cost_usd": format_usd(self.cost_nanos),
+            "saved_by_caching_nanos": self.saved_nanos,
             "outcomes": self.outcomes,
             "models": [asdict(model) | {"cost_usd": format_usd(model.cost_nanos)} for model in self.models],
         }
@@ -77,6 +84,7 @@ _SUMMED = (
     "web_search_requests",
     "cost_nanos",
     "unpriced",
+    "saved_nanos",
 )
 
 

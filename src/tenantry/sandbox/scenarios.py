@@ -21,6 +21,7 @@ SCENARIOS = {
     "thinking": "begin with a thinking block",
     "tool-use": "end with a call of a tool",
     "web-search": "use the web search server tool once",
+    "cache": "remember system prompts that carry a cache breakpoint: the second time they are read, not written",
     "refusal": "decline before any output",
     "fast-us": "say speed fast and inference_geo us",
     "drop-before-head": "close the connection without an answer",

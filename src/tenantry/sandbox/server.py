@@ -129,6 +129,7 @@ class Sandbox:
         self._log = journal
         self._count = 0
         self._failed: Counter[str] = Counter()
+        self._cached: set[str] = set()
         self._limits: dict[tuple[str, int], Bucket] = {}
         self._dirty = asyncio.Event()
         self._synced: asyncio.Future[None] | None = None
@@ -165,6 +166,8 @@ class Sandbox:
         if await _refuse(to, request_id, scenario, quota):
             return
         answer = compose(request.body, body, model, scenario)
+        if "cache" in scenario:
+            self._read_from_cache(answer.usage, body)
         streaming = body.get("stream") is True
         self._log.write(
             {
@@ -186,6 +189,15 @@ class Sandbox:
         else:
             await _send(to, 200, request_id, whole(answer), quota, cut="bad-length" in scenario)
         self._log.write({"event": "end", "request_id": request_id, "output_tokens": answer.usage["output_tokens"]})
+
+    def _read_from_cache(self, usage: dict[str, Any], body: dict[str, Any]) -> None:
+        prefix = hashlib.sha256(json.dumps(body.get("system")).encode()).hexdigest()
+        if prefix in self._cached and usage["cache_creation_input_tokens"]:
+            usage["cache_read_input_tokens"] = usage["cache_creation_input_tokens"]
+            usage["cache_creation_input_tokens"] = 0
+            usage["cache_creation"] = {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0}
+        elif usage["cache_creation_input_tokens"]:
+            self._cached.add(prefix)
 
     def _after_failures(self, request: _Request, scenario: Scenario) -> Scenario:
         """The scenario without its faults, once it has failed often enough."""

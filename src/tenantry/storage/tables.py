@@ -183,6 +183,7 @@ ledger = Table(
     Column("prev_hash", String(64), nullable=False),
     Column("row_hash", String(64), nullable=False),
     Column("adjusts", String(48)),  # the attempt that this row corrects
+    Column("saved_nanos", BigInteger),  # by the cache breakpoint that the gateway added
     Index("ix_ledger_tenant_id_ended_at_us", "tenant_id", "ended_at_us"),
     Index("ix_ledger_ended_at_us", "ended_at_us"),
     UniqueConstraint("journal_run", "journal_seq", name="uq_ledger_journal_run_journal_seq"),
@@ -223,7 +224,9 @@ usage_rollup = Table(
     Column("web_fetch_requests", BigInteger, nullable=False),
     Column("cost_nanos", BigInteger, nullable=False),
     Column("unpriced", BigInteger, nullable=False),
-    Index("ix_usage_rollup_quarter_us", "quarter_us"),
+    Column("saved_nanos", BigInteger, nullable=False),
+    # Covers the sums of all tenants over a period, which budgets and alerts ask for.
+    Index("ix_usage_rollup_quarter_us", "quarter_us", "tenant_id", "key_id", "cost_nanos"),
     sqlite_with_rowid=False,
 )
 

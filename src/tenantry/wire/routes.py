@@ -7,6 +7,7 @@ table does not exist.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -26,9 +27,25 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Route:
+    """`scopes` names the kinds of objects whose ids stand in the path and belong to one tenant, in their order there.
+
+    An id of another tenant is answered like one that does not exist: 404 in equal bytes (DESIGN 4.3).
+    """
+
     kind: Kind
     body_bytes_max: int
     open_to_all: bool = False
+    scopes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PatternRoute:
+    """A route whose path holds an id. `sample` shows where; the place of a scoped id has its scope's name."""
+
+    method: bytes
+    path: re.Pattern[bytes]
+    sample: str
+    route: Route
 
 
 @dataclass(slots=True)
@@ -55,7 +72,10 @@ ROUTES: dict[tuple[bytes, bytes], Route] = {
     (b"GET", b"/healthz"): _HEALTH,
 }
 
-_MODEL_PATH = re.compile(rb"/v1/models/[A-Za-z0-9][A-Za-z0-9._:@\-]{0,127}")
+PATTERN_ROUTES: list[PatternRoute] = [
+    PatternRoute(b"GET", re.compile(rb"/v1/models/[A-Za-z0-9][A-Za-z0-9._:@\-]{0,127}"), "/v1/models/{model}", _MODELS),
+]
+
 _TENANT_PATH = re.compile(rb"/t/([a-z0-9][a-z0-9\-]{0,62})(/.*)")
 
 
@@ -77,8 +97,46 @@ def find_target(method: bytes, target: bytes) -> Target:
     if path.startswith(b"/v1/v1/"):
         path = path[3:]
     route = ROUTES.get((method, path))
-    if route is None and method == b"GET" and _MODEL_PATH.fullmatch(path) is not None:
-        route = _MODELS
+    if route is None:
+        route = _find_pattern(method, path)
     if route is None:
         raise NotFound
     return Target(route, path, mark + query, slug)
+
+
+def _find_pattern(method: bytes, path: bytes) -> Route | None:
+    for pattern in PATTERN_ROUTES:
+        if pattern.method == method and pattern.path.fullmatch(path) is not None:
+            return pattern.route
+    return None
+
+
+# Ids to fill the samples of patterns with.
+SAMPLE_IDS = {"model": "claude-haiku-5-5"}
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One way to reach a route. `name` is the route's own, such as `GET /v1/models/{model}`."""
+
+    name: str
+    method: bytes
+    path: bytes
+    route: Route
+
+
+def sample_targets(slug: str | None = None, ids: Mapping[str, str] | None = None) -> Iterator[Sample]:
+    """A method and a path for every route there is; with `slug`, each also under that tenant's prefix.
+
+    `ids` fills the places of patterns by name, beyond `SAMPLE_IDS`; a place without an id gets a made-up one.
+    """
+    known = {**SAMPLE_IDS, **(ids or {})}
+    samples = [(method, path.decode(), route) for (method, path), route in ROUTES.items()]
+    samples += [(pattern.method, pattern.sample, pattern.route) for pattern in PATTERN_ROUTES]
+    for prefix in ("",) if slug is None else ("", f"/t/{slug}"):
+        for method, shape, route in samples:
+            filled = _PLACE.sub(lambda place: known.get(place[1], f"{place[1]}_none"), shape)
+            yield Sample(f"{method.decode()} {shape}", method, (prefix + filled).encode(), route)
+
+
+_PLACE = re.compile(r"\{([a-z_]+)\}")

@@ -172,21 +172,6 @@ class CredentialChanges(Changes):
             select(credentials.c.name).where(credentials.c.credential_id == credential_id)
         ).scalar()
 
-    def remove_credential(self, name: str) -> None:
-        """Delete a credential that nobody uses.
-
-        Raises:
-            NotInDirectory: no such credential.
-            CredentialRefused: a tenant has it.
-        """
-        with self._engine.begin() as connection:
-            row = self._credential(connection, name)
-            users = self._users(connection, row.credential_id, "")
-            if users:
-                raise CredentialRefused(f"credential {name!r} is in use by {', '.join(users)}")
-            connection.execute(delete(credentials).where(credentials.c.credential_id == row.credential_id))
-            self._record(connection, "credential.remove", name, {"before": {"key": row.hint}, "after": None})
-
     def bind_credential(self, slug: str, name: str, *, declare_shared: bool = False, as_fallback: bool = False) -> None:
         """Give a tenant the credential it is served with, or the one to fall back to.
 
@@ -261,6 +246,21 @@ class CredentialChanges(Changes):
             "ciphertext": sealed.ciphertext,
             "hint": f"...{secret[-4:]}",
         }
+
+    def remove_credential(self, name: str) -> None:
+        """Forget a credential for good.
+
+        Raises:
+            NotInDirectory: no such credential.
+            CredentialRefused: a tenant still has it.
+        """
+        with self._engine.begin() as connection:
+            row = self._credential(connection, name)
+            users = self._users(connection, row.credential_id, "")
+            if users:
+                raise CredentialRefused(f"credential {name!r} is bound to {', '.join(users)}; bind another one first")
+            connection.execute(delete(credentials).where(credentials.c.credential_id == row.credential_id))
+            self._record(connection, "credential.remove", name, {"before": {"key": row.hint}, "after": None})
 
     def find_credential(self, secret: str) -> str | None:
         """The name under which this secret is stored, or None."""

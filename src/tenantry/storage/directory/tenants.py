@@ -71,8 +71,8 @@ class TenantChange:
 class TenantChanges(TierChanges):
     """Changes to tenants."""
 
-    def create_tenant(self, slug: str, name: str, tier: str) -> str:
-        """A new tenant; its id.
+    def create_tenant(self, slug: str, name: str, tier: str, tenant_id: str | None = None) -> str:
+        """A new tenant; its id. `tenant_id` is given only where it has to be known before, as for a probe.
 
         Raises:
             AlreadyThere: the slug is taken.
@@ -81,7 +81,7 @@ class TenantChanges(TierChanges):
         """
         if not is_slug(slug):
             raise DirectoryError(f"{slug!r} is not a slug: use a-z, 0-9 and inner hyphens, 63 characters at most")
-        tenant_id = new_id("tnt")
+        tenant_id = tenant_id or new_id("tnt")
         with self._engine.begin() as connection:
             if connection.execute(select(tenants).where(tenants.c.slug == slug)).first() is not None:
                 raise AlreadyThere(
@@ -142,6 +142,14 @@ class TenantChanges(TierChanges):
                 connection.execute(update(tenants).where(tenants.c.slug == slug).values(status=status.value))
                 detail = {"before": {"status": row.status}, "after": {"status": status.value}}
                 self._record(connection, f"tenant.{status.value}", slug, detail)
+
+    def set_contact(self, slug: str, contact: str | None) -> None:
+        """Whom to write to about a tenant. Raises: NotInDirectory."""
+        with self._engine.begin() as connection:
+            row = self._tenant(connection, slug)
+            if row.contact != contact:
+                connection.execute(update(tenants).where(tenants.c.tenant_id == row.tenant_id).values(contact=contact))
+                self._record(connection, "tenant.contact", slug, {"before": row.contact, "after": contact})
 
     def get_tenant(self, slug: str) -> Row[*tuple[Any, ...]]:
         """Raises: NotInDirectory."""

@@ -6,13 +6,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import Row, delete, insert, select, update
 
 from tenantry.domain.keys import digest_key
 from tenantry.domain.limits import as_json
 from tenantry.storage.columns import new_id, now_utc
-from tenantry.storage.directory.changes import Changes
-from tenantry.storage.tables import admin_users, upstreams
+from tenantry.storage.directory.changes import Changes, DirectoryError, NotInDirectory
+from tenantry.storage.tables import admin_users, credentials, upstreams
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 600.0
@@ -60,6 +60,24 @@ class SetUpChanges(Changes):
             before = None if row is None else {column: getattr(row, column) for column in values}
             self._record(connection, "upstream.set", name, {"before": before, "after": values})
         return upstream_id
+
+    def remove_upstream(self, name: str) -> None:
+        """Forget an upstream.
+
+        Raises:
+            NotInDirectory: no such upstream.
+            DirectoryError: a credential still belongs to it.
+        """
+        with self._engine.begin() as connection:
+            upstream_id = connection.execute(select(upstreams.c.upstream_id).where(upstreams.c.name == name)).scalar()
+            if upstream_id is None:
+                raise NotInDirectory(f"there is no upstream {name!r}")
+            held = select(credentials.c.name).where(credentials.c.upstream_id == upstream_id).limit(1)
+            holder = connection.execute(held).scalar()
+            if holder is not None:
+                raise DirectoryError(f"credential {holder!r} belongs to upstream {name!r}; move or remove it first")
+            connection.execute(delete(upstreams).where(upstreams.c.upstream_id == upstream_id))
+            self._record(connection, "upstream.remove", name, {})
 
     def list_upstreams(self) -> Sequence[Row[*tuple[Any, ...]]]:
         with self._engine.connect() as connection:

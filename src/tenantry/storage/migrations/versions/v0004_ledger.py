@@ -23,6 +23,7 @@ _MODEL_CHARS_MAX = 128
 def upgrade() -> None:
     with op.batch_alter_table("ledger") as batch:
         batch.add_column(sa.Column("adjusts", sa.String(length=48), nullable=True))
+        batch.add_column(sa.Column("saved_nanos", sa.BigInteger(), nullable=True))
     op.create_index("ix_ledger_ended_at_us", "ledger", ["ended_at_us"])
     told, adjusts = sa.text("upstream_request_id IS NOT NULL"), sa.text("adjusts IS NOT NULL")
     op.create_index(
@@ -41,10 +42,11 @@ def upgrade() -> None:
         *(sa.Column(name, sa.BigInteger(), nullable=False) for name in _COUNTS),
         sa.Column("cost_nanos", sa.BigInteger(), nullable=False),
         sa.Column("unpriced", sa.BigInteger(), nullable=False),
+        sa.Column("saved_nanos", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("tenant_id", "quarter_us", "key_id", "model", "outcome", name=op.f("pk_usage_rollup")),
         sqlite_with_rowid=False,
     )
-    op.create_index("ix_usage_rollup_quarter_us", "usage_rollup", ["quarter_us"])
+    op.create_index("ix_usage_rollup_quarter_us", "usage_rollup", ["quarter_us", "tenant_id", "key_id", "cost_nanos"])
     op.create_table(
         "exports",
         sa.Column("period", sa.String(length=16), nullable=False),
@@ -77,11 +79,12 @@ def _fill() -> None:
             *sums,
             sa.cast(sa.func.sum(sa.func.coalesce(cost_nanos, 0)), sa.BigInteger()),
             sa.func.count() - sa.func.count(cost_nanos),
+            sa.literal(0),
         )
         .select_from(sa.table("ledger"))
         .group_by(*group)
     )
     names = ["tenant_id", "quarter_us", "key_id", "model", "outcome", "attempts", "adjustments", *_COUNTS]
-    columns = [*names, "cost_nanos", "unpriced"]
+    columns = [*names, "cost_nanos", "unpriced", "saved_nanos"]
     rollup = sa.table("usage_rollup", *(sa.column(name, sa.String()) for name in columns))
     op.execute(sa.insert(rollup).from_select(columns, query))

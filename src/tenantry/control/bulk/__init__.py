@@ -1,0 +1,1 @@
+"""Many clients from one file: checked whole, made one by one, resumed where it stopped."""

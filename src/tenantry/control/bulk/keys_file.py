@@ -1,0 +1,135 @@
+"""The file that new keys are written to as they are made: CSV, readable by its owner only, one run at a time.
+
+Beside it, while a client is being made, lies `<file>.started` with its slug. It is on the disk before the client is,
+and goes when the key is on the disk; so a run that was killed leaves word of the one client that may be unfinished.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import errno
+import fcntl
+import io
+import os
+import stat
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+COLUMNS = ("slug", "name", "endpoint", "key", "key_id", "made_at")
+
+
+class KeysFileUnusable(Exception):
+    """The file for new keys cannot be used; the message says why and how to mend it."""
+
+
+@dataclass(slots=True)
+class KeysFile:
+    """An open file of keys. `slugs` are those that it has a key of."""
+
+    path: Path
+    descriptor: int
+    slugs: set[str] = field(default_factory=set[str])
+
+    @property
+    def _marker(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.started")
+
+    def started(self) -> str | None:
+        """The slug of a client that an earlier run began and did not finish."""
+        try:
+            return self._marker.read_text("utf-8").strip() or None
+        except FileNotFoundError:
+            return None
+
+    def begin(self, slug: str) -> None:
+        """Leave word that this client is being made. On the disk before this returns.
+
+        Raises:
+            KeysFileUnusable: it cannot be written.
+        """
+        try:
+            with self._marker.open("w", encoding="utf-8") as file:
+                file.write(slug + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            _sync_folder(self.path.parent)
+        except OSError as error:
+            raise KeysFileUnusable(f"{self._marker} cannot be written: {error.strerror}") from None
+
+    def add(self, slug: str, name: str, endpoint: str, key: str, key_id: str) -> None:
+        """Write a key, and take the word back. On the disk before this returns.
+
+        Raises:
+            KeysFileUnusable: it cannot be written. The word stays, so that the next run finishes this client.
+        """
+        made_at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        self._write((slug, name, endpoint, key, key_id, made_at))
+        self.slugs.add(slug)
+        self.end()
+
+    def end(self) -> None:
+        """Nothing is left unfinished."""
+        self._marker.unlink(missing_ok=True)
+
+    def _write(self, cells: tuple[str, ...]) -> None:
+        line = io.StringIO()
+        csv.writer(line, lineterminator="\n").writerow(cells)
+        data = line.getvalue().encode()
+        try:
+            if os.write(self.descriptor, data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(self.descriptor)
+        except OSError as error:
+            raise KeysFileUnusable(
+                f"{self.path} cannot be written: {error.strerror}. Mend that and run the same command again"
+            ) from None
+
+    def load(self) -> None:
+        """Read what is there. A last line without an end was torn by a kill, its key never told: it is cut off."""
+        data = self.path.read_bytes()
+        whole = data[: data.rfind(b"\n") + 1]
+        if len(whole) < len(data):
+            os.ftruncate(self.descriptor, len(whole))
+        rows = list(csv.reader(io.StringIO(whole.decode("utf-8", "replace"))))
+        if not rows:
+            self._write(COLUMNS)
+        elif tuple(rows[0]) != COLUMNS:
+            raise KeysFileUnusable(f"{self.path} holds something other than keys; name another file with --keys-out")
+        self.slugs = {row[0] for row in rows[1:] if len(row) == len(COLUMNS)}
+
+
+@contextlib.contextmanager
+def opened_keys_file(path: Path) -> Generator[KeysFile]:
+    """The file, made if it is not there, locked against a second run.
+
+    Raises:
+        KeysFileUnusable: it is open to others, another run has it, or it is something else.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise KeysFileUnusable(f"{path} cannot be written: {error.strerror}") from None
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode) or stat.S_IMODE(mode) & 0o077:
+            raise KeysFileUnusable(f"{path} is open to others: keys are written to it, so `chmod 600 {path}` first")
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise KeysFileUnusable(f"another run is writing to {path}; wait for its end") from None
+        file = KeysFile(path, descriptor)
+        file.load()
+        yield file
+    finally:
+        os.close(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

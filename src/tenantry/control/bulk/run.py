@@ -1,0 +1,104 @@
+"""One client after the other: each whole or not at all, and none twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from sqlalchemy import Row
+
+from tenantry.control.bulk.clients import Client, Known, choice_of
+from tenantry.control.bulk.keys_file import KeysFile
+from tenantry.control.client_guide import endpoint_of, write_client_guide
+from tenantry.control.live_check import LiveCheckFailed, check_live
+from tenantry.control.provisioning import ProvisionFailed, provision
+from tenantry.control.site import Site
+from tenantry.storage.directory import DirectoryError
+
+# Of a key that takes the place of one that an interrupted run made and could not tell.
+SECOND_KEY_LABEL = "first key, issued again"
+
+
+class Result(StrEnum):
+    MADE = "made"
+    FINISHED = "finished"
+    THERE = "there already"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a client; `detail` is its endpoint, or why it failed."""
+
+    client: Client
+    result: Result
+    detail: str
+
+
+def known_of(site: Site) -> Known:
+    """What the rows of a file are checked against."""
+    return Known(
+        tiers=[tier.name for tier in site.directory.list_tiers()],
+        credentials={row.name: bool(row.shared) for row in site.directory.list_credentials()},
+        tenants={row.slug: row.name for row in site.directory.list_tenants()},
+    )
+
+
+def provision_clients(site: Site, clients: list[Client], keys: KeysFile, guide_folder: Path) -> Iterator[Outcome]:
+    """Make each client that is not there; its key is in the file before the next one is begun."""
+    left_by_a_kill = keys.started()
+    for client in clients:
+        try:
+            yield _one(site, client, keys, guide_folder, was_begun=client.slug == left_by_a_kill)
+        except (ProvisionFailed, DirectoryError, LiveCheckFailed, OSError, ValueError) as error:
+            yield Outcome(client, Result.FAILED, str(error))
+
+
+def _one(site: Site, client: Client, keys: KeysFile, guide_folder: Path, *, was_begun: bool) -> Outcome:
+    endpoint = endpoint_of(site.settings, client.slug)
+    standing = _standing(site, client.slug)
+    if standing is not None and was_begun and client.slug not in keys.slugs:
+        if standing.credential is not None:
+            return _finish(site, client, keys, guide_folder)
+        site.directory.remove_tenant(client.slug, None, "left half-made by a run that was interrupted")
+        standing = None
+    if standing is not None:
+        return Outcome(client, Result.THERE, endpoint if client.slug in keys.slugs else f"{endpoint}, made elsewhere")
+    choice = choice_of(client)
+    keys.begin(client.slug)
+    try:
+        made = provision(site, client.name, client.tier, choice, guide_folder, client.slug)
+    except ProvisionFailed:
+        keys.end()
+        raise
+    try:
+        _set_terms(site, client, guide_folder)
+    except BaseException:
+        site.directory.remove_tenant(client.slug, None, "its contact and budget could not be set")
+        keys.end()
+        raise
+    keys.add(client.slug, client.name, made.endpoint, made.key, made.key_id)
+    return Outcome(client, Result.MADE, made.endpoint)
+
+
+def _standing(site: Site, slug: str) -> Row[*tuple[object, ...]] | None:
+    return next((row for row in site.directory.list_tenants() if row.slug == slug), None)
+
+
+def _finish(site: Site, client: Client, keys: KeysFile, guide_folder: Path) -> Outcome:
+    """The tenant stands, but nobody knows its key: it gets another one. Nothing that may be in use is taken away."""
+    key = site.directory.issue_key(client.slug, SECOND_KEY_LABEL)
+    check_live(site.settings, client.slug, key.text)
+    _set_terms(site, client, guide_folder)
+    endpoint = endpoint_of(site.settings, client.slug)
+    keys.add(client.slug, client.name, endpoint, key.text, key.key_id)
+    return Outcome(client, Result.FINISHED, endpoint)
+
+
+def _set_terms(site: Site, client: Client, guide_folder: Path) -> None:
+    if client.contact is not None or client.budgets:
+        site.directory.set_contact(client.slug, client.contact)
+        site.directory.set_budgets(client.slug, client.budgets)
+        write_client_guide(site, client.slug, guide_folder)

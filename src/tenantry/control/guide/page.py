@@ -1,0 +1,88 @@
+"""The guide as Markdown, and the same text as one HTML page that needs nothing else."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+from markupsafe import Markup
+
+from tenantry.control.guide.errors import ADVICE
+from tenantry.control.guide.facts import Facts
+from tenantry.control.guide.words import expectations, limits_in_words
+
+# What would begin markup inside a line; a client may be called `Smith & Sons *Ltd*`.
+_MARKUP = re.compile(r"([\\`*_\[\]<>|#~&!])")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
+
+
+_environment = Environment(
+    loader=PackageLoader("tenantry.control.guide"),
+    autoescape=select_autoescape(["html.j2"], default=False),
+    undefined=StrictUndefined,
+    keep_trailing_newline=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+def plain(text: str) -> str:
+    """Text from outside as one line of Markdown that means only itself."""
+    return _MARKUP.sub(r"\\\1", _CONTROL.sub(" ", text).strip())
+
+
+def cell(text: str) -> str:
+    """Markdown of our own, safe inside a table."""
+    return text.replace("|", "\\|")
+
+
+_environment.filters["plain"] = plain
+_environment.filters["cell"] = cell
+
+
+def guide_markdown(facts: Facts) -> str:
+    """The whole guide."""
+    return _environment.get_template("client.md.j2").render(_context(facts), level="###")
+
+
+def fair_use_markdown(facts: Facts, level: str = "##") -> str:
+    """The fair-use terms alone; `level` is that of the headings below their title."""
+    return _environment.get_template("fair_use.md.j2").render(_context(facts), level=level)
+
+
+def _context(facts: Facts) -> dict[str, Any]:
+    limits = limits_in_words(facts.limits)
+    return {
+        "facts": facts,
+        "limits": limits,
+        "value": {name: row.value for row in limits for name in row.limits},
+        "expectations": expectations(facts.limits, facts.offers_batches),
+        "advice": ADVICE,
+    }
+
+
+def guide_page(facts: Facts, markdown: str) -> str:
+    """`markdown` as one self-contained HTML page with a table of contents."""
+    parser = MarkdownIt("commonmark", {"html": False}).enable("table")
+    tokens = parser.parse(markdown)
+    contents = _number_headings(tokens)
+    # The renderer has escaped everything that is not its own markup (`html` is off).
+    body = Markup(parser.renderer.render(tokens, parser.options, {}))  # noqa: S704 -- escaped by markdown-it
+    return _environment.get_template("page.html.j2").render(
+        title=f"Claude access for {facts.name}", contents=contents, body=body
+    )
+
+
+def _number_headings(tokens: list[Token]) -> list[tuple[str, str]]:
+    """Give each second-level heading an anchor; the anchors with their texts."""
+    contents: list[tuple[str, str]] = []
+    for opening, inline in pairwise(tokens):
+        if opening.type == "heading_open" and opening.tag == "h2":
+            anchor = re.sub(r"[^a-z0-9]+", "-", inline.content.lower()).strip("-")
+            opening.attrSet("id", anchor)
+            contents.append((anchor, inline.content))
+    return contents

@@ -1,0 +1,1 @@
+"""From the configuration of another proxy to `tenantry.toml` and `tenants.toml`. Nothing is dropped in silence."""

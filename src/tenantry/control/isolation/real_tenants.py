@@ -1,0 +1,124 @@
+"""The proof on real tenants: throw-away keys, and nothing that would cost or disturb them.
+
+Each tenant is tried against the next one. Only refusals and free routes are sent; a body of a message is one that the
+gateway refuses by itself, should the refusal that is due not come. With `messages`, each tenant sends one real message.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Row, select
+
+from tenantry.control.isolation import cases
+from tenantry.control.isolation.books import BOOKED_SECONDS_MAX, POLL_SECONDS
+from tenantry.control.isolation.cases import Holder
+from tenantry.control.isolation.client import NoAnswer, ask, request
+from tenantry.control.isolation.engine import (
+    ProofImpossible,
+    Stage,
+    conclude,
+    make_hand,
+    name_keys,
+    require_gateway,
+    require_objects,
+    search_all,
+    wait_for_key,
+)
+from tenantry.control.isolation.findings import Group, Report
+from tenantry.control.isolation.judge import Judge
+from tenantry.control.isolation.probes import KEY_LABEL
+from tenantry.domain.directory import TenantStatus
+from tenantry.storage.tables import ledger
+
+_NOT_ON_REAL = "needs probe tenants: run `tenantry verify isolation` without --tenants"
+_SAID = [
+    "Real tenants were tried with refusals and free routes only: no message was sent to a real upstream.",
+    "Whose credential leaves, bleed under load and switching off: they need probe tenants.",
+]
+
+
+def prove_real(stage: Stage) -> Report:
+    """What can be shown on the named tenants. The caller holds `clean_site`.
+
+    Raises:
+        ProofImpossible: fewer than two tenants, one that is disabled, or no gateway.
+        NotInDirectory: no such tenant.
+    """
+    started = time.monotonic()
+    slugs = list(dict.fromkeys(stage.options.tenants))
+    if len(slugs) < 2:
+        raise ProofImpossible("isolation is between tenants: name at least two different ones")
+    rows = [stage.site.directory.get_tenant(slug) for slug in slugs]
+    for row in rows:
+        if row.status != TenantStatus.ACTIVE.value:
+            raise ProofImpossible(f"tenant {row.slug} is disabled: everything it asks is refused anyway")
+    require_gateway(stage.address)
+    holders = [_holder(stage, row) for row in rows]
+    for holder in holders:
+        wait_for_key(stage.address, holder)
+    stage.report.not_covered += _SAID[1:] if stage.options.messages else _SAID
+    stage.skip("undisturbed", _NOT_ON_REAL)
+    with stage.groups(cases.WHO, cases.HOW, cases.IDS) as groups:
+        for own, other in zip(holders, [*holders[1:], holders[0]], strict=True):
+            _try_pair(stage, groups, own, other)
+        if not groups[cases.IDS].checks:
+            groups[cases.IDS].not_run = "no route of this version takes ids of a tenant's objects"
+    for name in ("credentials", "bleed", "switching"):
+        stage.skip(name, _NOT_ON_REAL)
+    if stage.options.messages:
+        with stage.groups("books") as groups:
+            for holder in holders:
+                _send_message(groups["books"], stage, holder)
+    else:
+        stage.skip("books", "no message was sent: --yes allows one for each tenant")
+    search_all(stage)
+    return conclude(stage, started)
+
+
+def _holder(stage: Stage, row: Row[*tuple[Any, ...]]) -> Holder:
+    key = stage.site.directory.issue_key(row.slug, KEY_LABEL)
+    stage.needles.add(f"the throw-away key of {row.slug}", key.text)
+    return Holder(row.slug, row.tenant_id, key.text)
+
+
+def _try_pair(stage: Stage, groups: dict[str, Group], own: Holder, other: Holder) -> None:
+    hand = make_hand(stage, own, other, {}, careful=True)
+    # A fresh key, so that the gateway has seen everything before it.
+    wait_for_key(stage.address, _holder(stage, stage.site.directory.get_tenant(own.slug)))
+    judge = Judge(stage.address, stage.needles, stage.deadline, name_keys(hand))
+    judge.try_all(groups, cases.generate_cases(hand))
+    require_objects(groups[cases.IDS], hand)
+
+
+def _send_message(group: Group, stage: Stage, holder: Holder) -> None:
+    """One real message, and the one row that it has to become under this key."""
+    body = json.dumps(
+        {"model": cases.MODEL, "max_tokens": 16, "messages": [{"role": "user", "content": "Reply with OK."}]}
+    ).encode()
+    lines = [cases.key_line(holder.key), b"anthropic-version: 2023-06-01", b"connection: close"]
+    path = f"/t/{holder.slug}/v1/messages".encode()
+    try:
+        status = ask(stage.address, request(b"POST", path, lines, body), b"POST")[0].status
+    except NoAnswer as error:
+        group.add(f"one message of {holder.slug}", "200", str(error), False)
+        return
+    group.add(f"one message of {holder.slug}", "200", str(status), status == 200)
+    deadline = time.monotonic() + BOOKED_SECONDS_MAX
+    while not (rows := _rows_of_key(stage, holder)) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    owners = {row.tenant_id for row in rows}
+    seen = f"{len(rows)} rows, {'its own' if owners <= {holder.tenant_id} else 'OF ANOTHER TENANT'}"
+    ok = len(rows) >= 1 and owners == {holder.tenant_id}
+    group.add(f"ledger rows of the throw-away key of {holder.slug}", "its own, one for each attempt", seen, ok)
+
+
+def _rows_of_key(stage: Stage, holder: Holder) -> Sequence[Row[*tuple[Any, ...]]]:
+    keys = stage.site.directory.list_keys(holder.slug)
+    known = [row.key_id for row in keys if row.label == KEY_LABEL and row.status == "active"]
+    query = select(ledger.c.tenant_id).where(ledger.c.key_id.in_(known))
+    with stage.site.engine.connect() as connection:
+        return list(connection.execute(query))

@@ -1,0 +1,207 @@
+"""The isolation proof against a real gateway: green on this one, red on every gateway with a planted fault."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tenantry.control.isolation.engine import Options, begin, clean_site, prove_probes
+from tenantry.control.isolation.findings import Report
+from tenantry.control.isolation.probes import NAME
+from tenantry.control.isolation.report import as_html
+from tenantry.wire.routes import sample_targets
+from tests import faulty_gateway
+from tests.stack import Stack, listens, wait_for
+
+ROOT = Path(__file__).parents[2]
+
+
+def start_command(stack: Stack, *words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "tenantry", "verify", "isolation", *words],
+        env=os.environ | stack.environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=stack.folder,
+    )
+
+
+def run_command(stack: Stack, *words: str) -> tuple[int, str, str]:
+    command = start_command(stack, *words)
+    out, err = command.communicate(timeout=90)
+    return command.returncode, out, err
+
+
+def prove(stack: Stack, *only: str) -> Report:
+    options = Options(quick=True, logs=tuple(stack.folder.glob("*.log")), only=frozenset(only))
+    with clean_site(stack.site):
+        return prove_probes(begin(stack.site, options, lambda group: None))
+
+
+def probes_of(stack: Stack) -> list[str]:
+    directory = stack.site.directory
+    names = [row.slug for row in directory.list_tenants() if row.name == NAME]
+    names += [row.name for row in directory.list_credentials() if row.name.startswith("probe-")]
+    return names + [row.name for row in directory.list_upstreams() if row.name.startswith("probe-")]
+
+
+def test_this_gateway_passes_and_the_report_tells_everything_but_secrets(stack: Stack) -> None:
+    page = stack.folder / "isolation.html"
+    code, out, err = run_command(stack, "--quick", "--json", "--report", str(page), "--logs", str(stack.folder))
+    document: dict[str, Any] = json.loads(out)
+    failures = [check for group in document["groups"] for check in group["checks"] if not check["ok"]]
+    assert failures == []
+    assert (code, document["verdict"]) == (0, "PASS")
+    assert {group["verdict"] for group in document["groups"]} == {"PASS"}
+    tried = " ".join(check["tried"] for group in document["groups"] for check in group["checks"])
+    assert all(sample.name in tried for sample in sample_targets())
+    html = page.read_text("utf-8")
+    assert "✓ PASS" in html
+    assert "✗ FAIL" not in html
+    for text in (out, err, html):
+        assert "sk-proxy-" not in text
+        assert "sandbox-canary" not in text
+    assert document["not_covered"]
+    assert document["seconds"] < 30
+
+
+def test_nothing_of_the_probes_is_left_but_their_rows_which_name_them(stack: Stack) -> None:
+    report = prove(stack)
+    assert report.ok
+    assert probes_of(stack) == []
+    marked = {row["tenant_id"] for row in stack.rows() if report.run in row["tenant_id"]}
+    assert marked == {f"tnt_probe-{report.run}-{role}" for role in ("own", "other", "noisy", "quiet")}
+    (line,) = [row for row in stack.site.directory.list_audit() if row.object == report.run]
+    assert json.loads(line.detail)["verdict"] == "PASS"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_run_that_is_stopped_removes_its_probes(stack: Stack, number: int) -> None:
+    command = start_command(stack)
+    wait_for(lambda: probes_of(stack), 20, "a probe")
+    command.send_signal(number)
+    command.communicate(timeout=20)
+    assert command.returncode not in (0, 1)
+    assert probes_of(stack) == []
+
+
+def test_what_a_killed_run_left_is_removed_by_the_next_and_two_do_not_run_at_once(stack: Stack) -> None:
+    killed = start_command(stack)
+    wait_for(lambda: len(probes_of(stack)) > 3, 20, "some probes")
+    code, _, err = run_command(stack, "--quick")
+    assert (code, "Another isolation proof runs" in err) == (1, True)
+    killed.kill()
+    killed.communicate()
+    left = probes_of(stack)
+    assert left
+    code, _, err = run_command(stack, "--quick")
+    assert code == 0
+    assert "Removed what a run before had left" in err
+    assert probes_of(stack) == []
+
+
+def test_a_client_whose_name_only_looks_like_a_probe_is_not_removed(stack: Stack) -> None:
+    stack.tenant("probe-0123abcd-own", secret="sandbox-canary-real-client")
+    with clean_site(stack.site) as removed:
+        assert removed == []
+    assert stack.site.directory.get_tenant("probe-0123abcd-own").name == "probe-0123abcd-own"
+
+
+def test_real_tenants_are_tried_without_a_single_message_unless_allowed(stack: Stack) -> None:
+    for slug in ("acme", "globex"):
+        stack.tenant(slug, "standard", secret=f"sandbox-canary-{slug}")
+    before = len(stack.billed())
+    code, _, err = run_command(stack, "--tenants", "acme,globex")
+    assert code == 0
+    assert "only refusals and free routes are sent" in err
+    assert len(stack.billed()) == before
+    code, out, _ = run_command(stack, "--tenants", "acme,globex", "--yes", "--json")
+    assert code == 0
+    assert len(stack.billed()) == before + 2
+    assert {group["name"]: group["verdict"] for group in json.loads(out)["groups"]}["books"] == "PASS"
+    for slug in ("acme", "globex"):
+        keys = [row for row in stack.site.directory.list_keys(slug) if row.label != "test"]
+        assert keys
+        assert {row.status for row in keys} == {"revoked"}
+
+
+@pytest.mark.parametrize(
+    "words", [["--tenants", "acme"], ["--tenants", "acme,acme"], ["--logs", "missing"], ["--report", "no/where.html"]]
+)
+def test_wrong_usage_is_told_before_anything_is_made(stack: Stack, words: list[str]) -> None:
+    code, _, err = run_command(stack, *words)
+    assert code == 2
+    assert err.startswith("tenantry: ")
+
+
+def test_tenants_that_are_not_there_and_a_gateway_that_is_not_are_told(own_stack: Stack) -> None:
+    code, _, err = run_command(own_stack, "--tenants", "acme,nobody")
+    assert (code, "there is no tenant" in err) == (1, True)
+    code, _, err = run_command(own_stack)
+    assert (code, "no gateway answers" in err) == (1, True)
+    assert probes_of(own_stack) == []
+
+
+# Which group has to be red for which fault.
+CAUGHT_BY = {
+    "cache_on_a_prefix": "identity",
+    "cache_on_a_long_prefix": "identity",
+    "route_without_scope": "identity",
+    "shared_bucket": "bleed",
+    "shared_lane": "bleed",
+    "swapped_credential": "credentials",
+    "answer_that_names_the_tenant": "undisturbed",
+    "key_in_the_log": "search",
+    "slow_revocation": "switching",
+}
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A site whose gateway each test starts by itself."""
+    site = Stack(tmp_path_factory.mktemp("faulty")).start("control")
+    yield site
+    site.stop()
+
+
+def start_faulty(stack: Stack, fault: str) -> None:
+    with (stack.folder / f"gateway-{fault}.log").open("wb") as log:
+        stack.processes["gateway"] = subprocess.Popen(
+            [sys.executable, "-m", "tests.faulty_gateway", fault],
+            env=os.environ | stack.environ,
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            cwd=ROOT,
+        )
+    wait_for(lambda: listens(stack.port), 20, "the faulty gateway listening")
+
+
+@pytest.mark.parametrize("fault", CAUGHT_BY)
+def test_a_planted_fault_is_caught(faulty: Stack, fault: str) -> None:
+    start_faulty(faulty, fault)
+    try:
+        report = prove(faulty, CAUGHT_BY[fault])
+    finally:
+        faulty.kill("gateway", signal.SIGTERM)
+    red = {group.name for group in report.groups if group.failures}
+    assert report.verdict == "FAIL"
+    assert CAUGHT_BY[fault] in red
+    assert probes_of(faulty) == []
+    page = as_html(report)
+    assert "✗ FAIL" in page
+    if "identity" in red:
+        assert any(check.repeat for group in report.groups for check in group.failures)
+    assert "sk-proxy-" not in page
+    assert "sandbox-canary" not in page
+
+
+def test_every_planted_fault_has_its_test() -> None:
+    assert set(CAUGHT_BY) == set(faulty_gateway.FAULTS)

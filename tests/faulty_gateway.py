@@ -1,0 +1,156 @@
+"""A gateway with one planted fault: `python -m tests.faulty_gateway FAULT`. For tests only; see `FAULTS`.
+
+The faults are put in from outside: the program itself has no switch for any of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from tenantry.gateway import authentication, calls
+from tenantry.gateway.run import serve_gateway
+from tenantry.gateway.traffic import Traffic
+from tenantry.settings import load_settings
+
+
+def cache_on_a_prefix() -> None:
+    """Who a key belongs to is remembered by its first characters only."""
+    known: dict[bytes, authentication.Principal] = {}
+    real = authentication.authenticate
+
+    def authenticate(fields: dict[bytes, bytes], *rest: Any) -> authentication.Principal:
+        presented = fields.get(b"x-api-key", b"")[:PREFIX_CHARS]
+        if presented in known:
+            return known[presented]
+        principal = real(fields, *rest)
+        if presented:
+            known[presented] = principal
+        return principal
+
+    calls.authenticate = authenticate
+
+
+def cache_on_a_long_prefix() -> None:
+    """The same, with nearly the whole key."""
+    global PREFIX_CHARS
+    PREFIX_CHARS = 60
+    cache_on_a_prefix()
+
+
+PREFIX_CHARS = 12
+
+
+def route_without_scope() -> None:
+    """One route forgets which tenant its path names."""
+    real = calls.find_target
+
+    def find_target(method: bytes, target: bytes) -> Any:
+        found = real(method, target)
+        if found.path == b"/v1/messages/count_tokens":
+            found.slug = None
+        return found
+
+    calls.find_target = find_target
+
+
+def shared_lane() -> None:
+    """All tenants stand in one lane: sessions, buckets, limits."""
+    real = Traffic._lane
+    Traffic._lane = lambda self, lanes, _name, *rest: real(self, lanes, "all", *rest)
+
+
+def shared_bucket() -> None:
+    """Each tenant has its own lane and limits, but all draw their requests from one bucket."""
+    real = Traffic._lane
+    shared: list[Any] = []
+
+    def lane_of(self: Traffic, *rest: Any) -> Any:
+        lane = real(self, *rest)
+        if lane.requests is not None:
+            shared.append(lane.requests)
+            lane.requests = shared[0]
+            del shared[1:]
+        return lane
+
+    Traffic._lane = lane_of
+
+
+def swapped_credential() -> None:
+    """Every twentieth request leaves under the credential of whoever was served before."""
+    real = calls.Call.way_up
+    served: list[Any] = []
+
+    def way_up(self: calls.Call, gateway: Any, caller: Any, credential: Any, *rest: Any, **more: Any) -> Any:
+        served.append(credential)
+        if len(served) % 20 == 0 and caller.tenant.slug.endswith(("-own", "-other")):
+            others = [one for one in served if one.credential_id != credential.credential_id]
+            credential = others[-1] if others else credential
+        return real(self, gateway, caller, credential, *rest, **more)
+
+    calls.Call.way_up = way_up
+
+
+def answer_that_names_the_tenant() -> None:
+    """The refusal of a foreign tenant tells whether it exists."""
+    real = authentication.authenticate
+
+    def authenticate(fields: dict[bytes, bytes], slug: bytes | None, snapshot: Any, *rest: Any) -> Any:
+        try:
+            return real(fields, slug, snapshot, *rest)
+        except authentication.ForeignTenant:
+            names = {tenant.slug.encode() for tenant in snapshot.tenants.values()}
+            if slug is not None and slug in names:
+                raise authentication.ForeignTenant("This key does not belong to that tenant.") from None
+            raise
+
+    calls.authenticate = authenticate
+
+
+def key_in_the_log() -> None:
+    """A careless line in a log."""
+    real = authentication.authenticate
+
+    def authenticate(fields: dict[bytes, bytes], *rest: Any) -> authentication.Principal:
+        logging.getLogger("tenantry.gateway").warning("asked by %r", fields.get(b"x-api-key"))
+        return real(fields, *rest)
+
+    calls.authenticate = authenticate
+
+
+def slow_revocation() -> None:
+    """The directory is followed at leisure."""
+    from tenantry.gateway import run
+
+    run.DIRECTORY_POLL_SECONDS = 2.0
+
+
+FAULTS: dict[str, Callable[[], None]] = {
+    fault.__name__: fault
+    for fault in (
+        cache_on_a_prefix,
+        cache_on_a_long_prefix,
+        route_without_scope,
+        shared_lane,
+        shared_bucket,
+        swapped_credential,
+        answer_that_names_the_tenant,
+        key_in_the_log,
+        slow_revocation,
+    )
+}
+
+
+def main() -> int:
+    settings = load_settings(None, os.environ)
+    logging.basicConfig(level=settings.log_level, stream=sys.stderr)
+    FAULTS[sys.argv[1]]()
+    return asyncio.run(serve_gateway(settings.gateway))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

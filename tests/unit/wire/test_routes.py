@@ -1,0 +1,41 @@
+"""The route table can be walked: every sample leads back to the route that it is a sample of."""
+
+import re
+
+import pytest
+
+from tenantry.domain.errors import NotFound
+from tenantry.wire import routes
+from tenantry.wire.routes import Kind, PatternRoute, Route, find_target, sample_targets
+
+
+def test_every_sample_leads_to_its_own_route_with_and_without_a_tenant() -> None:
+    samples = list(sample_targets("acme"))
+    known = len(routes.ROUTES) + len(routes.PATTERN_ROUTES)
+    assert len(samples) == 2 * known
+    for number, sample in enumerate(samples):
+        found = find_target(sample.method, sample.path)
+        assert found.route is sample.route
+        assert found.slug == (b"acme" if number >= known else None)
+
+
+def test_samples_without_a_tenant_are_those_with_one_but_for_the_prefix() -> None:
+    plain = [sample.path for sample in sample_targets()]
+    assert [sample.path.removeprefix(b"/t/acme") for sample in sample_targets("acme")] == plain * 2
+
+
+def test_places_are_filled_with_the_ids_given_and_made_up_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    route = Route(Kind.MODELS, 0, scopes=("file", "part"))
+    shape = re.compile(rb"/v1/files/[a-z_0-9]+/parts/[a-z_0-9]+")
+    pattern = PatternRoute(b"GET", shape, "/v1/files/{file}/parts/{part}", route)
+    monkeypatch.setattr(routes, "PATTERN_ROUTES", [*routes.PATTERN_ROUTES, pattern])
+    (own,) = [sample for sample in sample_targets(ids={"file": "file_1"}) if sample.route is route]
+    assert own.path == b"/v1/files/file_1/parts/part_none"
+    assert own.name == "GET /v1/files/{file}/parts/{part}"
+    assert find_target(b"GET", own.path).route is route
+
+
+@pytest.mark.parametrize("path", [b"/v1/models/", b"/v1/models/a/b", b"/v1/models/%2e", b"/v1/models/.."])
+def test_a_path_that_only_resembles_a_pattern_does_not_exist(path: bytes) -> None:
+    with pytest.raises(NotFound):
+        find_target(b"GET", path)
