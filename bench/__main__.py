@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from bench.tenants import load_tenants
 from tenantry.control.site import init_site, open_site
 from tenantry.settings import load_settings
 
@@ -70,23 +71,32 @@ def start(name: str, port: int, *command: str, key: str = "x", **environ: str) -
     return Proxy(name, port, process, key)
 
 
-def start_tenantry(folder: Path, upstream: int) -> Proxy:
-    """Everything on: authentication, sessions, journal with sync, metering, pricing; a store with one tenant."""
+def start_tenantry(
+    folder: Path, upstream: int, tenants: int = 0, capacity: dict[str, int] | None = None
+) -> tuple[Proxy, list[str]]:
+    """Everything on: authentication, limits, budgets, journal with sync, metering, pricing.
+
+    A store with one busy tenant and `tenants` others, whose keys come second.
+    """
     port = free_port()
-    environ = {"TENANTRY_DATA_DIR": str(folder / "data"), "TENANTRY_GATEWAY_PORT": str(port)}
+    environ = {"TENANTRY_DATA_DIR": str(folder / f"data-{port}"), "TENANTRY_GATEWAY_PORT": str(port)}
     settings = load_settings(None, environ)
     init_site(settings)
     site = open_site(settings)
     site.directory.set_tier(
         "bench", {"sessions_max": 100_000, "requests_per_minute": 100_000_000, "request_burst": 1_000_000}
     )
-    site.directory.set_upstream("bench", f"http://127.0.0.1:{upstream}")
+    upstream_id = site.directory.set_upstream(
+        "bench", f"http://127.0.0.1:{upstream}", capacity=capacity, shares_capacity=capacity is not None
+    )
     site.directory.create_tenant("bench", "bench", "bench")
     site.directory.add_credential("bench", "sandbox-bench-credential", "bench")
     site.directory.bind_credential("bench", "bench")
+    site.directory.set_budgets("bench", {"month": 10**15})
     key = site.directory.issue_key("bench", "bench").text
+    others = load_tenants(site, tenants, upstream_id, "bench") if tenants else []
     site.engine.dispose()
-    return start("Tenantry", port, sys.executable, "-m", "tenantry", "gateway", key=key, **environ)
+    return start("Tenantry", port, sys.executable, "-m", "tenantry", "gateway", key=key, **environ), others
 
 
 def cpu_seconds(process: subprocess.Popen[bytes]) -> float:
@@ -156,8 +166,8 @@ def memory(proxy: Proxy) -> dict[str, float]:
     return {"kib": (most - before) / HELD_STREAMS}
 
 
-def lua(folder: Path, prompt_bytes: int) -> Path:
-    """A wrk script that posts a prompt of this size, with the strings that code has in it."""
+def lua(folder: Path, prompt_bytes: int, keys: list[str] | None = None) -> Path:
+    """A wrk script that posts a prompt of this size, with the strings that code has in it; under `keys` in turn."""
     code = 'def f(x):\n\treturn "value %s" % x  # a comment of usual length\n'
     text = (code * (prompt_bytes // len(code) + 1))[:prompt_bytes]
     body = json.dumps(
@@ -170,6 +180,15 @@ def lua(folder: Path, prompt_bytes: int) -> Path:
         'wrk.headers["content-type"] = "application/json"\nwrk.headers["anthropic-version"] = "2023-06-01"\n'
         'wrk.headers["x-api-key"] = os.getenv("KEY")\n'
     )
+    if keys:
+        (folder / "keys.txt").write_text("\n".join(keys))
+        script = folder / "turns.lua"
+        script.write_text(
+            (folder / f"{prompt_bytes}.lua").read_text()
+            + f'local keys = {{}}\nfor line in io.lines("{folder}/keys.txt") do keys[#keys + 1] = line end\n'
+            "local turn = 0\nrequest = function()\n  turn = turn % #keys + 1\n"
+            '  wrk.headers["x-api-key"] = keys[turn]\n  return wrk.format()\nend\n'
+        )
     return script
 
 
@@ -190,8 +209,10 @@ def main() -> None:
             proxies.append(
                 start("aiohttp", port, sys.executable, "-m", "bench.aiohttp_proxy", str(port), f"http://127.0.0.1:{up}")
             )
-            proxies.append(start_tenantry(folder, up))
+            proxies.append(start_tenantry(folder, up)[0])
             report(folder, upstream, proxies)
+            report_tenants(folder, up)
+            report_fairness(folder, up)
         finally:
             for proxy in (*proxies, upstream):
                 proxy.process.terminate()
@@ -223,6 +244,42 @@ def report(folder: Path, upstream: Proxy, proxies: list[Proxy]) -> None:
     print(f"memory, {HELD_STREAMS} streams open\n\n| | KiB a stream |\n|---|---|")
     for proxy in proxies:
         print(f"| {proxy.name} | {memory(proxy)['kib']:.1f} |", flush=True)
+
+
+def stop(proxy: Proxy) -> None:
+    proxy.process.terminate()
+    proxy.process.wait(40)
+
+
+def report_tenants(folder: Path, upstream: int) -> None:
+    """What a tenant more in the store costs a request: one busy, and a thousand busy in turn."""
+    print("\nTenants in the store, 1 KB, 32 connections\n")
+    print("| tenants | one busy, CPU us | all in turn, CPU us |\n|---|---|---|")
+    for count in (1, 100, 10_000):
+        proxy, keys = start_tenantry(folder, upstream, count)
+        try:
+            one = wrk(proxy, lua(folder, 900))["cpu_us"]
+            turns = wrk(proxy, lua(folder, 900, keys[:1000]))["cpu_us"]
+        finally:
+            stop(proxy)
+        print(f"| {count:,} | {one:.0f} | {turns:.0f} |", flush=True)
+
+
+def report_fairness(folder: Path, upstream: int) -> None:
+    """One tenant at a hundred times its share of an upstream of 600 requests a minute, and nine normal ones."""
+    capacity = {"requests_per_minute": 600, "request_burst": 10}
+    proxy, keys = start_tenantry(folder, upstream, 10, capacity)
+    command = [sys.executable, "-m", "bench.fairness", str(proxy.port), "20", *keys]
+    try:
+        found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    finally:
+        stop(proxy)
+    print(
+        "\nOne tenant at 100x its share of 600 requests a minute, nine normal\n\n"
+        "| nine: served | Jain | wait p50 ms | wait p99 ms | noisy: asked | served |\n|---|---|---|---|---|---|\n"
+        f"| {found['served_percent']:.1f} % | {found['jain']:.3f} | {found['p50_ms']:.0f} | {found['p99_ms']:.0f} "
+        f"| {found['noisy_asked']} | {found['noisy_served']} |"
+    )
 
 
 if __name__ == "__main__":
