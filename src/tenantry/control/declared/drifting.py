@@ -19,6 +19,7 @@ APPLIED = "apply.done"
 
 # Which entries of the audit log can have brought a field to where it stands.
 _ACTIONS = {
+    "contact": ("tenant.contact", "tenant.set"),
     "status": ("tenant.active", "tenant.disabled", "tenant.set"),
     "credential": ("credential.bind", "credential.release", "credential.rotate", "credential.source"),
     "fallback": ("credential.bind", "credential.release", "credential.rotate"),

@@ -41,7 +41,8 @@ def in_words(change: Change) -> str:
         case "key.issue":
             return f"tenant {subject}: {key}: new" + (f": {_values(after)}" if after else "")
         case "key.take":
-            return f"tenant {subject}: {key}: taken over from {after['digest_of']}: {_values(after)}"
+            rest = _values({name: value for name, value in after.items() if name != "digest_of"})
+            return f"tenant {subject}: {key}: taken over from {after['digest_of']}" + (f": {rest}" if rest else "")
         case "key.revoke":
             return f"tenant {subject}: {key} ({before}): REVOKED: not in the file"
         case "key.rotate":

@@ -282,6 +282,14 @@ def test_new_keys_go_to_a_file_that_only_its_owner_reads(site: Site, tmp_path: P
         apply_plan(site, plan, references(), keys_out=out, statements=tmp_path)
 
 
+def test_a_keys_file_that_cannot_be_written_keeps_everything_as_it_was(site: Site, tmp_path: Path) -> None:
+    plan = planned(site, tmp_path, ACME)
+    with pytest.raises(ApplyRefused, match="nothing was changed"):
+        apply_plan(site, plan, references(), keys_out=tmp_path / "missing" / "keys.jsonl", statements=tmp_path)
+    assert site.directory.list_tenants() == []
+    assert site.directory.version() == plan.standing.version
+
+
 def test_keys_of_an_apply_that_died_are_rescued_or_forgotten(site: Site, tmp_path: Path) -> None:
     part = tmp_path / "keys.jsonl.part"
     part.write_text('{"key": "sk-proxy-acme-of-a-rolled-back-apply"}\n')
