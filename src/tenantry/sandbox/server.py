@@ -176,6 +176,7 @@ class Sandbox:
                 "credential": _fingerprint(request),
                 "model": model,
                 "stream": streaming,
+                "max_tokens": body.get("max_tokens"),
                 "tag": request.fields.get("x-sandbox-tag", ""),
                 "input_tokens": answer.usage["input_tokens"],
                 "user_agent": request.fields.get("user-agent", ""),
