@@ -36,6 +36,8 @@ def in_words(change: Change) -> str:
             return f"tenant {subject}: is declared from now on"
         case "credential.rotate":
             return f"tenant {subject}: {change.field}: the key in {after} is another: it replaces the stored one"
+        case "target.replace":
+            return f"tenant {subject}: alert target {after}: its URL is another: it replaces the stored one"
         case "credential.share":
             return f"tenant {subject}: its credential is declared shared"
         case "key.issue":
