@@ -49,6 +49,8 @@ def declared_site() -> Generator[Site]:
             raise typer.Exit(USAGE) from None
         except ApplyRefused as error:
             raise fail(str(error)) from None
+        except OSError as error:
+            raise fail(f"{error.filename}: {error.strerror or error}") from None
 
 
 def plan_command(
@@ -138,7 +140,7 @@ def _print_applied(site: Site, done: Applied, keys_out: Path | None) -> None:
     typer.echo("Applied.")
     for path in done.statements:
         typer.echo(f"Closing statement  {path}")
-    if keys_out is not None:
+    if keys_out is not None and done.keys:
         typer.echo(f"{_counted(len(done.keys), 'new key')} in {keys_out} (mode 0600).")
         return
     for key in done.keys:

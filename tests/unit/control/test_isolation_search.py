@@ -5,16 +5,14 @@ import time
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, insert
+from sqlalchemy import Engine
 
 from tenantry.control.isolation import search
 from tenantry.control.isolation.findings import Group
 from tenantry.control.isolation.search import Needles
 from tenantry.control.site import Site, init_site, open_site
 from tenantry.settings import load_settings
-from tenantry.storage.columns import now_utc
 from tenantry.storage.directory import CredentialRefused, DirectoryError, NotInDirectory
-from tenantry.storage.tables import audit_log
 
 SECRET = "sandbox-canary-needle-0123456789"
 
@@ -75,8 +73,7 @@ def test_a_secret_in_the_database_is_found(site: Site, needles: Needles) -> None
     group = Group("search", "")
     search.search_database(group, engine, needles, time.time())
     assert group.verdict == "PASS"
-    with engine.begin() as connection:
-        connection.execute(insert(audit_log).values(at=now_utc(), actor="x", action="y", object="z", detail=SECRET))
+    site.directory.audit("y", "z", {"leaked": SECRET})
     group = Group("search", "")
     search.search_database(group, engine, needles, time.time())
     assert [check.seen for check in group.failures] == ["holds the needle"]

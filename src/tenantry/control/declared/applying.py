@@ -70,16 +70,19 @@ def apply_plan(site: Site, plan: Plan, references: References, *, keys_out: Path
         DirectoryError: the directory refuses one of the changes.
     """
     _require_secrets(plan, references)
-    written = write_statements(site, plan, statements)
+    try:
+        written = write_statements(site, plan, statements)
+    except OSError as error:
+        raise ApplyRefused(f"{error.filename}: {error.strerror}; nothing was changed") from None
     file = KeysFile(keys_out, site) if keys_out is not None else None
     try:
         with site.directory.transaction() as directory:
             keys = _apply_inside(directory, site, plan, references)
-            if file is not None:
+            if file is not None and keys:
                 file.prepare(keys)
     except OperationalError as error:
         raise ApplyRefused(f"somebody else is changing the store ({error.orig}); try again") from None
-    if file is not None:
+    if file is not None and keys:
         file.publish()
     return Applied(keys, written)
 
@@ -171,6 +174,13 @@ class KeysFile:
         self._part.unlink()
 
     def prepare(self, keys: list[NewKey]) -> None:
+        """Raises: ApplyRefused."""
+        try:
+            self._write(keys)
+        except OSError as error:
+            raise ApplyRefused(f"{self._part}: {error.strerror}; nothing was changed") from None
+
+    def _write(self, keys: list[NewKey]) -> None:
         descriptor = os.open(self._part, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             for key in keys:

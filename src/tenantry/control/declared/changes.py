@@ -17,6 +17,8 @@ FIRST_KEY = "first key"
 
 # Tells the fingerprint of the secret behind a reference, or None where it is not at hand.
 Fingerprint = Callable[[str], bytes | None]
+# Tells whether the alert target of a tenant has the URL behind a reference, or that is not at hand.
+HasUrl = Callable[[str, str], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +41,13 @@ _PLAIN = tuple(field.name for field in fields(TenantBlock) if field.name not in 
 
 
 def find_changes(
-    declared: Declaration, standing: Standing, now: datetime, fingerprint: Fingerprint
+    declared: Declaration, standing: Standing, now: datetime, fingerprint: Fingerprint, has_url: HasUrl
 ) -> Iterator[Change]:
     """What has to change, in the order in which it can."""
     for name, limits in declared.tiers.items():
-        stood = standing.tiers.get(name)
-        if limits != stood or (declared.whole and ("tier", name) not in standing.declared):
-            yield Change("tier.set", name, "", _limits(stood), limits.as_json())
+        before = standing.tiers.get(name)
+        if limits != before or (declared.whole and ("tier", name) not in standing.declared):
+            yield Change("tier.set", name, "", _limits(before), limits.as_json())
     for name, terms in declared.plans.items():
         known = standing.plans.get(name)
         if terms != known or (declared.whole and ("plan", name) not in standing.declared):
@@ -55,6 +57,10 @@ def find_changes(
             yield Change("tenant.remove", slug, "", None, standing.tenants[slug].block.offboard)
     for slug, block in declared.tenants.items():
         yield from _tenant_changes(slug, block, declared, standing, now, fingerprint)
+        stood = standing.tenants.get(slug)
+        for reference in block.targets if stood is not None else ():
+            if stood is not None and reference in stood.block.targets and not has_url(slug, reference):
+                yield Change("target.replace", slug, reference, None, reference)
     if declared.whole:
         for kind, name in sorted(standing.declared):
             if kind == "tier" and name not in declared.tiers:

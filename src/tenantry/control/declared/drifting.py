@@ -10,7 +10,7 @@ from tenantry.control.declared.changes import Change
 from tenantry.control.declared.exporting import has_left
 from tenantry.control.declared.model import Declaration
 from tenantry.control.declared.planning import Plan
-from tenantry.control.declared.state import Standing, StandingTenant
+from tenantry.control.declared.state import Standing, StandingTenant, target_name
 from tenantry.control.declared.words import in_words
 from tenantry.storage.audit import AuditEntry
 from tenantry.storage.directory import SHIPPED_SESSIONS, Directory, first_limits
@@ -19,6 +19,7 @@ APPLIED = "apply.done"
 
 # Which entries of the audit log can have brought a field to where it stands.
 _ACTIONS = {
+    "contact": ("tenant.contact", "tenant.set"),
     "status": ("tenant.active", "tenant.disabled", "tenant.set"),
     "credential": ("credential.bind", "credential.release", "credential.rotate", "credential.source"),
     "fallback": ("credential.bind", "credential.release", "credential.rotate"),
@@ -109,6 +110,8 @@ def _find(change: Change, standing: Standing, entries: list[AuditEntry]) -> Audi
         return _last(entries, ("tenant.offboard", "tenant.rollback"), {change.subject})
     if change.action.startswith("key."):
         return _last_of_key(change, tenant, entries)
+    if change.action == "target.replace":
+        return _last(entries, ("alerts.target",), {target_name(change.subject, change.after)})
     objects = {change.subject}
     if tenant is not None and change.field in ("credential", "fallback", "upstream", "workspace"):
         objects |= {name for name in (tenant.credential, tenant.fallback) if name is not None}
@@ -172,6 +175,8 @@ def _as_it_stands(change: Change) -> str:
             return f"tenant {subject} is no longer in the file"
         case "tier.remove" | "tier.reset" | "plan.remove":
             return f"{change.action.partition('.')[0]} {subject} is no longer in the file"
+        case "target.replace":
+            return f"tenant {subject}: the stored alert target is not the URL in {change.after}"
         case "credential.rotate":
             return f"tenant {subject}: the stored {change.field} is not the key in {change.after}"
         case _:

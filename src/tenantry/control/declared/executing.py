@@ -88,6 +88,7 @@ class Executor:
             "credential.share": self._share_credential,
             "credential.move": self._move_credential,
             "credential.workspace": self._set_workspace,
+            "target.replace": lambda one: self._set_target(one.subject, one.after),
             "key.revoke": lambda one: self._directory.revoke_key(self._key_id(one)),
             "key.set": self._set_key,
             "key.issue": self._issue_key,
@@ -165,13 +166,20 @@ class Executor:
                 self._directory.remove_alert_target(target_name(slug, reference))
         for reference in after:
             if reference not in before:
-                url = self._references.get(reference)
-                kind = WEBHOOK if url.startswith(("https://", "http://")) else APPRISE
-                if kind == APPRISE and not is_apprise_url(url):
-                    raise DirectoryError(f"{reference} of {slug} is no URL that alerts can go to")
-                secret = self._directory.set_alert_target(target_name(slug, reference), kind, url, slug)
-                if secret is not None:
-                    self.keys.append(NewKey(slug, f"signing secret of {reference}", "", secret))
+                self._set_target(slug, reference)
+
+    def _set_target(self, slug: str, reference: str) -> None:
+        """A new target, or another URL for one that stands, which goes on getting the kinds of alerts it got."""
+        url = self._references.get(reference)
+        kind = WEBHOOK if url.startswith(("https://", "http://")) else APPRISE
+        if kind == APPRISE and not is_apprise_url(url):
+            raise DirectoryError(f"{reference} of {slug} is no URL that alerts can go to")
+        name = target_name(slug, reference)
+        rows = self._directory.list_alert_targets(slug)
+        kinds = next((json.loads(row.kinds) for row in rows if row.name == name), ())
+        secret = self._directory.set_alert_target(name, kind, url, slug, kinds)
+        if secret is not None:
+            self.keys.append(NewKey(slug, f"signing secret of {reference}", "", secret))
 
     # Credentials
 

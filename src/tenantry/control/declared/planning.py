@@ -15,7 +15,7 @@ from tenantry.control.declared.impact import MoneyEffect, money_effect, read_run
 from tenantry.control.declared.model import BadDeclaration, Declaration, Problem
 from tenantry.control.declared.reader import FILE_BYTES_MAX, read_documents
 from tenantry.control.declared.references import References
-from tenantry.control.declared.state import Standing, read_standing
+from tenantry.control.declared.state import Standing, read_standing, target_name
 from tenantry.control.declared.words import in_words
 from tenantry.control.site import Site
 from tenantry.storage.columns import now_utc
@@ -83,7 +83,11 @@ def compare(
         secret = references.find(reference)
         return vault.fingerprint(secret) if secret is not None else None
 
-    return standing, list(find_changes(declared, standing, now, fingerprint))
+    def has_url(slug: str, reference: str) -> bool:
+        url = references.find(reference)
+        return url is None or directory.open_alert_target(target_name(slug, reference)).url == url
+
+    return standing, list(find_changes(declared, standing, now, fingerprint, has_url))
 
 
 def needed_references(declared: Declaration, changes: list[Change]) -> list[str]:
@@ -93,7 +97,7 @@ def needed_references(declared: Declaration, changes: list[Change]) -> list[str]
         reference: object = None
         if change.action == "key.take":
             reference = change.after["digest_of"]
-        elif change.action == "credential.rotate" or change.field in ("credential", "fallback"):
+        elif change.action in ("credential.rotate", "target.replace") or change.field in ("credential", "fallback"):
             reference = change.after
         elif change.field == "targets":
             needed |= dict.fromkeys(cast("list[str]", change.after))

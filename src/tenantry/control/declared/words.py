@@ -36,12 +36,15 @@ def in_words(change: Change) -> str:
             return f"tenant {subject}: is declared from now on"
         case "credential.rotate":
             return f"tenant {subject}: {change.field}: the key in {after} is another: it replaces the stored one"
+        case "target.replace":
+            return f"tenant {subject}: alert target {after}: its URL is another: it replaces the stored one"
         case "credential.share":
             return f"tenant {subject}: its credential is declared shared"
         case "key.issue":
             return f"tenant {subject}: {key}: new" + (f": {_values(after)}" if after else "")
         case "key.take":
-            return f"tenant {subject}: {key}: taken over from {after['digest_of']}: {_values(after)}"
+            rest = _values({name: value for name, value in after.items() if name != "digest_of"})
+            return f"tenant {subject}: {key}: taken over from {after['digest_of']}" + (f": {rest}" if rest else "")
         case "key.revoke":
             return f"tenant {subject}: {key} ({before}): REVOKED: not in the file"
         case "key.rotate":

@@ -77,7 +77,7 @@ class SetUpChanges(Changes):
             if holder is not None:
                 raise DirectoryError(f"credential {holder!r} belongs to upstream {name!r}; move or remove it first")
             connection.execute(delete(upstreams).where(upstreams.c.upstream_id == upstream_id))
-            self._record(connection, "upstream.remove", name, {})
+            self._record(connection, "upstream.remove", name, {"before": {"name": name}, "after": None})
 
     def list_upstreams(self) -> Sequence[Row[*tuple[Any, ...]]]:
         with self._engine.connect() as connection:

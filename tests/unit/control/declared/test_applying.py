@@ -79,6 +79,17 @@ def test_a_secret_that_changed_is_a_rotation(site: Site, tmp_path: Path) -> None
     assert left(site, tmp_path, ACME, ACME_KEY="sk-ant-api03-another-one") == []
 
 
+def test_another_url_behind_a_reference_replaces_the_one_of_the_target(site: Site, tmp_path: Path) -> None:
+    applied(site, tmp_path, ACME)
+    other = "http://127.0.0.1:9/other"
+    assert left(site, tmp_path, ACME, HOOK=other) == [("target.replace", "acme", "env:HOOK")]
+    assert applied(site, tmp_path, ACME, HOOK=other).keys == []  # its signing secret stays
+    assert site.directory.open_alert_target("acme env:HOOK").url == other
+    assert left(site, tmp_path, ACME, HOOK=other) == []
+    with pytest.raises(DirectoryError, match="no URL that alerts can go to"):
+        applied(site, tmp_path, ACME, HOOK="nonsense")
+
+
 def test_a_state_that_moved_refuses_the_plan_and_names_who_moved_it(site: Site, tmp_path: Path) -> None:
     plan = planned(site, tmp_path, ACME)
     site.directory.acting_as("cli:bob@ops", "ops").create_tenant("other", "Other", "standard")
@@ -280,6 +291,14 @@ def test_new_keys_go_to_a_file_that_only_its_owner_reads(site: Site, tmp_path: P
     assert site.directory.has_key(next(one["key"] for one in entries if one["label"] == "production"))
     with pytest.raises(ApplyRefused, match="exists"):
         apply_plan(site, plan, references(), keys_out=out, statements=tmp_path)
+
+
+def test_a_keys_file_that_cannot_be_written_keeps_everything_as_it_was(site: Site, tmp_path: Path) -> None:
+    plan = planned(site, tmp_path, ACME)
+    with pytest.raises(ApplyRefused, match="nothing was changed"):
+        apply_plan(site, plan, references(), keys_out=tmp_path / "missing" / "keys.jsonl", statements=tmp_path)
+    assert site.directory.list_tenants() == []
+    assert site.directory.version() == plan.standing.version
 
 
 def test_keys_of_an_apply_that_died_are_rescued_or_forgotten(site: Site, tmp_path: Path) -> None:

@@ -208,4 +208,4 @@ def test_a_tier_of_session_limits_may_be_used() -> None:
 
 
 def test_the_tiers_that_ship_are_the_stores() -> None:
-    assert tuple(tiers._SHIPPED) == SHIPPED_TIERS
+    assert tuple(tiers.SHIPPED_SESSIONS) == SHIPPED_TIERS
