@@ -23,8 +23,13 @@ ROOT = Path(__file__).parents[2]
 
 
 def start_command(stack: Stack, *words: str) -> subprocess.Popen[str]:
+    # A run of the tests in the background may have been started with SIGINT ignored, which a child inherits.
+    start = (
+        "import runpy, signal; signal.signal(2, signal.default_int_handler); "
+        "runpy.run_module('tenantry', None, '__main__')"
+    )
     return subprocess.Popen(
-        [sys.executable, "-m", "tenantry", "verify", "isolation", *words],
+        [sys.executable, "-c", start, "verify", "isolation", *words],
         env=os.environ | stack.environ,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
