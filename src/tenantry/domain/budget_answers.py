@@ -18,15 +18,27 @@ _WARN_AGAIN_PERCENT = 95
 _PERIOD_WORDS = {"day": "daily", "week": "weekly", "month": "monthly"}
 
 
+Use = tuple[int, str, int]  # percent spent, period, end of the period
+
+
 def budget_headers(accounts: Sequence[Account], at_us: int) -> Fields:
     """The fields of a success: the cap that is nearest to its end, of all accounts. No cap: no fields."""
-    most: tuple[int, str, int] | None = None
+    most = nearest_cap(accounts, at_us)
+    return use_headers(most) if most is not None else []
+
+
+def nearest_cap(accounts: Sequence[Account], at_us: int) -> Use | None:
+    """The cap that is nearest to its end, of all accounts."""
+    most: Use | None = None
     for account in accounts:
         found = account.utilization(at_us)
         if found is not None and (most is None or found[0] > most[0]):
             most = found
-    if most is None:
-        return []
+    return most
+
+
+def use_headers(most: Use) -> Fields:
+    """The fields that tell of a cap."""
     # Below 1 on a success, even when a soft budget is passed.
     percent = min(99, max(0, most[0]))
     status = b"allowed" if percent < _WARN_PERCENT else b"allowed_warning"

@@ -75,9 +75,11 @@ def worst_rates(prices: PriceTable, fields: MessageFields, prompt_tokens: int, a
     A model without a price is taken at the dearest known one. Where the body does not say `global`, the workspace may
     default to US inference (reference 5.1), so that is what is held.
     """
-    at = datetime.fromtimestamp(at_us / 1_000_000, UTC)
     is_us = fields.inference_geo != "global"
     speed = "fast" if fields.speed == "fast" or "fast" in fields.fallback_speeds else "standard"
+    if not fields.fallbacks and not fields.fallbacks_default:
+        return prices.rates_lately(fields.model, prompt_tokens, at_us, speed=speed, is_us=is_us)
+    at = datetime.fromtimestamp(at_us / 1_000_000, UTC)
     if fields.fallbacks_default:
         return prices.rates_max(prompt_tokens, at, speed=speed, is_us=is_us)
     return max_rates(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -34,6 +35,9 @@ class Priced:
     price_version: str
     reason: str | None = None
 
+
+_MINUTE_US = 60_000_000
+_LATELY_MAX = 1000
 
 # Nano-dollars per token for each class of `_TOKEN_CLASSES`.
 Rates = tuple[int, int, int, int, int]
@@ -67,6 +71,12 @@ class PriceTable:
     batch_multiplier: Fraction
     us_multiplier: Fraction
     _rows: dict[str, _Row] = field(repr=False)
+    _thresholds: list[int] = field(init=False, repr=False)
+    _lately: dict[tuple[str, str, bool, int], tuple[int, Rates]] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._thresholds = sorted({row.long_prompt[0] for row in self._rows.values() if row.long_prompt})
+        self._lately = {}
 
     @classmethod
     def load(cls, data: bytes) -> PriceTable:
@@ -115,6 +125,25 @@ class PriceTable:
             return rates
         first, second, third, fourth, fifth = (-(-rate * over // under) for rate in rates)
         return first, second, third, fourth, fifth
+
+    def rates_lately(self, model: str, prompt_tokens: int, at_us: int, *, speed: str, is_us: bool) -> Rates:
+        """`rates`, or the dearest of all for a model without a price; `at_us` in unix microseconds.
+
+        Every request asks, so an answer is kept for its minute: prices change at midnight at the earliest.
+        """
+        minute = at_us // _MINUTE_US
+        key = (model, speed, is_us, bisect_left(self._thresholds, prompt_tokens))
+        kept = self._lately.get(key)
+        if kept is not None and kept[0] == minute:
+            return kept[1]
+        at = datetime.fromtimestamp(at_us / 1_000_000, UTC)
+        rates = self.rates(model, prompt_tokens, at, speed=speed, is_us=is_us)
+        if rates is None:
+            rates = self.rates_max(prompt_tokens, at, speed=speed, is_us=is_us)
+        if len(self._lately) >= _LATELY_MAX:  # a client may name any model
+            self._lately.clear()
+        self._lately[key] = (minute, rates)
+        return rates
 
     def rates_max(self, prompt_tokens: int, at: datetime, *, speed: str = "standard", is_us: bool = False) -> Rates:
         """The dearest of all models, class by class: what a model without a price may cost."""

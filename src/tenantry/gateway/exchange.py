@@ -229,11 +229,12 @@ class Exchange:
             self._body_framing = _Framing.CHUNKED
             sent.append((b"transfer-encoding", b"chunked"))
         sent.append((b"connection", b"keep-alive" if client.keeps_alive else b"close"))
-        if status == 200:
-            sent += self._budget_fields()
+        lines = self.quota_lines()
+        if status == 200 and self.principal is not None:
+            lines += self._gateway.till.header_lines(self.principal, time.time_ns() // 1000)
             if self._warning:
                 sent.append((WARNING_FIELD, self._warning.encode()))
-        self._out.append(response_head(status, sent, self.quota_lines()))
+        self._out.append(response_head(status, sent, lines))
 
     def quota_lines(self) -> bytes:
         """The tenant's own rate-limit fields as header lines."""
@@ -243,13 +244,6 @@ class Exchange:
         traffic = gateway.traffic
         key_lane = traffic.key_lane_of(principal.key)
         return gateway.quota_headers.lines(traffic.lane_of(principal.tenant), key_lane, gateway.now())
-
-    def _budget_fields(self) -> list[tuple[bytes, bytes]]:
-        """What a success tells of the budget; nothing where there is none."""
-        principal, till = self.principal, self._gateway.till
-        if principal is None or not till.is_capped(principal):
-            return []
-        return till.headers(principal, time.time_ns() // 1000)
 
     def on_body(self, ready: bytes) -> None:
         if self._client is None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from tenantry.domain.budget_answers import Fields, budget_headers, budget_refusal, refusal_message
+from tenantry.domain.budget_answers import Use, budget_refusal, nearest_cap, refusal_message, use_headers
 from tenantry.domain.budgets import Budget
 from tenantry.domain.directory import Snapshot
 from tenantry.domain.errors import ApiError, BudgetReached
@@ -20,6 +20,9 @@ from tenantry.gateway.authentication import Principal
 from tenantry.ledger.opening import Opening
 from tenantry.wire.inspect import MessageFields
 
+# Header lines that are kept as text.
+LINES_MAX = 1000
+
 
 class Till:
     """`opening` is what had been spent before this process began."""
@@ -31,6 +34,7 @@ class Till:
         self._contact = contact
         self._opening = opening
         self._accounts: dict[tuple[str, str], Account] = {}
+        self._lines: dict[Use, bytes] = {}
 
     def accounts_of(self, principal: Principal) -> tuple[Account, Account]:
         """The tenant's account and the key's. All spending passes both, so a cap that is set later is right at once."""
@@ -85,9 +89,20 @@ class Till:
             return BudgetReached()
         return BudgetReached(refusal_message(short, self._zone, self._contact))
 
-    def headers(self, principal: Principal, at_us: int) -> Fields:
-        """The budget's fields of a success (reference 7.4)."""
-        return budget_headers(self.accounts_of(principal), at_us)
+    def header_lines(self, principal: Principal, at_us: int) -> bytes:
+        """The budget's fields of a success (reference 7.4) as header lines; nothing where there is no budget."""
+        if not (principal.tenant.budget.caps or principal.key.budget.caps):
+            return b""
+        most = nearest_cap(self.accounts_of(principal), at_us)
+        if most is None:
+            return b""
+        # Answers of the same percent share the text: there are a hundred of them in a period.
+        lines = self._lines.get(most)
+        if lines is None:
+            if len(self._lines) > LINES_MAX:
+                self._lines.clear()
+            lines = self._lines[most] = b"".join(b"%b: %b\r\n" % field for field in use_headers(most))
+        return lines
 
     def standing(self) -> dict[str, dict[str, Any]]:
         """What is held and spent now, by tenant, in nano-dollars: of those that have a budget or money held."""
@@ -102,9 +117,6 @@ class Till:
                     "excess_nanos": account.excess_nanos,
                 }
         return found
-
-    def is_capped(self, principal: Principal) -> bool:
-        return bool(principal.tenant.budget.caps or principal.key.budget.caps)
 
 
 class Reservation:

@@ -4,10 +4,13 @@ import json
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tenantry.domain.prices import BadPriceTable, PriceTable
+from tenantry.domain.prices import BadPriceTable, PriceTable, load_default_prices
 from tenantry.domain.usage import Usage
 
+PRICES = load_default_prices()
 ROW = {"input": "2", "cache_write_5m": "2.5", "cache_write_1h": "4", "cache_read": "0.2", "output": "10"}
 DEAR = {name: str(2 * float(price)) for name, price in ROW.items()}
 
@@ -81,3 +84,24 @@ def test_a_model_is_known_by_its_whole_name(model: str, known: bool) -> None:
 def test_a_price_that_cannot_be_is_refused(price: str | None) -> None:
     with pytest.raises(BadPriceTable):
         table(input=price)
+
+
+@given(
+    st.sampled_from(
+        ["claude-haiku-5-5", "claude-sonnet-5-5", "claude-opus-5-5", "claude-haiku-5-5-20260901", "unknown"]
+    ),
+    st.sampled_from([0, 1, 99_999, 100_000, 100_001, 1_000_000]),
+    st.datetimes(datetime(2026, 10, 6), datetime(2026, 10, 8)),
+    st.sampled_from(["standard", "fast"]),
+    st.booleans(),
+)
+def test_a_kept_rate_is_the_rate_of_its_minute(
+    model: str, prompt_tokens: int, naive: datetime, speed: str, is_us: bool
+) -> None:
+    at = naive.replace(tzinfo=UTC)
+    at_us = int(at.timestamp() * 1_000_000)
+    plain = PRICES.rates(model, prompt_tokens, at, speed=speed, is_us=is_us) or PRICES.rates_max(
+        prompt_tokens, at, speed=speed, is_us=is_us
+    )
+    for _ in range(2):
+        assert PRICES.rates_lately(model, prompt_tokens, at_us, speed=speed, is_us=is_us) == plain
