@@ -19,6 +19,7 @@ class Recorder:
         self._journal = journal
         self._begun: list[Callable[[bool], None]] = []
         self._is_planned = False
+        self._call_soon: Callable[[Callable[[], None]], object] | None = None
         self.is_dirty = False
         self.works = True
 
@@ -43,7 +44,9 @@ class Recorder:
     def _plan(self) -> None:
         if not self._is_planned:
             self._is_planned = True
-            asyncio.get_running_loop().call_soon(self.flush)
+            if self._call_soon is None:
+                self._call_soon = asyncio.get_running_loop().call_soon
+            self._call_soon(self.flush)
 
     def flush(self) -> None:
         """Write what waits. What cannot be written now is tried again with the next flush."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections.abc import Callable
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -215,6 +216,7 @@ class Pool:
         self._tls = tls
         self._connect_seconds = upstream.connect_seconds
         self._idle: list[UpstreamConnection] = []
+        self._now: Callable[[], float] = time.monotonic
         self.host = parts.netloc.rpartition("@")[2].encode()
         self.path_prefix = parts.path.rstrip("/").encode()
         self.open = 0
@@ -234,6 +236,7 @@ class Pool:
             ConnectFailed: refused, unreachable, too slow, or TLS could not be verified.
         """
         loop = asyncio.get_running_loop()
+        self._now = loop.time  # kept: finding the loop asks the kernel for the process's id each time
         try:
             async with asyncio.timeout(self._connect_seconds):
                 _, connection = await loop.create_connection(
@@ -246,7 +249,7 @@ class Pool:
 
     def _give_back(self, connection: UpstreamConnection, reusable: bool) -> None:
         if reusable and connection.is_usable:
-            connection.idle_since = asyncio.get_running_loop().time()
+            connection.idle_since = self._now()
             self._idle.append(connection)
             return
         if connection.transport is None:
