@@ -110,6 +110,7 @@ def rows(count: int) -> Iterator[dict[str, Any]]:
             "price_version": "2026-11-24",
             "usage_raw": RAW,
             "error": None,
+            "saved_nanos": None,
             "journal_run": "gateway-00000000000000000000-1",
             "journal_seq": number + 1,
             "prev_hash": "0" * 64,
