@@ -169,11 +169,12 @@ def _everything(site: Site, slug: str) -> dict[str, Any]:
     tenant_id = site.directory.get_tenant(slug).tenant_id
     row = next(row for row in site.directory.list_tenants() if row.slug == slug)
     own = read_changes(row.limits)
-    limits = site.directory.limits_of(row).as_json()
+    in_force = site.directory.limits_of(row)
+    limits = in_force.as_json()
     now = read_lanes(site.settings.journal_dir)
     return _values(site, row) | {
         "limits": {name: {"value": limits[name], "from": "own" if name in own else "tier"} for name in LIMITS},
-        "uses": asdict(now.tenants.get(tenant_id, LaneUse())) if now.gateways else None,
+        "uses": asdict(now.tenants.get(tenant_id) or LaneUse.idle(in_force)) if now.gateways else None,
         "refusals": [
             {"reason": one.reason, "count": one.count, "last_at": stamp(one.last_at)}
             for one in list_refusals(site.engine, tenant_id)

@@ -17,7 +17,8 @@ from tenantry.domain.prompt_budget import WARNING_FIELD
 from tenantry.gateway.attempt import Fields, Headers
 from tenantry.gateway.authentication import Principal
 from tenantry.gateway.calls import Call
-from tenantry.gateway.forwarding import Forwarding, choose_credential
+from tenantry.gateway.credential_choice import choose_credential
+from tenantry.gateway.forwarding import Forwarding
 from tenantry.gateway.headers import client_response
 from tenantry.gateway.refusals import limit_refusal
 from tenantry.gateway.traffic import Ask

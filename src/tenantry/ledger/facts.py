@@ -32,11 +32,10 @@ from tenantry.domain.alerts import (
 )
 from tenantry.domain.attempts import RUNAWAY_LOOP, Outcome
 from tenantry.domain.periods import period_of
-from tenantry.ledger.journal import is_alive
+from tenantry.ledger.journal import STANDING_FILE, is_alive
 from tenantry.storage.tables import credentials, ledger, refusals, tenants
 
 SECOND_US = 1_000_000
-FACTS_FILE = "lanes.json"
 # Rows that were booked while nobody watched; what they say is told once, so reading some twice does not matter.
 _ROWS_BACK = 10_000
 # A refusal by the upstream that is older says nothing of now.
@@ -159,7 +158,7 @@ class HealthWatch:
         if not self._journal_dir.is_dir():
             return
         for run in sorted(self._journal_dir.iterdir()):
-            path = run / FACTS_FILE
+            path = run / STANDING_FILE
             try:
                 if not run.is_dir() or not is_alive(run):
                     continue

@@ -15,10 +15,10 @@ from pathlib import Path
 import msgspec
 from sqlalchemy import Engine, func, select
 
-from tenantry.ledger.journal import is_alive
+from tenantry.domain.limits import Limits
+from tenantry.ledger.journal import STANDING_FILE, is_alive
 from tenantry.storage.tables import refusals
 
-LANES_FILE = "lanes.json"
 # Ten times the time between two writings.
 LANES_SECONDS_MAX = 10.0
 
@@ -32,6 +32,17 @@ class LaneUse:
     requests_remaining: int | None = None
     input_tokens_remaining: int | None = None
     output_tokens_remaining: int | None = None
+
+    @staticmethod
+    def idle(limits: Limits) -> LaneUse:
+        """Of a tenant that no gateway tells of: nothing is in use, and its buckets are full."""
+        return LaneUse(
+            0,
+            0,
+            limits.request_burst if limits.requests_per_minute is not None else None,
+            limits.input_tokens_per_minute,
+            limits.output_tokens_per_minute,
+        )
 
     def plus(self, other: LaneUse) -> LaneUse:
         """The use in two gateways together: each has buckets of its own."""
@@ -80,7 +91,7 @@ def read_lanes(journal_dir: Path, now: float | None = None) -> LanesNow:
 
 
 def _told(journal_dir: Path) -> Iterator[_LanesFile]:
-    for file in sorted(journal_dir.glob(f"*/{LANES_FILE}")):
+    for file in sorted(journal_dir.glob(f"*/{STANDING_FILE}")):
         try:
             if is_alive(file.parent):
                 yield _DECODER.decode(file.read_bytes())

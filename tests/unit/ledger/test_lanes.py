@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import insert
 
-from tenantry.ledger.journal import JournalWriter
-from tenantry.ledger.lanes import LANES_FILE, LaneUse, list_refusals, read_lanes
+from tenantry.ledger.journal import STANDING_FILE, JournalWriter
+from tenantry.ledger.lanes import LaneUse, list_refusals, read_lanes
 from tenantry.storage.database import migrate, open_store
 from tenantry.storage.tables import refusals
 
@@ -32,7 +32,7 @@ def gateways(tmp_path: Path) -> Iterator[list[JournalWriter]]:
 
 
 def write(folder: Path, writer: JournalWriter, text: object) -> None:
-    (folder / writer.run_id / LANES_FILE).write_text(text if isinstance(text, str) else json.dumps(text))
+    (folder / writer.run_id / STANDING_FILE).write_text(text if isinstance(text, str) else json.dumps(text))
 
 
 def test_the_use_of_all_gateways_is_summed(tmp_path: Path, gateways: list[JournalWriter]) -> None:

@@ -1,0 +1,37 @@
+"""Which of a tenant's credentials a new request goes out under."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from tenantry.domain.directory import Credential, Tenant
+from tenantry.domain.errors import CredentialSpent, NoCredential
+
+if TYPE_CHECKING:
+    from tenantry.gateway.core import Gateway
+
+
+def choose_credential(gateway: Gateway, tenant: Tenant) -> Credential:
+    """The credential that a new request of the tenant goes out under.
+
+    Raises:
+        NoCredential: it has none.
+        CredentialSpent: what it has is of no use until a date.
+    """
+    first, fallback = tenant.credential, tenant.fallback
+    if first is None:
+        raise NoCredential
+    until = gateway.health.dead_until(first)
+    if until is None:
+        return first
+    if fallback is not None and gateway.health.dead_until(fallback) is None:
+        return fallback
+    if not gateway.health.is_spent(first):
+        return first
+    spent = CredentialSpent(
+        "The upstream account of this endpoint has reached its own limit of money. "
+        f"Access returns on {until:%Y-%m-%d %H:%M} UTC. Ask your agency."
+    )
+    spent.retry_after_seconds = max(1, int((until - datetime.now(UTC)).total_seconds()) + 1)
+    raise spent
