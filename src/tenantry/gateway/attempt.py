@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from tenantry.gateway.core import Gateway
 
 
+# A stream tells how far it has come after so many characters; what it holds ahead is eight times that (StreamMeter).
+TELL_CHARS = 256
+
 Headers = list[tuple[bytes, bytes]]
 Fields = dict[bytes, bytes]  # the last value of each name
 
@@ -58,6 +61,7 @@ class Attempt:
         "_settled",
         "_sink",
         "_status",
+        "_told_chars",
         "_unsent",
         "_upstream_request_id",
         "attempt_id",
@@ -89,6 +93,7 @@ class Attempt:
         self._upstream_request_id: str | None = None
         self._progress_due = False
         self._is_stream = False
+        self._told_chars = 0
         self._settled = False
         self._unsent: tuple[Pool, bytes, bytes] | None = None
         self.attempt_id = f"att_{request_id[4:]}_{number}"
@@ -179,7 +184,8 @@ class Attempt:
             self._tell_progress(sink)
         if ready:
             sink.on_body(ready)
-        if self._is_stream and self._sink is not None:
+        if self._is_stream and self.relay.chars >= self._told_chars and self._sink is not None:
+            self._told_chars = self.relay.chars + TELL_CHARS
             sink.on_produced(self.relay.chars)
 
     def _tell_progress(self, sink: AttemptSink) -> None:

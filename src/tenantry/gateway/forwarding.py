@@ -408,10 +408,13 @@ class Forwarding:
     def count_output(self) -> None:
         """Deduct what a stream has produced so far."""
         grant, attempt = self._ask.grant, self._attempt
-        if grant is not None and attempt is not None and grant.counts_output:
-            chars = attempt.relay.chars
-            if chars:
-                grant.produced((chars + 3) // 4)
+        if attempt is None or not attempt.relay.has_started:
+            return
+        chars = attempt.relay.chars
+        if grant is not None and grant.counts_output:
+            grant.produced((chars + 3) // 4)
+        # Time counts too: thinking may be hidden from a stream, and is billed.
+        self.on_produced(chars)
 
     def interruption(self, error_type: str, message: str) -> bytes | None:
         """What ends the answer that is being relayed; None when only closing the connection can."""
