@@ -216,7 +216,9 @@ def test_a_client_that_leaves_is_settled_or_cut_off_as_its_tenant_says(stack: St
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
         client.close()
         row = wait_for(lambda slug=slug: stack.rows(slug), 5, "the row")[0]
-        assert (row["error"], row["outcome"]) == ("client_gone", "settled" if how == "drain" else "estimated")
+        assert (row["error"], row["outcome"]) == (
+            ("client_gone", "settled") if how == "drain" else ("client_gone_cancelled", "estimated")
+        )
         wait_for(lambda slug=slug: is_settled(stack, slug), 4, "the counters")
 
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import socket
@@ -216,6 +217,62 @@ def test_each_fate_of_an_attempt_is_one_row(stack: Stack, scenario: str, status:
     assert stack.call("POST", "/v1/messages", headers, body)[0] == status
     rows = wait_for(lambda: stack.rows(slug), 3, "the row")
     assert [row["outcome"] for row in rows] == [outcome]
+
+
+def test_upstream_and_client_cut_at_every_event_boundary_leave_one_row_each_and_no_money_held(stack: Stack) -> None:
+    key = stack.tenant("boundaries")
+    stack.site.directory.set_budgets("boundaries", {"month": 10**12})
+    time.sleep(0.6)
+    whole = stack.message(key, "chunks=4", stream=True, max_tokens=64)[2]
+    events = whole.count(b"\n\n")
+    for number in range(events):
+        status, _, answer = stack.message(key, f"chunks=4;cut-after={number}", stream=True, max_tokens=64)
+        assert status == 200
+        assert answer.endswith(b"}\n\n")
+        # After message_stop nothing is missing; before it the client is told.
+        assert (b"event: error" in answer) is (b"message_stop" not in answer)
+    for number in range(events):
+        client = stack.connect()
+        headers = {"x-api-key": key, "x-sandbox-scenario": "chunks=4;chunk-ms=3"}
+        client.sendall(request("POST", "/v1/messages", headers, STREAM))
+        seen = b""
+        while seen.count(b"\n\n") <= number and (part := client.recv(4096)):
+            seen += part
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+        client.close()
+    asked = 1 + 2 * events
+    rows = wait_for(lambda: (found := stack.rows("boundaries")) and len(found) >= asked and found, 10, "the rows")
+    time.sleep(0.5)
+    rows = stack.rows("boundaries")
+    assert len(rows) == len({row["attempt_id"] for row in rows}) == asked
+    assert {row["outcome"] for row in rows} <= {"settled", "estimated", "voided"}
+    tenant_id = stack.site.directory.get_tenant("boundaries").tenant_id
+
+    def settled() -> bool:
+        found = stack.lanes().get("budgets", {}).get(tenant_id, {"held_nanos": -1, "spent_nanos": {"month": -1}})
+        spent = sum(row["cost_nanos"] or 0 for row in rows)
+        return (found["held_nanos"], found["spent_nanos"]["month"]) == (0, spent)
+
+    wait_for(settled, 6, "the counters")
+
+
+def test_a_journal_that_cannot_grow_refuses_forwards_nothing_and_recovers_by_itself(own_stack: Stack) -> None:
+    stack = own_stack.start()
+    key = stack.tenant("full")
+    for _ in range(3):
+        assert stack.message(key)[0] == 200
+    pid, billed = stack.processes["gateway"].pid, len(stack.billed())
+    _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (1024, hard))  # as on a full disk: the next line does not fit
+    status, fields, body = stack.message(key)
+    assert (status, fields["retry-after"]) == (503, "1")
+    assert b"cannot record requests" in body
+    assert stack.message(key)[0] == 503
+    assert len(stack.billed()) == billed
+    wait_for(lambda: stack.get(key, "/v1/models")[0] == 200, 2, "what is free to go on")
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
+    wait_for(lambda: stack.message(key)[0] == 200, 3, "the recovery")
+    wait_for(lambda: len(stack.rows("full")) == len(stack.billed()), 3, "a row for each")
 
 
 def test_a_wrong_length_closes_the_connection_short(stack: Stack) -> None:

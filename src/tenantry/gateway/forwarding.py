@@ -453,7 +453,7 @@ class Forwarding:
             return False
         attempt.client_gone = True
         if not attempt.was_sent or not keep_reading:
-            self.stop("client_gone")
+            self.stop("client_gone_cancelled" if attempt.was_sent else "client_gone")
             return False
         attempt.resume()
         return True

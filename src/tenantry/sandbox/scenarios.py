@@ -27,6 +27,7 @@ SCENARIOS = {
     "drop-before-head": "close the connection without an answer",
     "half-head": "close it in the middle of the response head",
     "drop-midstream": "close it half-way through the answer, between events",
+    "cut-after=": "close it after N events of the stream",
     "drop-mid-event": "close it half-way through an event",
     "no-message-stop": "end a stream without message_stop",
     "error-first-event": "a stream whose first event is an error",

@@ -248,6 +248,10 @@ class Sandbox:
                 await asyncio.sleep(0.05)
                 to.transport.close()
                 return
+            if number == scenario.number("cut-after", len(parts)):
+                await asyncio.sleep(0.02)
+                to.transport.close()
+                return
             await to.write(chunk(event))
             if pause:
                 await asyncio.sleep(pause)
