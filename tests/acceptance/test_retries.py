@@ -80,6 +80,11 @@ def test_a_client_that_retries_itself_is_not_multiplied(stack: Stack) -> None:
     assert len(stack.rows("itself")) == 1
 
 
+def test_a_retry_count_of_thousands_of_digits_is_no_number(stack: Stack) -> None:
+    key = stack.tenant("digits")
+    assert ask(stack, key, "", **{"x-stainless-retry-count": "9" * 5000})[0] == 200
+
+
 def test_a_pause_that_is_longer_than_the_deadline_is_left_to_the_client(stack: Stack) -> None:
     key = stack.tenant("long-pause", secret="sandbox-canary-long-pause")
     started = time.monotonic()

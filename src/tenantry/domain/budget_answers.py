@@ -21,12 +21,6 @@ _PERIOD_WORDS = {"day": "daily", "week": "weekly", "month": "monthly"}
 Use = tuple[int, str, int]  # percent spent, period, end of the period
 
 
-def budget_headers(accounts: Sequence[Account], at_us: int) -> Fields:
-    """The fields of a success: the cap that is nearest to its end, of all accounts. No cap: no fields."""
-    most = nearest_cap(accounts, at_us)
-    return use_headers(most) if most is not None else []
-
-
 def nearest_cap(accounts: Sequence[Account], at_us: int) -> Use | None:
     """The cap that is nearest to its end, of all accounts."""
     most: Use | None = None

@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from tenantry.domain.admission import Grant, Obstacle
-from tenantry.domain.directory import Disconnect
+from tenantry.domain.directory import Credential, Disconnect
 from tenantry.domain.errors import ApiError, InvalidRequest, NotReady
 from tenantry.domain.prompt_budget import WARNING_FIELD
 from tenantry.gateway.attempt import Fields, Headers
@@ -57,9 +57,10 @@ class Exchange:
         "_body_framing",
         "_call",
         "_client",
-        "_fields",
+        "_credential",
         "_forwarding",
         "_gateway",
+        "_metered",
         "_out",
         "_warning",
         "deadline",
@@ -72,7 +73,8 @@ class Exchange:
         self._gateway = gateway
         self._client: ClientConnection | None = client
         self._call = call
-        self._fields: MessageFields | None = None
+        self._metered: MessageFields | None = None  # the fields of a request that may cost money
+        self._credential: Credential | None = None
         self._ask: Ask | None = None
         self._forwarding: Forwarding | None = None
         self._body = b""  # while it waits
@@ -111,6 +113,7 @@ class Exchange:
             self._gateway.tallies.used(principal.key.key_id, client.peer, agent)
         if kind is not Kind.MODELS:
             fields = self._inspect(body, kind)
+            self._metered = fields if kind is Kind.MESSAGES else None
             body, self._warning = self._gateway.policies.apply(self._gateway, principal, self._call.head, fields, body)
         self._enter(principal, body)
 
@@ -119,10 +122,9 @@ class Exchange:
         if encoding.lower() != b"identity":
             raise InvalidRequest("Compressed request bodies are not accepted; send the body as it is.")
         try:
-            fields = self._fields = inspect_message(body, count_only=kind is Kind.COUNT_TOKENS)
+            return inspect_message(body, count_only=kind is Kind.COUNT_TOKENS)
         except BadBody as error:
             raise InvalidRequest(str(error)) from None
-        return fields
 
     def _answer_here(self, kind: Kind) -> None:
         body = b"" if kind is Kind.HELLO else b'{"status":"ok"}'
@@ -131,15 +133,14 @@ class Exchange:
     # Admission
 
     def _enter(self, principal: Principal, body: bytes) -> None:
-        gateway, fields, tenant = self._gateway, self._fields, principal.tenant
-        credential = choose_credential(gateway, tenant)
-        metered = fields is not None and self._call.target.route.kind is Kind.MESSAGES
+        gateway, metered, tenant = self._gateway, self._metered, principal.tenant
+        credential = self._credential = choose_credential(gateway, tenant)
         ask = self._ask = Ask(
             tenant,
             principal.key,
-            credential if metered else None,
-            fields.model if metered and fields is not None else "",
-            len(body) // BYTES_PER_TOKEN if metered else 0,
+            credential if metered is not None else None,
+            metered.model if metered is not None else "",
+            len(body) // BYTES_PER_TOKEN if metered is not None else 0,
             self._on_grant,
         )
         found = gateway.traffic.ask(ask)
@@ -165,14 +166,12 @@ class Exchange:
             self.refuse(error)
 
     def _forward(self, principal: Principal, body: bytes) -> None:
-        ask = self._ask
-        if ask is None:
+        ask, credential = self._ask, self._credential
+        if ask is None or credential is None:
             return
-        metered = self._fields if self._call.target.route.kind is Kind.MESSAGES else None
         try:
-            credential = ask.credential or choose_credential(self._gateway, principal.tenant)
             forwarding = self._forwarding = Forwarding(
-                self._gateway, self, self._call, principal, ask, metered, body, self.request_id
+                self._gateway, self, self._call, principal, ask, self._metered, body, self.request_id
             )
             forwarding.start(credential)
         except ApiError:

@@ -40,6 +40,7 @@ from tenantry.gateway.counting import COUNT_SECONDS_MAX, Count
 from tenantry.gateway.health import REFUSED_SECONDS
 from tenantry.gateway.till import Reservation
 from tenantry.gateway.traffic import Ask
+from tenantry.wire.http1 import small_number
 from tenantry.wire.inspect import MessageFields
 
 if TYPE_CHECKING:
@@ -144,8 +145,8 @@ class Forwarding:
         self._started_at = gateway.now()
         self._tried: list[Credential] = []
         # A client that is trying again itself has used up as many of the attempts.
-        repeated = call.head.fields.get(b"x-stainless-retry-count", b"0")
-        self._most = max(1, ATTEMPTS_MAX - (int(repeated) if repeated.isdigit() else 0))
+        repeated = call.head.fields.get(b"x-stainless-retry-count")
+        self._most = max(1, ATTEMPTS_MAX - (small_number(repeated) or 0)) if repeated is not None else ATTEMPTS_MAX
 
     # Attempts
 
@@ -206,6 +207,10 @@ class Forwarding:
         if tokens is not None:
             # A count is an estimate by the upstream's own words; it is within some tokens of the truth.
             self._prompt_tokens = tokens + tokens // 50 + 32
+        self._send_or_refuse(credential)
+
+    def _send_or_refuse(self, credential: Credential) -> None:
+        """Make the next attempt, if there is money for it."""
         short = self._reserve()
         if short is None:
             self._send(credential)
@@ -227,11 +232,7 @@ class Forwarding:
         self._timer = None
         credential = self._credential
         if self._gateway.health.of(credential.upstream).breaker.may_send(self._gateway.now()):
-            short = self._reserve()
-            if short is None:
-                self._send(credential)
-            else:
-                self._sink.refuse(self._gateway.till.refusal(short, _now_us()))
+            self._send_or_refuse(credential)
         elif not self._fall_back(pay=True):
             self._give_up(Failure(None), UpstreamDown())
 

@@ -15,6 +15,7 @@ from tenantry.domain.admission import Capacity, Grant, Lane, Obstacle, Scope, ad
 from tenantry.domain.directory import UNLIMITED, Credential, GatewayKey, Snapshot, Tenant
 from tenantry.domain.fair_queue import FairQueue, Served
 from tenantry.domain.limits import Limits
+from tenantry.wire.http1 import small_number
 
 # A queue looks again at least this often: a session's end may come sooner than its mean says.
 LOOK_SECONDS_MAX = 0.5
@@ -222,10 +223,13 @@ class Traffic:
             return
         lane.learned_at = now
         for bucket, limit_field, remaining_field in _LEARNED:
-            limit, remaining = fields.get(limit_field, b""), fields.get(remaining_field, b"")
+            limit, remaining = (
+                small_number(fields.get(limit_field, b"")),
+                small_number(fields.get(remaining_field, b"")),
+            )
             # A limit of nothing would never give again; that is what `retry-after` is for.
-            if limit.isdigit() and remaining.isdigit() and int(limit) > 0:
-                lane.learn(bucket, int(limit), int(remaining), now)
+            if limit and remaining is not None:
+                lane.learn(bucket, limit, remaining, now)
 
     # Changes and upkeep
 

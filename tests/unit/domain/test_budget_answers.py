@@ -9,7 +9,14 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from tenantry.domain.budget_answers import budget_headers, budget_reached, budget_refusal, refusal_message
+from tenantry.domain.budget_answers import (
+    Fields,
+    budget_reached,
+    budget_refusal,
+    nearest_cap,
+    refusal_message,
+    use_headers,
+)
 from tenantry.domain.budgets import Budget, Cap
 from tenantry.domain.errors import BudgetInUse, BudgetReached
 from tenantry.domain.holds import Account, Hold, Short, place
@@ -17,6 +24,11 @@ from tenantry.domain.holds import Account, Hold, Short, place
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 UTC = ZoneInfo("UTC")
 USD = 1_000_000_000
+
+
+def budget_headers(accounts: list[Account], at_us: int) -> Fields:
+    most = nearest_cap(accounts, at_us)
+    return use_headers(most) if most is not None else []
 
 
 def at(text: str) -> int:
