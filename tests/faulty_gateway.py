@@ -12,8 +12,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from tenantry.gateway import authentication, calls
-from tenantry.gateway.run import serve_gateway
+from tenantry.gateway import authentication, caller
+from tenantry.gateway.process import serve_gateway
 from tenantry.gateway.traffic import Traffic
 from tenantry.settings import load_settings
 
@@ -32,7 +32,7 @@ def cache_on_a_prefix() -> None:
             known[presented] = principal
         return principal
 
-    calls.authenticate = authenticate
+    caller.authenticate = authenticate
 
 
 def cache_on_a_long_prefix() -> None:
@@ -47,7 +47,7 @@ PREFIX_CHARS = 12
 
 def route_without_scope() -> None:
     """One route forgets which tenant its path names."""
-    real = calls.find_target
+    real = caller.find_target
 
     def find_target(method: bytes, target: bytes) -> Any:
         found = real(method, target)
@@ -55,7 +55,7 @@ def route_without_scope() -> None:
             found.slug = None
         return found
 
-    calls.find_target = find_target
+    caller.find_target = find_target
 
 
 def shared_lane() -> None:
@@ -82,17 +82,17 @@ def shared_bucket() -> None:
 
 def swapped_credential() -> None:
     """Every twentieth request leaves under the credential of whoever was served before."""
-    real = calls.Call.way_up
+    real = caller.Caller.way_up
     served: list[Any] = []
 
-    def way_up(self: calls.Call, gateway: Any, caller: Any, credential: Any, *rest: Any, **more: Any) -> Any:
+    def way_up(self: caller.Caller, parts: Any, principal: Any, credential: Any, *rest: Any, **more: Any) -> Any:
         served.append(credential)
-        if len(served) % 20 == 0 and caller.tenant.slug.endswith(("-own", "-other")):
+        if len(served) % 20 == 0 and principal.tenant.slug.endswith(("-own", "-other")):
             others = [one for one in served if one.credential_id != credential.credential_id]
             credential = others[-1] if others else credential
-        return real(self, gateway, caller, credential, *rest, **more)
+        return real(self, parts, principal, credential, *rest, **more)
 
-    calls.Call.way_up = way_up
+    caller.Caller.way_up = way_up
 
 
 def answer_that_names_the_tenant() -> None:
@@ -108,7 +108,7 @@ def answer_that_names_the_tenant() -> None:
                 raise authentication.ForeignTenant("This key does not belong to that tenant.") from None
             raise
 
-    calls.authenticate = authenticate
+    caller.authenticate = authenticate
 
 
 def key_in_the_log() -> None:
@@ -119,14 +119,14 @@ def key_in_the_log() -> None:
         logging.getLogger("tenantry.gateway").warning("asked by %r", fields.get(b"x-api-key"))
         return real(fields, *rest)
 
-    calls.authenticate = authenticate
+    caller.authenticate = authenticate
 
 
 def slow_revocation() -> None:
     """The directory is followed at leisure."""
-    from tenantry.gateway import run
+    from tenantry.gateway import process
 
-    run.DIRECTORY_POLL_SECONDS = 2.0
+    process.DIRECTORY_POLL_SECONDS = 2.0
 
 
 FAULTS: dict[str, Callable[[], None]] = {

@@ -23,7 +23,7 @@ from tenantry.control.presence import SiteReplaced, present
 from tenantry.control.site import Site, bring_upstreams, open_site
 from tenantry.domain.alerts import with_classic
 from tenantry.domain.prices import load_default_prices
-from tenantry.gateway.run import serve_gateway
+from tenantry.gateway.process import serve_gateway
 from tenantry.ledger.alerts import open_watch
 from tenantry.ledger.booking import Drain
 from tenantry.ledger.outbox import Outbox

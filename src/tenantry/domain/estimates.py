@@ -163,6 +163,9 @@ class History:
             # Up at once, down slowly: too much is waited for, too little is a surprise.
             self._tokens_per_kb = ratio if ratio > known else known - ((known - ratio) >> 3)
 
+    def learn_excess(self, held: int, billed: int) -> None:
+        pass
+
     @property
     def output_tokens(self) -> int:
         """What the next answer is likely to stay below: mean and two deviations, within the bounds."""
@@ -258,6 +261,9 @@ class StreamMeter:
             + rates[3] * usage.cache_read_tokens
         )
         return self._total()
+
+    def produced_tokens(self, chars: int, elapsed_us: int, output_tokens: int) -> int:
+        return produced_tokens(chars, elapsed_us, output_tokens, self._per_second)
 
     def produced(self, chars: int, elapsed_us: int, output_tokens: int = 0) -> int | None:
         """What to hold now; None while the present hold is enough.

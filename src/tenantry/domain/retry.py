@@ -52,6 +52,12 @@ def next_delay(failure: Failure, attempts_made: int, attempts_max: int, elapsed:
     return delay if elapsed + delay <= RETRY_SECONDS_MAX else None
 
 
+def is_another_worth_trying(failure: Failure) -> bool:
+    """Whether another credential or upstream could do better, unlike for a request that is wrong in itself."""
+    status = failure.status
+    return status is None or status in (401, 402, 403, 429) or status >= 500
+
+
 def read_failure(status: int, headers: Mapping[bytes, bytes], body: bytes, now: datetime) -> Failure:
     """A failed answer's own advice."""
     advice = headers.get(b"x-should-retry")
@@ -123,7 +129,11 @@ class RetryBudget:
     def __init__(self) -> None:
         self.balance = self.RESERVE
 
-    def request(self) -> None:
+    @property
+    def may_retry(self) -> bool:
+        return self.balance >= 1
+
+    def sent(self) -> None:
         self.balance = min(self.BALANCE_MAX, self.balance + self.SHARE)
 
     def take(self) -> bool:
@@ -150,13 +160,12 @@ class Breaker:
         self._failures = 0
         self._next_probe = 0.0
 
-    @property
-    def is_open(self) -> bool:
+    def is_open(self, now: float) -> bool:
         return self._failures >= self.FAILURES_MAX
 
     def may_send(self, now: float) -> bool:
         """Whether an attempt may go now. When open, saying yes uses up the second's probe."""
-        if not self.is_open:
+        if not self.is_open(now):
             return True
         if now < self._next_probe:
             return False
@@ -165,11 +174,14 @@ class Breaker:
 
     def failed(self, now: float) -> None:
         """No usable answer came."""
-        was_open = self.is_open
+        was_open = self.is_open(now)
         self._failures += 1
-        if self.is_open and not was_open:
+        if self.is_open(now) and not was_open:
             self._next_probe = now + self.PROBE_SECONDS
 
-    def answered(self) -> None:
+    def sent(self, now: float) -> None:
+        pass
+
+    def answered(self, now: float, status: int) -> None:
         """The upstream works, whatever it said."""
         self._failures = 0

@@ -44,14 +44,23 @@ class Settlement:
 VOID = Settlement(Outcome.VOIDED, Usage(), 0, None)
 
 
-def settle(
-    status: int | None, was_sent: bool, seen: Observed, model_requested: str, prices: PriceTable, at_us: int
-) -> Settlement:
+@value
+class Sent:
+    model: str
+    status: int | None
+    was_sent: bool
+    bound_nanos: int
+    held_nanos: int
+    produced_tokens: int
+
+
+def settle(sent: Sent, seen: Observed, prices: PriceTable, at_us: int) -> Settlement:
     """Book one attempt.
 
     `status` is the upstream's status, None when no head came; `was_sent` says whether the request had left. `at_us` is
     the time that decides which dated price applies, in unix microseconds.
     """
+    status, was_sent, model_requested = sent.status, sent.was_sent, sent.model
     if status is None:
         # Sent but never answered: upstream may have worked on it, and nothing it did can be known.
         return Settlement(Outcome.ESTIMATED, Usage(), 0, None) if was_sent else VOID

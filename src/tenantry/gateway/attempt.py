@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Protocol
 
-from tenantry.domain.attempts import AttemptBegun, AttemptEnded, AttemptProgress
+from tenantry.domain.attempts import AttemptBegun, AttemptEnded, AttemptProgress, Outcome
 from tenantry.domain.directory import Credential
 from tenantry.domain.prompt_budget import saved_by_caching_nanos
-from tenantry.domain.settlement import Observed, Settlement, settle
+from tenantry.domain.settlement import Observed, Sent, Settlement, settle
 from tenantry.domain.usage import Usage
-from tenantry.gateway.authentication import Principal
-from tenantry.gateway.relay import PLAIN, MessageRelay, Relay, StreamRelay
-from tenantry.gateway.upstream import ConnectFailed, Pool, UpstreamConnection
-from tenantry.wire.inspect import MessageFields
-
-if TYPE_CHECKING:
-    from tenantry.gateway.core import Gateway
-
+from tenantry.gateway.parts import Parts
+from tenantry.gateway.population import Served
+from tenantry.gateway.relay import PLAIN, MessageRelay, Relay, StreamRelay, is_event_stream
+from tenantry.gateway.request import Request
+from tenantry.gateway.till import Money
+from tenantry.gateway.upstream import ConnectFailed, Connecting, ResponseSink, UpstreamConnection
 
 # A stream tells how far it has come after so many characters; what it holds ahead is eight times that (StreamMeter).
 TELL_CHARS = 256
@@ -29,208 +24,168 @@ Headers = list[tuple[bytes, bytes]]
 Fields = dict[bytes, bytes]  # the last value of each name
 
 
-class AttemptSink(Protocol):
-    """Who is told how an attempt goes. Exactly one of `on_end` and `on_broken` comes last, after the settlement."""
+class AttemptOwner(Served):
+    """Who is told how an attempt goes. After `on_end` or `on_broken`, which come settled, nothing is told any more."""
 
-    def on_head(self, status: int, headers: Headers, fields: Fields) -> None: ...
-    def on_body(self, ready: bytes) -> None: ...
-    def on_flush(self) -> None: ...
-    def on_usage(self, model: str | None, usage: Usage) -> None: ...
-    def on_produced(self, chars: int) -> None: ...
-    def on_settled(self, booked: Settlement) -> None: ...
-    def on_end(self, rest: bytes | None) -> None: ...
-    def on_broken(self, reason: str) -> None: ...
+    __slots__ = ()
+
+    def on_journalled(self, written: bool) -> None:
+        raise NotImplementedError
+
+    def on_sent(self) -> None:
+        raise NotImplementedError
+
+    def on_stale(self) -> None:
+        raise NotImplementedError
+
+    def on_head(self, status: int, headers: Headers, fields: Fields) -> None:
+        raise NotImplementedError
+
+    def on_body(self, ready: bytes) -> None:
+        raise NotImplementedError
+
+    def on_flush(self) -> None:
+        raise NotImplementedError
+
+    def on_usage(self, usage: Usage) -> None:
+        raise NotImplementedError
+
+    def on_short(self) -> None:
+        """The next step of the stream does not fit into the budget."""
+        raise NotImplementedError
+
+    def on_settled(self, booked: Settlement) -> None:
+        raise NotImplementedError
+
+    def on_end(self, rest: bytes | None) -> None:
+        """The answer is whole; `rest` is what the relay still had, None when it cannot be ended well."""
+        raise NotImplementedError
+
+    def on_broken(self, reason: str) -> None:
+        raise NotImplementedError
 
 
-class Attempt:
-    """Receives the upstream's answer through its relay and hands it to its sink.
+class Attempt(ResponseSink):
+    """Receives the upstream's answer through its relay and hands it to its owner.
 
-    `metered` holds the inspected fields of a request that may cost money; None for free routes, which leave no row.
+    `money` is that of a request that may cost something; None for free routes, which leave no row.
     """
 
     __slots__ = (
         "_connecting",
         "_connection",
         "_first_byte_at_us",
-        "_gateway",
+        "_is_journalled",
+        "_is_settled",
+        "_is_stale",
         "_is_stream",
-        "_metered",
-        "_principal",
+        "_owner",
+        "_parts",
         "_progress_due",
-        "_request_id",
-        "_settled",
-        "_sink",
+        "_request",
         "_status",
         "_told_chars",
-        "_unsent",
         "_upstream_request_id",
         "attempt_id",
         "client_gone",
         "credential",
+        "money",
         "relay",
         "was_sent",
     )
 
     def __init__(
         self,
-        gateway: Gateway,
-        sink: AttemptSink,
-        principal: Principal,
+        parts: Parts,
+        owner: AttemptOwner,
+        request: Request,
         credential: Credential,
-        metered: MessageFields | None,
-        request_id: str,
+        money: Money | None,
         number: int,
     ) -> None:
-        self._gateway = gateway
-        self._sink: AttemptSink | None = sink
-        self._principal = principal
-        self._metered = metered
-        self._request_id = request_id
+        self._parts = parts
+        self._owner: AttemptOwner | None = owner
+        self._request = request
+        self.money = money
         self._connection: UpstreamConnection | None = None
-        self._connecting: asyncio.Task[None] | None = None
+        self._connecting: Connecting | None = None
         self._status: int | None = None
         self._first_byte_at_us: int | None = None
         self._upstream_request_id: str | None = None
-        self._progress_due = False
+        self._is_journalled = False
+        self._is_settled = False
+        self._is_stale = False
         self._is_stream = False
+        self._progress_due = False
         self._told_chars = 0
-        self._settled = False
-        self._unsent: tuple[Pool, bytes, bytes] | None = None
-        self.attempt_id = f"att_{request_id[4:]}_{number}"
+        self.attempt_id = f"att_{request.request_id[4:]}_{number}"
         self.credential = credential
         self.relay: Relay = PLAIN
         self.client_gone = False
         self.was_sent = False
 
-    def start(self, pool: Pool, head: bytes, body: bytes) -> None:
-        """Write the attempt to the journal, then send it."""
-        metered, principal = self._metered, self._principal
-        if metered is None:
-            self._take_connection(pool, head, body)
+    # What the owner asks
+
+    def journal(self) -> None:
+        """Write the beginning; the owner is told when it stands in the journal. What is free is not written."""
+        request, money, owner = self._request, self.money, self._owner
+        fields = request.fields
+        if owner is None:
             return
-        self._unsent = (pool, head, body)
-        self._gateway.recorder.begin(
+        if money is None or fields is None:
+            owner.on_journalled(True)
+            return
+        principal, credential = request.principal, self.credential
+        self._parts.recorder.begin(
             AttemptBegun(
                 self.attempt_id,
-                self._request_id,
+                request.request_id,
                 principal.tenant.tenant_id,
                 principal.key.key_id,
-                self.credential.credential_id,
-                self.credential.upstream.upstream_id,
-                metered.model,
-                metered.stream,
-                time.time_ns() // 1000,
+                credential.credential_id,
+                credential.upstream.upstream_id,
+                fields.model,
+                fields.stream,
+                self._parts.clock.wall_us(),
             ),
             self._on_journalled,
         )
 
     def _on_journalled(self, written: bool) -> None:
-        unsent, self._unsent = self._unsent, None
-        if self._sink is None or unsent is None:
-            return  # settled meanwhile: the client has gone
-        if written:
-            self._take_connection(*unsent)
-        else:
-            self._metered = None  # no begin, no end
-            self._break("journal_unavailable")
+        self._is_journalled = written
+        owner = self._owner
+        if owner is not None:
+            owner.on_journalled(written)
+        elif written:  # the owner left in the meantime: the beginning gets its end
+            self._end("not_sent", self.relay.observed())
 
-    def _take_connection(self, pool: Pool, head: bytes, body: bytes) -> None:
-        connection = pool.take()
+    def connect(self) -> None:
+        """Send on an idle connection, or make one: always where an idle one turned out to have been closed."""
+        request = self._request
+        pool, _ = request.caller.way_up(self._parts, request.principal, self.credential, len(request.body))
+        connection = None if self._is_stale else pool.take()
         if connection is not None:
-            self._send(connection, head, body)
+            self._send(connection)
         else:
-            self._connecting = asyncio.get_running_loop().create_task(self._connect(pool, head, body))
+            self._connecting = pool.connect(self._on_connected)
 
-    async def _connect(self, pool: Pool, head: bytes, body: bytes) -> None:
-        try:
-            connection = await pool.connect()
-        except ConnectFailed:
-            self._connecting = None
-            self._break("connect_failed")
-            return
+    def _on_connected(self, made: UpstreamConnection | ConnectFailed) -> None:
         self._connecting = None
-        if self._sink is None:
-            connection.close()
+        if isinstance(made, ConnectFailed):
+            self._break("connect_failed")
         else:
-            self._send(connection, head, body)
+            self._send(made)
 
-    def _send(self, connection: UpstreamConnection, head: bytes, body: bytes) -> None:
+    def _send(self, connection: UpstreamConnection) -> None:
+        request, owner = self._request, self._owner
+        if owner is None:
+            connection.close()
+            return
+        _, head = request.caller.way_up(self._parts, request.principal, self.credential, len(request.body))
         self._connection = connection
         self.was_sent = True
-        connection.send(self, head, body)
-
-    # What the upstream's connection tells
-
-    def on_head(self, status: int, headers: Headers) -> None:
-        self._status = status
-        self._first_byte_at_us = time.time_ns() // 1000
-        fields, metered = dict(headers), self._metered
-        told = fields.get(b"request-id")
-        if told is not None:
-            self._upstream_request_id = told.decode("latin-1")
-        if status == 200 and metered is not None:
-            is_stream = b"event-stream" in fields.get(b"content-type", b"")
-            self.relay = StreamRelay(metered.wants_1h) if is_stream else MessageRelay(metered.wants_1h)
-            self._progress_due = self._is_stream = is_stream
-        if self._sink is not None:
-            self._sink.on_head(status, headers, fields)
-
-    def on_body(self, data: bytes) -> None:
-        sink = self._sink
-        if sink is None:
-            return
-        ready = self.relay.feed(data)
-        if self._progress_due:
-            self._tell_progress(sink)
-        if ready:
-            sink.on_body(ready)
-        if self._is_stream and self.relay.chars >= self._told_chars and self._sink is not None:
-            self._told_chars = self.relay.chars + TELL_CHARS
-            sink.on_produced(self.relay.chars)
-
-    def _tell_progress(self, sink: AttemptSink) -> None:
-        """Journal the usage that opens a stream, so that a crash leaves it known."""
-        if not self.relay.has_started:
-            return
-        self._progress_due = False
-        seen = self.relay.observed()
-        self._journal_progress(seen, seen.usage)
-        sink.on_usage(seen.model, seen.usage)
-
-    def note_produced(self) -> None:
-        """Journal how far the stream has come: that is what a crash would leave of it."""
-        seen = self.relay.observed()
-        produced = max(seen.usage.output_tokens, seen.estimated_output_tokens)
-        self._journal_progress(seen, replace(seen.usage, output_tokens=produced))
-
-    def _journal_progress(self, seen: Observed, usage: Usage) -> None:
-        self._gateway.recorder.progress(
-            AttemptProgress(self.attempt_id, seen.model or "", usage, self._upstream_request_id)
-        )
-
-    def on_flush(self) -> None:
-        if self._sink is not None:
-            self._sink.on_flush()
-
-    def on_end(self) -> None:
-        self._connection = None
-        sink = self._sink
-        if sink is not None:
-            rest = self.relay.finish()
-            self.settle(None)
-            sink.on_end(rest)
-
-    def on_broken(self, reason: str) -> None:
-        self._connection = None
-        self._break(reason)
-
-    def _break(self, reason: str) -> None:
-        sink = self._sink
-        if sink is not None:
-            self.settle(reason)
-            sink.on_broken(reason)
-
-    # What the sink asks
+        connection.send(self, head, request.body)
+        owner.on_sent()
 
     def pause(self) -> None:
         if self._connection is not None:
@@ -240,30 +195,150 @@ class Attempt:
         if self._connection is not None:
             self._connection.resume()
 
-    def abandon(self) -> None:
-        """Stop waiting for the answer. Its connection cannot be used again."""
+    def close(self, reason: str) -> None:
+        """End it from the owner's side, unless it has ended. The owner is told of the settlement and nothing else."""
         if self._connecting is not None:
             self._connecting.cancel()
             self._connecting = None
         if self._connection is not None:
             self._connection.abandon()
             self._connection = None
+        self._settle(reason)
 
-    def settle(self, error: str | None) -> None:
-        """Price what was seen, tell it and write the end, exactly once. Nothing is told to the sink after it."""
-        if self._settled:
+    def look(self) -> None:
+        """Time counts beside characters: thinking may be hidden from a stream, and is billed."""
+        if self._is_stream and self.relay.has_started:
+            self._count()
+
+    # What the upstream's connection tells
+
+    def on_head(self, status: int, headers: Headers) -> None:
+        self._status = status
+        self._first_byte_at_us = self._parts.clock.wall_us()
+        fields, asked = dict(headers), self._request.fields
+        told = fields.get(b"request-id")
+        if told is not None:
+            self._upstream_request_id = told.decode("latin-1")
+        if status == 200 and self.money is not None and asked is not None:
+            self._is_stream = self._progress_due = is_event_stream(fields)
+            self.relay = StreamRelay(asked.wants_1h) if self._is_stream else MessageRelay(asked.wants_1h)
+        if self._owner is not None:
+            self._owner.on_head(status, headers, fields)
+
+    def on_body(self, data: bytes) -> None:
+        owner = self._owner
+        if owner is None:
             return
-        self._settled = True
-        sink, self._sink = self._sink, None
-        if self._metered is None:
+        relay = self.relay
+        ready = relay.feed(data)
+        if self._progress_due and relay.has_started:
+            self._tell_start(owner)
+        if ready and self._owner is not None:
+            owner.on_body(ready)
+        if self._is_stream and relay.chars >= self._told_chars:
+            self._told_chars = relay.chars + TELL_CHARS
+            self._count()
+
+    def _tell_start(self, owner: AttemptOwner) -> None:
+        """The usage that opens a stream: the prompt's cost is known from here on."""
+        self._progress_due = False
+        seen, money = self.relay.observed(), self.money
+        if money is None:
+            return
+        fits = money.started(seen.model, seen.usage, self._parts.clock.wall_us())
+        self._journal_progress(seen, money)
+        owner.on_usage(seen.usage)
+        if not fits:
+            owner.on_short()
+
+    def _count(self) -> None:
+        """Hold more where what was produced asks for it, and write down how far the stream has come."""
+        money, owner = self.money, self._owner
+        if money is None or owner is None:
+            return
+        fits = money.produced(self.relay.chars, 0, self._parts.clock.wall_us())
+        if fits:
+            self._journal_progress(self.relay.observed(), money)
+        elif fits is False:
+            owner.on_short()
+
+    def _journal_progress(self, seen: Observed, money: Money) -> None:
+        """That is what a crash would leave of the stream."""
+        produced = max(seen.usage.output_tokens, seen.estimated_output_tokens)
+        usage = replace(seen.usage, output_tokens=produced)
+        self._parts.recorder.progress(
+            AttemptProgress(self.attempt_id, seen.model or "", usage, self._upstream_request_id)
+        )
+
+    def on_flush(self) -> None:
+        if self._owner is not None:
+            self._owner.on_flush()
+
+    def on_end(self) -> None:
+        self._connection = None
+        owner = self._owner
+        if owner is not None:
+            rest = self.relay.finish()
+            self._settle(None)
+            owner.on_end(rest)
+
+    def on_broken(self, reason: str) -> None:
+        self._connection = None
+        owner = self._owner
+        if reason == "stale" and owner is not None:
+            self._is_stale = True
+            self.was_sent = False
+            owner.on_stale()
+        else:
+            self._break(reason)
+
+    def _break(self, reason: str) -> None:
+        owner = self._owner
+        if owner is not None:
+            self._settle(reason)
+            owner.on_broken(reason)
+
+    # The end
+
+    def _settle(self, error: str | None) -> None:
+        """Price what was seen, give the money back, write the end: once. Nothing is told to the owner after it."""
+        if self._is_settled:
+            return
+        self._is_settled = True
+        owner, self._owner = self._owner, None
+        money = self.money
+        if money is None:
             return
         seen = self.relay.observed()
-        ended_at_us = time.time_ns() // 1000
-        booked = settle(self._status, self.was_sent, seen, self._metered.model, self._gateway.prices, ended_at_us)
-        self._gateway.recorder.end(
+        booked = self._end(error, seen) if self._is_journalled else None
+        if booked is None:
+            money.void()
+        elif owner is not None:
+            owner.on_settled(booked)
+
+    def _end(self, error: str | None, seen: Observed) -> Settlement | None:
+        """Settle, and write the end of what was begun."""
+        money, fields, parts = self.money, self._request.fields, self._parts
+        if money is None or fields is None:
+            return None
+        at_us = parts.clock.wall_us()
+        sent = Sent(
+            fields.model,
+            self._status,
+            self.was_sent,
+            money.bound_nanos,
+            money.held_nanos,
+            money.produced_tokens(self.relay.chars, seen.usage.output_tokens, at_us) if self._is_stream else 0,
+        )
+        booked = settle(sent, seen, parts.prices, at_us)
+        money.settle(booked, at_us)
+        if booked.outcome is Outcome.SETTLED:
+            usage = booked.usage
+            money.history.learn(usage.output_tokens, usage.prompt_tokens, self._request.body_bytes)
+        parts.recorder.end(
             AttemptEnded(
                 self.attempt_id,
-                ended_at_us,
+                at_us,
                 self._first_byte_at_us,
                 self._status,
                 booked.outcome,
@@ -275,15 +350,14 @@ class Attempt:
                 booked.price_version,
                 self._upstream_request_id,
                 error or seen.failed or ("client_gone" if self.client_gone else None),
-                self._saved(seen.model, booked, ended_at_us) if self._metered.is_cached_here else None,
+                self._saved(seen.model, booked, at_us) if fields.is_cached_here else None,
             )
         )
-        if sink is not None:
-            sink.on_settled(booked)
+        return booked
 
     def _saved(self, model: str | None, booked: Settlement, at_us: int) -> int | None:
         """What the cache breakpoint that was added here has saved; below 0 for the write that begins it."""
         usage, at = booked.usage, datetime.fromtimestamp(at_us / 1_000_000, UTC)
         is_us = usage.inference_geo == "us"
-        rates = self._gateway.prices.rates(model or "", usage.prompt_tokens, at, speed=usage.speed, is_us=is_us)
+        rates = self._parts.prices.rates(model or "", usage.prompt_tokens, at, speed=usage.speed, is_us=is_us)
         return None if rates is None else saved_by_caching_nanos(usage, rates)

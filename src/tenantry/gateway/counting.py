@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import msgspec
 
-from tenantry.gateway.upstream import ConnectFailed, Pool, UpstreamConnection
+from tenantry.gateway.upstream import ConnectFailed, Connecting, Pool, ResponseSink, UpstreamConnection
 from tenantry.wire.count_body import count_body
 
-if TYPE_CHECKING:
-    from tenantry.gateway.core import Gateway
-
-# The client waits meanwhile; upstream counts in some hundred milliseconds.
-COUNT_SECONDS_MAX = 10.0
 ANSWER_BYTES_MAX = 64 * 1024
 
 
@@ -26,67 +19,53 @@ class _Answer(msgspec.Struct):
 _DECODER = msgspec.json.Decoder(_Answer)
 
 
-class Count:
+class Count(ResponseSink):
     """One question. `then` hears the tokens, or None when there was no answer; never after `stop`."""
 
-    __slots__ = ("_body", "_connection", "_gateway", "_status", "_task", "_then", "_timer")
+    __slots__ = ("_body", "_connecting", "_connection", "_request", "_status", "_then")
 
-    def __init__(self, gateway: Gateway, then: Callable[[int | None], None]) -> None:
-        self._gateway = gateway
+    def __init__(self, then: Callable[[int | None], None]) -> None:
         self._then: Callable[[int | None], None] | None = then
         self._connection: UpstreamConnection | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._connecting: Connecting | None = None
+        self._request = b""
         self._status = 0
         self._body = b""
 
     def ask(self, pool: Pool, head: bytes, body: bytes) -> None:
         """`head` is the upstream head of the count, but for its end; `body` that of the message."""
         asked = count_body(body)
-        request = head + b"content-length: %d\r\n\r\n" % len(asked) + asked
-        self._timer = self._gateway.call_later(COUNT_SECONDS_MAX, self._time_out)
+        self._request = head + b"content-length: %d\r\n\r\n" % len(asked) + asked
         connection = pool.take()
         if connection is not None:
-            self._send(connection, request)
+            self._send(connection)
         else:
-            self._task = asyncio.get_running_loop().create_task(self._connect(pool, request))
+            self._connecting = pool.connect(self._on_connected)
 
-    async def _connect(self, pool: Pool, request: bytes) -> None:
-        try:
-            connection = await pool.connect()
-        except ConnectFailed:
+    def _on_connected(self, made: UpstreamConnection | ConnectFailed) -> None:
+        self._connecting = None
+        if isinstance(made, ConnectFailed):
             self._tell(None)
-            return
-        if self._then is None:
-            connection.close()
         else:
-            self._send(connection, request)
+            self._send(made)
 
-    def _send(self, connection: UpstreamConnection, request: bytes) -> None:
+    def _send(self, connection: UpstreamConnection) -> None:
+        request, self._request = self._request, b""
         self._connection = connection
         connection.send(self, request, b"")
-
-    def _time_out(self) -> None:
-        then = self._then
-        self.stop()
-        if then is not None:
-            then(None)
 
     def stop(self) -> None:
         """Nobody waits for the answer any more."""
         self._then = None
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._task is not None:
-            self._task.cancel()
+        if self._connecting is not None:
+            self._connecting.cancel()
+            self._connecting = None
         if self._connection is not None:
             self._connection.abandon()
             self._connection = None
 
     def _tell(self, tokens: int | None) -> None:
         then, self._then = self._then, None
-        if self._timer is not None:
-            self._timer.cancel()
         self._connection = None
         if then is not None:
             then(tokens)

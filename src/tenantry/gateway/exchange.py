@@ -1,389 +1,749 @@
-"""One client request, from its head to its settled end (DESIGN section 4).
+"""One client request, from its head to its settled end: does what `domain/life.py` says (DESIGN section 4).
 
-Everything here runs in event-loop callbacks: no task and no future is made for a request. An exchange outlives its
-client: when the client leaves, the upstream's answer is read on, within a bound, so that the bill is exact.
+`on` is the only place where the state changes: it looks the event up in the table, takes the next state and does what
+the cell asks for. Everything runs in event-loop callbacks; no task and no future is made for a request. Decisions look,
+and what they decide is taken in one place, when the attempt goes out. `_end` is the one way out: it settles, answers
+and gives back, in this order, whatever has happened.
+
+An exchange outlives its client: when the client leaves, the upstream's answer is read on, so that the bill is exact.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import random
-import time
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime, timedelta
 
-from tenantry.domain.admission import Grant, Obstacle
+from tenantry.domain.admission import Grant
 from tenantry.domain.directory import Credential, Disconnect
-from tenantry.domain.errors import ApiError, InvalidRequest, NotReady
-from tenantry.domain.prompt_budget import WARNING_FIELD
-from tenantry.gateway.attempt import Fields, Headers
-from tenantry.gateway.authentication import Principal
-from tenantry.gateway.calls import Call
-from tenantry.gateway.credential_choice import choose_credential
-from tenantry.gateway.forwarding import Forwarding
-from tenantry.gateway.headers import client_response
-from tenantry.gateway.refusals import limit_refusal
+from tenantry.domain.errors import ApiError, JournalDown, NotReady, UpstreamBroken, UpstreamDown, UpstreamTimedOut
+from tenantry.domain.holds import Short
+from tenantry.domain.life import TABLE, Do, Event, State
+from tenantry.domain.retry import (
+    ATTEMPTS_MAX,
+    Failure,
+    is_another_worth_trying,
+    is_retryable,
+    next_delay,
+    read_failure,
+    read_retry_after,
+    regain_at,
+)
+from tenantry.domain.settlement import Settlement
+from tenantry.domain.usage import Usage
+from tenantry.gateway.answer import Client, ClientAnswer, HeldAnswer
+from tenantry.gateway.attempt import Attempt, AttemptOwner, Fields, Headers
+from tenantry.gateway.caller import Caller
+from tenantry.gateway.counting import Count
+from tenantry.gateway.credentials import choose_credential
+from tenantry.gateway.health import REFUSED_SECONDS
+from tenantry.gateway.parts import Parts
+from tenantry.gateway.request import Request, new_request_id, read_fields
+from tenantry.gateway.till import Money
 from tenantry.gateway.traffic import Ask
-from tenantry.wire.http1 import LAST_CHUNK, chunk, response_head
-from tenantry.wire.inspect import BadBody, MessageFields, inspect_message
+from tenantry.wire.inspect import MessageFields
 from tenantry.wire.routes import Kind
 
-if TYPE_CHECKING:
-    from tenantry.gateway.core import Gateway
-    from tenantry.gateway.server import ClientConnection
+log = logging.getLogger("tenantry.gateway")
 
 # Claude Code gives up after 300 s without bytes (reference 4.1); upstream pings well within that.
 ANSWER_IDLE_SECONDS_MAX = 330.0
-# How long an answer is read on for the bill when its client has gone.
+# How long a stream is read on for the bill when its client has gone. What is not streamed has its answer's own time.
 DRAIN_SECONDS_MAX = 60.0
 # How long a client may take no byte of a waiting answer before it counts as gone.
 CLIENT_STALL_SECONDS_MAX = 60.0
-# The quarter that English text and code come to (reference 3.4); corrected when the answer tells the usage.
-BYTES_PER_TOKEN = 4
+# The client waits meanwhile; upstream counts in some hundred milliseconds.
+COUNT_SECONDS_MAX = 10.0
+# What should take no time at all (a journal's write, reading a body beside the loop, the end of a pause) may take this.
+PROMPT_SECONDS_MAX = 15.0
+# A body above this is read beside the event loop: 5 ms a MB would hold up everybody (DESIGN 4.1).
+BESIDE_BYTES_MIN = 1024 * 1024
+# An upstream's count is an estimate by its own words; it is within some tokens of the truth.
+_COUNT_SLACK_SHARE, _COUNT_SLACK_TOKENS = 50, 32
 
-_ids = random.SystemRandom()
-_id_source = random.Random(_ids.getrandbits(256))  # noqa: S311 -- names, not secrets: they only have to be unique
+_jitter = random.Random()  # noqa: S311 -- spreads retries, keeps no secret
+
+# What a client is told when no answer came, by how the last attempt broke.
+_NO_ANSWER: dict[str, type[ApiError]] = {
+    "connect_failed": UpstreamDown,
+    "upstream_dropped": UpstreamDown,
+    "timed_out": UpstreamTimedOut,
+}
+# What says that the upstream, and not the request, is at fault.
+_UPSTREAMS_FAULTS = frozenset(_NO_ANSWER)
 
 
-def new_request_id() -> str:
-    """`req_` and 24 hexadecimal digits."""
-    return f"req_{_id_source.getrandbits(96):024x}"
+class Unforeseen(AssertionError):
+    """An event came in a state that has no cell for it."""
 
 
-class Exchange:
-    """See the module. Life: `open` (head) -> `begin` (body) -> waits for its turn -> answer relayed -> `_close`."""
+class Exchange(AttemptOwner):
+    """`started`: the client has been sent the head of its answer. `strict` is set by tests: unforeseen events raise."""
 
     __slots__ = (
+        "_answer",
         "_ask",
-        "_body",
-        "_body_framing",
-        "_call",
+        "_attempt",
+        "_caller",
         "_client",
+        "_count",
         "_credential",
-        "_forwarding",
-        "_gateway",
-        "_metered",
-        "_out",
-        "_warning",
-        "deadline",
-        "principal",
+        "_delay",
+        "_error",
+        "_failure",
+        "_held",
+        "_is_counted",
+        "_number",
+        "_parts",
+        "_prompt_tokens",
+        "_reading",
+        "_reason",
+        "_started_at",
+        "_timer",
+        "_tried",
+        "request",
         "request_id",
-        "started",
+        "state",
     )
 
-    def __init__(self, gateway: Gateway, client: ClientConnection, call: Call) -> None:
-        self._gateway = gateway
-        self._client: ClientConnection | None = client
-        self._call = call
-        self._metered: MessageFields | None = None  # the fields of a request that may cost money
-        self._credential: Credential | None = None
-        self._ask: Ask | None = None
-        self._forwarding: Forwarding | None = None
-        self._body = b""  # while it waits
-        self._body_framing = _Framing.NONE
-        self._out: list[bytes] = []
-        self._warning = ""
-        self.principal: Principal | None = None
+    strict = False
+
+    def __init__(self, parts: Parts, client: Client, caller: Caller) -> None:
+        """Raises: ApiError, when the caller is refused; then nothing has begun."""
+        super().__init__(caller.principal(parts))
+        self._parts = parts
+        self._client: Client | None = client
+        self._caller = caller
+        self.state = State.READING
         self.request_id = new_request_id()
-        self.started = False  # the client has been sent a response head
-        self.deadline = float("inf")
+        self.request: Request | None = None
+        self._reading: asyncio.Future[MessageFields] | None = None
+        self._ask: Ask | None = None
+        self._credential: Credential | None = None
+        self._attempt: Attempt | None = None
+        self._count: Count | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._answer = ClientAnswer(client)
+        self._held: HeldAnswer | None = None
+        self._error: ApiError | None = None  # what the client is told, where it is told by the gateway
+        self._reason = ""  # what the ledger says of an attempt that is ended from here
+        self._failure: Failure | None = None  # how the last attempt came to nothing
+        self._prompt_tokens: int | None = None  # as the upstream has counted it
+        self._is_counted = False  # the upstream has been asked to
+        self._number = 0
+        self._delay = 0.0  # until the next attempt, seconds
+        self._started_at = 0.0
+        self._tried: list[Credential] = []
 
-    def open(self) -> None:
-        """Decide on the head alone, before any of the body is read.
+    # The life
 
-        Raises:
-            ApiError: the request is refused.
-        """
-        if not self._call.target.route.open_to_all:
-            self.principal = self._call.principal(self._gateway)
-
-    def begin(self, body: bytes) -> None:
-        """Decide on the whole request; send it on, or let it wait for its turn.
-
-        Raises:
-            ApiError: the request is refused; nothing was forwarded.
-        """
-        kind, principal = self._call.target.route.kind, self.principal
-        if principal is None:
-            self._answer_here(kind)
+    def on(self, event: Event) -> None:
+        """Something has happened."""
+        cell = TABLE[self.state][event]
+        if cell is None:
+            self._unforeseen(event)
             return
-        if self._gateway.stopping:
-            raise NotReady
+        self.state = cell.to
+        do = cell.do
+        if do > Do.DRAIN:
+            self._end(do)
+        elif do is not Do.NOTHING:
+            self._act(do)
+
+    def _act(self, do: Do) -> None:
+        """The words of the table that do not end a life; those of the happy path first."""
+        if do is Do.ADMIT:
+            self._admit()
+        elif do is Do.JOURNAL:
+            self._journal()
+        elif do is Do.CONNECT:
+            self._connect()
+        elif do is Do.EXPECT:
+            self._expect_answer()
+        elif do is Do.RELAY:
+            self._relay()
+        elif do is Do.DECIDE:
+            self._decide()
+        elif do is Do.HOLD:
+            self._hold_back()
+        elif do is Do.RELEASE_HELD:
+            self._release_held()
+        elif do is Do.FAILED:
+            self._after_failure()
+        elif do is Do.BACK_OFF:
+            self._back_off()
+        elif do is Do.TRY_AGAIN:
+            self._try_again()
+        elif do is Do.ASK_COUNT:
+            self._ask_count()
+        elif do is Do.DRAIN:
+            self._drain()
+
+    def _unforeseen(self, event: Event) -> None:
+        problem = f"{event.name} in {self.state.name}"
+        if self.strict:
+            raise Unforeseen(problem)
+        log.error("request %s: unforeseen %s; it is ended", self.request_id, problem)
+        if self.state is not State.ENDED:
+            self._error, self._reason = NotReady("The gateway lost track of this request. Try again."), "unforeseen"
+            self.state = State.ENDED
+            self._end(Do.INTERRUPT if self._answer.started else Do.REFUSE)
+
+    def _refuse(self, error: ApiError, reason: str = "") -> None:
+        self._error, self._reason = error, reason or error.reason or error.error_type
+        self.on(Event.REFUSE)
+
+    def _expect(self, seconds: float) -> None:
+        """The state has to pass within `seconds`."""
+        self.deadline = at = self._parts.clock.now() + seconds
         client = self._client
         if client is not None:
-            agent = self._call.head.fields.get(b"user-agent", b"")
-            self._gateway.tallies.used(principal.key.key_id, client.peer, agent)
-        if kind is not Kind.MODELS:
-            fields = self._inspect(body, kind)
-            self._metered = fields if kind is Kind.MESSAGES else None
-            body, self._warning = self._gateway.policies.apply(self._gateway, principal, self._call.head, fields, body)
-        self._enter(principal, body)
+            client.owed_at(at)
+        else:
+            self._parts.deadlines.set(self, at)
 
-    def _inspect(self, body: bytes, kind: Kind) -> MessageFields:
-        encoding = self._call.head.fields.get(b"content-encoding", b"identity")
-        if encoding.lower() != b"identity":
-            raise InvalidRequest("Compressed request bodies are not accepted; send the body as it is.")
+    # Reading
+
+    def start(self, body: bytes) -> None:
+        """The request is whole."""
+        parts, client = self._parts, self._client
+        parts.population.served.add(self)
+        request = self.request = Request(self._caller, self.principal, self.request_id, body)
+        if client is not None:
+            parts.tallies.used(self.principal.key.key_id, client.peer, self._caller.agent)
+        if not request.is_inspected:
+            self.on(Event.READ)
+        elif len(body) < BESIDE_BYTES_MIN:
+            try:
+                request.fields = read_fields(self._caller, body)
+            except ApiError as error:
+                self._refuse(error)
+            else:
+                self.on(Event.READ)
+        else:
+            self._expect(PROMPT_SECONDS_MAX)
+            self._reading = asyncio.get_running_loop().run_in_executor(None, read_fields, self._caller, body)
+            self._reading.add_done_callback(self._on_read)
+
+    def _on_read(self, reading: asyncio.Future[MessageFields]) -> None:
+        self._reading = None
+        if self.state is not State.READING or self.request is None or reading.cancelled():
+            return
+        problem = reading.exception()
+        if isinstance(problem, ApiError):
+            self._refuse(problem)
+        elif problem is not None:
+            log.error("request %s: its body could not be read", self.request_id, exc_info=problem)
+            self._refuse(NotReady("The gateway could not read this request."))
+        else:
+            self.request.fields = reading.result()
+            self.on(Event.READ)
+
+    # Deciding
+
+    def _admit(self) -> None:
+        """Policies, the choice of a credential, the lanes."""
+        parts, request = self._parts, self.request
+        assert request is not None  # noqa: S101 -- READ comes after `start`
+        if parts.population.is_stopping:
+            self._refuse(NotReady())
+            return
+        tenant = self.principal.tenant
         try:
-            return inspect_message(body, count_only=kind is Kind.COUNT_TOKENS)
-        except BadBody as error:
-            raise InvalidRequest(str(error)) from None
-
-    def _answer_here(self, kind: Kind) -> None:
-        body = b"" if kind is Kind.HELLO else b'{"status":"ok"}'
-        self.answer(200, [(b"content-type", b"application/json")], body)
-
-    # Admission
-
-    def _enter(self, principal: Principal, body: bytes) -> None:
-        gateway, metered, tenant = self._gateway, self._metered, principal.tenant
-        credential = self._credential = choose_credential(gateway, tenant)
+            if request.fields is not None:
+                self._apply_policies(request, request.fields)
+            credential = self._credential = choose_credential(parts.health, tenant)
+        except ApiError as error:
+            self._refuse(error)
+            return
+        fields = request.fields
         ask = self._ask = Ask(
             tenant,
-            principal.key,
-            credential if metered is not None else None,
-            metered.model if metered is not None else "",
-            len(body) // BYTES_PER_TOKEN if metered is not None else 0,
+            self.principal.key,
+            credential if fields is not None else None,
+            fields.model if fields is not None else "",
+            request.input_tokens,
             self._on_grant,
         )
-        found = gateway.traffic.ask(ask)
-        gateway.exchanges.add(self)
+        found = parts.lanes.ask(ask)
         if isinstance(found, Grant):
-            self._forward(principal, body)
+            self._decide()
         elif found is None:
-            self._body = body
-            self.deadline = gateway.now() + tenant.limits.queue_wait_ms_max / 1000
+            self._expect(tenant.limits.queue_wait_ms_max / 1000)
+            self.on(Event.WAIT)
         else:
-            self._close()
-            raise limit_refusal(found, principal)
+            self._ask = None
+            self._refuse(parts.telling.limit_refusal(found, self.principal))
+
+    def _apply_policies(self, request: Request, fields: MessageFields) -> None:
+        """Raises: ApiError."""
+        parts, principal = self._parts, self.principal
+        body, request.warning = parts.policies.apply(
+            principal.tenant,
+            principal.key,
+            parts.till.histories,
+            parts.tallies,
+            self._caller.head.fields,
+            fields,
+            request.body,
+            parts.clock.wall_us(),
+        )
+        request.body = body
+        request.body_bytes = len(body)
+        if self._caller.target.route.kind is not Kind.MESSAGES:
+            request.fields = None  # free: inspected, not metered
 
     def _on_grant(self, _grant: Grant) -> None:
-        """A request that had to wait has its turn."""
-        body, self._body = self._body, b""
-        self.deadline = float("inf")
-        if self.principal is None:
+        self.on(Event.GRANTED)
+
+    def _decide(self) -> None:
+        """The first attempt: the upstream's health and the money are looked at, then all is taken at once."""
+        parts, credential = self._parts, self._credential
+        assert credential is not None  # noqa: S101 -- chosen before the lanes were asked
+        self._stop_count()
+        standing, now = parts.health.of(credential), parts.clock.now()
+        self._started_at = now
+        if not standing.breaker.may_send(now):
+            if not self._fall_back():
+                self._refuse(UpstreamDown())
             return
-        try:
-            self._forward(self.principal, body)
-        except ApiError as error:
-            self.refuse(error)
-
-    def _forward(self, principal: Principal, body: bytes) -> None:
-        ask, credential = self._ask, self._credential
-        if ask is None or credential is None:
+        money = self._hold()
+        if isinstance(money, Short):
+            if self._may_be_counted(money):
+                self.on(Event.COUNT)
+            else:
+                self._refuse(parts.telling.budget_refusal(money, parts.clock.wall_us()))
             return
-        try:
-            forwarding = self._forwarding = Forwarding(
-                self._gateway, self, self._call, principal, ask, self._metered, body, self.request_id
-            )
-            forwarding.start(credential)
-        except ApiError:
-            self._close()
-            raise
+        standing.retries.sent()
+        standing.breaker.sent(now)
+        self._go(credential, money)
 
-    @property
-    def _is_waiting(self) -> bool:
-        return self._ask is not None and self._ask.queue is not None
+    def _hold(self) -> Money | Short | None:
+        """Hold the money of the next attempt. The last that is asked, for it takes what it finds. None: it is free."""
+        request = self.request
+        assert request is not None  # noqa: S101 -- nothing is decided before it is read
+        fields = request.fields
+        if fields is None:
+            return None
+        parts = self._parts
+        accounts = self._caller.accounts(parts, self.principal)
+        return parts.till.hold(
+            self.principal, accounts, fields, request.body_bytes, self._prompt_tokens, parts.clock.wall_us()
+        )
 
-    def _leave(self) -> Obstacle | None:
-        ask = self._ask
-        self._body = b""
-        return self._gateway.traffic.leave(ask) if ask is not None else None
+    def _may_be_counted(self, short: Short) -> bool:
+        """Whether an exact count of the prompt could make a request fit that its bytes do not let in."""
+        request, parts = self.request, self._parts
+        if self._is_counted or short.left_nanos == 0 or request is None or request.fields is None:
+            return False
+        accounts = self._caller.accounts(parts, self.principal)
+        return parts.till.would_fit(accounts, request.fields, parts.clock.wall_us())
 
-    def stop_waiting(self) -> None:
-        """The gateway stops: who waits is sent away, who is served goes on."""
-        if self._is_waiting:
-            self.refuse(NotReady())
+    def _go(self, credential: Credential, money: Money | None) -> None:
+        """Everything has been looked at and taken: make the attempt."""
+        request = self.request
+        assert request is not None  # noqa: S101 -- nothing is sent before it is read
+        self._number += 1
+        self._credential = credential
+        self._held = self._failure = None
+        self._attempt = Attempt(self._parts, self, request, credential, money, self._number)
+        self.on(Event.GO)
 
-    def count_output(self) -> None:
-        """Called now and then while the answer comes."""
-        if self._forwarding is not None:
-            self._forwarding.count_output()
+    def _fall_back(self) -> bool:
+        """Go on under the tenant's other credential, where there is one that is of use."""
+        parts, fallback, left, ask = self._parts, self.principal.tenant.fallback, self._credential, self._ask
+        if fallback is None or left is None or ask is None or fallback is left or fallback in self._tried:
+            return False
+        standing, now = parts.health.of(fallback), parts.clock.now()
+        if parts.health.dead_until(fallback) is not None or not standing.breaker.may_send(now):
+            return False
+        is_metered = ask.credential is not None
+        if is_metered and not parts.lanes.may_move(ask, fallback):
+            return False
+        money = self._hold()
+        if isinstance(money, Short):
+            return False
+        if is_metered and not parts.lanes.move(ask, fallback):
+            if money is not None:
+                money.void()
+            return False
+        standing.retries.sent()
+        standing.breaker.sent(now)
+        self._tried.append(left)
+        self._go(fallback, money)
+        return True
 
-    # What the forwarding tells
+    def _try_again(self) -> None:
+        """The pause is over: the same again, if that is still of use."""
+        parts, credential = self._parts, self._credential
+        assert credential is not None  # noqa: S101 -- an attempt has been made
+        self._stop_timer()
+        standing, now = parts.health.of(credential), parts.clock.now()
+        if not standing.breaker.may_send(now) or not standing.retries.may_retry:
+            if not self._fall_back():
+                self.on(Event.GIVE_UP)
+            return
+        money = self._hold()
+        if isinstance(money, Short):
+            self._refuse(parts.telling.budget_refusal(money, parts.clock.wall_us()))
+            return
+        standing.retries.take()
+        standing.breaker.sent(now)
+        self._go(credential, money)
 
-    @property
-    def has_client(self) -> bool:
-        return self._client is not None
+    def _after_failure(self) -> None:
+        """An attempt has come to nothing before the client saw anything: decide what comes of it."""
+        parts, credential = self._parts, self._credential
+        assert credential is not None  # noqa: S101 -- an attempt has been made
+        attempt, self._attempt = self._attempt, None
+        if attempt is not None:
+            attempt.close(self._reason)
+        failure = self._failure or Failure(None)
+        self._learn_from(failure, credential)
+        if parts.population.is_stopping:
+            self.on(Event.GIVE_UP)
+            return
+        standing, now = parts.health.of(credential), parts.clock.now()
+        most = max(1, ATTEMPTS_MAX - self._caller.retries)
+        delay = next_delay(failure, self._number, most, now - self._started_at, _jitter.random())
+        if delay is not None and not standing.breaker.is_open(now) and standing.retries.may_retry:
+            self._delay = delay
+            self.on(Event.AGAIN)
+        elif not is_another_worth_trying(failure) or not self._fall_back():
+            self.on(Event.GIVE_UP)
 
-    def expect_head(self, seconds: float) -> None:
-        """An answer should begin within `seconds`."""
-        self.deadline = self._gateway.now() + seconds
+    def _back_off(self) -> None:
+        self._timer = self._parts.clock.call_later(self._delay, self._on_due)
+        self._expect(self._delay + PROMPT_SECONDS_MAX)
+
+    def _on_due(self) -> None:
+        self._timer = None
+        self.on(Event.DUE)
+
+    def _learn_from(self, failure: Failure, credential: Credential) -> None:
+        held, health, now = self._held, self._parts.health, datetime.now(UTC)
+        if failure.spend_cap and held is not None:
+            health.mark_dead(credential, regain_at(held.body(), now), is_spent=True)
+        elif failure.status == 401 and self.principal.tenant.fallback is not None:
+            health.mark_dead(credential, now + timedelta(seconds=REFUSED_SECONDS), is_spent=False)
+
+    # Counting
+
+    def _ask_count(self) -> None:
+        """Let the upstream count, which is free, and decide again."""
+        request, credential = self.request, self._credential
+        assert request is not None  # noqa: S101 -- nothing is decided before it is read
+        assert credential is not None  # noqa: S101 -- chosen before the lanes were asked
+        pool, head = self._caller.way_to_count(self._parts, self.principal, credential)
+        self._is_counted = True
+        self._count = Count(self._on_count)
+        self._expect(COUNT_SECONDS_MAX)
+        self._count.ask(pool, head, request.body)
+
+    def _on_count(self, tokens: int | None) -> None:
+        self._count = None
+        if tokens is not None:
+            self._prompt_tokens = tokens + tokens // _COUNT_SLACK_SHARE + _COUNT_SLACK_TOKENS
+        self.on(Event.COUNTED)
+
+    # Sending
+
+    def _journal(self) -> None:
+        self._expect(PROMPT_SECONDS_MAX)
+        if self._attempt is not None:
+            self._attempt.journal()
+
+    def on_journalled(self, written: bool) -> None:
+        if not written:
+            self._error, self._reason = JournalDown(), "journal_unavailable"
+        self.on(Event.WRITTEN if written else Event.UNWRITTEN)
+
+    def _connect(self) -> None:
+        attempt, credential = self._attempt, self._credential
+        if attempt is not None and credential is not None:
+            self._expect(credential.upstream.connect_seconds + PROMPT_SECONDS_MAX)
+            attempt.connect()
+
+    def on_sent(self) -> None:
+        self.on(Event.CONNECTED)
+
+    def _expect_answer(self) -> None:
+        credential = self._credential
+        if credential is not None:
+            self._expect(credential.upstream.answer_seconds)
+
+    def on_stale(self) -> None:
+        self.on(Event.STALE)
+
+    # The answer
 
     def on_head(self, status: int, headers: Headers, fields: Fields) -> None:
-        self.deadline = self._gateway.now() + ANSWER_IDLE_SECONDS_MAX
-        client = self._client
-        if client is None:
-            return
-        self.started = True
-        sent = client_response(headers)
-        sent.append((b"request-id", self.request_id.encode()))
-        length = fields.get(b"content-length")
-        # The gateway may have to add an `error` event to a stream, so its length is never promised.
-        if length is not None and b"event-stream" not in fields.get(b"content-type", b""):
-            self._body_framing = _Framing.LENGTH
-            sent.append((b"content-length", length))
-        elif status in (204, 304):
-            self._body_framing = _Framing.NONE
-        elif self._call.head.http_1_0:
-            self._body_framing = _Framing.CLOSE
-            client.close_after_answer()
+        parts, credential, request = self._parts, self._credential, self.request
+        assert credential is not None  # noqa: S101 -- an attempt has been made
+        assert request is not None  # noqa: S101 -- nothing is sent before it is read
+        standing = parts.health.of(credential)
+        standing.breaker.answered(parts.clock.now(), status)
+        if status == 200 and self._number > 1:
+            standing.retries.give_back()
+        if request.fields is not None:
+            pause = read_retry_after(fields, datetime.now(UTC)) if status == 429 else None
+            parts.lanes.learn(credential, request.fields.model, fields, pause)
+        if status != 200 and self._may_be_held(status, fields):
+            self._held = HeldAnswer(status, headers, fields)
+            self.on(Event.FAULT)
         else:
-            self._body_framing = _Framing.CHUNKED
-            sent.append((b"transfer-encoding", b"chunked"))
-        sent.append((b"connection", b"keep-alive" if client.keeps_alive else b"close"))
-        lines = self.quota_lines()
-        if status == 200 and self.principal is not None:
-            lines += self._gateway.till.header_lines(self.principal, time.time_ns() // 1000)
-            if self._warning:
-                sent.append((WARNING_FIELD, self._warning.encode()))
-        self._out.append(response_head(status, sent, lines))
+            self._answer.take(status, headers, fields)
+            self.on(Event.HEAD)
 
-    def quota_lines(self) -> bytes:
-        """The tenant's own rate-limit fields as header lines."""
-        gateway, principal = self._gateway, self.principal
-        if principal is None:
-            return b""
-        traffic = gateway.traffic
-        key_lane = traffic.key_lane_of(principal.key)
-        return gateway.quota_headers.lines(traffic.lane_of(principal.tenant), key_lane, gateway.now())
+    def _may_be_held(self, status: int, fields: Fields) -> bool:
+        if status in (401, 402, 403):
+            return self.principal.tenant.fallback is not None
+        return is_retryable(status) or fields.get(b"x-should-retry") == b"true"
+
+    def _hold_back(self) -> None:
+        self._expect(ANSWER_IDLE_SECONDS_MAX)
+
+    def _relay(self) -> None:
+        """From here on it is the client's answer; the request will not be sent again."""
+        parts, request = self._parts, self.request
+        assert request is not None  # noqa: S101 -- nothing is sent before it is read
+        request.body = b""
+        parts.population.streams.add(self)
+        self._expect(ANSWER_IDLE_SECONDS_MAX)
+        lines = self.quota_lines()
+        if self._answer.status == 200 and request.fields is not None:
+            tenant, key = self.principal.tenant, self.principal.key
+            if tenant.budget.caps or key.budget.caps:
+                accounts = self._caller.accounts(parts, self.principal)
+                lines += parts.telling.budget_lines(accounts, parts.clock.wall_us())
+        self._answer.begin(self.request_id, lines, request.warning, self._caller.head.http_1_0)
+
+    def _release_held(self) -> None:
+        held = self._held
+        if held is not None:
+            self._held = None
+            self._answer.take(held.status, held.headers, held.fields)
+            self._relay()
+            self._answer.body(held.body())
 
     def on_body(self, ready: bytes) -> None:
-        if self._client is None:
-            return
-        self.deadline = self._gateway.now() + ANSWER_IDLE_SECONDS_MAX
-        self._out.append(chunk(ready) if self._body_framing is _Framing.CHUNKED else ready)
+        if self.state is State.RELAYING:
+            self._expect(ANSWER_IDLE_SECONDS_MAX)
+            self._answer.body(ready)
+        elif self.state is State.HELD_BACK and self._held is not None and not self._held.add(ready):
+            self.on(Event.OVERFLOW)
 
-    def flush(self) -> None:
-        """Write what one read of the upstream gave, in one go."""
-        out = self._out
-        if out and self._client is not None:
-            self._client.write(out[0] if len(out) == 1 else b"".join(out))
-        out.clear()
+    def on_flush(self) -> None:
+        if self.state is State.RELAYING:
+            self._answer.flush()
+
+    def on_usage(self, usage: Usage) -> None:
+        grant = self._ask.grant if self._ask is not None else None
+        if grant is not None:
+            grant.correct_input(_counted_input(usage))
+
+    def on_short(self) -> None:
+        money = self._attempt.money if self._attempt is not None else None
+        self._error = self._parts.telling.budget_interruption(money.short if money is not None else None)
+        self._reason = "budget_reached"
+        self.on(Event.SHORT)
+
+    def on_settled(self, booked: Settlement) -> None:
+        grant = self._ask.grant if self._ask is not None else None
+        if grant is not None:
+            grant.correct_input(_counted_input(booked.usage))
+            grant.produced(booked.usage.output_tokens)
 
     def on_end(self, rest: bytes | None) -> None:
-        """The upstream's answer is complete; `rest` is what the relay still had, None when it cannot be ended well."""
-        self._end_or_cut(rest)
-
-    def on_cut(self) -> None:
-        """The upstream's answer broke off."""
-        if self._client is None:
-            self._close()
+        held = self._held
+        if self.state is State.HELD_BACK and held is not None:
+            self._failure = read_failure(held.status, held.fields, held.body(), datetime.now(UTC))
+        elif rest is None:
+            self._answer.cut()
         else:
-            self._interrupt("api_error", "The connection to the upstream broke off before the message was complete.")
+            self._answer.body(rest)
+        self.on(Event.END)
 
-    def interrupt(self, reason: str, error: ApiError) -> None:
-        """End the exchange from this side. `reason` is what the ledger says."""
-        if self._is_waiting:
-            self._leave()
-        if self._forwarding is not None:
-            self._forwarding.stop(reason)
-        if self._client is None:
-            self._close()
-        elif self.started:
-            self._interrupt(error.error_type, error.message)
+    def on_broken(self, reason: str) -> None:
+        self._fail(reason)
+        self.on(Event.BROKEN)
+
+    def _fail(self, reason: str) -> None:
+        """No answer, or no more of it."""
+        self._reason = reason
+        if reason in _UPSTREAMS_FAULTS and self._credential is not None and self._held is None:
+            self._parts.health.of(self._credential).breaker.failed(self._parts.clock.now())
+        self._held = None
+        self._failure = Failure(None)
+        if self.state is State.RELAYING:
+            self._error = UpstreamBroken("The connection to the upstream broke off before the message was complete.")
         else:
-            self.refuse(error)
+            self._error = _NO_ANSWER.get(reason, UpstreamBroken)()
 
-    def _interrupt(self, error_type: str, message: str) -> None:
-        forwarding = self._forwarding
-        self._end_or_cut(forwarding.interruption(error_type, message) if forwarding is not None else None)
+    def look(self) -> None:
+        """Deduct what a stream has produced so far, and hold more where time asks for it."""
+        ask, attempt = self._ask, self._attempt
+        if ask is None or attempt is None:
+            return
+        grant = ask.grant
+        if grant is not None and grant.counts_output and attempt.relay.has_started:
+            grant.produced((attempt.relay.chars + 3) // 4)
+        attempt.look()
 
-    def _end_or_cut(self, rest: bytes | None) -> None:
-        client = self._client
-        if rest is None and client is not None:
-            # Only a connection that ends too early says that a body is not whole.
-            self.flush()
-            self._close()
-            client.abort_after_flush()
-        else:
-            self._end_answer(rest or b"")
-
-    def _end_answer(self, rest: bytes) -> None:
-        client = self._client
-        if client is not None:
-            chunked = self._body_framing is _Framing.CHUNKED
-            if rest:
-                self._out.append(chunk(rest) if chunked else rest)
-            if chunked:
-                self._out.append(LAST_CHUNK)
-            self.flush()
-        self._close()
-        if client is not None:
-            client.answered()
-
-    # What the client's connection tells
+    # The client, the clock, the operator
 
     def client_gone(self) -> None:
-        """The client left. Its answer is read on for the bill, for a while, or cancelled (DESIGN 4.8)."""
+        """The client left. Its answer is read on for the bill, or broken off (DESIGN 4.8)."""
         self._client = None
-        self._out.clear()
-        if self._is_waiting:
-            self._leave()
-        forwarding, principal = self._forwarding, self.principal
-        keep = principal is not None and principal.tenant.disconnect is Disconnect.DRAIN
-        if forwarding is not None and forwarding.client_gone(keep_reading=keep):
-            self.deadline = self._gateway.now() + DRAIN_SECONDS_MAX
+        self._answer.lose_client()
+        if self.state is State.ENDED:
+            return
+        if self._attempt is not None:
+            self._attempt.client_gone = True
+        if self.principal.tenant.disconnect is Disconnect.DRAIN:
+            self._reason = "client_gone"
+            self.on(Event.GONE)
         else:
-            self._close()
+            self._reason = "client_gone_cancelled"
+            self.on(Event.GONE_CANCEL)
+
+    def _drain(self) -> None:
+        client, self._client = self._client, None
+        self._answer.lose_client()
+        if client is not None:
+            client.drop()  # it took no bytes
+        attempt, request = self._attempt, self.request
+        if attempt is not None:
+            attempt.client_gone = True
+            attempt.resume()
+        is_stream = request is not None and request.fields is not None and request.fields.stream
+        left = self.deadline - self._parts.clock.now()
+        self._expect(DRAIN_SECONDS_MAX if is_stream else max(0.0, left))
 
     def client_paused(self) -> None:
-        if self._forwarding is not None:
-            self._forwarding.pause()
-            self.deadline = self._gateway.now() + CLIENT_STALL_SECONDS_MAX
+        if self.state is State.RELAYING and self._attempt is not None:
+            self._attempt.pause()
+            self._expect(CLIENT_STALL_SECONDS_MAX)
 
     def client_resumed(self) -> None:
-        if self._forwarding is not None:
-            self._forwarding.resume()
-            self.deadline = self._gateway.now() + ANSWER_IDLE_SECONDS_MAX
+        if self.state is State.RELAYING and self._attempt is not None:
+            self._attempt.resume()
+            self._expect(ANSWER_IDLE_SECONDS_MAX)
 
     def overdue(self) -> None:
         """The deadline has passed: whose fault it is depends on who was being waited for."""
-        client, forwarding = self._client, self._forwarding
-        if self._is_waiting:
-            obstacle = self._leave()
-            if obstacle is not None and self.principal is not None:
-                self.refuse(limit_refusal(obstacle, self.principal))
-        elif client is not None and client.is_paused:
-            client.abort()  # comes back as client_gone, and the answer is drained
-        elif forwarding is None:
-            self._close()
-        elif self.started or client is None:
-            forwarding.stop("timed_out")
-            self._interrupt("timeout_error", "The upstream was silent for too long.")
-        else:
-            forwarding.time_out()
+        state, client = self.state, self._client
+        if state is State.RELAYING and client is not None and client.is_paused:
+            self._reason = "client_gone"
+            self.on(Event.STALLED)
+            return
+        if state is State.WAITING:
+            ask = self._ask
+            if ask is not None:
+                obstacle = self._parts.lanes.leave(ask)
+                self._error = self._parts.telling.limit_refusal(obstacle, self.principal)
+        elif state in (State.READING, State.JOURNALLING):
+            self._error, self._reason = NotReady(), "not_ready"
+        elif state is State.RELAYING:
+            self._error = UpstreamTimedOut("The upstream was silent for too long.")
+            self._reason = "timed_out"
+        elif state is not State.BACKING_OFF:
+            self._fail("timed_out")
+        self.on(Event.OVERDUE)
 
-    # Answers made here
+    def stop(self) -> None:
+        if self.state in (State.READING, State.WAITING):
+            self._error, self._reason = NotReady(), "gateway_stopping"
+        self.on(Event.STOP)
 
-    def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-        """A whole answer from the gateway itself."""
-        client = self._client
-        self._close()
-        if client is not None:
-            client.answer(status, headers, body, self.request_id, self._call.head.method == b"HEAD")
+    def cut(self, reason: str, error: ApiError) -> None:
+        self._error, self._reason = error, reason
+        self.on(Event.CUT)
 
-    def refuse(self, error: ApiError) -> None:
-        """Answer with an error and give everything back."""
-        client = self._client
-        if self._is_waiting:
-            self._leave()
-        self._close()
-        if client is not None:
-            client.refuse(error, self.request_id)
+    # The end
 
-    def _close(self) -> None:
-        """Give everything back, once."""
-        ask, self._ask = self._ask, None
-        self._client = None
-        self._forwarding = None
-        self._body = b""
+    def _end(self, do: Do) -> None:
+        """Settle, answer, give back. The only place that does any of the three for good."""
+        attempt = self._attempt
+        try:
+            if attempt is not None:
+                attempt.close(self._reason or "ended")
+            if do is Do.FINISH:
+                self._answer.finish()
+            elif do is Do.REFUSE:
+                self._tell_refusal()
+            elif do is Do.LAST_ANSWER:
+                self._tell_last_answer()
+            elif do is Do.INTERRUPT:
+                self._tell_interruption()
+        finally:
+            self._give_back()
+
+    def _give_back(self) -> None:
+        parts, ask = self._parts, self._ask
+        self._ask = self._attempt = self._client = self._held = self.request = None
+        self._answer.lose_client()
+        self._stop_count()
+        self._stop_timer()
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
+        parts.deadlines.forget(self)
         if ask is not None:
-            gateway = self._gateway
-            gateway.exchanges.discard(self)
-            gateway.traffic.release(ask)
-            gateway.exchange_closed()
+            if ask.queue is not None:
+                parts.lanes.leave(ask)
+            parts.lanes.release(ask)
+        parts.population.leave(self)
+
+    def _stop_count(self) -> None:
+        count, self._count = self._count, None
+        if count is not None:
+            count.stop()
+
+    def _stop_timer(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+
+    def quota_lines(self) -> bytes:
+        """The tenant's own rate-limit fields as header lines."""
+        parts, principal = self._parts, self.principal
+        lanes, clock = parts.lanes, parts.clock
+        key_lane = lanes.key_lane_of(principal.key) if principal.key.limits is not None else None
+        return parts.telling.quota_lines(lanes.lane_of(principal.tenant), key_lane, clock.now(), clock.wall_us())
+
+    def _tell_refusal(self) -> None:
+        client = self._client
+        if client is not None:
+            client.refuse(self._error or NotReady(), self.request_id, self.quota_lines())
+
+    def _tell_last_answer(self) -> None:
+        """The last answer of the upstream, or the gateway's own word for there being none."""
+        held, failure, client = self._held, self._failure, self._client
+        is_final = self._number > 1 or (failure is not None and failure.spend_cap)
+        if held is None:
+            error = self._error = self._error or UpstreamBroken()
+            if is_final:
+                error.should_retry = False
+            self._tell_refusal()
+        elif client is not None:
+            # The gateway has tried again; the client's SDK must not multiply that (DESIGN 4.7).
+            self._answer.take(held.status, held.final_headers() if is_final else held.headers, held.fields)
+            self._answer.begin(self.request_id, self.quota_lines(), "", self._caller.head.http_1_0)
+            self._answer.body(held.body())
+            self._answer.finish()
+
+    def _tell_interruption(self) -> None:
+        attempt, error = self._attempt, self._error or UpstreamBroken()
+        rest = attempt.relay.interrupted(error.error_type, error.message) if attempt is not None else None
+        if rest is None:
+            self._answer.cut()
+        else:
+            self._answer.body(rest)
+        self._answer.finish()
 
 
-class _Framing:
-    NONE = 0
-    LENGTH = 1
-    CHUNKED = 2
-    CLOSE = 3
+def _counted_input(usage: Usage) -> int:
+    """As reference section 6 counts: cache reads are free."""
+    return usage.input_tokens + usage.cache_write_5m_tokens + usage.cache_write_1h_tokens

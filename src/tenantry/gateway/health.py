@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from tenantry.domain.directory import Credential, Upstream
+from tenantry.domain.directory import Credential
 from tenantry.domain.retry import Breaker, RetryBudget
 
 # How long a credential that the upstream refused (401) is passed over where the tenant has another.
@@ -17,12 +17,12 @@ REFUSED_SECONDS = 30.0
 class Standing:
     """One upstream: its breaker and its retry budget."""
 
-    __slots__ = ("breaker", "budget", "name")
+    __slots__ = ("breaker", "name", "retries")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.breaker = Breaker()
-        self.budget = RetryBudget()
+        self.retries = RetryBudget()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,8 @@ class Health:
         self._upstreams: dict[str, Standing] = {}
         self._dead: dict[str, _Dead] = {}
 
-    def of(self, upstream: Upstream) -> Standing:
+    def of(self, credential: Credential) -> Standing:
+        upstream = credential.upstream
         standing = self._upstreams.get(upstream.upstream_id)
         if standing is None:
             standing = self._upstreams[upstream.upstream_id] = Standing(upstream.name)
@@ -74,6 +75,6 @@ class Health:
         """For people and alerts; no secret in it."""
         now, dead = datetime.now(UTC), self._dead.values()
         return {
-            "upstreams_down": sorted(one.name for one in self._upstreams.values() if one.breaker.is_open),
+            "upstreams_down": sorted(one.name for one in self._upstreams.values() if one.breaker.is_open(0)),
             "credentials_dead": {one.name: one.until.isoformat(timespec="seconds") for one in dead if one.until > now},
         }

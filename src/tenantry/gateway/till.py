@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from tenantry.domain.budget_answers import Use, budget_refusal, nearest_cap, refusal_message, use_headers
+from tenantry.domain.attempts import Outcome
 from tenantry.domain.budgets import Budget
 from tenantry.domain.directory import Snapshot
-from tenantry.domain.errors import ApiError, BudgetReached
-from tenantry.domain.estimates import Histories, StreamMeter, rough_input_bound, worst_case_nanos
+from tenantry.domain.estimates import Histories, History, StreamMeter, rough_input_bound, worst_case_nanos
 from tenantry.domain.holds import Account, Hold, Short, place
 from tenantry.domain.prices import PriceTable
 from tenantry.domain.settlement import Settlement
@@ -20,23 +17,20 @@ from tenantry.gateway.authentication import Principal
 from tenantry.ledger.opening import Opening
 from tenantry.wire.inspect import MessageFields
 
-# Header lines that are kept as text.
-LINES_MAX = 1000
+Accounts = tuple[Account, Account]
 
 
 class Till:
     """`opening` is what had been spent before this process began."""
 
-    def __init__(self, prices: PriceTable, zone: ZoneInfo, contact: str, opening: Opening) -> None:
+    def __init__(self, prices: PriceTable, zone: ZoneInfo, opening: Opening) -> None:
         self.prices = prices
         self.histories = Histories()
         self._zone = zone
-        self._contact = contact
         self._opening = opening
         self._accounts: dict[tuple[str, str], Account] = {}
-        self._lines: dict[Use, bytes] = {}
 
-    def accounts_of(self, principal: Principal) -> tuple[Account, Account]:
+    def accounts_of(self, principal: Principal) -> Accounts:
         """The tenant's account and the key's. All spending passes both, so a cap that is set later is right at once."""
         tenant, key = principal.tenant, principal.key
         own = self._accounts.get((tenant.tenant_id, ""))
@@ -61,52 +55,42 @@ class Till:
             if holder is not None:
                 account.apply(holder.budget, at_us)
 
-    def reserve(
-        self, principal: Principal, fields: MessageFields, body_bytes: int, at_us: int, prompt_tokens: int | None = None
-    ) -> Reservation | Short:
-        """Hold what an attempt may cost. `prompt_tokens`: what the upstream has counted, else the bytes bound it."""
-        accounts = self.accounts_of(principal)
-        if not accounts[0].budget.caps and not accounts[1].budget.caps:
-            return Reservation(self, accounts, None, None, at_us)
+    def hold(
+        self,
+        principal: Principal,
+        accounts: Accounts,
+        fields: MessageFields,
+        body_bytes: int,
+        prompt_tokens: int | None,
+        at_us: int,
+    ) -> Money | Short:
+        """Hold what an attempt may cost. `prompt_tokens`: what the upstream has counted, else the bytes bound it.
+
+        It is always known what an attempt may cost, for the journal; it is held where there is a budget.
+        """
+        history = self.histories.of(principal.tenant.tenant_id, fields.model)
         bound = rough_input_bound(body_bytes, fields) if prompt_tokens is None else prompt_tokens
         meter: StreamMeter | None = None
         if fields.stream:
-            history = self.histories.of(principal.tenant.tenant_id, fields.model)
             meter = StreamMeter(self.prices, fields, bound, history, at_us)
             amount = meter.first_nanos
         else:
             amount = worst_case_nanos(self.prices, fields, bound, at_us)
+        if not accounts[0].budget.caps and not accounts[1].budget.caps:
+            return Money(self, accounts, None, meter, history, amount)
         hold = place(accounts, amount, at_us)
-        return hold if isinstance(hold, Short) else Reservation(self, accounts, hold, meter, at_us)
+        return hold if isinstance(hold, Short) else Money(self, accounts, hold, meter, history, amount)
 
-    def refusal(self, short: Short, at_us: int) -> ApiError:
-        """What a client is told when its request does not fit."""
-        return budget_refusal(short, self._zone, at_us, self._contact)
+    def would_fit(self, accounts: Accounts, fields: MessageFields, at_us: int) -> bool:
+        """Whether a request would fit with an empty prompt: then counting it may help. Holds nothing."""
+        if fields.stream:
+            amount = StreamMeter(self.prices, fields, 0, None, at_us).first_nanos
+        else:
+            amount = worst_case_nanos(self.prices, fields, 0, at_us)
+        return all(not account.is_hard or account.short_of(amount, amount, at_us) is None for account in accounts)
 
-    def interruption(self, short: Short | None) -> ApiError:
-        """What ends a stream whose next step does not fit."""
-        if short is None:
-            return BudgetReached()
-        return BudgetReached(refusal_message(short, self._zone, self._contact))
-
-    def header_lines(self, principal: Principal, at_us: int) -> bytes:
-        """The budget's fields of a success (reference 7.4) as header lines; nothing where there is no budget."""
-        if not (principal.tenant.budget.caps or principal.key.budget.caps):
-            return b""
-        most = nearest_cap(self.accounts_of(principal), at_us)
-        if most is None:
-            return b""
-        # Answers of the same percent share the text: there are a hundred of them in a period.
-        lines = self._lines.get(most)
-        if lines is None:
-            if len(self._lines) > LINES_MAX:
-                self._lines.clear()
-            lines = self._lines[most] = b"".join(b"%b: %b\r\n" % field for field in use_headers(most))
-        return lines
-
-    def standing(self) -> dict[str, dict[str, Any]]:
+    def standing(self, at_us: int) -> dict[str, dict[str, Any]]:
         """What is held and spent now, by tenant, in nano-dollars: of those that have a budget or money held."""
-        at_us = time.time_ns() // 1000
         found: dict[str, dict[str, Any]] = {}
         for (tenant_id, key_id), account in self._accounts.items():
             if not key_id and (account.budget.caps or account.held_nanos):
@@ -118,59 +102,97 @@ class Till:
                 }
         return found
 
+    def held_nanos(self) -> int:
+        """What all accounts hold; 0 when nothing is in flight."""
+        return sum(account.held_nanos for account in self._accounts.values())
 
-class Reservation:
+
+class Money:
     """The money of one attempt, from before its first byte goes upstream to its settlement.
 
-    Without a budget there is no hold: what it costs is counted when it is known.
+    `bound_nanos` is the most it may cost as known when it was sent. Without a budget nothing is held: what it costs is
+    counted when it is known.
     """
 
-    __slots__ = ("_accounts", "_hold", "_is_open", "_meter", "_started_us", "_till")
+    __slots__ = (
+        "_accounts",
+        "_hold",
+        "_is_open",
+        "_meter",
+        "_started_us",
+        "_till",
+        "bound_nanos",
+        "held_nanos",
+        "history",
+    )
 
     def __init__(
-        self, till: Till, accounts: Sequence[Account], hold: Hold | None, meter: StreamMeter | None, at_us: int
+        self,
+        till: Till,
+        accounts: Accounts,
+        hold: Hold | None,
+        meter: StreamMeter | None,
+        history: History,
+        bound_nanos: int,
     ) -> None:
         self._till = till
         self._accounts = accounts
         self._hold = hold
-        self._is_open = True
         self._meter = meter
-        self._started_us = at_us
-
-    @property
-    def is_metered(self) -> bool:
-        """Whether the hold has to grow with a stream."""
-        return self._meter is not None
+        self._is_open = True
+        self._started_us: int | None = None
+        self.history = history
+        self.bound_nanos = bound_nanos
+        self.held_nanos = bound_nanos  # what is, or would be, held now
 
     @property
     def short(self) -> Short | None:
+        """What refused the last step."""
         return self._hold.short if self._hold is not None else None
 
     def started(self, model: str | None, usage: Usage, at_us: int) -> bool:
         """The prompt's cost is known. False: even that does not fit."""
-        meter, hold = self._meter, self._hold
-        if meter is None or hold is None:
+        meter = self._meter
+        if meter is None:
             return True
         self._started_us = at_us
-        return hold.resize(meter.started(self._till.prices, model or "", usage, at_us), at_us)
+        return self._resize(meter.started(self._till.prices, model or "", usage, at_us), at_us)
 
-    def produced(self, chars: int, at_us: int) -> bool | None:
+    def produced(self, chars: int, output_tokens: int, at_us: int) -> bool | None:
         """So much has been generated. True: more had to be held, and fits; False: it does not; None: nothing to do."""
-        meter, hold = self._meter, self._hold
-        if meter is None or hold is None:
+        meter = self._meter
+        if meter is None or self._started_us is None:
             return None
-        wanted = meter.produced(chars, at_us - self._started_us)
-        return None if wanted is None else hold.resize(wanted, at_us)
+        wanted = meter.produced(chars, at_us - self._started_us, output_tokens)
+        return None if wanted is None else self._resize(wanted, at_us)
+
+    def _resize(self, nanos: int, at_us: int) -> bool:
+        hold = self._hold
+        if hold is not None and not hold.resize(nanos, at_us):
+            return False
+        self.held_nanos = nanos
+        return True
+
+    def produced_tokens(self, chars: int, output_tokens: int, at_us: int) -> int:
+        """The most that a stream may have generated by now: told, by characters, by time."""
+        meter = self._meter
+        if meter is None or self._started_us is None:
+            return output_tokens
+        return meter.produced_tokens(chars, at_us - self._started_us, output_tokens)
 
     def settle(self, booked: Settlement, at_us: int) -> None:
         """Exactly once. An attempt without a price is taken at what was held for it: unknown is not free."""
-        hold = self._hold
-        if hold is not None:
-            hold.settle(booked.cost_nanos if booked.cost_nanos is not None else hold.held_nanos, at_us)
-        elif self._is_open and booked.cost_nanos:
-            for account in self._accounts:
-                account.spend(booked.cost_nanos, at_us)
+        if not self._is_open:
+            return
         self._is_open = False
+        cost = booked.cost_nanos if booked.cost_nanos is not None else self.held_nanos
+        if self._hold is not None:
+            self._hold.settle(cost, at_us)
+        elif cost:
+            for account in self._accounts:
+                account.spend(cost, at_us)
+        if booked.outcome is Outcome.SETTLED and cost > self.held_nanos:
+            self.history.learn_excess(self.held_nanos, cost)
 
     def void(self) -> None:
         """Give the money back, unless it has been settled."""

@@ -142,6 +142,9 @@ class Traffic:
         if queue is not None and not queue.flows.is_empty:
             self._serve(queue)
 
+    def may_move(self, ask: Ask, credential: Credential) -> bool:
+        return first_obstacle(self._shared(credential, ask.model, self._now()), ask.input_tokens, self._now()) is None
+
     def move(self, ask: Ask, credential: Credential) -> bool:
         """Go on with a granted request under another credential, unless that one has no room for it now."""
         now = self._now()

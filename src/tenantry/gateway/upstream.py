@@ -10,7 +10,6 @@ import asyncio
 import ssl
 import time
 from collections.abc import Callable
-from typing import Protocol
 from urllib.parse import urlsplit
 
 import httptools
@@ -26,8 +25,10 @@ class ConnectFailed(Exception):
     """No connection to the upstream could be made; nothing was sent."""
 
 
-class ResponseSink(Protocol):
+class ResponseSink:
     """Who receives a response. Exactly one of `on_end` and `on_broken` comes last."""
+
+    __slots__ = ()
 
     def on_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None: ...
     def on_body(self, data: bytes) -> None: ...
@@ -229,7 +230,18 @@ class Pool:
                 return connection
         return None
 
-    async def connect(self) -> UpstreamConnection:
+    def connect(self, then: Callable[[UpstreamConnection | ConnectFailed], None]) -> Connecting:
+        async def run() -> None:
+            try:
+                made = await self._connect()
+            except ConnectFailed as error:
+                then(error)
+            else:
+                then(made)
+
+        return Connecting(asyncio.get_running_loop().create_task(run()))
+
+    async def _connect(self) -> UpstreamConnection:
         """A new connection.
 
         Raises:
@@ -299,3 +311,13 @@ class Pools:
     def close(self) -> None:
         for pool in self._pools.values():
             pool.close_idle(float("inf"))
+
+
+class Connecting:
+    """A connection that is being made."""
+
+    def __init__(self, task: asyncio.Task[None]) -> None:
+        self._task = task
+
+    def cancel(self) -> None:
+        self._task.cancel()

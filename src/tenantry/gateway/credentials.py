@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from tenantry.domain.directory import Credential, Tenant
 from tenantry.domain.errors import CredentialSpent, NoCredential
-
-if TYPE_CHECKING:
-    from tenantry.gateway.core import Gateway
+from tenantry.gateway.health import Health
 
 
-def choose_credential(gateway: Gateway, tenant: Tenant) -> Credential:
+def choose_credential(health: Health, tenant: Tenant) -> Credential:
     """The credential that a new request of the tenant goes out under.
 
     Raises:
@@ -22,12 +19,12 @@ def choose_credential(gateway: Gateway, tenant: Tenant) -> Credential:
     first, fallback = tenant.credential, tenant.fallback
     if first is None:
         raise NoCredential
-    until = gateway.health.dead_until(first)
+    until = health.dead_until(first)
     if until is None:
         return first
-    if fallback is not None and gateway.health.dead_until(fallback) is None:
+    if fallback is not None and health.dead_until(fallback) is None:
         return fallback
-    if not gateway.health.is_spent(first):
+    if not health.is_spent(first):
         return first
     spent = CredentialSpent(
         "The upstream account of this endpoint has reached its own limit of money. "

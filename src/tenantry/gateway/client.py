@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import logging
 import socket
 
 from tenantry.domain.errors import (
@@ -17,11 +18,16 @@ from tenantry.domain.errors import (
     RequestTimedOut,
     RequestTooLarge,
 )
-from tenantry.gateway.calls import Call
-from tenantry.gateway.core import Gateway
-from tenantry.gateway.exchange import Exchange, new_request_id
+from tenantry.gateway.answer import Client
+from tenantry.gateway.caller import Caller
+from tenantry.gateway.exchange import Exchange
+from tenantry.gateway.parts import Parts
+from tenantry.gateway.request import new_request_id
 from tenantry.wire.chunked import BadChunk, ChunkedDecoder
 from tenantry.wire.http1 import CONTINUE, HEAD_BYTES_MAX, BadHead, RequestHead, parse_request_head, response_head
+from tenantry.wire.routes import Kind
+
+log = logging.getLogger("tenantry.gateway")
 
 HEAD_SECONDS_MAX = 10.0
 BODY_SECONDS_MAX = 60.0
@@ -29,6 +35,8 @@ BODY_BYTES_PER_SECOND_MIN = 1024
 IDLE_SECONDS_MAX = 75.0
 # RFC 9112 9.6: read on for a while after a refusal, or the client may lose the answer to a reset.
 LINGER_SECONDS_MAX = 2.0
+# An exchange has a deadline for each of its states; a connection that owes an answer looks whether there is one.
+OWED_SECONDS_MAX = 30.0
 # What may wait in the gateway for a client that reads slowly, and for a client that sends ahead.
 WRITE_BUFFER_BYTES_MAX = 64 * 1024
 PIPELINE_BYTES_MAX = 64 * 1024
@@ -36,13 +44,14 @@ PIPELINE_BYTES_MAX = 64 * 1024
 
 class _State(enum.Enum):
     HEAD = "head"
+    PART = "part"  # of a head has come
     BODY = "body"
     ANSWERING = "answering"
     LINGERING = "lingering"
     CLOSED = "closed"
 
 
-class ClientConnection(asyncio.Protocol):
+class ClientConnection(asyncio.Protocol, Client):
     """One socket from a client."""
 
     __slots__ = (
@@ -51,29 +60,25 @@ class ClientConnection(asyncio.Protocol):
         "_body_bytes",
         "_body_since",
         "_buffer",
-        "_call",
+        "_caller",
         "_chunks",
         "_eof",
         "_exchange",
-        "_gateway",
         "_head",
         "_left",
+        "_parts",
         "_state",
         "_transport",
-        "deadline",
-        "is_paused",
-        "keeps_alive",
-        "peer",
     )
 
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
+    def __init__(self, parts: Parts) -> None:
+        Client.__init__(self)
+        self._parts = parts
         self._transport: asyncio.Transport | None = None
-        self.peer = ""
         self._state = _State.HEAD
         self._buffer: bytes = b""
         self._head: RequestHead | None = None
-        self._call: Call | None = None
+        self._caller: Caller | None = None
         self._exchange: Exchange | None = None
         self._chunks: ChunkedDecoder | None = None
         self._body: list[bytes] = []
@@ -81,28 +86,28 @@ class ClientConnection(asyncio.Protocol):
         self._body_since = 0.0
         self._left = 0
         self._eof = False
-        self.keeps_alive = True
-        self.is_paused = False
-        self.deadline = float("inf")
 
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")  # noqa: S101 -- uvloop's own class
         self._transport = transport  # pyright: ignore[reportAttributeAccessIssue] -- a stream transport by construction
-        gateway, settings = self._gateway, self._gateway.settings
+        population, settings = self._parts.population, self._parts.settings
         peer = transport.get_extra_info("peername")
         self.peer = peer[0] if peer else ""
         raw: socket.socket | None = transport.get_extra_info("socket")
         if raw is not None:
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        from_peer = gateway.peers[self.peer] = gateway.peers.get(self.peer, 0) + 1
-        gateway.connections.add(self)
-        if len(gateway.connections) > settings.connections_max or from_peer > settings.connections_per_peer_max:
+        from_peer = population.peers[self.peer] = population.peers.get(self.peer, 0) + 1
+        population.connections.add(self)
+        if len(population.connections) > settings.connections_max or from_peer > settings.connections_per_peer_max:
             self.abort()
             return
         self._set_write_limits()
-        self.deadline = gateway.now() + HEAD_SECONDS_MAX
+        self._expect(HEAD_SECONDS_MAX)
+
+    def _expect(self, seconds: float) -> None:
+        parts = self._parts
+        parts.deadlines.set(self, parts.clock.now() + seconds)
 
     def _set_write_limits(self) -> None:
         if self._transport is not None:
@@ -110,10 +115,11 @@ class ClientConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         state = self._state
-        if state is _State.HEAD:
-            if not self._buffer:
-                self.deadline = self._gateway.now() + HEAD_SECONDS_MAX
-            self._buffer = self._buffer + data if self._buffer else data
+        if state is _State.HEAD or state is _State.PART:
+            if self._buffer:
+                self._buffer += data
+            else:
+                self._buffer = data
             self._read_head()
         elif state is _State.BODY:
             self._read_body(data)
@@ -129,19 +135,21 @@ class ClientConnection(asyncio.Protocol):
         return self._state is _State.ANSWERING
 
     def connection_lost(self, exc: Exception | None) -> None:
-        gateway = self._gateway
+        population = self._parts.population
         self._state = _State.CLOSED
         self._transport = None
-        gateway.connections.discard(self)
-        left = gateway.peers.get(self.peer, 1) - 1
+        population.connections.discard(self)
+        left = population.peers.get(self.peer, 1) - 1
         if left > 0:
-            gateway.peers[self.peer] = left
+            population.peers[self.peer] = left
         else:
-            gateway.peers.pop(self.peer, None)
+            population.peers.pop(self.peer, None)
+        self._parts.deadlines.forget(self)
+        self._body.clear()
+        self._buffer = b""
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.client_gone()
-        self._body.clear()
 
     def pause_writing(self) -> None:
         self.is_paused = True
@@ -160,13 +168,13 @@ class ClientConnection(asyncio.Protocol):
         # RFC 9112 2.2: an empty line before a request line is to be ignored.
         if buffer.startswith(b"\r\n") and len(buffer) > 2:
             buffer = self._buffer = buffer[2:]
-        call = self._call
-        known = call.known.again(buffer) if call is not None else None
+        caller = self._caller
+        known = caller.known.again(buffer) if caller is not None else None
         if known is not None:
             self._head, end = known
             self._buffer = buffer[end:]
         else:
-            call = self._call = None
+            caller = self._caller = None
             end = buffer.find(b"\r\n\r\n", 0, HEAD_BYTES_MAX) + 4
             if end < 4:
                 self._wait_for_head(buffer)
@@ -175,26 +183,31 @@ class ClientConnection(asyncio.Protocol):
             try:
                 self._head = parse_request_head(buffer[:end])
             except BadHead as error:
-                self.refuse(InvalidRequest(f"Malformed request: {error}."))
+                self.refuse(InvalidRequest(f"Malformed request: {error}."), new_request_id())
                 return
-        self.keeps_alive = self._head.keep_alive and not self._gateway.stopping and not self._eof
+        self.keeps_alive = self._head.keep_alive and not self._parts.population.is_stopping and not self._eof
         try:
-            if call is None:
-                call = self._call = Call(buffer[:end], self._head)
-            self._open(call, self._head)
+            if caller is None:
+                caller = self._caller = Caller(buffer[:end], self._head)
+            self._open(caller, self._head)
         except ApiError as error:
             self._refuse_with_body_unread(error)
 
     def _wait_for_head(self, buffer: bytes) -> None:
         if len(buffer) >= HEAD_BYTES_MAX:
-            self.refuse(HeadTooLarge())
+            self.refuse(HeadTooLarge(), new_request_id())
         elif buffer.count(b"\n") != buffer.count(b"\r\n"):
-            self.refuse(InvalidRequest("Lines of a request must end with CR LF."))
+            self.refuse(InvalidRequest("Lines of a request must end with CR LF."), new_request_id())
+        elif self._state is not _State.PART:
+            self._state = _State.PART
+            self._expect(HEAD_SECONDS_MAX)
 
-    def _open(self, call: Call, head: RequestHead) -> None:
-        exchange = self._exchange = Exchange(self._gateway, self, call)
-        exchange.open()
-        size_max = call.target.route.body_bytes_max
+    def _open(self, caller: Caller, head: RequestHead) -> None:
+        """Decide on the head alone, before any of the body is read. Raises: ApiError."""
+        route = caller.target.route
+        if not route.open_to_all:
+            caller.principal(self._parts)
+        size_max = route.body_bytes_max
         if head.content_length is not None and head.content_length > size_max:
             raise _too_large(size_max)
         expect = head.fields.get(b"expect")
@@ -213,7 +226,7 @@ class ClientConnection(asyncio.Protocol):
             self._request_complete(buffer[:length])
             return
         self._state = _State.BODY
-        self._body_since = self._gateway.now()
+        self._body_since = self._parts.clock.now()
         self._body_bytes = 0
         self._left = length or 0
         self._chunks = ChunkedDecoder() if head.chunked else None
@@ -222,7 +235,8 @@ class ClientConnection(asyncio.Protocol):
 
     def _read_body(self, data: bytes) -> None:
         self._body_bytes += len(data)
-        self.deadline = self._body_since + BODY_SECONDS_MAX + self._body_bytes / BODY_BYTES_PER_SECOND_MIN
+        at = self._body_since + BODY_SECONDS_MAX + self._body_bytes / BODY_BYTES_PER_SECOND_MIN
+        self._parts.deadlines.set(self, at)
         if self._chunks is not None:
             self._read_chunks(self._chunks, data)
         elif len(data) < self._left:
@@ -234,7 +248,7 @@ class ClientConnection(asyncio.Protocol):
             self._request_complete(b"".join(self._body))
 
     def _read_chunks(self, chunks: ChunkedDecoder, data: bytes) -> None:
-        size_max = self._call.target.route.body_bytes_max if self._call is not None else 0
+        size_max = self._caller.target.route.body_bytes_max if self._caller is not None else 0
         try:
             piece = chunks.feed(data)
         except BadChunk as error:
@@ -250,16 +264,26 @@ class ClientConnection(asyncio.Protocol):
 
     def _request_complete(self, body: bytes) -> None:
         self._state = _State.ANSWERING
-        self.deadline = float("inf")  # the exchange has its own from here
         self._body = []
         self._chunks = None
-        exchange = self._exchange
-        if exchange is None:
+        caller, head = self._caller, self._head
+        if caller is None or head is None:
+            return
+        route = caller.target.route
+        if route.open_to_all:
+            self._answer_open(route.kind, head)
             return
         try:
-            exchange.begin(body)
+            exchange = self._exchange = Exchange(self._parts, self, caller)
         except ApiError as error:
-            self.refuse(error, exchange.request_id)
+            self.refuse(error, new_request_id())
+        else:
+            self._expect(OWED_SECONDS_MAX)
+            exchange.start(body)
+
+    def _answer_open(self, kind: Kind, head: RequestHead) -> None:
+        body = b"" if kind is Kind.HELLO or head.method == b"HEAD" else b'{"status":"ok"}'
+        self._answer(200, [(b"content-type", b"application/json")], body, new_request_id())
 
     # Answering
 
@@ -267,74 +291,64 @@ class ClientConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(data)
 
-    def answer(
-        self,
-        status: int,
-        headers: list[tuple[bytes, bytes]],
-        body: bytes,
-        request_id: str,
-        head_only: bool = False,
-        more: bytes = b"",
+    def owed_at(self, at: float) -> None:
+        self._parts.deadlines.set(self, at)
+
+    def _answer(
+        self, status: int, headers: list[tuple[bytes, bytes]], body: bytes, request_id: str, lines: bytes = b""
     ) -> None:
-        """A whole answer made here; `more` is whole header lines."""
+        """A whole answer made here; `lines` are whole header lines."""
         fields = [
             *headers,
             (b"request-id", request_id.encode()),
             (b"content-length", b"%d" % len(body)),
             (b"connection", b"keep-alive" if self.keeps_alive else b"close"),
         ]
-        self.write(response_head(status, fields, more) + (b"" if head_only else body))
+        is_head = self._head is not None and self._head.method == b"HEAD"
+        self.write(response_head(status, fields, lines) + (b"" if is_head else body))
         self.answered()
 
-    def refuse(self, error: ApiError, request_id: str | None = None) -> None:
+    def refuse(self, error: ApiError, request_id: str, lines: bytes = b"") -> None:
         """Answer with an error in the API's shape. Before a request was understood, the connection closes with it."""
-        if self._state is _State.HEAD:
+        if self._state in (_State.HEAD, _State.PART):
             self.keeps_alive = False
-        exchange, self._exchange = self._exchange, None
-        request_id = request_id or (exchange.request_id if exchange is not None else new_request_id())
-        is_head = self._head is not None and self._head.method == b"HEAD"
+        self._count(error)
         headers = [(b"content-type", b"application/json"), *error.headers()]
-        quota = exchange.quota_lines() if exchange is not None else b""
-        self._count(error, exchange)
-        self.answer(error.status, headers, error.body(request_id), request_id, is_head, quota)
+        self._answer(error.status, headers, error.body(request_id), request_id, lines)
 
-    def _count(self, error: ApiError, exchange: Exchange | None) -> None:
-        principal = exchange.principal if exchange is not None else None
-        tenant_id = principal.tenant.tenant_id if principal is not None else error.tenant_id
+    def _count(self, error: ApiError) -> None:
+        exchange = self._exchange
+        tenant_id = exchange.principal.tenant.tenant_id if exchange is not None else error.tenant_id
         if error.reason and tenant_id is not None:
-            self._gateway.tallies.refused(tenant_id, error.reason)
+            self._parts.tallies.refused(tenant_id, error.reason)
 
     def _refuse_with_body_unread(self, error: ApiError) -> None:
         head = self._head
-        if head is not None and head.content_length is not None and self._state is _State.HEAD:
+        if head is not None and head.content_length is not None and self._state in (_State.HEAD, _State.PART):
             unread = head.content_length - len(self._buffer)
             if unread <= 0:  # the body has come already: step over it and keep the connection
                 self._buffer = self._buffer[head.content_length :]
                 self._state = _State.ANSWERING
-                self.refuse(error)
+                self.refuse(error, new_request_id())
                 return
         self.keeps_alive = False
-        self.refuse(error)
-
-    def close_after_answer(self) -> None:
-        self.keeps_alive = False
+        self.refuse(error, new_request_id())
 
     def answered(self) -> None:
-        """The answer is complete; the next request may come."""
         self._exchange = None
         self._head = None
         if self._transport is None:
             return
-        if not self.keeps_alive or self._gateway.stopping:
+        if not self.keeps_alive or self._parts.population.is_stopping:
             self._linger()
             return
         self._state = _State.HEAD
         if self._buffer:
-            self.deadline = self._gateway.now() + HEAD_SECONDS_MAX
+            self._expect(HEAD_SECONDS_MAX)
             # Not from within the answer before: a long pipeline must not become a deep stack.
             asyncio.get_running_loop().call_soon(self._next_pipelined)
         else:
-            self.deadline = self._gateway.now() + IDLE_SECONDS_MAX
+            self._expect(IDLE_SECONDS_MAX)
         self._transport.resume_reading()
 
     def _next_pipelined(self) -> None:
@@ -349,7 +363,7 @@ class ClientConnection(asyncio.Protocol):
         self._body = []
         if transport is None:
             return
-        self.deadline = self._gateway.now() + LINGER_SECONDS_MAX
+        self._expect(LINGER_SECONDS_MAX)
         if self._eof or not transport.can_write_eof():
             transport.close()
         else:
@@ -367,20 +381,41 @@ class ClientConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def abort_after_flush(self) -> None:
-        """Close without the end that HTTP asks for: that is how a client learns that a body is not whole."""
+    def drop(self) -> None:
+        self._exchange = None
+        self.abort()
+
+    def cut(self) -> None:
         self._exchange = None
         self._state = _State.LINGERING
-        self.deadline = self._gateway.now() + LINGER_SECONDS_MAX
+        self._expect(LINGER_SECONDS_MAX)
         if self._transport is not None:
             self._transport.close()
 
     def overdue(self) -> None:
         """The deadline of the current state has passed."""
-        if self._state is _State.BODY or (self._state is _State.HEAD and self._buffer):
+        if self._state in (_State.BODY, _State.PART):
             self.keeps_alive = False
-            self.refuse(RequestTimedOut("The request did not arrive in time."))
+            self.refuse(RequestTimedOut("The request did not arrive in time."), new_request_id())
+        elif self._state is _State.ANSWERING:
+            self._look_after(self._exchange)
         else:
+            self.abort()
+
+    def _look_after(self, exchange: Exchange | None) -> None:
+        """An answer is owed, and its time is up: the exchange ends, or sets itself another time."""
+        now = self._parts.clock.now()
+        if exchange is not None and now < exchange.deadline < float("inf"):
+            self._parts.deadlines.set(self, exchange.deadline)
+            return
+        if exchange is not None:
+            exchange.overdue()
+        if (
+            self._exchange is exchange
+            and self._state is _State.ANSWERING
+            and (exchange is None or not now < exchange.deadline < float("inf"))
+        ):
+            log.error("a connection owed an answer for too long and is closed")
             self.abort()
 
 

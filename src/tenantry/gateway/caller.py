@@ -1,0 +1,93 @@
+"""What a request's head alone decides: the route, who is calling, who pays, most of the head that goes upstream.
+
+A connection keeps the caller of its last head. A client repeats its head with every request, so this work is done once
+for a connection, and again whenever the directory changes: what is kept belongs to one snapshot and to exactly these
+bytes. Nothing is kept across connections.
+"""
+
+from __future__ import annotations
+
+from tenantry.domain.directory import Credential, Snapshot
+from tenantry.domain.holds import Account
+from tenantry.gateway.authentication import Principal, authenticate
+from tenantry.gateway.headers import upstream_head, upstream_head_end
+from tenantry.gateway.parts import Parts
+from tenantry.gateway.upstream import Pool
+from tenantry.wire.http1 import KnownHead, RequestHead, small_number
+from tenantry.wire.routes import Target, find_target
+
+
+class Caller:
+    """One head: `target` is its route, `known` recognises it when it comes again.
+
+    `retries`: how often the client's SDK says that it has tried this request before.
+    """
+
+    __slots__ = (
+        "_accounts",
+        "_credential",
+        "_pool",
+        "_principal",
+        "_snapshot",
+        "_upstream_head",
+        "agent",
+        "head",
+        "known",
+        "retries",
+        "target",
+    )
+
+    def __init__(self, raw: bytes, head: RequestHead) -> None:
+        """Raises: NotFound."""
+        self.head = head
+        self.target: Target = find_target(head.method, head.target)
+        self.known = KnownHead(raw, head)
+        self.agent = head.fields.get(b"user-agent", b"")
+        told = head.fields.get(b"x-stainless-retry-count")
+        self.retries = (small_number(told) or 0) if told is not None else 0
+        self._snapshot: Snapshot | None = None
+        self._principal: Principal | None = None
+        self._accounts: tuple[Account, Account] | None = None
+        self._credential: Credential | None = None
+        self._pool: Pool | None = None
+        self._upstream_head = b""
+
+    def principal(self, parts: Parts) -> Principal:
+        """Who is calling, by the directory as it is now.
+
+        Raises:
+            ApiError: the caller is refused.
+        """
+        known, snapshot = self._principal, parts.latest.snapshot
+        if known is not None and self._snapshot is snapshot and known.key.expires_at is None:
+            return known
+        settings = parts.settings
+        principal = authenticate(self.head.fields, self.target.slug, snapshot, parts.pepper, settings.require_tenant_id)
+        self._snapshot, self._principal = snapshot, principal
+        self._accounts = self._credential = None
+        return principal
+
+    def accounts(self, parts: Parts, principal: Principal) -> tuple[Account, Account]:
+        """The accounts that pay: the tenant's and the key's."""
+        accounts = self._accounts
+        if accounts is None:
+            accounts = self._accounts = parts.till.accounts_of(principal)
+        return accounts
+
+    def way_up(self, parts: Parts, principal: Principal, credential: Credential, size: int) -> tuple[Pool, bytes]:
+        """Where to send the request under `credential`, and its head for a body of `size` bytes."""
+        pool = self._pool
+        if pool is None or self._credential is not credential:
+            pool = self._pool = parts.pools.of(credential.upstream, credential.credential_id)
+            path = pool.path_prefix + self.target.path + self.target.query
+            self._upstream_head = upstream_head(
+                self.head, path, pool.host, principal.tenant, credential, parts.version_default
+            )
+            self._credential = credential
+        return pool, self._upstream_head + upstream_head_end(self.head.method, size)
+
+    def way_to_count(self, parts: Parts, principal: Principal, credential: Credential) -> tuple[Pool, bytes]:
+        """Where to ask how many tokens the message has, and the head of that question, but for its end."""
+        pool = parts.pools.of(credential.upstream, credential.credential_id)
+        path = pool.path_prefix + b"/v1/messages/count_tokens" + self.target.query
+        return pool, upstream_head(self.head, path, pool.host, principal.tenant, credential, parts.version_default)

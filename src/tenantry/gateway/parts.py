@@ -1,0 +1,64 @@
+"""What a request may need of its process: made once at the start, passed to who needs it, never changed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tenantry.domain.directory import Snapshot
+from tenantry.domain.prices import PriceTable
+from tenantry.gateway.deadlines import Deadlines
+from tenantry.gateway.health import Health
+from tenantry.gateway.policy import Policies
+from tenantry.gateway.population import Population
+from tenantry.gateway.recorder import Recorder
+from tenantry.gateway.tallies import Tallies
+from tenantry.gateway.telling import Telling
+from tenantry.gateway.till import Till
+from tenantry.gateway.traffic import Traffic
+from tenantry.gateway.upstream import Pools
+from tenantry.settings import GatewaySettings
+
+
+class Latest:
+    """The newest snapshot of the directory; replaced whole when the directory changes."""
+
+    __slots__ = ("snapshot",)
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """`now`: the event loop's time in seconds, which never goes back. `wall_us`: unix microseconds.
+
+    `call_later` calls something after so many seconds of the former.
+    """
+
+    now: Callable[[], float]
+    wall_us: Callable[[], int]
+    call_later: Callable[[float, Callable[[], None]], asyncio.TimerHandle]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """`run_beside` runs a pure function on bytes beside the event loop and calls back with what came of it."""
+
+    settings: GatewaySettings
+    pepper: bytes
+    version_default: bytes
+    prices: PriceTable
+    clock: Clock
+    latest: Latest
+    population: Population
+    deadlines: Deadlines
+    lanes: Traffic
+    till: Till
+    health: Health
+    recorder: Recorder
+    tallies: Tallies
+    policies: Policies
+    pools: Pools
+    telling: Telling

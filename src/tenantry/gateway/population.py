@@ -1,0 +1,77 @@
+"""Who is in the gateway now: requests that are served, and connections of clients."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from tenantry.domain.errors import ApiError
+from tenantry.gateway.authentication import Principal
+from tenantry.gateway.deadlines import Timed
+
+
+class Served(Timed):
+    """A request that is being served, as the process sees it. `principal` is whose it is."""
+
+    __slots__ = ("principal",)
+
+    def __init__(self, principal: Principal) -> None:
+        super().__init__()
+        self.principal = principal
+
+    def cut(self, reason: str, error: ApiError) -> None:
+        """It may not go on. `reason` is what the ledger says, `error` what the client is told."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """The gateway is about to stop: who is not being served yet is sent away."""
+        raise NotImplementedError
+
+    def look(self) -> None:
+        """Called four times a second: count what a stream has produced."""
+        raise NotImplementedError
+
+
+class Connected(Timed):
+    """A client's connection, as the process sees it."""
+
+    __slots__ = ()
+
+    def stop_when_idle(self) -> None:
+        raise NotImplementedError
+
+    def abort(self) -> None:
+        raise NotImplementedError
+
+
+class Population:
+    """`streams` are the served whose answers flow; `peers` counts connections by address."""
+
+    __slots__ = ("_on_empty", "connections", "is_stopping", "peers", "served", "streams")
+
+    def __init__(self) -> None:
+        self.served: set[Served] = set()
+        self.streams: set[Served] = set()
+        self.connections: set[Connected] = set()
+        self.peers: dict[str, int] = {}
+        self.is_stopping = False
+        self._on_empty: Callable[[], None] | None = None
+
+    def leave(self, served: Served) -> None:
+        self.served.discard(served)
+        self.streams.discard(served)
+        if self._on_empty is not None and not self.served:
+            self._on_empty()
+
+    async def empty(self, seconds: float) -> None:
+        """Wait until nothing is served any more, or for so long."""
+        if not self.served:
+            return
+        done = asyncio.Event()
+        self._on_empty = done.set
+        try:
+            await asyncio.wait_for(done.wait(), seconds)
+        except TimeoutError:
+            return
+        finally:
+            self._on_empty = None

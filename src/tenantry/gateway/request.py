@@ -1,0 +1,65 @@
+"""One request of a client: whose it is, what it asks for, the bytes to send, its id."""
+
+from __future__ import annotations
+
+import random
+
+from tenantry.domain.errors import InvalidRequest
+from tenantry.gateway.authentication import Principal
+from tenantry.gateway.caller import Caller
+from tenantry.wire.inspect import BadBody, MessageFields, inspect_message
+from tenantry.wire.routes import Kind
+
+# The quarter that English text and code come to (reference 3.4); corrected when the answer tells the usage.
+BYTES_PER_TOKEN = 4
+
+_ids = random.SystemRandom()
+_id_source = random.Random(_ids.getrandbits(256))  # noqa: S311 -- names, not secrets: they only have to be unique
+
+
+def new_request_id() -> str:
+    """`req_` and 24 hexadecimal digits."""
+    return f"req_{_id_source.getrandbits(96):024x}"
+
+
+class Request:
+    """`fields` are those of a request that may cost money, None for free routes. `warning` is for the client.
+
+    `body` is what is sent; it is let go when the answer begins. `body_bytes` is how large it was.
+    """
+
+    __slots__ = ("body", "body_bytes", "caller", "fields", "principal", "request_id", "warning")
+
+    def __init__(self, caller: Caller, principal: Principal, request_id: str, body: bytes) -> None:
+        self.caller = caller
+        self.principal = principal
+        self.request_id = request_id
+        self.body = body
+        self.body_bytes = len(body)
+        self.fields: MessageFields | None = None
+        self.warning = ""
+
+    @property
+    def is_inspected(self) -> bool:
+        """Whether the route has a body that the gateway reads."""
+        return self.caller.target.route.kind is not Kind.MODELS
+
+    @property
+    def input_tokens(self) -> int:
+        """The estimate that rate limits take; nothing for what is free."""
+        return self.body_bytes // BYTES_PER_TOKEN if self.fields is not None else 0
+
+
+def read_fields(caller: Caller, body: bytes) -> MessageFields:
+    """The fields of `body` that the gateway acts on. Pure: a large body is read beside the event loop.
+
+    Raises:
+        InvalidRequest: the body is not what the route takes.
+    """
+    encoding = caller.head.fields.get(b"content-encoding")
+    if encoding is not None and encoding.lower() != b"identity":
+        raise InvalidRequest("Compressed request bodies are not accepted; send the body as it is.")
+    try:
+        return inspect_message(body, count_only=caller.target.route.kind is Kind.COUNT_TOKENS)
+    except BadBody as error:
+        raise InvalidRequest(str(error)) from None

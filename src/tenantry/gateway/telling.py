@@ -1,0 +1,130 @@
+"""Every word that a client is told by the gateway itself: refusals, its quota, its budget.
+
+The tenant's own `anthropic-ratelimit-*` fields have the form of reference 2.2, those of its budget that of 7.4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+from tenantry.domain.admission import Bucket, Lane, Obstacle, Scope
+from tenantry.domain.budget_answers import Use, budget_refusal, nearest_cap, refusal_message, use_headers
+from tenantry.domain.errors import ApiError, BudgetReached, RateLimited
+from tenantry.domain.holds import Account, Short
+from tenantry.domain.limits import Limits
+from tenantry.gateway.authentication import Principal
+
+# Times and percentages that are kept as text: all answers of a second, or of a percent, share them.
+_STAMPS_MAX = 256
+_LINES_MAX = 1000
+
+_BUCKETS = (("requests", b"requests"), ("input_tokens", b"input-tokens"), ("output_tokens", b"output-tokens"))
+
+_SHARED = {
+    "upstream_retry_after": "The upstream asked for a pause",
+    "sessions_max": "The upstream behind this endpoint takes no more requests at the moment",
+    "requests_per_minute": "The upstream's requests per minute are used up",
+    "input_tokens_per_minute": "The upstream's input tokens per minute are used up",
+    "output_tokens_per_minute": "The upstream's output tokens per minute are used up",
+}
+
+
+class Telling:
+    """`zone` is that of budgets, `contact` whom a client may ask; empty: its agency."""
+
+    __slots__ = ("_contact", "_lines", "_stamps", "_zone")
+
+    def __init__(self, zone: ZoneInfo, contact: str) -> None:
+        self._zone = zone
+        self._contact = contact
+        self._stamps: dict[int, bytes] = {}
+        self._lines: dict[Use, bytes] = {}
+
+    # Refusals
+
+    def limit_refusal(self, obstacle: Obstacle, principal: Principal) -> RateLimited:
+        """The 429 for what is in the way of a request of `principal`: which limit, how large, when it gives again."""
+        if obstacle.is_shared:
+            what, reason = _SHARED[obstacle.limit], f"upstream.{obstacle.limit}"
+        elif obstacle.scope is Scope.KEY and principal.key.limits is not None:
+            what = f"This key is limited to {_amount(obstacle.limit, principal.key.limits)}"
+            reason = f"key.{obstacle.limit}"
+        else:
+            tenant = principal.tenant
+            what = f"Tenant {tenant.slug} is limited to {_amount(obstacle.limit, tenant.limits)} (tier {tenant.tier})"
+            reason = obstacle.limit
+        error = RateLimited(what, reason, obstacle.seconds)
+        error.message = f"{what}. Try again in {error.retry_after_seconds} s."
+        return error
+
+    def budget_refusal(self, short: Short, at_us: int) -> ApiError:
+        """The 429 for a request whose cost does not fit."""
+        return budget_refusal(short, self._zone, at_us, self._contact)
+
+    def budget_interruption(self, short: Short | None) -> ApiError:
+        """What ends a stream whose next step does not fit."""
+        if short is None:
+            return BudgetReached()
+        return BudgetReached(refusal_message(short, self._zone, self._contact))
+
+    # Header lines
+
+    def quota_lines(self, lane: Lane, key_lane: Lane | None, now: float, wall_us: int) -> bytes:
+        """The quota's fields; of tenant and key, the one that has less left. A limit that is not set has none."""
+        found: list[bytes] = []
+        for name, told in _BUCKETS:
+            bucket: Bucket | None = getattr(lane, name)
+            own: Bucket | None = getattr(key_lane, name) if key_lane is not None else None
+            if bucket is not None:
+                bucket.refill(now)
+            if own is not None:
+                own.refill(now)
+                if bucket is None or own.level < bucket.level:
+                    bucket = own
+            if bucket is not None:
+                found.append(
+                    b"anthropic-ratelimit-%b-limit: %d\r\nanthropic-ratelimit-%b-remaining: %d\r\n"
+                    b"anthropic-ratelimit-%b-reset: %b\r\n"
+                    % (
+                        told,
+                        round(bucket.rate * 60),
+                        told,
+                        bucket.remaining(),
+                        told,
+                        self._stamp(wall_us / 1_000_000 + bucket.seconds_to_full()),
+                    )
+                )
+        return b"".join(found)
+
+    def _stamp(self, at: float) -> bytes:
+        second = int(at) + 1  # rounded up: at that time it is full
+        stamp = self._stamps.get(second)
+        if stamp is None:
+            if len(self._stamps) > _STAMPS_MAX:
+                self._stamps.clear()
+            stamp = self._stamps[second] = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%SZ").encode()
+        return stamp
+
+    def budget_lines(self, accounts: Sequence[Account], at_us: int) -> bytes:
+        """The budget's fields of a success; nothing where there is no budget."""
+        most = nearest_cap(accounts, at_us)
+        if most is None:
+            return b""
+        lines = self._lines.get(most)
+        if lines is None:
+            if len(self._lines) > _LINES_MAX:
+                self._lines.clear()
+            lines = self._lines[most] = b"".join(b"%b: %b\r\n" % field for field in use_headers(most))
+        return lines
+
+
+def _amount(limit: str, limits: Limits) -> str:
+    number = getattr(limits, limit) or 0
+    return {
+        "sessions_max": f"{number:,} requests in flight",
+        "requests_per_minute": f"{number:,} requests a minute, {limits.request_burst:,} at once",
+        "input_tokens_per_minute": f"{number:,} input tokens a minute",
+        "output_tokens_per_minute": f"{number:,} output tokens a minute",
+    }[limit]
