@@ -346,7 +346,7 @@ class ClientConnection(asyncio.Protocol, Client):
         if self._buffer:
             self._expect(HEAD_SECONDS_MAX)
             # Not from within the answer before: a long pipeline must not become a deep stack.
-            asyncio.get_running_loop().call_soon(self._next_pipelined)
+            self._parts.clock.call_soon(self._next_pipelined)
         else:
             self._expect(IDLE_SECONDS_MAX)
         self._transport.resume_reading()

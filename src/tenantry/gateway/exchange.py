@@ -12,24 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from tenantry.domain.admission import Grant
-from tenantry.domain.directory import Credential, Disconnect
+from tenantry.domain.directory import Disconnect
 from tenantry.domain.errors import ApiError, JournalDown, NotReady, UpstreamBroken, UpstreamDown, UpstreamTimedOut
-from tenantry.domain.holds import Short
 from tenantry.domain.life import TABLE, Do, Event, State
-from tenantry.domain.retry import (
-    ATTEMPTS_MAX,
-    Failure,
-    is_another_worth_trying,
-    is_retryable,
-    next_delay,
-    read_failure,
-    read_retry_after,
-    regain_at,
-)
+from tenantry.domain.retry import Failure, is_retryable, read_failure, read_retry_after
 from tenantry.domain.settlement import Settlement
 from tenantry.domain.usage import Usage
 from tenantry.gateway.answer import Client, ClientAnswer, HeldAnswer
@@ -37,11 +26,10 @@ from tenantry.gateway.attempt import Attempt, AttemptOwner, Fields, Headers
 from tenantry.gateway.caller import Caller
 from tenantry.gateway.counting import Count
 from tenantry.gateway.credentials import choose_credential
-from tenantry.gateway.health import REFUSED_SECONDS
 from tenantry.gateway.parts import Parts
 from tenantry.gateway.request import Request, new_request_id, read_fields
-from tenantry.gateway.till import Money
 from tenantry.gateway.traffic import Ask
+from tenantry.gateway.tries import Tries
 from tenantry.wire.inspect import MessageFields
 from tenantry.wire.routes import Kind
 
@@ -59,11 +47,6 @@ COUNT_SECONDS_MAX = 10.0
 PROMPT_SECONDS_MAX = 15.0
 # A body above this is read beside the event loop: 5 ms a MB would hold up everybody (DESIGN 4.1).
 BESIDE_BYTES_MIN = 1024 * 1024
-# An upstream's count is an estimate by its own words; it is within some tokens of the truth.
-_COUNT_SLACK_SHARE, _COUNT_SLACK_TOKENS = 50, 32
-
-_jitter = random.Random()  # noqa: S311 -- spreads retries, keeps no secret
-
 # What a client is told when no answer came, by how the last attempt broke.
 _NO_ANSWER: dict[str, type[ApiError]] = {
     "connect_failed": UpstreamDown,
@@ -88,20 +71,13 @@ class Exchange(AttemptOwner):
         "_caller",
         "_client",
         "_count",
-        "_credential",
-        "_delay",
         "_error",
         "_failure",
         "_held",
-        "_is_counted",
-        "_number",
         "_parts",
-        "_prompt_tokens",
-        "_reading",
         "_reason",
-        "_started_at",
         "_timer",
-        "_tried",
+        "_tries",
         "request",
         "request_id",
         "state",
@@ -118,9 +94,8 @@ class Exchange(AttemptOwner):
         self.state = State.READING
         self.request_id = new_request_id()
         self.request: Request | None = None
-        self._reading: asyncio.Future[MessageFields] | None = None
         self._ask: Ask | None = None
-        self._credential: Credential | None = None
+        self._tries: Tries | None = None
         self._attempt: Attempt | None = None
         self._count: Count | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -129,12 +104,6 @@ class Exchange(AttemptOwner):
         self._error: ApiError | None = None  # what the client is told, where it is told by the gateway
         self._reason = ""  # what the ledger says of an attempt that is ended from here
         self._failure: Failure | None = None  # how the last attempt came to nothing
-        self._prompt_tokens: int | None = None  # as the upstream has counted it
-        self._is_counted = False  # the upstream has been asked to
-        self._number = 0
-        self._delay = 0.0  # until the next attempt, seconds
-        self._started_at = 0.0
-        self._tried: list[Credential] = []
 
     # The life
 
@@ -223,21 +192,19 @@ class Exchange(AttemptOwner):
                 self.on(Event.READ)
         else:
             self._expect(PROMPT_SECONDS_MAX)
-            self._reading = asyncio.get_running_loop().run_in_executor(None, read_fields, self._caller, body)
-            self._reading.add_done_callback(self._on_read)
+            caller = self._caller
+            parts.beside(lambda: read_fields(caller, body), self._on_read)
 
-    def _on_read(self, reading: asyncio.Future[MessageFields]) -> None:
-        self._reading = None
-        if self.state is not State.READING or self.request is None or reading.cancelled():
-            return
-        problem = reading.exception()
-        if isinstance(problem, ApiError):
-            self._refuse(problem)
-        elif problem is not None:
-            log.error("request %s: its body could not be read", self.request_id, exc_info=problem)
+    def _on_read(self, found: MessageFields | Exception) -> None:
+        if self.state is not State.READING or self.request is None:
+            return  # it has ended meanwhile
+        if isinstance(found, ApiError):
+            self._refuse(found)
+        elif isinstance(found, Exception):
+            log.error("request %s: its body could not be read", self.request_id, exc_info=found)
             self._refuse(NotReady("The gateway could not read this request."))
         else:
-            self.request.fields = reading.result()
+            self.request.fields = found
             self.on(Event.READ)
 
     # Deciding
@@ -246,14 +213,13 @@ class Exchange(AttemptOwner):
         """Policies, the choice of a credential, the lanes."""
         parts, request = self._parts, self.request
         assert request is not None  # noqa: S101 -- READ comes after `start`
-        if parts.population.is_stopping:
-            self._refuse(NotReady())
-            return
         tenant = self.principal.tenant
         try:
+            if parts.population.is_stopping:
+                raise NotReady
             if request.fields is not None:
                 self._apply_policies(request, request.fields)
-            credential = self._credential = choose_credential(parts.health, tenant)
+            credential = choose_credential(parts.health, tenant)
         except ApiError as error:
             self._refuse(error)
             return
@@ -266,6 +232,7 @@ class Exchange(AttemptOwner):
             request.input_tokens,
             self._on_grant,
         )
+        self._tries = Tries(parts, request, ask, credential)
         found = parts.lanes.ask(ask)
         if isinstance(found, Grant):
             self._decide()
@@ -273,7 +240,6 @@ class Exchange(AttemptOwner):
             self._expect(tenant.limits.queue_wait_ms_max / 1000)
             self.on(Event.WAIT)
         else:
-            self._ask = None
             self._refuse(parts.telling.limit_refusal(found, self.principal))
 
     def _apply_policies(self, request: Request, fields: MessageFields) -> None:
@@ -298,153 +264,62 @@ class Exchange(AttemptOwner):
         self.on(Event.GRANTED)
 
     def _decide(self) -> None:
-        """The first attempt: the upstream's health and the money are looked at, then all is taken at once."""
-        parts, credential = self._parts, self._credential
-        assert credential is not None  # noqa: S101 -- chosen before the lanes were asked
         self._stop_count()
-        standing, now = parts.health.of(credential), parts.clock.now()
-        self._started_at = now
-        if not standing.breaker.may_send(now):
-            if not self._fall_back():
-                self._refuse(UpstreamDown())
-            return
-        money = self._hold()
-        if isinstance(money, Short):
-            if self._may_be_counted(money):
-                self.on(Event.COUNT)
-            else:
-                self._refuse(parts.telling.budget_refusal(money, parts.clock.wall_us()))
-            return
-        standing.retries.sent()
-        standing.breaker.sent(now)
-        self._go(credential, money)
-
-    def _hold(self) -> Money | Short | None:
-        """Hold the money of the next attempt. The last that is asked, for it takes what it finds. None: it is free."""
-        request = self.request
-        assert request is not None  # noqa: S101 -- nothing is decided before it is read
-        fields = request.fields
-        if fields is None:
-            return None
-        parts = self._parts
-        accounts = self._caller.accounts(parts, self.principal)
-        return parts.till.hold(
-            self.principal, accounts, fields, request.body_bytes, self._prompt_tokens, parts.clock.wall_us()
-        )
-
-    def _may_be_counted(self, short: Short) -> bool:
-        """Whether an exact count of the prompt could make a request fit that its bytes do not let in."""
-        request, parts = self.request, self._parts
-        if self._is_counted or short.left_nanos == 0 or request is None or request.fields is None:
-            return False
-        accounts = self._caller.accounts(parts, self.principal)
-        return parts.till.would_fit(accounts, request.fields, parts.clock.wall_us())
-
-    def _go(self, credential: Credential, money: Money | None) -> None:
-        """Everything has been looked at and taken: make the attempt."""
-        request = self.request
-        assert request is not None  # noqa: S101 -- nothing is sent before it is read
-        self._number += 1
-        self._credential = credential
-        self._held = self._failure = None
-        self._attempt = Attempt(self._parts, self, request, credential, money, self._number)
-        self.on(Event.GO)
-
-    def _fall_back(self) -> bool:
-        """Go on under the tenant's other credential, where there is one that is of use."""
-        parts, fallback, left, ask = self._parts, self.principal.tenant.fallback, self._credential, self._ask
-        if fallback is None or left is None or ask is None or fallback is left or fallback in self._tried:
-            return False
-        standing, now = parts.health.of(fallback), parts.clock.now()
-        if parts.health.dead_until(fallback) is not None or not standing.breaker.may_send(now):
-            return False
-        is_metered = ask.credential is not None
-        if is_metered and not parts.lanes.may_move(ask, fallback):
-            return False
-        money = self._hold()
-        if isinstance(money, Short):
-            return False
-        if is_metered and not parts.lanes.move(ask, fallback):
-            if money is not None:
-                money.void()
-            return False
-        standing.retries.sent()
-        standing.breaker.sent(now)
-        self._tried.append(left)
-        self._go(fallback, money)
-        return True
+        tries = self._tries
+        if tries is not None:
+            self._follow(tries, tries.first())
 
     def _try_again(self) -> None:
-        """The pause is over: the same again, if that is still of use."""
-        parts, credential = self._parts, self._credential
-        assert credential is not None  # noqa: S101 -- an attempt has been made
         self._stop_timer()
-        standing, now = parts.health.of(credential), parts.clock.now()
-        if not standing.breaker.may_send(now) or not standing.retries.may_retry:
-            if not self._fall_back():
-                self.on(Event.GIVE_UP)
-            return
-        money = self._hold()
-        if isinstance(money, Short):
-            self._refuse(parts.telling.budget_refusal(money, parts.clock.wall_us()))
-            return
-        standing.retries.take()
-        standing.breaker.sent(now)
-        self._go(credential, money)
+        tries = self._tries
+        if tries is not None:
+            self._follow(tries, tries.again())
 
     def _after_failure(self) -> None:
-        """An attempt has come to nothing before the client saw anything: decide what comes of it."""
-        parts, credential = self._parts, self._credential
-        assert credential is not None  # noqa: S101 -- an attempt has been made
         attempt, self._attempt = self._attempt, None
         if attempt is not None:
             attempt.close(self._reason)
-        failure = self._failure or Failure(None)
-        self._learn_from(failure, credential)
-        if parts.population.is_stopping:
-            self.on(Event.GIVE_UP)
-            return
-        standing, now = parts.health.of(credential), parts.clock.now()
-        most = max(1, ATTEMPTS_MAX - self._caller.retries)
-        delay = next_delay(failure, self._number, most, now - self._started_at, _jitter.random())
-        if delay is not None and not standing.breaker.is_open(now) and standing.retries.may_retry:
-            self._delay = delay
-            self.on(Event.AGAIN)
-        elif not is_another_worth_trying(failure) or not self._fall_back():
-            self.on(Event.GIVE_UP)
+        tries = self._tries
+        if tries is not None:
+            self._follow(tries, tries.after(self._failure or Failure(None), self._held))
+
+    def _follow(self, tries: Tries, event: Event) -> None:
+        """Do what has been decided."""
+        if event is Event.GO:
+            request = self.request
+            assert request is not None  # noqa: S101 -- nothing is decided before it is read
+            self._held = self._failure = None
+            self._attempt = Attempt(self._parts, self, request, tries.credential, tries.money, tries.number)
+            tries.money = None
+        elif event is Event.REFUSE and tries.error is not None:
+            self._error, self._reason = tries.error, tries.error.reason
+        self.on(event)
 
     def _back_off(self) -> None:
-        self._timer = self._parts.clock.call_later(self._delay, self._on_due)
-        self._expect(self._delay + PROMPT_SECONDS_MAX)
+        tries = self._tries
+        if tries is not None:
+            self._timer = self._parts.clock.call_later(tries.delay, self._on_due)
+            self._expect(tries.delay + PROMPT_SECONDS_MAX)
 
     def _on_due(self) -> None:
         self._timer = None
         self.on(Event.DUE)
 
-    def _learn_from(self, failure: Failure, credential: Credential) -> None:
-        held, health, now = self._held, self._parts.health, datetime.now(UTC)
-        if failure.spend_cap and held is not None:
-            health.mark_dead(credential, regain_at(held.body(), now), is_spent=True)
-        elif failure.status == 401 and self.principal.tenant.fallback is not None:
-            health.mark_dead(credential, now + timedelta(seconds=REFUSED_SECONDS), is_spent=False)
-
     # Counting
 
     def _ask_count(self) -> None:
         """Let the upstream count, which is free, and decide again."""
-        request, credential = self.request, self._credential
-        assert request is not None  # noqa: S101 -- nothing is decided before it is read
-        assert credential is not None  # noqa: S101 -- chosen before the lanes were asked
-        pool, head = self._caller.way_to_count(self._parts, self.principal, credential)
-        self._is_counted = True
-        self._count = Count(self._on_count)
-        self._expect(COUNT_SECONDS_MAX)
-        self._count.ask(pool, head, request.body)
+        request, tries = self.request, self._tries
+        if request is not None and tries is not None:
+            pool, head = self._caller.way_to_count(self._parts, self.principal, tries.credential)
+            self._count = Count(self._on_count)
+            self._expect(COUNT_SECONDS_MAX)
+            self._count.ask(pool, head, request.body)
 
     def _on_count(self, tokens: int | None) -> None:
         self._count = None
-        if tokens is not None:
-            self._prompt_tokens = tokens + tokens // _COUNT_SLACK_SHARE + _COUNT_SLACK_TOKENS
+        if self._tries is not None:
+            self._tries.counted(tokens)
         self.on(Event.COUNTED)
 
     # Sending
@@ -460,18 +335,18 @@ class Exchange(AttemptOwner):
         self.on(Event.WRITTEN if written else Event.UNWRITTEN)
 
     def _connect(self) -> None:
-        attempt, credential = self._attempt, self._credential
-        if attempt is not None and credential is not None:
-            self._expect(credential.upstream.connect_seconds + PROMPT_SECONDS_MAX)
+        attempt = self._attempt
+        if attempt is not None:
+            self._expect(attempt.credential.upstream.connect_seconds + PROMPT_SECONDS_MAX)
             attempt.connect()
 
     def on_sent(self) -> None:
         self.on(Event.CONNECTED)
 
     def _expect_answer(self) -> None:
-        credential = self._credential
-        if credential is not None:
-            self._expect(credential.upstream.answer_seconds)
+        attempt = self._attempt
+        if attempt is not None:
+            self._expect(attempt.credential.upstream.answer_seconds)
 
     def on_stale(self) -> None:
         self.on(Event.STALE)
@@ -479,12 +354,13 @@ class Exchange(AttemptOwner):
     # The answer
 
     def on_head(self, status: int, headers: Headers, fields: Fields) -> None:
-        parts, credential, request = self._parts, self._credential, self.request
-        assert credential is not None  # noqa: S101 -- an attempt has been made
-        assert request is not None  # noqa: S101 -- nothing is sent before it is read
+        parts, tries, request = self._parts, self._tries, self.request
+        if tries is None or request is None:
+            return
+        credential = tries.credential
         standing = parts.health.of(credential)
         standing.breaker.answered(parts.clock.now(), status)
-        if status == 200 and self._number > 1:
+        if status == 200 and tries.number > 1:
             standing.retries.give_back()
         if request.fields is not None:
             pause = read_retry_after(fields, datetime.now(UTC)) if status == 429 else None
@@ -572,8 +448,9 @@ class Exchange(AttemptOwner):
     def _fail(self, reason: str) -> None:
         """No answer, or no more of it."""
         self._reason = reason
-        if reason in _UPSTREAMS_FAULTS and self._credential is not None and self._held is None:
-            self._parts.health.of(self._credential).breaker.failed(self._parts.clock.now())
+        tries = self._tries
+        if reason in _UPSTREAMS_FAULTS and tries is not None and self._held is None:
+            self._parts.health.of(tries.credential).breaker.failed(self._parts.clock.now())
         self._held = None
         self._failure = Failure(None)
         if self.state is State.RELAYING:
@@ -682,13 +559,11 @@ class Exchange(AttemptOwner):
 
     def _give_back(self) -> None:
         parts, ask = self._parts, self._ask
-        self._ask = self._attempt = self._client = self._held = self.request = None
+        self._ask = self._tries = self._attempt = self._client = self._held = self.request = None
+        self._error = self._failure = None  # an error knows the frames it came through, and they know this
         self._answer.lose_client()
         self._stop_count()
         self._stop_timer()
-        if self._reading is not None:
-            self._reading.cancel()
-            self._reading = None
         parts.deadlines.forget(self)
         if ask is not None:
             if ask.queue is not None:
@@ -720,8 +595,8 @@ class Exchange(AttemptOwner):
 
     def _tell_last_answer(self) -> None:
         """The last answer of the upstream, or the gateway's own word for there being none."""
-        held, failure, client = self._held, self._failure, self._client
-        is_final = self._number > 1 or (failure is not None and failure.spend_cap)
+        held, failure, client, tries = self._held, self._failure, self._client, self._tries
+        is_final = (tries is not None and tries.number > 1) or (failure is not None and failure.spend_cap)
         if held is None:
             error = self._error = self._error or UpstreamBroken()
             if is_final:

@@ -19,6 +19,7 @@ from tenantry.gateway.till import Till
 from tenantry.gateway.traffic import Traffic
 from tenantry.gateway.upstream import Pools
 from tenantry.settings import GatewaySettings
+from tenantry.wire.inspect import MessageFields
 
 
 class Latest:
@@ -34,17 +35,22 @@ class Latest:
 class Clock:
     """`now`: the event loop's time in seconds, which never goes back. `wall_us`: unix microseconds.
 
-    `call_later` calls something after so many seconds of the former.
+    `call_soon` calls something in the next turn of the loop, `call_later` after so many seconds of its time.
     """
 
     now: Callable[[], float]
     wall_us: Callable[[], int]
+    call_soon: Callable[[Callable[[], None]], object]
     call_later: Callable[[float, Callable[[], None]], asyncio.TimerHandle]
+
+
+# Reads a body beside the event loop, then calls back on it with what came of it.
+Beside = Callable[[Callable[[], MessageFields], Callable[[MessageFields | Exception], None]], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """`run_beside` runs a pure function on bytes beside the event loop and calls back with what came of it."""
+    """See DESIGN 2. Only `latest`, `population` and the counters inside the parts ever change."""
 
     settings: GatewaySettings
     pepper: bytes
@@ -62,3 +68,4 @@ class Parts:
     policies: Policies
     pools: Pools
     telling: Telling
+    beside: Beside

@@ -23,7 +23,7 @@ from tenantry.gateway.authentication import Principal
 from tenantry.gateway.client import ClientConnection
 from tenantry.gateway.deadlines import TICK_SECONDS, Deadlines
 from tenantry.gateway.health import Health
-from tenantry.gateway.parts import Clock, Latest, Parts
+from tenantry.gateway.parts import Beside, Clock, Latest, Parts
 from tenantry.gateway.policy import Policies
 from tenantry.gateway.population import Population
 from tenantry.gateway.recorder import Recorder
@@ -38,6 +38,7 @@ from tenantry.settings import GatewaySettings
 from tenantry.storage.database import open_store
 from tenantry.storage.snapshot import DirectoryWatch, SnapshotLoader
 from tenantry.storage.vault import Vault, load_master_key
+from tenantry.wire.inspect import MessageFields
 
 log = logging.getLogger("tenantry.gateway")
 
@@ -63,6 +64,7 @@ def build_parts(
     journal: JournalWriter,
     opening: Opening,
     clock: Clock,
+    beside: Beside,
 ) -> Parts:
     """The parts of one gateway process, or of a test's."""
     return Parts(
@@ -77,11 +79,12 @@ def build_parts(
         lanes=Traffic(clock.now, clock.call_later),
         till=Till(prices, settings.zone, opening),
         health=Health(clock.now),
-        recorder=Recorder(journal),
+        recorder=Recorder(journal, clock.call_soon),
         tallies=Tallies(),
         policies=Policies(),
         pools=Pools(),
         telling=Telling(settings.zone, settings.contact),
+        beside=beside,
     )
 
 
@@ -90,6 +93,7 @@ class GatewayProcess:
 
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
+        self.collects = True  # tests that count garbage turn it off
         self._last_collect = parts.clock.now()
 
     def apply(self, snapshot: Snapshot) -> None:
@@ -111,7 +115,7 @@ class GatewayProcess:
             served.look()
         now = parts.clock.now()
         parts.pools.sweep(now)
-        if not parts.population.served and now - self._last_collect > COLLECT_SECONDS:
+        if self.collects and not parts.population.served and now - self._last_collect > COLLECT_SECONDS:
             self._last_collect = now
             parts.lanes.sweep()
             gc.collect()
@@ -175,8 +179,8 @@ async def serve_gateway(settings: GatewaySettings, ready: Callable[[int], None] 
     journal_dir = settings.data_dir / "journal"
     opening = open_counters(engine, journal_dir, prices, settings.zone, time.time_ns() // 1000)
     journal = JournalWriter(journal_dir, "gateway")
-    clock = Clock(loop.time, _wall_us, loop.call_later)
-    parts = build_parts(settings, snapshot, vault.pepper, prices, journal, opening, clock)
+    clock = Clock(loop.time, _wall_us, loop.call_soon, loop.call_later)
+    parts = build_parts(settings, snapshot, vault.pepper, prices, journal, opening, clock, _beside)
     gateway = GatewayProcess(parts)
     server = await loop.create_server(
         lambda: ClientConnection(parts),
@@ -229,6 +233,19 @@ async def _first_of(stop: asyncio.Event, chores: list[asyncio.Task[None]]) -> bo
             )
     stopping.cancel()
     return stopping not in done
+
+
+def _beside(read: Callable[[], MessageFields], then: Callable[[MessageFields | Exception], None]) -> None:
+    """In a worker thread: between the calls that keep the interpreter's lock, the event loop goes on."""
+
+    def on_done(done: asyncio.Future[MessageFields]) -> None:
+        problem = done.exception()
+        if isinstance(problem, Exception):
+            then(problem)
+        elif problem is None:
+            then(done.result())
+
+    asyncio.get_running_loop().run_in_executor(None, read).add_done_callback(on_done)
 
 
 def _wall_us() -> int:

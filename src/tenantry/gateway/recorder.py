@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
 
@@ -15,11 +14,11 @@ log = logging.getLogger("tenantry.gateway")
 class Recorder:
     """`works` is False while the journal cannot be written; `is_dirty` when something waits for a sync."""
 
-    def __init__(self, journal: JournalWriter) -> None:
+    def __init__(self, journal: JournalWriter, call_soon: Callable[[Callable[[], None]], object]) -> None:
         self._journal = journal
         self._begun: list[Callable[[bool], None]] = []
         self._is_planned = False
-        self._call_soon: Callable[[Callable[[], None]], object] | None = None
+        self._call_soon = call_soon
         self.is_dirty = False
         self.works = True
 
@@ -44,8 +43,6 @@ class Recorder:
     def _plan(self) -> None:
         if not self._is_planned:
             self._is_planned = True
-            if self._call_soon is None:
-                self._call_soon = asyncio.get_running_loop().call_soon
             self._call_soon(self.flush)
 
     def flush(self) -> None:

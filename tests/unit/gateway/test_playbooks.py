@@ -1,0 +1,451 @@
+"""Requests as scripts: `>>` is what happens to the gateway, `<<` what it does. See `playbook`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tenantry.domain.directory import Disconnect
+from tests.unit.gateway.playbook import OPEN, World, play
+
+SENT = """
+    >> ask
+    << journal begin
+    << connect
+    >> connected
+    << bytes up
+"""
+STREAM_SENT = SENT.replace("ask", "stream")
+RELAYING = (
+    STREAM_SENT
+    + """
+    >> head 200 stream
+    >> started
+    << journal progress
+    """
+)
+
+
+def test_a_request_is_journalled_sent_answered_and_settled_and_its_connection_used_again(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    play(
+        world,
+        SENT
+        + """
+        >> whole 200
+        << answer 200
+        << journal end settled
+        >> ask
+        << journal begin
+        << bytes up
+        >> whole 200
+        << answer 200
+        << journal end settled
+        """,
+    )
+    assert world.leftovers() == []
+
+
+def test_a_stream_is_journalled_as_it_goes_without_a_budget_too(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    play(
+        world,
+        RELAYING
+        + """
+        >> text 20000
+        << journal progress
+        >> finished
+        << answer 200
+        << journal end settled
+        """,
+    )
+    assert world.leftovers() == []
+
+
+def test_a_large_body_is_read_beside_the_loop(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    play(
+        world,
+        """
+        >> big
+        >> read
+        << journal begin
+        << connect
+        >> connected
+        << bytes up
+        >> whole 200
+        << answer 200
+        << journal end settled
+        >> unreadable
+        >> read
+        << answer 400
+        """,
+    )
+    assert world.leftovers() == []
+
+
+def test_who_leaves_while_a_body_is_read_is_forgotten(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    play(world, ">> big\n>> leave\n>> read")
+    assert world.leftovers() == []
+
+
+def test_a_full_disk_refuses_and_nothing_is_sent(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    play(
+        world,
+        """
+        >> disk_full
+        >> ask
+        << journal full
+        << answer 503
+        """,
+    )
+    assert world.leftovers() == []
+
+
+def test_a_connection_that_fails_is_tried_again_and_the_last_answer_is_the_gateways_own(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    play(
+        world,
+        """
+        >> ask
+        << journal begin
+        << connect
+        >> connect_failed
+        << journal end voided connect_failed
+        >> wait 1
+        << journal begin
+        << connect
+        >> connect_failed
+        << journal end voided connect_failed
+        >> wait 2
+        << journal begin
+        << connect
+        >> connect_failed
+        << answer 529
+        << journal end voided connect_failed
+        """,
+    )
+    assert world.leftovers() == []
+
+
+def test_a_failed_answer_is_held_back_and_the_next_one_given(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    play(
+        world,
+        SENT
+        + """
+        >> whole 529
+        << journal end voided
+        >> wait 1
+        << journal begin
+        << bytes up
+        >> whole 200
+        << answer 200
+        << journal end settled
+        """,
+    )
+    assert world.leftovers() == []
+
+
+def test_a_failed_answer_that_is_too_large_to_hold_is_the_clients(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    play(
+        world,
+        SENT
+        + """
+        >> head 529
+        >> flood
+        >> end
+        << answer 529
+        << journal end voided
+        """,
+    )
+    assert world.leftovers() == []
+
+
+def test_a_request_on_a_connection_that_had_been_closed_goes_out_again_on_a_fresh_one(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    play(
+        world,
+        SENT
+        + """
+        >> whole 200
+        << answer 200
+        << journal end settled
+        >> ask
+        << journal begin
+        << bytes up
+        >> stale
+        << connect
+        >> connected
+        << bytes up
+        >> whole 200
+        << answer 200
+        << journal end settled
+        """,
+    )
+    assert world.leftovers() == []
+
+
+def test_a_request_falls_back_without_drawing_on_the_first_ones_retries(tmp_path: Path) -> None:
+    world = World(tmp_path, fallback=True)
+    for _ in range(10):
+        standing = world.parts.health.of(world.parts.latest.snapshot.tenants["tnt_acme"].credential)
+        standing.retries.take() if standing.retries.may_retry else None
+    play(
+        world,
+        SENT
+        + """
+        >> whole 500
+        << journal end voided
+        << journal begin
+        << connect
+        >> connected
+        << bytes up crd_second
+        >> whole 200
+        << answer 200
+        << journal end settled
+        """,
+    )
+    assert world.leftovers() == []
+
+
+def test_a_client_that_leaves_an_unstreamed_answer_has_it_read_to_its_own_deadline_and_booked_at_its_hold(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path, budget_nanos=10**9)
+    play(
+        world,
+        SENT
+        + """
+        >> leave
+        >> wait 500
+        >> wait 101
+        << abandon
+        << journal end estimated timed_out
+        """,
+    )
+    (end,) = [event for kind, event in world.disk.events if kind == "end"]
+    assert end.cost_nanos > 0
+    assert world.leftovers() == []
+
+
+def test_a_client_that_leaves_is_read_on_for_the_bill(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    play(world, RELAYING + ">> leave\n>> finished\n<< journal end settled client_gone")
+    assert world.leftovers() == []
+
+
+def test_a_client_that_leaves_is_broken_off_where_that_is_wished(tmp_path: Path) -> None:
+    world = World(tmp_path, disconnect=Disconnect.CANCEL)
+    play(world, RELAYING + ">> leave\n<< abandon\n<< journal end estimated client_gone_cancelled")
+    assert world.leftovers() == []
+
+
+def test_a_stream_whose_client_left_is_read_for_a_minute_and_no_longer(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    play(world, RELAYING + ">> leave\n>> wait 61\n<< journal progress\n<< abandon\n<< journal end estimated timed_out")
+    assert world.leftovers() == []
+
+
+def test_a_client_that_takes_no_bytes_for_a_minute_counts_as_gone(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    script = ">> pause\n>> wait 61\n<< journal progress\n<< answer cut\n>> finished\n<< journal end settled client_gone"
+    play(world, RELAYING + ">> text 9\n" + script)
+    assert world.leftovers() == []
+
+
+@pytest.mark.parametrize("sent", [SENT, STREAM_SENT])
+def test_an_upstream_that_is_reset_before_its_answer_is_tried_again(tmp_path: Path, sent: str) -> None:
+    world = World(tmp_path)
+    play(
+        world,
+        sent
+        + """
+        >> reset
+        << journal end estimated upstream_dropped
+        >> wait 1
+        << journal begin
+        << connect
+        >> connected
+        << bytes up
+        """,
+    )
+
+
+def test_a_stream_that_breaks_off_ends_with_an_error_event(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    play(
+        world,
+        RELAYING
+        + """
+        >> text 9
+        >> reset
+        << answer 200 interrupted
+        << journal end estimated upstream_dropped
+        """,
+    )
+    assert world.leftovers() == []
+
+
+def test_a_whole_answer_that_breaks_off_is_cut_and_booked_at_its_hold(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    play(
+        world,
+        SENT
+        + """
+        >> head 200 json content-length=200
+        >> half
+        >> reset
+        << answer cut
+        << journal end estimated upstream_dropped
+        """,
+    )
+    (end,) = [event for kind, event in world.disk.events if kind == "end"]
+    assert end.cost_nanos > 0
+    assert world.leftovers() == []
+
+
+def test_a_silent_upstream_is_given_up_at_its_deadline(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    play(
+        world,
+        SENT
+        + """
+        >> wait 601
+        << abandon
+        << answer 504
+        << journal end estimated timed_out
+        """,
+    )
+    assert world.leftovers() == []
+
+
+def test_a_stream_that_passes_its_budget_ends_with_an_error_event_and_is_booked_at_its_time(tmp_path: Path) -> None:
+    # Thinking that is not shown: nothing comes for a long time, and is billed all the same.
+    world = World(tmp_path, budget_nanos=100_000_000)
+    play(world, RELAYING)
+    world.advance(600)
+    assert world.told[-3:] == ["abandon", "answer 200 interrupted", "journal end estimated budget_reached"]
+    (end,) = [event for kind, event in world.disk.events if kind == "end"]
+    account = world.parts.till.accounts_of(next(iter(_principals(world))))[0]
+    assert account.spent["month"] == end.cost_nanos
+    assert 80_000_000 < end.cost_nanos <= 100_000_000
+    assert world.leftovers() == []
+
+
+def _principals(world: World) -> list:
+    from tenantry.gateway.authentication import Principal
+
+    snapshot = world.parts.latest.snapshot
+    return [Principal(snapshot.tenants[key.tenant_id], key) for key in snapshot.keys.values()]
+
+
+def test_twelve_requests_at_five_sessions_are_all_answered_when_the_first_five_use_up_the_budget(
+    tmp_path: Path,
+) -> None:
+    # Each is held at some 0.06 cents and costs 0.05 cents: five fit, and after them none.
+    limits = replace(OPEN, sessions_max=5, requests_per_minute=None)
+    world = World(tmp_path, limits=limits, budget_nanos=3_600_000)
+    clients = [world.client(f"c{number}") for number in range(12)]
+    from tests.unit.gateway.playbook import message, whole_answer
+
+    for client in clients:
+        client.ask(message())
+    world.turn()
+    for connecting in list(world.connecting):
+        connecting.made()
+    assert len(world.sent) == 5
+    for connection in list(world.sent):
+        body = whole_answer(10, 1500)  # an answer that costs more than it may
+        connection.head(200, {"content-type": "application/json", "content-length": str(len(body))})
+        connection.body(body)
+        connection.end()
+        world.turn()
+    assert [len(client.answers) for client in clients] == [1] * 12
+    assert sorted(client.answers[0] for client in clients) == ["answer 200"] * 5 + ["answer 429"] * 7
+    assert world.leftovers() == []
+
+
+def test_twelve_requests_at_five_sessions_are_all_answered_when_the_first_five_are_reset(tmp_path: Path) -> None:
+    limits = replace(OPEN, sessions_max=5, requests_per_minute=None)
+    world = World(tmp_path, limits=limits)
+    clients = [world.client(f"c{number}") for number in range(12)]
+    from tests.unit.gateway.playbook import message
+
+    for client in clients:
+        client.ask(message())
+    for _ in range(200):
+        world.turn()
+        for connecting in list(world.connecting):
+            connecting.made()
+        for connection in list(world.sent):
+            connection.broken()
+        world.advance(1)
+    assert [len(client.answers) for client in clients] == [1] * 12
+    assert world.leftovers() == []
+
+
+def test_a_tenant_that_is_disabled_ends_what_runs_and_what_waits(tmp_path: Path) -> None:
+    world = World(tmp_path, limits=replace(OPEN, sessions_max=1))
+    play(
+        world,
+        RELAYING
+        + """
+        >> text
+        >> ask d
+        >> disable
+        << abandon
+        << answer 200 interrupted
+        << d: answer 403
+        << journal end estimated tenant_disabled
+        """,
+    )
+    assert world.leftovers() == []
+
+
+def test_who_waits_is_sent_away_when_the_gateway_stops_and_who_is_served_goes_on(tmp_path: Path) -> None:
+    world = World(tmp_path, limits=replace(OPEN, sessions_max=1))
+    play(
+        world,
+        RELAYING
+        + """
+        >> ask d
+        >> stop
+        << d: answer 503
+        >> finished
+        << answer 200
+        << journal end settled
+        """,
+    )
+    assert world.leftovers() == []
+
+
+def test_who_waits_longer_than_the_tier_allows_is_told_when_to_come_again(tmp_path: Path) -> None:
+    world = World(tmp_path, limits=replace(OPEN, sessions_max=1))
+    play(world, RELAYING + ">> ask d\n>> wait 5.3\n<< d: answer 429")
+
+
+def test_a_prompt_that_may_fit_is_counted_by_the_upstream_first(tmp_path: Path) -> None:
+    # The bytes of the body would cost more than is left; the tokens do not.
+    world = World(tmp_path, budget_nanos=750_000)
+    play(
+        world,
+        """
+        >> ask
+        << connect
+        >> connected
+        << bytes up
+        >> count 10
+        << journal begin
+        << bytes up
+        >> whole 200
+        << answer 200
+        << journal end settled
+        """,
+    )
+    assert world.leftovers() == []
