@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -15,7 +14,7 @@ from tenantry.domain.settlement import Observed, Settlement, settle
 from tenantry.domain.usage import Usage
 from tenantry.gateway.authentication import Principal
 from tenantry.gateway.relay import PLAIN, MessageRelay, Relay, StreamRelay
-from tenantry.gateway.upstream import ConnectFailed, Pool, UpstreamConnection
+from tenantry.gateway.upstream import ConnectFailed, Connecting, Pool, ResponseSink, UpstreamConnection
 from tenantry.wire.inspect import MessageFields
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ class AttemptSink(Protocol):
     def on_broken(self, reason: str) -> None: ...
 
 
-class Attempt:
+class Attempt(ResponseSink):
     """Receives the upstream's answer through its relay and hands it to its sink.
 
     `metered` holds the inspected fields of a request that may cost money; None for free routes, which leave no row.
@@ -87,7 +86,7 @@ class Attempt:
         self._metered = metered
         self._request_id = request_id
         self._connection: UpstreamConnection | None = None
-        self._connecting: asyncio.Task[None] | None = None
+        self._connecting: Connecting | None = None
         self._status: int | None = None
         self._first_byte_at_us: int | None = None
         self._upstream_request_id: str | None = None
@@ -139,20 +138,18 @@ class Attempt:
         if connection is not None:
             self._send(connection, head, body)
         else:
-            self._connecting = asyncio.get_running_loop().create_task(self._connect(pool, head, body))
+            self._unsent = (pool, head, body)
+            self._connecting = pool.connect(self._on_connected)
 
-    async def _connect(self, pool: Pool, head: bytes, body: bytes) -> None:
-        try:
-            connection = await pool.connect()
-        except ConnectFailed:
-            self._connecting = None
-            self._break("connect_failed")
-            return
+    def _on_connected(self, found: UpstreamConnection | ConnectFailed) -> None:
         self._connecting = None
-        if self._sink is None:
-            connection.close()
+        unsent, self._unsent = self._unsent, None
+        if isinstance(found, ConnectFailed):
+            self._break("connect_failed")
+        elif self._sink is None or unsent is None:
+            found.close()
         else:
-            self._send(connection, head, body)
+            self._send(found, unsent[1], unsent[2])
 
     def _send(self, connection: UpstreamConnection, head: bytes, body: bytes) -> None:
         self._connection = connection

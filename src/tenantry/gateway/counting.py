@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from tenantry.gateway.upstream import ConnectFailed, Pool, UpstreamConnection
+from tenantry.gateway.upstream import ConnectFailed, Connecting, Pool, ResponseSink, UpstreamConnection
 from tenantry.wire.count_body import count_body
 
 if TYPE_CHECKING:
@@ -26,16 +26,17 @@ class _Answer(msgspec.Struct):
 _DECODER = msgspec.json.Decoder(_Answer)
 
 
-class Count:
+class Count(ResponseSink):
     """One question. `then` hears the tokens, or None when there was no answer; never after `stop`."""
 
-    __slots__ = ("_body", "_connection", "_gateway", "_status", "_task", "_then", "_timer")
+    __slots__ = ("_body", "_connecting", "_connection", "_gateway", "_request", "_status", "_then", "_timer")
 
     def __init__(self, gateway: Gateway, then: Callable[[int | None], None]) -> None:
         self._gateway = gateway
         self._then: Callable[[int | None], None] | None = then
         self._connection: UpstreamConnection | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._connecting: Connecting | None = None
+        self._request = b""
         self._timer: asyncio.TimerHandle | None = None
         self._status = 0
         self._body = b""
@@ -49,18 +50,18 @@ class Count:
         if connection is not None:
             self._send(connection, request)
         else:
-            self._task = asyncio.get_running_loop().create_task(self._connect(pool, request))
+            self._request = request
+            self._connecting = pool.connect(self._on_connected)
 
-    async def _connect(self, pool: Pool, request: bytes) -> None:
-        try:
-            connection = await pool.connect()
-        except ConnectFailed:
+    def _on_connected(self, found: UpstreamConnection | ConnectFailed) -> None:
+        self._connecting = None
+        request, self._request = self._request, b""
+        if isinstance(found, ConnectFailed):
             self._tell(None)
-            return
-        if self._then is None:
-            connection.close()
+        elif self._then is None:
+            found.close()
         else:
-            self._send(connection, request)
+            self._send(found, request)
 
     def _send(self, connection: UpstreamConnection, request: bytes) -> None:
         self._connection = connection
@@ -77,8 +78,9 @@ class Count:
         self._then = None
         if self._timer is not None:
             self._timer.cancel()
-        if self._task is not None:
-            self._task.cancel()
+        if self._connecting is not None:
+            self._connecting.cancel()
+            self._connecting = None
         if self._connection is not None:
             self._connection.abandon()
             self._connection = None

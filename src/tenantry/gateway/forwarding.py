@@ -55,11 +55,12 @@ _BROKEN_BEFORE_HEAD: dict[str, type[ApiError]] = {
     "journal_unavailable": JournalDown,
     "connect_failed": UpstreamDown,
     "upstream_dropped": UpstreamDown,
+    "stale": UpstreamDown,
     "upstream_invalid_http": UpstreamBroken,
     "timed_out": UpstreamTimedOut,
 }
 # What says that the upstream, and not the request, is at fault, so that another attempt may go well.
-_TRIED_AGAIN = frozenset({"connect_failed", "upstream_dropped", "timed_out"})
+_TRIED_AGAIN = frozenset({"connect_failed", "upstream_dropped", "stale", "timed_out"})
 
 
 class AnswerSink(Protocol):
@@ -156,9 +157,9 @@ class Forwarding:
         Raises:
             ApiError: the upstream is known to be down, and there is no other.
         """
-        standing = self._gateway.health.of(credential.upstream)
+        standing = self._gateway.health.of(credential)
         if standing.breaker.may_send(self._gateway.now()):
-            standing.budget.request()
+            standing.retries.sent()
             short = self._reserve()
             if short is None:
                 self._send(credential)
@@ -168,7 +169,7 @@ class Forwarding:
                 raise self._gateway.till.refusal(short, _now_us())
             return
         self._tried.append(credential)
-        if not self._fall_back(pay=False):
+        if not self._fall_back():
             raise UpstreamDown
 
     def _reserve(self) -> Short | None:
@@ -221,6 +222,7 @@ class Forwarding:
         gateway = self._gateway
         self._number += 1
         self._held = None
+        gateway.health.of(credential).breaker.sent(gateway.now())
         pool, head = self._call.way_up(gateway, self._principal, credential, len(self._body))
         self._attempt = Attempt(
             gateway, self, self._principal, credential, self._metered, self._request_id, self._number
@@ -231,9 +233,9 @@ class Forwarding:
     def _again(self) -> None:
         self._timer = None
         credential = self._credential
-        if self._gateway.health.of(credential.upstream).breaker.may_send(self._gateway.now()):
+        if self._gateway.health.of(credential).breaker.may_send(self._gateway.now()):
             self._send_or_refuse(credential)
-        elif not self._fall_back(pay=True):
+        elif not self._fall_back():
             self._give_up(Failure(None), UpstreamDown())
 
     @property
@@ -241,15 +243,15 @@ class Forwarding:
         attempt = self._attempt
         return attempt.credential if attempt is not None else self._tried[-1]
 
-    def _fall_back(self, *, pay: bool) -> bool:
+    def _fall_back(self) -> bool:
         """Go on under the tenant's other credential, where there is one that is of use."""
         gateway, fallback = self._gateway, self._principal.tenant.fallback
         if fallback is None or fallback in self._tried or gateway.health.dead_until(fallback) is not None:
             return False
         left = self._credential
-        if fallback is left or (pay and not gateway.health.of(left.upstream).budget.take()):
+        if fallback is left:
             return False
-        standing = gateway.health.of(fallback.upstream)
+        standing = gateway.health.of(fallback)
         if not standing.breaker.may_send(gateway.now()):
             return False
         if self._metered is not None and not gateway.traffic.move(self._ask, fallback):
@@ -257,8 +259,7 @@ class Forwarding:
         if self._reserve() is not None:
             return False
         self._tried.append(left)
-        if not pay:
-            standing.budget.request()
+        standing.retries.sent()
         self._send(fallback)
         return True
 
@@ -268,14 +269,15 @@ class Forwarding:
         self._learn_from(failure, credential)
         may_go_on = self._sink.has_client and not gateway.stopping
         if may_go_on and (refusal is None or isinstance(refusal, UpstreamDown | UpstreamTimedOut)):
-            standing = gateway.health.of(credential.upstream)
+            standing = gateway.health.of(credential)
             elapsed = gateway.now() - self._started_at
             delay = next_delay(failure, self._number, self._most, elapsed, _jitter.random())
-            if delay is not None and not standing.breaker.is_open and standing.budget.take():
+            if delay is not None and not standing.breaker.is_open(gateway.now()) and standing.retries.may_retry:
+                standing.retries.take()
                 self._timer = gateway.call_later(delay, self._again)
                 self._sink.expect_head(delay + credential.upstream.answer_seconds)
                 return
-            if _is_credentials_fault(failure) and self._fall_back(pay=True):
+            if _is_credentials_fault(failure) and self._fall_back():
                 return
         self._give_up(failure, refusal)
 
@@ -309,10 +311,10 @@ class Forwarding:
 
     def on_head(self, status: int, headers: Headers, fields: Fields) -> None:
         gateway, credential = self._gateway, self._credential
-        standing = gateway.health.of(credential.upstream)
-        standing.breaker.answered()
-        if status == 200 and self._number > 1:
-            standing.budget.give_back()
+        standing = gateway.health.of(credential)
+        standing.breaker.answered(gateway.now(), status)
+        if status == 200 and self._number > 1 and not self._tried:
+            standing.retries.give_back()
         if self._metered is not None:
             pause = read_retry_after(fields, datetime.now(UTC)) if status == 429 else None
             gateway.traffic.learn(credential, self._metered.model, fields, pause)
@@ -399,8 +401,8 @@ class Forwarding:
         if self._is_relaying:
             self._sink.on_cut()
             return
-        if reason in _TRIED_AGAIN and self._held is None:
-            self._gateway.health.of(self._credential.upstream).breaker.failed(self._gateway.now())
+        if reason in _TRIED_AGAIN and reason != "stale" and self._held is None:
+            self._gateway.health.of(self._credential).breaker.failed(self._gateway.now())
         self._held = None
         self._failed(Failure(None), _BROKEN_BEFORE_HEAD.get(reason, UpstreamBroken)())
 
