@@ -260,7 +260,7 @@ def test_closed_connections_and_failed_or_cancelled_connects_leave_nothing_for_t
     on_uvloop(run)
 
 
-def test_an_upstream_that_closes_idle_connections_just_as_they_are_used_breaks_them_as_stale_only() -> None:
+def test_an_upstream_that_closes_idle_connections_just_as_they_are_used_tells_stale_where_it_closed_first() -> None:
     def serve(client: socket.socket) -> None:
         while True:
             if not select.select([client], [], [], 0.02)[0]:
@@ -284,6 +284,9 @@ def test_an_upstream_that_closes_idle_connections_just_as_they_are_used_breaks_t
         pools.close()
         await asyncio.sleep(0.05)
         print(reasons)
-        assert set(reasons) <= {"end", "stale"}
+        # What arrived between the upstream's last look and its close is reset unread, and no kernel can tell that from
+        # a request that was read: those stay "dropped" (up to a half here, where both ends share one interpreter).
+        assert set(reasons) <= {"end", "stale", "upstream_dropped"}
+        assert reasons["stale"] > 0
 
     on_uvloop(run)
