@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import MAXYEAR, UTC, datetime, timedelta
+from email.utils import parsedate_tz
 
 from tenantry.domain.values import value
 
@@ -16,6 +16,8 @@ RETRY_SECONDS_MAX = 30.0
 # The SDKs' own backoff (reference 3.3), with full jitter (Brooker, "Exponential Backoff and Jitter").
 BACKOFF_SECONDS = 0.5
 BACKOFF_SECONDS_MAX = 8.0
+# The longest pause that is believed: the longest of an upstream's own limits, its spend cap, renews by the month.
+RETRY_AFTER_SECONDS_MAX = 31 * 86400.0
 
 _SPEND_CAPS = ("enforced_spend_limit_reached", "contract_spend_limit_reached")
 _SPEND_CAP_MESSAGE = "You have reached your API usage limits"
@@ -70,7 +72,7 @@ def read_failure(status: int, headers: Mapping[bytes, bytes], body: bytes, now: 
 
 
 def read_retry_after(headers: Mapping[bytes, bytes], now: datetime) -> float | None:
-    """Seconds of `retry-after-ms`, or of `retry-after` as a number or an HTTP date (RFC 9110 10.2.3)."""
+    """Seconds of `retry-after-ms` or `retry-after`, a number or a date (RFC 9110 10.2.3); at most 31 days."""
     for name, unit in ((b"retry-after-ms", 0.001), (b"retry-after", 1.0)):
         raw = headers.get(name)
         if raw is None:
@@ -79,20 +81,26 @@ def read_retry_after(headers: Mapping[bytes, bytes], now: datetime) -> float | N
             seconds = float(raw) * unit
         except ValueError:
             seconds = _seconds_until(raw, now)
-        # NaN compares false; no sane pause is longer than a month.
-        if seconds is not None and 0 <= seconds <= 31 * 86400:
-            return seconds
+        # NaN compares false. What is absurdly long is still a long wait, and not none.
+        if seconds is not None and seconds >= 0:
+            return min(seconds, RETRY_AFTER_SECONDS_MAX)
     return None
 
 
 def _seconds_until(raw: bytes, now: datetime) -> float | None:
     try:
-        then = parsedate_to_datetime(raw.decode("ascii"))
+        fields = parsedate_tz(raw.decode("ascii"))
     except (ValueError, TypeError, UnicodeDecodeError):
         return None
-    if then.tzinfo is None:
-        then = then.replace(tzinfo=UTC)
-    return max(0.0, (then - now).total_seconds())
+    if fields is None:
+        return None
+    if fields[0] > MAXYEAR:
+        return RETRY_AFTER_SECONDS_MAX
+    try:
+        then = datetime(fields[0], fields[1], fields[2], fields[3], fields[4], fields[5], tzinfo=UTC)
+        return max(0.0, (then - now).total_seconds() - (fields[9] or 0))
+    except (ValueError, OverflowError):
+        return None
 
 
 def is_spend_cap(body: bytes) -> bool:
@@ -113,75 +121,40 @@ def regain_at(body: bytes, now: datetime) -> datetime:
     return now + timedelta(hours=1)
 
 
+# A retry costs one; each request pays a fifth of one in, so that total failure makes 1.2 attempts of a request (the
+# share that Finagle and Linkerd use). Counted in fifths: no rounding.
+_RETRY_FIFTHS = 5
+_REQUEST_FIFTHS = 1
+# What a credential that has been quiet may use at once: three retries.
+_RESERVE_FIFTHS = 15
+# Credit of quiet hours must not become a storm: a hundred retries.
+_BALANCE_FIFTHS_MAX = 500
+
+
 class RetryBudget:
-    """A balance that bounds retries: while all fails, attempts never exceed `1 + SHARE` a request, plus `RESERVE`.
+    """A balance that bounds the retries under one credential: while all fails, 1.2 attempts a request, and 3 more.
 
     A retry that goes well is paid back, so passing faults do not use the balance up.
     """
 
-    SHARE = 0.2
-    RESERVE = 3.0
-    # Credit of quiet hours must not become a storm.
-    BALANCE_MAX = 100.0
-
-    __slots__ = ("balance",)
+    __slots__ = ("_fifths",)
 
     def __init__(self) -> None:
-        self.balance = self.RESERVE
+        self._fifths = _RESERVE_FIFTHS
 
     @property
     def may_retry(self) -> bool:
-        return self.balance >= 1
+        """Whether there is something to pay a retry with; asking spends nothing."""
+        return self._fifths >= _RETRY_FIFTHS
 
     def sent(self) -> None:
-        self.balance = min(self.BALANCE_MAX, self.balance + self.SHARE)
+        """A request's first attempt under this credential goes out, and pays in."""
+        self._fifths = min(_BALANCE_FIFTHS_MAX, self._fifths + _REQUEST_FIFTHS)
 
-    def take(self) -> bool:
-        """Pay for one retry; False when there is nothing to pay with."""
-        if self.balance < 1:
-            return False
-        self.balance -= 1
-        return True
+    def take(self) -> None:
+        """A retry goes out; ask `may_retry` in the same turn."""
+        self._fifths -= _RETRY_FIFTHS
 
     def give_back(self) -> None:
         """The retry went well."""
-        self.balance = min(self.BALANCE_MAX, self.balance + 1)
-
-
-class Breaker:
-    """Stops sending to an upstream that does not answer: then one probe a second, until one succeeds."""
-
-    FAILURES_MAX = 5
-    PROBE_SECONDS = 1.0
-
-    __slots__ = ("_failures", "_next_probe")
-
-    def __init__(self) -> None:
-        self._failures = 0
-        self._next_probe = 0.0
-
-    def is_open(self, now: float) -> bool:
-        return self._failures >= self.FAILURES_MAX
-
-    def may_send(self, now: float) -> bool:
-        """Whether an attempt may go now. When open, saying yes uses up the second's probe."""
-        if not self.is_open(now):
-            return True
-        if now < self._next_probe:
-            return False
-        self._next_probe = now + self.PROBE_SECONDS
-        return True
-
-    def failed(self, now: float) -> None:
-        """No usable answer came."""
-        was_open = self.is_open(now)
-        self._failures += 1
-        if self.is_open(now) and not was_open:
-            self._next_probe = now + self.PROBE_SECONDS
-
-    def sent(self, now: float) -> None:
-        pass
-
-    def answered(self, now: float, status: int) -> None:
-        """The upstream works, whatever it said."""
-        self._failures = 0
+        self._fifths = min(_BALANCE_FIFTHS_MAX, self._fifths + _RETRY_FIFTHS)

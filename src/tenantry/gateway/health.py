@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from tenantry.domain.breaker import MEMORY_SECONDS, Breaker
 from tenantry.domain.directory import Credential
-from tenantry.domain.retry import Breaker, RetryBudget
+from tenantry.domain.retry import RetryBudget
 
 # How long a credential that the upstream refused (401) is passed over where the tenant has another.
 REFUSED_SECONDS = 30.0
 
 
+# A standing that was not used for so long is forgotten; what its retry budget owed is then forgiven, so it is long.
+IDLE_SECONDS = 3600.0
+# How many of the longest known standings are looked at for each new one: two, so that those forgotten catch up.
+LOOKED_AT = 2
+
+
 class Standing:
-    """One upstream: its breaker and its retry budget."""
+    """One upstream as one credential finds it: its breaker and its retry budget.
 
-    __slots__ = ("breaker", "name", "retries")
+    Apart for each credential, so that one tenant's resets and hangs say nothing to another (their limits, proxies
+    and prompts differ). `name` is the upstream's, `credential` the credential's.
+    """
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    __slots__ = ("base_url", "breaker", "credential", "name", "retries", "upstream_id")
+
+    def __init__(self, credential: Credential) -> None:
+        self.name = credential.upstream.name
+        self.credential = credential.name
+        self.upstream_id = credential.upstream.upstream_id
+        self.base_url = credential.upstream.base_url
         self.breaker = Breaker()
         self.retries = RetryBudget()
 
@@ -36,19 +51,31 @@ class _Dead:
 
 
 class Health:
-    """By upstream and by credential. `now` is the event loop's time in seconds."""
+    """By credential. `now` is the event loop's time in seconds."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._upstreams: dict[str, Standing] = {}
+        self._standings: OrderedDict[str, Standing] = OrderedDict()
         self._dead: dict[str, _Dead] = {}
 
     def of(self, credential: Credential) -> Standing:
-        upstream = credential.upstream
-        standing = self._upstreams.get(upstream.upstream_id)
-        if standing is None:
-            standing = self._upstreams[upstream.upstream_id] = Standing(upstream.name)
+        """What is known of the credential at its upstream; a credential that goes elsewhere begins anew."""
+        standing = self._standings.get(credential.credential_id)
+        if standing is not None:
+            upstream = credential.upstream
+            if standing.upstream_id == upstream.upstream_id and standing.base_url == upstream.base_url:
+                return standing
+        self._forget_idle()
+        standing = self._standings[credential.credential_id] = Standing(credential)
+        standing.breaker.used_at = self._now()
         return standing
+
+    def _forget_idle(self) -> None:
+        before = self._now() - IDLE_SECONDS
+        for _ in range(min(LOOKED_AT, len(self._standings))):
+            credential_id, standing = self._standings.popitem(last=False)
+            if standing.breaker.used_at >= before:
+                self._standings[credential_id] = standing
 
     def mark_dead(self, credential: Credential, until: datetime, *, is_spent: bool) -> None:
         """`is_spent`: its account is out of money, so that a request is not worth sending; else it was refused."""
@@ -75,6 +102,22 @@ class Health:
         """For people and alerts; no secret in it."""
         now, dead = datetime.now(UTC), self._dead.values()
         return {
-            "upstreams_down": sorted(one.name for one in self._upstreams.values() if one.breaker.is_open(0)),
+            "upstreams_down": self._down(),
             "credentials_dead": {one.name: one.until.isoformat(timespec="seconds") for one in dead if one.until > now},
         }
+
+    def _down(self) -> list[str]:
+        """Upstreams whose breakers are open; with the credential where it finds only some of them so."""
+        now = self._now()
+        shut: dict[str, list[str]] = {}
+        serving: set[str] = set()
+        for standing in self._standings.values():
+            if standing.breaker.is_open(now):
+                shut.setdefault(standing.name, []).append(standing.credential)
+            elif now - standing.breaker.used_at < MEMORY_SECONDS:
+                serving.add(standing.name)
+        return sorted(
+            entry
+            for name, credentials in shut.items()
+            for entry in ([f"{name} ({each})" for each in credentials] if name in serving else [name])
+        )

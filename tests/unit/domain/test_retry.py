@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenantry.domain.retry import (
-    Breaker,
     Failure,
     RetryBudget,
     next_delay,
@@ -17,6 +16,7 @@ from tenantry.domain.retry import (
 )
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+MONTH = 31 * 86400
 SPEND_CAP = (
     b'{"type":"error","error":{"type":"rate_limit_error","message":"You have reached your API usage limits: '
     b'the monthly cap. You will regain access on 2026-12-01 at 00:00 UTC.",'
@@ -66,8 +66,11 @@ def test_backoff_has_full_jitter_within_its_bounds(chance: float, made: int) -> 
         ({b"retry-after": b"Tue, 24 Nov 2026 11:00:00 GMT"}, 0),
         ({b"retry-after": b"-1"}, None),
         ({b"retry-after": b"nan"}, None),
-        ({b"retry-after": b"inf"}, None),
-        ({b"retry-after": b"1e30"}, None),
+        ({b"retry-after": b"inf"}, MONTH),
+        ({b"retry-after": b"1e30"}, MONTH),
+        ({b"retry-after": b"2678401"}, MONTH),
+        ({b"retry-after": b"Fri, 31 Dec 9999 23:59:59 -2359"}, MONTH),
+        ({b"retry-after": b"Fri, 31 Dec 99999 23:59:59 GMT"}, MONTH),
         ({b"retry-after": b"soon"}, None),
         ({b"retry-after": b"\xff"}, None),
     ],
@@ -90,32 +93,20 @@ def test_a_spend_cap_is_a_429_without_retry_after_that_says_so() -> None:
 def test_retries_never_exceed_their_budget(requests: int) -> None:
     budget, attempts = RetryBudget(), 0
     for _ in range(requests):
-        budget.request()
+        budget.sent()
         attempts += 1
-        while budget.take():
+        while budget.may_retry:
+            budget.take()
             attempts += 1
-    assert attempts <= 1.2 * requests + 3 + 1e-6
+    assert 5 * attempts <= 6 * requests + 15
 
 
 def test_credit_of_quiet_hours_is_bounded() -> None:
     budget = RetryBudget()
     for _ in range(100_000):
-        budget.request()
+        budget.sent()
     taken = 0
-    while budget.take():
+    while budget.may_retry:
+        budget.take()
         taken += 1
     assert taken == 100
-
-
-def test_an_open_breaker_lets_one_probe_a_second_through_and_closes_with_an_answer() -> None:
-    breaker = Breaker()
-    for _ in range(5):
-        assert breaker.may_send(10.0)
-        breaker.failed(10.0)
-    assert breaker.is_open
-    probes = sum(breaker.may_send(10.0 + step / 100) for step in range(1000))
-    assert probes == pytest.approx(9, abs=1)
-    breaker.failed(20.0)
-    assert sum(breaker.may_send(21.5 + step / 100) for step in range(50)) == 1
-    breaker.answered()
-    assert all(breaker.may_send(22.0) for _ in range(10))

@@ -1,0 +1,103 @@
+"""Whether an upstream is sent to at all under a credential (DESIGN 4.7). Pure: time is passed in, in seconds."""
+
+from __future__ import annotations
+
+# Hystrix's rolling window; an outage that is over must not be remembered for long.
+WINDOW_SECONDS = 10
+# Half of what was tried (Hystrix, resilience4j): below it, more requests are served by sending than by refusing.
+FAILURES_PER_CENT_MIN = 50
+# Hystrix asks for 20 results; a small tenant makes as many in an hour, so no more than five may be lost to find out.
+FAILURES_MIN = 5
+# An answer of 5xx or 529 costs little and often passes; only when it lasts is it better not to ask.
+LASTING_SECONDS = 1.0
+# How often an upstream that is down is tried: a recovery is seen in a second, and a dead one costs nothing.
+PROBE_SECONDS = 1.0
+# What was learned this long ago says nothing about now.
+MEMORY_SECONDS = 60.0
+
+
+class Breaker:
+    """Stops sending where no usable answer comes; then one probe a second, until one succeeds.
+
+    Looking (`may_send`) spends nothing. A probe is taken by `sent` and is worth a second, whether its end is told or
+    not: an attempt that ends neither well nor badly, because its client has gone, holds nothing up.
+    """
+
+    __slots__ = ("_bad_since", "_good", "_is_open", "_next_probe", "_refused", "_second", "_silent", "used_at")
+
+    def __init__(self) -> None:
+        self._is_open = False
+        self._next_probe = 0.0
+        self._second = 0
+        self._bad_since = -1.0
+        # Results by the second, of the last ten: good, answered 5xx, without an answer.
+        self._good = [0] * WINDOW_SECONDS
+        self._refused = [0] * WINDOW_SECONDS
+        self._silent = [0] * WINDOW_SECONDS
+        self.used_at = 0.0
+
+    def is_open(self, now: float) -> bool:
+        """Whether the upstream counts as down."""
+        return self._is_open and now - self.used_at < MEMORY_SECONDS
+
+    def may_send(self, now: float) -> bool:
+        """Whether an attempt may go out now; asking spends nothing."""
+        return not self._is_open or now >= self._next_probe or now - self.used_at >= MEMORY_SECONDS
+
+    def sent(self, now: float) -> None:
+        """An attempt goes out; while the breaker is open it is the probe of this second."""
+        if self._is_open:
+            if now - self.used_at >= MEMORY_SECONDS:
+                self._close()
+            self._next_probe = now + PROBE_SECONDS
+        self.used_at = now
+
+    def answered(self, now: float, status: int) -> None:
+        """An answer began. One of 5xx, 529 among them, is a failure that opens the breaker only when it lasts."""
+        slot = self._slot(now)
+        if status >= 500:
+            self._refused[slot] += 1
+            self._judge(now)
+            return
+        if self._is_open:
+            self._close()
+        self._good[slot] += 1
+
+    def failed(self, now: float) -> None:
+        """No usable answer came: no connection, a reset, a time-out."""
+        self._silent[self._slot(now)] += 1
+        self._judge(now)
+
+    def _judge(self, now: float) -> None:
+        if self._is_open:
+            return
+        silent = sum(self._silent)
+        failures = silent + sum(self._refused)
+        results = failures + sum(self._good)
+        if failures < FAILURES_MIN or failures * 100 < results * FAILURES_PER_CENT_MIN:
+            self._bad_since = -1.0
+            return
+        if self._bad_since < 0:
+            self._bad_since = now
+        if silent >= FAILURES_MIN or now - self._bad_since >= LASTING_SECONDS:
+            self._is_open = True
+            self._next_probe = now + PROBE_SECONDS
+
+    def _slot(self, now: float) -> int:
+        """The place of this second, after what is older than the window has been dropped."""
+        self.used_at = now
+        second = int(now)
+        passed = second - self._second
+        if passed > 0:
+            for each in range(max(self._second + 1, second - WINDOW_SECONDS + 1), second + 1):
+                slot = each % WINDOW_SECONDS
+                self._good[slot] = self._refused[slot] = self._silent[slot] = 0
+            self._second = second
+        return second % WINDOW_SECONDS
+
+    def _close(self) -> None:
+        """Begin anew: what was counted before the recovery would open it again with the next failure."""
+        self._is_open = False
+        self._bad_since = -1.0
+        for slot in range(WINDOW_SECONDS):
+            self._good[slot] = self._refused[slot] = self._silent[slot] = 0

@@ -1,0 +1,329 @@
+"""One socket to an upstream.
+
+A connection carries one response at a time. It goes back to its pool only after a complete exchange that left nothing
+behind in either direction; anything else closes it. Nothing that an upstream sends raises: it ends as `on_broken`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+
+import httptools
+
+from tenantry.gateway.upstream import delivery
+
+# As nginx's and Node's heads; an answer of the Messages API has 2 KiB.
+RESPONSE_HEAD_BYTES_MAX = 64 * 1024
+# Twice Apache's limit of a hundred; an answer of the Messages API has thirty.
+RESPONSE_FIELDS_MAX = 200
+# A body up to this is joined to its head: copying it costs less than a second buffer in the system call.
+JOINED_BYTES_MAX = 16384
+
+DROPPED = "upstream_dropped"
+INVALID = "upstream_invalid_http"
+# The upstream closed the idle connection as it was used again, and cannot have read a byte of the request.
+STALE = "stale"
+
+
+class ResponseSink(ABC):
+    """Who receives a response. Exactly one of `on_end` and `on_broken` comes last."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def on_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        """Names in lower case; interim responses (1xx) are not told."""
+
+    @abstractmethod
+    def on_body(self, data: bytes) -> None:
+        """Never empty."""
+
+    @abstractmethod
+    def on_flush(self) -> None:
+        """All that came with one read has been told, and more is to come."""
+
+    @abstractmethod
+    def on_end(self) -> None:
+        """The response is complete."""
+
+    @abstractmethod
+    def on_broken(self, reason: str) -> None:
+        """`upstream_dropped`, `upstream_invalid_http`, or `stale`: nothing of the request was processed."""
+
+
+class ConnectionOwner(ABC):
+    """The pool, as its connections see it."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def on_idle(self, connection: UpstreamConnection) -> None:
+        """An exchange ended well: the connection can be used again."""
+
+    @abstractmethod
+    def on_lost(self, connection: UpstreamConnection) -> None:
+        """The connection is closed."""
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """llhttp does the framing of responses."""
+
+    __slots__ = (
+        "__weakref__",
+        "_acked_before",
+        "_body",
+        "_has_framing",
+        "_head_bytes",
+        "_headers",
+        "_idle_bytes",
+        "_is_answering",
+        "_is_complete",
+        "_is_followed",
+        "_is_head_told",
+        "_is_reused",
+        "_is_stale",
+        "_is_tls",
+        "_keep_alive",
+        "_owner",
+        "_parser",
+        "_request_bytes",
+        "_sink",
+        "_status",
+        "_until_close",
+        "_written",
+        "idle_since",
+        "transport",
+    )
+
+    def __init__(self, owner: ConnectionOwner, is_tls: bool) -> None:
+        self._owner = owner
+        self._is_tls = is_tls
+        self.transport: asyncio.Transport | None = None
+        self.idle_since = 0.0
+        self._sink: ResponseSink | None = None
+        # Made with the socket and dropped with it: parser and connection hold each other.
+        self._parser: httptools.HttpResponseParser | None = None
+        self._is_reused = False
+        self._is_stale = False
+        self._written = 0  # before this request, in plain text
+        self._request_bytes = 0
+        self._acked_before: int | None = None
+        self._body: list[bytes] = []
+        self._reset()
+
+    def _reset(self) -> None:
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._head_bytes = 0
+        self._idle_bytes = 0
+        self._status = 0  # of the final response, once its head is complete
+        self._has_framing = False
+        self._is_answering = False
+        self._is_head_told = False
+        self._is_complete = False
+        self._is_followed = False
+        self._until_close = False
+        self._keep_alive = False
+
+    # The exchange's side
+
+    def send(self, sink: ResponseSink, head: bytes, body: bytes) -> None:
+        """Send one request; its response goes to `sink`."""
+        transport = self.transport
+        assert transport is not None  # noqa: S101 -- a pooled connection has been made
+        self._sink = sink
+        if self._is_reused:
+            # How much TLS adds is not known here, so what is acknowledged before must be asked.
+            self._acked_before = (
+                delivery.bytes_acked(transport) if self._is_tls else delivery.acked_when_all_written(self._written)
+            )
+        if not body:
+            transport.write(head)
+        elif len(body) <= JOINED_BYTES_MAX:
+            transport.write(head + body)
+        else:
+            transport.writelines((head, body))
+        self._request_bytes = len(head) + len(body)
+
+    def pause(self) -> None:
+        if self.transport is not None:
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        if self.transport is not None:
+            self.transport.resume_reading()
+
+    def abandon(self) -> None:
+        """Close at once; the sink hears nothing more."""
+        self._sink = None
+        self.close()
+
+    def close(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
+
+    @property
+    def is_usable(self) -> bool:
+        return self.transport is not None and not self.transport.is_closing()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # pyright: ignore[reportAttributeAccessIssue] -- a stream transport by construction
+        self._parser = httptools.HttpResponseParser(self)
+
+    def data_received(self, data: bytes) -> None:
+        parser = self._parser
+        if self._sink is None or parser is None:
+            self.close()  # bytes that nobody asked for: the next response could not be trusted
+            return
+        self._is_answering = True
+        is_invalid = False
+        try:
+            parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            is_invalid = True
+        if not self._is_head_told:
+            if self._is_head_too_large(len(data)):
+                self._break(INVALID)
+                return
+            self._deliver_head()
+        if self._body:
+            self._deliver_body()
+        elif self._is_head_told and self._is_overlong(len(data)):
+            is_invalid = True
+        if self._is_complete:
+            self._finish(is_alone=not is_invalid and not self._is_followed)
+        elif is_invalid:
+            self._break(INVALID)
+        else:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._sink is not None:  # what was delivered may have made the exchange abandon this connection
+            self._sink.on_flush()
+
+    def _is_head_too_large(self, size: int) -> bool:
+        """Interim responses count too. `_head_bytes` holds the fields; a field that has no end yet is in no count."""
+        if not self._status:
+            self._idle_bytes += size
+        return (
+            self._head_bytes > RESPONSE_HEAD_BYTES_MAX
+            or self._idle_bytes > RESPONSE_HEAD_BYTES_MAX
+            or len(self._headers) > RESPONSE_FIELDS_MAX
+        )
+
+    def _is_overlong(self, size: int) -> bool:
+        """Trailers, chunk extensions, no byte of body (RFC 9112 7.1): the parser keeps what is not complete."""
+        self._idle_bytes += size
+        return self._idle_bytes > RESPONSE_HEAD_BYTES_MAX and not self._is_complete
+
+    def _deliver_head(self) -> None:
+        if self._status and self._sink is not None:
+            self._is_head_told = True
+            self._idle_bytes = 0
+            headers, self._headers = self._headers, []
+            self._sink.on_head(self._status, headers)
+
+    def _deliver_body(self) -> None:
+        parts, self._body = self._body, []
+        self._idle_bytes = 0
+        if self._sink is not None:
+            self._sink.on_body(parts[0] if len(parts) == 1 else b"".join(parts))
+
+    def _finish(self, *, is_alone: bool) -> None:
+        sink, self._sink = self._sink, None
+        transport = self.transport
+        if (
+            is_alone
+            and sink is not None
+            and self._keep_alive
+            and not self._until_close
+            and transport is not None
+            and not transport.is_closing()
+            and transport.get_write_buffer_size() == 0
+        ):
+            self._written += self._request_bytes
+            self._is_reused = True
+            self._reset()
+            self._owner.on_idle(self)
+        else:
+            self.close()
+        if sink is not None:
+            sink.on_end()
+
+    def _break(self, reason: str) -> None:
+        sink, self._sink = self._sink, None
+        self.close()
+        if sink is not None:
+            sink.on_broken(reason)
+
+    def eof_received(self) -> bool:
+        """Over TLS, only a close_notify is told here, and this is the last moment at which the socket can be asked."""
+        before, transport = self._acked_before, self.transport
+        if self._sink is not None and self._is_reused and not self._is_answering and before is not None:
+            acked = delivery.bytes_acked(transport) if transport is not None else None
+            self._is_stale = acked is not None and acked <= before
+        return False  # close our side too; connection_lost follows
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        transport, self.transport = self.transport, None
+        self._parser = None
+        sink, self._sink = self._sink, None
+        self._owner.on_lost(self)
+        if sink is None:
+            return
+        if self._until_close and self._is_head_told and exc is None:
+            sink.on_end()
+        elif self._is_reused and not self._is_answering and self._was_unread(transport, exc):
+            sink.on_broken(STALE)
+        else:
+            sink.on_broken(DROPPED)
+
+    def _was_unread(self, transport: asyncio.Transport | None, error: Exception | None) -> bool:
+        """Under TLS the descriptor is closed by now and perhaps another's: only the end of file has told."""
+        if self._is_stale:
+            return True
+        if self._is_tls or transport is None:
+            return False
+        return delivery.is_unsent_or_refused(transport, self._written, error)
+
+    # httptools callbacks; the sink is told after them, so that its errors are not taken for the parser's
+
+    def on_message_begin(self) -> None:
+        if self._is_complete:
+            self._is_followed = True  # bytes after the end
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._status:
+            return  # a trailer (RFC 9112 7.1.2), or after the end
+        self._head_bytes += len(name) + len(value) + 4
+        if self._head_bytes > RESPONSE_HEAD_BYTES_MAX:
+            return
+        name = name.lower()
+        if name == b"content-length" or name == b"transfer-encoding":
+            self._has_framing = True
+        self._headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        parser = self._parser
+        if self._status or parser is None:
+            return
+        status = parser.get_status_code()
+        if status < 200:  # an interim response (RFC 9110 15.2); the real one follows
+            self._headers = []
+            self._has_framing = False
+            return
+        self._status = status
+        self._until_close = status not in (204, 304) and not self._has_framing
+
+    def on_body(self, data: bytes) -> None:
+        if not self._is_complete:
+            self._body.append(data)
+
+    def on_message_complete(self) -> None:
+        parser = self._parser
+        if self._status and not self._is_complete and parser is not None:
+            self._is_complete = True
+            # Asked now: once the parser goes on, it has forgotten this message's head.
+            self._keep_alive = parser.should_keep_alive()

@@ -1,0 +1,223 @@
+"""Connections to upstreams: one pool per upstream and credential, so tenants never share a connection.
+
+What an upstream says out of turn must not reach another tenant. What is idle is counted over all pools: one limit, one
+order of expiry, the least recently used first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from tenantry.domain.directory import Upstream
+from tenantry.domain.values import value
+from tenantry.gateway.upstream.connection import ConnectionOwner, UpstreamConnection
+
+# Shorter than the idle time-out of common front ends (nginx 75 s, load balancers 60 s), so that we close first.
+IDLE_SECONDS_MAX = 30.0
+# Over all pools; a descriptor and, over TLS, some 50 KB each. Go's default transport keeps a hundred, for one user.
+IDLE_CONNECTIONS_MAX = 1000
+# How many of the longest known pools are looked at for each new one: two, so that those forgotten catch up.
+LOOKED_AT = 2
+
+
+@value
+class ConnectFailed:
+    """No connection to the upstream could be made; nothing was sent. `reason` is for the log."""
+
+    reason: str
+
+
+Key = tuple[str, str | None, float, str]
+
+
+class Connecting:
+    """A connection on its way. Its receiver is told exactly once, unless it cancels."""
+
+    __slots__ = ("_pool", "_task", "_then")
+
+    def __init__(self, pool: Pool, then: Callable[[UpstreamConnection | ConnectFailed], None]) -> None:
+        self._pool = pool
+        self._then: Callable[[UpstreamConnection | ConnectFailed], None] | None = then
+        self._task: asyncio.Task[None] | None = asyncio.get_running_loop().create_task(self._connect())
+
+    def cancel(self) -> None:
+        """Nobody wants it any more; the receiver hears nothing."""
+        task, self._task, self._then = self._task, None, None
+        if task is not None:
+            task.cancel()
+
+    async def _connect(self) -> None:
+        found = await self._pool.open_connection()
+        # The task is let go here and in `cancel`: its error's frame would keep what holds it.
+        self._task = None
+        then, self._then = self._then, None
+        if then is not None:
+            then(found)
+        elif isinstance(found, UpstreamConnection):
+            found.close()
+
+
+class Pool(ConnectionOwner):
+    """Idle connections of one upstream and credential, newest first."""
+
+    __slots__ = (
+        "__weakref__",
+        "_connect_seconds",
+        "_hostname",
+        "_idle",
+        "_making",
+        "_open",
+        "_pools",
+        "_port",
+        "_tls",
+        "host",
+        "key",
+        "path_prefix",
+    )
+
+    def __init__(self, pools: Pools, key: Key, upstream: Upstream, tls: ssl.SSLContext | None) -> None:
+        parts = urlsplit(upstream.base_url)
+        self._pools = pools
+        self._hostname = parts.hostname or ""
+        self._port = parts.port or (443 if parts.scheme == "https" else 80)
+        self._tls = tls
+        self._connect_seconds = upstream.connect_seconds
+        self._idle: dict[UpstreamConnection, None] = {}  # in the order of `idle_since`
+        self._open: set[UpstreamConnection] = set()
+        self._making = 0
+        self.key = key
+        self.host = parts.netloc.rpartition("@")[2].encode()
+        self.path_prefix = parts.path.rstrip("/").encode()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has no connection and makes none."""
+        return not self._open and not self._making
+
+    def take(self) -> UpstreamConnection | None:
+        """An idle connection that still looks alive, or None."""
+        while self._idle:
+            connection, _ = self._idle.popitem()
+            self._pools.remove_idle(connection)
+            if connection.is_usable:
+                return connection
+        return None
+
+    def connect(self, then: Callable[[UpstreamConnection | ConnectFailed], None]) -> Connecting:
+        """Make a new connection and hand it to `then`, never before this returns.
+
+        `ConnectFailed`: refused, unreachable, too slow, or TLS could not be verified.
+        """
+        return Connecting(self, then)
+
+    async def open_connection(self) -> UpstreamConnection | ConnectFailed:
+        """The work of `connect`."""
+        loop = asyncio.get_running_loop()
+        self._pools.remember(self)
+        self._making += 1
+        try:
+            async with asyncio.timeout(self._connect_seconds):
+                _, made = await loop.create_connection(self._new, self._hostname, self._port, ssl=self._tls)
+            self._open.add(made)
+            return made
+        except (OSError, ValueError) as error:  # time-outs and TLS among the first, a name that is none the second
+            return ConnectFailed(str(error))
+        finally:
+            self._making -= 1
+            if self.is_empty:
+                self._pools.forget(self)
+
+    def _new(self) -> UpstreamConnection:
+        return UpstreamConnection(self, self._tls is not None)
+
+    def on_idle(self, connection: UpstreamConnection) -> None:
+        self._idle[connection] = None
+        self._pools.add_idle(connection, self)
+
+    def on_lost(self, connection: UpstreamConnection) -> None:
+        self.discard(connection)
+        self._pools.remove_idle(connection)
+        self._open.discard(connection)
+        if self.is_empty:
+            self._pools.forget(self)
+
+    def discard(self, connection: UpstreamConnection) -> None:
+        """It is not idle any more."""
+        self._idle.pop(connection, None)
+
+
+class Pools:
+    """All pools of a gateway, by upstream and credential. A pool without connections is forgotten."""
+
+    def __init__(self, idle_max: int = IDLE_CONNECTIONS_MAX, now: Callable[[], float] | None = None) -> None:
+        """`now`: seconds, of the clock that `sweep` is told; without it, the loop's own on Linux, the monotonic one."""
+        self._pools: OrderedDict[Key, Pool] = OrderedDict()
+        self._idle: OrderedDict[UpstreamConnection, Pool] = OrderedDict()  # in the order of `idle_since`
+        self._idle_max = idle_max
+        self._now = now if now is not None else time.monotonic
+        self._contexts: dict[str | None, ssl.SSLContext] = {}
+
+    def of(self, upstream: Upstream, credential_id: str) -> Pool:
+        key = (upstream.base_url, upstream.ca_file, upstream.connect_seconds, credential_id)
+        pool = self._pools.get(key)
+        if pool is None:
+            self._forget_empty()
+            tls = self._context(upstream.ca_file) if upstream.base_url.startswith("https:") else None
+            pool = self._pools[key] = Pool(self, key, upstream, tls)
+        return pool
+
+    def _forget_empty(self) -> None:
+        """Those that were asked for and never connected."""
+        for _ in range(min(LOOKED_AT, len(self._pools))):
+            key, pool = self._pools.popitem(last=False)
+            if not pool.is_empty:
+                self._pools[key] = pool
+
+    def _context(self, ca_file: str | None) -> ssl.SSLContext:
+        context = self._contexts.get(ca_file)
+        if context is None:
+            context = self._contexts[ca_file] = ssl.create_default_context(cafile=ca_file)
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+        return context
+
+    # What pools tell
+
+    def remember(self, pool: Pool) -> None:
+        """It is used, by a caller that has kept it, though it may have been forgotten here."""
+        self._pools.setdefault(pool.key, pool)
+
+    def forget(self, pool: Pool) -> None:
+        if self._pools.get(pool.key) is pool:
+            del self._pools[pool.key]
+
+    def add_idle(self, connection: UpstreamConnection, pool: Pool) -> None:
+        connection.idle_since = self._now()
+        self._idle[connection] = pool
+        if len(self._idle) > self._idle_max:
+            self._close_oldest()
+
+    def remove_idle(self, connection: UpstreamConnection) -> None:
+        self._idle.pop(connection, None)
+
+    def _close_oldest(self) -> None:
+        connection, pool = self._idle.popitem(last=False)
+        pool.discard(connection)
+        connection.close()
+
+    # Chores
+
+    def sweep(self, now: float) -> None:
+        """Close what has been idle for too long; costs only what expires. `now`: seconds."""
+        expired = now - IDLE_SECONDS_MAX
+        while self._idle and next(iter(self._idle)).idle_since < expired:
+            self._close_oldest()
+
+    def close(self) -> None:
+        """Close all that is idle."""
+        while self._idle:
+            self._close_oldest()
