@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Protocol
 from tenantry.domain.attempts import AttemptBegun, AttemptEnded, AttemptProgress
 from tenantry.domain.directory import Credential
 from tenantry.domain.prompt_budget import saved_by_caching_nanos
-from tenantry.domain.settlement import Observed, Settlement, settle
+from tenantry.domain.settlement import Observed, Sent, Settlement, settle
 from tenantry.domain.usage import Usage
 from tenantry.gateway.authentication import Principal
-from tenantry.gateway.relay import PLAIN, MessageRelay, Relay, StreamRelay
+from tenantry.gateway.relay import MESSAGE, PLAIN, STREAM, Relay, is_event_stream
 from tenantry.gateway.upstream import ConnectFailed, Pool, UpstreamConnection
 from tenantry.wire.inspect import MessageFields
 
@@ -169,8 +169,8 @@ class Attempt:
         if told is not None:
             self._upstream_request_id = told.decode("latin-1")
         if status == 200 and metered is not None:
-            is_stream = b"event-stream" in fields.get(b"content-type", b"")
-            self.relay = StreamRelay(metered.wants_1h) if is_stream else MessageRelay(metered.wants_1h)
+            is_stream = is_event_stream(fields)
+            self.relay = Relay(STREAM if is_stream else MESSAGE, metered.wants_1h)
             self._progress_due = self._is_stream = is_stream
         if self._sink is not None:
             self._sink.on_head(status, headers, fields)
@@ -259,7 +259,8 @@ class Attempt:
             return
         seen = self.relay.observed()
         ended_at_us = time.time_ns() // 1000
-        booked = settle(self._status, self.was_sent, seen, self._metered.model, self._gateway.prices, ended_at_us)
+        sent = Sent(self._metered.model, self._status, self.was_sent, 0, 0, 0, self._metered.output_tokens_max)
+        booked = settle(sent, seen, self._gateway.prices, ended_at_us)
         self._gateway.recorder.end(
             AttemptEnded(
                 self.attempt_id,

@@ -20,7 +20,7 @@ from sqlalchemy import Connection, Engine, insert, select, update
 
 from tenantry.domain.attempts import AttemptBegun, AttemptEnded, AttemptProgress, Outcome, Tally
 from tenantry.domain.prices import PriceTable
-from tenantry.domain.settlement import Observed, settle
+from tenantry.domain.settlement import Observed, Sent, settle
 from tenantry.domain.usage import Usage
 from tenantry.ledger.journal import Event, files_of, is_alive, read_file
 from tenantry.ledger.rollup import add_to_rollup
@@ -192,7 +192,7 @@ def orphan(begun: AttemptBegun, progress: AttemptProgress | None, prices: PriceT
     usage = progress.usage if progress is not None else Usage()
     model = (progress.model_served if progress is not None else None) or None
     seen = Observed(model, None, usage, "", False, progress is not None, False, None, 0)
-    booked = settle(200, True, seen, begun.model_requested, prices, begun.begun_at_us)
+    booked = settle(Sent(begun.model_requested, 200, True, 0, 0, 0), seen, prices, begun.begun_at_us)
     return AttemptEnded(
         attempt_id=begun.attempt_id,
         # Not when it began: that may lie in a period that is exported and invoiced already.
