@@ -103,7 +103,11 @@ class StreamObserver:
         if b"message_" in chunk or b"error" in chunk:
             self._read_events(chunk)
         elif b"content_block" in chunk:
-            self._note_content(chunk)
+            self.content_empty = False
+            if b"_start" in chunk or b"\r" in chunk:
+                self._note_content(chunk)
+            else:
+                self._count(chunk, 0, len(chunk))
         return chunk
 
     def _feed_cut(self, chunk: bytes) -> bytes:
@@ -204,7 +208,7 @@ class StreamObserver:
                 self._note_content(events, at, start)
             if _IS_CONTENT.match(events, start, end) is not None:
                 self._note_content(events, start, end)
-            else:
+            elif events.find(b"data", start, end) >= 0:  # an event without data is none (WHATWG HTML 9.2.6)
                 self._read_event(events[start:end])
             at = end
             if 0 <= message < at:
@@ -289,10 +293,12 @@ class StreamObserver:
                 line_end = stop
             at = events.find(b'_delta"', start, line_end)
             if at > 0 and events[at - 4 : at] in _COUNTED_DELTAS:
-                opened = events.find(b'"', events.find(b":", at, line_end), line_end) + 1 if at > 0 else 0
+                opened = events.find(b'"', events.find(b":", at, line_end), line_end) + 1
                 closed = events.rfind(b'"', opened, line_end)
                 text = events[opened:closed] if at < opened < closed else events[start:line_end]
                 self.delta_chars += len(text) if text.isascii() else len(text.decode("utf-8", "replace"))
+            if line_end + len(b'"delta"') >= stop:
+                return
             start = events.find(b'"delta"', line_end, stop)
 
 
