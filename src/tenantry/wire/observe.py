@@ -104,7 +104,7 @@ class StreamObserver:
             self._read_events(chunk)
         elif b"content_block" in chunk:
             self.content_empty = False
-            if b"_start" in chunk or b"\r" in chunk:
+            if b"k_start" in chunk:
                 self._note_content(chunk)
             else:
                 self._count(chunk, 0, len(chunk))
@@ -293,11 +293,13 @@ class StreamObserver:
                 line_end = stop
             at = events.find(b'_delta"', start, line_end)
             if at > 0 and events[at - 4 : at] in _COUNTED_DELTAS:
-                opened = events.find(b'"', events.find(b":", at, line_end), line_end) + 1
+                opened = events.find(b':"', at, line_end) + 2  # as upstream writes it
+                if opened < 2:
+                    opened = events.find(b'"', events.find(b":", at, line_end), line_end) + 1
                 closed = events.rfind(b'"', opened, line_end)
-                text = events[opened:closed] if at < opened < closed else events[start:line_end]
+                text = events[opened:closed] if opened <= closed else events[start:line_end]
                 self.delta_chars += len(text) if text.isascii() else len(text.decode("utf-8", "replace"))
-            if line_end + len(b'"delta"') >= stop:
+            if line_end + 7 >= stop:  # as many bytes as what is searched for
                 return
             start = events.find(b'"delta"', line_end, stop)
 

@@ -47,6 +47,8 @@ def observe(data: bytes, cut: int = 0) -> tuple[Observed, bytes, int]:
 
 
 ODD_TEXTS = [
+    b"",
+    b"ends in a colon:",
     b"\\ud83d",
     b"\xff\xfe",
     b"\\x",
