@@ -29,7 +29,9 @@ class BadPriceTable(Exception):
 
 @value
 class Priced:
-    """`cost_nanos` is None when the usage cannot be priced; `reason` then says why."""
+    """`cost_nanos` is None when nothing of the usage has a price. `reason` says what has none, also where only a part
+    of it was taken at the dearest price there is.
+    """
 
     cost_nanos: int | None
     price_version: str
@@ -60,6 +62,9 @@ class _Row:
             if until is None or at < until:
                 return rates
         raise AssertionError("the last period has no end")
+
+    def offers_fast(self, at: datetime) -> bool:
+        return self.fast_multiplier is not None and (self.fast_until is None or at < self.fast_until)
 
 
 @dataclass(slots=True)
@@ -157,42 +162,81 @@ class PriceTable:
     def price(
         self, usage: Usage, model: str, at: datetime, *, content_empty: bool = False, stop_reason: str | None = None
     ) -> Priced:
-        """The bill for `usage` of an answer by `model`, at list price on `at`."""
-        if stop_reason == "refusal" and content_empty:
-            return Priced(0, self.version)  # rule 2: declined before any output
-        steps = _billed_iterations(usage)
-        total: int | Fraction = 0
-        for step in steps if steps is not None else (usage,):
-            step_model = (step.model if isinstance(step, Iteration) else None) or model
-            amount = self._tokens(step, step_model, usage, at)
-            if isinstance(amount, str):
-                return Priced(None, self.version, amount)
-            total += amount
-        total += self.web_search_nanos * usage.web_search_requests
-        return Priced(_rounded(total), self.version)
+        """The bill for `usage` of an answer by `model`, at list price on `at` (reference 5.2).
 
-    def _tokens(self, step: Usage | Iteration, model: str, usage: Usage, at: datetime) -> int | Fraction | str:
-        """Token money of one step in nano-dollars, or the reason why it has no price."""
+        Each iteration is priced on its own. One that has no price is taken at the dearest there is, and `reason` names
+        it; only where nothing has a price is the answer unpriced.
+        """
+        is_refused = stop_reason == "refusal"
+        if usage.iterations:
+            return self._price_steps(usage, model, at, is_refused, is_refused and content_empty)
+        if is_refused and content_empty:
+            return Priced(0, self.version)  # rule 2: declined before any output
+        amount = self._amount(usage, usage.speed, model, usage, at)
+        if amount is None:
+            return Priced(None, self.version, _no_price(model, usage.speed))
+        return Priced(_rounded(amount + self.web_search_nanos * usage.web_search_requests), self.version)
+
+    def _price_steps(self, usage: Usage, model: str, at: datetime, is_refused: bool, is_empty: bool) -> Priced:
+        """Rule 1: the sum over the iterations. `is_empty`: the answer declined before any output."""
+        fell_back = any(step.type == "fallback_message" for step in usage.iterations)
+        total: int | Fraction = 0
+        priced = unpriced = 0
+        reason: str | None = None
+        for step in usage.iterations:
+            if _has_declined(step, fell_back, is_refused, is_empty):
+                continue
+            step_model = step.model or model
+            speed = self._step_speed(step, step_model, usage, at)
+            amount = self._amount(step, speed, step_model, usage, at)
+            if amount is None:
+                unpriced += 1
+                reason = reason or _no_price(step_model, speed)
+                amount = self._dearest(step, speed, step_model, usage, at)
+            else:
+                priced += 1
+            total += amount
+        if unpriced and not priced:
+            return Priced(None, self.version, reason)
+        if not is_empty:
+            total += self.web_search_nanos * usage.web_search_requests
+        return Priced(_rounded(total), self.version, reason)
+
+    def _step_speed(self, step: Iteration, model: str, usage: Usage, at: datetime) -> str:
+        """Rule 4: the speed is the executor's. An advisor has none; a fallback takes it where its model offers it."""
+        if usage.speed == "standard" or step.type == "advisor_message":
+            return "standard"
+        if step.type == "fallback_message":
+            row = self._find(model)
+            return "fast" if usage.speed == "fast" and row is not None and row.offers_fast(at) else "standard"
+        return usage.speed
+
+    def _amount(
+        self, step: Usage | Iteration, speed: str, model: str, usage: Usage, at: datetime
+    ) -> int | Fraction | None:
+        """Token money of one step in nano-dollars, None where it has no price. Place and tier are the answer's."""
         row = self._find(model)
         if row is None:
-            return f"no price for model {model}"
-        rates = row.rates(step.prompt_tokens, at)
-        amount: int | Fraction = (
-            rates[0] * step.input_tokens
-            + rates[1] * step.cache_write_5m_tokens
-            + rates[2] * step.cache_write_1h_tokens
-            + rates[3] * step.cache_read_tokens
-            + rates[4] * step.output_tokens
-        )
-        if usage.speed != "standard":
-            if usage.speed != "fast" or row.fast_multiplier is None or (row.fast_until and at >= row.fast_until):
-                return f"no price for model {model} at speed {usage.speed}"
+            return None
+        amount: int | Fraction = _at(row.rates(step.prompt_tokens, at), step)
+        if speed != "standard":
+            if speed != "fast" or row.fast_multiplier is None or not row.offers_fast(at):
+                return None
             amount *= row.fast_multiplier
         if usage.inference_geo == "us" and row.us_inference:
             amount *= self.us_multiplier
         if usage.service_tier == "batch":
             amount *= self.batch_multiplier
         return amount
+
+    def _dearest(self, step: Usage | Iteration, speed: str, model: str, usage: Usage, at: datetime) -> int | Fraction:
+        """What a step without a price may cost at most, as it was held: `rates_lately` decides alike."""
+        is_us = usage.inference_geo == "us"
+        rates = self.rates(model, step.prompt_tokens, at, speed=speed, is_us=is_us)
+        if rates is None:
+            rates = self.rates_max(step.prompt_tokens, at, speed=speed, is_us=is_us)
+        amount = _at(rates, step)
+        return amount * self.batch_multiplier if usage.service_tier == "batch" else amount
 
     def _find(self, model: str) -> _Row | None:
         """Exactly the model, or the model with a date behind it; never a shorter relative of it."""
@@ -215,14 +259,25 @@ def _rounded(amount: int | Fraction) -> int:
     return (2 * amount.numerator + amount.denominator) // (2 * amount.denominator)
 
 
-def _billed_iterations(usage: Usage) -> tuple[Iteration, ...] | None:
-    """Rule 1: the iterations that are billed, or None when the top level is the bill."""
-    if not usage.iterations:
-        return None
-    fell_back = any(step.type == "fallback_message" for step in usage.iterations)
-    return tuple(
-        step for step in usage.iterations if not (fell_back and step.type == "message" and step.output_tokens == 0)
+def _at(rates: Rates, step: Usage | Iteration) -> int:
+    return (
+        rates[0] * step.input_tokens
+        + rates[1] * step.cache_write_5m_tokens
+        + rates[2] * step.cache_write_1h_tokens
+        + rates[3] * step.cache_read_tokens
+        + rates[4] * step.output_tokens
     )
+
+
+def _has_declined(step: Iteration, fell_back: bool, is_refused: bool, is_empty: bool) -> bool:
+    """Rules 1, 2 and 4: shown but not billed. What ran before the refusal, a compaction above all, is billed."""
+    if step.type == "message":
+        return is_empty or (step.output_tokens == 0 and (fell_back or is_refused))
+    return step.type == "fallback_message" and (is_empty or (step.output_tokens == 0 and is_refused))
+
+
+def _no_price(model: str, speed: str) -> str:
+    return f"no price for model {model}" if speed == "standard" else f"no price for model {model} at speed {speed}"
 
 
 def _read_row(model: str, row: dict[str, Any]) -> _Row:

@@ -1,6 +1,7 @@
 """How an ended attempt is booked: the outcome and the cost, from what the upstream was seen to say.
 
-A pure decision. The rules are those of reference 5.2, and DESIGN 4.8 for answers that broke off.
+A pure decision. The rules are those of reference 5.2, and DESIGN 4.8 for answers that broke off. What is booked is
+never less than what the upstream is known to have billed; an answer that was given is never free for being unclear.
 """
 
 from __future__ import annotations
@@ -10,8 +11,22 @@ from datetime import UTC, datetime
 
 from tenantry.domain.attempts import Outcome
 from tenantry.domain.prices import PriceTable
-from tenantry.domain.usage import Usage
+from tenantry.domain.usage import COUNT_MAX, Usage
 from tenantry.domain.values import value
+
+# A million dollars, a thousand times the dearest answer there can be: more is not a bill but a fault of the upstream,
+# and ten thousand such rows still sum within 64 bits.
+COST_NANOS_MAX = 10**15
+
+# A whole answer whose usage was not found in it.
+USAGE_UNREADABLE = "usage_unreadable"
+# Part of the usage has no price, and was taken at the dearest there is.
+PRICE_MISSING = "price_missing"
+# Counts that are each possible, and together cost more than `COST_NANOS_MAX`.
+COST_ABSURD = "cost_absurd"
+
+BY_USAGE = "usage"
+BY_BOUND = "bound"
 
 
 @value
@@ -19,7 +34,9 @@ class Observed:
     """What was seen of one answer.
 
     `complete`: the answer came to its own end. `failed`: the `error.type` of an `error` event. `started`: the answer
-    told its first usage. `estimated_output_tokens`: ceil(characters / 4) of what was generated, for answers cut short.
+    told its first usage. `estimated_output_tokens`: ceil(characters / 2) of what was shown (reference 5.2 rule 7).
+    `is_final`: the usage is the final one, whether or not the end itself came. `has_hidden_work`: server tools, a
+    fallback or a compaction ran, whose prompts and prices only the final usage tells. `flaws`: what was wrong with it.
     """
 
     model: str | None
@@ -31,52 +48,90 @@ class Observed:
     complete: bool
     failed: str | None
     estimated_output_tokens: int
-
-
-@value
-class Settlement:
-    outcome: Outcome
-    usage: Usage
-    cost_nanos: int | None
-    price_version: str | None
-
-
-VOID = Settlement(Outcome.VOIDED, Usage(), 0, None)
+    is_final: bool = False
+    has_hidden_work: bool = False
+    flaws: tuple[str, ...] = ()
 
 
 @value
 class Sent:
+    """What is known of an attempt beside its answer.
+
+    `model`: as requested. `status`: the upstream's, None when no head came. `was_sent`: the request had left.
+    `bound_nanos`: the most it may cost, as known when it was sent. `held_nanos`: what is held for it now (grown by a
+    stream). `produced_tokens`: the most that may have been generated, by what was told, by characters, by time.
+    `output_tokens_max`: what the request allowed in all, so that an estimate never passes what is held.
+    """
+
     model: str
     status: int | None
     was_sent: bool
     bound_nanos: int
     held_nanos: int
     produced_tokens: int
+    output_tokens_max: int = COUNT_MAX
+
+
+@value
+class Settlement:
+    """How it is booked. `basis`: "usage", the cost follows from the usage at `price_version`; "bound", it follows from
+    what was held, and no price can change it. `flaws`: why an estimate had to be made, for the ledger and its alerts.
+    """
+
+    outcome: Outcome
+    usage: Usage
+    cost_nanos: int | None
+    price_version: str | None
+    basis: str = BY_USAGE
+    flaws: tuple[str, ...] = ()
+
+
+VOID = Settlement(Outcome.VOIDED, Usage(), 0, None)
 
 
 def settle(sent: Sent, seen: Observed, prices: PriceTable, at_us: int) -> Settlement:
-    """Book one attempt.
+    """Book one attempt. `at_us` decides which dated price applies, in unix microseconds.
 
-    `status` is the upstream's status, None when no head came; `was_sent` says whether the request had left. `at_us` is
-    the time that decides which dated price applies, in unix microseconds.
+    Not sent, refused, or failed before anything was told or shown: voided. Sent and never answered: estimated at its
+    bound. Whole, with usage: settled. Broken off after the final usage (the last `message_delta` carries the stop
+    reason) or a whole document: estimated, at exactly what was told. Broken off before: estimated at the most that may
+    have been generated, never below what was told; at what was held where nothing was told, or where work was under way
+    that only the final usage tells. Usage that is missing from a whole answer or malformed: estimated at what was held,
+    or at the price of the readable part where that is more.
     """
-    status, was_sent, model_requested = sent.status, sent.was_sent, sent.model
-    if status is None:
-        # Sent but never answered: upstream may have worked on it, and nothing it did can be known.
-        return Settlement(Outcome.ESTIMATED, Usage(), 0, None) if was_sent else VOID
-    if status != 200 or (seen.failed is not None and not seen.started):
+    if not sent.was_sent:
         return VOID
-    usage, outcome = seen.usage, Outcome.SETTLED
-    if not seen.complete:
-        outcome = Outcome.ESTIMATED
-        usage = replace(usage, output_tokens=max(usage.output_tokens, seen.estimated_output_tokens))
+    if sent.status is None:
+        return Settlement(Outcome.ESTIMATED, Usage(), sent.bound_nanos, None, BY_BOUND)
+    was_told = seen.started or seen.is_final
+    if sent.status != 200 or (seen.failed is not None and not was_told and seen.content_empty):
+        return VOID
+    if not was_told:
+        return Settlement(Outcome.ESTIMATED, seen.usage, sent.held_nanos, None, BY_BOUND, seen.flaws)
+    is_open = not (seen.is_final or seen.complete)
+    usage = _most_generated(sent, seen) if is_open else seen.usage
     priced = prices.price(
         usage,
-        seen.model or model_requested,
+        seen.model or sent.model,
         datetime.fromtimestamp(at_us / 1_000_000, UTC),
         content_empty=seen.content_empty and seen.complete,
         stop_reason=seen.stop_reason,
     )
-    if priced.cost_nanos is None:
-        outcome = Outcome.UNPRICED
-    return Settlement(outcome, usage, priced.cost_nanos, priced.price_version)
+    cost, flaws = priced.cost_nanos, seen.flaws
+    if cost is not None and priced.reason is not None:
+        flaws = (*flaws, PRICE_MISSING)
+    if cost is not None and cost > COST_NANOS_MAX:
+        return Settlement(Outcome.ESTIMATED, usage, sent.held_nanos, None, BY_BOUND, (*flaws, COST_ABSURD))
+    if seen.flaws or (is_open and (seen.has_hidden_work or usage.iterations)):
+        return Settlement(Outcome.ESTIMATED, usage, max(cost or 0, sent.held_nanos), None, BY_BOUND, flaws)
+    if cost is None:
+        return Settlement(Outcome.UNPRICED, usage, None, priced.price_version, BY_USAGE, flaws)
+    outcome = Outcome.SETTLED if seen.complete else Outcome.ESTIMATED
+    return Settlement(outcome, usage, cost, priced.price_version, BY_USAGE, flaws)
+
+
+def _most_generated(sent: Sent, seen: Observed) -> Usage:
+    """The usage of an answer that broke off: thinking may be hidden, and is counted by its time."""
+    may_be = min(max(seen.estimated_output_tokens, sent.produced_tokens), sent.output_tokens_max)
+    usage = seen.usage
+    return usage if may_be <= usage.output_tokens else replace(usage, output_tokens=may_be)

@@ -7,6 +7,18 @@ from typing import Any
 
 from tenantry.domain.values import value
 
+# No model reads or writes a millionth of it; a larger figure is a fault of the upstream, and must overflow no column.
+COUNT_MAX = 10**12
+# Each is a request that took upstream a second; at $10 a thousand, a count as above would be $10 billion.
+TOOL_REQUESTS_MAX = 10**6
+# An answer has a handful (reference 5.1): one for each compaction, advice and fallback.
+ITERATIONS_MAX = 1_000
+# Models and tiers are some 30 characters long.
+WORD_CHARS_MAX = 128
+
+# A count that is no count, a word that is no word, an entry that is no object.
+USAGE_MALFORMED = "usage_malformed"
+
 
 @value
 class Iteration:
@@ -52,78 +64,114 @@ def merge_usage(start: Mapping[str, Any], *deltas: Mapping[str, Any]) -> dict[st
     """`message_start` overwritten by every non-null member of each `message_delta`: totals are SET, never added."""
     merged = dict(start)
     for delta in deltas:
-        merged.update((name, value) for name, value in delta.items() if value is not None)
+        for name, told in delta.items():
+            if told is not None:
+                merged[name] = told
     return merged
 
 
-def read_usage(raw: Mapping[str, Any], *, wants_1h: bool = False) -> Usage:
-    """The usage object of an answer. Members that are null, missing or not counts read as 0.
+def read_usage(raw: Mapping[str, Any], *, wants_1h: bool = False, flaws: list[str] | None = None) -> Usage:
+    """The usage object of an answer. Members that are null or missing read as 0 (reference 5.1).
+
+    So do members that are not counts (fractions, texts, negatives, truth values, more than `COUNT_MAX`), and then
+    `USAGE_MALFORMED` is added to `flaws`.
 
     `wants_1h` says that the request had a one-hour cache breakpoint: writes beyond the reported split are then priced
     as such (reference 4.4).
     """
-    write_5m, write_1h = _cache_writes(raw, wants_1h)
-    tools = _mapping(raw.get("server_tool_use"))
-    entries = _list(raw.get("iterations"))
-    return Usage(
-        input_tokens=_count(raw.get("input_tokens")),
-        cache_write_5m_tokens=write_5m,
-        cache_write_1h_tokens=write_1h,
-        cache_read_tokens=_count(raw.get("cache_read_input_tokens")),
-        output_tokens=_count(raw.get("output_tokens")),
-        thinking_tokens=_count(_mapping(raw.get("output_tokens_details")).get("thinking_tokens")),
-        web_search_requests=_count(tools.get("web_search_requests")),
-        web_fetch_requests=_count(tools.get("web_fetch_requests")),
-        speed=_word(raw.get("speed"), "standard"),
-        inference_geo=_word(raw.get("inference_geo"), "global"),
-        service_tier=_word(raw.get("service_tier"), "standard"),
-        iterations=tuple(_iteration(_mapping(entry), wants_1h) for entry in entries) if entries else (),
+    found: list[str] = []
+    split = _mapping(raw.get("cache_creation"), found)
+    write_5m, write_1h = _cache_writes(raw.get("cache_creation_input_tokens"), split, wants_1h, found)
+    tools = _mapping(raw.get("server_tool_use"), found)
+    details = _mapping(raw.get("output_tokens_details"), found)
+    entries = raw.get("iterations")
+    usage = Usage(
+        _count(raw.get("input_tokens"), found),
+        write_5m,
+        write_1h,
+        _count(raw.get("cache_read_input_tokens"), found),
+        _count(raw.get("output_tokens"), found),
+        _count(details.get("thinking_tokens"), found) if details else 0,
+        _count(tools.get("web_search_requests"), found, TOOL_REQUESTS_MAX) if tools else 0,
+        _count(tools.get("web_fetch_requests"), found, TOOL_REQUESTS_MAX) if tools else 0,
+        _word(raw.get("speed"), "standard", found),
+        _word(raw.get("inference_geo"), "global", found),
+        _word(raw.get("service_tier"), "standard", found),
+        _iterations(entries, wants_1h, found) if entries is not None else (),
     )
+    if found and flaws is not None:
+        flaws.append(USAGE_MALFORMED)
+    return usage
 
 
-def _iteration(raw: Mapping[str, Any], wants_1h: bool) -> Iteration:
-    write_5m, write_1h = _cache_writes(raw, wants_1h)
-    model = raw.get("model")
+def is_count(value: object) -> bool:
+    """Whether it can be a count of tokens. `type`, for True is an int too."""
+    return type(value) is int and 0 <= value <= COUNT_MAX
+
+
+def as_word(value: object) -> str | None:
+    """A short printable text, or None: what goes into a column and onto a screen is never an upstream's novel."""
+    return value if isinstance(value, str) and 0 < len(value) <= WORD_CHARS_MAX and value.isprintable() else None
+
+
+def _iterations(entries: object, wants_1h: bool, found: list[str]) -> tuple[Iteration, ...]:
+    if not isinstance(entries, list):
+        found.append(USAGE_MALFORMED)
+        return ()
+    told: list[Any] = entries  # pyright: ignore[reportUnknownVariableType] -- decoded JSON
+    if len(told) > ITERATIONS_MAX:
+        found.append(USAGE_MALFORMED)
+    return tuple([_iteration(_mapping(entry, found), wants_1h, found) for entry in told[:ITERATIONS_MAX]])
+
+
+def _iteration(raw: Mapping[str, Any], wants_1h: bool, found: list[str]) -> Iteration:
+    split = _mapping(raw.get("cache_creation"), found)
+    write_5m, write_1h = _cache_writes(raw.get("cache_creation_input_tokens"), split, wants_1h, found)
     return Iteration(
-        type=_word(raw.get("type"), "message"),
-        model=model if isinstance(model, str) and model else None,
-        input_tokens=_count(raw.get("input_tokens")),
-        cache_write_5m_tokens=write_5m,
-        cache_write_1h_tokens=write_1h,
-        cache_read_tokens=_count(raw.get("cache_read_input_tokens")),
-        output_tokens=_count(raw.get("output_tokens")),
+        _word(raw.get("type"), "message", found),
+        _word(raw.get("model"), "", found) or None,
+        _count(raw.get("input_tokens"), found),
+        write_5m,
+        write_1h,
+        _count(raw.get("cache_read_input_tokens"), found),
+        _count(raw.get("output_tokens"), found),
     )
 
 
-def _cache_writes(raw: Mapping[str, Any], wants_1h: bool) -> tuple[int, int]:
+def _cache_writes(total: object, split: Mapping[str, Any], wants_1h: bool, found: list[str]) -> tuple[int, int]:
     """Tokens written for 5 minutes and for an hour; what the split does not cover goes where the request asked."""
-    split = _mapping(raw.get("cache_creation"))
-    write_5m = _count(split.get("ephemeral_5m_input_tokens"))
-    write_1h = _count(split.get("ephemeral_1h_input_tokens"))
-    excess = max(0, _count(raw.get("cache_creation_input_tokens")) - write_5m - write_1h)
+    write_5m = _count(split.get("ephemeral_5m_input_tokens"), found) if split else 0
+    write_1h = _count(split.get("ephemeral_1h_input_tokens"), found) if split else 0
+    excess = _count(total, found) - write_5m - write_1h
+    if excess <= 0:
+        return write_5m, write_1h
     return (write_5m, write_1h + excess) if wants_1h else (write_5m + excess, write_1h)
 
 
-# No model reads or writes a fraction of this; a larger figure is a fault, and must not overflow a database column.
-_COUNT_MAX = 2**53
-
-
-def _count(value: object) -> int:
-    if type(value) is int and 0 <= value <= _COUNT_MAX:  # `type`, for True is an int too
+def _count(value: object, found: list[str], most: int = COUNT_MAX) -> int:
+    if type(value) is int and 0 <= value <= most:
         return value
+    if value is not None:
+        found.append(USAGE_MALFORMED)
     return 0
 
 
-def _word(value: object, default: str) -> str:
-    return value if isinstance(value, str) and value else default
-
-
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []  # pyright: ignore[reportUnknownVariableType] -- decoded JSON
+def _word(value: object, default: str, found: list[str]) -> str:
+    if value is None or value == "":
+        return default
+    word = as_word(value)
+    if word is None:
+        found.append(USAGE_MALFORMED)
+        return default
+    return word
 
 
 _NOTHING: Mapping[str, Any] = {}
 
 
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else _NOTHING  # pyright: ignore[reportUnknownVariableType] -- JSON objects have string keys
+def _mapping(value: object, found: list[str]) -> Mapping[str, Any]:
+    if isinstance(value, dict):
+        return value  # pyright: ignore[reportUnknownVariableType] -- JSON objects have string keys
+    if value is not None:
+        found.append(USAGE_MALFORMED)
+    return _NOTHING

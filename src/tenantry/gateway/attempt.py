@@ -12,7 +12,7 @@ from tenantry.domain.settlement import Observed, Sent, Settlement, settle
 from tenantry.domain.usage import Usage
 from tenantry.gateway.parts import Parts
 from tenantry.gateway.population import Served
-from tenantry.gateway.relay import PLAIN, MessageRelay, Relay, StreamRelay, is_event_stream
+from tenantry.gateway.relay import MESSAGE, PLAIN, STREAM, Relay, is_event_stream
 from tenantry.gateway.request import Request
 from tenantry.gateway.till import Money
 from tenantry.gateway.upstream import ConnectFailed, Connecting, ResponseSink, UpstreamConnection
@@ -221,7 +221,7 @@ class Attempt(ResponseSink):
             self._upstream_request_id = told.decode("latin-1")
         if status == 200 and self.money is not None and asked is not None:
             self._is_stream = self._progress_due = is_event_stream(fields)
-            self.relay = StreamRelay(asked.wants_1h) if self._is_stream else MessageRelay(asked.wants_1h)
+            self.relay = Relay(STREAM if self._is_stream else MESSAGE, asked.wants_1h)
         if self._owner is not None:
             self._owner.on_head(status, headers, fields)
 
@@ -329,6 +329,7 @@ class Attempt(ResponseSink):
             money.bound_nanos,
             money.held_nanos,
             money.produced_tokens(self.relay.chars, seen.usage.output_tokens, at_us) if self._is_stream else 0,
+            fields.output_tokens_max,
         )
         booked = settle(sent, seen, parts.prices, at_us)
         money.settle(booked, at_us)

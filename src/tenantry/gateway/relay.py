@@ -6,57 +6,70 @@ A relay decides what may be written now and what was seen; it writes nothing its
 from __future__ import annotations
 
 import json
-from typing import Protocol
+from typing import Final
 
-from tenantry.domain.settlement import Observed
-from tenantry.wire.observe import StreamObserver, read_message
+from tenantry.domain.settlement import USAGE_UNREADABLE, Observed
+from tenantry.domain.usage import Usage
+from tenantry.wire.observe import NOTHING_OBSERVED, StreamObserver, read_message
 
 # Largest non-streaming answer kept to read its usage: an answer of 128k tokens is under 1 MB; big tool results are not.
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
 
-NOTHING_OBSERVED = read_message(b"", wants_1h=False)
+# A server-sent event stream, a whole message, and an answer that has no usage: an error, a list, a count.
+STREAM: Final = 0
+MESSAGE: Final = 1
+PLAIN_BYTES: Final = 2
+
+_TOO_LARGE = Observed(None, None, Usage(), "", False, False, True, None, 0, flaws=(USAGE_UNREADABLE,))
 
 
-class Relay(Protocol):
+class Relay:
     """What stands between the upstream's body and the client's socket.
 
-    `feed` returns what to write now. `finish` returns what is left at a clean end of the body, `interrupted`
-    what tells the client that the answer broke off; either is None when only closing the connection can say so.
-    `has_started`: it has told its first usage. `chars`: how much has been generated so far, in characters.
+    Of a stream only whole events are passed on, so that an interruption can be told apart. Of a message a copy is kept
+    until its end, to read the usage from it.
     """
 
-    @property
-    def has_started(self) -> bool: ...
-    @property
-    def chars(self) -> int: ...
+    __slots__ = ("_bytes", "_is_whole", "_kind", "_observer", "_parts", "_seen", "_wants_1h")
 
-    def feed(self, data: bytes) -> bytes: ...
-    def finish(self) -> bytes | None: ...
-    def interrupted(self, error_type: str, message: str) -> bytes | None: ...
-    def observed(self) -> Observed: ...
-
-
-class StreamRelay:
-    """A server-sent event stream. Only whole events are passed on, so that an interruption can be told apart."""
-
-    __slots__ = ("_observer",)
-
-    def __init__(self, wants_1h: bool) -> None:
-        self._observer = StreamObserver(wants_1h=wants_1h)
+    def __init__(self, kind: int, wants_1h: bool = False) -> None:
+        self._kind = kind
+        self._wants_1h = wants_1h
+        self._observer = StreamObserver(wants_1h=wants_1h) if kind == STREAM else None
+        self._parts: list[bytes] = []
+        self._bytes = 0
+        self._is_whole = False
+        self._seen: Observed | None = None
 
     def feed(self, data: bytes) -> bytes:
-        return self._observer.feed(data)
+        """What to write now."""
+        observer = self._observer
+        if observer is not None:
+            return observer.feed(data)
+        if self._kind == MESSAGE:
+            self._bytes += len(data)
+            if self._bytes <= ANSWER_BYTES_MAX:
+                self._parts.append(data)
+            else:
+                self._parts = []
+        return data
 
     @property
     def has_started(self) -> bool:
-        return self._observer.started
+        """Whether the answer has told its first usage."""
+        return self._observer is not None and self._observer.started
 
     @property
     def chars(self) -> int:
-        return self._observer.delta_chars
+        """How much a stream has shown so far, in characters."""
+        return self._observer.delta_chars if self._observer is not None else 0
 
     def finish(self) -> bytes | None:
+        """What is left at a clean end of the body; None when only closing the connection can say that it broke off."""
+        self._is_whole = True
         observer = self._observer
+        if observer is None:
+            return b""
         rest = observer.finish()
         if observer.complete or observer.failed is not None:
             return rest
@@ -64,70 +77,36 @@ class StreamRelay:
         return self.interrupted("api_error", "The upstream ended the stream before the message was complete.")
 
     def interrupted(self, error_type: str, message: str) -> bytes | None:
-        if self._observer.mid_event:
+        """What tells the client that the answer broke off; None when only closing the connection can."""
+        observer = self._observer
+        if observer is None or observer.mid_event:
             return None
-        if self._observer.complete or self._observer.failed is not None:
+        if observer.complete or observer.failed is not None:
             return b""
         return error_event(error_type, message)
 
     def observed(self) -> Observed:
-        return self._observer.result()
+        """What was seen: of a stream so far, of a message at its end. A body that did not finish is not whole."""
+        if self._observer is not None:
+            return self._observer.result()
+        if self._kind != MESSAGE:
+            return NOTHING_OBSERVED
+        if self._seen is None:
+            parts, self._parts = self._parts, []
+            if self._bytes > ANSWER_BYTES_MAX and self._is_whole:
+                self._seen = _TOO_LARGE
+            else:
+                self._seen = read_message(b"".join(parts), wants_1h=self._wants_1h, is_whole=self._is_whole)
+        return self._seen
 
 
-class _Unstreamed:
-    """An answer that tells nothing before its end."""
-
-    __slots__ = ()
-
-    @property
-    def has_started(self) -> bool:
-        return False
-
-    @property
-    def chars(self) -> int:
-        return 0
-
-    def finish(self) -> bytes:
-        return b""
-
-    def interrupted(self, error_type: str, message: str) -> bytes | None:
-        return None
+PLAIN = Relay(PLAIN_BYTES)
 
 
-class MessageRelay(_Unstreamed):
-    """A whole message. A copy is kept until its end, to read the usage from it."""
-
-    __slots__ = ("_bytes", "_parts", "_wants_1h")
-
-    def __init__(self, wants_1h: bool) -> None:
-        self._wants_1h = wants_1h
-        self._parts: list[bytes] = []
-        self._bytes = 0
-
-    def feed(self, data: bytes) -> bytes:
-        self._bytes += len(data)
-        if self._bytes <= ANSWER_BYTES_MAX:
-            self._parts.append(data)
-        return data
-
-    def observed(self) -> Observed:
-        parts, self._parts = self._parts, []
-        return read_message(b"".join(parts), wants_1h=self._wants_1h)
-
-
-class PlainRelay(_Unstreamed):
-    """An answer that has no usage: an error, a list, a count."""
-
-    __slots__ = ()
-
-    def feed(self, data: bytes) -> bytes:
-        return data
-
-    def observed(self) -> Observed:
-        return NOTHING_OBSERVED
-
-
-PLAIN = PlainRelay()
+def is_event_stream(fields: dict[bytes, bytes]) -> bool:
+    """Whether the media type is that of server-sent events: in any letters, with any parameters (RFC 9110 8.3.1)."""
+    told = fields.get(b"content-type", b"")
+    return told.partition(b";")[0].strip().lower() == b"text/event-stream"
 
 
 def error_event(error_type: str, message: str) -> bytes:

@@ -64,7 +64,7 @@ class ChunkedDecoder:
             return self._line_end(buffer, at)
         end = buffer.find(b"\r\n", at, at + CHUNK_LINE_BYTES_MAX)
         if end < 0:
-            if len(buffer) - at >= CHUNK_LINE_BYTES_MAX or b"\n" in buffer[at:]:
+            if len(buffer) - at >= CHUNK_LINE_BYTES_MAX or buffer.find(b"\n", at) >= 0:
                 raise BadChunk("a chunk's size line is malformed or too long")
             return None
         size = _SIZE_LINE.fullmatch(buffer, at, end)

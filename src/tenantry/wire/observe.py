@@ -1,8 +1,8 @@
 """Reads usage from an answer without changing a byte of it (DESIGN 4.8, reference section 4).
 
 Usage comes from `message_start` and `message_delta` and from nothing else. The common chunk of a stream, some whole
-`content_block_delta` events, is recognised by searches in C and passes as the same object. Invariant: any bytes may be
-fed, in any cuts, and nothing is ever raised.
+`content_block_delta` events, is recognised by searches in C and passes as the same object. Invariants: any bytes may be
+fed, in any cuts, and nothing is ever raised; the time is linear in the bytes.
 """
 
 from __future__ import annotations
@@ -12,18 +12,42 @@ from typing import Any
 
 import msgspec
 
-from tenantry.domain.settlement import Observed
-from tenantry.domain.usage import merge_usage, read_usage
+from tenantry.domain.settlement import USAGE_UNREADABLE, Observed
+from tenantry.domain.usage import USAGE_MALFORMED, Usage, as_word, is_count, merge_usage, read_usage
+from tenantry.wire.loose import decode_loosely, find_members
 
 # What is held of an unfinished event; as much as a slow client may leave unread.
 HELD_BYTES_MAX = 64 * 1024
 # An event that carries usage is held far longer before it would pass unread.
 HELD_USAGE_BYTES_MAX = 4 * 1024 * 1024
+# The text of a usage object that the ledger keeps: a thousand times what one has today.
+USAGE_RAW_BYTES_MAX = 256 * 1024
+# Within so many bytes an event says what it is: its name and `"delta":{"type":` come first.
+EVENT_HEAD_BYTES = 256
+# Reference 5.2 rule 7: an answer that broke off has at most a token for every two characters shown.
+CHARS_PER_TOKEN = 2
 
-# The three blank lines that the SDKs split on (reference 4.1).
-_BLANK_LINE = re.compile(rb"\r\n\r\n|\n\n|\r\r")
-_LINE_END = re.compile(rb"\r\n|\n|\r")
+# Two line ends in a row, of any of the three kinds (WHATWG HTML 9.2.6).
+_BLANK_LINE = re.compile(rb"\n\n|[\n\r]\r\n?")
+_FIELD = re.compile(rb"(?:\A(?:\xef\xbb\xbf)?|[\r\n])(event|data)(?::[ ]?([^\r\n]*))?(?=[\r\n]|\Z)")
+# The common event with nothing to tell: its name and its data agree that it is content.
+_IS_CONTENT = re.compile(rb'event: ?content_block_\w+\r?\ndata: ?\{"type": ?"content_block_')
 _COUNTED_DELTAS = (b"text", b"king", b"json")  # the ends of text_delta, thinking_delta, input_json_delta
+# Blocks that stand for prompts read again, which only the final usage tells (reference 4.3, 4.4).
+_HIDDEN_WORK = re.compile(rb'"type": ?"(?:server_tool_use|mcp_tool_use|fallback|compaction)"')
+
+_KINDS = frozenset(
+    {
+        "message_start",
+        "message_delta",
+        "message_stop",
+        "error",
+        "ping",
+        "content_block_start",
+        "content_block_delta",
+        "content_block_stop",
+    }
+)
 
 _NO_HELD = b""
 
@@ -36,8 +60,12 @@ class StreamObserver:
     """
 
     __slots__ = (
+        "_counts_passing",
+        "_has_hidden_work",
         "_held",
+        "_is_malformed",
         "_tail",
+        "_tells_output",
         "_usage",
         "_wants_1h",
         "complete",
@@ -55,6 +83,10 @@ class StreamObserver:
         self._tail = b""
         self._usage: dict[str, Any] = {}
         self._wants_1h = wants_1h
+        self._counts_passing = False
+        self._has_hidden_work = False
+        self._is_malformed = False
+        self._tells_output = False
         self.started = False
         self.complete = False
         self.failed: str | None = None
@@ -72,7 +104,10 @@ class StreamObserver:
             self._read_events(chunk)
         elif b"content_block" in chunk:
             self.content_empty = False
-            self._count(chunk)
+            if b"k_start" in chunk:
+                self._note_content(chunk)
+            else:
+                self._count(chunk, 0, len(chunk))
         return chunk
 
     def _feed_cut(self, chunk: bytes) -> bytes:
@@ -82,13 +117,12 @@ class StreamObserver:
         held = self._held
         if not isinstance(held, bytearray):
             held = self._held = bytearray(held)
-        searched = max(0, len(held) - 3)
+        searched = max(0, len(held) - 2)
         held += chunk
         end = _last_blank_line(held, searched)
         if end > 0:
             ready = bytes(held[:end])
-            rest = bytes(held[end:])
-            self._held = bytearray(rest) if rest else _NO_HELD
+            self._held = held[end:] if end < len(held) else _NO_HELD
             self._read_events(ready)
             return ready
         if len(held) > HELD_BYTES_MAX:
@@ -97,11 +131,17 @@ class StreamObserver:
 
     def _let_pass(self, held: bytearray) -> bytes:
         """An event too large to hold: pass it on, unless it carries usage."""
-        if b"message_" in held[:64] and len(held) <= HELD_USAGE_BYTES_MAX:
+        head = held[:EVENT_HEAD_BYTES]
+        if b"message_" in head[:64] and len(held) <= HELD_USAGE_BYTES_MAX:
             return b""
         self.mid_event = True
         self.content_empty = False
-        self._tail = bytes(held[-3:])
+        self._has_hidden_work = self._has_hidden_work or _HIDDEN_WORK.search(head) is not None
+        # What cannot be held is counted whole: more than its strings, never less.
+        self._counts_passing = b'_delta"' in head
+        if self._counts_passing:
+            self.delta_chars += len(held)
+        self._tail = bytes(held[-2:])
         self._held = _NO_HELD
         return bytes(held)
 
@@ -109,11 +149,15 @@ class StreamObserver:
         joined = self._tail + chunk
         found = _BLANK_LINE.search(joined)
         if found is None:
-            self._tail = joined[-3:]
+            self._tail = joined[-2:]
+            if self._counts_passing:
+                self.delta_chars += len(chunk)
             return chunk
         at = found.end() - len(self._tail)
         self.mid_event = False
         self._tail = b""
+        if self._counts_passing:
+            self.delta_chars += at
         return chunk[:at] + (self.feed(chunk[at:]) if at < len(chunk) else b"")
 
     def finish(self) -> bytes:
@@ -123,73 +167,151 @@ class StreamObserver:
 
     def result(self) -> Observed:
         """What has been seen so far."""
+        flaws: list[str] = []
+        usage = read_usage(self._usage, wants_1h=self._wants_1h, flaws=flaws)
+        if self._is_malformed and not flaws:
+            flaws.append(USAGE_MALFORMED)
+        knows_prompt = self.started or "input_tokens" in self._usage
+        # An intermediate message_delta tells how far it has come; the last one also why it stopped (reference 4.5).
+        is_final = self._tells_output and knows_prompt and (self.complete or self.stop_reason is not None)
+        if self.complete and not is_final:
+            flaws.append(USAGE_UNREADABLE)
+        raw = msgspec.json.encode(self._usage).decode() if self._usage else ""
         return Observed(
-            model=self.model,
-            stop_reason=self.stop_reason,
-            usage=read_usage(self._usage, wants_1h=self._wants_1h),
-            usage_raw=_as_json(self._usage),
-            content_empty=self.content_empty,
-            started=self.started,
-            complete=self.complete,
-            failed=self.failed,
-            estimated_output_tokens=(self.delta_chars + 3) // 4,
+            self.model,
+            self.stop_reason,
+            usage,
+            raw if len(raw) <= USAGE_RAW_BYTES_MAX else "",
+            self.content_empty,
+            self.started,
+            self.complete,
+            self.failed,
+            (self.delta_chars + CHARS_PER_TOKEN - 1) // CHARS_PER_TOKEN,
+            is_final,
+            self._has_hidden_work,
+            tuple(flaws),
         )
 
     def _read_events(self, events: bytes) -> None:
-        for event in _BLANK_LINE.split(events):
-            if b"content_block" in event and not (b"event: message_" in event or b"event: error" in event):
-                self.content_empty = False
-                self._count(event)
-            elif b"message_" in event or b"error" in event:
-                self._read_event(event)
+        """Read the events that may tell usage, an end or an error; count the rest.
+
+        Jumps from one to the next by two searches that each pass over the bytes once.
+        """
+        has_cr = b"\r" in events
+        at, size = 0, len(events)
+        message, error = events.find(b"message_"), events.find(b"error")
+        while message >= 0 or error >= 0:
+            hit = message if error < 0 or 0 <= message < error else error
+            start = max(at, _last_blank_line(events, at, hit) if has_cr else events.rfind(b"\n\n", at, hit) + 2)
+            end = _event_end(events, hit, has_cr)
+            if start > at:
+                self._note_content(events, at, start)
+            if _IS_CONTENT.match(events, start, end) is not None:
+                self._note_content(events, start, end)
+            elif events.find(b"data", start, end) >= 0:  # an event without data is none (WHATWG HTML 9.2.6)
+                self._read_event(events[start:end])
+            at = end
+            if 0 <= message < at:
+                message = events.find(b"message_", at)
+            if 0 <= error < at:
+                error = events.find(b"error", at)
+        if at < size:
+            self._note_content(events, at, size)
 
     def _read_event(self, event: bytes) -> None:
         name, data = _fields(event)
-        try:
-            document = msgspec.json.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            document = None
-        body = _object(document)
-        kind = body.get("type") or name
+        body = _read_body(data)
+        kind = body.type if isinstance(body.type, str) and body.type in _KINDS else name
+        if self.complete:
+            return  # what comes behind the end belongs to no answer
         if kind == "message_start":
-            self._on_start(_object(body.get("message")))
+            self._on_start(body.message)
         elif kind == "message_delta":
             self._on_delta(body)
         elif kind == "message_stop":
             self.complete = True
-        elif kind == "error" or name == "error":
-            problem = _object(body.get("error")).get("type")
-            self.failed = problem if isinstance(problem, str) else "error"
+        elif kind == "error":
+            self.failed = as_word(_object(body.error).get("type")) or "error"
+        else:
+            self._note_content(event)
 
-    def _on_start(self, message: dict[str, Any]) -> None:
+    def _on_start(self, raw: msgspec.Raw) -> None:
+        if self.started:
+            self._is_malformed = True  # one stream is one message
         self.started = True
-        model = message.get("model")
-        self.model = model if isinstance(model, str) else None
-        self._usage = merge_usage(self._usage, _object(message.get("usage")))
-        if message.get("content"):
+        message = _read_whole(bytes(raw))
+        if message is None:
+            self._is_malformed = True
+            return
+        self.model = as_word(message.model)
+        self._is_malformed |= self.model is None and message.model is not None
+        self._merge(message.usage)
+        if not _is_empty(message.content):
             self.content_empty = False
 
-    def _on_delta(self, body: dict[str, Any]) -> None:
-        reason = _object(body.get("delta")).get("stop_reason")
-        if isinstance(reason, str):
+    def _on_delta(self, body: _Event) -> None:
+        reason = as_word(_object(body.delta).get("stop_reason"))
+        if reason is not None:
             self.stop_reason = reason
-        self._usage = merge_usage(self._usage, _object(body.get("usage")))
+        if self._merge(body.usage):
+            self._tells_output = True
 
-    def _count(self, events: bytes) -> None:
-        """Add the characters of the deltas' strings, as they stand in the JSON."""
-        start = events.find(b'"delta"')
+    def _merge(self, raw: msgspec.Raw) -> bool:
+        """Take over a usage object; whether it tells the output."""
+        if not raw:
+            return False
+        told = decode_loosely(bytes(raw)) if len(raw) <= USAGE_RAW_BYTES_MAX else _NOT_READ
+        if not isinstance(told, dict):
+            self._is_malformed |= told is not None or bytes(raw).strip() != b"null"
+            return False
+        usage: dict[str, Any] = told  # pyright: ignore[reportUnknownVariableType] -- JSON objects have string keys
+        self._usage = merge_usage(self._usage, usage)
+        return is_count(usage.get("output_tokens"))
+
+    def _note_content(self, events: bytes, start: int = 0, end: int | None = None) -> None:
+        """Count the characters of the deltas' strings, as they stand in the JSON, between `start` and `end`."""
+        stop = len(events) if end is None else end
+        if events.find(b"content_block", start, stop) < 0:
+            return
+        self.content_empty = False
+        if events.find(b"content_block_start", start, stop) >= 0 and not self._has_hidden_work:
+            self._has_hidden_work = _HIDDEN_WORK.search(events, start, stop) is not None
+        if events.find(b"\r", start, stop) >= 0:
+            events = events[start:stop].replace(b"\r", b"\n")
+            start, stop = 0, len(events)
+        self._count(events, start, stop)
+
+    def _count(self, events: bytes, start: int, stop: int) -> None:
+        """Every search ends with its line, and the next begins there: each byte is looked at a fixed number of times.
+
+        A delta whose type stands behind its text is counted to the end of its line: more than its text, never less.
+        """
+        start = events.find(b'"delta"', start, stop)
         while start >= 0:
-            at = events.find(b'_delta"', start)
-            line_end = events.find(b"\n", start)
+            line_end = events.find(b"\n", start, stop)
             if line_end < 0:
-                line_end = len(events)
-            if 0 < at < line_end and events[at - 4 : at] in _COUNTED_DELTAS:
-                opened = events.find(b'"', events.find(b":", at)) + 1
+                line_end = stop
+            at = events.find(b'_delta"', start, line_end)
+            if at > 0 and events[at - 4 : at] in _COUNTED_DELTAS:
+                opened = events.find(b':"', at, line_end) + 2  # as upstream writes it
+                if opened < 2:
+                    opened = events.find(b'"', events.find(b":", at, line_end), line_end) + 1
                 closed = events.rfind(b'"', opened, line_end)
-                if 0 < opened < closed:
-                    text = events[opened:closed]
-                    self.delta_chars += len(text) if text.isascii() else len(text.decode("utf-8", "replace"))
-            start = events.find(b'"delta"', line_end)
+                text = events[opened:closed] if opened <= closed else events[start:line_end]
+                self.delta_chars += len(text) if text.isascii() else len(text.decode("utf-8", "replace"))
+            if line_end + 7 >= stop:  # as many bytes as what is searched for
+                return
+            start = events.find(b'"delta"', line_end, stop)
+
+
+class _Event(msgspec.Struct):
+    """The members of an event's data that matter here."""
+
+    type: Any = None
+    message: msgspec.Raw = msgspec.Raw()
+    delta: Any = None
+    usage: msgspec.Raw = msgspec.Raw()
+    error: Any = None
 
 
 class _Message(msgspec.Struct):
@@ -201,59 +323,128 @@ class _Message(msgspec.Struct):
     content: msgspec.Raw = msgspec.Raw()
 
 
+_EVENT_DECODER = msgspec.json.Decoder(_Event)
 _MESSAGE_DECODER = msgspec.json.Decoder(_Message)
-_NO_MESSAGE = _Message()
+_EVENT_NAMES = frozenset({b"type", b"message", b"delta", b"usage", b"error"})
+_MESSAGE_NAMES = frozenset({b"model", b"stop_reason", b"usage", b"content"})
+_NOT_READ = ()
 
 
-def read_message(body: bytes, *, wants_1h: bool = False) -> Observed:
-    """What a whole, non-streaming answer says. A body that is not a message gives an incomplete observation."""
+def _read_body(data: bytes) -> _Event:
+    """An event's data, whatever else it holds; nothing where it is no object."""
     try:
-        message = _MESSAGE_DECODER.decode(body)
-        usage = msgspec.json.decode(message.usage) if message.usage else None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        message, usage = _NO_MESSAGE, None
-    told = isinstance(usage, dict)
+        return _EVENT_DECODER.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        found = find_members(data, _EVENT_NAMES) or {}
+    return _Event(
+        type=decode_loosely(found.get(b"type", b"")),
+        message=msgspec.Raw(found.get(b"message", b"")),
+        delta=decode_loosely(found.get(b"delta", b"")),
+        usage=msgspec.Raw(found.get(b"usage", b"")),
+        error=decode_loosely(found.get(b"error", b"")),
+    )
+
+
+def _read_whole(body: bytes) -> _Message | None:
+    """A message, whatever its content holds; None where it is no whole object."""
+    try:
+        return _MESSAGE_DECODER.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        found = find_members(body, _MESSAGE_NAMES)
+    if found is None:
+        return None
+    return _Message(
+        model=decode_loosely(found.get(b"model", b"")),
+        stop_reason=decode_loosely(found.get(b"stop_reason", b"")),
+        usage=msgspec.Raw(found.get(b"usage", b"")),
+        content=msgspec.Raw(found.get(b"content", b"")),
+    )
+
+
+_UNREADABLE = Observed(None, None, Usage(), "", False, False, True, None, 0, flaws=(USAGE_UNREADABLE,))
+_BROKEN = Observed(None, None, Usage(), "", False, False, False, None, 0)
+NOTHING_OBSERVED = Observed(None, None, Usage(), "", True, False, False, None, 0)
+
+
+def read_message(body: bytes, *, wants_1h: bool = False, is_whole: bool = True) -> Observed:
+    """What a non-streaming answer says.
+
+    `is_whole`: its body came to its end. A whole body without usage is an answer all the same, and flawed. Of a body
+    that broke off nothing is known, unless the document in it is whole.
+    """
+    message = _read_whole(body)
+    told = decode_loosely(bytes(message.usage)) if message is not None and message.usage else None
+    if message is None or not isinstance(told, dict):
+        return _UNREADABLE if is_whole else _BROKEN
+    raw: dict[str, Any] = told  # pyright: ignore[reportUnknownVariableType] -- JSON objects have string keys
+    flaws: list[str] = []
+    usage = read_usage(raw, wants_1h=wants_1h, flaws=flaws)
+    model = as_word(message.model)
+    if model is None and message.model is not None and not flaws:
+        flaws.append(USAGE_MALFORMED)
+    if raw.get("output_tokens") is None and raw.get("input_tokens") is None and not usage.iterations:
+        flaws.append(USAGE_UNREADABLE)
     return Observed(
-        model=message.model if isinstance(message.model, str) else None,
-        stop_reason=message.stop_reason if isinstance(message.stop_reason, str) else None,
-        usage=read_usage(_object(usage), wants_1h=wants_1h),
-        usage_raw=bytes(message.usage).decode() if told else "",
-        content_empty=len(message.content) < 16 and bytes(message.content).translate(None, b" \t\r\n") in _NO_CONTENT,
-        started=told,
-        complete=told,
+        model,
+        as_word(message.stop_reason),
+        usage,
+        _usage_text(bytes(message.usage), raw),
+        _is_empty(message.content),
+        started=True,
+        complete=is_whole,
         failed=None,
         estimated_output_tokens=0,
+        is_final=True,
+        flaws=tuple(flaws),
     )
+
+
+def _usage_text(raw: bytes, told: dict[str, Any]) -> str:
+    """The usage as it came; written anew where it is not clean text, and not at all where it is a novel."""
+    if len(raw) > USAGE_RAW_BYTES_MAX:
+        return ""
+    return raw.decode() if raw.isascii() else msgspec.json.encode(told).decode()
 
 
 _NO_CONTENT = (b"", b"[]", b"null", b'""')
 
 
-def _last_blank_line(data: bytearray, start: int) -> int:
-    """The end of the last blank line at or after `start`, or -1."""
-    return max(
-        data.rfind(mark, start) + len(mark) if data.rfind(mark, start) >= 0 else -1
-        for mark in (b"\n\n", b"\r\n\r\n", b"\r\r")
-    )
+def _is_empty(content: msgspec.Raw) -> bool:
+    return len(content) < 16 and bytes(content).translate(None, b" \t\r\n") in _NO_CONTENT
+
+
+def _last_blank_line(data: bytes | bytearray, start: int, stop: int | None = None) -> int:
+    """The end of the last blank line between `start` and `stop`, or -1."""
+    stop = len(data) if stop is None else stop
+    plain = data.rfind(b"\n\n", start, stop)
+    other = data.rfind(b"\r", start + 1, stop)
+    while other > start and data[other - 1] not in b"\r\n":
+        other = data.rfind(b"\r", start + 1, other)
+    if other > start:
+        other_end = other + (2 if data[other + 1 : other + 2] == b"\n" and other + 1 < stop else 1)
+        return max(other_end, plain + 2 if plain >= 0 else -1)
+    return plain + 2 if plain >= 0 else -1
+
+
+def _event_end(events: bytes, start: int, has_cr: bool) -> int:
+    if not has_cr:
+        end = events.find(b"\n\n", start)
+        return end + 2 if end >= 0 else len(events)
+    found = _BLANK_LINE.search(events, start)
+    return found.end() if found is not None else len(events)
 
 
 def _fields(event: bytes) -> tuple[str, bytes]:
     """The event name and the data lines, joined, of one event (WHATWG HTML 9.2.6)."""
     name = ""
     data: list[bytes] = []
-    for line in _LINE_END.split(event):
-        field, _, value = line.partition(b":")
-        value = value.removeprefix(b" ")
+    for field, told in _FIELD.findall(event):
         if field == b"event":
-            name = value.decode("utf-8", "replace")
-        elif field == b"data":
-            data.append(value)
-    return name, b"\n".join(data)
+            name = told.decode("utf-8", "replace")
+        else:
+            data.append(told)
+    return name, data[0] if len(data) == 1 else b"\n".join(data)
 
 
 def _object(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}  # pyright: ignore[reportUnknownVariableType] -- JSON objects have string keys
-
-
-def _as_json(raw: dict[str, Any]) -> str:
-    return msgspec.json.encode(raw).decode() if raw else ""

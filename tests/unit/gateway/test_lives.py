@@ -121,7 +121,9 @@ class Storm:
         stage = connection.stage
         if self.chance.random() < 0.15:
             stale = not stage and connection.used
-            connection.broken(self.chance.choice(("stale",) if stale else ("upstream_dropped", "upstream_invalid_http")))
+            connection.broken(
+                self.chance.choice(("stale",) if stale else ("upstream_dropped", "upstream_invalid_http"))
+            )
         elif not stage:
             self.begin_answer(connection)
         else:

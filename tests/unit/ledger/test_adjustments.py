@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 
 from tenantry.domain.attempts import AttemptBegun, AttemptProgress, Outcome
 from tenantry.domain.prices import PriceTable
-from tenantry.domain.settlement import Observed, settle
+from tenantry.domain.settlement import Observed, Sent, settle
 from tenantry.domain.usage import Usage, read_usage
 from tenantry.ledger import adjustments
 from tenantry.ledger.adjustments import BookedMeanwhile, Scope, book_adjustments, recompute
@@ -65,7 +65,7 @@ def settled(number: int, raw: dict[str, Any], prices: PriceTable = PRICES, **cha
     complete = changes.pop("complete", True)
     stop = changes.pop("stop_reason", "end_turn")
     seen = Observed(model, stop, usage, json.dumps(raw), empty, True, complete, None, 25)
-    done = settle(200, True, seen, MODEL, prices, START_US)
+    done = settle(Sent(MODEL, 200, True, 0, 0, 0), seen, prices, START_US)
     return attempt(
         number,
         outcome=done.outcome,

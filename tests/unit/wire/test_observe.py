@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tenantry.domain.attempts import Outcome
 from tenantry.domain.money import usd_to_nanos
 from tenantry.domain.prices import load_default_prices
-from tenantry.domain.settlement import Observed, Settlement, settle
+from tenantry.domain.settlement import Observed, Sent, Settlement, settle
 from tenantry.wire.observe import HELD_BYTES_MAX, StreamObserver, read_message
 from tests.conftest import FIXTURES
 
@@ -40,7 +40,7 @@ def observe(data: bytes, cuts: random.Random | None = None, most: int = 60) -> t
 
 
 def booked(seen: Observed) -> Settlement:
-    return settle(200, True, seen, "unknown", PRICES, AT_US)
+    return settle(Sent("unknown", 200, True, 0, 0, 0), seen, PRICES, AT_US)
 
 
 def check(want: dict[str, Any], seen: Observed) -> None:
@@ -108,7 +108,7 @@ def test_an_interrupted_stream_is_estimated_from_its_characters() -> None:
     seen, _ = observe((FIXTURES / "sse/stream_error_midstream.sse").read_bytes())
     settlement = booked(seen)
     assert settlement.outcome is Outcome.ESTIMATED
-    assert settlement.usage.output_tokens == -(-len("Here is the first half of the ans") // 4)
+    assert settlement.usage.output_tokens == -(-len("Here is the first half of the ans") // 2)
     assert settlement.usage.input_tokens == 1500
 
 
