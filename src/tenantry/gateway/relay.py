@@ -113,7 +113,3 @@ def error_event(error_type: str, message: str) -> bytes:
     """An `error` event in the form of reference 3.4."""
     document = {"type": "error", "error": {"type": error_type, "message": message}}
     return b"event: error\ndata: %b\n\n" % json.dumps(document).encode()
-
-
-def is_event_stream(fields: dict[bytes, bytes]) -> bool:
-    return b"event-stream" in fields.get(b"content-type", b"").lower()
