@@ -62,7 +62,7 @@ class Gateway:
         self.till = Till(prices, settings.zone, settings.contact, opening)
         self.health = Health(now)
         self.tallies = Tallies()
-        self.policies = Policies()
+        self.policies = Policies(prices.models())
         self.quota_headers = QuotaHeaders()
         self.pools = Pools()
         self.exchanges: set[Exchange] = set()

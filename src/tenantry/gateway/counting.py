@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from tenantry.gateway.upstream import ConnectFailed, Pool, UpstreamConnection
-from tenantry.wire.count_body import count_body
 
 if TYPE_CHECKING:
     from tenantry.gateway.core import Gateway
@@ -41,9 +40,8 @@ class Count:
         self._body = b""
 
     def ask(self, pool: Pool, head: bytes, body: bytes) -> None:
-        """`head` is the upstream head of the count, but for its end; `body` that of the message."""
-        asked = count_body(body)
-        request = head + b"content-length: %d\r\n\r\n" % len(asked) + asked
+        """`head` is the upstream head of the count, but for its end; `body` what is to be counted."""
+        request = head + b"content-length: %d\r\n\r\n" % len(body) + body
         self._timer = self._gateway.call_later(COUNT_SECONDS_MAX, self._time_out)
         connection = pool.take()
         if connection is not None:

@@ -114,7 +114,17 @@ class Exchange:
         if kind is not Kind.MODELS:
             fields = self._inspect(body, kind)
             self._metered = fields if kind is Kind.MESSAGES else None
-            body, self._warning = self._gateway.policies.apply(self._gateway, principal, self._call.head, fields, body)
+            gateway, headers = self._gateway, self._call.head.fields
+            body, self._warning = gateway.policies.apply(
+                principal.tenant,
+                principal.key,
+                gateway.till.histories,
+                gateway.tallies,
+                headers,
+                fields,
+                body,
+                time.time_ns() // 1000,
+            )
         self._enter(principal, body)
 
     def _inspect(self, body: bytes, kind: Kind) -> MessageFields:

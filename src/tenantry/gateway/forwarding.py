@@ -40,6 +40,7 @@ from tenantry.gateway.counting import COUNT_SECONDS_MAX, Count
 from tenantry.gateway.health import REFUSED_SECONDS
 from tenantry.gateway.till import Reservation
 from tenantry.gateway.traffic import Ask
+from tenantry.wire.count_body import count_body
 from tenantry.wire.http1 import small_number
 from tenantry.wire.inspect import MessageFields
 
@@ -199,7 +200,7 @@ class Forwarding:
         pool, head = self._call.way_to_count(gateway, self._principal, credential)
         self._count = Count(gateway, self._on_count)
         self._sink.expect_head(COUNT_SECONDS_MAX * 2)
-        self._count.ask(pool, head, self._body)
+        self._count.ask(pool, head, count_body(self._metered) if self._metered is not None else self._body)
 
     def _on_count(self, tokens: int | None) -> None:
         self._count = None
