@@ -10,6 +10,7 @@ read is skipped in C and makes no object, and what makes objects is bounded in n
 from __future__ import annotations
 
 import re
+from itertools import compress
 
 import msgspec
 
@@ -115,11 +116,8 @@ def may_repeat(body: bytes, members: Members) -> bool:
     Never False when a name that the gateway reads is repeated: every member was counted once, at no more than the
     bytes it takes.
     """
-    explained = 1
-    for raw, name_bytes in zip(msgspec.structs.astuple(members), _NAME_BYTES, strict=True):
-        size = len(raw)
-        if size:
-            explained += size + name_bytes
+    sizes = list(map(len, msgspec.structs.astuple(members)))
+    explained = 1 + sum(sizes) + sum(compress(_NAME_BYTES, sizes))
     return len(body) - explained >= _REPEAT_BYTES_MIN
 
 
