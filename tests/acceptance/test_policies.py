@@ -22,7 +22,7 @@ def test_a_model_that_is_not_allowed_is_400_and_names_those_that_are(stack: Stac
     assert stack.message(key)[0] == 200
     status, kind, message = error_of(stack.message(key, model="claude-opus-5-5"))
     assert (status, kind) == (400, "invalid_request_error")
-    for words in ("claude-opus-5-5", "claude-haiku-*", "claude-sonnet-5-5"):
+    for words in ("claude-opus-5-5", "claude-haiku-5-5", "claude-sonnet-5-5"):
         assert words in message
     body = b'{"model":"claude-haiku-5-5","max_tokens":8,"messages":[],"model":"claude-opus-5-5"}'
     assert stack.call("POST", "/v1/messages", {"x-api-key": key}, body)[0] == 400

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tenantry.domain.values import value
 
 
 @value
 class ServerTool:
-    """A tool that runs upstream. `model` and `max_tokens` are an advisor's; None: the body does not say."""
+    """A tool that runs upstream. None: the body does not say.
+
+    `model` and `max_tokens` are an advisor's; `max_content_tokens` bounds what one use of a fetch brings in.
+    """
 
     type: str
     max_uses: int | None = None
     model: str | None = None
     max_tokens: int | None = None
+    max_content_tokens: int | None = None
 
     @property
     def is_advisor(self) -> bool:
@@ -23,6 +27,10 @@ class ServerTool:
     @property
     def is_web_search(self) -> bool:
         return self.type.startswith("web_search")
+
+    @property
+    def is_web_fetch(self) -> bool:
+        return self.type.startswith("web_fetch")
 
 
 @dataclass(slots=True)
@@ -34,8 +42,11 @@ class MessageFields:
     and `fallback_max_tokens` the largest `max_tokens` that their entries ask for; `fallbacks_default`: upstream chooses
     them. `images` counts images, and `image_bytes` those of them that stand in the body as base64. `has_sources`:
     documents or files whose tokens their bytes do not bound. `has_remote_sources`: something is named by URL or file
-    id. `has_thread`: most of the prompt is upstream. `ends_in_tool_result`: the user's last message answers a tool.
-    `is_cached_here`: the gateway itself has added the cache breakpoint.
+    id. `has_thread`: most of the prompt is upstream. `typed_tools`: tools that the client runs and whose description
+    upstream adds. `mcp_servers`: how many are named. `is_compaction`: the request is to be summarized;
+    `compact_at_tokens`: a conversation above so many tokens is summarized on the way, None for never.
+    `ends_in_tool_result`: the user's last message answers a tool. `is_cached_here`: the gateway itself has added the
+    cache breakpoint. `members`: what was read of the body, so that nobody reads it again (`wire.members.Members`).
     """
 
     model: str
@@ -55,10 +66,15 @@ class MessageFields:
     has_remote_sources: bool = False
     has_thread: bool = False
     has_tools: bool = False
+    typed_tools: int = 0
+    mcp_servers: int = 0
     images: int = 0
     image_bytes: int = 0
+    is_compaction: bool = False
+    compact_at_tokens: int | None = None
     ends_in_tool_result: bool = False
     is_cached_here: bool = False
+    members: object = field(default=None, repr=False, compare=False)
 
     @property
     def output_tokens_max(self) -> int:

@@ -1,11 +1,7 @@
 """How much money to hold for a request: its worst case, or for a stream what it has used and one step more.
 
-Bounds, and where they end. A token is at least one byte of the text it stands for, so the bytes of a body bound its
-text (byte-level encodings never give more tokens than bytes). An image has a bound of its own. Documents, files and
-threads are bounded by nothing that the body says: such a request is held at the model's whole context window. What
-server tools bring into the prompt, and what an advisor writes without a declared `max_tokens`, is known to nobody
-beforehand: the constants below stand for it. What is billed beyond them is recorded as excess and refuses the next
-request.
+What a request may be charged at most is in `charges`. What is billed beyond it is recorded as excess, and makes what
+the same tenant holds for the same model larger until it has proved enough for long.
 
 Times are unix microseconds. No float touches money.
 """
@@ -13,29 +9,31 @@ Times are unix microseconds. No float touches money.
 from __future__ import annotations
 
 from collections import OrderedDict
-from datetime import UTC, datetime
 
 from tenantry.domain.asked import MessageFields
-from tenantry.domain.prices import PriceTable, Rates, max_rates
+from tenantry.domain.charges import (
+    CONTEXT_TOKENS,
+    charges_of,
+    input_rate,
+    is_fast,
+    is_plain,
+    rough_input_bound,
+    worst_rates,
+)
+from tenantry.domain.prices import PriceTable
 from tenantry.domain.usage import Usage
+from tenantry.domain.values import value
 
-# Reference 5.6: 1M of context from 4.6 on; the older ones take 200k.
-CONTEXT_TOKENS = 1_000_000
-CONTEXT_TOKENS_OLD = 200_000
-_OLD_MODELS = ("claude-haiku-4-5", "claude-opus-4-5", "claude-sonnet-4-5", "claude-opus-4-1", "claude-haiku-3-5")
-# One image, whatever its bytes: upstream scales it down to what some 4,800 tokens hold.
-IMAGE_TOKENS = 5_000
-# The framing of messages, and the system prompt that upstream adds for tools: hundreds of tokens; a typed tool is a few
-# bytes that stand for a whole description (about 3,000 tokens for computer use).
-OVERHEAD_TOKENS = 64
-TOOLS_OVERHEAD_TOKENS = 1_000
-TYPED_TOOL_TOKENS = 5_000
-# Upstream pauses a turn (stop_reason pause_turn) after some ten uses of server tools.
-TOOL_USES_UNDECLARED = 10
-# A page of search results or a fetched page.
-TOOL_RESULT_TOKENS = 10_000
-# One piece of advice when its tool declares no max_tokens.
-ADVICE_TOKENS = 8_000
+__all__ = [
+    "Bound",
+    "Histories",
+    "History",
+    "StreamMeter",
+    "bound_of",
+    "produced_tokens",
+    "rough_input_bound",
+    "worst_case_nanos",
+]
 
 # A stream's first guess of its output, before anything has been learned, and its bounds afterwards.
 OUTPUT_TOKENS_FIRST = 2_048
@@ -51,104 +49,89 @@ TOKENS_PER_SECOND = 150
 FAST_TOKENS_PER_SECOND = 400
 # English has about four characters a token, code three; half of that is the safety.
 CHARS_PER_TOKEN = 2
+# A body below this is mostly framing, and a token has at least a byte: what a tiny one with a thread or tools costs
+# says nothing of a large one's text.
+LEARNED_BODY_BYTES_MIN = 2_048
+TOKENS_PER_KB_MAX = 1_024
+# A hold is scaled by 256ths. Sixteen times is the worst ratio that is believed; a 64th of what is above 1 goes with
+# each bill that stays below its hold, so some 200 of them forget an excess of four times.
+SCALE_ONE = 256
+SCALE_MAX = 16 * SCALE_ONE
+SCALE_DECAY_SHIFT = 6
 
 
-def context_tokens(model: str) -> int:
-    """The largest prompt that the model takes."""
-    return CONTEXT_TOKENS_OLD if model.startswith(_OLD_MODELS) else CONTEXT_TOKENS
+@value
+class Bound:
+    """The most that a request may cost, as known when it is sent.
 
-
-def rough_input_bound(body_bytes: int, fields: MessageFields) -> int:
-    """An upper bound on the prompt's tokens. More than the context window is refused upstream and costs nothing."""
-    window = context_tokens(fields.model)
-    if fields.has_sources or fields.has_thread:
-        return window
-    bound = body_bytes - fields.image_bytes + IMAGE_TOKENS * fields.images + OVERHEAD_TOKENS
-    if fields.has_tools:
-        bound += TOOLS_OVERHEAD_TOKENS + TYPED_TOOL_TOKENS * len(fields.server_tools)
-    return min(window, bound)
-
-
-def worst_rates(prices: PriceTable, fields: MessageFields, prompt_tokens: int, at_us: int) -> Rates:
-    """The dearest price of each class of token among the models that may answer.
-
-    A model without a price is taken at the dearest known one. Where the body does not say `global`, the workspace may
-    default to US inference (reference 5.1), so that is what is held.
+    `prompt_tokens` are those of one reading, `output_tokens` those of all models that may answer. `speed` is "fast"
+    where any of them may be, `inference_geo` is "us" unless the body says `global`.
     """
-    is_us = fields.inference_geo != "global"
-    speed = "fast" if fields.speed == "fast" or "fast" in fields.fallback_speeds else "standard"
-    if not fields.fallbacks and not fields.fallbacks_default:
-        return prices.rates_lately(fields.model, prompt_tokens, at_us, speed=speed, is_us=is_us)
-    at = datetime.fromtimestamp(at_us / 1_000_000, UTC)
-    if fields.fallbacks_default:
-        return prices.rates_max(prompt_tokens, at, speed=speed, is_us=is_us)
-    return max_rates(
-        [_rates(prices, model, prompt_tokens, at, speed, is_us) for model in (fields.model, *fields.fallbacks)]
+
+    nanos: int
+    prompt_tokens: int
+    output_tokens: int
+    speed: str
+    inference_geo: str
+
+
+def bound_of(
+    prices: PriceTable,
+    fields: MessageFields,
+    body_bytes: int,
+    at_us: int,
+    history: History | None,
+    prompt_tokens: int | None = None,
+) -> Bound:
+    """The bound of a request; `prompt_tokens`: what the upstream has counted, else `body_bytes` bound the prompt."""
+    prompt = rough_input_bound(body_bytes, fields) if prompt_tokens is None else prompt_tokens
+    output = fields.output_tokens_max
+    if is_plain(fields):
+        rates = worst_rates(prices, fields, prompt, at_us)
+        nanos = input_rate(rates, fields) * prompt + rates[4] * output
+    else:
+        charges = charges_of(prices, fields, prompt, at_us)
+        output *= charges.attempts
+        nanos = charges.total(prompt, output)
+    if history is not None:
+        nanos = history.scale(nanos)
+    return Bound(
+        nanos,
+        prompt,
+        output,
+        "fast" if is_fast(fields) else "standard",
+        "global" if fields.inference_geo == "global" else "us",
     )
-
-
-def _rates(prices: PriceTable, model: str, prompt_tokens: int, at: datetime, speed: str, is_us: bool) -> Rates:
-    rates = prices.rates(model, prompt_tokens, at, speed=speed, is_us=is_us)
-    return rates if rates is not None else prices.rates_max(prompt_tokens, at, speed=speed, is_us=is_us)
-
-
-def _input_rate(rates: Rates, fields: MessageFields) -> int:
-    """What a token of the prompt may cost at most: written to the cache, at the longest time in the body."""
-    if fields.wants_1h:
-        return max(rates[0], rates[1], rates[2])
-    return max(rates[0], rates[1]) if fields.has_cache_control else rates[0]
-
-
-def tool_nanos(prices: PriceTable, fields: MessageFields, input_tokens: int, at_us: int, rates: Rates) -> int:
-    """What server tools may add: searches, the results that come into the prompt, and an advisor's own calls."""
-    if not fields.server_tools:
-        return 0
-    at = datetime.fromtimestamp(at_us / 1_000_000, UTC)
-    is_us = fields.inference_geo != "global"
-    input_rate = _input_rate(rates, fields)
-    total = 0
-    for tool in fields.server_tools:
-        uses = TOOL_USES_UNDECLARED if tool.max_uses is None else tool.max_uses
-        if tool.is_advisor:
-            advice = _rates(prices, tool.model or "", input_tokens, at, fields.speed or "standard", is_us)
-            read = input_tokens + fields.output_tokens_max
-            written = ADVICE_TOKENS if tool.max_tokens is None else tool.max_tokens
-            total += uses * (max(advice[:3]) * read + advice[4] * written)
-            continue
-        total += uses * TOOL_RESULT_TOKENS * input_rate
-        if tool.is_web_search:
-            total += uses * prices.web_search_nanos
-    return total
 
 
 def worst_case_nanos(prices: PriceTable, fields: MessageFields, input_tokens_bound: int, at_us: int) -> int:
     """What a request that is not streamed may cost at most.
 
     The whole prompt as a cache write at the highest TTL in the body (plain input without `cache_control`), all of
-    `max_tokens`, once for the model and once for each fallback, at the dearest of them; and `tool_nanos`.
+    `max_tokens`, once for the model and once for each fallback, at the dearest of them; and what server tools, advice
+    and summaries add (`charges`).
     """
-    rates = worst_rates(prices, fields, input_tokens_bound, at_us)
-    once = _input_rate(rates, fields) * input_tokens_bound + rates[4] * fields.output_tokens_max
-    attempts = 1 + (1 if fields.fallbacks_default else len(fields.fallbacks))
-    return once * attempts + tool_nanos(prices, fields, input_tokens_bound, at_us, rates)
+    charges = charges_of(prices, fields, input_tokens_bound, at_us)
+    return charges.total(input_tokens_bound, charges.attempts * fields.output_tokens_max)
 
 
 class History:
     """What one tenant's answers by one model have been like: output tokens, and prompt tokens a kilobyte of body.
 
-    Integers scaled by 256; the last eight or so answers weigh most.
+    Integers scaled by 256; the last eight or so answers weigh most. And how far a bill has passed what was held.
     """
 
-    __slots__ = ("_deviation", "_mean", "_tokens_per_kb", "answers")
+    __slots__ = ("_deviation", "_mean", "_scale", "_tokens_per_kb", "answers")
 
     def __init__(self) -> None:
         self.answers = 0
         self._mean = 0
         self._deviation = 0
+        self._scale: int = SCALE_ONE
         self._tokens_per_kb = 0
 
     def learn(self, output_tokens: int, prompt_tokens: int = 0, body_bytes: int = 0) -> None:
-        """One answer ended by itself. Prompt and body of 0 teach nothing about the ratio."""
+        """One answer ended by itself. A prompt of 0 or a small body teaches nothing about the ratio."""
         # One very long answer must not be what small ones are held at for long.
         seen = min(max(0, output_tokens), 2 * OUTPUT_TOKENS_HIGH) << 8
         if self.answers == 0:
@@ -157,14 +140,25 @@ class History:
             self._deviation += (abs(seen - self._mean) - self._deviation) >> 3
             self._mean += (seen - self._mean) >> 3
         self.answers += 1
-        if prompt_tokens > 0 and body_bytes > 0:
-            ratio = (min(prompt_tokens, CONTEXT_TOKENS) << 18) // body_bytes
+        if prompt_tokens > 0 and body_bytes >= LEARNED_BODY_BYTES_MIN:
+            ratio = min((min(prompt_tokens, CONTEXT_TOKENS) << 18) // body_bytes, TOKENS_PER_KB_MAX << 8)
             known = self._tokens_per_kb
             # Up at once, down slowly: too much is waited for, too little is a surprise.
             self._tokens_per_kb = ratio if ratio > known else known - ((known - ratio) >> 3)
 
-    def learn_excess(self, held: int, billed: int) -> None:
-        pass
+    def learn_excess(self, held_nanos: int, billed_nanos: int) -> None:
+        """One hold has been settled. A bill above it makes later holds larger at once; others take that back slowly."""
+        scale = self._scale
+        if billed_nanos > held_nanos > 0:
+            # What was held was scaled by what is known already.
+            worst = min(SCALE_MAX, -(-billed_nanos * scale // held_nanos))
+            self._scale = max(scale, worst)
+        elif scale > SCALE_ONE:
+            self._scale = scale - 1 - ((scale - SCALE_ONE) >> SCALE_DECAY_SHIFT)
+
+    def scale(self, amount_nanos: int) -> int:
+        """What to hold where the prices and bounds say `amount_nanos`."""
+        return amount_nanos if self._scale == SCALE_ONE else -(-amount_nanos * self._scale >> 8)
 
     @property
     def output_tokens(self) -> int:
@@ -215,55 +209,70 @@ class StreamMeter:
     stream has to end: what was produced is still covered, by at least the margin.
 
     The cost passes the hold only if the model writes more than twice as fast in characters a token and faster in time
-    than the constants above say, if a refusal takes longer than the margin lasts, or through server tools.
+    than the constants above say, if a refusal takes longer than the margin lasts, or where `charges` ends.
     """
 
-    __slots__ = ("_fields", "_input_nanos", "_output_rate", "_per_second", "_tools_nanos", "held_tokens", "max_tokens")
+    __slots__ = (
+        "_again_nanos",
+        "_charges",
+        "_fields",
+        "_history",
+        "_input_nanos",
+        "_output_nanos",
+        "_per_second",
+        "held_tokens",
+        "max_tokens",
+    )
 
     def __init__(
         self, prices: PriceTable, fields: MessageFields, input_tokens_bound: int, history: History | None, at_us: int
     ) -> None:
-        rates = worst_rates(prices, fields, input_tokens_bound, at_us)
-        attempts = 1 + (1 if fields.fallbacks_default else len(fields.fallbacks))
+        charges = self._charges = charges_of(prices, fields, input_tokens_bound, at_us)
         self._fields = fields
-        self._input_nanos = _input_rate(rates, fields) * input_tokens_bound * attempts
-        self._tools_nanos = tool_nanos(prices, fields, input_tokens_bound, at_us, rates)
-        self._output_rate = rates[4]
-        is_fast = fields.speed == "fast" or "fast" in fields.fallback_speeds
-        self._per_second = FAST_TOKENS_PER_SECOND if is_fast else TOKENS_PER_SECOND
-        self.max_tokens = fields.output_tokens_max * attempts
+        self._history = history
+        self._input_nanos = charges.input_nanos * input_tokens_bound
+        self._again_nanos = charges.again_nanos * input_tokens_bound + charges.fixed_nanos
+        self._output_nanos = charges.output_nanos + charges.again_nanos
+        self._per_second = FAST_TOKENS_PER_SECOND if is_fast(fields) else TOKENS_PER_SECOND
+        self.max_tokens = fields.output_tokens_max * charges.attempts
         likely = history.output_tokens if history is not None else OUTPUT_TOKENS_FIRST
         self.held_tokens = min(self.max_tokens, likely + MARGIN_TOKENS)
 
     @property
     def first_nanos(self) -> int:
+        """What to hold before the request is sent, in nano-dollars."""
         return self._total()
 
     def _total(self) -> int:
-        return self._input_nanos + self._tools_nanos + self._output_rate * self.held_tokens
+        amount = self._input_nanos + self._again_nanos + self._output_nanos * self.held_tokens
+        return amount if self._history is None else self._history.scale(amount)
 
     def started(self, prices: PriceTable, model: str, usage: Usage, at_us: int) -> int:
         """What to hold once message_start has told the prompt, the model, the speed and the place.
 
-        With fallbacks in the request, another model may yet take over: the bound of the start stays.
+        With fallbacks in the request, another model may yet take over: the bound of the start stays. What is read
+        again later stays at its bound too, but for the prompt's own tokens, which are now known.
         """
-        fields = self._fields
+        fields, charges = self._fields, self._charges
         if fields.fallbacks or fields.fallbacks_default:
             return self._total()
-        at = datetime.fromtimestamp(at_us / 1_000_000, UTC)
+        told = usage.prompt_tokens
+        row = told
+        if charges.readings > 1:
+            row = charges.readings * told + charges.again_tokens + (charges.readings - 1) * self.max_tokens
         is_us = usage.inference_geo == "us"
-        rates = _rates(prices, model or fields.model, usage.prompt_tokens, at, usage.speed, is_us)
-        self._output_rate = rates[4]
+        rates = prices.rates_lately(model or fields.model, row, at_us, speed=usage.speed, is_us=is_us)
+        self._output_nanos = rates[4] + charges.again_nanos
         self._input_nanos = (
             rates[0] * usage.input_tokens
             + rates[1] * usage.cache_write_5m_tokens
             + rates[2] * usage.cache_write_1h_tokens
             + rates[3] * usage.cache_read_tokens
         )
+        if not fields.is_compaction and fields.compact_at_tokens is None:
+            # A summary is made of the prompt as it was before: what message_start tells may come after it.
+            self._again_nanos = charges.again_nanos * told + charges.fixed_nanos
         return self._total()
-
-    def produced_tokens(self, chars: int, elapsed_us: int, output_tokens: int) -> int:
-        return produced_tokens(chars, elapsed_us, output_tokens, self._per_second)
 
     def produced(self, chars: int, elapsed_us: int, output_tokens: int = 0) -> int | None:
         """What to hold now; None while the present hold is enough.
@@ -276,6 +285,11 @@ class StreamMeter:
             return None
         self.held_tokens = min(self.max_tokens, tokens + MARGIN_TOKENS + STEP_TOKENS)
         return self._total()
+
+    def produced_tokens(self, chars: int, elapsed_us: int, output_tokens: int = 0) -> int:
+        """The most that may have been generated: for a stream that was cut. Never more than was asked for."""
+        produced = produced_tokens(chars, elapsed_us, output_tokens, self._per_second)
+        return max(output_tokens, min(self.max_tokens, produced))
 
 
 def produced_tokens(chars: int, elapsed_us: int, output_tokens: int = 0, per_second: int = TOKENS_PER_SECOND) -> int:

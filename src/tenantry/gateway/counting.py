@@ -7,7 +7,6 @@ from collections.abc import Callable
 import msgspec
 
 from tenantry.gateway.upstream import ConnectFailed, Connecting, Pool, ResponseSink, UpstreamConnection
-from tenantry.wire.count_body import count_body
 
 ANSWER_BYTES_MAX = 64 * 1024
 
@@ -32,9 +31,8 @@ class Count(ResponseSink):
         self._status = 0
         self._body = b""
 
-    def ask(self, pool: Pool, head: bytes, body: bytes) -> None:
-        """`head` is the upstream head of the count, but for its end; `body` that of the message."""
-        asked = count_body(body)
+    def ask(self, pool: Pool, head: bytes, asked: bytes) -> None:
+        """`head` is the upstream head of the count, but for its end; `asked` its body."""
         self._request = head + b"content-length: %d\r\n\r\n" % len(asked) + asked
         connection = pool.take()
         if connection is not None:

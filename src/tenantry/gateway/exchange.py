@@ -30,6 +30,7 @@ from tenantry.gateway.parts import Parts
 from tenantry.gateway.request import Request, new_request_id, read_fields
 from tenantry.gateway.traffic import Ask
 from tenantry.gateway.tries import Tries
+from tenantry.wire.count_body import count_body
 from tenantry.wire.inspect import MessageFields
 from tenantry.wire.routes import Kind
 
@@ -310,11 +311,11 @@ class Exchange(AttemptOwner):
     def _ask_count(self) -> None:
         """Let the upstream count, which is free, and decide again."""
         request, tries = self.request, self._tries
-        if request is not None and tries is not None:
+        if request is not None and request.fields is not None and tries is not None:
             pool, head = self._caller.way_to_count(self._parts, self.principal, tries.credential)
             self._count = Count(self._on_count)
             self._expect(COUNT_SECONDS_MAX)
-            self._count.ask(pool, head, request.body)
+            self._count.ask(pool, head, count_body(request.fields))
 
     def _on_count(self, tokens: int | None) -> None:
         self._count = None

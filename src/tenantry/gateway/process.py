@@ -81,7 +81,7 @@ def build_parts(
         health=Health(clock.now),
         recorder=Recorder(journal, clock.call_soon),
         tallies=Tallies(),
-        policies=Policies(),
+        policies=Policies(prices.models()),
         pools=Pools(),
         telling=Telling(settings.zone, settings.contact),
         beside=beside,

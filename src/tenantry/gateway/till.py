@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from tenantry.domain.attempts import Outcome
 from tenantry.domain.budgets import Budget
 from tenantry.domain.directory import Snapshot
-from tenantry.domain.estimates import Histories, History, StreamMeter, rough_input_bound, worst_case_nanos
+from tenantry.domain.estimates import Histories, History, StreamMeter, bound_of, rough_input_bound
 from tenantry.domain.holds import Account, Hold, Short, place
 from tenantry.domain.prices import PriceTable
 from tenantry.domain.settlement import Settlement
@@ -69,13 +69,13 @@ class Till:
         It is always known what an attempt may cost, for the journal; it is held where there is a budget.
         """
         history = self.histories.of(principal.tenant.tenant_id, fields.model)
-        bound = rough_input_bound(body_bytes, fields) if prompt_tokens is None else prompt_tokens
         meter: StreamMeter | None = None
         if fields.stream:
-            meter = StreamMeter(self.prices, fields, bound, history, at_us)
+            prompt = rough_input_bound(body_bytes, fields) if prompt_tokens is None else prompt_tokens
+            meter = StreamMeter(self.prices, fields, prompt, history, at_us)
             amount = meter.first_nanos
         else:
-            amount = worst_case_nanos(self.prices, fields, bound, at_us)
+            amount = bound_of(self.prices, fields, body_bytes, at_us, history, prompt_tokens).nanos
         if not accounts[0].budget.caps and not accounts[1].budget.caps:
             return Money(self, accounts, None, meter, history, amount)
         hold = place(accounts, amount, at_us)
@@ -86,7 +86,7 @@ class Till:
         if fields.stream:
             amount = StreamMeter(self.prices, fields, 0, None, at_us).first_nanos
         else:
-            amount = worst_case_nanos(self.prices, fields, 0, at_us)
+            amount = bound_of(self.prices, fields, 0, at_us, None, 0).nanos
         return all(not account.is_hard or account.short_of(amount, amount, at_us) is None for account in accounts)
 
     def standing(self, at_us: int) -> dict[str, dict[str, Any]]:
@@ -191,7 +191,7 @@ class Money:
         elif cost:
             for account in self._accounts:
                 account.spend(cost, at_us)
-        if booked.outcome is Outcome.SETTLED and cost > self.held_nanos:
+        if booked.outcome is Outcome.SETTLED:
             self.history.learn_excess(self.held_nanos, cost)
 
     def void(self) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
-from tenantry.wire.members import read_members
+from tenantry.domain.asked import MessageFields
+from tenantry.wire.members import members_of
 
 # What count_tokens takes (the SDK's types message_count_tokens_params, plain and beta); anything else is refused.
 _COUNTED = (
@@ -22,8 +21,12 @@ _COUNTED = (
 )
 
 
-def count_body(body: bytes) -> bytes:
-    """The members that are counted, each with the bytes that came. The body has been inspected before."""
-    members = read_members(body)
-    parts = [b"%b:%b" % (json.dumps(name).encode(), bytes(members[name])) for name in _COUNTED if name in members]
+def count_body(fields: MessageFields) -> bytes:
+    """The members that are counted, each with the bytes that came, or as a policy has edited them."""
+    members = members_of(fields)
+    parts: list[bytes] = []
+    for name in _COUNTED:
+        raw = getattr(members, name)
+        if raw:
+            parts.append(b'"%b":%b' % (name.encode(), raw))
     return b"{%b}" % b",".join(parts)

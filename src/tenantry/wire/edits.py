@@ -6,24 +6,39 @@ The caller has inspected the body before: it is a JSON object in which no name i
 from __future__ import annotations
 
 import hashlib
-import json
 
 import msgspec
 
-from tenantry.wire.members import find_values, read_members
+from tenantry.domain.asked import MessageFields
+from tenantry.wire.members import find_values, members_of
 
 # The smallest prompt that any model caches is 1,024 tokens; at some four bytes a token.
 SYSTEM_BYTES_MIN = 4_096
 _BREAKPOINT = b'"cache_control":{"type":"ephemeral"}'
 
 
-def cap_max_tokens(body: bytes, new: int) -> bytes:
-    """The body with `max_tokens` set to `new`; without a `max_tokens`, or with a smaller one, as it came."""
-    members = read_members(body)
-    raw = members.get("max_tokens")
-    if raw is None or _number(raw) <= new:
+class _TextBlock(msgspec.Struct, gc=False):
+    type: str
+    text: str = ""
+    cache_control: msgspec.Raw = msgspec.Raw()
+
+
+_TEXT = msgspec.json.Decoder(str)
+_BLOCKS = msgspec.json.Decoder(list[msgspec.Raw])
+_LAST = msgspec.json.Decoder(_TextBlock)
+
+
+def cap_max_tokens(fields: MessageFields, body: bytes, new: int) -> bytes:
+    """The body with `max_tokens` set to `new`; without a `max_tokens`, or with a smaller one, as it came.
+
+    `fields` were read from the body, and follow the edit.
+    """
+    members = members_of(fields)
+    if not members.max_tokens or _number(members.max_tokens) <= new:
         return body
     start, end = find_values(body, members)["max_tokens"]
+    fields.max_tokens = new
+    members.max_tokens = msgspec.Raw(b"%d" % new)
     return b"%b%d%b" % (body[:start], new, body[end:])
 
 
@@ -32,51 +47,47 @@ def _number(raw: msgspec.Raw) -> float:
     return value if isinstance(value, int | float) else 0
 
 
-def add_system_cache_control(body: bytes, bytes_min: int = SYSTEM_BYTES_MIN) -> bytes:
-    """The body with a five-minute cache breakpoint at the end of its system prompt.
+def add_system_cache_control(fields: MessageFields, body: bytes, bytes_min: int = SYSTEM_BYTES_MIN) -> bytes:
+    """The body with a five-minute cache breakpoint at the end of its system prompt; `fields` follow the edit.
 
     As it came when there is a breakpoint already, or a word that might be one, or when the system prompt is smaller
     than `bytes_min` or does not end in text.
     """
-    if b"cache_control" in body:
+    members = members_of(fields)
+    if fields.has_cache_control or len(members.system) < bytes_min or b"cache_control" in body:
         return body
-    members = read_members(body)
-    raw = bytes(members.get("system", b""))
-    if len(raw) < bytes_min:
-        return body
-    edited = _with_breakpoint(raw)
+    edited = _with_breakpoint(bytes(members.system))
     if edited is None:
         return body
     start, end = find_values(body, members)["system"]
+    fields.has_cache_control = fields.is_cached_here = True
+    members.system = msgspec.Raw(edited)
     return b"".join((body[:start], edited, body[end:]))
 
 
 def _with_breakpoint(raw: bytes) -> bytes | None:
     """A system prompt with a breakpoint at its end; None where that cannot be."""
-    system = json.loads(raw)
-    if isinstance(system, str):
-        return b'[{"type":"text","text":%b,%b}]' % (raw, _BREAKPOINT) if system.strip() else None
-    if not isinstance(system, list) or not system:
+    try:
+        if raw.startswith(b'"'):
+            text: str = _TEXT.decode(raw)
+            return b'[{"type":"text","text":%b,%b}]' % (raw, _BREAKPOINT) if text.strip() else None
+        blocks: list[msgspec.Raw] = _BLOCKS.decode(raw)
+        last: _TextBlock = _LAST.decode(blocks[-1]) if blocks else _TextBlock("")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    last = system[-1]  # pyright: ignore[reportUnknownVariableType] -- decoded JSON
-    if not isinstance(last, dict) or "cache_control" in last or last.get("type") != "text":  # pyright: ignore[reportUnknownMemberType] -- decoded JSON
-        return None
-    text = last.get("text")  # pyright: ignore[reportUnknownVariableType,reportUnknownMemberType] -- decoded JSON
-    if not isinstance(text, str) or not text.strip():
+    if last.type != "text" or last.cache_control or not last.text.strip():
         return None
     at = raw.rindex(b"}")
     return b"%b,%b%b" % (raw[:at], _BREAKPOINT, raw[at:])
 
 
-def system_fingerprint(body: bytes) -> bytes | None:
+def system_fingerprint(fields: MessageFields) -> bytes | None:
     """What a cached prefix is keyed by: model, tools and system prompt. None without a system prompt."""
-    members = read_members(body)
-    system = members.get("system")
-    if system is None:
+    members = members_of(fields)
+    if not members.system:
         return None
     digest = hashlib.blake2b(digest_size=16)
-    for name in ("model", "tools", "system"):
-        part = bytes(members.get(name, b""))
+    for part in (members.model, members.tools, members.system):
         digest.update(b"%d:" % len(part))
         digest.update(part)
     return digest.digest()

@@ -1,15 +1,30 @@
-"""The few fields of a request body that the gateway acts on. Everything else passes as the bytes that came."""
+"""The few fields of a request body that the gateway acts on. Everything else passes as the bytes that came.
+
+`inspect_message` is a pure function of the body: it may run in another thread. It decodes a body once; what policies,
+edits and counts need afterwards is in the fields (`MessageFields.members`).
+"""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import msgspec
 
 from tenantry.domain.asked import MessageFields, ServerTool
 from tenantry.wire import blocks
-from tenantry.wire.members import Members, RepeatedName, find_values, may_repeat, read_members
+from tenantry.wire.members import (
+    ECHO_CHARS_MAX,
+    MEMBERS_MAX,
+    WALKED_BYTES_MIN,
+    BadBody,
+    Members,
+    RepeatedName,
+    TooManyMembers,
+    find_values,
+    may_repeat,
+    read_members,
+    refuse_repeats,
+)
 
 __all__ = ["BadBody", "MessageFields", "inspect_message"]
 
@@ -17,104 +32,135 @@ __all__ = ["BadBody", "MessageFields", "inspect_message"]
 MODEL_CHARS_MAX = 256
 # No model writes this much; a larger number would only swell what is computed from it.
 MAX_TOKENS_MAX = 1_000_000_000
+# Entries of `fallbacks`, servers, edits of the context: each is a few, and each is looked at by itself.
+ENTRIES_MAX = 100
+# A list of so many bytes cannot have so many entries that counting them is work.
+ENTRIES_BYTES_MAX = 10_000
+# What upstream takes where a compaction does not say at how many tokens (the SDK's beta_compact_20260112_edit_param).
+COMPACT_AT_TOKENS = 150_000
 
 
-class BadBody(Exception):
-    """The body is not a Messages request; the message names the field, in the API's own style."""
-
-
-class _Fallback(msgspec.Struct):
+class _Fallback(msgspec.Struct, gc=False):
     model: str
     speed: str | None = None
     max_tokens: int | None = None
+
+
+class _Trigger(msgspec.Struct, gc=False):
+    value: int | None = None
+
+
+class _Edit(msgspec.Struct, gc=False):
+    type: str | None = None
+    trigger: _Trigger | None = None
+
+
+class _ContextManagement(msgspec.Struct, gc=False):
+    edits: list[_Edit] | None = None
 
 
 _STRING = msgspec.json.Decoder(str)
 _INT = msgspec.json.Decoder(int)
 _BOOL = msgspec.json.Decoder(bool | None)
 _WORD = msgspec.json.Decoder(str | None)
-_FALLBACKS = msgspec.json.Decoder(list[_Fallback] | str | None)
-# What asks for more than the plain generation of text.
-_EXTRAS = frozenset({"cache_control", "fallbacks", "inference_geo", "mcp_servers", "service_tier", "speed", "thread"})
-_ABSENT = (b"null", b"[]")
+_LIST = msgspec.json.Decoder(list[msgspec.Raw] | None)
+_FALLBACK = msgspec.json.Decoder(_Fallback)
+_CONTEXT = msgspec.json.Decoder(_ContextManagement | None)
+_NOT_JSON = "The request body is not valid JSON."
 
 
 def inspect_message(body: bytes, *, count_only: bool = False) -> MessageFields:
     """Read the fields of a Messages request, or of a count_tokens request when `count_only`.
 
     Raises:
-        BadBody: not a JSON object, a field is missing or has the wrong type, or a name stands twice.
+        BadBody: not a JSON object, a field is missing or has the wrong type, a name stands twice, or there is more of
+            something than is read (members, messages and blocks, tools, depth).
     """
-    try:
-        members = read_members(body)
-        if may_repeat(body, members):
-            find_values(body, members)
-    except msgspec.ValidationError as error:
-        raise BadBody(f"The request body must be a JSON object: {error}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise BadBody("The request body is not valid JSON.") from None
-    except RepeatedName as error:
-        raise BadBody(f"{error}: Field appears more than once") from None
-    stream = members.get("stream")
+    members = _read_members(body)
+    stream = members.stream
     fields = MessageFields(
         _model(members),
         _max_tokens(members, count_only),
-        stream is not None and _read(_BOOL, stream, "stream") is True,
+        bool(stream) and _read(_BOOL, stream, "stream") is True,
         False,
+        members=members,
     )
     if not count_only:
-        _read_content(fields, members, body)
-    if not _EXTRAS.isdisjoint(members):
-        _read_extras(fields, members)
+        _read_content(fields, members)
+    _read_extras(fields, members)
     return fields
 
 
-def _read_content(fields: MessageFields, members: Members, body: bytes) -> None:
-    """The prompt: messages, system, tools."""
+def _read_members(body: bytes) -> Members:
     try:
-        messages = members.get("messages")
-        if messages is not None:
-            blocks.read_messages(fields, messages)
-        system = members.get("system")
-        if system is not None:
-            blocks.read_system(fields, system)
+        if len(body) < WALKED_BYTES_MIN:
+            members = read_members(body)
+            if may_repeat(body, members):
+                find_values(body, members)
+        else:
+            find_values(body, None)
+            members = read_members(body)
+    except msgspec.ValidationError as error:
+        raise BadBody(f"The request body must be a JSON object: {error}") from None
+    except RecursionError:
+        raise BadBody("The request body is nested too deeply.") from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise BadBody(_NOT_JSON) from None
+    except RepeatedName as error:
+        raise BadBody(f"{error}: Field appears more than once") from None
+    except TooManyMembers:
+        raise BadBody(f"The request body may have {MEMBERS_MAX} fields at most.") from None
+    return members
+
+
+def _read_content(fields: MessageFields, members: Members) -> None:
+    """The prompt: messages, system, tools."""
+    reading = blocks.Reading(fields)
+    try:
+        if members.messages:
+            reading.read_messages(members.messages)
+        if members.system:
+            reading.read_system(members.system)
     except blocks.BadShape:
-        _assume_the_worst(fields, body)
-    tools = members.get("tools")
-    if tools is not None:
+        _assume_the_worst(fields)
+    if members.cache_control:
         try:
-            blocks.read_tools(fields, tools)
+            reading.read_cache(members.cache_control)
+        except blocks.BadShape as error:
+            raise BadBody(_named("cache_control", str(error))) from None
+    if members.tools:
+        try:
+            reading.read_tools(members.tools)
         except blocks.BadShape as error:
             raise BadBody(_named("tools", str(error))) from None
-        if fields.server_tools:
-            _refuse_repeats(tools, "tools")
+    reading.end()
 
 
-def _assume_the_worst(fields: MessageFields, body: bytes) -> None:
+def _assume_the_worst(fields: MessageFields) -> None:
     """The upstream decides on content of an unknown shape; here it may cost what the dearest could."""
     fields.has_sources = fields.has_remote_sources = True
     fields.has_cache_control = fields.wants_1h = True
-    if b"tool_addition" in body:
-        fields.server_tools = (*fields.server_tools, ServerTool("unreadable"))
+    fields.server_tools = (*fields.server_tools, ServerTool("unreadable"))
 
 
 def _model(members: Members) -> str:
-    raw = members.get("model")
-    if raw is None:
+    if not members.model:
         raise BadBody("model: Field required")
-    model = _read(_STRING, raw, "model")
+    return _checked_model(_read(_STRING, members.model, "model"), "model")
+
+
+def _checked_model(model: str, name: str) -> str:
     if not model or len(model) > MODEL_CHARS_MAX or not model.isprintable():
-        raise BadBody("model: String should be the id of a model")
+        raise BadBody(f"{name}: String should be the id of a model")
     return model
 
 
 def _max_tokens(members: Members, count_only: bool) -> int | None:
-    raw = members.get("max_tokens")
-    if raw is None:
+    if not members.max_tokens:
         if not count_only:
             raise BadBody("max_tokens: Field required")
         return None
-    max_tokens = _read(_INT, raw, "max_tokens")
+    max_tokens = _read(_INT, members.max_tokens, "max_tokens")
     if max_tokens < 0:
         raise BadBody("max_tokens: Input should be greater than or equal to 0")
     if max_tokens > MAX_TOKENS_MAX:
@@ -127,62 +173,97 @@ def _read(decoder: msgspec.json.Decoder[Any], raw: msgspec.Raw, name: str) -> An
         return decoder.decode(raw)
     except msgspec.ValidationError as error:
         raise BadBody(_named(name, str(error))) from None
+    except RecursionError:
+        raise BadBody("The request body is nested too deeply.") from None
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise BadBody("The request body is not valid JSON.") from None  # text that is not UTF-8 shows only here
+        raise BadBody(_NOT_JSON) from None  # text that is not UTF-8 shows only here
 
 
 def _named(name: str, problem: str) -> str:
     """`Expected `int`, got `str` - at `$[0].max_uses`` -> `tools[0].max_uses: Expected `int`, got `str``."""
     what, _, where = problem.partition(" - at `$")
-    return f"{name}{where.strip('`')}: {what}"
+    return f"{name}{where[:ECHO_CHARS_MAX].strip('`')}: {what[:ECHO_CHARS_MAX]}"
 
 
 def _read_extras(fields: MessageFields, members: Members) -> None:
-    for name in ("speed", "inference_geo", "service_tier"):
-        raw = members.get(name)
-        if raw is not None:
-            setattr(fields, name, _read(_WORD, raw, name))
-    fields.has_thread = _has(members, "thread")
-    if _has(members, "mcp_servers"):
+    """What asks for more than the plain generation of text."""
+    if members.speed:
+        fields.speed = _read(_WORD, members.speed, "speed")
+    if members.inference_geo:
+        fields.inference_geo = _read(_WORD, members.inference_geo, "inference_geo")
+    if members.service_tier:
+        fields.service_tier = _read(_WORD, members.service_tier, "service_tier")
+    fields.has_thread = _is_set(members.thread)
+    if members.mcp_servers:
+        _read_servers(fields, members.mcp_servers)
+    if members.compaction:
+        fields.is_compaction = _is_set(members.compaction)
+    if members.context_management:
+        _read_context_management(fields, members.context_management)
+    if members.fallbacks:
+        _read_fallbacks(fields, members.fallbacks)
+
+
+def _is_set(raw: msgspec.Raw) -> bool:
+    """Whether the member is there, with something in it."""
+    return bool(raw) and (len(raw) > len(b"null") or bytes(raw) not in (b"null", b"[]"))
+
+
+def _entries(raw: msgspec.Raw, name: str) -> list[msgspec.Raw]:
+    """The entries of a short list. A long one with few commas is long texts."""
+    if len(raw) > ENTRIES_BYTES_MAX and bytes(raw).count(b",") > ENTRIES_BYTES_MAX:
+        raise BadBody(f"{name}: at most {ENTRIES_MAX} are allowed")
+    found: list[msgspec.Raw] = _read(_LIST, raw, name) or []
+    if len(found) > ENTRIES_MAX:
+        raise BadBody(f"{name}: at most {ENTRIES_MAX} are allowed")
+    return found
+
+
+def _read_servers(fields: MessageFields, raw: msgspec.Raw) -> None:
+    """Each server brings its tools into the prompt, and they run upstream."""
+    fields.mcp_servers = len(_entries(raw, "mcp_servers"))
+    if fields.mcp_servers:
         fields.server_tools = (*fields.server_tools, ServerTool("mcp_servers"))
         fields.has_tools = True
-    if "cache_control" in members:
-        try:
-            blocks.read_cache(fields, members["cache_control"])
-        except blocks.BadShape as error:
-            raise BadBody(_named("cache_control", str(error))) from None
-    if "fallbacks" in members:
-        _read_fallbacks(fields, members["fallbacks"])
 
 
-def _has(members: Members, name: str) -> bool:
-    """Whether the member is there, with something in it."""
-    return name in members and bytes(members[name]) not in _ABSENT
+def _read_context_management(fields: MessageFields, raw: msgspec.Raw) -> None:
+    """At how many tokens the conversation is to be summarized; an unknown shape may ask for it at any."""
+    try:
+        found: _ContextManagement | None = _CONTEXT.decode(raw) if len(raw) <= ENTRIES_BYTES_MAX else _UNKNOWN
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        found = _UNKNOWN
+    for edit in (found.edits if found is not None else None) or ():
+        if edit.type is None or not edit.type.startswith("clear_"):
+            value = edit.trigger.value if edit.trigger is not None else None
+            at = COMPACT_AT_TOKENS if value is None else max(0, value)
+            known = fields.compact_at_tokens
+            fields.compact_at_tokens = at if known is None else min(known, at)
+
+
+_UNKNOWN = _ContextManagement([_Edit(None, _Trigger(0))])
 
 
 def _read_fallbacks(fields: MessageFields, raw: msgspec.Raw) -> None:
-    entries: list[_Fallback] | str | None = _read(_FALLBACKS, raw, "fallbacks")
-    if isinstance(entries, str):
+    if memoryview(raw)[0] == _QUOTE:
         fields.fallbacks_default = True
-    elif entries:
-        _refuse_repeats(raw, "fallbacks")
+        return
+    entries: list[_Fallback] = []
+    for index, entry in enumerate(_entries(raw, "fallbacks")):
+        where = f"fallbacks[{index}]"
+        try:
+            refuse_repeats(entry)
+        except (RepeatedName, TooManyMembers):
+            raise BadBody(f"{where}: A field appears more than once, or there are too many") from None
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise BadBody(_NOT_JSON) from None
+        found: _Fallback = _read(_FALLBACK, entry, where)
+        _checked_model(found.model, f"{where}.model")
+        entries.append(found)
+    if entries:
         fields.fallbacks = tuple(entry.model for entry in entries)
         fields.fallback_speeds = tuple(entry.speed for entry in entries if entry.speed is not None)
-        fields.fallback_max_tokens = max(entry.max_tokens or 0 for entry in entries)
+        fields.fallback_max_tokens = min(MAX_TOKENS_MAX, max(entry.max_tokens or 0 for entry in entries))
 
 
-def _refuse_repeats(raw: msgspec.Raw, where: str) -> None:
-    """Refuse a name that stands twice in one object, at any depth, where a policy or a price depends on it."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        names = dict(pairs)
-        if len(names) != len(pairs):
-            raise RepeatedName
-        return names
-
-    try:
-        json.loads(bytes(raw), object_pairs_hook=unique)
-    except RepeatedName:
-        raise BadBody(f"{where}: A field appears more than once") from None
-    except (ValueError, RecursionError):
-        raise BadBody("The request body is not valid JSON.") from None
+_QUOTE = b'"'[0]

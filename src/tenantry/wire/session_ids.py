@@ -6,33 +6,37 @@ import re
 
 import msgspec
 
+from tenantry.domain.asked import MessageFields
+from tenantry.wire.members import members_of
+
 # Claude Code sends a UUID.
 SESSION_ID_CHARS_MAX = 128
+# What Claude Code sends has 160 bytes (reference 7.5); the API takes 256 characters.
+METADATA_BYTES_MAX = 4_096
 _OLD_FORM = re.compile(r"_session_([0-9A-Za-z-]+)$")
 
 
-class _Metadata(msgspec.Struct):
+class _Metadata(msgspec.Struct, gc=False):
     user_id: str | None = None
 
 
-class _Body(msgspec.Struct):
-    metadata: _Metadata | None = None
-
-
-class _UserId(msgspec.Struct):
+class _UserId(msgspec.Struct, gc=False):
     session_id: str | None = None
 
 
-_BODY = msgspec.json.Decoder(_Body)
+_METADATA = msgspec.json.Decoder(_Metadata | None)
 _USER_ID = msgspec.json.Decoder(_UserId)
 
 
-def find_session_id(header: bytes | None, body: bytes) -> str | None:
+def find_session_id(header: bytes | None, fields: MessageFields) -> str | None:
     """The value of `X-Claude-Code-Session-Id`, or the session named in `metadata.user_id` (reference 7.5)."""
     if header:
         return _printable(header.decode("latin-1"))
+    raw = members_of(fields).metadata
+    if not raw or len(raw) > METADATA_BYTES_MAX:
+        return None
     try:
-        metadata = _BODY.decode(body).metadata
+        metadata: _Metadata | None = _METADATA.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     user_id = metadata.user_id if metadata is not None else None

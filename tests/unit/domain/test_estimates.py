@@ -12,21 +12,25 @@ from hypothesis import strategies as st
 
 from tenantry.domain.asked import MessageFields, ServerTool
 from tenantry.domain.budgets import Budget, Cap
-from tenantry.domain.estimates import (
+from tenantry.domain.charges import (
     ADVICE_TOKENS,
     CONTEXT_TOKENS,
     IMAGE_TOKENS,
+    TOOL_RESULT_TOKENS,
+    TOOL_USES_UNDECLARED,
+    TYPED_TOOL_TOKENS,
+    context_tokens,
+)
+from tenantry.domain.estimates import (
     MARGIN_TOKENS,
     OUTPUT_TOKENS_FIRST,
     OUTPUT_TOKENS_HIGH,
     OUTPUT_TOKENS_LOW,
     TOKENS_PER_SECOND,
-    TOOL_RESULT_TOKENS,
-    TOOL_USES_UNDECLARED,
     Histories,
     History,
     StreamMeter,
-    context_tokens,
+    bound_of,
     produced_tokens,
     rough_input_bound,
     worst_case_nanos,
@@ -59,20 +63,31 @@ def asked(model: str = "claude-sonnet-5-5", max_tokens: int = 1000, **more: obje
         (asked(inference_geo=None), 10_000 * 2_200 + 1_000 * 11_000),  # the workspace may say us
         (asked("claude-opus-5-5", speed="fast"), 10_000 * 8_000 + 1_000 * 40_000),
         (asked(max_tokens=0), 10_000 * 2_000),
-        (asked(fallbacks=("claude-fable-5-1",)), 2 * (10_000 * 10_000 + 1_000 * 50_000)),
-        (asked(fallbacks=("claude-haiku-5-5",), fallback_max_tokens=4000), 2 * (10_000 * 2_000 + 4_000 * 10_000)),
-        (asked(fallbacks_default=True), 2 * (10_000 * 15_000 + 1_000 * 75_000)),
+        (asked(fallbacks=("claude-fable-5-1",)), 2 * (10_000 * 10_000 + 1_000 * 50_000) + 2_000 * 10_000),
+        (
+            asked(fallbacks=("claude-haiku-5-5",), fallback_max_tokens=4000),
+            2 * (10_000 * 2_000 + 4_000 * 10_000) + 8_000 * 2_000,
+        ),
+        (asked(fallbacks_default=True), 2 * (10_000 * 15_000 + 1_000 * 75_000) + 2_000 * 15_000),
         (
             asked(server_tools=(ServerTool("web_search_20250305", 3),)),
-            10_000 * 2_000 + 1_000 * 10_000 + 3 * (10_000_000 + TOOL_RESULT_TOKENS * 2_000),
+            11_000 * 4 * 2_000 - 1_000 * 2_000 + 1_000 * 10_000 + 3 * 10_000_000 + 6 * TOOL_RESULT_TOKENS * 2_000,
         ),
         (
             asked(server_tools=(ServerTool("web_search_20250305"),)),
-            10_000 * 2_000 + 1_000 * 10_000 + TOOL_USES_UNDECLARED * (10_000_000 + TOOL_RESULT_TOKENS * 2_000),
+            11_000 * 11 * 2_000
+            - 1_000 * 2_000
+            + 1_000 * 10_000
+            + TOOL_USES_UNDECLARED * 10_000_000
+            + 55 * TOOL_RESULT_TOKENS * 2_000,
         ),
         (
             asked(server_tools=(ServerTool("advisor_20260301", 2, "claude-opus-5-5"),)),
-            10_000 * 2_000 + 1_000 * 10_000 + 2 * (11_000 * 8_000 + ADVICE_TOKENS * 20_000),
+            11_000 * 3 * 2_000
+            - 1_000 * 2_000
+            + 1_000 * 10_000
+            + 3 * ADVICE_TOKENS * 2_000
+            + 2 * ((11_000 + 2 * ADVICE_TOKENS) * 4_000 + ADVICE_TOKENS * 20_000),
         ),
         (asked("claude-tomorrow-1"), 10_000 * 15_000 + 1_000 * 75_000),  # the dearest known
     ],
@@ -270,6 +285,8 @@ def test_the_ratio_goes_up_at_once_and_down_slowly() -> None:
     assert history.input_tokens(4_000) == 1_000
     history.learn(1, 2_000, 4_000)
     assert history.input_tokens(4_000) == 2_000
+    history.learn(1, 2_000, 100)  # what a tiny body says is no ratio of text
+    assert history.input_tokens(4_000) == 2_000
     history.learn(1, 1_000, 4_000)
     assert 1_800 < history.input_tokens(4_000) < 2_000
 
@@ -282,3 +299,51 @@ def test_rates_follow_the_date_and_the_multipliers() -> None:
     assert PRICES.rates("claude-haiku-5-5", 1, AT, is_us=True) == (110, 138, 220, 11, 550)  # rounded up
     assert PRICES.rates("claude-sonnet-5-5", 1, AT, speed="fast") == (4_000, 5_000, 8_000, 200, 20_000)
     assert PRICES.rates("claude-tomorrow-1", 1, AT) is None
+
+
+def test_an_excess_makes_later_holds_larger_and_is_forgotten_slowly() -> None:
+    history = History()
+    history.learn_excess(100, 100)
+    assert history.scale(1_000) == 1_000
+    history.learn_excess(100, 250)
+    assert history.scale(1_000) == 2_500
+    history.learn_excess(250, 200)
+    assert 2_400 < history.scale(1_000) < 2_500
+    history.learn_excess(100, 10**15)
+    assert history.scale(1_000) == 16_000
+    history.learn_excess(0, 5)
+    for _ in range(1_000):
+        history.learn_excess(100, 1)
+    assert history.scale(1_000) == 1_000
+    worse = History()
+    worse.learn_excess(100, 200)
+    meter, scaled = (StreamMeter(PRICES, asked(), 1_000, each, AT_US) for each in (None, worse))
+    assert scaled.first_nanos == 2 * meter.first_nanos
+    assert (
+        bound_of(PRICES, asked(), 1_000, AT_US, worse).nanos == 2 * bound_of(PRICES, asked(), 1_000, AT_US, None).nanos
+    )
+
+
+def test_a_long_conversation_with_one_search_is_held_at_the_long_price() -> None:
+    fields = asked("claude-haiku-5-5", server_tools=(ServerTool("web_search_20260318", 1),))
+    usage = Usage(input_tokens=190_000, output_tokens=1_000, web_search_requests=1)
+    cost = PRICES.price(usage, fields.model, AT).cost_nanos
+    assert cost is not None
+    assert worst_case_nanos(PRICES, fields, 90_000, AT_US) >= cost
+
+
+def test_a_fallback_with_a_larger_window_bounds_the_prompt() -> None:
+    fields = asked("claude-haiku-4-5", fallbacks=("claude-opus-5-5",), has_sources=True)
+    assert rough_input_bound(100, fields) == CONTEXT_TOKENS
+
+
+def test_a_typed_tool_of_the_client_is_a_description_in_the_prompt() -> None:
+    assert rough_input_bound(100, asked(has_tools=True, typed_tools=2)) >= 2 * TYPED_TOOL_TOKENS
+
+
+def test_what_a_cut_stream_may_have_written_is_never_more_than_was_asked_for() -> None:
+    meter = StreamMeter(PRICES, asked(max_tokens=1_000), 10, None, AT_US)
+    assert meter.produced_tokens(100, 0) == 50
+    assert meter.produced_tokens(100, 3_600_000_000) == 1_000
+    assert meter.produced_tokens(100, 0, 2_000) == 2_000
+    assert meter.produced(0, 0, 900) is None

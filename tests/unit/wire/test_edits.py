@@ -9,10 +9,35 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantry.wire.edits import add_system_cache_control, cap_max_tokens, system_fingerprint
-from tenantry.wire.session_ids import find_session_id
+from tenantry.domain.asked import MessageFields
+from tenantry.wire import edits, session_ids
+from tenantry.wire.count_body import count_body
+from tenantry.wire.inspect import inspect_message
+from tenantry.wire.members import read_members
 
 CACHE = {"type": "ephemeral"}
+
+
+def read(body: bytes) -> MessageFields:
+    return MessageFields("m", None, False, False, members=read_members(body))
+
+
+def cap_max_tokens(body: bytes, new: int) -> bytes:
+    return edits.cap_max_tokens(read(body), body, new)
+
+
+def add_system_cache_control(body: bytes, bytes_min: int = edits.SYSTEM_BYTES_MIN) -> bytes:
+    return edits.add_system_cache_control(read(body), body, bytes_min)
+
+
+def system_fingerprint(body: bytes) -> bytes | None:
+    return edits.system_fingerprint(read(body))
+
+
+def find_session_id(header: bytes | None, body: bytes) -> str | None:
+    return session_ids.find_session_id(header, read(body))
+
+
 WORDS = st.sampled_from(
     ['"max_tokens":5', "max_tokens", '\\"max_tokens\\": 9}', "{", "}", "é\u2028\U0001f600", '"system":"x"']
 )
@@ -170,6 +195,20 @@ def test_sessions(header: bytes | None, user_id: object, session_id: str | None)
     assert find_session_id(header, body) == session_id
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"\xff", b'{"metadata":5}', b"{}", b'{"metadata":null}'])
+@pytest.mark.parametrize("body", [b'{"metadata":5}', b"{}", b'{"metadata":null}', b'{"metadata":"\xff"}'])
 def test_no_session_in_bad_bodies(body: bytes) -> None:
     assert find_session_id(None, body) is None
+
+
+def test_both_edits_and_a_count_from_one_reading() -> None:
+    body = json.dumps({"model": "m", "max_tokens": 900, "system": "x" * 5000, "stop_sequences": ["a"]}).encode()
+    fields = inspect_message(body)
+    capped = edits.cap_max_tokens(fields, body, 50)
+    edited = edits.add_system_cache_control(fields, capped)
+    assert json.loads(edited)["max_tokens"] == fields.max_tokens == 50
+    system = [{"type": "text", "text": "x" * 5000, "cache_control": CACHE}]
+    assert json.loads(edited)["system"] == system
+    assert fields.has_cache_control
+    assert fields.is_cached_here
+    assert json.loads(count_body(fields)) == {"model": "m", "system": system}
+    assert edits.add_system_cache_control(fields, edited) is edited

@@ -189,7 +189,7 @@ def test_content_of_unknown_shape_is_taken_for_the_worst(messages: object) -> No
         (b'{"model":"a","max_tokens":1,"tools":5}', "tools: Expected"),
         (b'{"model":"a","max_tokens":1,"fallbacks":[{}]}', "fallbacks[0]: "),
         (b'{"model":"a","max_tokens":1,"cache_control":"1h"}', "cache_control: Expected"),
-        (b'{"model":"a","max_tokens":1,"tools":' + b"[" * 100_000, "not valid JSON"),
+        (b'{"model":"a","max_tokens":1,"tools":' + b"[" * 100_000, "nested too deeply"),
         (b'{"model":"a","max_tokens":1,"messages":' + b'[{"content":' * 5000 + b"1" + b"}]" * 5000 + b"}", ""),
     ],
 )
@@ -227,6 +227,14 @@ def test_a_repeated_name_is_refused(name: str, separators: tuple[str, str], is_e
         b'"tools":[{"type":"web_search_20260318","max_uses":1,"max_uses":99}]',
         b'"tools":[{"type":"web_search_20260318","type":"custom"},{"type":"web_fetch_20260318"}]',
         b'"fallbacks":[{"model":"a","model":"b"}]',
+        b'"tools":[{"type":"web_search_20260318","type":"custom"}]',
+        b'"tools":[{"type":"web_search_20260318","type":null}]',
+        b'"tools":[{"name":"a","cache_control":{"type":"ephemeral","ttl":"1h","ttl":"5m"}}]',
+        b'"tools":[{"name":"a","cache_control":{"ttl":"1h"},"cache_control":null}]',
+        b'"cache_control":{"ttl":"1h","t\\u0074l":"5m"}',
+        b'"messages":[{"role":"user","content":[{"type":"text","text":"x","cache_control":{"ttl":"1h","ttl":"5m"}}]}]',
+        b'"messages":[{"role":"user","content":[{"type":"tool_addition","tool":{"definition":{"type":"web_search_1","type":"custom"}}}]}]',
+        b'"messages":[{"role":"user","content":[{"type":"tool_addition","tool":{"definition":{"type":"web_search_1"},"definition":{}}}]}]',
     ],
 )
 def test_a_repeated_name_where_money_depends_on_it_is_refused(more: bytes) -> None:
@@ -257,10 +265,10 @@ def test_values_are_found_where_they_stand(
     text = json.dumps(document, separators=separators, ensure_ascii=ensure_ascii)
     raw = (around + text + around).encode("utf-8", "surrogatepass")
     try:
-        members = read_members(raw)
+        read_members(raw)
     except Exception:  # noqa: BLE001 -- a lone surrogate: what the decoder refuses is not read further
         return
-    found = find_values(raw, members)
+    found = find_values(raw, None)
     assert {name: json.loads(raw[start:end]) for name, (start, end) in found.items()} == document
 
 
@@ -276,9 +284,9 @@ def test_repeats_are_found_and_nothing_else(names: list[str], spaces: int) -> No
         assert may_repeat(raw, members)
     if is_repeated:
         with pytest.raises(RepeatedName):
-            find_values(raw, members)
+            find_values(raw, None)
     else:
-        assert len(find_values(raw, members)) == len(names)
+        assert len(find_values(raw, None)) == len(names)
 
 
 @pytest.mark.parametrize("first", [b"12", b"1e3", b"1.0", b"10", b"2"])
@@ -292,3 +300,21 @@ def test_any_bytes_are_read_or_refused(raw: bytes) -> None:
     for each in (raw, b"{" + raw + b"}", b'{"model":"a","max_tokens":1,' + raw + b"}"):
         with contextlib.suppress(BadBody):
             inspect_message(each)
+
+
+def test_compaction_is_read_wherever_it_is_asked_for() -> None:
+    edit = {"type": "compact_20260112", "trigger": {"type": "input_tokens", "value": 60_000}}
+    assert inspect_message(body(context_management={"edits": [edit]})).compact_at_tokens == 60_000
+    assert (
+        inspect_message(body(context_management={"edits": [{"type": "compact_20260112"}]})).compact_at_tokens == 150_000
+    )
+    assert inspect_message(body(context_management={"edits": [{"type": "clear_thinking_1"}]})).compact_at_tokens is None
+    assert inspect_message(body(context_management={"edits": 5})).compact_at_tokens == 0
+    assert inspect_message(body(compaction={"type": "summarize"})).is_compaction
+    assert not inspect_message(body(compaction=None)).is_compaction
+
+
+def test_tools_of_a_compaction_block_are_tools() -> None:
+    change = {"type": "tool_addition", "tool": {"type": "tool_definition", "definition": {"type": "web_search_1"}}}
+    fields = inspect_message(body(**user({"type": "compaction", "content": "c", "tool_changes": [change]})))
+    assert fields.server_tools == (ServerTool("web_search_1"),)
