@@ -12,12 +12,12 @@ from tenantry.domain.directory import KeyStatus, Snapshot, TenantStatus
 from tenantry.domain.errors import ApiError, KeyNotActive, NotReady, TenantDisabled
 from tenantry.domain.prices import PriceTable
 from tenantry.gateway.health import Health
+from tenantry.gateway.lanes import CallLater, Lanes
 from tenantry.gateway.policy import Policies
 from tenantry.gateway.quota_headers import QuotaHeaders
 from tenantry.gateway.recorder import Recorder
 from tenantry.gateway.tallies import Tallies
 from tenantry.gateway.till import Till
-from tenantry.gateway.traffic import CallLater, Traffic
 from tenantry.gateway.upstream import Pools
 from tenantry.ledger.journal import JournalWriter
 from tenantry.ledger.opening import Opening
@@ -58,7 +58,7 @@ class Gateway:
         self.call_later = call_later
         self.version_default = settings.anthropic_version.encode()
         self.recorder = Recorder(journal)
-        self.traffic = Traffic(now, call_later)
+        self.lanes = Lanes(now, call_later)
         self.till = Till(prices, settings.zone, settings.contact, opening)
         self.health = Health(now)
         self.tallies = Tallies()
@@ -75,7 +75,7 @@ class Gateway:
     def apply(self, snapshot: Snapshot) -> None:
         """Go on under another directory: new limits act at once, and who may not go on is cut off."""
         self.snapshot = snapshot
-        self.traffic.apply(snapshot)
+        self.lanes.apply(snapshot)
         self.till.apply(snapshot, time.time_ns() // 1000)
         for exchange in list(self.exchanges):
             principal = exchange.principal
@@ -97,7 +97,7 @@ class Gateway:
         # Everything live at start is frozen and the collector is off under traffic: a full collection stops the world.
         if not self.exchanges and now - self._last_collect > COLLECT_SECONDS:
             self._last_collect = now
-            self.traffic.sweep()
+            self.lanes.sweep()
             gc.collect()
 
     def tell_tallies(self) -> None:
@@ -109,7 +109,7 @@ class Gateway:
     def standing(self) -> dict[str, Any]:
         """What goes on now, for people: use of lanes by tenant, and health."""
         return {
-            "tenants": self.traffic.standing(),
+            "tenants": self.lanes.standing(),
             "budgets": self.till.standing(),
             "health": self.health.facts() | {"journal_works": self.recorder.works},
         }

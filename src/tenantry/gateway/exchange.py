@@ -20,8 +20,8 @@ from tenantry.gateway.calls import Call
 from tenantry.gateway.credential_choice import choose_credential
 from tenantry.gateway.forwarding import Forwarding
 from tenantry.gateway.headers import client_response
+from tenantry.gateway.lanes import Ask
 from tenantry.gateway.refusals import limit_refusal
-from tenantry.gateway.traffic import Ask
 from tenantry.wire.http1 import LAST_CHUNK, chunk, response_head
 from tenantry.wire.inspect import BadBody, MessageFields, inspect_message
 from tenantry.wire.routes import Kind
@@ -143,7 +143,7 @@ class Exchange:
             len(body) // BYTES_PER_TOKEN if metered is not None else 0,
             self._on_grant,
         )
-        found = gateway.traffic.ask(ask)
+        found = gateway.lanes.ask(ask)
         gateway.exchanges.add(self)
         if isinstance(found, Grant):
             self._forward(principal, body)
@@ -185,7 +185,7 @@ class Exchange:
     def _leave(self) -> Obstacle | None:
         ask = self._ask
         self._body = b""
-        return self._gateway.traffic.leave(ask) if ask is not None else None
+        return self._gateway.lanes.leave(ask) if ask is not None else None
 
     def stop_waiting(self) -> None:
         """The gateway stops: who waits is sent away, who is served goes on."""
@@ -241,9 +241,9 @@ class Exchange:
         gateway, principal = self._gateway, self.principal
         if principal is None:
             return b""
-        traffic = gateway.traffic
-        key_lane = traffic.key_lane_of(principal.key)
-        return gateway.quota_headers.lines(traffic.lane_of(principal.tenant), key_lane, gateway.now())
+        lanes = gateway.lanes
+        key_lane = lanes.key_lane_of(principal.key)
+        return gateway.quota_headers.lines(lanes.lane_of(principal.tenant), key_lane, gateway.now())
 
     def on_body(self, ready: bytes) -> None:
         if self._client is None:
@@ -378,7 +378,7 @@ class Exchange:
         if ask is not None:
             gateway = self._gateway
             gateway.exchanges.discard(self)
-            gateway.traffic.release(ask)
+            gateway.lanes.release(ask)
             gateway.exchange_closed()
 
 

@@ -38,8 +38,8 @@ from tenantry.gateway.authentication import Principal
 from tenantry.gateway.calls import Call
 from tenantry.gateway.counting import COUNT_SECONDS_MAX, Count
 from tenantry.gateway.health import REFUSED_SECONDS
+from tenantry.gateway.lanes import Ask
 from tenantry.gateway.till import Reservation
-from tenantry.gateway.traffic import Ask
 from tenantry.wire.http1 import small_number
 from tenantry.wire.inspect import MessageFields
 
@@ -252,7 +252,7 @@ class Forwarding:
         standing = gateway.health.of(fallback.upstream)
         if not standing.breaker.may_send(gateway.now()):
             return False
-        if self._metered is not None and not gateway.traffic.move(self._ask, fallback):
+        if self._metered is not None and not gateway.lanes.move(self._ask, fallback):
             return False
         if self._reserve() is not None:
             return False
@@ -315,7 +315,7 @@ class Forwarding:
             standing.budget.give_back()
         if self._metered is not None:
             pause = read_retry_after(fields, datetime.now(UTC)) if status == 429 else None
-            gateway.traffic.learn(credential, self._metered.model, fields, pause)
+            gateway.lanes.learn(credential, self._metered.model, fields, pause)
         if status != 200 and self._is_held_back(status, fields):
             self._held = _Held(status, headers, fields)
             return

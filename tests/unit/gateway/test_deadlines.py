@@ -111,5 +111,5 @@ def test_a_tenant_without_a_credential_is_503_and_holds_no_session(gateway: Gate
     body = b'{"model":"m","max_tokens":1}'
     connection.data_received(HEAD.replace(b"1000000", b"%d" % len(body)) + body)
     assert wire.sent.startswith(b"HTTP/1.1 503 ")
-    assert gateway.traffic.in_flight() == 0
+    assert gateway.lanes.in_flight() == 0
     assert gateway.exchanges == set()
