@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from enum import Enum
 
+from tenantry.domain.fair_queue import Line
 from tenantry.domain.limits import Limits
 from tenantry.domain.values import value
 
@@ -70,11 +71,15 @@ class Scope(Enum):
 
 @value
 class Obstacle:
-    """What is in the way: the limit's name, for how many seconds, and whose limit it is."""
+    """What is in the way: the limit's name, for how many seconds, and whose limit it is.
+
+    `announced` is the limit's number where it is the upstream that told it, and None where it was declared.
+    """
 
     limit: str
     seconds: float
     scope: Scope = Scope.TENANT
+    announced: int | None = None
 
     @property
     def is_shared(self) -> bool:
@@ -82,13 +87,36 @@ class Obstacle:
 
 
 class Lane:
-    """The counters of one holder of limits."""
+    """The counters of one holder of limits, and the line of those that they hold back.
 
-    __slots__ = ("_mean_session", "input_tokens", "limits", "output_tokens", "requests", "scope", "sessions")
+    `used_at` is when it last gave something; `waiting` counts those that wait for anything, of a tenant's lane.
+    """
 
-    def __init__(self, limits: Limits, now: float, scope: Scope = Scope.TENANT) -> None:
+    __slots__ = (
+        "_mean_session",
+        "input_tokens",
+        "is_told",
+        "limits",
+        "line",
+        "name",
+        "output_tokens",
+        "requests",
+        "scope",
+        "sessions",
+        "sessions_max",
+        "used_at",
+        "waiting",
+    )
+
+    def __init__(self, limits: Limits, now: float, scope: Scope = Scope.TENANT, name: str = "") -> None:
         self.limits = limits
         self.scope = scope
+        self.name = name
+        self.line = Line(by_flow=scope is Scope.TENANT, by_tag=scope is Scope.MODEL)
+        self.used_at = now
+        self.waiting = 0
+        self.is_told = False  # among those whose use is told to people
+        self.sessions_max = limits.sessions_max
         self.sessions = 0
         self.requests = _bucket(limits.requests_per_minute, limits.request_burst, now)
         self.input_tokens = _bucket(limits.input_tokens_per_minute, limits.input_tokens_per_minute, now)
@@ -100,11 +128,30 @@ class Lane:
         if limits is self.limits:
             return
         self.limits = limits
+        self.sessions_max = limits.sessions_max
         self.requests = _resized(self.requests, limits.requests_per_minute, limits.request_burst, now)
         per_minute = limits.input_tokens_per_minute
         self.input_tokens = _resized(self.input_tokens, per_minute, per_minute, now)
         per_minute = limits.output_tokens_per_minute
         self.output_tokens = _resized(self.output_tokens, per_minute, per_minute, now)
+
+    def may(self, input_tokens: int, now: float) -> bool:
+        """Whether `obstacle` would be None for the first in line: one look at the numbers, for each request."""
+        if self.sessions >= self.sessions_max:
+            return False
+        bucket = self.requests
+        if bucket is not None:
+            if now > bucket.at:
+                level = bucket.level + (now - bucket.at) * bucket.rate
+                bucket.level = level if level < bucket.size else bucket.size
+            bucket.at = now
+            if 1 - bucket.level > 1e-9:
+                return False
+        bucket = self.input_tokens
+        if bucket is not None and bucket.wait(input_tokens, now) > 0:
+            return False
+        bucket = self.output_tokens
+        return bucket is None or bucket.wait(1, now) <= 0
 
     def obstacle(self, input_tokens: int, now: float, ahead: int = 0) -> Obstacle | None:
         """What this lane lacks for a request with `ahead` others before it; the longest wait when it lacks several."""
@@ -131,22 +178,35 @@ class Lane:
                 found = _longer(found, "output_tokens_per_minute", seconds, self.scope)
         return found
 
-    def take(self, input_tokens: int) -> None:
+    def take(self, input_tokens: int, now: float) -> None:
         self.sessions += 1
-        if self.requests is not None:
-            self.requests.take(1)
-        if self.input_tokens is not None:
-            self.input_tokens.take(input_tokens)
+        self.used_at = now
+        bucket = self.requests
+        if bucket is not None:
+            bucket.level -= 1
+        bucket = self.input_tokens
+        if bucket is not None:
+            bucket.level -= input_tokens
 
     def end_session(self, seconds: float) -> None:
         self.sessions -= 1
-        self._mean_session += (min(seconds, 600.0) - self._mean_session) / 8
+        self._mean_session += ((seconds if seconds < 600.0 else 600.0) - self._mean_session) / 8
+
+    def give_input(self, tokens: int) -> None:
+        """Input that was taken and not used; who waits for it is asked again."""
+        bucket = self.input_tokens
+        if bucket is not None:
+            bucket.give(tokens)
+            if self.line.count:
+                self.line.wake()
 
     @property
     def is_idle(self) -> bool:
-        """Nothing in flight and every bucket full: forgetting the lane changes nothing."""
+        """Nothing in flight, nobody waits and every bucket is full: forgetting the lane changes nothing."""
         buckets = (self.requests, self.input_tokens, self.output_tokens)
-        return self.sessions == 0 and all(bucket is None or bucket.level >= bucket.size for bucket in buckets)
+        return not (self.sessions or self.waiting or self.line.count) and all(
+            bucket is None or bucket.level >= bucket.size for bucket in buckets
+        )
 
     def refill(self, now: float) -> None:
         for bucket in (self.requests, self.input_tokens, self.output_tokens):
@@ -155,92 +215,106 @@ class Lane:
 
 
 class Capacity(Lane):
-    """What an upstream can take, as configured and as it says itself."""
+    """What an upstream can take, as configured or, where nothing is configured, as it says itself."""
 
     __slots__ = ("closed_until", "learned_at")
 
-    def __init__(self, limits: Limits, now: float, scope: Scope = Scope.UPSTREAM) -> None:
-        super().__init__(limits, now, scope)
+    def __init__(self, limits: Limits, now: float, scope: Scope = Scope.UPSTREAM, name: str = "") -> None:
+        super().__init__(limits, now, scope, name)
         self.closed_until = 0.0
         self.learned_at = -math.inf
+
+    def may(self, input_tokens: int, now: float) -> bool:
+        return now >= self.closed_until and super().may(input_tokens, now)
 
     def obstacle(self, input_tokens: int, now: float, ahead: int = 0) -> Obstacle | None:
         if now < self.closed_until:
             return Obstacle("upstream_retry_after", self.closed_until - now, self.scope)
-        return super().obstacle(input_tokens, now, ahead)
+        found = super().obstacle(input_tokens, now, ahead)
+        if found is not None and getattr(self.limits, found.limit) is None:
+            # There is a bucket though nothing was declared: its number is what the upstream told.
+            bucket: Bucket = getattr(self, found.limit.removesuffix("_per_minute"))
+            return Obstacle(found.limit, found.seconds, found.scope, round(bucket.rate * 60))
+        return found
 
     def close_until(self, then: float) -> None:
         """The upstream asked for a pause."""
         self.closed_until = max(self.closed_until, then)
 
+    def declares(self, limit: str) -> bool:
+        """Whether a bucket's limit is configured: then that is obeyed, whatever the upstream says."""
+        return getattr(self.limits, f"{limit}_per_minute") is not None
+
     def learn(self, limit: str, per_minute: int, remaining: int, now: float) -> None:
-        """The upstream said how much of `limit` (a bucket's name) it gives, and has left."""
+        """The upstream said how much of `limit` (a bucket's name) it gives, and has left.
+
+        A declared limit stays as it is declared; only what is left of it can be less.
+        """
         bucket: Bucket | None = getattr(self, limit)
         if bucket is None:
             bucket = Bucket(per_minute, per_minute, now)
             setattr(self, limit, bucket)
+        elif self.declares(limit):
+            bucket.refill(now)
         else:
-            configured = {"requests": "requests_per_minute"}.get(limit, f"{limit}_per_minute")
-            most: int | None = getattr(self.limits, configured)
-            per_minute = per_minute if most is None else min(most, per_minute)
-            size = per_minute if most is None or limit != "requests" else min(per_minute, self.limits.request_burst)
-            bucket.resize(per_minute, size, now)
+            bucket.resize(per_minute, per_minute, now)
         bucket.level = min(bucket.level, remaining)
 
 
 class Grant:
     """What one request was given. It comes back in parts as the truth is known, and whole exactly once."""
 
-    __slots__ = ("_begun_at", "_input", "_lanes", "_open", "_output")
+    __slots__ = ("_begun_at", "_input", "_output", "is_open", "lanes")
 
     def __init__(self, lanes: Sequence[Lane], input_tokens: int, now: float) -> None:
-        self._lanes = lanes
+        self.lanes = lanes
         self._input = input_tokens
         self._output = 0
         self._begun_at = now
-        self._open = True
+        self.is_open = True
 
     def correct_input(self, tokens: int) -> None:
         """The input that counts is known: uncached and cache writes."""
         too_much, self._input = self._input - tokens, tokens
         if too_much:
-            for lane in self._lanes:
-                if lane.input_tokens is not None:
-                    lane.input_tokens.give(too_much)
+            for lane in self.lanes:
+                lane.give_input(too_much)
 
     def produced(self, tokens: int) -> None:
         """So many output tokens have been produced in all; the estimate may be corrected downwards too."""
         more, self._output = tokens - self._output, tokens
         if more:
-            for lane in self._lanes:
+            for lane in self.lanes:
                 if lane.output_tokens is not None:
                     lane.output_tokens.give(-more)
 
     def move(self, shared: Sequence[Lane], now: float) -> None:
         """Leave the shared lanes for these: the request goes to another upstream or credential."""
         own: list[Lane] = []
-        for lane in self._lanes:
+        for lane in self.lanes:
             if not isinstance(lane, Capacity):
                 own.append(lane)
                 continue
             lane.end_session(max(0.0, now - self._begun_at))
-            if lane.input_tokens is not None:
-                lane.input_tokens.give(self._input)
+            lane.give_input(self._input)
         for lane in shared:
-            lane.take(self._input)
-        self._lanes = (*own, *shared)
+            lane.take(self._input, now)
+        self.lanes = (*own, *shared)
 
     @property
     def counts_output(self) -> bool:
-        return any(lane.output_tokens is not None for lane in self._lanes)
+        return any(lane.output_tokens is not None for lane in self.lanes)
 
     def release(self, now: float) -> bool:
         """Give the sessions back. Again: nothing happens, and False says so."""
-        if not self._open:
+        if not self.is_open:
             return False
-        self._open = False
-        for lane in self._lanes:
-            lane.end_session(max(0.0, now - self._begun_at))
+        self.is_open = False
+        seconds = now - self._begun_at
+        if seconds < 0.0:
+            seconds = 0.0
+        for lane in self.lanes:
+            lane.end_session(seconds)
         return True
 
 
@@ -250,7 +324,7 @@ def admit(lanes: Sequence[Lane], input_tokens: int, now: float) -> Grant | Obsta
     if found is not None:
         return found
     for lane in lanes:
-        lane.take(input_tokens)
+        lane.take(input_tokens, now)
     return Grant(lanes, input_tokens, now)
 
 

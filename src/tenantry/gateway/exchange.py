@@ -26,9 +26,9 @@ from tenantry.gateway.attempt import Attempt, AttemptOwner, Fields, Headers
 from tenantry.gateway.caller import Caller
 from tenantry.gateway.counting import Count
 from tenantry.gateway.credentials import choose_credential
+from tenantry.gateway.lanes import Ask
 from tenantry.gateway.parts import Parts
 from tenantry.gateway.request import Request, new_request_id, read_fields
-from tenantry.gateway.traffic import Ask
 from tenantry.gateway.tries import Tries
 from tenantry.wire.count_body import count_body
 from tenantry.wire.inspect import MessageFields

@@ -10,13 +10,13 @@ from tenantry.domain.directory import Snapshot
 from tenantry.domain.prices import PriceTable
 from tenantry.gateway.deadlines import Deadlines
 from tenantry.gateway.health import Health
+from tenantry.gateway.lanes import Lanes
 from tenantry.gateway.policy import Policies
 from tenantry.gateway.population import Population
 from tenantry.gateway.recorder import Recorder
 from tenantry.gateway.tallies import Tallies
 from tenantry.gateway.telling import Telling
 from tenantry.gateway.till import Till
-from tenantry.gateway.traffic import Traffic
 from tenantry.gateway.upstream import Pools
 from tenantry.settings import GatewaySettings
 from tenantry.wire.inspect import MessageFields
@@ -60,7 +60,7 @@ class Parts:
     latest: Latest
     population: Population
     deadlines: Deadlines
-    lanes: Traffic
+    lanes: Lanes
     till: Till
     health: Health
     recorder: Recorder

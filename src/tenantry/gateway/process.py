@@ -23,6 +23,7 @@ from tenantry.gateway.authentication import Principal
 from tenantry.gateway.client import ClientConnection
 from tenantry.gateway.deadlines import TICK_SECONDS, Deadlines
 from tenantry.gateway.health import Health
+from tenantry.gateway.lanes import Lanes
 from tenantry.gateway.parts import Beside, Clock, Latest, Parts
 from tenantry.gateway.policy import Policies
 from tenantry.gateway.population import Population
@@ -30,7 +31,6 @@ from tenantry.gateway.recorder import Recorder
 from tenantry.gateway.tallies import Tallies
 from tenantry.gateway.telling import Telling
 from tenantry.gateway.till import Till
-from tenantry.gateway.traffic import Traffic
 from tenantry.gateway.upstream import Pools
 from tenantry.ledger.journal import STANDING_FILE, JournalUnavailable, JournalWriter
 from tenantry.ledger.opening import Opening, open_counters
@@ -76,7 +76,7 @@ def build_parts(
         latest=Latest(snapshot),
         population=Population(),
         deadlines=Deadlines(clock.now),
-        lanes=Traffic(clock.now, clock.call_later),
+        lanes=Lanes(clock.now, clock.call_later),
         till=Till(prices, settings.zone, opening),
         health=Health(clock.now),
         recorder=Recorder(journal, clock.call_soon),

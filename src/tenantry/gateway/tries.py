@@ -17,10 +17,10 @@ from tenantry.domain.life import Event
 from tenantry.domain.retry import ATTEMPTS_MAX, Failure, is_another_worth_trying, next_delay, regain_at
 from tenantry.gateway.answer import HeldAnswer
 from tenantry.gateway.health import REFUSED_SECONDS
+from tenantry.gateway.lanes import Ask
 from tenantry.gateway.parts import Parts
 from tenantry.gateway.request import Request
 from tenantry.gateway.till import Money
-from tenantry.gateway.traffic import Ask
 
 # An upstream's count is an estimate by its own words; it is within some tokens of the truth.
 _COUNT_SLACK_SHARE, _COUNT_SLACK_TOKENS = 50, 32

@@ -1,6 +1,6 @@
 """A gateway without sockets, time or disk, for tests that read like a script.
 
-`World` is one gateway whose clients, upstreams, clock and journal are doubles. Everything it does towards the outside is
+`World` is one gateway whose clients, upstreams, clock and journal are doubles. What it does towards the outside is
 a word in `told`; everything that happens to it is a call. `play` runs a script: `>>` is what happens, `<<` what the
 gateway does, in order and with nothing left out.
 """
@@ -149,7 +149,8 @@ class Connection:
         self.is_paused = False
 
     def send(self, sink: Any, head: bytes, body: bytes) -> None:
-        assert self.is_open and self.sink is None
+        assert self.is_open
+        assert self.sink is None
         self.sink = sink
         self.world.sent.append(self)
         self.world.tell(f"bytes up {self.pool.name}" if self.pool.name != "crd_acme" else "bytes up")

@@ -1,115 +1,129 @@
-"""Deadlines of a client's connection, on a clock that the test moves."""
+"""Deadlines on a clock that the test moves: those of a client's connection, and the wheel that keeps them all."""
 
+from __future__ import annotations
+
+import random
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tenantry.domain.directory import GatewayKey, KeyStatus, Snapshot, Tenant, TenantStatus
-from tenantry.domain.keys import digest_key
-from tenantry.domain.limits import Limits
-from tenantry.domain.prices import load_default_prices
-from tenantry.gateway.core import Gateway
-from tenantry.gateway.server import ClientConnection
-from tenantry.ledger.journal import JournalWriter
-from tenantry.ledger.opening import Opening
-from tenantry.settings import load_settings
+from tenantry.gateway.deadlines import HORIZON_SECONDS, TICK_SECONDS, Deadlines, Timed
+from tests.unit.gateway.playbook import ClientSocket, World, key_of
 
-PEPPER = b"p" * 32
-KEY = b"sk-proxy-acme-DUMMY"
-
-
-class Wire:
-    """A transport that keeps what is written."""
-
-    def __init__(self) -> None:
-        self.sent = b""
-        self.is_closed = False
-
-    def write(self, data: bytes) -> None:
-        self.sent += data
-
-    def abort(self) -> None:
-        self.is_closed = True
-
-    close = abort
-
-    def get_extra_info(self, name: str) -> Any:
-        return ("192.0.2.1", 1) if name == "peername" else None
-
-    def set_write_buffer_limits(self, high: int) -> None:
-        return
-
-    def can_write_eof(self) -> bool:
-        return False
-
-    def resume_reading(self) -> None:
-        return
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+HEAD = (
+    f"POST /v1/messages HTTP/1.1\r\nhost: a\r\nx-api-key: {key_of('acme')}\r\ncontent-length: 1000000\r\n\r\n".encode()
+)
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
 
 
-@pytest.fixture
-def gateway(tmp_path: Path, clock: Clock) -> Gateway:
-    digest = digest_key(PEPPER, KEY)
-    tenant = Tenant("tnt_1", "acme", "Acme", TenantStatus.ACTIVE, "standard", Limits(), None)
-    snapshot = Snapshot(1, {digest: GatewayKey("key_1", "tnt_1", digest, KeyStatus.ACTIVE)}, {"tnt_1": tenant})
-    settings = load_settings(None, {"TENANTRY_DATA_DIR": str(tmp_path)}).gateway
-    return Gateway(settings, snapshot, PEPPER, load_default_prices(), JournalWriter(tmp_path, "t"), Opening(0), clock)
-
-
-def connect(gateway: Gateway) -> tuple[ClientConnection, Wire]:
-    connection, wire = ClientConnection(gateway), Wire()
-    connection.connection_made(wire)  # type: ignore[arg-type]
-    return connection, wire
-
-
-HEAD = b"POST /v1/messages HTTP/1.1\r\nhost: a\r\nx-api-key: %b\r\ncontent-length: 1000000\r\n\r\n" % KEY
-
-
-def test_a_body_slower_than_1_kib_a_second_is_408_and_a_faster_one_may_take_its_time(
-    gateway: Gateway, clock: Clock
-) -> None:
-    slow, slow_wire = connect(gateway)
-    steady, steady_wire = connect(gateway)
-    slow.data_received(HEAD)
-    steady.data_received(HEAD)
+def test_a_body_slower_than_1_kib_a_second_is_408_and_a_faster_one_may_take_its_time(world: World) -> None:
+    slow, steady = world.client("slow"), world.client("steady")
+    slow.connection.data_received(HEAD)
+    steady.connection.data_received(HEAD)
     for _ in range(90):
-        clock.now += 1
-        slow.data_received(b" " * 100)
-        steady.data_received(b" " * 2000)
-        gateway.sweep()
-    assert slow_wire.sent.startswith(b"HTTP/1.1 408 ")
-    assert steady_wire.sent == b""
+        if slow.is_open:
+            slow.connection.data_received(b" " * 100)
+        steady.connection.data_received(b" " * 2000)
+        world.advance(1)
+    assert slow.answers == ["answer 408"]
+    assert steady.answers == []
 
 
-def test_an_idle_connection_closes_after_75_seconds_and_an_unused_one_after_10(gateway: Gateway, clock: Clock) -> None:
-    used, used_wire = connect(gateway)
-    _, unused_wire = connect(gateway)
-    used.data_received(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n")
-    clock.now += 11
-    gateway.sweep()
-    assert unused_wire.is_closed
-    assert not used_wire.is_closed
-    clock.now += 65
-    gateway.sweep()
-    assert used_wire.is_closed
+def test_an_idle_connection_closes_after_75_seconds_and_an_unused_one_after_10(world: World) -> None:
+    used, unused = world.client("used"), world.client("unused")
+    used.connection.data_received(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n")
+    world.advance(11)
+    assert (used.is_open, unused.is_open) == (True, False)
+    world.advance(65)
+    assert not used.is_open
 
 
-def test_a_tenant_without_a_credential_is_503_and_holds_no_session(gateway: Gateway) -> None:
-    connection, wire = connect(gateway)
-    body = b'{"model":"m","max_tokens":1}'
-    connection.data_received(HEAD.replace(b"1000000", b"%d" % len(body)) + body)
-    assert wire.sent.startswith(b"HTTP/1.1 503 ")
-    assert gateway.traffic.in_flight() == 0
-    assert gateway.exchanges == set()
+def test_a_head_that_does_not_come_to_its_end_is_408_after_10_seconds_however_it_trickles(world: World) -> None:
+    client: ClientSocket = world.client()
+    for byte in HEAD[:9]:
+        client.connection.data_received(bytes([byte]))
+        world.advance(1)
+    world.advance(2)
+    assert client.answers == ["answer 408"]
+
+
+def test_a_tenant_without_a_credential_is_503_and_holds_no_session(world: World) -> None:
+    world.change("acme", credential=None)
+    client = world.client()
+    client.ask({"model": "m", "max_tokens": 1})
+    assert client.answers == ["answer 503"]
+    assert world.leftovers() == []
+
+
+def test_an_answer_that_is_owed_and_has_no_time_left_closes_its_connection(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Should a request ever be lost inside, its client does not wait for it.
+    from tenantry.gateway.exchange import Exchange
+
+    monkeypatch.setattr(Exchange, "start", lambda self, body: None)
+    client = world.client()
+    client.ask({"model": "m", "max_tokens": 1})
+    world.advance(29)
+    assert client.is_open
+    monkeypatch.setattr(Exchange, "overdue", lambda self: None)
+    world.advance(2)
+    assert not client.is_open
+
+
+class Thing(Timed):
+    def __init__(self) -> None:
+        super().__init__()
+        self.called: list[float] = []
+
+    def overdue(self) -> None:
+        self.called.append(self.deadline)
+        self.deadline = float("inf")
+
+
+def test_a_deadline_is_met_within_a_tick_wherever_it_moved_before() -> None:
+    seed = random.SystemRandom().randrange(1 << 32)
+    print(f"seed {seed}")
+    chance, now = random.Random(seed), [100.0]
+    wheel = Deadlines(lambda: now[0])
+    things = [Thing() for _ in range(50)]
+    due: dict[int, float] = {}
+    for _ in range(4000):
+        if chance.random() < 0.5:
+            number = chance.randrange(len(things))
+            due[number] = now[0] + chance.choice((0.1, 1.0, 9.0, 11.0, 75.0))
+            wheel.set(things[number], due[number])
+        now[0] += chance.choice((0.0, 0.25, 0.25, 3.0))
+        wheel.sweep()
+        for number, thing in enumerate(things):
+            if thing.called:
+                assert thing.called == [due.pop(number)]
+                assert thing.deadline > now[0] or not thing.called.clear()
+            assert due.get(number, now[0]) > now[0] - 2 * TICK_SECONDS
+    assert wheel.watched < 400
+
+
+def test_what_has_ended_leaves_the_wheel(tmp_path: Path) -> None:
+    now = [100.0]
+    wheel = Deadlines(lambda: now[0])
+    thing = Thing()
+    wheel.set(thing, 175.0)
+    wheel.forget(thing)
+    now[0] += HORIZON_SECONDS + 2 * TICK_SECONDS
+    wheel.sweep()
+    assert (wheel.watched, thing.called) == (0, [])
+
+
+def test_a_clock_that_jumps_ahead_ends_what_is_overdue_and_nothing_twice() -> None:
+    now = [100.0]
+    wheel = Deadlines(lambda: now[0])
+    thing = Thing()
+    wheel.set(thing, 175.0)
+    now[0] += 86_400
+    for _ in range(3):
+        wheel.sweep()
+    assert thing.called == [175.0]

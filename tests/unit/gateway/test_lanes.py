@@ -22,7 +22,7 @@ from tenantry.domain.directory import (
     Upstream,
 )
 from tenantry.domain.limits import Limits
-from tenantry.gateway.traffic import Ask, Traffic
+from tenantry.gateway.lanes import Ask, Lanes
 
 OPEN = Limits(sessions_max=1000, requests_per_minute=None, queue_wait_ms_max=60_000, queue_depth_max=1000)
 
@@ -69,7 +69,7 @@ class World:
 
     def __init__(self, limits: Limits = OPEN, capacity: Limits = OPEN) -> None:
         self.clock = Clock()
-        self.traffic = Traffic(self.clock, self.clock.call_later)
+        self.lanes = Lanes(self.clock, self.clock.call_later)
         self.credential = credential(capacity)
         self.limits = limits
         self.granted: list[Ask] = []
@@ -79,7 +79,7 @@ class World:
         tenant = Tenant(f"tnt_{slug}", slug, slug, TenantStatus.ACTIVE, "t", limits, self.credential)
         key = GatewayKey(f"key_{slug}", tenant.tenant_id, b"d", KeyStatus.ACTIVE)
         ask = Ask(tenant, key, self.credential, model, tokens, lambda _: self.granted.append(ask))
-        found = self.traffic.ask(ask)
+        found = self.lanes.ask(ask)
         if isinstance(found, Grant):
             self.granted.append(ask)
         return ask, found
@@ -91,11 +91,11 @@ def test_a_session_that_ends_serves_the_next_in_line_at_once() -> None:
     waiting = [world.ask()[0] for _ in range(3)]
     assert world.granted == [first]
     for ask in waiting:
-        assert world.traffic.release(world.granted[-1])
+        assert world.lanes.release(world.granted[-1])
         assert world.granted[-1] is ask
-    assert not world.traffic.release(first)
-    assert world.traffic.release(waiting[-1])
-    assert (world.traffic.in_flight(), world.traffic.waiting()) == (0, 0)
+    assert not world.lanes.release(first)
+    assert world.lanes.release(waiting[-1])
+    assert (world.lanes.in_flight(), world.lanes.waiting()) == (0, 0)
 
 
 def test_time_alone_serves_who_waits_for_a_bucket() -> None:
@@ -135,7 +135,7 @@ def test_nobody_overtakes_a_queue_of_the_same_tenant() -> None:
 
 def test_an_upstreams_pause_holds_back_its_model_only() -> None:
     world = World()
-    world.traffic.learn(world.credential, "opus", {}, 30.0)
+    world.lanes.learn(world.credential, "opus", {}, 30.0)
     assert world.ask("a", "opus")[1] is None
     assert isinstance(world.ask("b", "haiku")[1], Grant)
     assert world.ask("c", "opus")[1] is None
@@ -147,25 +147,25 @@ def test_an_upstreams_pause_holds_back_its_model_only() -> None:
 
 def test_dated_and_undated_ids_share_what_an_upstream_said() -> None:
     world = World()
-    world.traffic.learn(world.credential, "claude-haiku-4-5-20251001", {}, 5.0)
+    world.lanes.learn(world.credential, "claude-haiku-4-5-20251001", {}, 5.0)
     assert world.ask("a", "claude-haiku-4-5")[1] is None
 
 
 def test_quota_fields_become_the_capacity_and_nonsense_is_passed_over() -> None:
     world = World()
     fields = {b"anthropic-ratelimit-requests-limit": b"60", b"anthropic-ratelimit-requests-remaining": b"1"}
-    world.traffic.learn(world.credential, "m", fields, None)
+    world.lanes.learn(world.credential, "m", fields, None)
     assert isinstance(world.ask()[1], Grant)
     assert world.ask()[1] is None
     nonsense = {b"anthropic-ratelimit-requests-limit": b"-1", b"anthropic-ratelimit-requests-remaining": b"x"}
     world.clock.advance(1)
-    world.traffic.learn(world.credential, "n", nonsense, None)
+    world.lanes.learn(world.credential, "n", nonsense, None)
     assert isinstance(world.ask("b", "n")[1], Grant)
 
 
 def test_credentials_of_one_organization_share_its_capacity_when_that_is_declared() -> None:
     clock = Clock()
-    traffic = Traffic(clock, clock.call_later)
+    lanes = Lanes(clock, clock.call_later)
     capacity = replace(OPEN, sessions_max=1)
     for shares, expected in ((True, None), (False, Grant)):
         asks = []
@@ -174,8 +174,8 @@ def test_credentials_of_one_organization_share_its_capacity_when_that_is_declare
             tenant = Tenant(f"tnt_{name}", name, name, TenantStatus.ACTIVE, "t", OPEN, held)
             key = GatewayKey(name, tenant.tenant_id, b"d", KeyStatus.ACTIVE)
             asks.append(Ask(tenant, key, held, "m", 1, lambda _: None))
-        assert isinstance(traffic.ask(asks[0]), Grant)
-        found = traffic.ask(asks[1])
+        assert isinstance(lanes.ask(asks[0]), Grant)
+        found = lanes.ask(asks[1])
         assert found is None if expected is None else isinstance(found, expected)
 
 
@@ -183,10 +183,10 @@ def test_a_raised_limit_serves_those_who_wait_and_a_lowered_one_lets_run_what_ru
     world = World(replace(OPEN, sessions_max=1))
     asks = [world.ask()[0] for _ in range(4)]
     tenant = replace(asks[0].tenant, limits=replace(OPEN, sessions_max=3))
-    world.traffic.apply(Snapshot(2, {}, {tenant.tenant_id: tenant}))
+    world.lanes.apply(Snapshot(2, {}, {tenant.tenant_id: tenant}))
     assert len(world.granted) == 3
-    world.traffic.apply(Snapshot(3, {}, {tenant.tenant_id: replace(tenant, limits=replace(OPEN, sessions_max=1))}))
-    assert world.traffic.release(world.granted[0])
+    world.lanes.apply(Snapshot(3, {}, {tenant.tenant_id: replace(tenant, limits=replace(OPEN, sessions_max=1))}))
+    assert world.lanes.release(world.granted[0])
     assert len(world.granted) == 3
 
 
@@ -194,13 +194,13 @@ def test_another_credential_takes_a_granted_request_over() -> None:
     world = World()
     ask, _ = world.ask()
     spare = credential(replace(OPEN, sessions_max=1), "crd_2")
-    assert world.traffic.move(ask, spare)
+    assert world.lanes.move(ask, spare)
     other, _ = world.ask("b")
-    assert not world.traffic.move(other, spare)  # it is full
-    assert world.traffic.release(ask)
-    assert world.traffic.move(other, spare)
-    assert world.traffic.release(other)
-    assert world.traffic.in_flight() == 0
+    assert not world.lanes.move(other, spare)  # it is full
+    assert world.lanes.release(ask)
+    assert world.lanes.move(other, spare)
+    assert world.lanes.release(other)
+    assert world.lanes.in_flight() == 0
 
 
 class Storm(RuleBasedStateMachine):
@@ -223,15 +223,15 @@ class Storm(RuleBasedStateMachine):
         waiting = [ask for ask in self.waiting if ask.grant is None]
         if waiting:
             ask = waiting[which % len(waiting)]
-            self.world.traffic.leave(ask)
+            self.world.lanes.leave(ask)
             self.waiting.remove(ask)
 
     @rule(which=st.integers(0, 20))
     def end(self, which: int) -> None:
         if self.world.granted:
             ask = self.world.granted.pop(which % len(self.world.granted))
-            assert self.world.traffic.release(ask)
-            assert not self.world.traffic.release(ask)
+            assert self.world.lanes.release(ask)
+            assert not self.world.lanes.release(ask)
 
     @rule(seconds=st.floats(0, 3))
     def pass_time(self, seconds: float) -> None:
@@ -239,17 +239,17 @@ class Storm(RuleBasedStateMachine):
 
     @rule(seconds=st.floats(0, 2))
     def upstream_pauses(self, seconds: float) -> None:
-        self.world.traffic.learn(self.world.credential, "m", {}, seconds)
+        self.world.lanes.learn(self.world.credential, "m", {}, seconds)
 
     @rule()
     def sweep(self) -> None:
-        self.world.traffic.sweep()
+        self.world.lanes.sweep()
 
     @invariant()
     def sessions_are_those_granted_and_no_more_than_allowed(self) -> None:
         granted = self.world.granted
         # Each holds a session of its tenant's lane, of the capacity, and of its model's lane where there is one.
-        assert 2 * len(granted) <= self.world.traffic.in_flight() <= 3 * len(granted)
+        assert 2 * len(granted) <= self.world.lanes.in_flight() <= 3 * len(granted)
         by_tenant = [sum(ask.tenant.slug == slug for ask in granted) for slug in "abc"]
         assert max(by_tenant) <= 3
         assert len(granted) <= 5
@@ -257,15 +257,15 @@ class Storm(RuleBasedStateMachine):
 
     @invariant()
     def who_waits_is_in_the_queue_once(self) -> None:
-        assert self.world.traffic.waiting() == sum(ask.grant is None for ask in self.waiting)
+        assert self.world.lanes.waiting() == sum(ask.grant is None for ask in self.waiting)
 
     def teardown(self) -> None:
         for ask in self.waiting:
             if ask.grant is None:
-                self.world.traffic.leave(ask)
+                self.world.lanes.leave(ask)
         while self.world.granted:
-            self.world.traffic.release(self.world.granted.pop())
-        assert (self.world.traffic.in_flight(), self.world.traffic.waiting()) == (0, 0)
+            self.world.lanes.release(self.world.granted.pop())
+        assert (self.world.lanes.in_flight(), self.world.lanes.waiting()) == (0, 0)
 
 
 TestStorm = Storm.TestCase
