@@ -6,7 +6,7 @@ import asyncio
 import gc
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tenantry.domain.directory import KeyStatus, Snapshot, TenantStatus
 from tenantry.domain.errors import ApiError, KeyNotActive, NotReady, TenantDisabled
@@ -20,6 +20,7 @@ from tenantry.gateway.till import Till
 from tenantry.gateway.traffic import CallLater, Traffic
 from tenantry.gateway.upstream import Pools
 from tenantry.ledger.journal import JournalWriter
+from tenantry.ledger.live import Live, LiveHealth, LiveUse
 from tenantry.ledger.opening import Opening
 from tenantry.settings import GatewaySettings
 
@@ -106,13 +107,14 @@ class Gateway:
         if tally is not None:
             self.recorder.tally(tally)
 
-    def standing(self) -> dict[str, Any]:
-        """What goes on now, for people: use of lanes by tenant, and health."""
-        return {
-            "tenants": self.traffic.standing(),
-            "budgets": self.till.standing(),
-            "health": self.health.facts() | {"journal_works": self.recorder.works},
-        }
+    def standing(self) -> Live:
+        """What goes on now, for people: use of lanes and money by tenant, and health."""
+        tenants = {tenant_id: LiveUse(**use) for tenant_id, use in self.traffic.standing().items()}
+        for tenant_id, money in self.till.standing().items():
+            use = tenants.setdefault(tenant_id, LiveUse())
+            use.held_nanos, use.spent_nanos = money["held_nanos"], money["spent_nanos"]
+            use.excess_nanos = money["excess_nanos"]
+        return Live(time.time(), tenants, LiveHealth(**self.health.facts(), journal_works=self.recorder.works))
 
     def exchange_closed(self) -> None:
         if self._all_closed is not None and not self.exchanges and not self._all_closed.done():

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import ctypes
 import gc
-import json
 import logging
 import resource
 import signal
@@ -15,10 +14,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from sqlalchemy import Engine
+
 from tenantry.domain.prices import load_default_prices
 from tenantry.gateway.core import SWEEP_SECONDS, Gateway
 from tenantry.gateway.server import ClientConnection
-from tenantry.ledger.journal import STANDING_FILE, JournalUnavailable, JournalWriter
+from tenantry.ledger.adjustments import adjustments_since
+from tenantry.ledger.journal import JournalUnavailable, JournalWriter
+from tenantry.ledger.live import LIVE_FILE, write_live
 from tenantry.ledger.opening import open_counters
 from tenantry.settings import GatewaySettings
 from tenantry.storage.database import open_store
@@ -69,9 +72,9 @@ async def serve_gateway(settings: GatewaySettings, ready: Callable[[int], None] 
     chores = [
         asyncio.create_task(_every(SWEEP_SECONDS, gateway.sweep)),
         asyncio.create_task(_every(TALLY_SECONDS, gateway.tell_tallies)),
-        asyncio.create_task(_follow_directory(watch, loader, gateway)),
+        asyncio.create_task(_follow_directory(watch, loader, gateway, engine, opening.entry_id)),
         asyncio.create_task(_sync_journal(gateway, journal)),
-        asyncio.create_task(_tell_standing(gateway, journal.folder / STANDING_FILE)),
+        asyncio.create_task(_tell_standing(gateway, journal.folder / LIVE_FILE)),
     ]
     port = server.sockets[0].getsockname()[1]
     log.info("gateway listening on %s:%d", settings.host, port)
@@ -104,13 +107,18 @@ async def _every(seconds: float, chore: Callable[[], None]) -> None:
             log.exception("a periodic chore failed and goes on")
 
 
-async def _follow_directory(watch: DirectoryWatch, loader: SnapshotLoader, gateway: Gateway) -> None:
+async def _follow_directory(
+    watch: DirectoryWatch, loader: SnapshotLoader, gateway: Gateway, engine: Engine, entry_id: int
+) -> None:
     """Fails closed for what is new, open for what was known: a store that cannot be read leaves the last snapshot."""
     while True:
         await asyncio.sleep(DIRECTORY_POLL_SECONDS)
         try:
             if watch.changed():
                 gateway.apply(await asyncio.to_thread(loader.load))
+                entry_id, corrections = await asyncio.to_thread(adjustments_since, engine, entry_id)
+                for correction in corrections:
+                    gateway.till.adjust(*correction)
         except Exception:
             log.exception("the directory could not be read; the last known one stays in force")
             watch.forget()
@@ -135,15 +143,9 @@ async def _tell_standing(gateway: Gateway, path: Path) -> None:
     """Rewrite the file from which commands read what goes on now; it never holds up a request."""
     while True:
         await asyncio.sleep(STANDING_SECONDS)
-        text = json.dumps({"at": time.time(), **gateway.standing()})
+        record = gateway.standing()
         with contextlib.suppress(OSError):  # without the disk there is no news, and the journal has said so already
-            await asyncio.to_thread(_replace, path, text)
-
-
-def _replace(path: Path, text: str) -> None:
-    draft = path.with_suffix(".new")
-    draft.write_text(text, "utf-8")
-    draft.replace(path)
+            await asyncio.to_thread(write_live, path, record)
 
 
 def _tls(cert_file: Path | None, key_file: Path | None) -> ssl.SSLContext | None:
