@@ -10,6 +10,8 @@ from tenantry.domain.prices import PriceTable
 from tenantry.domain.usage import Usage
 
 GATEWAY_DIED = "gateway_died"
+# The last second that a calendar of Python's can write: a damaged line may name any time.
+_SECONDS_MAX = 253_402_300_799
 
 
 def end_of_orphan(
@@ -28,7 +30,7 @@ def end_of_orphan(
     usage, cost_nanos, price_version = Usage(), begun.bound_nanos, None
     if progress is not None:
         usage = _as_asked(progress.usage, begun)
-        at = datetime.fromtimestamp(begun.begun_at_us // 1_000_000, UTC)
+        at = datetime.fromtimestamp(min(max(0, begun.begun_at_us // 1_000_000), _SECONDS_MAX), UTC)
         priced = prices.price(usage, progress.model_served or begun.model_requested, at)
         price_version = priced.price_version
         cost_nanos = max(priced.cost_nanos or 0, progress.held_nanos)

@@ -218,7 +218,7 @@ def decode_line(line: bytes) -> Event | None:
     """The event of a whole line; None where it is none that this version knows."""
     try:
         decoded = _DECODER.decode(line[_CHECKSUM_BYTES:-1])
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return decoded.begin or decoded.progress or decoded.end or decoded.tally
 

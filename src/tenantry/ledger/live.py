@@ -137,7 +137,7 @@ def _read(path: Path) -> Live | None:
     try:
         with path.open("rb") as file:
             return _DECODER.decode(file.read(_FILE_BYTES_MAX))
-    except (OSError, ValueError, RecursionError):  # a `DecodeError` of msgspec's is a ValueError
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 

@@ -23,7 +23,7 @@ from tenantry.ledger.outbox import AWAY_US, SECOND_US, Outbox
 from tenantry.ledger.rollup import add_to_rollup
 from tenantry.storage.database import migrate, open_store
 from tenantry.storage.directory import Directory
-from tenantry.storage.tables import alert_deliveries, alerts, ledger, refusals
+from tenantry.storage.tables import alert_deliveries, alerts, ledger, refusals, upstreams
 from tenantry.storage.vault import Vault
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -147,6 +147,31 @@ def test_a_lowered_budget_is_told_without_any_row_and_a_raised_one_is_not_told_a
     site.directory.set_budgets("acme", {"month": 50 * USD})
     watch.step()
     assert thresholds_told(site) == [70]
+
+
+def test_thresholds_are_armed_again_when_the_amount_changes(site: Site) -> None:
+    site.directory.set_budgets("acme", {"month": 50 * USD})
+    site.spend(48 * USD)
+    watch = site.watch()
+    watch.step()
+    assert thresholds_told(site) == [70, 90]
+    site.directory.set_budgets("acme", {"month": 60 * USD})
+    for _ in range(2):
+        watch.step()
+        site.watch().step()
+    assert thresholds_told(site) == [70, 90, 70]
+    site.spend(10 * USD)
+    watch.step()
+    assert thresholds_told(site) == [70, 90, 70, 90]
+
+
+def test_usage_that_cannot_be_read_is_told_once_a_day(site: Site) -> None:
+    with site.engine.connect() as connection:
+        upstream_id = connection.execute(select(upstreams.c.upstream_id)).scalar_one()
+    for _ in range(2):
+        site.spend(1, upstream_id=upstream_id, flaws="usage_unreadable")
+        site.watch().step()
+    assert [kind for kind, _ in site.told()] == ["usage_flawed"]
 
 
 def test_the_end_of_a_raise_is_told_without_any_row(site: Site) -> None:
