@@ -24,7 +24,7 @@ from tenantry.ledger.journal import is_alive
 from tenantry.ledger.own_run import in_order
 from tenantry.ledger.quarantine import put_aside
 from tenantry.ledger.rollup import add_to_rollup
-from tenantry.ledger.rows import FIRST_HASH, row_hash, row_of, unfit, unfit_tally
+from tenantry.ledger.rows import FIRST_HASH, RowInsert, row_hash, row_of, unfit, unfit_tally
 from tenantry.ledger.tallies import book_tally
 from tenantry.storage.columns import now_utc
 from tenantry.storage.tables import journals, ledger
@@ -82,6 +82,7 @@ class Drain:
         self._journal_dir = journal_dir
         self._prices = prices
         self._runs: dict[str, _Run] = {}
+        self._insert: RowInsert | None = None
 
     def step(self) -> int:
         """Book what is new. Returns the number of rows booked. Cheap when nothing is."""
@@ -178,7 +179,9 @@ class Drain:
                 head_hash = row["row_hash"] = row_hash(row)
                 rows.append(row)
             if rows:
-                connection.execute(insert(ledger), rows)
+                if self._insert is None:
+                    self._insert = RowInsert(connection.dialect, tuple(rows[0]))
+                self._insert(connection, rows)
                 add_to_rollup(connection, rows)
             for one in batch.tallies:
                 book_tally(connection, name, one.tally)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import String
+from sqlalchemy import Connection, Dialect, String, insert
 
 from tenantry.domain.attempts import AttemptBegun, AttemptEnded, Tally
 from tenantry.ledger.rollup import TOKEN_CLASSES
@@ -85,6 +85,26 @@ def row_of(begun: AttemptBegun, end: AttemptEnded) -> dict[str, Any]:
     }
 
 
+class RowInsert:
+    """The INSERT of rows of one shape, compiled once: SQLAlchemy's own way binds each value of each row by name, which
+    takes a fifth of the whole drain (measured, 2026-11-25).
+    """
+
+    __slots__ = ("_names", "_sql")
+
+    def __init__(self, dialect: Dialect, names: Sequence[str]) -> None:
+        compiled = insert(ledger).inline().compile(dialect=dialect, column_keys=list(names))
+        self._sql = str(compiled)
+        self._names = tuple(compiled.positiontup or ()) if compiled.positional else None
+
+    def __call__(self, connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+        names = self._names
+        if names is None:
+            connection.exec_driver_sql(self._sql, list(rows))
+        else:
+            connection.exec_driver_sql(self._sql, [tuple([row[name] for name in names]) for row in rows])
+
+
 def _told(text: str | None) -> str | None:
     """Text that an upstream or a client made up: a mark that no column takes must not cost the row."""
     if text is None:
@@ -150,6 +170,10 @@ _NULLABLE_FROM_THE_FIRST = frozenset(
 )
 
 
+# Made once: `json.dumps` makes one for each call, a tenth of a row's cost.
+_HASHED = json.JSONEncoder(sort_keys=True, ensure_ascii=False)
+
+
 def row_hash(row: Mapping[str, Any]) -> str:
     """SHA-256 over every column but the row's own id and hash, the previous row's hash included.
 
@@ -160,4 +184,4 @@ def row_hash(row: Mapping[str, Any]) -> str:
         for name, value in row.items()
         if name not in ("entry_id", "row_hash") and (value is not None or name in _NULLABLE_FROM_THE_FIRST)
     }
-    return hashlib.sha256(json.dumps(kept, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    return hashlib.sha256(_HASHED.encode(kept).encode()).hexdigest()
