@@ -13,11 +13,11 @@ import fcntl
 import os
 import re
 import time
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
+from zlib import crc32
 
 import msgspec
 
@@ -34,13 +34,10 @@ class JournalUnavailable(Exception):
 
 
 _CHECKSUM_BYTES = 9  # eight digits and a blank
-_END = b"end"
+_BEGIN_START = b'{"begin":'
+_PROGRESS_START = b'{"progress":'
 _END_START = b'{"end":'
-
-
-def _line(kind: bytes, payload: bytes) -> bytes:
-    body = b'{"%b":%b}' % (kind, payload)
-    return b"%08x %b\n" % (zlib.crc32(body), body)
+_TALLY_START = b'{"tally":'
 
 
 def _encode_scrubbed(event: Event) -> bytes:
@@ -64,7 +61,7 @@ class JournalWriter:
     def __init__(self, directory: Path, gateway_id: str) -> None:
         self.run_id = f"{gateway_id}-{time.time_ns():020d}-{os.getpid()}"
         self.folder = directory / self.run_id
-        self._encoder = msgspec.json.Encoder()
+        self._encode = msgspec.json.Encoder().encode
         self._file = -1
         self._number = 0
         self._size = 0
@@ -79,25 +76,27 @@ class JournalWriter:
 
     def begin(self, event: AttemptBegun) -> None:
         """On the file after the next `flush` that succeeds; nothing may be sent upstream before that."""
-        self._lines.append(_line(b"begin", self._encode(event)))
+        self._add(_BEGIN_START, event)
 
     def progress(self, event: AttemptProgress) -> None:
         """A hint for a crash."""
-        self._lines.append(_line(b"progress", self._encode(event)))
+        self._add(_PROGRESS_START, event)
 
     def end(self, event: AttemptEnded) -> None:
         """Kept until a `flush` succeeds."""
-        self._lines.append(_line(_END, self._encode(event)))
+        self._add(_END_START, event)
 
     def tally(self, event: Tally) -> None:
         """Totals; the next ones make up for those that are lost."""
-        self._lines.append(_line(b"tally", self._encode(event)))
+        self._add(_TALLY_START, event)
 
-    def _encode(self, event: Event) -> bytes:
+    def _add(self, start: bytes, event: Event) -> None:
         try:
-            return self._encoder.encode(event)
+            payload = self._encode(event)
         except UnicodeEncodeError:
-            return _encode_scrubbed(event)
+            payload = _encode_scrubbed(event)
+        body = start + payload + b"}"
+        self._lines.append(b"%08x %b\n" % (crc32(body), body))
 
     @property
     def has_lines(self) -> bool:
@@ -211,7 +210,7 @@ def read_file(path: Path, offset: int) -> Iterator[Entry]:
 
 
 def _is_whole(line: bytes) -> bool:
-    return len(line) > _CHECKSUM_BYTES and line[:_CHECKSUM_BYTES] == b"%08x " % zlib.crc32(line[_CHECKSUM_BYTES:-1])
+    return len(line) > _CHECKSUM_BYTES and line[:_CHECKSUM_BYTES] == b"%08x " % crc32(line[_CHECKSUM_BYTES:-1])
 
 
 def decode_line(line: bytes) -> Event | None:
