@@ -128,7 +128,7 @@ class Stack:
 
     def lanes(self) -> dict[str, Any]:
         """What the living gateway says of itself, rewritten every second."""
-        for path in self.settings.journal_dir.glob("*/lanes.json"):
+        for path in self.settings.journal_dir.glob("*/live.json"):
             with contextlib.suppress(FileNotFoundError):
                 if is_alive(path.parent):
                     return json.loads(path.read_text())

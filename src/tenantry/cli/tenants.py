@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +18,8 @@ from tenantry.control.declared.state import read_standing
 from tenantry.control.site import Site
 from tenantry.domain.directory import TenantStatus
 from tenantry.domain.limits import LIMITS, NO_LIMIT
-from tenantry.ledger.lanes import LaneUse, list_refusals, read_lanes
+from tenantry.ledger.live import LiveUse, read_live, sum_live
+from tenantry.ledger.tallies import list_refusals
 from tenantry.storage.columns import now_utc
 from tenantry.storage.directory.tenants import DISCONNECTS, TenantChange
 from tenantry.storage.snapshot import read_changes
@@ -171,10 +171,10 @@ def _everything(site: Site, slug: str) -> dict[str, Any]:
     own = read_changes(row.limits)
     in_force = site.directory.limits_of(row)
     limits = in_force.as_json()
-    now = read_lanes(site.settings.journal_dir)
+    now = sum_live(read_live(site.settings.journal_dir))
     return _values(site, row) | {
         "limits": {name: {"value": limits[name], "from": "own" if name in own else "tier"} for name in LIMITS},
-        "uses": asdict(now.tenants.get(tenant_id) or LaneUse.idle(in_force)) if now.gateways else None,
+        "uses": _used(now.tenants.get(tenant_id) or LiveUse.idle(in_force)) if now.gateways else None,
         "refusals": [
             {"reason": one.reason, "count": one.count, "last_at": stamp(one.last_at)}
             for one in list_refusals(site.engine, tenant_id)
@@ -184,6 +184,14 @@ def _everything(site: Site, slug: str) -> dict[str, Any]:
             for key in site.directory.list_keys(slug)
         ],
     }
+
+
+_USES = ("sessions", "waiting", "requests_remaining", "input_tokens_remaining", "output_tokens_remaining")
+
+
+def _used(use: LiveUse) -> dict[str, Any]:
+    """Its lane; money is what `budget show` tells."""
+    return {name: getattr(use, name) for name in _USES}
 
 
 _SHOWN_ABOVE = ("sessions_max", "requests_per_minute", "limits", "uses", "refusals", "keys")

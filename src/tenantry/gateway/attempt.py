@@ -147,6 +147,9 @@ class Attempt(ResponseSink):
                 fields.model,
                 fields.stream,
                 self._parts.clock.wall_us(),
+                money.bound_nanos,
+                fields.speed or "standard",
+                fields.inference_geo or "global",
             ),
             self._on_journalled,
         )
@@ -267,7 +270,7 @@ class Attempt(ResponseSink):
         produced = max(seen.usage.output_tokens, seen.estimated_output_tokens)
         usage = replace(seen.usage, output_tokens=produced)
         self._parts.recorder.progress(
-            AttemptProgress(self.attempt_id, seen.model or "", usage, self._upstream_request_id)
+            AttemptProgress(self.attempt_id, seen.model or "", usage, self._upstream_request_id, money.held_nanos)
         )
 
     def on_flush(self) -> None:
@@ -352,6 +355,9 @@ class Attempt(ResponseSink):
                 self._upstream_request_id,
                 error or seen.failed or ("client_gone" if self.client_gone else None),
                 self._saved(seen.model, booked, at_us) if fields.is_cached_here else None,
+                booked.basis,
+                booked.flaws,
+                money.held_nanos if booked.cost_nanos is None else None,
             )
         )
         return booked

@@ -29,6 +29,8 @@ class Till:
         self._zone = zone
         self._opening = opening
         self._accounts: dict[tuple[str, str], Account] = {}
+        # Of accounts that nobody has used yet.
+        self._corrections: dict[tuple[str, str], list[tuple[int, int]]] = {}
 
     def accounts_of(self, principal: Principal) -> Accounts:
         """The tenant's account and the key's. All spending passes both, so a cap that is set later is right at once."""
@@ -45,7 +47,18 @@ class Till:
         opening = self._opening
         account = Account(name, budget, self._zone, opening.of(tenant_id, key_id), opening.at_us)
         self._accounts[tenant_id, key_id] = account
+        for at_us, nanos in self._corrections.pop((tenant_id, key_id), ()):
+            account.correct(nanos, at_us)
         return account
+
+    def adjust(self, tenant_id: str, key_id: str, at_us: int, nanos: int) -> None:
+        """Count a correction that was booked since the opening, in the periods that hold `at_us`."""
+        for holder in ((tenant_id, ""), (tenant_id, key_id)):
+            account = self._accounts.get(holder)
+            if account is not None:
+                account.correct(nanos, at_us)
+            else:
+                self._corrections.setdefault(holder, []).append((at_us, nanos))
 
     def apply(self, snapshot: Snapshot, at_us: int) -> None:
         """Go on under the budgets of another snapshot."""

@@ -12,8 +12,9 @@ from sqlalchemy import Engine, delete, select
 from tenantry.domain.attempts import AttemptBegun, AttemptEnded, AttemptProgress, Outcome
 from tenantry.domain.prices import load_default_prices
 from tenantry.domain.usage import Usage
-from tenantry.ledger.booking import FIRST_HASH, Drain, row_hash
+from tenantry.ledger.booking import Drain
 from tenantry.ledger.journal import JournalUnavailable, JournalWriter, files_of, is_alive, read_file
+from tenantry.ledger.rows import FIRST_HASH, row_hash
 from tenantry.storage.database import migrate, open_store
 from tenantry.storage.tables import journals, ledger
 

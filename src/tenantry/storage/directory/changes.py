@@ -101,6 +101,11 @@ class Changes:
         with self._engine.begin() as connection:
             self._audit(connection, action, subject, detail)
 
+    def announce(self, action: str, subject: str, detail: Mapping[str, object]) -> None:
+        """A line about something that is kept elsewhere and that gateways are to hear of: it moves the version."""
+        with self._engine.begin() as connection:
+            self._record(connection, action, subject, detail)
+
     def seal_audit(self) -> None:
         """Seal the audit log after a migration."""
         with self._engine.begin() as connection:
