@@ -12,10 +12,10 @@ from tenantry.domain.budgets import Budget, Cap, amount_at
 from tenantry.domain.directory import GatewayKey, Tenant
 from tenantry.domain.money import AMOUNT_NANOS_MAX, BadAmount, read_amount
 from tenantry.storage.columns import now_utc
-from tenantry.storage.database import migrate, open_store
 from tenantry.storage.directory import Directory, DirectoryError, NotInDirectory
 from tenantry.storage.snapshot import SnapshotLoader
 from tenantry.storage.vault import Vault
+from tests.template import new_store
 
 USD = 1_000_000_000
 VAULT = Vault(bytes(32))
@@ -23,8 +23,7 @@ VAULT = Vault(bytes(32))
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
-    engine = open_store(f"sqlite:///{tmp_path / 'tenantry.db'}")
-    migrate(engine)
+    engine = new_store(tmp_path / "tenantry.db")
     yield engine
     engine.dispose()
 

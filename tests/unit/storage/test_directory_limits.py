@@ -8,16 +8,15 @@ import pytest
 
 from tenantry.domain.limits import Limits
 from tenantry.storage.columns import now_utc
-from tenantry.storage.database import migrate, open_store
 from tenantry.storage.directory import CredentialRefused, Directory, DirectoryError
 from tenantry.storage.directory.tenants import TenantChange
 from tenantry.storage.vault import Vault
+from tests.template import new_store
 
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Iterator[Directory]:
-    engine = open_store(f"sqlite:///{tmp_path / 'tenantry.db'}")
-    migrate(engine)
+    engine = new_store(tmp_path / "tenantry.db")
     made = Directory(engine, Vault(bytes(32)), "test")
     made.seed_tiers()
     made.create_tenant("acme", "Acme", "standard")
