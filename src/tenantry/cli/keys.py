@@ -17,7 +17,7 @@ from tenantry.domain.durations import BadDuration, read_duration
 from tenantry.domain.limits import KEY_LIMITS, LIMITS
 from tenantry.domain.limits import as_json as limit_as_json
 from tenantry.storage.columns import utc
-from tenantry.storage.snapshot import read_changes
+from tenantry.storage.records import read_changes
 
 app = typer.Typer(help="Issue, rotate, list and revoke gateway keys.", no_args_is_help=True)
 

@@ -22,7 +22,7 @@ from tenantry.domain.limits import LIMITS, NO_LIMIT
 from tenantry.ledger.lanes import LaneUse, list_refusals, read_lanes
 from tenantry.storage.columns import now_utc
 from tenantry.storage.directory.tenants import DISCONNECTS, TenantChange
-from tenantry.storage.snapshot import read_changes
+from tenantry.storage.records import read_changes
 
 app = typer.Typer(help="List, show, change, disable and enable tenants.", no_args_is_help=True)
 

@@ -14,7 +14,7 @@ from tenantry.cli.tenants import AsJson
 from tenantry.control.site import Site
 from tenantry.domain.limits import CAPACITY_LIMITS, LIMITS
 from tenantry.domain.limits import as_json as limit_as_json
-from tenantry.storage.snapshot import read_changes
+from tenantry.storage.records import read_changes
 
 app = typer.Typer(help="List and show upstreams; tenantry.toml declares them.", no_args_is_help=True)
 

@@ -13,6 +13,7 @@ from tenantry.domain.limits import as_json
 from tenantry.storage.columns import new_id, now_utc
 from tenantry.storage.directory.changes import Changes, DirectoryError, NotInDirectory
 from tenantry.storage.tables import admin_users, credentials, upstreams
+from tenantry.storage.versions import NOTHING, upstream_touched
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 600.0
@@ -58,7 +59,8 @@ class SetUpChanges(Changes):
                 upstream_id = row.upstream_id
                 connection.execute(update(upstreams).where(upstreams.c.name == name).values(values))
             before = None if row is None else {column: getattr(row, column) for column in values}
-            self._record(connection, "upstream.set", name, {"before": before, "after": values})
+            detail = {"before": before, "after": values}
+            self._record(connection, "upstream.set", name, detail, upstream_touched(upstream_id))
         return upstream_id
 
     def remove_upstream(self, name: str) -> None:
@@ -77,7 +79,8 @@ class SetUpChanges(Changes):
             if holder is not None:
                 raise DirectoryError(f"credential {holder!r} belongs to upstream {name!r}; move or remove it first")
             connection.execute(delete(upstreams).where(upstreams.c.upstream_id == upstream_id))
-            self._record(connection, "upstream.remove", name, {"before": {"name": name}, "after": None})
+            detail = {"before": {"name": name}, "after": None}
+            self._record(connection, "upstream.remove", name, detail, upstream_touched(upstream_id))
 
     def list_upstreams(self) -> Sequence[Row[*tuple[Any, ...]]]:
         with self._engine.connect() as connection:
@@ -92,7 +95,7 @@ class SetUpChanges(Changes):
             connection.execute(
                 insert(admin_users).values(admin_id=new_id("adm"), name=name, token_digest=digest, created_at=now_utc())
             )
-            self._record(connection, "admin.add", name, {"before": None, "after": {"name": name}})
+            self._record(connection, "admin.add", name, {"before": None, "after": {"name": name}}, NOTHING)
         return True
 
     def find_admin(self, token: str) -> str | None:
