@@ -1,6 +1,5 @@
 """Budgets in the directory: what is set is what a gateway's snapshot has, and every change is audited."""
 
-import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -82,7 +81,7 @@ def test_a_raise_counts_from_now_until_its_end_and_is_audited(directory: Directo
     assert amount_at(cap, until_us) == 51 * USD
     assert amount_at(cap, now_us - 60_000_000) == 50 * USD
     row = directory.list_audit(1)[0]
-    assert (row.action, row.object, json.loads(row.detail)["amount_nanos"]) == ("budget.raise", "acme", USD)
+    assert (row.action, row.subject, row.detail["amount_nanos"]) == ("budget.raise", "acme", USD)
 
 
 @pytest.mark.parametrize(

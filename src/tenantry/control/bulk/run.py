@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from sqlalchemy import Row
-
 from tenantry.control.bulk.clients import Client, Known, choice_of
 from tenantry.control.bulk.keys_file import KeysFile
 from tenantry.control.client_guide import endpoint_of, write_client_guide
@@ -16,6 +14,7 @@ from tenantry.control.live_check import LiveCheckFailed, check_live
 from tenantry.control.provisioning import ProvisionFailed, provision
 from tenantry.control.site import Site
 from tenantry.storage.directory import DirectoryError
+from tenantry.storage.records import TenantRecord
 
 # Of a key that takes the place of one that an interrupted run made and could not tell.
 SECOND_KEY_LABEL = "first key, issued again"
@@ -41,7 +40,7 @@ def known_of(site: Site) -> Known:
     """What the rows of a file are checked against."""
     return Known(
         tiers=[tier.name for tier in site.directory.list_tiers()],
-        credentials={row.name: bool(row.shared) for row in site.directory.list_credentials()},
+        credentials={row.name: row.shared for row in site.directory.list_credentials()},
         tenants={row.slug: row.name for row in site.directory.list_tenants()},
     )
 
@@ -83,7 +82,7 @@ def _one(site: Site, client: Client, keys: KeysFile, guide_folder: Path, *, was_
     return Outcome(client, Result.MADE, made.endpoint)
 
 
-def _standing(site: Site, slug: str) -> Row[*tuple[object, ...]] | None:
+def _standing(site: Site, slug: str) -> TenantRecord | None:
     return next((row for row in site.directory.list_tenants() if row.slug == slug), None)
 
 

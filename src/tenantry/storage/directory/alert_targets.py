@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Row, delete, insert, select, update
 from tenantry.domain.alerts import AlertKind, BadThresholds, check_thresholds
 from tenantry.storage.columns import new_id, now_utc
 from tenantry.storage.directory.changes import Changes, DirectoryError, NotInDirectory
+from tenantry.storage.records import AlertTargetRecord, read_alert_target
 from tenantry.storage.tables import alert_deliveries, alert_targets, alert_thresholds, tenants
 from tenantry.storage.vault import Sealed
 from tenantry.storage.versions import NOTHING
@@ -115,8 +116,8 @@ class AlertTargetChanges(Changes):
             connection.execute(delete(alert_targets).where(alert_targets.c.target_id == row.target_id))
             self._record(connection, "alerts.target_remove", name, {"kind": row.kind, "hint": row.hint}, NOTHING)
 
-    def list_alert_targets(self, slug: str | None = None) -> Sequence[Row[*tuple[Any, ...]]]:
-        """Targets without their secrets: name, kind, hint, slug (None: every tenant's), kinds (JSON), created_at.
+    def list_alert_targets(self, slug: str | None = None) -> list[AlertTargetRecord]:
+        """Targets without their secrets.
 
         Raises:
             NotInDirectory: no such tenant.
@@ -137,7 +138,7 @@ class AlertTargetChanges(Changes):
         with self._engine.connect() as connection:
             if slug is not None:
                 query = query.where(alert_targets.c.tenant_id == self._tenant(connection, slug).tenant_id)
-            return list(connection.execute(query))
+            return [read_alert_target(row) for row in connection.execute(query)]
 
     def open_alert_target(self, name: str) -> OpenTarget:
         """A target with its secrets.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import Any, Protocol, Self
@@ -108,9 +108,11 @@ class Changes:
         with self._engine.begin() as connection:
             audit.seal_head(connection, self._vault)
 
-    def list_audit(self, most: int = 100) -> Sequence[Row[*tuple[Any, ...]]]:
+    def list_audit(self, most: int = 100) -> list[audit.AuditEntry]:
+        """The newest lines of the audit log, the newest first."""
         with self._engine.connect() as connection:
-            return list(connection.execute(select(audit_log).order_by(audit_log.c.audit_id.desc()).limit(most)))
+            rows = connection.execute(select(audit_log).order_by(audit_log.c.audit_id.desc()).limit(most))
+            return [audit.read_entry(row) for row in rows]
 
     def audit_entries(self, tenant: str | None = None, since: datetime | None = None) -> Generator[audit.AuditEntry]:
         """The audit log from old to new."""

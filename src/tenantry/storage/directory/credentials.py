@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, Select, delete, insert, select, update
 from tenantry.domain.directory import Credential
 from tenantry.storage.columns import new_id, now_utc
 from tenantry.storage.directory.changes import AlreadyThere, Changes, CredentialRefused, NotInDirectory
-from tenantry.storage.records import read_upstream
+from tenantry.storage.records import CredentialRecord, read_credential, read_upstream
 from tenantry.storage.tables import credentials, tenants, upstreams
 from tenantry.storage.vault import Sealed
 from tenantry.storage.versions import NOTHING, credential_touched, tenant_touched
@@ -276,18 +276,18 @@ class CredentialChanges(Changes):
                 select(credentials.c.name).where(credentials.c.fingerprint == fingerprint)
             ).scalar()
 
-    def credential_of(self, slug: str) -> Row[*tuple[Any, ...]]:
+    def credential_of(self, slug: str) -> CredentialRecord:
         """The credential that a tenant is served with, as in `list_credentials`. Raises: NotInDirectory."""
         with self._engine.connect() as connection:
             tenant = self._tenant(connection, slug)
             row = connection.execute(_listed().where(credentials.c.credential_id == tenant.credential_id)).first()
         if row is None:
             raise NotInDirectory(f"{slug} has no credential")
-        return row
+        return read_credential(row)
 
-    def list_credentials(self) -> Sequence[Row[*tuple[Any, ...]]]:
+    def list_credentials(self) -> list[CredentialRecord]:
         with self._engine.connect() as connection:
-            return list(connection.execute(_listed()))
+            return [read_credential(row) for row in connection.execute(_listed())]
 
 
 def _refuse_unfit(secret: str) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from tenantry.domain.directory import KeyStatus, TenantStatus
 from tenantry.domain.keys import is_slug
@@ -94,9 +94,11 @@ class DeclarationChanges(TierChanges):
             connection.execute(delete(plans).where(plans.c.name == name))
             self._record(connection, "plan.remove", name, {"before": json.loads(stood), "after": None}, NOTHING)
 
-    def list_plans(self) -> Sequence[Row[*tuple[Any, ...]]]:
+    def list_plans(self) -> dict[str, dict[str, Any]]:
+        """The terms of each plan by its name."""
         with self._engine.connect() as connection:
-            return list(connection.execute(select(plans).order_by(plans.c.name)))
+            rows = connection.execute(select(plans).order_by(plans.c.name))
+            return {row.name: json.loads(row.terms) for row in rows}
 
     def list_declared(self) -> list[tuple[str, str]]:
         """Tiers and plans that a file of tenants declared: their kind and name."""
@@ -107,10 +109,13 @@ class DeclarationChanges(TierChanges):
                 for name in connection.execute(select(table.c.name).where(table.c.declared)).scalars()
             ]
 
-    def list_tenant_budgets(self) -> Sequence[Row[*tuple[Any, ...]]]:
-        """Budgets of whole tenants."""
+    def list_tenant_budgets(self) -> dict[str, dict[str, int]]:
+        """Budgets of whole tenants: nano-dollars by internal id and period."""
+        found: dict[str, dict[str, int]] = {}
         with self._engine.connect() as connection:
-            return list(connection.execute(select(budgets).where(budgets.c.key_id == "")))
+            for row in connection.execute(select(budgets).where(budgets.c.key_id == "")):
+                found.setdefault(row.tenant_id, {})[row.period] = row.amount_nanos
+        return found
 
     def list_thresholds(self) -> dict[str, tuple[int, ...]]:
         """Own thresholds of tenants, by internal id."""

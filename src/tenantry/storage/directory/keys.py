@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,7 +16,7 @@ from tenantry.domain.limits import KEY_LIMITS, as_json, exceeds
 from tenantry.storage.columns import new_id, now_utc, utc
 from tenantry.storage.directory.changes import DirectoryError, NotInDirectory
 from tenantry.storage.directory.tiers import TierChanges
-from tenantry.storage.records import read_changes
+from tenantry.storage.records import KeyRecord, read_changes, read_key
 from tenantry.storage.tables import gateway_keys, tenants
 from tenantry.storage.versions import tenant_touched
 
@@ -210,7 +210,7 @@ class KeyChanges(TierChanges):
                 }
                 self._record(connection, "key.revoke", key_id, detail, tenant_touched(row.tenant_id))
 
-    def list_keys(self, slug: str | None = None) -> Sequence[Row[*tuple[Any, ...]]]:
+    def list_keys(self, slug: str | None = None) -> list[KeyRecord]:
         """Raises: NotInDirectory."""
         query = (
             select(
@@ -236,7 +236,7 @@ class KeyChanges(TierChanges):
             if slug is not None:
                 self._tenant(connection, slug)
                 query = query.where(tenants.c.slug == slug)
-            return list(connection.execute(query))
+            return [read_key(row) for row in connection.execute(query)]
 
 
 def _stored(limits: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import Select, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from tenantry.domain.directory import Disconnect, TenantStatus
@@ -17,7 +17,7 @@ from tenantry.domain.limits import Limits, as_json
 from tenantry.storage.columns import new_id, now_utc
 from tenantry.storage.directory.changes import AlreadyThere, DirectoryError
 from tenantry.storage.directory.tiers import TierChanges
-from tenantry.storage.records import read_changes, read_tier
+from tenantry.storage.records import TenantRecord, read_changes, read_tenant
 from tenantry.storage.tables import (
     alert_deliveries,
     alert_targets,
@@ -154,31 +154,15 @@ class TenantChanges(TierChanges):
                 connection.execute(update(tenants).where(tenants.c.tenant_id == row.tenant_id).values(contact=contact))
                 self._record(connection, "tenant.contact", slug, {"before": row.contact, "after": contact}, NOTHING)
 
-    def get_tenant(self, slug: str) -> Row[*tuple[Any, ...]]:
+    def get_tenant(self, slug: str) -> TenantRecord:
         """Raises: NotInDirectory."""
         with self._engine.connect() as connection:
-            return self._tenant(connection, slug)
+            self._tenant(connection, slug)
+            return read_tenant(connection.execute(_listed().where(tenants.c.slug == slug)).one())
 
-    def limits_of(self, row: Row[*tuple[Any, ...]]) -> Limits:
-        """The limits in force for a row of `list_tenants`."""
-        return read_tier(row, "tier_limits").limits.with_changes(read_changes(row.limits))
-
-    def list_tenants(self) -> Sequence[Row[*tuple[Any, ...]]]:
-        spare = credentials.alias("spare")
-        query = (
-            select(
-                tenants,
-                tiers.c.limits.label("tier_limits"),
-                credentials.c.name.label("credential"),
-                spare.c.name.label("fallback"),
-            )
-            .join(tiers, tiers.c.name == tenants.c.tier)
-            .outerjoin(credentials, credentials.c.credential_id == tenants.c.credential_id)
-            .outerjoin(spare, spare.c.credential_id == tenants.c.fallback_credential_id)
-            .order_by(tenants.c.slug)
-        )
+    def list_tenants(self) -> list[TenantRecord]:
         with self._engine.connect() as connection:
-            return list(connection.execute(query))
+            return [read_tenant(row) for row in connection.execute(_listed())]
 
     def remove_tenant(self, slug: str, credential_id: str | None, reason: str) -> None:
         """Undo a provisioning that failed: the tenant, its keys, and the credential that was made for it."""
@@ -196,3 +180,19 @@ class TenantChanges(TierChanges):
             before = {"name": row.name, "tier": row.tier}
             detail = {"before": before, "after": None, "reason": reason}
             self._record(connection, "tenant.rollback", slug, detail, touched)
+
+
+def _listed() -> Select[*tuple[Any, ...]]:
+    spare = credentials.alias("spare")
+    return (
+        select(
+            tenants,
+            tiers.c.limits.label("tier_limits"),
+            credentials.c.name.label("credential"),
+            spare.c.name.label("fallback"),
+        )
+        .join(tiers, tiers.c.name == tenants.c.tier)
+        .outerjoin(credentials, credentials.c.credential_id == tenants.c.credential_id)
+        .outerjoin(spare, spare.c.credential_id == tenants.c.fallback_credential_id)
+        .order_by(tenants.c.slug)
+    )

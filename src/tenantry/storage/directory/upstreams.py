@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import delete, insert, select, update
 
 from tenantry.domain.keys import digest_key
 from tenantry.domain.limits import as_json
 from tenantry.storage.columns import new_id, now_utc
 from tenantry.storage.directory.changes import Changes, DirectoryError, NotInDirectory
+from tenantry.storage.records import UpstreamRecord, read_upstream_record
 from tenantry.storage.tables import admin_users, credentials, upstreams
 from tenantry.storage.versions import NOTHING, upstream_touched
 
@@ -82,9 +83,10 @@ class SetUpChanges(Changes):
             detail = {"before": {"name": name}, "after": None}
             self._record(connection, "upstream.remove", name, detail, upstream_touched(upstream_id))
 
-    def list_upstreams(self) -> Sequence[Row[*tuple[Any, ...]]]:
+    def list_upstreams(self) -> list[UpstreamRecord]:
         with self._engine.connect() as connection:
-            return list(connection.execute(select(upstreams).order_by(upstreams.c.name)))
+            rows = connection.execute(select(upstreams).order_by(upstreams.c.name))
+            return [read_upstream_record(row) for row in rows]
 
     def add_admin(self, name: str, token: str) -> bool:
         """Store an admin token's digest; False when `name` has one already."""
