@@ -116,7 +116,7 @@ class Changes:
         self.directory.set_tenant_status(self.slug(), self.chance.choice(tuple(TenantStatus)))
 
     def do_contact(self) -> None:
-        self.directory.set_contact(self.slug(), f"c{next(self._numbers)}")
+        self.directory.set_tenant(self.slug(), TenantChange(contact=f"c{next(self._numbers)}"))
 
     def do_offboard(self) -> None:
         self.directory.offboard_tenant(self.slug(), self.chance.random() < 0.5)
@@ -361,7 +361,7 @@ def test_a_change_of_a_tier_asks_about_its_keys_once(engine: Engine, directory: 
 def test_a_watch_tells_of_each_change_once_and_of_none_by_others(engine: Engine, directory: Directory) -> None:
     watch = DirectoryWatch(engine)
     assert not watch.changed()
-    directory.set_contact("a", "x")
+    directory.set_tenant("a", TenantChange(contact="x"))
     assert watch.changed()
     assert not watch.changed()
     with engine.begin() as connection:  # as the drain does all day

@@ -29,7 +29,7 @@ from tenantry.storage.tables import (
     tenants,
     tiers,
 )
-from tenantry.storage.versions import NOTHING, credential_touched, tenant_touched
+from tenantry.storage.versions import credential_touched, tenant_touched
 
 DISCONNECTS = tuple(one.value for one in Disconnect)
 # A line on a page; a mailbox has 254 characters at most (RFC 5321 4.5.3.1.3).
@@ -145,14 +145,6 @@ class TenantChanges(TierChanges):
                 connection.execute(update(tenants).where(tenants.c.slug == slug).values(status=status.value))
                 detail = {"before": {"status": row.status}, "after": {"status": status.value}}
                 self._record(connection, f"tenant.{status.value}", slug, detail, tenant_touched(row.tenant_id))
-
-    def set_contact(self, slug: str, contact: str | None) -> None:
-        """Whom to write to about a tenant. Raises: NotInDirectory."""
-        with self._engine.begin() as connection:
-            row = self._tenant(connection, slug)
-            if row.contact != contact:
-                connection.execute(update(tenants).where(tenants.c.tenant_id == row.tenant_id).values(contact=contact))
-                self._record(connection, "tenant.contact", slug, {"before": row.contact, "after": contact}, NOTHING)
 
     def get_tenant(self, slug: str) -> TenantRecord:
         """Raises: NotInDirectory."""
