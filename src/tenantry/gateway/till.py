@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 from tenantry.domain.attempts import Outcome
 from tenantry.domain.budgets import Budget
-from tenantry.domain.directory import Snapshot
+from tenantry.domain.directory import Change
 from tenantry.domain.estimates import Histories, History, StreamMeter, bound_of, rough_input_bound
 from tenantry.domain.holds import Account, Hold, Short, place
 from tenantry.domain.prices import PriceTable
@@ -60,13 +60,18 @@ class Till:
             else:
                 self._corrections.setdefault(holder, []).append((at_us, nanos))
 
-    def apply(self, snapshot: Snapshot, at_us: int) -> None:
+    def apply(self, change: Change, at_us: int) -> None:
         """Go on under the budgets of another snapshot."""
-        keys = {key.key_id: key for key in snapshot.keys.values()} if self._accounts else {}
-        for (tenant_id, key_id), account in self._accounts.items():
-            holder = keys.get(key_id) if key_id else snapshot.tenants.get(tenant_id)
-            if holder is not None:
-                account.apply(holder.budget, at_us)
+        snapshot = change.snapshot
+        for tenant_id in snapshot.tenants if change.tenants is None else change.tenants:
+            tenant, account = snapshot.tenants.get(tenant_id), self._accounts.get((tenant_id, ""))
+            if tenant is not None and account is not None:
+                account.apply(tenant.budget, at_us)
+        for digest in snapshot.keys if change.keys is None else change.keys:
+            key = snapshot.keys.get(digest)
+            account = self._accounts.get((key.tenant_id, key.key_id)) if key is not None else None
+            if key is not None and account is not None:
+                account.apply(key.budget, at_us)
 
     def hold(
         self,

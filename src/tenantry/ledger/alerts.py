@@ -30,8 +30,8 @@ from tenantry.ledger.outbox import SECOND_US, Outbox
 from tenantry.ledger.spending import spent_by_tenant, spent_nanos
 from tenantry.storage.caps import read_budgets
 from tenantry.storage.directory.alert_targets import read_thresholds_of
-from tenantry.storage.snapshot import directory_version
 from tenantry.storage.tables import ledger, tenants
+from tenantry.storage.versions import directory_version
 
 _MINUTE_US = 60 * SECOND_US
 # A day's rows may be booked this long after it ended; then its sum is kept.

@@ -31,6 +31,17 @@ metadata = MetaData(
 
 meta = Table("meta", metadata, Column("name", String(64), primary_key=True), Column("value", Text, nullable=False))
 
+# What each move of the directory's version touched, of the last thousands. A row with `since` 7 and `version` 9 tells
+# of both versions after 7.
+directory_changes = Table(
+    "directory_changes",
+    metadata,
+    Column("version", BigInteger, primary_key=True, autoincrement=False),
+    Column("kind", String(16), primary_key=True),  # tenant | tier | credential | upstream | all | nothing
+    Column("object_id", String(64), primary_key=True),
+    Column("since", BigInteger, nullable=False),
+)
+
 tiers = Table(
     "tiers",
     metadata,

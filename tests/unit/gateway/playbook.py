@@ -20,6 +20,7 @@ from zoneinfo import ZoneInfo
 
 from tenantry.domain.budgets import Budget, Cap
 from tenantry.domain.directory import (
+    Change,
     Credential,
     Disconnect,
     GatewayKey,
@@ -458,7 +459,8 @@ class World:
         snapshot = self.parts.latest.snapshot
         tenants = dict(snapshot.tenants)
         tenants[f"tnt_{slug}"] = replace(tenants[f"tnt_{slug}"], **changes)
-        self.process.apply(replace(snapshot, version=snapshot.version + 1, tenants=tenants))
+        changed = replace(snapshot, version=snapshot.version + 1, tenants=tenants)
+        self.process.apply(Change(changed, frozenset({f"tnt_{slug}"}), frozenset()))
 
     def stop(self) -> None:
         """The gateway begins to stop."""

@@ -21,10 +21,10 @@ from tenantry.ledger.facts import HealthWatch, alerts_of_live
 from tenantry.ledger.live import read_live
 from tenantry.ledger.outbox import AWAY_US, SECOND_US, Outbox
 from tenantry.ledger.rollup import add_to_rollup
-from tenantry.storage.database import migrate, open_store
 from tenantry.storage.directory import Directory
 from tenantry.storage.tables import alert_deliveries, alerts, ledger, refusals, upstreams
 from tenantry.storage.vault import Vault
+from tests.template import new_store
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 NOON_US = int(NOON.timestamp()) * SECOND_US
@@ -37,8 +37,7 @@ class Site:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.engine: Engine = open_store(f"sqlite:///{folder / 'tenantry.db'}")
-        migrate(self.engine)
+        self.engine: Engine = new_store(folder / "tenantry.db")
         self.directory = Directory(self.engine, Vault(bytes(32)), "test")
         self.directory.seed_tiers()
         self.directory.set_upstream("up", "http://127.0.0.1:1")

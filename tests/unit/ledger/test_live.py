@@ -20,8 +20,8 @@ from tenantry.ledger.live import (
     write_live,
 )
 from tenantry.ledger.tallies import list_refusals
-from tenantry.storage.database import migrate, open_store
 from tenantry.storage.tables import refusals
+from tests.template import new_store
 
 NOW = 1_795_000_000.0
 USE = {
@@ -102,8 +102,7 @@ def test_without_a_journal_there_is_no_gateway(tmp_path: Path) -> None:
 
 
 def test_refusals_are_summed_over_runs(tmp_path: Path) -> None:
-    engine = open_store(f"sqlite:///{tmp_path / 'tenantry.db'}")
-    migrate(engine)
+    engine = new_store(tmp_path / "tenantry.db")
     rows = [
         ("run-1", "tnt_1", "sessions_max", 3, 1_000_000),
         ("run-2", "tnt_1", "sessions_max", 4, 5_000_000),
