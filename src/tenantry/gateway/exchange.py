@@ -530,6 +530,10 @@ class Exchange(AttemptOwner):
             self._fail("timed_out")
         self.on(Event.OVERDUE)
 
+    @property
+    def is_waiting(self) -> bool:
+        return self.state is State.WAITING
+
     def stop(self) -> None:
         if self.state in (State.READING, State.WAITING):
             self._error, self._reason = NotReady(), "gateway_stopping"

@@ -26,7 +26,7 @@ from tenantry.gateway.health import Health
 from tenantry.gateway.lanes import Lanes
 from tenantry.gateway.parts import Beside, Clock, Latest, Parts
 from tenantry.gateway.policy import Policies
-from tenantry.gateway.population import Population
+from tenantry.gateway.population import Population, Served
 from tenantry.gateway.recorder import Recorder
 from tenantry.gateway.tallies import Tallies
 from tenantry.gateway.telling import Telling
@@ -104,7 +104,8 @@ class GatewayProcess:
         parts.latest.snapshot = snapshot
         parts.lanes.apply(snapshot)
         parts.till.apply(change, parts.clock.wall_us())
-        for served in list(parts.population.served):
+        # Who waits goes first, so that nobody is given a turn only to be cut off.
+        for served in sorted(parts.population.served, key=_is_waiting, reverse=True):
             refusal = _no_longer_allowed(snapshot, served.principal)
             if refusal is not None:
                 served.cut(refusal.reason, refusal)
@@ -154,6 +155,10 @@ class GatewayProcess:
         for connection in list(population.connections):
             connection.abort()
         parts.pools.close()
+
+
+def _is_waiting(served: Served) -> bool:
+    return served.is_waiting
 
 
 def _no_longer_allowed(snapshot: Snapshot, principal: Principal) -> ApiError | None:
