@@ -39,16 +39,16 @@ def test_an_absurd_count_does_not_stop_the_booking_of_others_nor_after_a_restart
         return asyncio.run(ask(site.port, key, script)).status == 200
 
     for name in ("input_tokens", "output_tokens"):
-        assert served(poisoned, usage={name: count})
+        assert served(poisoned, tag="poisoned", usage={name: count})
     assert served(healthy)
     wait_for_rows(site, "healthy", 1)
     site.kill("control")
     site.start("control")
     assert served(healthy)
     wait_for_rows(site, "healthy", 2)
-    # Nothing that was owed is lost with the absurd figure: the attempt itself is in the books, or set aside and told.
+    # Nothing that was owed is lost with the absurd figure.
     rows = wait_for_rows(site, "poisoned", 2)
-    assert sum(row["cost_nanos"] or 0 for row in rows) >= upstream.billed_nanos() * 2 // 4
+    assert sum(row["cost_nanos"] or 0 for row in rows) >= upstream.billed_nanos("poisoned") > 0
     assert listens(site.settings.control_port)
 
 
@@ -128,20 +128,20 @@ def test_long_streams_of_one_tenant_leave_the_others_their_turns(site: Stack, up
 
     asyncio.run(run())
     served = sum(answer.is_served for answer in answers)
-    # The four are due eight of ten sessions: some 700 requests. A tenth of it, and nearly none refused.
-    assert served >= 150
+    # The four are due eight of ten sessions: some 700 requests. A seventh of it, and nearly none refused.
+    assert served >= 100
     assert served >= 0.95 * len(answers)
 
 
 def test_a_key_at_its_limit_does_not_hold_up_its_tenants_other_keys(site: Stack, upstream: Upstream) -> None:
     key = add_tenant(site, "two-keys", upstream, queue_wait_ms_max=30_000)
     directory = site.site.directory
-    small = directory.issue_key("two-keys", "small", limits={"requests_per_minute": 1, "request_burst": 1}).text
+    small = directory.issue_key("two-keys", "small", limits={"requests_per_minute": 4, "request_burst": 1}).text
 
     async def run() -> Answer:
         first = await asyncio.to_thread(wait_for, lambda: asyncio.run(ask(site.port, small)).status == 200, 5)
         assert first
-        waiting = [asyncio.create_task(ask(site.port, small)) for _ in range(3)]
+        waiting = [asyncio.create_task(ask(site.port, small))]
         await asyncio.to_thread(wait_for, lambda: in_use(site, "two-keys")[1] >= 1, 5)
         other = await ask(site.port, key)
         for one in waiting:
@@ -183,10 +183,11 @@ def test_waiting_tenants_do_not_make_another_tenants_requests_dearer(own_stack: 
     site = own_stack
     directory = site.site.directory
     unrelated = add_tenant(site, "unrelated", upstream)
+    directory.add_credential("many", "storm-secret-of-many", f"port-{upstream.port}", shared=True)
+    directory.bind_credential("unrelated", "many", declare_shared=True)  # one queue for all
     directory.set_tier(
         "slow", {"requests_per_minute": 1, "request_burst": 1, "queue_wait_ms_max": 600_000, "sessions_max": 1000}
     )
-    directory.add_credential("many", "storm-secret-of-many", f"port-{upstream.port}", shared=True)
     keys: list[str] = []
     for number in range(WAITING_TENANTS):
         directory.create_tenant(f"waiting-{number}", "w", "slow")

@@ -62,6 +62,7 @@ async def ask(
     data = request("POST", "/v1/messages", head, body)
     started = time.monotonic()
     answer = Answer()
+    received = bytearray()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         async with asyncio.timeout(seconds_max):
@@ -73,12 +74,12 @@ async def ask(
             if leaving is not None and leaving.when == "after-body":
                 await _leave(writer, leaving, answer)
                 return answer
-            received = await _read(reader, writer, leaving, pause_ms, answer)
-            if not answer.left:
-                _understand(received, answer)
+            await _read(reader, writer, leaving, pause_ms, answer, received)
     except (TimeoutError, ConnectionError):
         pass
     finally:
+        if not answer.left:
+            _understand(bytes(received), answer)
         answer.seconds = time.monotonic() - started
         writer.close()
     return answer
@@ -95,10 +96,14 @@ async def _leave(writer: asyncio.StreamWriter, leaving: Leaving, answer: Answer)
 
 
 async def _read(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, leaving: Leaving | None, pause_ms: int, answer: Answer
-) -> bytes:
-    """Everything up to the end, or up to where this client leaves."""
-    received = bytearray()
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    leaving: Leaving | None,
+    pause_ms: int,
+    answer: Answer,
+    received: bytearray,
+) -> None:
+    """Everything into `received` up to the end, or up to where this client leaves."""
     while part := await reader.read(READ_BYTES if not pause_ms else 512):
         received += part
         if leaving is not None and (leaving.when == "after-head" or b"content_block_delta" in received):
@@ -106,7 +111,6 @@ async def _read(
             break
         if pause_ms:
             await asyncio.sleep(pause_ms / 1000)
-    return bytes(received)
 
 
 def _understand(received: bytes, answer: Answer) -> None:

@@ -76,7 +76,7 @@ class Script:
 
 @dataclass(slots=True)
 class Asked:
-    """One request as the upstream saw it. `told`: the whole usage, with the answer's end, has left."""
+    """One request as the upstream saw it. `told`: its usage and the answer's end have left; `lies`: it is not true."""
 
     number: int
     request_id: str
@@ -89,6 +89,7 @@ class Asked:
     hidden_tokens: int = 0
     is_billed: bool = False
     told: bool = False
+    lies: bool = False
     nanos: int = 0
 
 
@@ -163,6 +164,7 @@ class Upstream:
             model=asked["model"],
             streaming=asked.get("stream") is True,
             at=time.time(),
+            lies=bool(script.usage),
         )
         self.asked.append(entry)
         answer = _Answer(script, entry, reader, writer)
