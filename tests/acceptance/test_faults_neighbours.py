@@ -204,12 +204,12 @@ def test_waiting_tenants_do_not_make_another_tenants_requests_dearer(own_stack: 
 
     async def run() -> tuple[float, float]:
         await cost()  # warm
-        alone = await cost()
+        alone = min(await cost(), await cost())
         first = await ask_all(len(keys), lambda number: ask(site.port, keys[number]), 20)
         assert all(answer.is_served for answer in first)
         waiting = [asyncio.create_task(ask(site.port, key, seconds_max=120.0)) for key in keys]
         await asyncio.sleep(3.0)
-        beside = await cost()
+        beside = min(await cost(), await cost())
         for one in waiting:
             one.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
@@ -217,4 +217,5 @@ def test_waiting_tenants_do_not_make_another_tenants_requests_dearer(own_stack: 
 
     alone, beside = asyncio.run(run())
     print(f"{alone:.2f} s alone, {beside:.2f} s beside {WAITING_TENANTS} waiting tenants")
-    assert beside < 3 * alone + 0.1
+    # Asking costs the same at one and at many; the first design took 2.4 ms more for each request here.
+    assert beside < 1.5 * alone + 0.05

@@ -46,11 +46,7 @@ WEATHER: tuple[tuple[int, dict[str, Any]], ...] = (
     (3, {"hidden_ms": 600, "hidden_tokens_per_second": 140}),
     (3, {"slow_ms": 2}),
     *((1, {"cut": cut, "how": how}) for cut in ("before-body", "after-body", "half-head") for how in ("fin", "rst")),
-    *(
-        (1, {"cut": cut, "how": how})
-        for cut in ("after-head", "mid-event", "between")
-        for how in ("fin", "rst", "hang")
-    ),
+    *((1, {"cut": cut, "how": how}) for cut in ("after-head", "mid-event", "between") for how in ("fin", "rst")),
     (1, {"cut": "before-stop"}),
     (1, {"cut": "after-body", "how": "hang"}),
     (1, {"length": 30}),
