@@ -154,7 +154,7 @@ def test_a_storm_of_kills_loses_and_doubles_nothing_and_leaves_no_money_held(own
     assert stack.message(key)[0] == 200
 
     def counters_agree() -> bool:
-        found = stack.lanes().get("budgets", {}).get(stack.site.directory.get_tenant("acme").tenant_id)
+        found = stack.lanes().get("tenants", {}).get(stack.site.directory.get_tenant("acme").tenant_id)
         spent = sum(row["cost_nanos"] or 0 for row in stack.rows("acme"))
         return found is not None and (found.get("held_nanos", 0), found.get("spent_nanos", {}).get("month")) == (
             0,

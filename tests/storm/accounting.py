@@ -63,7 +63,7 @@ def booked_nanos(stack: Stack, slug: str) -> int:
 
 def held_nanos(stack: Stack, slug: str) -> int:
     tenant_id = stack.site.directory.get_tenant(slug).tenant_id
-    return stack.lanes().get("budgets", {}).get(tenant_id, {}).get("held_nanos", 0)
+    return stack.lanes().get("tenants", {}).get(tenant_id, {}).get("held_nanos", 0)
 
 
 def in_use(stack: Stack, slug: str) -> tuple[int, int]:

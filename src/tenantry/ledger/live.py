@@ -23,7 +23,7 @@ LIVE_SECONDS_MAX = 10.0
 _FILE_BYTES_MAX = 64 * 1024 * 1024
 
 
-class LiveUse(msgspec.Struct, omit_defaults=True):
+class LiveUse(msgspec.Struct):
     """What one tenant uses. What remains is None where nothing limits it.
 
     `spent_nanos` is by period kind (day, week, month), of tenants that have a budget or money held; `excess_nanos` is
