@@ -68,7 +68,8 @@ class AttemptOwner(Served):
 class Attempt(ResponseSink):
     """Receives the upstream's answer through its relay and hands it to its owner.
 
-    `money` is that of a request that may cost something; None for free routes, which leave no row.
+    `money` is that of a request that may cost something; None for free routes, which leave no row. `fresh`: not on a
+    connection that was used before.
     """
 
     __slots__ = (
@@ -102,6 +103,8 @@ class Attempt(ResponseSink):
         credential: Credential,
         money: Money | None,
         number: int,
+        *,
+        fresh: bool = False,
     ) -> None:
         self._parts = parts
         self._owner: AttemptOwner | None = owner
@@ -114,7 +117,7 @@ class Attempt(ResponseSink):
         self._upstream_request_id: str | None = None
         self._is_journalled = False
         self._is_settled = False
-        self._is_stale = False
+        self._is_stale = fresh
         self._is_stream = False
         self._progress_due = False
         self._told_chars = 0
