@@ -149,7 +149,7 @@ def test_a_request_that_was_read_is_not_stale_though_not_acknowledged(then: Call
             connection = await connected(pool)
             assert (await asked(connection))[-1] == "end"
             assert pool.take() is connection
-            assert await asked(connection) == ["upstream_dropped"]
+            assert await asked(connection) == ["upstream_dropped_reused"]
 
     on_uvloop(run)
 
@@ -260,7 +260,7 @@ def test_closed_connections_and_failed_or_cancelled_connects_leave_nothing_for_t
     on_uvloop(run)
 
 
-def test_an_upstream_that_closes_idle_connections_just_as_they_are_used_tells_stale_where_it_closed_first() -> None:
+def test_an_upstream_that_closes_idle_connections_just_as_they_are_used_loses_few_and_tells_which() -> None:
     def serve(client: socket.socket) -> None:
         while True:
             if not select.select([client], [], [], 0.02)[0]:
@@ -286,7 +286,7 @@ def test_an_upstream_that_closes_idle_connections_just_as_they_are_used_tells_st
         print(reasons)
         # What arrived between the upstream's last look and its close is reset unread, and no kernel can tell that from
         # a request that was read: those stay "dropped" (up to a half here, where both ends share one interpreter).
-        assert set(reasons) <= {"end", "stale", "upstream_dropped"}
-        assert reasons["stale"] > 0
+        assert set(reasons) <= {"end", "stale", "upstream_dropped_reused"}
+        assert reasons["end"] >= sum(reasons.values()) * 9 // 10
 
     on_uvloop(run)
