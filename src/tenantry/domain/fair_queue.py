@@ -273,6 +273,8 @@ class FairQueue(Generic[T]):
                 del flow.branches[branch.name]
             if not branch.ready:
                 flow.ready.pop(branch, None)
+                if not flow.ready:
+                    flow.stamp = 0
         if not flow.waiting and not flow.held:
             self._weight -= flow.weight
 
