@@ -255,11 +255,9 @@ class FairQueue(Generic[T]):
         was_first = next(iter(sub.items), None) is item
         self._drop(sub, item)
         # What held the first one back need not hold the next one back: a smaller one may go at once.
-        for held, goes_on in ((sub, bool(sub.items)), (branch, bool(branch.ready)), (flow, bool(flow.ready))):
-            if not goes_on:
-                held.done()
-            elif was_first and held.line is not None:
-                held.line.wake()
+        _look_again(sub, bool(sub.items), was_first)
+        _look_again(branch, bool(branch.ready), was_first)
+        _look_again(flow, bool(flow.ready), was_first)
         self.stir()
 
     def _drop(self, sub: Sub[T], item: T) -> None:
@@ -400,6 +398,13 @@ class FairQueue(Generic[T]):
         branch.done()
         flow.done()
         self.place(flow)
+
+
+def _look_again(held: Held, goes_on: bool, is_changed: bool) -> None:
+    if not goes_on:
+        held.done()
+    elif is_changed and held.line is not None:
+        held.line.wake()
 
 
 def _let_pass(ready: OrderedDict[Branch[T], None] | OrderedDict[Sub[T], None]) -> None:

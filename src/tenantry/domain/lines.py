@@ -88,16 +88,15 @@ class Line:
             row = self._rows[held.site] = Row()
         tried, held.trying = held.trying, None
         if tried is self:
-            row.first = None
-            seq = held.spot[2]
+            row.first = None  # and its place is the old one: the next one has not been refused
         else:
-            self._seq = seq = self._seq + 1
-        held.spot = (above, tag, seq)
+            self._seq += 1
+            held.spot = (above, tag, self._seq)
         held.line = self
         held.stand(1)
         self.count += 1
         row.count += 1
-        heappush(row.entries, (above, tag, seq, held))
+        heappush(row.entries, (*held.spot, held))
         if len(row.entries) > 2 * row.count + STALE_ENTRIES_MAX:
             row.entries = [entry for entry in row.entries if self._is_valid(entry)]
             heapify(row.entries)
