@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 OLD_SDK := .venv-sdk097
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
 
-.PHONY: help run test check bench lock clean
+.PHONY: help run test check bench gates lock clean
 
 help: ## Show this help
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/\1\t\2/' | expand -t 10
@@ -26,6 +26,10 @@ check: $(VENV)/.dev ## Format, lint, types, import contract, no URLs in locks
 bench: $(VENV)/.dev ## Measure against nginx and aiohttp in one run (about three minutes)
 	@command -v nginx wrk >/dev/null || (apt-get update -qq && apt-get install -y -qq nginx-light wrk)
 	$(BIN)/python -m bench
+
+gates: $(VENV)/.dev ## Count instructions of a request; fails when a bound of bench/gates.toml is passed
+	@command -v valgrind >/dev/null || (apt-get update -qq && apt-get install -y -qq valgrind)
+	$(BIN)/python -m bench.instructions --gates
 
 lock: $(VENV)/.dev ## Lock the dependencies again, with hashes and without URLs
 	$(BIN)/pip install --quiet uv

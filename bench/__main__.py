@@ -6,21 +6,18 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench.tenants import load_tenants
-from tenantry.control.site import init_site, open_site
-from tenantry.settings import load_settings
+from bench.client import body_bytes
+from bench.processes import Proxy, cpu_seconds, free_port, resident_kib, start, start_upstream, stop
+from bench.site import make_store, start_gateway
 
-TICKS = os.sysconf("SC_CLK_TCK")
 SECONDS = int(os.environ.get("BENCH_SECONDS", "6"))
 CONNECTIONS = 32
 STREAMS = 200
@@ -40,73 +37,12 @@ http {{
 """
 
 
-@dataclass
-class Proxy:
-    name: str
-    port: int
-    process: subprocess.Popen[bytes]
-    key: str = "x"
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
-
-
-def await_port(port: int) -> None:
-    for _ in range(400):
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return
-    raise SystemExit(f"nothing listens on {port}")
-
-
-def start(name: str, port: int, *command: str, key: str = "x", **environ: str) -> Proxy:
-    process = subprocess.Popen(command, env=os.environ | environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    await_port(port)
-    return Proxy(name, port, process, key)
-
-
 def start_tenantry(
-    folder: Path, upstream: int, tenants: int = 0, capacity: dict[str, int] | None = None
+    folder: Path, upstream: int, others: int = 0, capacity: dict[str, int] | None = None
 ) -> tuple[Proxy, list[str]]:
-    """Everything on: authentication, limits, budgets, journal with sync, metering, pricing.
-
-    A store with one busy tenant and `tenants` others, whose keys come second.
-    """
-    port = free_port()
-    environ = {"TENANTRY_DATA_DIR": str(folder / f"data-{port}"), "TENANTRY_GATEWAY_PORT": str(port)}
-    settings = load_settings(None, environ)
-    init_site(settings)
-    site = open_site(settings)
-    site.directory.set_tier(
-        "bench", {"sessions_max": 100_000, "requests_per_minute": 100_000_000, "request_burst": 1_000_000}
-    )
-    upstream_id = site.directory.set_upstream(
-        "bench", f"http://127.0.0.1:{upstream}", capacity=capacity, shares_capacity=capacity is not None
-    )
-    site.directory.create_tenant("bench", "bench", "bench")
-    site.directory.add_credential("bench", "sandbox-bench-credential", "bench")
-    site.directory.bind_credential("bench", "bench")
-    site.directory.set_budgets("bench", {"month": 10**15})
-    key = site.directory.issue_key("bench", "bench").text
-    others = load_tenants(site, tenants, upstream_id, "bench") if tenants else []
-    site.engine.dispose()
-    return start("Tenantry", port, sys.executable, "-m", "tenantry", "gateway", key=key, **environ), others
-
-
-def cpu_seconds(process: subprocess.Popen[bytes]) -> float:
-    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
-
-
-def resident_kib(process: subprocess.Popen[bytes]) -> int:
-    text = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
-    return int(re.search(r"^Pss: *(\d+)", text, re.MULTILINE)[1])  # type: ignore[index]
+    """A gateway on a store of its own, and the keys of its other tenants."""
+    stored = make_store(folder, upstream, others=others, capacity=capacity)
+    return start_gateway(stored), stored.others
 
 
 def wrk(proxy: Proxy, script: Path) -> dict[str, float]:
@@ -168,12 +104,7 @@ def memory(proxy: Proxy) -> dict[str, float]:
 
 def lua(folder: Path, prompt_bytes: int, keys: list[str] | None = None) -> Path:
     """A wrk script that posts a prompt of this size, with the strings that code has in it; under `keys` in turn."""
-    code = 'def f(x):\n\treturn "value %s" % x  # a comment of usual length\n'
-    text = (code * (prompt_bytes // len(code) + 1))[:prompt_bytes]
-    body = json.dumps(
-        {"model": "claude-sonnet-5-5", "max_tokens": 1024, "messages": [{"role": "user", "content": text}]}
-    )
-    (folder / f"{prompt_bytes}.json").write_text(body)
+    (folder / f"{prompt_bytes}.json").write_bytes(body_bytes(prompt_bytes))
     script = folder / f"{prompt_bytes}.lua"
     script.write_text(
         f'wrk.method = "POST"\nlocal f = io.open("{folder}/{prompt_bytes}.json")\nwrk.body = f:read("*a")\n'
@@ -199,8 +130,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         proxies: list[Proxy] = []
-        up = free_port()
-        upstream = start("direct", up, sys.executable, "-m", "bench.upstream", str(up))
+        upstream = start_upstream()
+        up = upstream.port
         try:
             port = free_port()
             (folder / "nginx.conf").write_text(NGINX.format(folder=folder, upstream=up, port=port))
@@ -215,8 +146,7 @@ def main() -> None:
             report_fairness(folder, up)
         finally:
             for proxy in (*proxies, upstream):
-                proxy.process.terminate()
-                proxy.process.wait(40)
+                stop(proxy)
 
 
 def report(folder: Path, upstream: Proxy, proxies: list[Proxy]) -> None:
@@ -244,11 +174,6 @@ def report(folder: Path, upstream: Proxy, proxies: list[Proxy]) -> None:
     print(f"memory, {HELD_STREAMS} streams open\n\n| | KiB a stream |\n|---|---|")
     for proxy in proxies:
         print(f"| {proxy.name} | {memory(proxy)['kib']:.1f} |", flush=True)
-
-
-def stop(proxy: Proxy) -> None:
-    proxy.process.terminate()
-    proxy.process.wait(40)
 
 
 def report_tenants(folder: Path, upstream: int) -> None:

@@ -1,8 +1,13 @@
-"""The bench's upstream: valid Messages answers as cheaply as Python can send them. `python -m bench.upstream PORT`."""
+"""The bench's upstream: valid Messages answers as cheaply as Python can send them.
+
+`python -m bench.upstream PORT [CERTIFICATE KEY]`, behind TLS where these are given. It tells no rate limits: a gateway
+rightly learns them, and would then hold back a load above them.
+"""
 
 import asyncio
 import json
 import re
+import ssl
 import sys
 
 import uvloop
@@ -89,7 +94,12 @@ class Upstream(asyncio.Protocol):
 
 
 async def main() -> None:
-    server = await asyncio.get_running_loop().create_server(Upstream, "127.0.0.1", int(sys.argv[1]), backlog=4096)
+    context = None
+    if len(sys.argv) > 2:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(sys.argv[2], sys.argv[3])
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(Upstream, "127.0.0.1", int(sys.argv[1]), ssl=context, backlog=4096)
     await server.serve_forever()
 
 

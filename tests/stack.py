@@ -17,12 +17,13 @@ from typing import Any
 from sqlalchemy import select
 
 from tenantry.control.provisioning import ensure_sandbox_credential
-from tenantry.control.site import Site, init_site, open_site
+from tenantry.control.site import Site, open_site
 from tenantry.ledger.journal import is_alive
 from tenantry.sandbox.log import read_log
 from tenantry.settings import Settings, load_settings
 from tenantry.storage.directory.tenants import TenantChange
 from tenantry.storage.tables import ledger
+from tests.template import init_from_template
 
 
 def free_ports(count: int) -> list[int]:
@@ -66,7 +67,7 @@ class Stack:
             **extra,
         }
         self.settings: Settings = load_settings(None, self.environ)
-        init_site(self.settings)
+        init_from_template(self.settings)
         self.site: Site = open_site(self.settings)
         ensure_sandbox_credential(self.site, f"http://127.0.0.1:{sandbox}", "sandbox-canary-shared")
         self.port = gateway
@@ -128,7 +129,7 @@ class Stack:
 
     def lanes(self) -> dict[str, Any]:
         """What the living gateway says of itself, rewritten every second."""
-        for path in self.settings.journal_dir.glob("*/lanes.json"):
+        for path in self.settings.journal_dir.glob("*/live.json"):
             with contextlib.suppress(FileNotFoundError):
                 if is_alive(path.parent):
                     return json.loads(path.read_text())

@@ -17,7 +17,7 @@ import uvloop
 
 from tenantry.cli.main import build_cli
 from tenantry.control.alerting import Courier
-from tenantry.control.background import Chore, drain_until, repeat_until
+from tenantry.control.background import Chore, drain_until, first_death, repeat_until
 from tenantry.control.exporting import Exporter
 from tenantry.control.presence import SiteReplaced, present
 from tenantry.control.site import Site, bring_upstreams, open_site
@@ -119,8 +119,8 @@ async def _serve_control(settings: Settings) -> int:
     chores = [asyncio.create_task(repeat_until(stop, chore)) for chore in _chores(site, courier)]
     exporting = Chore("exports", EXPORT_SECONDS, Exporter(site.engine, settings).step)
     chores.append(asyncio.create_task(repeat_until(stop, exporting, caught_up)))
-    await asyncio.wait([web, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
-    failed = web.done() and not stop.is_set()
+    named = {web: "the web server", booking: "the booking of journals"} | dict.fromkeys(chores, "a chore")
+    failed = await first_death(stop, named)
     stop.set()
     courier.stop()
     server.should_exit = True

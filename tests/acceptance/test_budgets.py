@@ -29,7 +29,7 @@ def spent(stack: Stack, slug: str) -> int:
 
 def standing(stack: Stack, slug: str) -> dict[str, Any]:
     tenant_id = stack.site.directory.get_tenant(slug).tenant_id
-    return stack.lanes().get("budgets", {}).get(tenant_id, {})
+    return stack.lanes().get("tenants", {}).get(tenant_id, {})
 
 
 def is_settled(stack: Stack, slug: str) -> bool:

@@ -12,11 +12,15 @@ import subprocess
 import threading
 import time
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from tenantry.domain.prices import load_default_prices
+from tenantry.domain.usage import Usage
 from tenantry.ledger.verification import verify
+from tenantry.sandbox.log import read_log
 from tests.stack import Stack, dechunk, parse, read_all, request, wait_for
 
 STREAM = json.dumps(
@@ -59,6 +63,39 @@ def test_kill_9_in_the_middle_of_50_streams_leaves_one_row_for_each(own_stack: S
     # What the streams had said before the crash is in the rows: their input is known, so it is priced.
     assert all(row["input_tokens"] > 0 and row["cost_nanos"] > 0 for row in rows)
     assert stack.message(key)[0] == 200
+
+
+def sandbox_bill_nanos(stack: Stack) -> int:
+    """What all answers have cost at least: the prompt of each that began, and the output of each that was finished."""
+    entries = read_log(stack.sandbox_log)
+    written = {entry["request_id"]: entry["output_tokens"] for entry in entries if entry["event"] == "end"}
+    prices, now = load_default_prices(), datetime.now(UTC)
+    bills = (
+        prices.price(
+            Usage(input_tokens=entry["input_tokens"], output_tokens=written.get(entry["request_id"], 0)),
+            entry["model"],
+            now,
+        )
+        for entry in entries
+        if entry["event"] == "begin"
+    )
+    return sum(bill.cost_nanos or 0 for bill in bills)
+
+
+def test_whole_answers_in_flight_at_a_kill_cost_what_they_were_billed(own_stack: Stack) -> None:
+    """Without a budget: nothing of an answer that is not streamed was told before the kill."""
+    stack = own_stack.start()
+    key = stack.tenant("acme")
+    clients = [stack.connect() for _ in range(20)]
+    body = STREAM.replace(b'"stream": true, ', b"")
+    for client in clients:
+        client.sendall(request("POST", "/v1/messages", {"x-api-key": key, "x-sandbox-scenario": "hang"}, body))
+    wait_for(lambda: len(stack.billed()) == 20, 10, "all requests upstream")
+    stack.kill("gateway")
+    close_all(clients)
+    stack.start("gateway")
+    wait_for(lambda: len(stack.rows("acme")) == 20, 10, "the rows")
+    assert sum(row["cost_nanos"] for row in stack.rows("acme")) >= sandbox_bill_nanos(stack) > 0
 
 
 # 200 by hand: TENANTRY_KILLS=200 .venv/bin/python -m pytest -n0 tests/acceptance/test_crashes.py -k storm
@@ -113,12 +150,16 @@ def test_a_storm_of_kills_loses_and_doubles_nothing_and_leaves_no_money_held(own
     unnamed = sum(1 for row in rows if not row["upstream_request_id"])
     assert len(billed - set(told)) <= unnamed
     assert verify(stack.site.engine).faults == []
+    assert sum(row["cost_nanos"] for row in rows) >= sandbox_bill_nanos(stack)
     assert stack.message(key)[0] == 200
 
     def counters_agree() -> bool:
-        found = stack.lanes().get("budgets", {}).get(stack.site.directory.get_tenant("acme").tenant_id)
+        found = stack.lanes().get("tenants", {}).get(stack.site.directory.get_tenant("acme").tenant_id)
         spent = sum(row["cost_nanos"] or 0 for row in stack.rows("acme"))
-        return found is not None and (found["held_nanos"], found["spent_nanos"]["month"]) == (0, spent)
+        return found is not None and (found.get("held_nanos", 0), found.get("spent_nanos", {}).get("month")) == (
+            0,
+            spent,
+        )
 
     wait_for(counters_agree, 6, "the counters to be the ledger's")
 
@@ -249,9 +290,9 @@ def test_upstream_and_client_cut_at_every_event_boundary_leave_one_row_each_and_
     tenant_id = stack.site.directory.get_tenant("boundaries").tenant_id
 
     def settled() -> bool:
-        found = stack.lanes().get("budgets", {}).get(tenant_id, {"held_nanos": -1, "spent_nanos": {"month": -1}})
+        found = stack.lanes().get("tenants", {}).get(tenant_id, {})
         spent = sum(row["cost_nanos"] or 0 for row in rows)
-        return (found["held_nanos"], found["spent_nanos"]["month"]) == (0, spent)
+        return (found.get("held_nanos", 0), found.get("spent_nanos", {}).get("month")) == (0, spent)
 
     wait_for(settled, 6, "the counters")
 

@@ -83,8 +83,8 @@ def test_nothing_of_the_probes_is_left_but_their_rows_which_name_them(stack: Sta
     assert probes_of(stack) == []
     marked = {row["tenant_id"] for row in stack.rows() if report.run in row["tenant_id"]}
     assert marked == {f"tnt_probe-{report.run}-{role}" for role in ("own", "other", "noisy", "quiet")}
-    (line,) = [row for row in stack.site.directory.list_audit() if row.object == report.run]
-    assert json.loads(line.detail)["verdict"] == "PASS"
+    (line,) = [row for row in stack.site.directory.list_audit() if row.subject == report.run]
+    assert line.detail["verdict"] == "PASS"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -183,8 +183,8 @@ def test_what_a_tenant_uses_and_was_refused_is_shown(stack: Stack) -> None:
     use = {"sessions": 3, "waiting": 1, "requests_remaining": 7}
     use |= {"input_tokens_remaining": None, "output_tokens_remaining": 0}
     alone = quiet.site.directory.get_tenant("alone").tenant_id
-    file = quiet.settings.journal_dir / writer.run_id / "lanes.json"
-    file.write_text(json.dumps({"at": time.time(), "tenants": {alone: use}}))
+    file = quiet.settings.journal_dir / writer.run_id / "live.json"
+    file.write_text(json.dumps({"at": time.time(), "tenants": {alone: use}, "health": {}}))
     assert told(quiet, "tenants", "show", "alone")["uses"] == use
     writer.close()
     assert told(quiet, "tenants", "show", "alone")["uses"] is None

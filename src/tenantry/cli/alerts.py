@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -16,6 +15,7 @@ from tenantry.cli.output import print_json, print_table, stamp
 from tenantry.cli.provision import read_secret
 from tenantry.cli.tenants import AsJson, Slug, Yes
 from tenantry.control.alerting import is_apprise_url, send, trial_message
+from tenantry.control.views import alert_target_view
 from tenantry.domain.alerts import BadThresholds, read_thresholds, with_classic
 from tenantry.ledger.outbox import Outbox
 from tenantry.storage.directory.alert_targets import APPRISE, WEBHOOK
@@ -99,7 +99,7 @@ def thresholds(
 def list_targets(tenant: OnlyTenant = None, as_json: AsJson = False) -> None:
     """Targets by name, with a hint of their URL."""
     with opened_site() as site:
-        rows = [_target(row) for row in site.directory.list_alert_targets(tenant)]
+        rows = [alert_target_view(row).as_json() for row in site.directory.list_alert_targets(tenant)]
     if as_json:
         print_json(rows)
         return
@@ -179,15 +179,3 @@ def _values(row: Row[*tuple[Any, ...]]) -> dict[str, Any]:
 def _progress(row: dict[str, Any]) -> str:
     counts = {word: count for word, count in row["deliveries"].items() if count}
     return ", ".join(f"{count} {word.replace('_', ' ')}" for word, count in counts.items()) or "no target"
-
-
-def _target(row: Row[*tuple[Any, ...]]) -> dict[str, Any]:
-    kinds: Sequence[str] = json.loads(row.kinds)
-    return {
-        "name": row.name,
-        "kind": row.kind,
-        "url": row.hint,
-        "tenant": row.slug,
-        "kinds": list(kinds),
-        "created_at": stamp(row.created_at),
-    }

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from tenantry.cli.context import FAILED, USAGE, fail, opened_site
-from tenantry.cli.output import print_json, print_table, stamp
+from tenantry.cli.output import print_json, print_table
 from tenantry.cli.provision import read_secret
 from tenantry.cli.tenants import AsJson, Slug
 from tenantry.control.credential_check import Verdict, check_credential
 from tenantry.control.site import UPSTREAM
+from tenantry.control.views import credential_views
 
 app = typer.Typer(
     help="Add, list, rotate, check, bind and move upstream credentials. A credential is never shown again.",
@@ -44,20 +45,8 @@ def add(
 def list_credentials(as_json: AsJson = False) -> None:
     """Credentials by name, with their last four characters, their upstream, and who uses them."""
     with opened_site() as site:
-        tenants = site.directory.list_tenants()
-        rows: list[dict[str, Any]] = [
-            {
-                "name": row.name,
-                "upstream": row.upstream,
-                "key": row.hint,
-                "shared": bool(row.shared),
-                "tenants": [one.slug for one in tenants if one.credential == row.name],
-                "falls_back": [one.slug for one in tenants if one.fallback == row.name],
-                "workspace_id": row.workspace_id,
-                "created_at": stamp(row.created_at),
-            }
-            for row in site.directory.list_credentials()
-        ]
+        found = credential_views(site.directory.list_credentials(), site.directory.list_tenants())
+    rows = [one.as_json() for one in found]
     if as_json:
         print_json(rows)
         return

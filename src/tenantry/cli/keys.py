@@ -6,18 +6,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import typer
-from sqlalchemy import Row
 
 from tenantry.cli.context import confirm, opened_site
 from tenantry.cli.limit_options import bad_value, limit_options, shown
 from tenantry.cli.output import print_json, print_table, stamp
 from tenantry.cli.tenants import AsJson, Slug, Yes
-from tenantry.domain.directory import KeyStatus
+from tenantry.control.views import key_view
 from tenantry.domain.durations import BadDuration, read_duration
 from tenantry.domain.limits import KEY_LIMITS, LIMITS
-from tenantry.domain.limits import as_json as limit_as_json
-from tenantry.storage.columns import utc
-from tenantry.storage.snapshot import read_changes
 
 app = typer.Typer(help="Issue, rotate, list and revoke gateway keys.", no_args_is_help=True)
 
@@ -70,7 +66,7 @@ def list_keys(
 ) -> None:
     """Keys by id, with their last four characters, their limits, and when and by whom they were last used."""
     with opened_site() as site:
-        rows = [_values(row) for row in site.directory.list_keys(slug)]
+        rows = [key_view(row).as_json() for row in site.directory.list_keys(slug)]
     if as_json:
         print_json(rows)
         return
@@ -86,30 +82,6 @@ def revoke(key_id: KeyId, yes: Yes = False) -> None:
         confirm(f"Clients that use {key_id} will be refused at once. Revoke it?", yes)
         site.directory.revoke_key(key_id)
     typer.echo(f"{key_id} is revoked.")
-
-
-def _values(row: Row[*tuple[Any, ...]]) -> dict[str, Any]:
-    return {
-        "key_id": row.key_id,
-        "tenant": row.slug,
-        "key": row.hint,
-        "label": row.label,
-        "status": _status(row),
-        "created_at": stamp(row.created_at),
-        "expires_at": stamp(row.expires_at),
-        "replaced_by": row.replaced_by,
-        "limits": {name: limit_as_json(value) for name, value in read_changes(row.limits).items()},
-        "last_used_at": stamp(row.last_used_at),
-        "last_used_address": row.last_used_address,
-        "last_used_agent": row.last_used_agent,
-    }
-
-
-def _status(row: Row[*tuple[Any, ...]]) -> str:
-    """What a client meets: a key whose time is over is not active, whatever its row says."""
-    expires_at = utc(row.expires_at)
-    is_over = expires_at is not None and expires_at <= datetime.now(UTC)
-    return "expired" if row.status == KeyStatus.ACTIVE.value and is_over else row.status
 
 
 def _cell(row: dict[str, Any], column: str) -> str:

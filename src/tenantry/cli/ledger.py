@@ -1,7 +1,8 @@
-"""ledger verify | show | recompute."""
+"""ledger verify | show | recompute | quarantine."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,12 +11,14 @@ import typer
 from sqlalchemy.exc import SQLAlchemyError
 
 from tenantry.cli.context import FAILED, USAGE, confirm, fail, opened_site
-from tenantry.cli.output import print_json, print_table
+from tenantry.cli.output import print_json, print_table, stamp
 from tenantry.cli.tenants import AsJson, Yes
 from tenantry.control.site import Site
+from tenantry.domain.attempts import BASIS_BOUND
 from tenantry.domain.money import format_usd
 from tenantry.domain.prices import BadPriceTable, PriceTable, load_default_prices
 from tenantry.ledger.adjustments import BookedMeanwhile, Recomputed, Scope, book_adjustments, recompute
+from tenantry.ledger.quarantine import Quarantined, Resolved, list_quarantined, resolve
 from tenantry.ledger.story import find_story
 from tenantry.ledger.usage import BadMonth, month_bounds_us
 from tenantry.ledger.verification import verify
@@ -89,11 +92,71 @@ def _print_chapter(chapter: dict[str, Any]) -> None:
             str(chapter[name]) for name in ("outcome", "status", "stop_reason", "error") if chapter[name]
         ),
         "usage": used or "none",
-        "cost": f"{chapter['cost_usd'] or 'no price'} at prices {chapter['price_version'] or 'none'}",
+        "cost": f"{chapter['cost_usd'] or 'no price'} at prices {chapter['price_version'] or 'none'}{_basis(chapter)}",
     }
     for name, text in lines.items():
         typer.echo(f"  {name:<9} {text}")
     typer.echo("")
+
+
+def _basis(chapter: dict[str, Any]) -> str:
+    """What makes the cost less than certain."""
+    flaws = f"; usage: {chapter['flaws']}" if chapter["flaws"] else ""
+    return (", at what had been held for it" if chapter["basis"] == BASIS_BOUND else "") + flaws
+
+
+@app.command("quarantine")
+def quarantine_command(
+    retry: Annotated[bool, typer.Option("--retry", help="Book the lines that can be booked now.")] = False,
+    settle: Annotated[
+        bool,
+        typer.Option("--settle", help="Book the others at what was held for them; let go what is no attempt's."),
+    ] = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Lines of journals that could not be booked; exit 1 while there are any."""
+    with opened_site() as site:
+        resolved: Resolved | None = None
+        if retry or settle:
+            if settle:
+                confirm("Book lines in quarantine at what was held for them?", yes)
+            resolved = resolve(site.engine, load_default_prices(), time.time_ns() // 1000, at_bound=settle)
+            site.directory.audit("ledger.quarantine", "settle" if settle else "retry", asdict(resolved))
+        lines = list_quarantined(site.engine)
+        slugs = _slugs(site)
+    if as_json:
+        shown = [asdict(line) | {"found_at": stamp(line.found_at)} for line in lines]
+        print_json({"lines": shown, "resolved": asdict(resolved) if resolved is not None else None})
+    else:
+        if resolved is not None:
+            typer.echo(f"Booked {resolved.booked}, let go {resolved.dropped}, left {resolved.left}.")
+        _print_quarantine(lines, slugs)
+    if lines:
+        raise typer.Exit(FAILED)
+
+
+def _print_quarantine(lines: list[Quarantined], slugs: dict[str, str]) -> None:
+    if not lines:
+        typer.echo("Every line of the journals was booked.")
+        return
+    columns = ["line", "found", "tenant", "attempt", "counts", "why", "text"]
+    rows: list[list[Any]] = [
+        [
+            line.line_id,
+            stamp(line.found_at),
+            slugs.get(line.tenant_id or "", line.tenant_id or ""),
+            line.attempt_id or "",
+            format_usd(line.nanos),
+            line.reason,
+            line.line[:60],
+        ]
+        for line in lines
+    ]
+    print_table(columns, rows, right=["counts"])
+    typer.echo(
+        "--retry books those that can be booked now (after an upgrade, say); --settle books the others at their bound."
+    )
 
 
 @app.command("recompute")
@@ -156,7 +219,10 @@ def _book(site: Site, table: PriceTable, scope: Scope) -> int:
         booked = book_adjustments(site.engine, table, scope)
     except BookedMeanwhile as error:
         raise fail(str(error)) from None
-    site.directory.audit("ledger.adjusted", scope.tenant_id or "all", {"price_version": table.version, "rows": booked})
+    # Gateways that run count it from now on.
+    site.directory.announce(
+        "ledger.adjusted", scope.tenant_id or "all", {"price_version": table.version, "rows": booked}
+    )
     return booked
 
 

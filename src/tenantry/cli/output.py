@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from tenantry.storage.columns import utc
+from tenantry.control.views import stamp
 
 
 def print_json(value: object) -> None:
@@ -21,12 +21,6 @@ def _as_json(value: object) -> str:
     if isinstance(value, datetime):
         return stamp(value)
     raise TypeError(f"{type(value).__name__} has no JSON form")
-
-
-def stamp(value: datetime | None) -> str:
-    """A time as RFC 3339 in UTC, "" for none."""
-    at = utc(value)
-    return at.strftime("%Y-%m-%dT%H:%M:%SZ") if at is not None else ""
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], right: Sequence[str] = ()) -> None:

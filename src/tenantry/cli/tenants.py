@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from sqlalchemy import Row
 
 from tenantry.cli.context import USAGE, confirm, fail, opened_site
 from tenantry.cli.limit_options import limit_options, read_inherited, shown
 from tenantry.cli.output import print_json, print_table, stamp
-from tenantry.control.client_guide import endpoint_of
 from tenantry.control.declared.exporting import export_tenants
 from tenantry.control.declared.schema import json_schema
 from tenantry.control.declared.state import read_standing
 from tenantry.control.site import Site
+from tenantry.control.views import key_view, tenant_view
 from tenantry.domain.directory import TenantStatus
 from tenantry.domain.limits import LIMITS, NO_LIMIT
-from tenantry.ledger.lanes import LaneUse, list_refusals, read_lanes
+from tenantry.ledger.live import LiveUse, read_live, sum_live
+from tenantry.ledger.tallies import list_refusals
 from tenantry.storage.columns import now_utc
 from tenantry.storage.directory.tenants import DISCONNECTS, TenantChange
-from tenantry.storage.snapshot import read_changes
 
 app = typer.Typer(help="List, show, change, disable and enable tenants.", no_args_is_help=True)
 
@@ -35,7 +33,7 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 def list_tenants(as_json: AsJson = False) -> None:
     """All tenants."""
     with opened_site() as site:
-        rows = [_values(site, row) for row in site.directory.list_tenants()]
+        rows = [tenant_view(site.settings, row).as_json() for row in site.directory.list_tenants()]
     if as_json:
         print_json(rows)
         return
@@ -144,46 +142,31 @@ def schema() -> None:
     print_json(json_schema())
 
 
-def _values(site: Site, row: Row[*tuple[Any, ...]]) -> dict[str, Any]:
-    limits = site.directory.limits_of(row)
-    return {
-        "slug": row.slug,
-        "name": row.name,
-        "tenant_id": row.tenant_id,
-        "status": row.status,
-        "endpoint": endpoint_of(site.settings, row.slug),
-        "tier": row.tier,
-        "sessions_max": limits.sessions_max,
-        "requests_per_minute": limits.requests_per_minute,
-        "credential": row.credential,
-        "fallback": row.fallback,
-        "user_profile_id": row.user_profile_id,
-        "contact": row.contact,
-        "disconnect": row.disconnect,
-        "created_at": stamp(row.created_at),
-    }
-
-
 def _everything(site: Site, slug: str) -> dict[str, Any]:
     """What `show` shows. `uses` is None while no gateway runs."""
-    tenant_id = site.directory.get_tenant(slug).tenant_id
-    row = next(row for row in site.directory.list_tenants() if row.slug == slug)
-    own = read_changes(row.limits)
-    in_force = site.directory.limits_of(row)
-    limits = in_force.as_json()
-    now = read_lanes(site.settings.journal_dir)
-    return _values(site, row) | {
-        "limits": {name: {"value": limits[name], "from": "own" if name in own else "tier"} for name in LIMITS},
-        "uses": asdict(now.tenants.get(tenant_id) or LaneUse.idle(in_force)) if now.gateways else None,
+    tenant = site.directory.get_tenant(slug)
+    limits = tenant.limits.as_json()
+    now = sum_live(read_live(site.settings.journal_dir))
+    return tenant_view(site.settings, tenant).as_json() | {
+        "limits": {name: {"value": limits[name], "from": "own" if name in tenant.own else "tier"} for name in LIMITS},
+        "uses": _used(now.tenants.get(tenant.tenant_id) or LiveUse.idle(tenant.limits)) if now.gateways else None,
         "refusals": [
             {"reason": one.reason, "count": one.count, "last_at": stamp(one.last_at)}
-            for one in list_refusals(site.engine, tenant_id)
+            for one in list_refusals(site.engine, tenant.tenant_id)
         ],
         "keys": [
-            {"key_id": key.key_id, "label": key.label, "key": key.hint, "status": key.status}
-            for key in site.directory.list_keys(slug)
+            {"key_id": key.key_id, "label": key.label, "key": key.key, "status": key.status}
+            for key in map(key_view, site.directory.list_keys(slug))
         ],
     }
+
+
+_USES = ("sessions", "waiting", "requests_remaining", "input_tokens_remaining", "output_tokens_remaining")
+
+
+def _used(use: LiveUse) -> dict[str, Any]:
+    """Its lane; money is what `budget show` tells."""
+    return {name: getattr(use, name) for name in _USES}
 
 
 _SHOWN_ABOVE = ("sessions_max", "requests_per_minute", "limits", "uses", "refusals", "keys")

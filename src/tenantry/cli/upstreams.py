@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from sqlalchemy import Row
 
 from tenantry.cli.context import fail, opened_site
 from tenantry.cli.limit_options import shown
-from tenantry.cli.output import print_json, print_table, stamp
+from tenantry.cli.output import print_json, print_table
 from tenantry.cli.tenants import AsJson
-from tenantry.control.site import Site
+from tenantry.control.views import upstream_view
 from tenantry.domain.limits import CAPACITY_LIMITS, LIMITS
-from tenantry.domain.limits import as_json as limit_as_json
-from tenantry.storage.snapshot import read_changes
 
 app = typer.Typer(help="List and show upstreams; tenantry.toml declares them.", no_args_is_help=True)
 
@@ -23,7 +20,8 @@ app = typer.Typer(help="List and show upstreams; tenantry.toml declares them.", 
 def list_upstreams(as_json: AsJson = False) -> None:
     """All upstreams, and how many credentials belong to each."""
     with opened_site() as site:
-        rows = [_values(site, row) for row in site.directory.list_upstreams()]
+        credentials = site.directory.list_credentials()
+        rows = [upstream_view(one, credentials).as_json() for one in site.directory.list_upstreams()]
     if as_json:
         print_json(rows)
         return
@@ -39,7 +37,7 @@ def show(name: Annotated[str, typer.Argument(help="The upstream's name.")], as_j
         rows = {row.name: row for row in site.directory.list_upstreams()}
         if name not in rows:
             raise fail(f"there is no upstream {name!r}; there are: {', '.join(rows)}")
-        values = _values(site, rows[name])
+        values = upstream_view(rows[name], site.directory.list_credentials()).as_json()
     if as_json:
         print_json(values)
         return
@@ -49,17 +47,3 @@ def show(name: Annotated[str, typer.Argument(help="The upstream's name.")], as_j
     for limit in CAPACITY_LIMITS:
         typer.echo(f"{LIMITS[limit].option:17}{shown(capacity.get(limit))}")
     typer.echo(f"{'credentials':17}{', '.join(credentials)}")
-
-
-def _values(site: Site, row: Row[*tuple[Any, ...]]) -> dict[str, Any]:
-    return {
-        "name": row.name,
-        "base_url": row.base_url,
-        "ca_file": row.ca_file or "",
-        "connect_seconds": row.connect_seconds,
-        "answer_seconds": row.answer_seconds,
-        "shares_capacity": bool(row.shares_capacity),
-        "capacity": {name: limit_as_json(value) for name, value in read_changes(row.capacity).items()},
-        "credentials": [one.name for one in site.directory.list_credentials() if one.upstream == row.name],
-        "created_at": stamp(row.created_at),
-    }

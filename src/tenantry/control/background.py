@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -75,5 +75,23 @@ async def repeat_until(stop: asyncio.Event, chore: Chore, ready: asyncio.Event |
             continue
 
 
-def _first_line(error: Exception) -> str:
+async def first_death(stop: asyncio.Event, tasks: Mapping[asyncio.Task[None], str]) -> bool:
+    """Wait until `stop` is set, or until a task ends before that; whether one did, which is told.
+
+    A process without one of its tasks would look well and do half of its work: it has to end, and be started again.
+    """
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if stop.is_set():
+        return False
+    for task, name in tasks.items():
+        if task.done():
+            error = None if task.cancelled() else task.exception()
+            why = f"{type(error).__name__}: {_first_line(error)}" if error is not None else "without an error"
+            log.critical("%s has died (%s): this process ends, to be started again", name, why, exc_info=error)
+    return True
+
+
+def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [""])[0]

@@ -11,7 +11,6 @@ from tenantry.control.guide.page import fair_use_markdown, guide_markdown, guide
 from tenantry.control.site import Site
 from tenantry.domain.prices import load_default_prices
 from tenantry.settings import Settings
-from tenantry.storage.directory import NotInDirectory
 from tenantry.wire.routes import ROUTES
 
 
@@ -25,10 +24,8 @@ def guide_facts(site: Site, slug: str, model: str | None = None) -> Facts:
     Raises:
         NotInDirectory: no such tenant.
     """
-    row = next((row for row in site.directory.list_tenants() if row.slug == slug), None)
-    if row is None:
-        raise NotInDirectory(f"there is no tenant {slug!r}; `tenantry tenants list` names them")
-    limits = site.directory.limits_of(row)
+    row = site.directory.get_tenant(slug)
+    limits = row.limits
     budget = site.directory.list_budgets(slug)[""]
     models = known_models(limits, load_default_prices().models())
     return Facts(

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from sqlalchemy import select, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from tenantry.ledger.quarantine import count_quarantined
 from tenantry.settings import Settings
 from tenantry.storage.database import open_store, schema_is_current
 from tenantry.storage.tables import upstreams
@@ -87,7 +88,9 @@ def _database(settings: Settings) -> Iterator[Finding]:
                     yield Finding("database", False, verdict, "stop Tenantry and restore the last backup")
                     return
             known = list(connection.execute(select(upstreams)))
+            lines = count_quarantined(connection)
         yield Finding("database", True, f"{engine.dialect.name}, schema current")
+        yield _quarantine(lines)
     except SQLAlchemyError as error:
         reason = str(error).splitlines()[0]
         yield Finding("database", False, reason, "check store_url, the server, and the file's owner")
@@ -96,6 +99,13 @@ def _database(settings: Settings) -> Iterator[Finding]:
         engine.dispose()
     for upstream in known:
         yield _reach(upstream.name, upstream.base_url, upstream.ca_file)
+
+
+def _quarantine(lines: int) -> Finding:
+    if lines:
+        mend = "`tenantry ledger quarantine` shows them; --retry books what can be booked, --settle the rest"
+        return Finding("quarantine", False, f"{lines} lines of journals could not be booked", mend)
+    return Finding("quarantine", True, "every line of the journals was booked")
 
 
 def _disk(path: Path) -> Finding:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tenantry.control.client_guide import endpoint_of, write_client_guide
@@ -35,6 +35,14 @@ class CredentialChoice:
 
 
 @dataclass(frozen=True, slots=True)
+class Terms:
+    """Whom to write to, and what the tenant may cost: nano-dollars by day, week, month."""
+
+    contact: str | None = None
+    budgets: Mapping[str, int] = field(default_factory=dict[str, int])
+
+
+@dataclass(frozen=True, slots=True)
 class Provisioned:
     """`key` is known only now."""
 
@@ -55,6 +63,7 @@ def provision(
     guide_folder: Path,
     slug: str | None = None,
     progress: Callable[[str], None] = lambda step: None,
+    terms: Terms = Terms(),
 ) -> Provisioned:
     """Apply a declaration of one tenant, make a live call with its new key, and write the client's guide.
 
@@ -72,7 +81,7 @@ def provision(
             f"there is a tenant {slug} already: `tenantry tenants show {slug}` shows it; "
             f"`tenantry keys issue {slug}` gives it another key",
         )
-    made = _make(site, slug, name, tier, choice)
+    made = _make(site, slug, name, tier, choice, terms)
     progress(f"tenant {slug} ({tier})")
     try:
         return _hand_over(site, slug, made.keys[0], guide_folder, progress)
@@ -85,7 +94,7 @@ def provision(
         raise
 
 
-def _make(site: Site, slug: str, name: str, tier: str, choice: CredentialChoice) -> Made:
+def _make(site: Site, slug: str, name: str, tier: str, choice: CredentialChoice, terms: Terms) -> Made:
     """Apply a declaration of this one tenant."""
     block = TenantBlock(
         name,
@@ -93,6 +102,10 @@ def _make(site: Site, slug: str, name: str, tier: str, choice: CredentialChoice)
         credential=_GIVEN if choice.secret is not None else f"vault:{choice.name}",
         shared_credential=choice.shared,
         upstream=choice.upstream if choice.secret is not None else None,
+        contact=terms.contact,
+        day_nanos=terms.budgets.get("day"),
+        week_nanos=terms.budgets.get("week"),
+        month_nanos=terms.budgets.get("month"),
     )
     declared = Declaration(tenants={slug: block}, whole=False)
     given = {_GIVEN: choice.secret} if choice.secret is not None else {}

@@ -1,7 +1,7 @@
 """When the agency is to hear of something, and in what words. Pure: spending, periods and facts are passed in.
 
-An alert is raised once for each `occasion`. For budgets the occasion is the period's label and the threshold, so a
-restart, a second process, a clock that is set back or a budget that is changed cannot raise it again.
+An alert is raised once for each `occasion`. For budgets the occasion is the period's label, the amount and the
+threshold, so a restart, a second process or a clock that is set back cannot raise it again; another amount can.
 """
 
 from __future__ import annotations
@@ -52,6 +52,8 @@ class AlertKind(StrEnum):
     JOURNAL_TROUBLE = "journal_trouble"
     DISK_NEARLY_FULL = "disk_nearly_full"
     TOOL_LOOP = "tool_loop"
+    USAGE_FLAWED = "usage_flawed"
+    LEDGER_QUARANTINE = "ledger_quarantine"
     TEST = "test"
 
 
@@ -136,7 +138,7 @@ def budget_alerts(
             holder.subject,
             f"{holder.words} has used {percent} % of its {_PERIOD_WORDS[cap.period]} budget: "
             f"{format_usd(spent_nanos)} of {format_usd(amount)} ({period.label})",
-            f"{AlertKind.BUDGET_THRESHOLD}:{holder.tenant_id}:{holder.key_id}:{cap.period}:{period.label}:{percent}",
+            f"{AlertKind.BUDGET_THRESHOLD}:{holder.tenant_id}:{holder.key_id}:{cap.period}:{period.label}:{percent}:{amount}",
             holder.tenant_id,
             holder.slug,
             {
@@ -252,6 +254,33 @@ def unpriced_alert(model: str, month: Period) -> Alert:
         f"there is no price for the model {model}: what it costs is in no budget and on no bill until there is one",
         f"{AlertKind.UNPRICED_MODEL}:{model}:{month.label}",
         detail={"model": model},
+    )
+
+
+def flawed_usage_alert(upstream: str, flaws: str, day: Period) -> Alert:
+    """Answers whose usage cannot be read as the reference has it. Once per upstream, flaw and day."""
+    return Alert(
+        AlertKind.USAGE_FLAWED,
+        upstream,
+        f"the upstream {upstream} tells usage that cannot be read ({flaws}): such answers are booked at what was held "
+        "for them",
+        f"{AlertKind.USAGE_FLAWED}:{upstream}:{flaws}:{day.label}",
+        detail={"upstream": upstream, "flaws": flaws},
+    )
+
+
+def quarantine_alert(holder: Holder | None, lines: int, day: Period) -> Alert:
+    """Lines that cannot be booked; `holder` is None where nobody knows whose. Once per tenant and day."""
+    whose = f" of {holder.words}" if holder is not None else ""
+    return Alert(
+        AlertKind.LEDGER_QUARANTINE,
+        holder.subject if holder is not None else "ledger",
+        f"{lines} lines of the journal{whose} cannot be booked and are in quarantine: "
+        "`tenantry ledger quarantine` shows them and the cure",
+        f"{AlertKind.LEDGER_QUARANTINE}:{holder.tenant_id if holder is not None else ''}:{day.label}",
+        holder.tenant_id if holder is not None else None,
+        holder.slug if holder is not None else None,
+        {"lines": lines, "day": day.label},
     )
 
 

@@ -30,8 +30,20 @@ class Outcome(StrEnum):
     ADJUSTED = "adjusted"
 
 
+# How a cost was found (`AttemptEnded.basis`): it follows from the usage, or it is what had been held.
+BASIS_USAGE = "usage"
+BASIS_BOUND = "bound"
+
+
 @value
 class AttemptBegun:
+    """An attempt that is about to be sent.
+
+    `bound_nanos` is the most that it may cost as far as is known then, at the `speed` and place (`inference_geo`) that
+    it asks for: what a crash before the first word of the answer leaves to be booked. Lines of older versions have
+    none of these.
+    """
+
     attempt_id: str
     request_id: str
     tenant_id: str
@@ -41,16 +53,23 @@ class AttemptBegun:
     model_requested: str
     streaming: bool
     begun_at_us: int
+    bound_nanos: int = 0
+    speed: str = "standard"
+    inference_geo: str = "global"
 
 
 @value
 class AttemptProgress:
-    """What a stream has said so far; kept so that a crash leaves the best-known figures."""
+    """What a stream has said so far; kept so that a crash leaves the best-known figures.
+
+    `held_nanos` is what is held for it now, and covers what it generates until the next of these lines.
+    """
 
     attempt_id: str
     model_served: str
     usage: Usage
     upstream_request_id: str | None = None
+    held_nanos: int = 0
 
 
 @value
@@ -62,6 +81,9 @@ class AttemptEnded:
     wrong, None for a clean end: `connect_failed`, `upstream_dropped`, an `error.type` of the API; `client_gone` where
     the answer was read on for the bill, `client_gone_cancelled` where it was broken off.
     `saved_nanos`: what the cache breakpoint that the gateway added has saved, None where it added none.
+    `basis`: whether the cost follows from the usage, or is what had been held (`BASIS_BOUND`). `flaws`: what was wrong
+    with the usage that was told, such as `usage_unreadable`. `held_nanos`: what budgets count for an attempt without a
+    price; None for every other.
     """
 
     attempt_id: str
@@ -78,6 +100,14 @@ class AttemptEnded:
     upstream_request_id: str | None
     error: str | None
     saved_nanos: int | None = None
+    basis: str = BASIS_USAGE
+    flaws: tuple[str, ...] = ()
+    held_nanos: int | None = None
+
+    @property
+    def counted_nanos(self) -> int:
+        """What it counts in budgets: its cost; without a price, what was held for it (unknown is not free)."""
+        return self.cost_nanos if self.cost_nanos is not None else self.held_nanos or 0
 
 
 # Counted as refusals are, though the request passes: a conversation that answers tools without end.

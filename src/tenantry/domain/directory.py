@@ -1,7 +1,7 @@
 """Who may use the gateway, and with what: the values that a gateway holds in memory.
 
 A `Snapshot` is everything the data plane needs to decide on a request, read from the store in one transaction.
-It is replaced whole when the directory changes and never edited.
+It is replaced when the directory changes and never edited; what did not change is the same object in the next.
 """
 
 from __future__ import annotations
@@ -123,3 +123,16 @@ class Snapshot:
     version: int
     keys: dict[bytes, GatewayKey]
     tenants: dict[str, Tenant]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A snapshot that follows another: the internal ids of the tenants and the digests of the keys that differ.
+
+    Those that are gone or new are among them; None means that everything may differ. A tenant's own change does not
+    put its keys into `keys`. Whatever is in neither is the same object in both snapshots, and so are its parts.
+    """
+
+    snapshot: Snapshot
+    tenants: frozenset[str] | None
+    keys: frozenset[bytes] | None

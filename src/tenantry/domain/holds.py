@@ -149,6 +149,13 @@ class Account:
         for kind in spent:
             spent[kind] += cost_nanos
 
+    def correct(self, nanos: int, counted_at_us: int) -> None:
+        """Count a correction of what was spent at `counted_at_us`, in those current periods that hold it."""
+        self.advance(counted_at_us)
+        for kind, period in self.periods.items():
+            if period.start_us <= counted_at_us < period.end_us:
+                self.spent[kind] += nanos
+
 
 class Hold:
     """Money reserved in every account that a request touches. It ends once: settled, or void.

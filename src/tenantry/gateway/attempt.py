@@ -68,7 +68,8 @@ class AttemptOwner(Served):
 class Attempt(ResponseSink):
     """Receives the upstream's answer through its relay and hands it to its owner.
 
-    `money` is that of a request that may cost something; None for free routes, which leave no row.
+    `money` is that of a request that may cost something; None for free routes, which leave no row. `fresh`: not on a
+    connection that was used before.
     """
 
     __slots__ = (
@@ -102,6 +103,8 @@ class Attempt(ResponseSink):
         credential: Credential,
         money: Money | None,
         number: int,
+        *,
+        fresh: bool = False,
     ) -> None:
         self._parts = parts
         self._owner: AttemptOwner | None = owner
@@ -114,7 +117,7 @@ class Attempt(ResponseSink):
         self._upstream_request_id: str | None = None
         self._is_journalled = False
         self._is_settled = False
-        self._is_stale = False
+        self._is_stale = fresh
         self._is_stream = False
         self._progress_due = False
         self._told_chars = 0
@@ -147,6 +150,9 @@ class Attempt(ResponseSink):
                 fields.model,
                 fields.stream,
                 self._parts.clock.wall_us(),
+                money.bound_nanos,
+                fields.speed or "standard",
+                fields.inference_geo or "global",
             ),
             self._on_journalled,
         )
@@ -267,7 +273,7 @@ class Attempt(ResponseSink):
         produced = max(seen.usage.output_tokens, seen.estimated_output_tokens)
         usage = replace(seen.usage, output_tokens=produced)
         self._parts.recorder.progress(
-            AttemptProgress(self.attempt_id, seen.model or "", usage, self._upstream_request_id)
+            AttemptProgress(self.attempt_id, seen.model or "", usage, self._upstream_request_id, money.held_nanos)
         )
 
     def on_flush(self) -> None:
@@ -352,6 +358,9 @@ class Attempt(ResponseSink):
                 self._upstream_request_id,
                 error or seen.failed or ("client_gone" if self.client_gone else None),
                 self._saved(seen.model, booked, at_us) if fields.is_cached_here else None,
+                booked.basis,
+                booked.flaws,
+                money.held_nanos if booked.cost_nanos is None else None,
             )
         )
         return booked

@@ -30,6 +30,7 @@ from tenantry.gateway.lanes import Ask
 from tenantry.gateway.parts import Parts
 from tenantry.gateway.request import Request, new_request_id, read_fields
 from tenantry.gateway.tries import Tries
+from tenantry.gateway.upstream import DROPPED_REUSED
 from tenantry.wire.count_body import count_body
 from tenantry.wire.inspect import MessageFields
 from tenantry.wire.routes import Kind
@@ -52,10 +53,11 @@ BESIDE_BYTES_MIN = 1024 * 1024
 _NO_ANSWER: dict[str, type[ApiError]] = {
     "connect_failed": UpstreamDown,
     "upstream_dropped": UpstreamDown,
+    DROPPED_REUSED: UpstreamDown,
     "timed_out": UpstreamTimedOut,
 }
 # What says that the upstream, and not the request, is at fault.
-_UPSTREAMS_FAULTS = frozenset(_NO_ANSWER)
+_UPSTREAMS_FAULTS = frozenset(_NO_ANSWER) - {DROPPED_REUSED}
 
 
 class Unforeseen(AssertionError):
@@ -281,7 +283,11 @@ class Exchange(AttemptOwner):
         if attempt is not None:
             attempt.close(self._reason)
         tries = self._tries
-        if tries is not None:
+        if tries is None:
+            return
+        if self._reason == DROPPED_REUSED and self._held is None and not tries.was_resent:
+            self._follow(tries, tries.resend())
+        else:
             self._follow(tries, tries.after(self._failure or Failure(None), self._held))
 
     def _follow(self, tries: Tries, event: Event) -> None:
@@ -290,7 +296,9 @@ class Exchange(AttemptOwner):
             request = self.request
             assert request is not None  # noqa: S101 -- nothing is decided before it is read
             self._held = self._failure = None
-            self._attempt = Attempt(self._parts, self, request, tries.credential, tries.money, tries.number)
+            self._attempt = Attempt(
+                self._parts, self, request, tries.credential, tries.money, tries.number, fresh=tries.wants_fresh
+            )
             tries.money = None
         elif event is Event.REFUSE and tries.error is not None:
             self._error, self._reason = tries.error, tries.error.reason
@@ -477,7 +485,10 @@ class Exchange(AttemptOwner):
             return
         if self._attempt is not None:
             self._attempt.client_gone = True
-        if self.principal.tenant.disconnect is Disconnect.DRAIN:
+        # As it is set now, not as it was when the request began.
+        own = self.principal.tenant
+        tenant = self._parts.latest.snapshot.tenants.get(own.tenant_id, own)
+        if tenant.disconnect is Disconnect.DRAIN:
             self._reason = "client_gone"
             self.on(Event.GONE)
         else:
@@ -527,6 +538,10 @@ class Exchange(AttemptOwner):
         elif state is not State.BACKING_OFF:
             self._fail("timed_out")
         self.on(Event.OVERDUE)
+
+    @property
+    def is_waiting(self) -> bool:
+        return self.state is State.WAITING
 
     def stop(self) -> None:
         if self.state in (State.READING, State.WAITING):

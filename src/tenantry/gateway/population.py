@@ -19,6 +19,11 @@ class Served(Timed):
         super().__init__()
         self.principal = principal
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it waits for its turn."""
+        raise NotImplementedError
+
     def cut(self, reason: str, error: ApiError) -> None:
         """It may not go on. `reason` is what the ledger says, `error` what the client is told."""
         raise NotImplementedError

@@ -56,7 +56,7 @@ class Recorder:
         except JournalUnavailable as error:
             written = False
             if self.works:
-                log.error("%s; requests are refused until it can", error)
+                log.error("%s; requests are refused until it can", str(error))
         else:
             written = self.is_dirty = True
             if not self.works:

@@ -44,6 +44,8 @@ class Tries:
         "error",
         "money",
         "number",
+        "wants_fresh",
+        "was_resent",
     )
 
     def __init__(self, parts: Parts, request: Request, ask: Ask, credential: Credential) -> None:
@@ -59,6 +61,8 @@ class Tries:
         self.error: ApiError | None = None
         self.delay = 0.0
         self.number = 0
+        self.wants_fresh = False  # the next attempt has to make a connection of its own
+        self.was_resent = False
 
     def counted(self, tokens: int | None) -> None:
         """The upstream has counted the prompt, or could not."""
@@ -96,6 +100,22 @@ class Tries:
             self.delay = delay
             return Event.AGAIN
         return Event.GO if is_another_worth_trying(failure) and self._fall_back() else Event.GIVE_UP
+
+    def resend(self) -> Event:
+        """GO, REFUSE, or GIVE_UP: an idle connection was closed just as it was used; on a fresh one, once, and at once.
+
+        It is no retry: an upstream that lets connections idle for a short time is not at fault.
+        """
+        self.was_resent = self.wants_fresh = True
+        standing, now = self._parts.health.of(self.credential), self._parts.clock.now()
+        if not standing.breaker.may_send(now):
+            return Event.GIVE_UP
+        short = self._hold()
+        if short is not None:
+            return self._refuse_for(short)
+        standing.breaker.sent(now)
+        self.number += 1
+        return Event.GO
 
     def again(self) -> Event:
         """GO, REFUSE, or GIVE_UP: the pause is over; the same again, if that is still of use."""

@@ -7,7 +7,6 @@ Its id is made from the attempt and the number of adjustments before it: of two 
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -15,19 +14,19 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import Engine, func, insert, select, update
+from sqlalchemy import BigInteger, ColumnElement, Connection, Engine, FromClause, Select, func, literal, or_, select
 from sqlalchemy.exc import IntegrityError
 
-from tenantry.domain.attempts import Outcome
+from tenantry.domain.attempts import BASIS_BOUND, Outcome
 from tenantry.domain.prices import PriceTable
 from tenantry.domain.usage import Usage, read_usage
 from tenantry.domain.values import value
-from tenantry.ledger.booking import FIRST_HASH, ROWS_PER_TRANSACTION_MAX, row_hash
-from tenantry.ledger.rollup import REPRICED, TOKEN_CLASSES, WAS_UNPRICED, add_to_rollup
-from tenantry.storage.columns import now_utc
+from tenantry.ledger.own_run import OwnRun
+from tenantry.ledger.rollup import QUARTER_US, REPRICED, TOKEN_CLASSES, WAS_UNPRICED
 from tenantry.storage.database import reading, values_of
-from tenantry.storage.tables import journals, ledger
+from tenantry.storage.tables import ledger
 
+ROWS_PER_TRANSACTION_MAX = 500
 # A voided attempt owes nothing at any price.
 _PRICED_OUTCOMES = (Outcome.SETTLED, Outcome.ESTIMATED, Outcome.ORPHANED, Outcome.UNPRICED)
 
@@ -94,7 +93,7 @@ def book_adjustments(engine: Engine, prices: PriceTable, scope: Scope) -> int:
     Raises:
         BookedMeanwhile: someone else booked one of them; those of whole transactions before it are kept.
     """
-    run = _Run(engine, f"control-{time.time_ns():020d}-{os.getpid()}", prices.version)
+    run = _Run(engine, prices.version)
     changes = (change for change in _changes(engine, prices, scope) if isinstance(change, Change))
     for some in _batches(changes):
         run.book(some)
@@ -114,6 +113,8 @@ def _changes(engine: Engine, prices: PriceTable, scope: Scope) -> Iterator[Chang
         .outerjoin(booked, booked.c.adjusts == ledger.c.attempt_id)
         # Without a version the cost never came from a price: an attempt that was sent and never answered.
         .where(ledger.c.outcome.in_(_PRICED_OUTCOMES), ledger.c.price_version.is_not(None))
+        # What was booked at what was held does not follow from its usage, at any price.
+        .where(or_(ledger.c.basis.is_(None), ledger.c.basis != BASIS_BOUND))
         .order_by(ledger.c.entry_id)
     )
     if scope.tenant_id is not None:
@@ -173,37 +174,24 @@ def _usage(row: Mapping[str, Any]) -> Usage:
 class _Run:
     """The chain of one booking."""
 
-    def __init__(self, engine: Engine, run_id: str, price_version: str) -> None:
-        self._engine = engine
-        self._run_id = run_id
+    def __init__(self, engine: Engine, price_version: str) -> None:
+        self._own = OwnRun(engine)
         self._price_version = price_version
-        self._head_hash = FIRST_HASH
-        self.seq = 0
+
+    @property
+    def seq(self) -> int:
+        return self._own.seq
 
     def book(self, changes: list[Change]) -> None:
-        seq, head_hash = self.seq, self._head_hash
-        rows: list[dict[str, Any]] = []
-        for change in changes:
-            seq += 1
-            row = self._row(change) | {"journal_run": self._run_id, "journal_seq": seq, "prev_hash": head_hash}
-            head_hash = row["row_hash"] = row_hash(row)
-            rows.append(row)
-        anchor = {"seq": seq, "head_hash": head_hash}
+        # One time for all of a transaction: they count together, and their sums stay few.
+        now_us = time.time_ns() // 1000
         try:
-            with self._engine.begin() as connection:
-                connection.execute(insert(ledger), rows)
-                add_to_rollup(connection, rows)
-                if self.seq == 0:
-                    start = {"file_number": 0, "offset": 0, "damaged_lines": 0, "closed_at": now_utc()}
-                    connection.execute(insert(journals).values(run_id=self._run_id, **start, **anchor))
-                else:
-                    connection.execute(update(journals).where(journals.c.run_id == self._run_id).values(anchor))
+            self._own.book([self._row(change, now_us) for change in changes])
         except IntegrityError as error:
             raise BookedMeanwhile((BookedMeanwhile.__doc__ or "").strip()) from error
-        self.seq, self._head_hash = seq, head_hash
 
-    def _row(self, change: Change) -> dict[str, Any]:
-        attempt, now_us = change.attempt, time.time_ns() // 1000
+    def _row(self, change: Change, now_us: int) -> dict[str, Any]:
+        attempt = change.attempt
         same = ("request_id", "tenant_id", "key_id", "credential_id", "upstream_id", "streaming")
         return {
             **{name: attempt[name] for name in (*same, "model_requested", "model_served")},
@@ -237,3 +225,66 @@ def _batches(changes: Iterator[Change]) -> Iterator[list[Change]]:
             some = []
     if some:
         yield some
+
+
+# Tenant id, key id, a time in unix microseconds, and what is added to what was spent at that time.
+Correction = tuple[str, str, int, int]
+
+
+def newest_entry(connection: Connection) -> int:
+    """The number of the last row; 0 in an empty ledger."""
+    return int(connection.execute(select(func.max(ledger.c.entry_id))).scalar() or 0)
+
+
+def adjustments_since(engine: Engine, entry_id: int) -> tuple[int, list[Correction]]:
+    """What corrections newer than row `entry_id` change in budgets, and the row up to which that is now known.
+
+    Times are beginnings of quarters of an hour, in which no period of a budget begins. A correction counts when it was
+    booked; where it prices an attempt, what was held for that counts no more in the period in which it ended.
+    """
+    adjustment, attempt = ledger.alias("adjustment"), ledger.alias("attempt")
+    with reading(engine) as connection:
+        newest = newest_entry(connection)
+        is_new = (
+            adjustment.c.adjusts.is_not(None),
+            adjustment.c.entry_id > entry_id,
+            adjustment.c.entry_id <= newest,
+        )
+        booked = _sums(adjustment, adjustment.c.cost_nanos).where(*is_new)
+        priced = (
+            _sums(attempt, -attempt.c.held_nanos)
+            .select_from(adjustment.join(attempt, attempt.c.attempt_id == adjustment.c.adjusts))
+            .where(*is_new, adjustment.c.error == WAS_UNPRICED, attempt.c.held_nanos.is_not(None))
+        )
+        found: list[Correction] = [
+            (tenant_id, key_id, int(at_us), int(nanos))
+            for query in (booked, priced)
+            for tenant_id, key_id, at_us, nanos in connection.execute(query)
+        ]
+    return newest, found
+
+
+def _sums(rows: FromClause, nanos: ColumnElement[int]) -> Select[*tuple[Any, ...]]:
+    columns = rows.c
+    quarter = (columns.ended_at_us - columns.ended_at_us % literal(QUARTER_US, BigInteger)).label("quarter_us")
+    return select(columns.tenant_id, columns.key_id, quarter, func.sum(nanos)).group_by(
+        columns.tenant_id, columns.key_id, quarter
+    )
+
+
+def held_unpriced(connection: Connection, start_us: int, end_us: int) -> dict[tuple[str, str], int]:
+    """What budgets count for attempts of a range of time that have no price still, by tenant id and key id."""
+    attempt, adjustment = ledger.alias("attempt"), ledger.alias("adjustment")
+    was_priced = (
+        select(adjustment.c.entry_id)
+        .where(adjustment.c.adjusts == attempt.c.attempt_id, adjustment.c.error == WAS_UNPRICED)
+        .exists()
+    )
+    columns = attempt.c
+    query = (
+        select(columns.tenant_id, columns.key_id, func.sum(columns.held_nanos))
+        .where(columns.held_nanos.is_not(None), columns.ended_at_us >= start_us, columns.ended_at_us < end_us)
+        .where(~was_priced)
+        .group_by(columns.tenant_id, columns.key_id)
+    )
+    return {(tenant_id, key_id): int(nanos) for tenant_id, key_id, nanos in connection.execute(query)}

@@ -25,13 +25,13 @@ from tenantry.domain.alerts import (
 )
 from tenantry.domain.budgets import Budget
 from tenantry.domain.periods import Period, period_of, previous_period
-from tenantry.ledger.facts import HealthWatch, RefusalWatch, RowWatch
+from tenantry.ledger.facts import HealthWatch, QuarantineWatch, RefusalWatch, RowWatch
 from tenantry.ledger.outbox import SECOND_US, Outbox
 from tenantry.ledger.spending import spent_by_tenant, spent_nanos
 from tenantry.storage.caps import read_budgets
 from tenantry.storage.directory.alert_targets import read_thresholds_of
-from tenantry.storage.snapshot import directory_version
 from tenantry.storage.tables import ledger, tenants
+from tenantry.storage.versions import directory_version
 
 _MINUTE_US = 60 * SECOND_US
 # A day's rows may be booked this long after it ended; then its sum is kept.
@@ -85,6 +85,7 @@ def open_watch(
         PaceWatch(engine, zone),
         RowWatch(engine, zone),
         RefusalWatch(engine, zone),
+        QuarantineWatch(engine, zone),
         HealthWatch(data_dir, journal_dir),
     ]
     return AlertWatch(Outbox(engine), watches, clock)

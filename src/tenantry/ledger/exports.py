@@ -28,8 +28,10 @@ from tenantry.storage.database import reading, values_of
 from tenantry.storage.tables import ledger, tenants, usage_rollup
 
 _ROWS_AT_ONCE = 2000
-# What a spreadsheet takes for the start of a formula (OWASP, "CSV Injection").
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+# What a spreadsheet takes for the start of a formula, also in full width, and behind blanks, which some trim (OWASP,
+# "CSV Injection").
+_FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+_CELL_BREAKS = ("\t", "\r", "\n")
 
 TEXT, COUNT, TIME, USD, FLAG = "text", "count", "time", "usd", "flag"
 COLUMNS: dict[str, str] = {
@@ -219,7 +221,8 @@ def write_csv(file: IO[bytes], _period: Period, rows: Iterator[dict[str, Any]]) 
 def _cell(kind: str, value: Any) -> str:
     text = _text(kind, value)
     # Numbers may begin with a minus: a spreadsheet reads them as numbers, and so they must stay.
-    return f"'{text}" if kind == TEXT and text.startswith(_FORMULA_STARTS) else text
+    is_formula = text.startswith(_CELL_BREAKS) or text.lstrip().startswith(_FORMULA_STARTS)
+    return f"'{text}" if kind == TEXT and is_formula else text
 
 
 def _text(kind: str, value: Any) -> str:

@@ -5,14 +5,10 @@ Each watch has `look`, which yields what is the case now; that it is told once i
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, cast
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Engine, func, or_, select
@@ -22,8 +18,10 @@ from tenantry.domain.alerts import (
     Holder,
     dead_until_alert,
     disk_alert,
+    flawed_usage_alert,
     is_nearly_full,
     journal_alert,
+    quarantine_alert,
     refusals_alert,
     refused_upstream_alert,
     tool_loop_alert,
@@ -32,8 +30,8 @@ from tenantry.domain.alerts import (
 )
 from tenantry.domain.attempts import RUNAWAY_LOOP, Outcome
 from tenantry.domain.periods import period_of
-from tenantry.ledger.journal import STANDING_FILE, is_alive
-from tenantry.storage.tables import credentials, ledger, refusals, tenants
+from tenantry.ledger.live import LiveGateway, read_live
+from tenantry.storage.tables import credentials, ledger, quarantine, refusals, tenants, upstreams
 
 SECOND_US = 1_000_000
 # Rows that were booked while nobody watched; what they say is told once, so reading some twice does not matter.
@@ -48,7 +46,6 @@ _STALE_SECONDS = 30.0
 # How long a gateway passes over a credential that was merely refused is below it.
 _PAUSE_MAX = timedelta(minutes=5)
 _LOOK_US = 2 * SECOND_US
-_FACTS_BYTES_MAX = 16 * 1024 * 1024
 
 
 class RowWatch:
@@ -67,6 +64,7 @@ class RowWatch:
         after = self._entry_id if self._entry_id is not None and self._entry_id < newest else newest - _ROWS_BACK
         yield from self._unpriced(after, newest)
         yield from self._refused(after, newest, at_us)
+        yield from self._flawed(after, newest)
         self._entry_id = newest
 
     def _newest(self) -> int:
@@ -105,6 +103,43 @@ class RowWatch:
             rows = list(connection.execute(query))
         for row in rows:
             yield refused_upstream_alert(row.name, row.error or "401 or 402")
+
+    def _flawed(self, after: int, newest: int) -> Iterator[Alert]:
+        """Answers whose usage could not be read as it stands: what was booked for them is what had been held."""
+        query = (
+            select(upstreams.c.name, ledger.c.flaws, func.max(ledger.c.ended_at_us).label("at_us"))
+            .join(upstreams, upstreams.c.upstream_id == ledger.c.upstream_id)
+            .where(ledger.c.flaws.is_not(None), ledger.c.entry_id > after, ledger.c.entry_id <= newest)
+            .group_by(upstreams.c.name, ledger.c.flaws)
+        )
+        with self._engine.connect() as connection:
+            rows = list(connection.execute(query))
+        for row in rows:
+            yield flawed_usage_alert(row.name, row.flaws, period_of("day", row.at_us, self._zone))
+
+
+class QuarantineWatch:
+    """Lines of journals that could not be booked."""
+
+    def __init__(self, engine: Engine, zone: ZoneInfo) -> None:
+        self._engine = engine
+        self._zone = zone
+        self._line_id = 0
+
+    def look(self, at_us: int) -> Iterator[Alert]:
+        columns = quarantine.c
+        query = (
+            select(func.count().label("lines"), func.max(columns.line_id), tenants.c.tenant_id, tenants.c.slug)
+            .outerjoin(tenants, tenants.c.tenant_id == columns.tenant_id)
+            .where(columns.line_id > self._line_id)
+            .group_by(tenants.c.tenant_id, tenants.c.slug)
+        )
+        with self._engine.connect() as connection:
+            rows = list(connection.execute(query))
+        day = period_of("day", at_us, self._zone)
+        for lines, _, tenant_id, slug in rows:
+            yield quarantine_alert(Holder(tenant_id, slug) if tenant_id is not None else None, lines, day)
+        self._line_id = max([self._line_id, *(newest for _, newest, _, _ in rows)])
 
 
 class RefusalWatch:
@@ -151,53 +186,30 @@ class HealthWatch:
         usage = shutil.disk_usage(self._data_dir)
         if is_nearly_full(usage.total, usage.free):
             yield disk_alert(usage.total, usage.free)
-        for health in self._live_health():
-            yield from alerts_of_health(health, datetime.now(UTC))
-
-    def _live_health(self) -> Iterator[dict[str, Any] | None]:
-        if not self._journal_dir.is_dir():
-            return
-        for run in sorted(self._journal_dir.iterdir()):
-            path = run / STANDING_FILE
-            try:
-                if not run.is_dir() or not is_alive(run):
-                    continue
-                age_seconds = time.time() - os.stat(path).st_mtime
-                document = _read_facts(path)
-            except (OSError, ValueError):
-                continue  # not there yet, gone with its run, or torn: nothing is known
-            if "health" in document:
-                yield None if age_seconds > _STALE_SECONDS else document["health"]
+        for gateway in read_live(self._journal_dir):
+            yield from alerts_of_live(gateway, datetime.now(UTC))
 
 
-def _read_facts(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        document = json.loads(file.read(_FACTS_BYTES_MAX))
-    return cast("dict[str, Any]", document) if isinstance(document, dict) else {}
-
-
-def alerts_of_health(health: object, now: datetime) -> Iterator[Alert]:
-    """What the facts of one gateway say; None: it has stopped writing them. What is missing or malformed is unknown."""
-    if health is None:
+def alerts_of_live(gateway: LiveGateway, now: datetime) -> Iterator[Alert]:
+    """What one living gateway says of itself; where nothing can be read of it, nothing is known."""
+    if gateway.age_seconds is not None and gateway.age_seconds > _STALE_SECONDS:
         yield journal_alert("a gateway cannot write to its journal's folder")
         return
-    if not isinstance(health, dict):
+    if gateway.told is None:
         return
-    facts = cast("dict[str, Any]", health)
-    if facts.get("journal_works") is False:
+    health = gateway.told.health
+    if health.journal_works is False:
         yield journal_alert("a gateway cannot write its journal and answers 503")
-    down = facts.get("upstreams_down")
-    for name in cast("list[object]", down) if isinstance(down, list) else []:
-        yield upstream_down_alert(str(name))
-    dead = facts.get("credentials_dead")
-    for name, until in (cast("dict[str, object]", dead) if isinstance(dead, dict) else {}).items():
+    for name in health.upstreams_down:
+        yield upstream_down_alert(name)
+    for name, until in health.credentials_dead.items():
         if _is_spent(until, now):
-            yield dead_until_alert(name, str(until or ""))
+            yield dead_until_alert(name, until or "")
 
 
-def _is_spent(until: object, now: datetime) -> bool:
+def _is_spent(until: str | None, now: datetime) -> bool:
     """Whether a credential is of no use for long; a short pause is a refusal, which its row in the ledger tells."""
     try:
-        return datetime.fromisoformat(str(until)) - now > _PAUSE_MAX
+        return datetime.fromisoformat(until or "") - now > _PAUSE_MAX
     except (ValueError, TypeError):  # no date, or one without its offset
         return True

@@ -11,11 +11,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import time
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
+from zlib import crc32
 
 import msgspec
 
@@ -25,8 +27,6 @@ from tenantry.domain.attempts import AttemptBegun, AttemptEnded, AttemptProgress
 FILE_BYTES_MAX = 64 * 1024 * 1024
 # Ends that wait for the journal to come back. Beyond it the oldest are dropped and become orphaned rows.
 PENDING_MAX = 10_000
-# Beside the journal's files: what goes on now, rewritten every second by the gateway.
-STANDING_FILE = "lanes.json"
 
 
 class JournalUnavailable(Exception):
@@ -34,13 +34,25 @@ class JournalUnavailable(Exception):
 
 
 _CHECKSUM_BYTES = 9  # eight digits and a blank
-_END = b"end"
+_BEGIN_START = b'{"begin":'
+_PROGRESS_START = b'{"progress":'
 _END_START = b'{"end":'
+_TALLY_START = b'{"tally":'
 
 
-def _line(kind: bytes, payload: bytes) -> bytes:
-    body = b'{"%b":%b}' % (kind, payload)
-    return b"%08x %b\n" % (zlib.crc32(body), body)
+def _encode_scrubbed(event: Event) -> bytes:
+    """The event with U+FFFD for what UTF-8 cannot say: half of a surrogate pair, out of JSON that an upstream sent."""
+    return msgspec.json.encode(_scrubbed(msgspec.to_builtins(event)))
+
+
+def _scrubbed(item: object) -> object:
+    if isinstance(item, str):
+        return item.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(item, dict):
+        return {name: _scrubbed(one) for name, one in cast("dict[str, Any]", item).items()}
+    if isinstance(item, list | tuple):
+        return [_scrubbed(one) for one in cast("list[Any]", item)]
+    return item
 
 
 class JournalWriter:
@@ -49,7 +61,7 @@ class JournalWriter:
     def __init__(self, directory: Path, gateway_id: str) -> None:
         self.run_id = f"{gateway_id}-{time.time_ns():020d}-{os.getpid()}"
         self.folder = directory / self.run_id
-        self._encoder = msgspec.json.Encoder()
+        self._encode = msgspec.json.Encoder().encode
         self._file = -1
         self._number = 0
         self._size = 0
@@ -64,19 +76,27 @@ class JournalWriter:
 
     def begin(self, event: AttemptBegun) -> None:
         """On the file after the next `flush` that succeeds; nothing may be sent upstream before that."""
-        self._lines.append(_line(b"begin", self._encoder.encode(event)))
+        self._add(_BEGIN_START, event)
 
     def progress(self, event: AttemptProgress) -> None:
         """A hint for a crash."""
-        self._lines.append(_line(b"progress", self._encoder.encode(event)))
+        self._add(_PROGRESS_START, event)
 
     def end(self, event: AttemptEnded) -> None:
         """Kept until a `flush` succeeds."""
-        self._lines.append(_line(_END, self._encoder.encode(event)))
+        self._add(_END_START, event)
 
     def tally(self, event: Tally) -> None:
         """Totals; the next ones make up for those that are lost."""
-        self._lines.append(_line(b"tally", self._encoder.encode(event)))
+        self._add(_TALLY_START, event)
+
+    def _add(self, start: bytes, event: Event) -> None:
+        try:
+            payload = self._encode(event)
+        except UnicodeEncodeError:
+            payload = _encode_scrubbed(event)
+        body = start + payload + b"}"
+        self._lines.append(b"%08x %b\n" % (crc32(body), body))
 
     @property
     def has_lines(self) -> bool:
@@ -166,11 +186,15 @@ _DECODER = msgspec.json.Decoder(_Line)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line read back. `event` is None where the line is damaged. `end_offset` is the byte behind it."""
+    """One line read back. `event` is None where it cannot be used: the line is damaged, or (`is_whole`) says something
+    that is no event of this version. `end_offset` is the byte behind it.
+    """
 
     event: Event | None
     offset: int
     end_offset: int
+    line: bytes
+    is_whole: bool
 
 
 def read_file(path: Path, offset: int) -> Iterator[Entry]:
@@ -180,18 +204,31 @@ def read_file(path: Path, offset: int) -> Iterator[Entry]:
         for line in file:
             if not line.endswith(b"\n"):
                 return
-            yield Entry(_decode(line), offset, offset + len(line))
+            is_whole = _is_whole(line)
+            yield Entry(decode_line(line) if is_whole else None, offset, offset + len(line), line, is_whole)
             offset += len(line)
 
 
-def _decode(line: bytes) -> Event | None:
-    if len(line) <= _CHECKSUM_BYTES or line[:_CHECKSUM_BYTES] != b"%08x " % zlib.crc32(line[_CHECKSUM_BYTES:-1]):
-        return None
+def _is_whole(line: bytes) -> bool:
+    return len(line) > _CHECKSUM_BYTES and line[:_CHECKSUM_BYTES] == b"%08x " % crc32(line[_CHECKSUM_BYTES:-1])
+
+
+def decode_line(line: bytes) -> Event | None:
+    """The event of a whole line; None where it is none that this version knows."""
     try:
         decoded = _DECODER.decode(line[_CHECKSUM_BYTES:-1])
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return decoded.begin or decoded.progress or decoded.end or decoded.tally
+
+
+_ATTEMPT_ID = re.compile(rb'"attempt_id":"([^"\\]{1,64})"')
+
+
+def attempt_named_in(line: bytes) -> str | None:
+    """The attempt that a line ends which is no event; None where it ends none."""
+    found = _ATTEMPT_ID.search(line) if line.startswith(_END_START, _CHECKSUM_BYTES) else None
+    return found.group(1).decode("utf-8", "replace") if found is not None else None
 
 
 def files_of(run: Path) -> list[Path]:

@@ -46,6 +46,7 @@ def _chapter(row: Any) -> dict[str, Any]:
     plain = (
         *("request_id", "attempt_id", "upstream_request_id", "adjusts", "key_id", "key_label"),
         *("model_requested", "model_served", "streaming", "outcome", "error", "status", "stop_reason"),
+        *("basis", "flaws"),
     )
     return {
         **{name: row[name] for name in plain},

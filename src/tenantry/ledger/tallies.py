@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, insert, or_, update
+from sqlalchemy import Connection, Engine, func, insert, or_, select, update
 
 from tenantry.domain.attempts import Tally
 from tenantry.storage.tables import gateway_keys, refusals
@@ -33,3 +34,29 @@ def book_tally(connection: Connection, run_id: str, tally: Tally) -> None:
             )
             .values(last_used_at=at, last_used_address=use.address, last_used_agent=use.agent)
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """How often a tenant was refused for one reason, and when last."""
+
+    reason: str
+    count: int
+    last_at: datetime
+
+
+def list_refusals(engine: Engine, tenant_id: str) -> list[Refusal]:
+    """What a tenant was refused, over all gateways that ever ran, most frequent first."""
+    count = func.sum(refusals.c.count).label("total")
+    last = func.max(refusals.c.last_at_us).label("last_at_us")
+    query = (
+        select(refusals.c.reason, count, last)
+        .where(refusals.c.tenant_id == tenant_id)
+        .group_by(refusals.c.reason)
+        .order_by(count.desc(), refusals.c.reason)
+    )
+    with engine.connect() as connection:
+        return [
+            Refusal(row.reason, int(row.total), datetime.fromtimestamp(row.last_at_us // 1_000_000, UTC))
+            for row in connection.execute(query)
+        ]

@@ -14,8 +14,8 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Integer, select, type_coerce
 
 from tenantry.domain.values import value
-from tenantry.ledger.booking import FIRST_HASH, row_hash
 from tenantry.ledger.rollup import KEY, SUMS, differences
+from tenantry.ledger.rows import FIRST_HASH, row_hash
 from tenantry.storage.database import reading, values_of
 from tenantry.storage.tables import journals, ledger
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, select
@@ -15,18 +16,18 @@ BUDGET_MODES = ("hard", "soft")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def read_budgets(connection: Connection, tenant_id: str | None = None) -> dict[tuple[str, str], Budget]:
-    """Budgets by tenant and key, of one tenant or of all. Key "" is the tenant itself, and is always there.
+def read_budgets(connection: Connection, tenant_ids: Collection[str] | None = None) -> dict[tuple[str, str], Budget]:
+    """Budgets by tenant and key, of some tenants or of all. Key "" is the tenant itself, and is always there.
 
     Caps stand in the order day, week, month. Raises that are over are left out.
     """
     raises = select(budget_raises).where(budget_raises.c.until > now_utc()).order_by(budget_raises.c.created_at)
     rows = select(budgets)
     modes = select(tenants.c.tenant_id, tenants.c.budget_mode)
-    if tenant_id is not None:
-        raises = raises.where(budget_raises.c.tenant_id == tenant_id)
-        rows = rows.where(budgets.c.tenant_id == tenant_id)
-        modes = modes.where(tenants.c.tenant_id == tenant_id)
+    if tenant_ids is not None:
+        raises = raises.where(budget_raises.c.tenant_id.in_(tenant_ids))
+        rows = rows.where(budgets.c.tenant_id.in_(tenant_ids))
+        modes = modes.where(tenants.c.tenant_id.in_(tenant_ids))
     raised: dict[tuple[str, str], tuple[Raise, ...]] = {}
     for row in connection.execute(raises):
         one = Raise(row.amount_nanos, _unix_us(row.created_at), _unix_us(row.until))

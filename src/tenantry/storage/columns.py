@@ -18,3 +18,8 @@ def now_utc() -> datetime:
 def new_id(prefix: str) -> str:
     """An internal id, such as `tnt_` and 20 hexadecimal digits."""
     return f"{prefix}_{secrets.token_hex(10)}"
+
+
+def aware(value: datetime) -> datetime:
+    """The same for a column that always has a value."""
+    return value if value.tzinfo is not None else value.replace(tzinfo=UTC)

@@ -31,6 +31,17 @@ metadata = MetaData(
 
 meta = Table("meta", metadata, Column("name", String(64), primary_key=True), Column("value", Text, nullable=False))
 
+# What each move of the directory's version touched, of the last thousands. A row with `since` 7 and `version` 9 tells
+# of both versions after 7.
+directory_changes = Table(
+    "directory_changes",
+    metadata,
+    Column("version", BigInteger, primary_key=True, autoincrement=False),
+    Column("kind", String(16), primary_key=True),  # tenant | tier | credential | upstream | all | nothing
+    Column("object_id", String(64), primary_key=True),
+    Column("since", BigInteger, nullable=False),
+)
+
 tiers = Table(
     "tiers",
     metadata,
@@ -184,6 +195,9 @@ ledger = Table(
     Column("row_hash", String(64), nullable=False),
     Column("adjusts", String(48)),  # the attempt that this row corrects
     Column("saved_nanos", BigInteger),  # by the cache breakpoint that the gateway added
+    Column("basis", String(8)),  # usage | bound: where the cost comes from; NULL in rows of older versions
+    Column("held_nanos", BigInteger),  # what budgets count for an attempt without a price
+    Column("flaws", Text),  # what was wrong with the usage that was told, by comma
     Index("ix_ledger_tenant_id_ended_at_us", "tenant_id", "ended_at_us"),
     Index("ix_ledger_ended_at_us", "ended_at_us"),
     UniqueConstraint("journal_run", "journal_seq", name="uq_ledger_journal_run_journal_seq"),
@@ -200,6 +214,27 @@ Index(
     ledger.c.adjusts,
     sqlite_where=ledger.c.adjusts.is_not(None),
     postgresql_where=ledger.c.adjusts.is_not(None),
+)
+
+# What the opening of a gateway asks for: attempts without a price, and corrections that are new.
+Index(
+    "ix_ledger_held",
+    ledger.c.ended_at_us,
+    sqlite_where=ledger.c.held_nanos.is_not(None),
+    postgresql_where=ledger.c.held_nanos.is_not(None),
+)
+Index(
+    "ix_ledger_adjustments",
+    ledger.c.entry_id,
+    sqlite_where=ledger.c.adjusts.is_not(None),
+    postgresql_where=ledger.c.adjusts.is_not(None),
+)
+# Flawed usage is alerted on as it is booked.
+Index(
+    "ix_ledger_flaws",
+    ledger.c.entry_id,
+    sqlite_where=ledger.c.flaws.is_not(None),
+    postgresql_where=ledger.c.flaws.is_not(None),
 )
 
 # Sums of the ledger, kept by the transaction that books. A quarter of an hour in UTC, for the days of every time zone
@@ -265,6 +300,25 @@ journals = Table(
     Column("head_hash", String(64), nullable=False),
     Column("damaged_lines", Integer, nullable=False),
     Column("closed_at", DateTime(timezone=True)),
+)
+
+# Lines of journals that could not be booked, as they are. `nanos` is what they may have cost, which budgets count.
+quarantine = Table(
+    "quarantine",
+    metadata,
+    Column("line_id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("run_id", String(80), nullable=False),
+    Column("file_number", Integer, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("line", LargeBinary, nullable=False),
+    Column("begun_line", LargeBinary),
+    Column("attempt_id", Text),
+    Column("tenant_id", String(40)),
+    Column("key_id", String(40)),
+    Column("nanos", BigInteger, nullable=False),
+    Column("found_at_us", BigInteger, nullable=False),
+    UniqueConstraint("run_id", "file_number", "offset", name="uq_quarantine_run_id_file_number_offset"),
 )
 
 audit_log = Table(

@@ -10,6 +10,7 @@ from litestar.exceptions import NotAuthorizedException, NotFoundException, Valid
 from litestar.handlers import BaseRouteHandler
 
 from tenantry.control.site import Site
+from tenantry.control.views import tenant_view
 from tenantry.ledger.usage import BadMonth, current_month, month_usage
 from tenantry.storage.directory import NotInDirectory
 
@@ -41,13 +42,7 @@ def tenants(request: Request[Any, Any, Any]) -> list[dict[str, Any]]:
     site: Site = request.app.state.site
     audit_read(request, "tenants", None)
     return [
-        {
-            "slug": row.slug,
-            "name": row.name,
-            "status": row.status,
-            "tier": row.tier,
-            "limits": site.directory.limits_of(row).as_json(),
-        }
+        tenant_view(site.settings, row).as_json() | {"limits": row.limits.as_json()}
         for row in site.directory.list_tenants()
     ]
 

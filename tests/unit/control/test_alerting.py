@@ -27,11 +27,11 @@ from tenantry.ledger.outbox import (
     Outbox,
     backoff_us,
 )
-from tenantry.storage.database import migrate, open_store
 from tenantry.storage.directory import Directory, DirectoryError, NotInDirectory
 from tenantry.storage.directory.alert_targets import OpenTarget
 from tenantry.storage.tables import alert_deliveries, alert_targets
 from tenantry.storage.vault import Vault
+from tests.template import new_store
 
 # Apprise imports it on a Python that still has it.
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
@@ -79,8 +79,7 @@ class Site:
     """A store, a clock that a test sets, and couriers."""
 
     def __init__(self, folder: Path) -> None:
-        self.engine: Engine = open_store(f"sqlite:///{folder / 'tenantry.db'}")
-        migrate(self.engine)
+        self.engine: Engine = new_store(folder / "tenantry.db")
         self.directory = Directory(self.engine, Vault(bytes(32)), "test")
         self.outbox = Outbox(self.engine)
         self.now_us = START_US

@@ -10,9 +10,10 @@ from sqlalchemy import Engine
 from tenantry.control.isolation import search
 from tenantry.control.isolation.findings import Group
 from tenantry.control.isolation.search import Needles
-from tenantry.control.site import Site, init_site, open_site
+from tenantry.control.site import Site, open_site
 from tenantry.settings import load_settings
 from tenantry.storage.directory import CredentialRefused, DirectoryError, NotInDirectory
+from tests.template import init_from_template
 
 SECRET = "sandbox-canary-needle-0123456789"
 
@@ -28,7 +29,7 @@ def needles() -> Needles:
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
     settings = load_settings(None, {"TENANTRY_DATA_DIR": str(tmp_path / "data")})
-    init_site(settings)
+    init_from_template(settings)
     return open_site(settings)
 
 

@@ -102,7 +102,7 @@ def test_a_deadline_is_met_within_a_tick_wherever_it_moved_before() -> None:
         for number, thing in enumerate(things):
             if thing.called:
                 assert thing.called == [due.pop(number)]
-                assert thing.deadline > now[0] or not thing.called.clear()
+                thing.called.clear()
             assert due.get(number, now[0]) > now[0] - 2 * TICK_SECONDS
     assert wheel.watched < 400
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tenantry.domain.directory import Disconnect
-from tests.unit.gateway.playbook import OPEN, World, play
+from tenantry.domain.directory import Disconnect, TenantStatus
+from tenantry.gateway.authentication import Principal
+from tests.unit.gateway.playbook import OPEN, World, message, play, whole_answer
 
 SENT = """
     >> ask
@@ -248,13 +249,15 @@ def test_a_client_that_leaves_is_broken_off_where_that_is_wished(tmp_path: Path)
 
 def test_a_stream_whose_client_left_is_read_for_a_minute_and_no_longer(tmp_path: Path) -> None:
     world = World(tmp_path)
-    play(world, RELAYING + ">> leave\n>> wait 61\n<< journal progress\n<< abandon\n<< journal end estimated timed_out")
+    play(world, RELAYING + ">> leave\n>> wait 61\n<< journal progress*\n<< abandon\n<< journal end estimated timed_out")
     assert world.leftovers() == []
 
 
 def test_a_client_that_takes_no_bytes_for_a_minute_counts_as_gone(tmp_path: Path) -> None:
     world = World(tmp_path)
-    script = ">> pause\n>> wait 61\n<< journal progress\n<< answer cut\n>> finished\n<< journal end settled client_gone"
+    script = (
+        ">> pause\n>> wait 61\n<< journal progress*\n<< answer cut\n>> finished\n<< journal end settled client_gone"
+    )
     play(world, RELAYING + ">> text 9\n" + script)
     assert world.leftovers() == []
 
@@ -327,20 +330,18 @@ def test_a_silent_upstream_is_given_up_at_its_deadline(tmp_path: Path) -> None:
 
 def test_a_stream_that_passes_its_budget_ends_with_an_error_event_and_is_booked_at_its_time(tmp_path: Path) -> None:
     # Thinking that is not shown: nothing comes for a long time, and is billed all the same.
-    world = World(tmp_path, budget_nanos=100_000_000)
+    world = World(tmp_path, budget_nanos=10_000_000)
     play(world, RELAYING)
     world.advance(600)
     assert world.told[-3:] == ["abandon", "answer 200 interrupted", "journal end estimated budget_reached"]
     (end,) = [event for kind, event in world.disk.events if kind == "end"]
     account = world.parts.till.accounts_of(next(iter(_principals(world))))[0]
     assert account.spent["month"] == end.cost_nanos
-    assert 80_000_000 < end.cost_nanos <= 100_000_000
+    assert 7_000_000 < end.cost_nanos <= 10_000_000
     assert world.leftovers() == []
 
 
-def _principals(world: World) -> list:
-    from tenantry.gateway.authentication import Principal
-
+def _principals(world: World) -> list[Principal]:
     snapshot = world.parts.latest.snapshot
     return [Principal(snapshot.tenants[key.tenant_id], key) for key in snapshot.keys.values()]
 
@@ -348,12 +349,10 @@ def _principals(world: World) -> list:
 def test_twelve_requests_at_five_sessions_are_all_answered_when_the_first_five_use_up_the_budget(
     tmp_path: Path,
 ) -> None:
-    # Each is held at some 0.06 cents and costs 0.05 cents: five fit, and after them none.
+    # Five holds fit; each answer costs more than all of the budget.
     limits = replace(OPEN, sessions_max=5, requests_per_minute=None)
-    world = World(tmp_path, limits=limits, budget_nanos=3_600_000)
+    world = World(tmp_path, limits=limits, budget_nanos=400_000)
     clients = [world.client(f"c{number}") for number in range(12)]
-    from tests.unit.gateway.playbook import message, whole_answer
-
     for client in clients:
         client.ask(message())
     world.turn()
@@ -375,8 +374,6 @@ def test_twelve_requests_at_five_sessions_are_all_answered_when_the_first_five_a
     limits = replace(OPEN, sessions_max=5, requests_per_minute=None)
     world = World(tmp_path, limits=limits)
     clients = [world.client(f"c{number}") for number in range(12)]
-    from tests.unit.gateway.playbook import message
-
     for client in clients:
         client.ask(message())
     for _ in range(200):
@@ -399,9 +396,9 @@ def test_a_tenant_that_is_disabled_ends_what_runs_and_what_waits(tmp_path: Path)
         >> text
         >> ask d
         >> disable
+        << d: answer 403
         << abandon
         << answer 200 interrupted
-        << d: answer 403
         << journal end estimated tenant_disabled
         """,
     )
@@ -432,7 +429,7 @@ def test_who_waits_longer_than_the_tier_allows_is_told_when_to_come_again(tmp_pa
 
 def test_a_prompt_that_may_fit_is_counted_by_the_upstream_first(tmp_path: Path) -> None:
     # The bytes of the body would cost more than is left; the tokens do not.
-    world = World(tmp_path, budget_nanos=750_000)
+    world = World(tmp_path, budget_nanos=65_000)
     play(
         world,
         """
@@ -449,3 +446,62 @@ def test_a_prompt_that_may_fit_is_counted_by_the_upstream_first(tmp_path: Path) 
         """,
     )
     assert world.leftovers() == []
+
+
+def test_who_leaves_before_its_beginning_stands_in_the_journal_is_never_sent_and_the_beginning_gets_its_end(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path, budget_nanos=10**9)
+    client = world.client()
+    client.ask(message())
+    client.leave()
+    world.turn()
+    assert world.told == ["journal begin", "journal end voided not_sent"]
+    assert world.leftovers() == []
+
+
+def test_who_is_cut_off_before_its_beginning_stands_in_the_journal_is_told_so(tmp_path: Path) -> None:
+    world = World(tmp_path, budget_nanos=10**9)
+    client = world.client()
+    client.ask(message())
+    world.change("acme", status=TenantStatus.DISABLED)
+    world.turn()
+    assert world.told == ["answer 403", "journal begin", "journal end voided not_sent"]
+    assert world.leftovers() == []
+
+
+def test_a_disk_that_fails_after_the_client_has_left_leaves_nothing(tmp_path: Path) -> None:
+    world = World(tmp_path, budget_nanos=10**9, disconnect=Disconnect.CANCEL)
+    client = world.client()
+    client.ask(message())
+    client.leave()
+    world.disk.works = False
+    world.turn()
+    assert world.told == ["journal full"]
+    assert world.leftovers() == []
+
+
+def test_a_journal_that_never_answers_is_given_up(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    client = world.client()
+    client.ask(message())
+    world.time.forget_soon()
+    world.advance(16)
+    assert client.answers == ["answer 503"]
+
+
+def test_a_gateway_that_stops_goes_on_with_who_is_about_to_be_sent(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    client = world.client()
+    client.ask(message())
+    world.stop()
+    world.turn()
+    assert world.told == ["journal begin", "connect"]
+
+
+def test_a_timer_that_never_comes_does_not_hold_a_request_for_ever(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    play(world, SENT + ">> whole 529\n<< journal end voided")
+    world.time.forget_timers()
+    world.advance(25)
+    assert world.told[-2:] == ["journal begin", "bytes up"]

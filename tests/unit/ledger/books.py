@@ -15,8 +15,8 @@ from tenantry.domain.prices import load_default_prices
 from tenantry.domain.usage import Usage
 from tenantry.ledger.booking import Drain
 from tenantry.ledger.journal import JournalWriter
-from tenantry.storage.database import migrate, open_store
 from tenantry.storage.tables import ledger
+from tests.template import new_store as new_store
 
 HOUR_US = 3_600_000_000
 # 2026-11-02 00:00 UTC, a Monday.
@@ -25,12 +25,6 @@ PRICES = load_default_prices()
 MODEL = "claude-haiku-5-5"
 
 Attempt = tuple[AttemptBegun, AttemptEnded]
-
-
-def new_store(path: Path) -> Engine:
-    engine = open_store(f"sqlite:///{path}")
-    migrate(engine)
-    return engine
 
 
 def attempt(number: int, at_us: int = START_US, tenant: str = "tnt_a", **changes: Any) -> Attempt:

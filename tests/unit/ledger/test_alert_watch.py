@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -16,13 +17,14 @@ from sqlalchemy import Engine, insert, select
 from tenantry.domain.alerts import Alert, AlertKind
 from tenantry.domain.money import NANOS_PER_USD as USD
 from tenantry.ledger.alerts import AlertWatch, open_watch
-from tenantry.ledger.facts import HealthWatch, alerts_of_health
+from tenantry.ledger.facts import HealthWatch, alerts_of_live
+from tenantry.ledger.live import read_live
 from tenantry.ledger.outbox import AWAY_US, SECOND_US, Outbox
 from tenantry.ledger.rollup import add_to_rollup
-from tenantry.storage.database import migrate, open_store
 from tenantry.storage.directory import Directory
-from tenantry.storage.tables import alert_deliveries, alerts, ledger, refusals
+from tenantry.storage.tables import alert_deliveries, alerts, ledger, refusals, upstreams
 from tenantry.storage.vault import Vault
+from tests.template import new_store
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 NOON_US = int(NOON.timestamp()) * SECOND_US
@@ -35,8 +37,7 @@ class Site:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.engine: Engine = open_store(f"sqlite:///{folder / 'tenantry.db'}")
-        migrate(self.engine)
+        self.engine: Engine = new_store(folder / "tenantry.db")
         self.directory = Directory(self.engine, Vault(bytes(32)), "test")
         self.directory.seed_tiers()
         self.directory.set_upstream("up", "http://127.0.0.1:1")
@@ -145,6 +146,31 @@ def test_a_lowered_budget_is_told_without_any_row_and_a_raised_one_is_not_told_a
     site.directory.set_budgets("acme", {"month": 50 * USD})
     watch.step()
     assert thresholds_told(site) == [70]
+
+
+def test_thresholds_are_armed_again_when_the_amount_changes(site: Site) -> None:
+    site.directory.set_budgets("acme", {"month": 50 * USD})
+    site.spend(48 * USD)
+    watch = site.watch()
+    watch.step()
+    assert thresholds_told(site) == [70, 90]
+    site.directory.set_budgets("acme", {"month": 60 * USD})
+    for _ in range(2):
+        watch.step()
+        site.watch().step()
+    assert thresholds_told(site) == [70, 90, 70]
+    site.spend(10 * USD)
+    watch.step()
+    assert thresholds_told(site) == [70, 90, 70, 90]
+
+
+def test_usage_that_cannot_be_read_is_told_once_a_day(site: Site) -> None:
+    with site.engine.connect() as connection:
+        upstream_id = connection.execute(select(upstreams.c.upstream_id)).scalar_one()
+    for _ in range(2):
+        site.spend(1, upstream_id=upstream_id, flaws="usage_unreadable")
+        site.watch().step()
+    assert [kind for kind, _ in site.told()] == ["usage_flawed"]
 
 
 def test_the_end_of_a_raise_is_told_without_any_row(site: Site) -> None:
@@ -273,12 +299,15 @@ def live_run(folder: Path, document: object) -> int:
     run.mkdir(parents=True)
     lock = os.open(run / "lock", os.O_CREAT | os.O_RDWR)
     fcntl.flock(lock, fcntl.LOCK_EX)
-    (run / "lanes.json").write_text(json.dumps(document))
+    (run / "live.json").write_text(json.dumps(document))
     return lock
 
 
 def test_health_counts_when_seen_twice_and_a_dead_run_says_nothing(tmp_path: Path) -> None:
-    lock = live_run(tmp_path, {"health": {"journal_works": False, "upstreams_down": ["anthropic"]}})
+    lock = live_run(
+        tmp_path,
+        {"at": time.time(), "tenants": {}, "health": {"journal_works": False, "upstreams_down": ["anthropic"]}},
+    )
     watch = HealthWatch(tmp_path, tmp_path / "journal")
     assert list(watch.look(0)) == []
     assert list(watch.look(1)) == []  # too soon to be another look
@@ -288,8 +317,7 @@ def test_health_counts_when_seen_twice_and_a_dead_run_says_nothing(tmp_path: Pat
 
 
 def test_a_live_gateway_that_stopped_writing_its_facts_is_journal_trouble(tmp_path: Path) -> None:
-    lock = live_run(tmp_path, {"health": {}})
-    os.utime(tmp_path / "journal" / "gateway-1" / "lanes.json", (1, 1))
+    lock = live_run(tmp_path, {"at": 1, "tenants": {}, "health": {}})
     watch = HealthWatch(tmp_path, tmp_path / "journal")
     list(watch.look(0))
     assert [alert.kind.value for alert in watch.look(2 * SECOND_US)] == ["journal_trouble"]
@@ -309,8 +337,11 @@ def test_a_live_gateway_that_stopped_writing_its_facts_is_journal_trouble(tmp_pa
         ("x", []),
     ],
 )
-def test_what_is_missing_or_malformed_is_unknown(health: object, kinds: list[str]) -> None:
-    assert [alert.kind.value for alert in alerts_of_health(health, NOON)] == kinds
+def test_what_is_missing_or_malformed_is_unknown(tmp_path: Path, health: object, kinds: list[str]) -> None:
+    lock = live_run(tmp_path, {"at": time.time(), "tenants": {}, "health": health})
+    [gateway] = read_live(tmp_path / "journal")
+    assert [alert.kind.value for alert in alerts_of_live(gateway, NOON)] == kinds
+    os.close(lock)
 
 
 def test_a_tenants_target_gets_its_own_alerts_and_kinds_choose(site: Site) -> None:

@@ -13,12 +13,13 @@ from sqlalchemy import text
 
 from tenantry.control.backup import RestoreRefused, back_up, restore
 from tenantry.control.presence import SiteReplaced, SiteRuns, alone, present
-from tenantry.control.site import Site, init_site, open_site
+from tenantry.control.site import Site, open_site
 from tenantry.ledger.booking import Drain
 from tenantry.ledger.journal import JournalWriter
 from tenantry.ledger.verification import verify
 from tenantry.settings import Settings, load_settings
 from tenantry.storage.database import open_store
+from tests.template import init_from_template
 from tests.unit.ledger.books import PRICES, attempt, book, rows
 
 
@@ -30,7 +31,7 @@ def settings_in(folder: Path) -> Settings:
 def site(tmp_path: Path) -> Iterator[Site]:
     """A site with two booked attempts, one in the journal and one that runs."""
     settings = settings_in(tmp_path / "data")
-    init_site(settings)
+    init_from_template(settings)
     made = open_site(settings)
     book(made.engine, settings.data_dir, [attempt(1), attempt(2)])
     writer = JournalWriter(settings.journal_dir, "gateway")
@@ -96,7 +97,7 @@ def test_a_site_that_is_there_is_replaced_only_on_request_and_kept_aside(site: S
     file = tmp_path / "b"
     back_up(site, file, with_master_key=False)
     other = settings_in(tmp_path / "other")
-    init_site(other)
+    init_from_template(other)
     key = other.master_key_file.read_bytes()
     with pytest.raises(RestoreRefused, match="--yes"):
         restore(other, file, replace=False)
@@ -113,7 +114,7 @@ def test_a_running_site_is_not_replaced(site: Site, tmp_path: Path) -> None:
     with pytest.raises(SiteRuns):  # the gateway holds its journal
         restore(site.settings, tmp_path / "b", replace=True)
     other = settings_in(tmp_path / "other")
-    init_site(other)
+    init_from_template(other)
     with present(other), present(other), pytest.raises(SiteRuns):  # several control processes may run
         restore(other, tmp_path / "b", replace=True)
     with alone(other), pytest.raises(SiteReplaced), present(other):
@@ -187,7 +188,7 @@ def test_a_damaged_backup_is_refused_and_the_site_is_as_it_was(site: Site, tmp_p
     file = tmp_path / "b"
     back_up(site, file, with_master_key=False)
     other = settings_in(tmp_path / "other")
-    init_site(other)
+    init_from_template(other)
     before = ["control.lock", *(path.name for path in other.data_dir.iterdir())]
     DAMAGE[damage](file)
     with pytest.raises(RestoreRefused):
@@ -202,7 +203,7 @@ def test_killed_between_any_two_moves_nothing_is_lost_and_a_second_restore_finis
     file = tmp_path / "b"
     back_up(site, file, with_master_key=False)
     other = settings_in(tmp_path / "other")
-    init_site(other)
+    init_from_template(other)
     book_engine = open_store(other.store_url)
     book(book_engine, other.data_dir, [attempt(9)])
     book_engine.dispose()

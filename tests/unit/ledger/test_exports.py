@@ -18,13 +18,13 @@ import pytest
 from sqlalchemy import Engine, delete, insert, select, update
 
 from tenantry.control.exporting import Exporter, due_exports
-from tenantry.control.site import init_site
 from tenantry.domain.periods import Period, read_period
 from tenantry.ledger.adjustments import Scope, book_adjustments
 from tenantry.ledger.exports import COLUMNS, SumsDiffer, Wanted, write_csv, write_exports, write_json
 from tenantry.settings import Settings, load_settings
 from tenantry.storage.database import open_store
 from tenantry.storage.tables import exports, ledger, tenants, usage_rollup
+from tests.template import init_from_template
 from tests.unit.ledger.books import HOUR_US, PRICES, START_US, attempt, book, random_attempts, rows
 
 NOVEMBER = read_period("2026-11", ZoneInfo("UTC"))
@@ -34,7 +34,7 @@ OCTOBER_US = START_US - 5 * 24 * HOUR_US
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     made = load_settings(None, {"TENANTRY_DATA_DIR": str(tmp_path / "data")})
-    init_site(made)
+    init_from_template(made)
     return made
 
 
@@ -84,7 +84,7 @@ def test_columns_are_the_documented_ones() -> None:
     assert documented == list(COLUMNS)
 
 
-@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n"])
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", " =", "  \t+", "\u00a0-", "\u3000@", "\uff1d"])
 def test_no_text_cell_can_start_a_formula_and_numbers_stay_numbers(engine: Engine, tmp_path: Path, start: str) -> None:
     hostile = start + 'HYPERLINK("http://x","y"),1\r\nz'
     book(engine, tmp_path, [attempt(1, model_served=hostile, stop_reason=hostile, upstream_request_id=hostile)])

@@ -12,10 +12,11 @@ from sqlalchemy import Engine, delete, select
 from tenantry.domain.attempts import AttemptBegun, AttemptEnded, AttemptProgress, Outcome
 from tenantry.domain.prices import load_default_prices
 from tenantry.domain.usage import Usage
-from tenantry.ledger.booking import FIRST_HASH, Drain, row_hash
+from tenantry.ledger.booking import Drain
 from tenantry.ledger.journal import JournalUnavailable, JournalWriter, files_of, is_alive, read_file
-from tenantry.storage.database import migrate, open_store
+from tenantry.ledger.rows import FIRST_HASH, row_hash
 from tenantry.storage.tables import journals, ledger
+from tests.template import new_store
 
 USAGE = Usage(input_tokens=1000, output_tokens=10)
 ENDED = AttemptEnded(
@@ -52,8 +53,7 @@ def writer(tmp_path: Path) -> Iterator[JournalWriter]:
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
-    made = open_store(f"sqlite:///{tmp_path / 'x.db'}")
-    migrate(made)
+    made = new_store(tmp_path / "x.db")
     yield made
     made.dispose()
 

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from alembic import command
-from sqlalchemy import Engine, delete, insert, update
+from sqlalchemy import Engine, MetaData, Table, delete, insert, update
 
 from tenantry.domain.periods import read_period
 from tenantry.ledger.rollup import differences
@@ -89,9 +89,10 @@ def test_rows_that_were_booked_before_the_roll_up_existed_are_in_it(
     with old.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "0003")
-        columns = [column for column in ledger.columns if column.name not in ("adjusts", "saved_nanos")]
+        later = ("adjusts", "saved_nanos", "basis", "held_nanos", "flaws")
+        columns = [column for column in ledger.columns if column.name not in later]
         known = [{column.name: row[column.name] for column in columns} for row in rows(engine)]
-        connection.execute(insert(ledger), known)
+        connection.execute(insert(Table("ledger", MetaData(), autoload_with=connection)), known)
     migrate(old)
     with old.connect() as connection:
         assert differences(connection, 10) == []

@@ -176,7 +176,7 @@ def test_hashes_of_the_first_schema_still_verify(tmp_path: Path) -> None:
     [row] = rows(engine)
     engine.dispose()
     with closing(sqlite3.connect(tmp_path / "x.db")) as connection:
-        connection.execute("UPDATE ledger SET journal_run = 'gateway-1'")
+        connection.execute("UPDATE ledger SET journal_run = 'gateway-1', basis = NULL")
         connection.execute("UPDATE journals SET run_id = 'gateway-1'")
         hashed = "4a10f958f263915027d6b2e518db7f042c61822e5da4fe1b56f754ad99b0930e"
         connection.execute("UPDATE ledger SET row_hash = ?", [hashed])

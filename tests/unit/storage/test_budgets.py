@@ -1,6 +1,5 @@
 """Budgets in the directory: what is set is what a gateway's snapshot has, and every change is audited."""
 
-import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,10 +11,10 @@ from tenantry.domain.budgets import Budget, Cap, amount_at
 from tenantry.domain.directory import GatewayKey, Tenant
 from tenantry.domain.money import AMOUNT_NANOS_MAX, BadAmount, read_amount
 from tenantry.storage.columns import now_utc
-from tenantry.storage.database import migrate, open_store
 from tenantry.storage.directory import Directory, DirectoryError, NotInDirectory
 from tenantry.storage.snapshot import SnapshotLoader
 from tenantry.storage.vault import Vault
+from tests.template import new_store
 
 USD = 1_000_000_000
 VAULT = Vault(bytes(32))
@@ -23,8 +22,7 @@ VAULT = Vault(bytes(32))
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
-    engine = open_store(f"sqlite:///{tmp_path / 'tenantry.db'}")
-    migrate(engine)
+    engine = new_store(tmp_path / "tenantry.db")
     yield engine
     engine.dispose()
 
@@ -83,7 +81,7 @@ def test_a_raise_counts_from_now_until_its_end_and_is_audited(directory: Directo
     assert amount_at(cap, until_us) == 51 * USD
     assert amount_at(cap, now_us - 60_000_000) == 50 * USD
     row = directory.list_audit(1)[0]
-    assert (row.action, row.object, json.loads(row.detail)["amount_nanos"]) == ("budget.raise", "acme", USD)
+    assert (row.action, row.subject, row.detail["amount_nanos"]) == ("budget.raise", "acme", USD)
 
 
 @pytest.mark.parametrize(

@@ -8,16 +8,15 @@ import pytest
 
 from tenantry.domain.limits import Limits
 from tenantry.storage.columns import now_utc
-from tenantry.storage.database import migrate, open_store
 from tenantry.storage.directory import CredentialRefused, Directory, DirectoryError
 from tenantry.storage.directory.tenants import TenantChange
 from tenantry.storage.vault import Vault
+from tests.template import new_store
 
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Iterator[Directory]:
-    engine = open_store(f"sqlite:///{tmp_path / 'tenantry.db'}")
-    migrate(engine)
+    engine = new_store(tmp_path / "tenantry.db")
     made = Directory(engine, Vault(bytes(32)), "test")
     made.seed_tiers()
     made.create_tenant("acme", "Acme", "standard")
@@ -53,7 +52,7 @@ def test_a_rotated_key_keeps_its_limits_and_its_end(directory: Directory) -> Non
     first = directory.issue_key("acme", "ci", end, {"sessions_max": 2})
     second = directory.rotate_key(first.key_id, now_utc() + timedelta(days=9))
     rows = {row.key_id: row for row in directory.list_keys("acme")}
-    assert rows[second.key_id].limits == rows[first.key_id].limits != "{}"
+    assert rows[second.key_id].own == rows[first.key_id].own != {}
     assert rows[second.key_id].expires_at == rows[first.key_id].expires_at
     with pytest.raises(DirectoryError, match=f"replaced by {second.key_id}"):
         directory.rotate_key(first.key_id, now_utc())

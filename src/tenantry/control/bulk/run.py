@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from sqlalchemy import Row
-
 from tenantry.control.bulk.clients import Client, Known, choice_of
 from tenantry.control.bulk.keys_file import KeysFile
 from tenantry.control.client_guide import endpoint_of, write_client_guide
 from tenantry.control.live_check import LiveCheckFailed, check_live
-from tenantry.control.provisioning import ProvisionFailed, provision
+from tenantry.control.provisioning import ProvisionFailed, Terms, provision
 from tenantry.control.site import Site
 from tenantry.storage.directory import DirectoryError
+from tenantry.storage.directory.tenants import TenantChange
+from tenantry.storage.records import TenantRecord
 
 # Of a key that takes the place of one that an interrupted run made and could not tell.
 SECOND_KEY_LABEL = "first key, issued again"
@@ -41,7 +41,7 @@ def known_of(site: Site) -> Known:
     """What the rows of a file are checked against."""
     return Known(
         tiers=[tier.name for tier in site.directory.list_tiers()],
-        credentials={row.name: bool(row.shared) for row in site.directory.list_credentials()},
+        credentials={row.name: row.shared for row in site.directory.list_credentials()},
         tenants={row.slug: row.name for row in site.directory.list_tenants()},
     )
 
@@ -68,22 +68,17 @@ def _one(site: Site, client: Client, keys: KeysFile, guide_folder: Path, *, was_
         return Outcome(client, Result.THERE, endpoint if client.slug in keys.slugs else f"{endpoint}, made elsewhere")
     choice = choice_of(client)
     keys.begin(client.slug)
+    terms = Terms(client.contact, client.budgets)
     try:
-        made = provision(site, client.name, client.tier, choice, guide_folder, client.slug)
+        made = provision(site, client.name, client.tier, choice, guide_folder, client.slug, terms=terms)
     except ProvisionFailed:
-        keys.end()
-        raise
-    try:
-        _set_terms(site, client, guide_folder)
-    except BaseException:
-        site.directory.remove_tenant(client.slug, None, "its contact and budget could not be set")
         keys.end()
         raise
     keys.add(client.slug, client.name, made.endpoint, made.key, made.key_id)
     return Outcome(client, Result.MADE, made.endpoint)
 
 
-def _standing(site: Site, slug: str) -> Row[*tuple[object, ...]] | None:
+def _standing(site: Site, slug: str) -> TenantRecord | None:
     return next((row for row in site.directory.list_tenants() if row.slug == slug), None)
 
 
@@ -91,14 +86,11 @@ def _finish(site: Site, client: Client, keys: KeysFile, guide_folder: Path) -> O
     """The tenant stands, but nobody knows its key: it gets another one. Nothing that may be in use is taken away."""
     key = site.directory.issue_key(client.slug, SECOND_KEY_LABEL)
     check_live(site.settings, client.slug, key.text)
-    _set_terms(site, client, guide_folder)
+    # Made whole by this version; one before it could be killed between the tenant and its terms.
+    if client.contact is not None:
+        site.directory.set_tenant(client.slug, TenantChange(contact=client.contact))
+    site.directory.set_budgets(client.slug, client.budgets)
+    write_client_guide(site, client.slug, guide_folder)
     endpoint = endpoint_of(site.settings, client.slug)
     keys.add(client.slug, client.name, endpoint, key.text, key.key_id)
     return Outcome(client, Result.FINISHED, endpoint)
-
-
-def _set_terms(site: Site, client: Client, guide_folder: Path) -> None:
-    if client.contact is not None or client.budgets:
-        site.directory.set_contact(client.slug, client.contact)
-        site.directory.set_budgets(client.slug, client.budgets)
-        write_client_guide(site, client.slug, guide_folder)

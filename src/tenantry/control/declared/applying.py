@@ -140,8 +140,8 @@ def _require_secrets(plan: Plan, references: References) -> None:
 
 def _moved(directory: Directory, version: int) -> str:
     now = directory.version()
-    changes = [row for row in directory.list_audit(100) if '"after"' in row.detail][: max(now - version, 0)]
-    lines = [f"  {row.action} {row.object} by {row.actor} at {row.at:%Y-%m-%d %H:%M:%S}" for row in changes]
+    changes = [row for row in directory.list_audit(100) if "after" in row.detail][: max(now - version, 0)]
+    lines = [f"  {row.action} {row.subject} by {row.actor} at {row.at:%Y-%m-%d %H:%M:%S}" for row in changes]
     more = [f"  and {len(lines) - MOVES_SHOWN_MAX} more"] if len(lines) > MOVES_SHOWN_MAX else []
     head = f"the state moved since the plan was made (version {version}, now {now}); nothing was changed, plan again"
     return "\n".join([head, *lines[:MOVES_SHOWN_MAX], *more])

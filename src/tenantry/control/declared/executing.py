@@ -176,7 +176,7 @@ class Executor:
             raise DirectoryError(f"{reference} of {slug} is no URL that alerts can go to")
         name = target_name(slug, reference)
         rows = self._directory.list_alert_targets(slug)
-        kinds = next((json.loads(row.kinds) for row in rows if row.name == name), ())
+        kinds = next((row.kinds for row in rows if row.name == name), ())
         secret = self._directory.set_alert_target(name, kind, url, slug, kinds)
         if secret is not None:
             self.keys.append(NewKey(slug, f"signing secret of {reference}", "", secret))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,9 +12,7 @@ from tenantry.control.declared.model import Declaration, TenantBlock
 from tenantry.control.declared.state import Standing
 from tenantry.domain.money import format_usd
 from tenantry.domain.plans import Terms
-
-# A gateway rewrites its file every second; one that is older belongs to a gateway that has ended.
-STANDING_SECONDS_MAX = 10.0
+from tenantry.ledger.live import read_live, sum_live
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +64,8 @@ def _commitment(blocks: Iterable[TenantBlock], plans: Mapping[str, Terms]) -> Co
 def read_running(journal_dir: Path) -> Counter[str]:
     """Requests in flight by tenant id, over every gateway that runs on this machine."""
     running: Counter[str] = Counter()
-    for path in journal_dir.glob("*/lanes.json"):
-        try:
-            document = json.loads(path.read_text("utf-8"))
-            if time.time() - float(document["at"]) <= STANDING_SECONDS_MAX:
-                running.update({str(tenant): int(one["sessions"]) for tenant, one in document["tenants"].items()})
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            continue  # half-written, or of another version: no figures are better than wrong ones
+    for tenant_id, use in sum_live(read_live(journal_dir)).tenants.items():
+        running[tenant_id] = use.sessions
     return running
 
 

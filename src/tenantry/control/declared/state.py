@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
-
-from sqlalchemy import Row
 
 from tenantry.control.declared.model import KeyBlock, TenantBlock
-from tenantry.domain.limits import Limits, read_limits
+from tenantry.domain.limits import Limits
 from tenantry.domain.plans import Terms, read_terms
-from tenantry.storage.columns import now_utc, utc
+from tenantry.storage.columns import now_utc
 from tenantry.storage.directory import Directory
+from tenantry.storage.records import CredentialRecord, KeyRecord, TenantRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +87,7 @@ def read_standing(directory: Directory) -> Standing:
     return Standing(
         version,
         {tier.name: tier.limits for tier in directory.list_tiers()},
-        {row.name: read_terms(json.loads(row.terms)) for row in directory.list_plans()},
+        {name: read_terms(terms) for name, terms in directory.list_plans().items()},
         frozenset(marked),
         tenants,
         _credentials(directory, tenants),
@@ -98,14 +95,12 @@ def read_standing(directory: Directory) -> Standing:
     )
 
 
-def _tenants(directory: Directory, rows: Iterable[Row[*tuple[Any, ...]]]) -> dict[str, StandingTenant]:
+def _tenants(directory: Directory, rows: Iterable[TenantRecord]) -> dict[str, StandingTenant]:
     credentials = {row.name: row for row in directory.list_credentials()}
-    keys: dict[str, list[Row[*tuple[Any, ...]]]] = defaultdict(list)
+    keys: dict[str, list[KeyRecord]] = defaultdict(list)
     for row in directory.list_keys():
         keys[row.slug].append(row)
-    budgets: dict[str, dict[str, int]] = defaultdict(dict)
-    for row in directory.list_tenant_budgets():
-        budgets[row.tenant_id][row.period] = row.amount_nanos
+    budgets = directory.list_tenant_budgets()
     targets: dict[str | None, list[str]] = defaultdict(list)
     for row in directory.list_alert_targets():
         targets[row.slug].append(row.name)
@@ -115,7 +110,7 @@ def _tenants(directory: Directory, rows: Iterable[Row[*tuple[Any, ...]]]) -> dic
             row,
             credentials,
             keys[row.slug],
-            budgets[row.tenant_id],
+            budgets.get(row.tenant_id, {}),
             Alerts(thresholds.get(row.tenant_id), tuple(sorted(targets[row.slug]))),
         )
         for row in rows
@@ -133,15 +128,15 @@ def _target_reference(slug: str, name: str) -> str:
 
 
 def _tenant(
-    row: Row[*tuple[Any, ...]],
-    credentials: Mapping[str, Row[*tuple[Any, ...]]],
-    key_rows: list[Row[*tuple[Any, ...]]],
+    row: TenantRecord,
+    credentials: Mapping[str, CredentialRecord],
+    key_rows: list[KeyRecord],
     budget: Mapping[str, int],
     alerts: Alerts,
 ) -> StandingTenant:
     keys = _keys(key_rows)
-    own = credentials.get(row.credential)
-    spare = credentials.get(row.fallback)
+    own = credentials.get(row.credential or "")
+    spare = credentials.get(row.fallback or "")
     block = TenantBlock(
         name=row.name,
         tier=row.tier,
@@ -149,14 +144,14 @@ def _tenant(
         status=row.status,
         contact=row.contact,
         credential=_reference(own),
-        shared_credential=bool(own is not None and own.shared),
+        shared_credential=own is not None and own.shared,
         fallback=_reference(spare),
         upstream=own.upstream if own is not None else None,
         user_profile=row.user_profile_id,
         workspace=own.workspace_id if own is not None else None,
         disconnect=row.disconnect,
         offboard=row.offboard,
-        limits=read_limits(json.loads(row.limits)),
+        limits=row.own,
         month_nanos=budget.get("month"),
         week_nanos=budget.get("week"),
         day_nanos=budget.get("day"),
@@ -165,21 +160,21 @@ def _tenant(
         targets=tuple(sorted(_target_reference(row.slug, name) for name in alerts.target_names)),
         keys={name: key.block for name, key in keys.items()},
     )
-    return StandingTenant(row.tenant_id, bool(row.declared), block, row.credential, row.fallback, keys)
+    return StandingTenant(row.tenant_id, row.declared, block, row.credential, row.fallback, keys)
 
 
-def _reference(row: Row[*tuple[Any, ...]] | None) -> str | None:
+def _reference(row: CredentialRecord | None) -> str | None:
     return None if row is None else row.source or f"vault:{row.name}"
 
 
-def _keys(rows: list[Row[*tuple[Any, ...]]]) -> dict[str, StandingKey]:
+def _keys(rows: list[KeyRecord]) -> dict[str, StandingKey]:
     now = now_utc()
     by_label: dict[str, list[StandingKey]] = defaultdict(list)
     for row in rows:
         if row.status != "active" or row.replaced_by is not None:
             continue
-        block = KeyBlock(utc(row.expires_at), row.rotate_days, read_limits(json.loads(row.limits)))
-        by_label[row.label].append(StandingKey(row.key_id, row.hint, utc(row.created_at) or now, block))
+        block = KeyBlock(row.expires_at, row.rotate_days, row.own)
+        by_label[row.label].append(StandingKey(row.key_id, row.hint, row.created_at, block))
     keys: dict[str, StandingKey] = {}
     for label, found in by_label.items():
         alive = [key for key in found if key.block.expires_at is None or key.block.expires_at > now]
@@ -199,7 +194,7 @@ def _credentials(directory: Directory, tenants: Mapping[str, StandingTenant]) ->
             row.name,
             row.upstream,
             row.workspace_id,
-            bool(row.shared),
+            row.shared,
             row.source,
             row.fingerprint,
             frozenset(users[row.name]),

@@ -32,6 +32,7 @@ from tenantry.control.isolation.findings import Group, Report
 from tenantry.control.isolation.judge import Judge
 from tenantry.control.isolation.probes import KEY_LABEL
 from tenantry.domain.directory import TenantStatus
+from tenantry.storage.records import TenantRecord
 from tenantry.storage.tables import ledger
 
 _NOT_ON_REAL = "needs probe tenants: run `tenantry verify isolation` without --tenants"
@@ -79,7 +80,7 @@ def prove_real(stage: Stage) -> Report:
     return conclude(stage, started)
 
 
-def _holder(stage: Stage, row: Row[*tuple[Any, ...]]) -> Holder:
+def _holder(stage: Stage, row: TenantRecord) -> Holder:
     key = stage.site.directory.issue_key(row.slug, KEY_LABEL)
     stage.needles.add(f"the throw-away key of {row.slug}", key.text)
     return Holder(row.slug, row.tenant_id, key.text)

@@ -24,6 +24,8 @@ DROPPED = "upstream_dropped"
 INVALID = "upstream_invalid_http"
 # The upstream closed the idle connection as it was used again, and cannot have read a byte of the request.
 STALE = "stale"
+# The same, but the upstream may have read the request: its reset says neither yes nor no.
+DROPPED_REUSED = "upstream_dropped_reused"
 
 
 class ResponseSink(ABC):
@@ -49,7 +51,7 @@ class ResponseSink(ABC):
 
     @abstractmethod
     def on_broken(self, reason: str) -> None:
-        """`upstream_dropped`, `upstream_invalid_http`, or `stale`: nothing of the request was processed."""
+        """`upstream_dropped`, `upstream_dropped_reused`, `upstream_invalid_http`, or `stale`: nothing was processed."""
 
 
 class ConnectionOwner(ABC):
@@ -94,6 +96,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_written",
         "idle_since",
         "transport",
+        "was_closed_as_reused",
     )
 
     def __init__(self, owner: ConnectionOwner, is_tls: bool) -> None:
@@ -101,6 +104,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._is_tls = is_tls
         self.transport: asyncio.Transport | None = None
         self.idle_since = 0.0
+        self.was_closed_as_reused = False
         self._sink: ResponseSink | None = None
         # Made with the socket and dropped with it: parser and connection hold each other.
         self._parser: httptools.HttpResponseParser | None = None
@@ -270,13 +274,14 @@ class UpstreamConnection(asyncio.Protocol):
         transport, self.transport = self.transport, None
         self._parser = None
         sink, self._sink = self._sink, None
+        self.was_closed_as_reused = sink is not None and self._is_reused and not self._is_answering
         self._owner.on_lost(self)
         if sink is None:
             return
         if self._until_close and self._is_head_told and exc is None:
             sink.on_end()
-        elif self._is_reused and not self._is_answering and self._was_unread(transport, exc):
-            sink.on_broken(STALE)
+        elif self.was_closed_as_reused:
+            sink.on_broken(STALE if self._was_unread(transport, exc) else DROPPED_REUSED)
         else:
             sink.on_broken(DROPPED)
 

@@ -19,6 +19,10 @@ from tenantry.gateway.upstream.connection import ConnectionOwner, UpstreamConnec
 
 # Shorter than the idle time-out of common front ends (nginx 75 s, load balancers 60 s), so that we close first.
 IDLE_SECONDS_MAX = 30.0
+# An upstream that closes idle connections after some time is not given one that has been idle for half of that: the
+# request could cross the closing on the wire. What was learned is forgotten when it has not been seen for so long.
+IDLE_SHARE = 0.5
+RELEARN_SECONDS = 60.0
 # Over all pools; a descriptor and, over TLS, some 50 KB each. Go's default transport keeps a hundred, for one user.
 IDLE_CONNECTIONS_MAX = 1000
 # How many of the longest known pools are looked at for each new one: two, so that those forgotten catch up.
@@ -70,6 +74,8 @@ class Pool(ConnectionOwner):
         "_connect_seconds",
         "_hostname",
         "_idle",
+        "_idle_seconds",
+        "_learned_at",
         "_making",
         "_open",
         "_pools",
@@ -90,6 +96,8 @@ class Pool(ConnectionOwner):
         self._idle: dict[UpstreamConnection, None] = {}  # in the order of `idle_since`
         self._open: set[UpstreamConnection] = set()
         self._making = 0
+        self._idle_seconds = IDLE_SECONDS_MAX
+        self._learned_at = 0.0
         self.key = key
         self.host = parts.netloc.rpartition("@")[2].encode()
         self.path_prefix = parts.path.rstrip("/").encode()
@@ -100,13 +108,25 @@ class Pool(ConnectionOwner):
         return not self._open and not self._making
 
     def take(self) -> UpstreamConnection | None:
-        """An idle connection that still looks alive, or None."""
+        """An idle connection that still looks alive, and that the upstream is not about to close; or None."""
         while self._idle:
             connection, _ = self._idle.popitem()
             self._pools.remove_idle(connection)
-            if connection.is_usable:
+            if connection.is_usable and not self._is_about_to_close(connection):
                 return connection
+            connection.close()
         return None
+
+    def _is_about_to_close(self, connection: UpstreamConnection) -> bool:
+        """Whether it has been idle for nearly as long as the upstream was seen to let connections idle."""
+        limit = self._idle_seconds
+        if limit == IDLE_SECONDS_MAX:
+            return False
+        now = self._pools.now()
+        if now - self._learned_at > RELEARN_SECONDS:
+            self._idle_seconds = IDLE_SECONDS_MAX  # an upstream that was restarted closed what was young, too
+            return False
+        return now - connection.idle_since >= limit
 
     def connect(self, then: Callable[[UpstreamConnection | ConnectFailed], None]) -> Connecting:
         """Make a new connection and hand it to `then`, never before this returns.
@@ -140,11 +160,21 @@ class Pool(ConnectionOwner):
         self._pools.add_idle(connection, self)
 
     def on_lost(self, connection: UpstreamConnection) -> None:
+        if connection in self._idle or connection.was_closed_as_reused:
+            self._learn_idle(connection)
         self.discard(connection)
         self._pools.remove_idle(connection)
         self._open.discard(connection)
         if self.is_empty:
             self._pools.forget(self)
+
+    def _learn_idle(self, connection: UpstreamConnection) -> None:
+        """The upstream closed it while it was idle: others are not to be used when they have been idle for so long."""
+        now = self._pools.now()
+        seen = max(0.0, now - connection.idle_since) * IDLE_SHARE
+        if seen < self._idle_seconds or now - self._learned_at > RELEARN_SECONDS:
+            self._idle_seconds = min(IDLE_SECONDS_MAX, seen)
+        self._learned_at = now
 
     def discard(self, connection: UpstreamConnection) -> None:
         """It is not idle any more."""
@@ -159,7 +189,7 @@ class Pools:
         self._pools: OrderedDict[Key, Pool] = OrderedDict()
         self._idle: OrderedDict[UpstreamConnection, Pool] = OrderedDict()  # in the order of `idle_since`
         self._idle_max = idle_max
-        self._now = now if now is not None else time.monotonic
+        self.now = now if now is not None else time.monotonic
         self._contexts: dict[str | None, ssl.SSLContext] = {}
 
     def of(self, upstream: Upstream, credential_id: str) -> Pool:
@@ -196,7 +226,7 @@ class Pools:
             del self._pools[pool.key]
 
     def add_idle(self, connection: UpstreamConnection, pool: Pool) -> None:
-        connection.idle_since = self._now()
+        connection.idle_since = self.now()
         self._idle[connection] = pool
         if len(self._idle) > self._idle_max:
             self._close_oldest()

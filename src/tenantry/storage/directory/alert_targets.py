@@ -14,8 +14,10 @@ from sqlalchemy import Connection, Row, delete, insert, select, update
 from tenantry.domain.alerts import AlertKind, BadThresholds, check_thresholds
 from tenantry.storage.columns import new_id, now_utc
 from tenantry.storage.directory.changes import Changes, DirectoryError, NotInDirectory
+from tenantry.storage.records import AlertTargetRecord, read_alert_target
 from tenantry.storage.tables import alert_deliveries, alert_targets, alert_thresholds, tenants
 from tenantry.storage.vault import Sealed
+from tenantry.storage.versions import NOTHING
 
 APPRISE = "apprise"
 WEBHOOK = "webhook"
@@ -62,7 +64,7 @@ class AlertTargetChanges(Changes):
                 connection.execute(
                     insert(alert_thresholds).values(tenant_id=tenant.tenant_id, percents=json.dumps(wanted))
                 )
-            self._record(connection, "alerts.thresholds", slug, {"before": before, "after": wanted})
+            self._record(connection, "alerts.thresholds", slug, {"before": before, "after": wanted}, NOTHING)
 
     def get_thresholds(self, slug: str) -> tuple[int, ...] | None:
         """A tenant's own thresholds, or None where the default ones hold. Raises: NotInDirectory."""
@@ -103,7 +105,7 @@ class AlertTargetChanges(Changes):
                     insert(alert_targets).values(target_id=target_id, name=name, created_at=now_utc(), **values)
                 )
             detail = {"kind": kind, "tenant": slug, "kinds": sorted(set(kinds)), "hint": values["hint"]}
-            self._record(connection, "alerts.target", name, detail)
+            self._record(connection, "alerts.target", name, detail, NOTHING)
         return fresh
 
     def remove_alert_target(self, name: str) -> None:
@@ -112,10 +114,10 @@ class AlertTargetChanges(Changes):
             row = self._target(connection, name)
             connection.execute(delete(alert_deliveries).where(alert_deliveries.c.target_id == row.target_id))
             connection.execute(delete(alert_targets).where(alert_targets.c.target_id == row.target_id))
-            self._record(connection, "alerts.target_remove", name, {"kind": row.kind, "hint": row.hint})
+            self._record(connection, "alerts.target_remove", name, {"kind": row.kind, "hint": row.hint}, NOTHING)
 
-    def list_alert_targets(self, slug: str | None = None) -> Sequence[Row[*tuple[Any, ...]]]:
-        """Targets without their secrets: name, kind, hint, slug (None: every tenant's), kinds (JSON), created_at.
+    def list_alert_targets(self, slug: str | None = None) -> list[AlertTargetRecord]:
+        """Targets without their secrets.
 
         Raises:
             NotInDirectory: no such tenant.
@@ -136,7 +138,7 @@ class AlertTargetChanges(Changes):
         with self._engine.connect() as connection:
             if slug is not None:
                 query = query.where(alert_targets.c.tenant_id == self._tenant(connection, slug).tenant_id)
-            return list(connection.execute(query))
+            return [read_alert_target(row) for row in connection.execute(query)]
 
     def open_alert_target(self, name: str) -> OpenTarget:
         """A target with its secrets.

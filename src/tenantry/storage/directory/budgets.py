@@ -13,6 +13,7 @@ from tenantry.storage.caps import BUDGET_MODES, BUDGET_PERIODS, read_budgets
 from tenantry.storage.columns import new_id, now_utc
 from tenantry.storage.directory.changes import Changes, DirectoryError, NotInDirectory
 from tenantry.storage.tables import budget_raises, budgets, gateway_keys, tenants
+from tenantry.storage.versions import tenant_touched
 
 
 class BudgetChanges(Changes):
@@ -58,7 +59,7 @@ class BudgetChanges(Changes):
             )
             after = {period: nanos for period, nanos in (before | changed).items() if nanos is not None}
             detail = {"key": key_id, "before": before, "after": after, "mode": [tenant.budget_mode, mode_after]}
-            self._record(connection, "budget.set", slug, detail)
+            self._record(connection, "budget.set", slug, detail, tenant_touched(tenant.tenant_id))
 
     def raise_budget(self, slug: str, period: str, amount_nanos: int, until: datetime) -> str:
         """More money on top of a tenant's budget, from now until `until`; the raise's id.
@@ -90,7 +91,7 @@ class BudgetChanges(Changes):
                 )
             )
             detail = {"raise": raise_id, "period": period, "amount_nanos": amount_nanos, "until": until.isoformat()}
-            self._record(connection, "budget.raise", slug, detail)
+            self._record(connection, "budget.raise", slug, detail, tenant_touched(tenant.tenant_id))
         return raise_id
 
     def list_budgets(self, slug: str) -> dict[str, Budget]:
@@ -101,7 +102,7 @@ class BudgetChanges(Changes):
         """
         with self._engine.connect() as connection:
             tenant = self._tenant(connection, slug)
-            found = read_budgets(connection, tenant.tenant_id)
+            found = read_budgets(connection, [tenant.tenant_id])
         return {key_id: budget for (_, key_id), budget in sorted(found.items())}
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import Any, Protocol, Self
 
-from sqlalchemy import Connection, Engine, Row, insert, select, update
+from sqlalchemy import Connection, Engine, Row, select
 from sqlalchemy.engine import Dialect
 
 from tenantry.storage import audit
-from tenantry.storage.snapshot import VERSION_NAME, directory_version
-from tenantry.storage.tables import audit_log, meta, tenants
+from tenantry.storage.tables import audit_log, tenants
 from tenantry.storage.vault import Vault
+from tenantry.storage.versions import NOTHING, Touched, directory_version, move_version
 
 
 class DirectoryError(Exception):
@@ -44,13 +44,14 @@ class Store(Protocol):
 class _Joined:
     """A transaction that is under way, as a store: what begins here joins it, and ends when it ends.
 
-    `chain` and `moves` gather the lines of the audit log and the moves of the version until the end.
+    `chain` and `moves` gather the lines of the audit log, the moves of the version and what they touched until the end.
     """
 
     def __init__(self, connection: Connection, chain: audit.Chain) -> None:
         self._connection = connection
         self.chain = chain
         self.moves = 0
+        self.touched: set[Touched] = set()
 
     @property
     def dialect(self) -> Dialect:
@@ -89,7 +90,8 @@ class Changes:
             joined = _Joined(connection, audit.Chain(connection, self._vault))
             yield type(self)(joined, self._vault, self._actor, self._origin)
             joined.chain.flush()
-            _move_version(connection, joined.moves)
+            if joined.moves:
+                move_version(connection, joined.moves, joined.touched)
 
     def version(self) -> int:
         """Goes up by one with every change."""
@@ -101,14 +103,21 @@ class Changes:
         with self._engine.begin() as connection:
             self._audit(connection, action, subject, detail)
 
+    def announce(self, action: str, subject: str, detail: Mapping[str, object]) -> None:
+        """A line about something that is kept elsewhere and that gateways are to hear of: it moves the version."""
+        with self._engine.begin() as connection:
+            self._record(connection, action, subject, detail, NOTHING)
+
     def seal_audit(self) -> None:
         """Seal the audit log after a migration."""
         with self._engine.begin() as connection:
             audit.seal_head(connection, self._vault)
 
-    def list_audit(self, most: int = 100) -> Sequence[Row[*tuple[Any, ...]]]:
+    def list_audit(self, most: int = 100) -> list[audit.AuditEntry]:
+        """The newest lines of the audit log, the newest first."""
         with self._engine.connect() as connection:
-            return list(connection.execute(select(audit_log).order_by(audit_log.c.audit_id.desc()).limit(most)))
+            rows = connection.execute(select(audit_log).order_by(audit_log.c.audit_id.desc()).limit(most))
+            return [audit.read_entry(row) for row in rows]
 
     def audit_entries(self, tenant: str | None = None, since: datetime | None = None) -> Generator[audit.AuditEntry]:
         """The audit log from old to new."""
@@ -126,13 +135,24 @@ class Changes:
             raise NotInDirectory(f"there is no tenant {slug!r}; `tenantry tenants list` names them")
         return row
 
-    def _record(self, connection: Connection, action: str, subject: str, detail: Mapping[str, object]) -> None:
-        """Move the version, and log. A change says `before` and `after` in `detail`, and `tenant` where it has one."""
+    def _record(
+        self,
+        connection: Connection,
+        action: str,
+        subject: str,
+        detail: Mapping[str, object],
+        touched: Collection[Touched],
+    ) -> None:
+        """Move the version, and log. A change says `before` and `after` in `detail`, and `tenant` where it has one.
+
+        `touched` is what a gateway has to read again.
+        """
         self._audit(connection, action, subject, detail)
         if isinstance(self._engine, _Joined):
             self._engine.moves += 1
+            self._engine.touched.update(touched)
         else:
-            _move_version(connection, 1)
+            move_version(connection, 1, touched)
 
     def _audit(self, connection: Connection, action: str, subject: str, detail: Mapping[str, object]) -> None:
         about = subject if action.startswith(_ABOUT_TENANTS) else None
@@ -149,16 +169,6 @@ class Changes:
         )
         if joined is None:
             chain.flush()
-
-
-def _move_version(connection: Connection, moves: int) -> None:
-    """The end of the audit log is locked by now, so that no two move it to the same number."""
-    if moves:
-        version = directory_version(connection)
-        if version == 0:
-            connection.execute(insert(meta).values(name=VERSION_NAME, value=str(moves)))
-        else:
-            connection.execute(update(meta).where(meta.c.name == VERSION_NAME).values(value=str(version + moves)))
 
 
 # Actions whose object is a tenant's slug.

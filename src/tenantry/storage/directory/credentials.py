@@ -11,9 +11,10 @@ from sqlalchemy import Connection, Row, Select, delete, insert, select, update
 from tenantry.domain.directory import Credential
 from tenantry.storage.columns import new_id, now_utc
 from tenantry.storage.directory.changes import AlreadyThere, Changes, CredentialRefused, NotInDirectory
-from tenantry.storage.snapshot import read_upstream
+from tenantry.storage.records import CredentialRecord, read_credential, read_upstream
 from tenantry.storage.tables import credentials, tenants, upstreams
 from tenantry.storage.vault import Sealed
+from tenantry.storage.versions import NOTHING, credential_touched, tenant_touched
 
 # The column holds 64. A name is typed into commands.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -62,7 +63,8 @@ class CredentialChanges(Changes):
                 )
             )
             after = {"upstream": upstream, "shared": shared, "key": sealed["hint"], "workspace_id": workspace_id}
-            self._record(connection, "credential.add", name, {"before": None, "after": after})
+            detail = {"before": None, "after": after}
+            self._record(connection, "credential.add", name, detail, credential_touched(credential_id))
         return credential_id
 
     def replace_secret(self, name: str, secret: str, source: str | None = None) -> None:
@@ -86,7 +88,8 @@ class CredentialChanges(Changes):
             )
             before = {"key": row.hint, "source": row.source}
             after = {"key": sealed["hint"], "source": source}
-            self._record(connection, "credential.rotate", name, {"before": before, "after": after})
+            detail = {"before": before, "after": after}
+            self._record(connection, "credential.rotate", name, detail, credential_touched(row.credential_id))
 
     def open_credential(self, name: str) -> Credential:
         """A credential with its secret and its upstream, for a check of it.
@@ -118,7 +121,7 @@ class CredentialChanges(Changes):
             )
             stood = connection.execute(select(upstreams.c.name).where(upstreams.c.upstream_id == row.upstream_id))
             detail = {"before": {"upstream": stood.scalar_one()}, "after": {"upstream": upstream}}
-            self._record(connection, "credential.move", name, detail)
+            self._record(connection, "credential.move", name, detail, credential_touched(row.credential_id))
 
     def set_workspace(self, name: str, workspace_id: str | None) -> None:
         """Raises: NotInDirectory."""
@@ -130,7 +133,7 @@ class CredentialChanges(Changes):
                 .values(workspace_id=workspace_id)
             )
             detail = {"before": {"workspace_id": row.workspace_id}, "after": {"workspace_id": workspace_id}}
-            self._record(connection, "credential.workspace", name, detail)
+            self._record(connection, "credential.workspace", name, detail, credential_touched(row.credential_id))
 
     def set_source(self, name: str, source: str | None) -> None:
         """Say where a file of tenants has a credential from that is stored already. Raises: NotInDirectory."""
@@ -140,7 +143,7 @@ class CredentialChanges(Changes):
                 update(credentials).where(credentials.c.credential_id == row.credential_id).values(source=source)
             )
             detail = {"before": {"source": row.source}, "after": {"source": source}}
-            self._record(connection, "credential.source", name, detail)
+            self._record(connection, "credential.source", name, detail, NOTHING)
 
     def share_credential(self, name: str) -> None:
         """Declare that several tenants may use a credential. Raises: NotInDirectory."""
@@ -150,7 +153,7 @@ class CredentialChanges(Changes):
                 update(credentials).where(credentials.c.credential_id == row.credential_id).values(shared=True)
             )
             detail = {"before": {"shared": bool(row.shared)}, "after": {"shared": True}}
-            self._record(connection, "credential.share", name, detail)
+            self._record(connection, "credential.share", name, detail, NOTHING)
 
     def release_credential(self, slug: str) -> None:
         """Take a tenant's credentials from it; until it has another it is not served. Raises: NotInDirectory."""
@@ -165,7 +168,8 @@ class CredentialChanges(Changes):
             )
             before = {"credential": names["credential_id"], "fallback": names["fallback_credential_id"]}
             after = {"credential": None, "fallback": None}
-            self._record(connection, "credential.release", slug, {"before": before, "after": after})
+            detail = {"before": before, "after": after}
+            self._record(connection, "credential.release", slug, detail, tenant_touched(row.tenant_id))
 
     def _name_of(self, connection: Connection, credential_id: str | None) -> str | None:
         return connection.execute(
@@ -199,7 +203,7 @@ class CredentialChanges(Changes):
             field = "fallback" if as_fallback else "credential"
             before = {field: self._name_of(connection, getattr(tenant, column))}
             detail = {"before": before, "after": {field: name}, "shared": bool(others)}
-            self._record(connection, "credential.bind", slug, detail)
+            self._record(connection, "credential.bind", slug, detail, tenant_touched(tenant.tenant_id))
 
     def drop_fallback(self, slug: str) -> None:
         """Raises: NotInDirectory."""
@@ -207,7 +211,8 @@ class CredentialChanges(Changes):
             row = self._tenant(connection, slug)
             connection.execute(update(tenants).where(tenants.c.slug == slug).values(fallback_credential_id=None))
             before = {"fallback": self._name_of(connection, row.fallback_credential_id)}
-            self._record(connection, "credential.bind", slug, {"before": before, "after": {"fallback": None}})
+            detail = {"before": before, "after": {"fallback": None}}
+            self._record(connection, "credential.bind", slug, detail, tenant_touched(row.tenant_id))
 
     def _users(self, connection: Connection, credential_id: str, but: str) -> Sequence[str]:
         """Slugs of the tenants that have a credential, as their first or to fall back to."""
@@ -260,7 +265,8 @@ class CredentialChanges(Changes):
             if users:
                 raise CredentialRefused(f"credential {name!r} is bound to {', '.join(users)}; bind another one first")
             connection.execute(delete(credentials).where(credentials.c.credential_id == row.credential_id))
-            self._record(connection, "credential.remove", name, {"before": {"key": row.hint}, "after": None})
+            detail = {"before": {"key": row.hint}, "after": None}
+            self._record(connection, "credential.remove", name, detail, credential_touched(row.credential_id))
 
     def find_credential(self, secret: str) -> str | None:
         """The name under which this secret is stored, or None."""
@@ -270,18 +276,18 @@ class CredentialChanges(Changes):
                 select(credentials.c.name).where(credentials.c.fingerprint == fingerprint)
             ).scalar()
 
-    def credential_of(self, slug: str) -> Row[*tuple[Any, ...]]:
+    def credential_of(self, slug: str) -> CredentialRecord:
         """The credential that a tenant is served with, as in `list_credentials`. Raises: NotInDirectory."""
         with self._engine.connect() as connection:
             tenant = self._tenant(connection, slug)
             row = connection.execute(_listed().where(credentials.c.credential_id == tenant.credential_id)).first()
         if row is None:
             raise NotInDirectory(f"{slug} has no credential")
-        return row
+        return read_credential(row)
 
-    def list_credentials(self) -> Sequence[Row[*tuple[Any, ...]]]:
+    def list_credentials(self) -> list[CredentialRecord]:
         with self._engine.connect() as connection:
-            return list(connection.execute(_listed()))
+            return [read_credential(row) for row in connection.execute(_listed())]
 
 
 def _refuse_unfit(secret: str) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from tenantry.domain.directory import KeyStatus, TenantStatus
 from tenantry.domain.keys import is_slug
@@ -27,6 +27,7 @@ from tenantry.storage.tables import (
     tenants,
     tiers,
 )
+from tenantry.storage.versions import NOTHING, tenant_touched, tier_touched
 
 # What `describe_tenant` may set: columns of `tenants` that hold a value and no rule.
 DESCRIPTIVE = (
@@ -62,7 +63,8 @@ class DeclarationChanges(TierChanges):
                 connection.execute(update(tiers).where(tiers.c.name == name).values(limits=stored))
             connection.execute(update(tiers).where(tiers.c.name == name).values(declared=True))
             before = json.loads(row.limits) if row is not None else None
-            self._record(connection, "tier.set", name, {"before": before, "after": limits.as_json()})
+            detail = {"before": before, "after": limits.as_json()}
+            self._record(connection, "tier.set", name, detail, tier_touched(name))
 
     def put_plan(self, name: str, terms: Mapping[str, Any]) -> None:
         """Make a plan have exactly these terms."""
@@ -74,7 +76,7 @@ class DeclarationChanges(TierChanges):
             else:
                 connection.execute(update(plans).where(plans.c.name == name).values(values))
             before = json.loads(row.terms) if row is not None else None
-            self._record(connection, "plan.set", name, {"before": before, "after": dict(terms)})
+            self._record(connection, "plan.set", name, {"before": before, "after": dict(terms)}, NOTHING)
 
     def remove_tier(self, name: str) -> None:
         """Raises: DirectoryError: a tenant is on it."""
@@ -82,7 +84,7 @@ class DeclarationChanges(TierChanges):
             self._refuse_used(connection, tenants.c.tier == name, f"tier {name}")
             before = self._tier(connection, name).limits.as_json()
             connection.execute(delete(tiers).where(tiers.c.name == name))
-            self._record(connection, "tier.remove", name, {"before": before, "after": None})
+            self._record(connection, "tier.remove", name, {"before": before, "after": None}, tier_touched(name))
 
     def remove_plan(self, name: str) -> None:
         """Raises: DirectoryError: a tenant is on it."""
@@ -90,11 +92,13 @@ class DeclarationChanges(TierChanges):
             self._refuse_used(connection, tenants.c.plan == name, f"plan {name}")
             stood = connection.execute(select(plans.c.terms).where(plans.c.name == name)).scalar_one()
             connection.execute(delete(plans).where(plans.c.name == name))
-            self._record(connection, "plan.remove", name, {"before": json.loads(stood), "after": None})
+            self._record(connection, "plan.remove", name, {"before": json.loads(stood), "after": None}, NOTHING)
 
-    def list_plans(self) -> Sequence[Row[*tuple[Any, ...]]]:
+    def list_plans(self) -> dict[str, dict[str, Any]]:
+        """The terms of each plan by its name."""
         with self._engine.connect() as connection:
-            return list(connection.execute(select(plans).order_by(plans.c.name)))
+            rows = connection.execute(select(plans).order_by(plans.c.name))
+            return {row.name: json.loads(row.terms) for row in rows}
 
     def list_declared(self) -> list[tuple[str, str]]:
         """Tiers and plans that a file of tenants declared: their kind and name."""
@@ -105,10 +109,13 @@ class DeclarationChanges(TierChanges):
                 for name in connection.execute(select(table.c.name).where(table.c.declared)).scalars()
             ]
 
-    def list_tenant_budgets(self) -> Sequence[Row[*tuple[Any, ...]]]:
-        """Budgets of whole tenants."""
+    def list_tenant_budgets(self) -> dict[str, dict[str, int]]:
+        """Budgets of whole tenants: nano-dollars by internal id and period."""
+        found: dict[str, dict[str, int]] = {}
         with self._engine.connect() as connection:
-            return list(connection.execute(select(budgets).where(budgets.c.key_id == "")))
+            for row in connection.execute(select(budgets).where(budgets.c.key_id == "")):
+                found.setdefault(row.tenant_id, {})[row.period] = row.amount_nanos
+        return found
 
     def list_thresholds(self) -> dict[str, tuple[int, ...]]:
         """Own thresholds of tenants, by internal id."""
@@ -124,14 +131,14 @@ class DeclarationChanges(TierChanges):
             row = self._tenant(connection, slug)
             connection.execute(update(tenants).where(tenants.c.tenant_id == row.tenant_id).values(dict(values)))
             detail = {"before": {name: getattr(row, name) for name in values}, "after": dict(values)}
-            self._record(connection, "tenant.set", slug, detail)
+            self._record(connection, "tenant.set", slug, detail, tenant_touched(row.tenant_id))
 
     def forget_declared_tier(self, name: str) -> None:
         """Take the mark of a file from a tier; it stays as it is."""
         with self._engine.begin() as connection:
             connection.execute(update(tiers).where(tiers.c.name == name).values(declared=False))
             detail = {"before": {"declared": True}, "after": {"declared": False}}
-            self._record(connection, "tier.set", name, detail)
+            self._record(connection, "tier.set", name, detail, NOTHING)
 
     def offboard_tenant(self, slug: str, delete_data: bool) -> None:
         """Revoke every key of a tenant and disable it, or delete it.
@@ -159,7 +166,8 @@ class DeclarationChanges(TierChanges):
                 connection.execute(update(tenants).where(tenants.c.tenant_id == row.tenant_id).values(gone))
             before = {"name": row.name, "tier": row.tier, "status": row.status, "tenant_id": row.tenant_id}
             after = None if delete_data else {"status": TenantStatus.DISABLED.value, "keys": "revoked"}
-            self._record(connection, "tenant.offboard", slug, {"before": before, "after": after})
+            detail = {"before": before, "after": after}
+            self._record(connection, "tenant.offboard", slug, detail, tenant_touched(row.tenant_id))
 
     def _delete_alerts(self, connection: Connection, tenant_id: str) -> None:
         """What was raised about a tenant, what waits to be delivered, and where it went."""

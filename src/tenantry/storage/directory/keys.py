@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,8 +16,9 @@ from tenantry.domain.limits import KEY_LIMITS, as_json, exceeds
 from tenantry.storage.columns import new_id, now_utc, utc
 from tenantry.storage.directory.changes import DirectoryError, NotInDirectory
 from tenantry.storage.directory.tiers import TierChanges
-from tenantry.storage.snapshot import read_changes
+from tenantry.storage.records import KeyRecord, read_changes, read_key
 from tenantry.storage.tables import gateway_keys, tenants
+from tenantry.storage.versions import tenant_touched
 
 # Shorter than any key that a proxy makes, and far too long to be guessed over a network.
 TAKEN_CHARS_MIN = 16
@@ -71,7 +72,8 @@ class KeyChanges(TierChanges):
                 "rotate_days": rotate_days,
                 "taken_over": text is not None,
             }
-            self._record(connection, "key.issue", key.key_id, {"tenant": slug, "before": None, "after": after})
+            detail = {"tenant": slug, "before": None, "after": after}
+            self._record(connection, "key.issue", key.key_id, detail, tenant_touched(tenant.tenant_id))
         return key
 
     def rotate_key(self, key_id: str, stops_at: datetime) -> IssuedKey:
@@ -99,7 +101,8 @@ class KeyChanges(TierChanges):
             )
             before = {"expires_at": expires_at}
             after = {"expires_at": stops_at, "replaced_by": key.key_id}
-            self._record(connection, "key.rotate", key_id, {"tenant": tenant.slug, "before": before, "after": after})
+            detail = {"tenant": tenant.slug, "before": before, "after": after}
+            self._record(connection, "key.rotate", key_id, detail, tenant_touched(tenant.tenant_id))
         return key
 
     def _check_limits(self, connection: Connection, tenant: Row[*tuple[Any, ...]], own: Mapping[str, Any]) -> None:
@@ -170,7 +173,8 @@ class KeyChanges(TierChanges):
                 "limits": json.loads(row.limits),
             }
             after = values | {"limits": json.loads(values["limits"])}
-            self._record(connection, "key.set", key_id, {"tenant": tenant.slug, "before": before, "after": after})
+            detail = {"tenant": tenant.slug, "before": before, "after": after}
+            self._record(connection, "key.set", key_id, detail, tenant_touched(tenant.tenant_id))
 
     def has_key(self, text: str) -> bool:
         """Whether this is a key that works."""
@@ -204,9 +208,9 @@ class KeyChanges(TierChanges):
                     "before": {"status": row.status},
                     "after": {"status": KeyStatus.REVOKED.value},
                 }
-                self._record(connection, "key.revoke", key_id, detail)
+                self._record(connection, "key.revoke", key_id, detail, tenant_touched(row.tenant_id))
 
-    def list_keys(self, slug: str | None = None) -> Sequence[Row[*tuple[Any, ...]]]:
+    def list_keys(self, slug: str | None = None) -> list[KeyRecord]:
         """Raises: NotInDirectory."""
         query = (
             select(
@@ -232,7 +236,7 @@ class KeyChanges(TierChanges):
             if slug is not None:
                 self._tenant(connection, slug)
                 query = query.where(tenants.c.slug == slug)
-            return list(connection.execute(query))
+            return [read_key(row) for row in connection.execute(query)]
 
 
 def _stored(limits: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import Select, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from tenantry.domain.directory import Disconnect, TenantStatus
@@ -17,7 +17,7 @@ from tenantry.domain.limits import Limits, as_json
 from tenantry.storage.columns import new_id, now_utc
 from tenantry.storage.directory.changes import AlreadyThere, DirectoryError
 from tenantry.storage.directory.tiers import TierChanges
-from tenantry.storage.snapshot import read_changes, read_tier
+from tenantry.storage.records import TenantRecord, read_changes, read_tenant
 from tenantry.storage.tables import (
     alert_deliveries,
     alert_targets,
@@ -29,6 +29,7 @@ from tenantry.storage.tables import (
     tenants,
     tiers,
 )
+from tenantry.storage.versions import credential_touched, tenant_touched
 
 DISCONNECTS = tuple(one.value for one in Disconnect)
 # A line on a page; a mailbox has 254 characters at most (RFC 5321 4.5.3.1.3).
@@ -103,7 +104,8 @@ class TenantChanges(TierChanges):
                 )
             except IntegrityError:
                 raise AlreadyThere(f"there is a tenant {slug} already") from None
-            self._record(connection, "tenant.create", slug, {"before": None, "after": {"name": name, "tier": tier}})
+            detail = {"before": None, "after": {"name": name, "tier": tier}}
+            self._record(connection, "tenant.create", slug, detail, tenant_touched(tenant_id))
         return tenant_id
 
     def set_tenant(self, slug: str, change: TenantChange) -> Limits:
@@ -131,7 +133,8 @@ class TenantChanges(TierChanges):
             before = {"tier": row.tier, "limits": json.loads(row.limits)}
             before |= {name: getattr(row, name) for name in columns}
             after = {"tier": tier.name, "limits": json.loads(stored), **columns}
-            self._record(connection, "tenant.set", slug, {"before": before, "after": after})
+            detail = {"before": before, "after": after}
+            self._record(connection, "tenant.set", slug, detail, tenant_touched(row.tenant_id))
         return limits
 
     def set_tenant_status(self, slug: str, status: TenantStatus) -> None:
@@ -141,41 +144,17 @@ class TenantChanges(TierChanges):
             if row.status != status.value:
                 connection.execute(update(tenants).where(tenants.c.slug == slug).values(status=status.value))
                 detail = {"before": {"status": row.status}, "after": {"status": status.value}}
-                self._record(connection, f"tenant.{status.value}", slug, detail)
+                self._record(connection, f"tenant.{status.value}", slug, detail, tenant_touched(row.tenant_id))
 
-    def set_contact(self, slug: str, contact: str | None) -> None:
-        """Whom to write to about a tenant. Raises: NotInDirectory."""
-        with self._engine.begin() as connection:
-            row = self._tenant(connection, slug)
-            if row.contact != contact:
-                connection.execute(update(tenants).where(tenants.c.tenant_id == row.tenant_id).values(contact=contact))
-                self._record(connection, "tenant.contact", slug, {"before": row.contact, "after": contact})
-
-    def get_tenant(self, slug: str) -> Row[*tuple[Any, ...]]:
+    def get_tenant(self, slug: str) -> TenantRecord:
         """Raises: NotInDirectory."""
         with self._engine.connect() as connection:
-            return self._tenant(connection, slug)
+            self._tenant(connection, slug)
+            return read_tenant(connection.execute(_listed().where(tenants.c.slug == slug)).one())
 
-    def limits_of(self, row: Row[*tuple[Any, ...]]) -> Limits:
-        """The limits in force for a row of `list_tenants`."""
-        return read_tier(row, "tier_limits").limits.with_changes(read_changes(row.limits))
-
-    def list_tenants(self) -> Sequence[Row[*tuple[Any, ...]]]:
-        spare = credentials.alias("spare")
-        query = (
-            select(
-                tenants,
-                tiers.c.limits.label("tier_limits"),
-                credentials.c.name.label("credential"),
-                spare.c.name.label("fallback"),
-            )
-            .join(tiers, tiers.c.name == tenants.c.tier)
-            .outerjoin(credentials, credentials.c.credential_id == tenants.c.credential_id)
-            .outerjoin(spare, spare.c.credential_id == tenants.c.fallback_credential_id)
-            .order_by(tenants.c.slug)
-        )
+    def list_tenants(self) -> list[TenantRecord]:
         with self._engine.connect() as connection:
-            return list(connection.execute(query))
+            return [read_tenant(row) for row in connection.execute(_listed())]
 
     def remove_tenant(self, slug: str, credential_id: str | None, reason: str) -> None:
         """Undo a provisioning that failed: the tenant, its keys, and the credential that was made for it."""
@@ -186,7 +165,26 @@ class TenantChanges(TierChanges):
             for table in (alert_targets, alert_thresholds, budget_raises, budgets, gateway_keys):
                 connection.execute(delete(table).where(table.c.tenant_id == row.tenant_id))
             connection.execute(delete(tenants).where(tenants.c.tenant_id == row.tenant_id))
+            touched = tenant_touched(row.tenant_id)
             if credential_id is not None:
                 connection.execute(delete(credentials).where(credentials.c.credential_id == credential_id))
+                touched += credential_touched(credential_id)
             before = {"name": row.name, "tier": row.tier}
-            self._record(connection, "tenant.rollback", slug, {"before": before, "after": None, "reason": reason})
+            detail = {"before": before, "after": None, "reason": reason}
+            self._record(connection, "tenant.rollback", slug, detail, touched)
+
+
+def _listed() -> Select[*tuple[Any, ...]]:
+    spare = credentials.alias("spare")
+    return (
+        select(
+            tenants,
+            tiers.c.limits.label("tier_limits"),
+            credentials.c.name.label("credential"),
+            spare.c.name.label("fallback"),
+        )
+        .join(tiers, tiers.c.name == tenants.c.tier)
+        .outerjoin(credentials, credentials.c.credential_id == tenants.c.credential_id)
+        .outerjoin(spare, spare.c.credential_id == tenants.c.fallback_credential_id)
+        .order_by(tenants.c.slug)
+    )

@@ -6,15 +6,16 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, insert, select, update
 
 from tenantry.domain.directory import KeyStatus, Tier
 from tenantry.domain.keys import is_slug
 from tenantry.domain.limits import Limits, as_json, exceeds
 from tenantry.storage.columns import now_utc
 from tenantry.storage.directory.changes import Changes, DirectoryError, NotInDirectory
-from tenantry.storage.snapshot import read_changes, read_tier
+from tenantry.storage.records import read_changes, read_tier
 from tenantry.storage.tables import gateway_keys, tenants, tiers
+from tenantry.storage.versions import tier_touched
 
 # The tiers that ship, with their sessions; everything else in them is the default.
 SHIPPED_SESSIONS = {"standard": 5, "premium": 15, "enterprise": 50}
@@ -37,7 +38,8 @@ class TierChanges(Changes):
                 if name not in known:
                     limits = first_limits(name)
                     self._insert(connection, name, limits)
-                    self._record(connection, "tier.add", name, {"before": None, "after": limits.as_json()})
+                    detail = {"before": None, "after": limits.as_json()}
+                    self._record(connection, "tier.add", name, detail, tier_touched(name))
 
     def set_tier(self, name: str, changes: Mapping[str, Any]) -> Tier:
         """Change limits of a tier, or make a new tier from the defaults; what it is then.
@@ -62,7 +64,7 @@ class TierChanges(Changes):
                 )
             old = {key: as_json(getattr(before, key)) for key in changes} if before is not None else None
             new = {key: as_json(value) for key, value in changes.items()}
-            self._record(connection, "tier.set", name, {"before": old, "after": new})
+            self._record(connection, "tier.set", name, {"before": old, "after": new}, tier_touched(name))
         return Tier(name, limits)
 
     def get_tier(self, name: str) -> Tier:
@@ -82,18 +84,30 @@ class TierChanges(Changes):
         return read_tier(row)
 
     def _check_tenants(self, connection: Connection, tier: str, limits: Limits) -> None:
-        for row in connection.execute(select(tenants).where(tenants.c.tier == tier)):
-            self._check_keys(connection, row.tenant_id, limits.with_changes(read_changes(row.limits)))
+        """Refuse limits of a tier that a key of one of its tenants would be above. Of most keys nothing is read."""
+        owners = select(tenants.c.limits.label("own"), gateway_keys).join(
+            tenants, tenants.c.tenant_id == gateway_keys.c.tenant_id
+        )
+        for row in connection.execute(owners.where(tenants.c.tier == tier, _can_exceed())):
+            _check_key(row, limits.with_changes(read_changes(row.own)))
 
     def _check_keys(self, connection: Connection, tenant_id: str, limits: Limits) -> None:
         """Refuse limits of a tenant that a key of it, one that still works, would be above."""
-        works = gateway_keys.c.expires_at.is_(None) | (gateway_keys.c.expires_at > now_utc())
-        active = gateway_keys.c.status == KeyStatus.ACTIVE.value
-        keys = select(gateway_keys).where(gateway_keys.c.tenant_id == tenant_id, active, works)
-        for key in connection.execute(keys):
-            problems = exceeds(read_changes(key.limits), limits)
-            if problems:
-                raise DirectoryError(f"key {key.key_id} ({key.label}) would have more than its tenant: {problems[0]}")
+        keys = select(gateway_keys).where(gateway_keys.c.tenant_id == tenant_id, _can_exceed())
+        for row in connection.execute(keys):
+            _check_key(row, limits)
 
     def _insert(self, connection: Connection, name: str, limits: Limits) -> None:
         connection.execute(insert(tiers).values(name=name, limits=json.dumps(limits.as_json()), created_at=now_utc()))
+
+
+def _can_exceed() -> ColumnElement[bool]:
+    """Keys that still work and have limits of their own."""
+    works = gateway_keys.c.expires_at.is_(None) | (gateway_keys.c.expires_at > now_utc())
+    return works & (gateway_keys.c.status == KeyStatus.ACTIVE.value) & (gateway_keys.c.limits != "{}")
+
+
+def _check_key(row: Row[*tuple[Any, ...]], limits: Limits) -> None:
+    problems = exceeds(read_changes(row.limits), limits)
+    if problems:
+        raise DirectoryError(f"key {row.key_id} ({row.label}) would have more than its tenant: {problems[0]}")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import delete, insert, select, update
 
 from tenantry.domain.keys import digest_key
 from tenantry.domain.limits import as_json
 from tenantry.storage.columns import new_id, now_utc
 from tenantry.storage.directory.changes import Changes, DirectoryError, NotInDirectory
+from tenantry.storage.records import UpstreamRecord, read_upstream_record
 from tenantry.storage.tables import admin_users, credentials, upstreams
+from tenantry.storage.versions import NOTHING, upstream_touched
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 600.0
@@ -58,7 +60,8 @@ class SetUpChanges(Changes):
                 upstream_id = row.upstream_id
                 connection.execute(update(upstreams).where(upstreams.c.name == name).values(values))
             before = None if row is None else {column: getattr(row, column) for column in values}
-            self._record(connection, "upstream.set", name, {"before": before, "after": values})
+            detail = {"before": before, "after": values}
+            self._record(connection, "upstream.set", name, detail, upstream_touched(upstream_id))
         return upstream_id
 
     def remove_upstream(self, name: str) -> None:
@@ -77,11 +80,13 @@ class SetUpChanges(Changes):
             if holder is not None:
                 raise DirectoryError(f"credential {holder!r} belongs to upstream {name!r}; move or remove it first")
             connection.execute(delete(upstreams).where(upstreams.c.upstream_id == upstream_id))
-            self._record(connection, "upstream.remove", name, {"before": {"name": name}, "after": None})
+            detail = {"before": {"name": name}, "after": None}
+            self._record(connection, "upstream.remove", name, detail, upstream_touched(upstream_id))
 
-    def list_upstreams(self) -> Sequence[Row[*tuple[Any, ...]]]:
+    def list_upstreams(self) -> list[UpstreamRecord]:
         with self._engine.connect() as connection:
-            return list(connection.execute(select(upstreams).order_by(upstreams.c.name)))
+            rows = connection.execute(select(upstreams).order_by(upstreams.c.name))
+            return [read_upstream_record(row) for row in rows]
 
     def add_admin(self, name: str, token: str) -> bool:
         """Store an admin token's digest; False when `name` has one already."""
@@ -92,7 +97,7 @@ class SetUpChanges(Changes):
             connection.execute(
                 insert(admin_users).values(admin_id=new_id("adm"), name=name, token_digest=digest, created_at=now_utc())
             )
-            self._record(connection, "admin.add", name, {"before": None, "after": {"name": name}})
+            self._record(connection, "admin.add", name, {"before": None, "after": {"name": name}}, NOTHING)
         return True
 
     def find_admin(self, token: str) -> str | None:

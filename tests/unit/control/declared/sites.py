@@ -10,8 +10,9 @@ from tenantry.control.declared.model import Declaration
 from tenantry.control.declared.planning import Plan, make_plan
 from tenantry.control.declared.reader import read_files
 from tenantry.control.declared.references import References
-from tenantry.control.site import Site, init_site, open_site
+from tenantry.control.site import Site, open_site
 from tenantry.settings import load_settings
+from tests.template import init_from_template
 
 SECRETS = {
     "ACME_KEY": "sk-ant-api03-canary-acme",
@@ -55,7 +56,7 @@ digest_of = "env:OLD_KEY"
 
 def new_site(folder: Path) -> Site:
     settings = load_settings(None, {"TENANTRY_DATA_DIR": str(folder / "data")})
-    init_site(settings)
+    init_from_template(settings)
     return open_site(settings)
 
 

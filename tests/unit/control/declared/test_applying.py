@@ -26,6 +26,7 @@ from tenantry.control.declared.state import read_standing
 from tenantry.control.declared.words import in_words
 from tenantry.control.site import Site
 from tenantry.domain.directory import TenantStatus
+from tenantry.ledger.journal import JournalWriter
 from tenantry.storage.columns import now_utc
 from tenantry.storage.directory import DirectoryError
 from tenantry.storage.tables import audit_log, gateway_keys
@@ -233,10 +234,10 @@ def test_an_export_is_a_file_that_has_nothing_to_do(site: Site, tmp_path: Path) 
 def test_money_and_running_requests_are_told(site: Site, tmp_path: Path) -> None:
     applied(site, tmp_path, ACME)
     tenant_id = site.directory.get_tenant("acme").tenant_id
-    folder = site.settings.journal_dir / "gw-1"
-    folder.mkdir(parents=True)
-    lanes = {"at": time.time(), "tenants": {tenant_id: {"sessions": 12}}}
-    (folder / "lanes.json").write_text(json.dumps(lanes))
+    writer = JournalWriter(site.settings.journal_dir, "gw-1")
+    folder = writer.folder
+    lanes = {"at": time.time(), "tenants": {tenant_id: {"sessions": 12}}, "health": {}}
+    (folder / "live.json").write_text(json.dumps(lanes))
     text = ACME.replace("sessions_max = 20", "sessions_max = 6").replace('"50.00"', '"80.00"')
     plan = planned(site, tmp_path, text)
     assert any("12 requests in flight now, the new limit is 6" in line for line in plan.sessions)
@@ -245,8 +246,9 @@ def test_money_and_running_requests_are_told(site: Site, tmp_path: Path) -> None
     assert any("cut off" in line for line in gone.sessions)
     assert "Plan fees a month: $179.00 -> $0.00 (-$179.00)" in list(gone.money.words())
     for text in ("", "[]", '{"at": "x"}', json.dumps(lanes | {"at": 0})):
-        (folder / "lanes.json").write_text(text)
+        (folder / "live.json").write_text(text)
         assert planned(site, tmp_path, ACME.replace("max = 20", "max = 6")).sessions == []
+    writer.close()
 
 
 def test_drift_names_each_change_by_hand_with_who_and_when(site: Site, tmp_path: Path) -> None:

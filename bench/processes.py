@@ -1,0 +1,89 @@
+"""Processes that the bench starts, on free ports of loopback."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+TICKS = os.sysconf("SC_CLK_TCK")
+# A gateway under valgrind takes some ten seconds to listen, with 10,000 tenants up to a minute.
+LISTEN_SECONDS_MAX = 120.0
+STOP_SECONDS_MAX = 40.0
+
+
+@dataclass
+class Proxy:
+    """Something that listens: a proxy, or the upstream itself."""
+
+    name: str
+    port: int
+    process: subprocess.Popen[bytes]
+    key: str = "x"
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def await_port(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Wait until something listens there.
+
+    Raises:
+        SystemExit: nothing does, or the process has ended.
+    """
+    end = time.monotonic() + LISTEN_SECONDS_MAX
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    process.kill()
+    raise SystemExit(f"nothing listens on {port}: {process.args}")
+
+
+def start(name: str, port: int, *command: str, key: str = "x", core: int | None = None, **environ: str) -> Proxy:
+    """Start a command that listens on this port, on one core where that is asked; back when it listens."""
+    pinned = (*pin(core), *command)
+    process = subprocess.Popen(pinned, env=os.environ | environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    await_port(port, process)
+    return Proxy(name, port, process, key)
+
+
+def start_upstream(*options: str, core: int | None = None) -> Proxy:
+    """The bench's upstream. `options` are its own, such as a certificate."""
+    port = free_port()
+    return start("direct", port, sys.executable, "-m", "bench.upstream", str(port), *options, core=core)
+
+
+def pin(core: int | None) -> tuple[str, ...]:
+    """The words before a command that keep it on one core."""
+    return () if core is None else ("taskset", "-c", str(core))
+
+
+def stop(proxy: Proxy) -> None:
+    """Ask it to end, and wait."""
+    proxy.process.terminate()
+    proxy.process.wait(STOP_SECONDS_MAX)
+
+
+def cpu_seconds(process: subprocess.Popen[bytes]) -> float:
+    """User and system time that a process has used."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def resident_kib(process: subprocess.Popen[bytes]) -> int:
+    """Memory of a process, what it shares counted in proportion."""
+    text = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
+    return int(re.search(r"^Pss: *(\d+)", text, re.MULTILINE)[1])  # type: ignore[index]

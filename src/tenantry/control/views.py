@@ -1,0 +1,192 @@
+"""What a person sees of a tenant, a key, a credential, an upstream, an alert target: for commands, API and pages alike.
+
+A view is made from what the store keeps, as JSON values in the order in which they are shown; no view has a secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from tenantry.control.client_guide import endpoint_of
+from tenantry.domain.directory import KeyStatus
+from tenantry.domain.limits import as_json as limit_as_json
+from tenantry.domain.values import value
+from tenantry.settings import Settings
+from tenantry.storage.columns import now_utc, utc
+from tenantry.storage.records import AlertTargetRecord, CredentialRecord, KeyRecord, TenantRecord, UpstreamRecord
+
+
+def stamp(at: datetime | None) -> str:
+    """A time as RFC 3339 in UTC, "" for none."""
+    known = utc(at)
+    return known.strftime("%Y-%m-%dT%H:%M:%SZ") if known is not None else ""
+
+
+class View:
+    """A value whose fields are its JSON members."""
+
+    __slots__ = ()
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)  # pyright: ignore[reportArgumentType] -- each view is a dataclass
+
+
+@value
+class TenantView(View):
+    slug: str
+    name: str
+    tenant_id: str
+    status: str
+    endpoint: str
+    tier: str
+    sessions_max: int
+    requests_per_minute: int | None
+    credential: str | None
+    fallback: str | None
+    user_profile_id: str | None
+    contact: str | None
+    disconnect: str
+    created_at: str
+
+
+@value
+class KeyView(View):
+    """`status` is what a client meets: a key whose time is over is expired, whatever its row says."""
+
+    key_id: str
+    tenant: str
+    key: str
+    label: str
+    status: str
+    created_at: str
+    expires_at: str
+    replaced_by: str | None
+    limits: Mapping[str, object]
+    last_used_at: str
+    last_used_address: str | None
+    last_used_agent: str | None
+
+
+@value
+class CredentialView(View):
+    """`tenants` are served with it, `falls_back` when their first cannot serve."""
+
+    name: str
+    upstream: str
+    key: str
+    shared: bool
+    tenants: list[str]
+    falls_back: list[str]
+    workspace_id: str | None
+    created_at: str
+
+
+@value
+class UpstreamView(View):
+    name: str
+    base_url: str
+    ca_file: str
+    connect_seconds: float
+    answer_seconds: float
+    shares_capacity: bool
+    capacity: Mapping[str, object]
+    credentials: list[str]
+    created_at: str
+
+
+@value
+class AlertTargetView(View):
+    """`url` tells it from others, and no more."""
+
+    name: str
+    kind: str
+    url: str
+    tenant: str | None
+    kinds: list[str]
+    created_at: str
+
+
+def tenant_view(settings: Settings, tenant: TenantRecord) -> TenantView:
+    return TenantView(
+        tenant.slug,
+        tenant.name,
+        tenant.tenant_id,
+        tenant.status.value,
+        endpoint_of(settings, tenant.slug),
+        tenant.tier,
+        tenant.limits.sessions_max,
+        tenant.limits.requests_per_minute,
+        tenant.credential,
+        tenant.fallback,
+        tenant.user_profile_id,
+        tenant.contact,
+        tenant.disconnect,
+        stamp(tenant.created_at),
+    )
+
+
+def key_view(key: KeyRecord, now: datetime | None = None) -> KeyView:
+    is_expired = key.status is KeyStatus.ACTIVE and key.is_over(now or now_utc())
+    return KeyView(
+        key.key_id,
+        key.slug,
+        key.hint,
+        key.label,
+        "expired" if is_expired else key.status.value,
+        stamp(key.created_at),
+        stamp(key.expires_at),
+        key.replaced_by,
+        _limits(key.own),
+        stamp(key.last_used_at),
+        key.last_used_address,
+        key.last_used_agent,
+    )
+
+
+def credential_views(found: Iterable[CredentialRecord], tenants: Iterable[TenantRecord]) -> list[CredentialView]:
+    """Credentials with the slugs of those who use them."""
+    firsts: dict[str | None, list[str]] = {}
+    spares: dict[str | None, list[str]] = {}
+    for tenant in tenants:
+        firsts.setdefault(tenant.credential, []).append(tenant.slug)
+        spares.setdefault(tenant.fallback, []).append(tenant.slug)
+    return [
+        CredentialView(
+            one.name,
+            one.upstream,
+            one.hint,
+            one.shared,
+            firsts.get(one.name, []),
+            spares.get(one.name, []),
+            one.workspace_id,
+            stamp(one.created_at),
+        )
+        for one in found
+    ]
+
+
+def upstream_view(upstream: UpstreamRecord, credentials: Iterable[CredentialRecord]) -> UpstreamView:
+    return UpstreamView(
+        upstream.name,
+        upstream.base_url,
+        upstream.ca_file or "",
+        upstream.connect_seconds,
+        upstream.answer_seconds,
+        upstream.shares_capacity,
+        _limits(upstream.capacity),
+        [one.name for one in credentials if one.upstream == upstream.name],
+        stamp(upstream.created_at),
+    )
+
+
+def alert_target_view(target: AlertTargetRecord) -> AlertTargetView:
+    return AlertTargetView(
+        target.name, target.kind, target.hint, target.slug, list(target.kinds), stamp(target.created_at)
+    )
+
+
+def _limits(own: Mapping[str, Any]) -> dict[str, object]:
+    return {name: limit_as_json(limit) for name, limit in own.items()}

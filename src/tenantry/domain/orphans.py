@@ -1,0 +1,63 @@
+"""What is booked for an attempt whose gateway died before it could write the end. A pure decision."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from tenantry.domain.attempts import BASIS_BOUND, AttemptBegun, AttemptEnded, AttemptProgress, Outcome
+from tenantry.domain.prices import PriceTable
+from tenantry.domain.usage import Usage
+
+GATEWAY_DIED = "gateway_died"
+# The last second that a calendar of Python's can write: a damaged line may name any time.
+_SECONDS_MAX = 253_402_300_799
+
+
+def end_of_orphan(
+    begun: AttemptBegun,
+    progress: AttemptProgress | None,
+    prices: PriceTable,
+    ended_at_us: int,
+    error: str = GATEWAY_DIED,
+) -> AttemptEnded:
+    """The end of an attempt of which no end is known, at the best estimate that was journalled.
+
+    What a stream had told is owed, and what was held covers what it generated until the next line; of an attempt that
+    had told nothing, only its bound is known. `ended_at_us` is when that was found out: the time of its beginning may
+    lie in a period that is exported and invoiced already.
+    """
+    usage, cost_nanos, price_version = Usage(), begun.bound_nanos, None
+    if progress is not None:
+        usage = _as_asked(progress.usage, begun)
+        at = datetime.fromtimestamp(min(max(0, begun.begun_at_us // 1_000_000), _SECONDS_MAX), UTC)
+        priced = prices.price(usage, progress.model_served or begun.model_requested, at)
+        price_version = priced.price_version
+        cost_nanos = max(priced.cost_nanos or 0, progress.held_nanos)
+        if priced.cost_nanos is None and not progress.held_nanos:
+            cost_nanos = None
+    return AttemptEnded(
+        attempt_id=begun.attempt_id,
+        ended_at_us=ended_at_us,
+        first_byte_at_us=None,
+        status=None,
+        outcome=Outcome.ORPHANED,
+        model_served=(progress.model_served if progress is not None else None) or None,
+        stop_reason=None,
+        usage=usage,
+        usage_raw="",
+        cost_nanos=cost_nanos,
+        price_version=price_version,
+        upstream_request_id=progress.upstream_request_id if progress is not None else None,
+        error=error,
+        basis=BASIS_BOUND,
+    )
+
+
+def _as_asked(usage: Usage, begun: AttemptBegun) -> Usage:
+    """The dearer of what was asked and what was told: an answer may tell speed and place only with its final usage."""
+    return replace(
+        usage,
+        speed=begun.speed if usage.speed == "standard" else usage.speed,
+        inference_geo=begun.inference_geo if usage.inference_geo == "global" else usage.inference_geo,
+    )

@@ -1,0 +1,217 @@
+"""Rows as the values that leave the store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row
+
+from tenantry.domain.directory import UNLIMITED, KeyStatus, TenantStatus, Tier, Upstream
+from tenantry.domain.limits import Limits, read_limits
+from tenantry.domain.values import value
+from tenantry.storage.columns import aware, utc
+
+
+def read_changes(stored: str) -> dict[str, Any]:
+    """Limits as a row keeps them.
+
+    Raises:
+        BadLimit: the store holds what no version of this program wrote.
+    """
+    return read_limits(json.loads(stored)) if stored != "{}" else {}
+
+
+def read_tier(row: Row[*tuple[Any, ...]], column: str = "limits") -> Tier:
+    """A tier from its row, or from `column` of a joined one."""
+    return Tier(row.tier if column != "limits" else row.name, Limits().with_changes(read_changes(getattr(row, column))))
+
+
+def read_upstream(row: Row[*tuple[Any, ...]]) -> Upstream:
+    """An upstream from its row."""
+    return Upstream(
+        row.upstream_id,
+        row.name,
+        row.base_url,
+        row.ca_file,
+        row.connect_seconds,
+        row.answer_seconds,
+        UNLIMITED.with_changes(read_changes(row.capacity)),
+        bool(row.shares_capacity),
+    )
+
+
+@value
+class TenantRecord:
+    """A tenant as it is stored. `own` are the limits that differ from its tier's, `limits` those in force.
+
+    `credential` and `fallback` are names.
+    """
+
+    tenant_id: str
+    slug: str
+    name: str
+    status: TenantStatus
+    tier: str
+    own: Mapping[str, Any]
+    limits: Limits
+    credential: str | None
+    fallback: str | None
+    credential_id: str | None
+    user_profile_id: str | None
+    plan: str | None
+    contact: str | None
+    budget_mode: str
+    disconnect: str
+    declared: bool
+    offboard: str
+    created_at: datetime
+
+
+@value
+class KeyRecord:
+    """A gateway key as it is stored; `slug` is its tenant's, `hint` its last characters, `own` its own limits."""
+
+    key_id: str
+    slug: str
+    label: str
+    hint: str
+    status: KeyStatus
+    expires_at: datetime | None
+    created_at: datetime
+    revoked_at: datetime | None
+    own: Mapping[str, Any]
+    replaced_by: str | None
+    rotate_days: int | None
+    last_used_at: datetime | None
+    last_used_address: str | None
+    last_used_agent: str | None
+
+    def is_over(self, now: datetime) -> bool:
+        """Whether its time is over, whatever its status says."""
+        return self.expires_at is not None and self.expires_at <= now
+
+
+@value
+class CredentialRecord:
+    """A credential without its secret; `upstream` is a name, `source` where a file of tenants has it from."""
+
+    credential_id: str
+    name: str
+    shared: bool
+    hint: str
+    workspace_id: str | None
+    source: str | None
+    fingerprint: bytes
+    created_at: datetime
+    upstream: str
+
+
+@value
+class UpstreamRecord:
+    """An upstream as it is stored; `capacity` are the limits that are configured."""
+
+    upstream_id: str
+    name: str
+    base_url: str
+    ca_file: str | None
+    connect_seconds: float
+    answer_seconds: float
+    capacity: Mapping[str, Any]
+    shares_capacity: bool
+    created_at: datetime
+
+
+@value
+class AlertTargetRecord:
+    """An alert target without its secrets; `slug` None gets every tenant's alerts, no `kinds` means all."""
+
+    target_id: str
+    name: str
+    kind: str
+    hint: str
+    slug: str | None
+    kinds: tuple[str, ...]
+    created_at: datetime
+
+
+def read_tenant(row: Row[*tuple[Any, ...]]) -> TenantRecord:
+    """A tenant joined with its tier and the names of its credentials."""
+    own = read_changes(row.limits)
+    return TenantRecord(
+        row.tenant_id,
+        row.slug,
+        row.name,
+        TenantStatus(row.status),
+        row.tier,
+        own,
+        read_tier(row, "tier_limits").limits.with_changes(own),
+        row.credential,
+        row.fallback,
+        row.credential_id,
+        row.user_profile_id,
+        row.plan,
+        row.contact,
+        row.budget_mode,
+        row.disconnect,
+        bool(row.declared),
+        row.offboard,
+        aware(row.created_at),
+    )
+
+
+def read_key(row: Row[*tuple[Any, ...]]) -> KeyRecord:
+    """A key joined with its tenant's slug."""
+    return KeyRecord(
+        row.key_id,
+        row.slug,
+        row.label,
+        row.hint,
+        KeyStatus(row.status),
+        utc(row.expires_at),
+        aware(row.created_at),
+        utc(row.revoked_at),
+        read_changes(row.limits),
+        row.replaced_by,
+        row.rotate_days,
+        utc(row.last_used_at),
+        row.last_used_address,
+        row.last_used_agent,
+    )
+
+
+def read_credential(row: Row[*tuple[Any, ...]]) -> CredentialRecord:
+    """A credential joined with its upstream's name."""
+    return CredentialRecord(
+        row.credential_id,
+        row.name,
+        bool(row.shared),
+        row.hint,
+        row.workspace_id,
+        row.source,
+        row.fingerprint,
+        aware(row.created_at),
+        row.upstream,
+    )
+
+
+def read_upstream_record(row: Row[*tuple[Any, ...]]) -> UpstreamRecord:
+    return UpstreamRecord(
+        row.upstream_id,
+        row.name,
+        row.base_url,
+        row.ca_file,
+        row.connect_seconds,
+        row.answer_seconds,
+        read_changes(row.capacity),
+        bool(row.shares_capacity),
+        aware(row.created_at),
+    )
+
+
+def read_alert_target(row: Row[*tuple[Any, ...]]) -> AlertTargetRecord:
+    """A target joined with its tenant's slug."""
+    kinds = tuple(json.loads(row.kinds))
+    return AlertTargetRecord(row.target_id, row.name, row.kind, row.hint, row.slug, kinds, aware(row.created_at))
