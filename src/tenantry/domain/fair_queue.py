@@ -23,8 +23,9 @@ T = TypeVar("T")
 
 # The least that a request counts for, in the unit of the costs (tokens): small requests cost an upstream a turn too.
 QUANTUM = 500
-# One part in so many of the sessions is kept free of flows that hold their share. Sessions come back when answers end,
-# some after minutes, so a newcomer could wait for longer than it may. Capacities of fewer sessions keep nothing free.
+# One part in so many of the sessions is kept free of flows that hold one and a half times their share; of those that
+# hold less above it, as much less. Sessions come back when answers end, some after minutes, so a newcomer would wait for longer
+# than it may. Capacities of fewer sessions keep nothing free.
 RESERVE_DIVISOR = 10
 
 
@@ -154,7 +155,7 @@ class FairQueue(Generic[T]):
     def __init__(self, stirred: list[FairQueue[T]], sessions_max: float = math.inf, is_shared: bool = False) -> None:
         self.sessions_max = sessions_max
         self.is_shared = is_shared  # declared to be for several flows
-        self.ample = math.inf  # with so many sessions taken, what is left is for flows below their share
+        self.ample = math.inf  # with so many sessions taken, not every flow may have one more
         self.flows: dict[str, Flow[T]] = {}
         self.waiting = 0
         self.line = Line()  # what `offer` answers when the whole capacity is used up
@@ -314,6 +315,13 @@ class FairQueue(Generic[T]):
     def is_below(self, flow: Flow[T]) -> bool:
         """Whether it holds less than its share, by weight, were there one more flow like it."""
         return flow.held * (self._weight + flow.weight) < self.sessions_max * flow.weight
+
+    def leaves_room(self, flow: Flow[T], sessions: int) -> bool:
+        """Whether it may have one more where `sessions` are taken: the reserve is for those that hold less."""
+        if sessions < self.ample:
+            return True
+        excess = 2 * (flow.held * (self._weight + flow.weight) / (self.sessions_max * flow.weight) - 1)
+        return excess < 0 or sessions < self.sessions_max - (self.sessions_max // RESERVE_DIVISOR) * min(1.0, excess)
 
     def _pick(self) -> Flow[T] | None:
         """Whose turn it is: the lowest tag of those below their share; where there is none, who holds least."""

@@ -26,11 +26,6 @@ class Shared(FairQueue["Ask"]):
         self.tenant_id = ""  # the one that used it last
         self.models: dict[str, Capacity] = {}
 
-    def leaves_room(self, flow: Flow[Ask]) -> bool:
-        """Whether one session more of `flow` leaves the reserve to those below their share."""
-        capacity = self.capacity
-        return capacity is None or capacity.sessions < self.ample or self.is_below(flow)
-
 
 class Way:
     """The lanes of a tenant, key and credential. Good while `epoch` is that of the register."""

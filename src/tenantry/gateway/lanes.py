@@ -187,7 +187,7 @@ class Lanes:
         for lane in (way.tenant, way.key, model, shared.capacity):
             if lane is not None and not lane.may(ask.input_tokens, now):
                 return self._refused(lane, shared, ask.input_tokens, now)
-        if not shared.leaves_room(flow):
+        if shared.capacity is not None and not shared.leaves_room(flow, shared.capacity.sessions):
             return shared.line
         ask.grant = self._take(ask, way, model, now)
         self._is_out(ask, way)
@@ -303,7 +303,8 @@ def _may(way: Way, model: Capacity | None, input_tokens: int, now: float) -> boo
     for lane in way.lanes:
         if lane.line.count or not lane.may(input_tokens, now):
             return False
-    if not way.shared.leaves_room(way.flow):
+    shared = way.shared
+    if shared.capacity is not None and not shared.leaves_room(way.flow, shared.capacity.sessions):
         return False
     return model is None or (not model.line.count and model.may(input_tokens, now))
 
@@ -321,7 +322,8 @@ def _longest(ask: Ask, way: Way, model: Capacity | None, now: float) -> Obstacle
         obstacle = lane.obstacle(ask.input_tokens, now, ahead)
         if obstacle is not None and (found is None or obstacle.seconds > found.seconds):
             found = obstacle
-    if found is None and not way.shared.leaves_room(flow):
+    capacity = way.shared.capacity
+    if found is None and capacity is not None and not way.shared.leaves_room(flow, capacity.sessions):
         return Obstacle("sessions_max", SESSION_GUESS_SECONDS, Scope.UPSTREAM)
     return found
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +17,7 @@ from tenantry.domain.admission import Bucket, Capacity, Grant, Lane, Obstacle
 from tenantry.domain.directory import Credential, GatewayKey, KeyStatus, Snapshot, Tenant, TenantStatus
 from tenantry.domain.fair_queue import Flow
 from tenantry.domain.limits import Limits
-from tenantry.domain.lines import Held, Level, Line
+from tenantry.domain.lines import Held, Level
 from tenantry.gateway.asks import Ask, Shared
 from tenantry.gateway.lanes import Lanes
 from tests.unit.gateway.test_lanes import OPEN, Clock, credential
@@ -270,7 +269,7 @@ class Simulation:
         assert way
         now = self.clock()
         model = shared.models.get(ask.model)
-        if not shared.leaves_room(flow):
+        if capacity is not None and not shared.leaves_room(flow, capacity.sessions):
             return
         lanes = [lane for lane in (way.tenant, way.key, model, capacity) if lane is not None]
         assert not all(clearly_may(lane, ask.input_tokens, now) for lane in lanes), "it waits for nothing"
@@ -361,7 +360,3 @@ def test_whatever_happens_nobody_is_forgotten_and_nothing_is_given_twice(shard: 
         simulation.rest()
         grants += simulation.grants
     assert grants > RUNS * 10
-
-
-Then = Callable[[], None]
-_ = Line
