@@ -210,6 +210,9 @@ class FairQueue(Generic[T]):
         flow.held += 1
         if flow.held == 1 and not flow.waiting:
             self._weight += flow.weight
+        if flow.stamp:
+            self._enter(flow)  # it holds more than when it was put there: another may be before it
+            self.stir()
 
     def give(self, flow: Flow[T]) -> None:
         """The flow holds one session less; whoever waits for the capacity can be asked."""
