@@ -24,8 +24,8 @@ T = TypeVar("T")
 # The least that a request counts for, in the unit of the costs (tokens): small requests cost an upstream a turn too.
 QUANTUM = 500
 # One part in so many of the sessions is kept free of flows that hold one and a half times their share; of those that
-# hold less above it, as much less. Sessions come back when answers end, some after minutes, so a newcomer would wait for longer
-# than it may. Capacities of fewer sessions keep nothing free.
+# hold less above it, as much less. Sessions come back when answers end, some after minutes, so a newcomer would wait
+# for longer than it may. Capacities of fewer sessions keep nothing free.
 RESERVE_DIVISOR = 10
 
 

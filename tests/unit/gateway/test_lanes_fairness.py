@@ -45,7 +45,7 @@ class Upstream:
         self.clock.advance(until - self.clock.now)
 
     def request(self, slug: str, seconds: float, then: Callable[[], None] | None = None, weight: int = 1) -> None:
-        """Ask, hold the session for `seconds` once it is given, or give up after the wait; `then` is called at the end."""
+        """Ask, hold the session for `seconds`, or give up after the wait; `then` is called at the end."""
         limits = replace(OPEN, queue_wait_ms_max=int(WAIT_SECONDS * 1000), weight=weight)
         tenant = Tenant(slug, slug, slug, TenantStatus.ACTIVE, "t", limits, self.credential)
         key = GatewayKey(slug, slug, b"d", KeyStatus.ACTIVE)

@@ -1,4 +1,4 @@
-"""Generated traffic through the lanes on a simulated clock: nothing is lost, nothing is given twice, nobody is forgotten.
+"""Generated traffic through the lanes on a simulated clock: nothing is given twice, nobody is forgotten.
 
 After each step everything that must hold is looked at from outside: what is in use is what is open, and whoever waits
 is really refused, or waits behind someone who is. TENANTRY_SEED says which runs, TENANTRY_LANES_RUNS how many.
