@@ -316,14 +316,14 @@ class FairQueue(Generic[T]):
                 heapify(entries)
 
     def is_below(self, flow: Flow[T]) -> bool:
-        """Whether it holds less than its share, by weight, were there one more flow like it."""
-        return flow.held * (self._weight + flow.weight) < self.sessions_max * flow.weight
+        """Whether it holds less than its share, by weight, were there one more flow of weight 1."""
+        return flow.held * (self._weight + 1) < self.sessions_max * flow.weight
 
     def leaves_room(self, flow: Flow[T], sessions: int) -> bool:
         """Whether it may have one more where `sessions` are taken: the reserve is for those that hold less."""
         if sessions < self.ample:
             return True
-        excess = 2 * (flow.held * (self._weight + flow.weight) / (self.sessions_max * flow.weight) - 1)
+        excess = 2 * (flow.held * (self._weight + 1) / (self.sessions_max * flow.weight) - 1)
         return excess < 0 or sessions < self.sessions_max - (self.sessions_max // RESERVE_DIVISOR) * min(1.0, excess)
 
     def _pick(self) -> Flow[T] | None:
