@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import Any
 
 from tenantry.gateway import authentication, caller
-from tenantry.gateway.lanes import Lanes
 from tenantry.gateway.process import serve_gateway
+from tenantry.gateway.register import Register
 from tenantry.settings import load_settings
 
 
@@ -60,16 +60,16 @@ def route_without_scope() -> None:
 
 def shared_lane() -> None:
     """All tenants stand in one lane: sessions, buckets, limits."""
-    real = Lanes._lane
-    Lanes._lane = lambda self, lanes, _name, *rest: real(self, lanes, "all", *rest)
+    real = Register._lane
+    Register._lane = lambda self, lanes, _name, *rest: real(self, lanes, "all", *rest)
 
 
 def shared_bucket() -> None:
     """Each tenant has its own lane and limits, but all draw their requests from one bucket."""
-    real = Lanes._lane
+    real = Register._lane
     shared: list[Any] = []
 
-    def lane_of(self: Lanes, *rest: Any) -> Any:
+    def lane_of(self: Register, *rest: Any) -> Any:
         lane = real(self, *rest)
         if lane.requests is not None:
             shared.append(lane.requests)
@@ -77,7 +77,7 @@ def shared_bucket() -> None:
             del shared[1:]
         return lane
 
-    Lanes._lane = lane_of
+    Register._lane = lane_of
 
 
 def swapped_credential() -> None:

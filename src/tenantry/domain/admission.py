@@ -10,8 +10,8 @@ import math
 from collections.abc import Sequence
 from enum import Enum
 
-from tenantry.domain.fair_queue import Line
 from tenantry.domain.limits import Limits
+from tenantry.domain.lines import Level, Line
 from tenantry.domain.values import value
 
 # A session ends when some answer ends. Until a lane has seen one, this is the guess for how long that takes, seconds.
@@ -69,6 +69,14 @@ class Scope(Enum):
     MODEL = "model"  # what it can take for one model
 
 
+_LEVELS = {
+    Scope.TENANT: Level.FLOW,
+    Scope.KEY: Level.SUB,
+    Scope.UPSTREAM: Level.ALL,
+    Scope.MODEL: Level.BRANCH,
+}
+
+
 @value
 class Obstacle:
     """What is in the way: the limit's name, for how many seconds, and whose limit it is.
@@ -112,7 +120,7 @@ class Lane:
         self.limits = limits
         self.scope = scope
         self.name = name
-        self.line = Line(by_flow=scope is Scope.TENANT, by_tag=scope is Scope.MODEL)
+        self.line = Line(_LEVELS[scope])
         self.used_at = now
         self.waiting = 0
         self.is_told = False  # among those whose use is told to people
@@ -193,12 +201,10 @@ class Lane:
         self._mean_session += ((seconds if seconds < 600.0 else 600.0) - self._mean_session) / 8
 
     def give_input(self, tokens: int) -> None:
-        """Input that was taken and not used; who waits for it is asked again."""
+        """Input that was taken and not used; below 0: more was used than taken."""
         bucket = self.input_tokens
         if bucket is not None:
             bucket.give(tokens)
-            if self.line.count:
-                self.line.wake()
 
     @property
     def is_idle(self) -> bool:
@@ -273,20 +279,22 @@ class Grant:
         self._begun_at = now
         self.is_open = True
 
-    def correct_input(self, tokens: int) -> None:
-        """The input that counts is known: uncached and cache writes."""
+    def correct_input(self, tokens: int) -> int:
+        """The input that counts is known: uncached and cache writes. So much came back; below 0: more was taken."""
         too_much, self._input = self._input - tokens, tokens
         if too_much:
             for lane in self.lanes:
                 lane.give_input(too_much)
+        return too_much
 
-    def produced(self, tokens: int) -> None:
-        """So many output tokens have been produced in all; the estimate may be corrected downwards too."""
+    def produced(self, tokens: int) -> int:
+        """So many output tokens have been produced in all. So much came back of what was estimated too high."""
         more, self._output = tokens - self._output, tokens
         if more:
             for lane in self.lanes:
                 if lane.output_tokens is not None:
                     lane.output_tokens.give(-more)
+        return -more
 
     def move(self, shared: Sequence[Lane], now: float) -> None:
         """Leave the shared lanes for these: the request goes to another upstream or credential."""

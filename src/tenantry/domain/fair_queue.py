@@ -2,11 +2,11 @@
 
 Each flow (a tenant) has a tag, the virtual time at which its next item starts; the lowest tag is next, and an item
 moves its flow's tag on by cost / weight. A flow that holds its share of the sessions already comes after all that do
-not. Inside a flow there is a sub-queue for each key and model; they take turns, and each keeps its order.
+not. Inside a flow there is a branch for each model, and in that a sub-queue for each key; they take turns, and each
+keeps its order.
 
-What some limit holds back is not among those that are asked: it stands in that limit's `Line`, and the first of a line
-tries again when there is a reason to. So asking, giving back and leaving cost the same whoever else waits: a heap's
-O(log n).
+What some limit holds back is not among those that are asked: it stands in that limit's `Line`, and is woken when there
+is a reason to. So asking, giving back and leaving cost the same whoever else waits: a heap's O(log n).
 """
 
 from __future__ import annotations
@@ -17,146 +17,113 @@ from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from typing import Generic, TypeVar
 
+from tenantry.domain.lines import STALE_ENTRIES_MAX, Held, Level, Line
+
 T = TypeVar("T")
 
 # The least that a request counts for, in the unit of the costs (tokens): small requests cost an upstream a turn too.
 QUANTUM = 500
-# Entries of a heap that no longer count are dropped when they are more than those that do, and than this.
-STALE_ENTRIES_MAX = 64
-
-
-class Line:
-    """Those that one limit holds back, in the order in which they try again.
-
-    One that tries and is held back again keeps its place. Once it succeeds, gives up, or is held back by another
-    limit, the next one tries.
-    """
-
-    __slots__ = ("_entries", "_seq", "by_flow", "by_tag", "count", "wake_at")
-
-    def __init__(self, *, by_flow: bool = False, by_tag: bool = False) -> None:
-        self.by_flow = by_flow  # whole flows stand here, not sub-queues
-        self.by_tag = by_tag  # those of different flows take turns by their tags
-        self.count = 0
-        self.wake_at = math.inf  # when time will let the first try again: kept by the owner of the clock
-        self._entries: list[tuple[float, int, Held]] = []
-        self._seq = 0
-
-    def hold(self, held: Held, tag: float) -> None:
-        """`held` stands here until it is woken."""
-        came_from, held.came_from = held.came_from, None
-        if came_from is not self:
-            self._seq += 1
-            held.spot = (tag if self.by_tag else 0.0, self._seq)
-        held.line = self
-        self.count += 1
-        heappush(self._entries, (*held.spot, held))
-        if len(self._entries) > 2 * self.count + STALE_ENTRIES_MAX:
-            self._entries = [entry for entry in self._entries if self._is_valid(entry)]
-            heapify(self._entries)
-        if came_from is not None and came_from is not self:
-            came_from.wake()
-
-    def wake(self) -> None:
-        """The first one is asked again; one that cannot be asked now lets the next one pass."""
-        while self._entries:
-            entry = heappop(self._entries)
-            if self._is_valid(entry):
-                held = entry[2]
-                self.count -= 1
-                held.line = None
-                held.came_from = self
-                if held.resume():
-                    return
-                held.came_from = None
-
-    def is_closed_to(self, held: Held) -> bool:
-        """Whether others stand here before `held`."""
-        return self.count > 0 and held.came_from is not self
-
-    def _is_valid(self, entry: tuple[float, int, Held]) -> bool:
-        held = entry[2]
-        return held.line is self and held.spot[1] == entry[1]
-
-
-class Held:
-    """What can stand in a line."""
-
-    __slots__ = ("came_from", "line", "spot")
-
-    def __init__(self) -> None:
-        self.line: Line | None = None
-        self.came_from: Line | None = None  # whose first it is, while it tries again
-        self.spot: tuple[float, int] = (0.0, 0)
-
-    def resume(self) -> bool:
-        """Be asked again; False when the next one need not wait for that."""
-        raise NotImplementedError
-
-    def done(self) -> None:
-        """It needs its place no more: the next one tries."""
-        line, self.line = self.line, None
-        if line is not None:
-            line.count -= 1
-            line.wake()
-        came_from, self.came_from = self.came_from, None
-        if came_from is not None:
-            came_from.wake()
+# One part in so many of the sessions is kept free of flows that hold one and a half times their share; of those that
+# hold less above it, as much less. Sessions come back when answers end, some after minutes, so a newcomer would wait
+# for longer than it may. Capacities of fewer sessions keep nothing free.
+RESERVE_DIVISOR = 10
 
 
 class Sub(Held, Generic[T]):
-    """Items of one flow that the same limits concern, in their order."""
+    """Items of one flow, model and key, in their order."""
 
-    __slots__ = ("flow", "items", "name")
+    __slots__ = ("branch", "items", "name")
 
-    def __init__(self, flow: Flow[T], name: tuple[str, str]) -> None:
-        super().__init__()
-        self.flow = flow
+    def __init__(self, branch: Branch[T], name: str) -> None:
+        super().__init__(branch.flow.queue)
+        self.branch = branch
         self.name = name
         self.items: OrderedDict[T, int] = OrderedDict()  # what each costs
 
     def resume(self) -> bool:
+        branch = self.branch
+        branch.ready[self] = None
+        if branch.line is not None:
+            return False
+        if self.trying is not None:
+            branch.ready.move_to_end(self, last=False)
+        flow = branch.flow
+        flow.ready[branch] = None
+        flow.queue.place(flow)
+        return True  # should its flow be held back: none but that flow's stand in a key's row
+
+    def stand(self, sign: int) -> None:
+        self.branch.flow.parked += sign * len(self.items)
+
+
+class Branch(Held, Generic[T]):
+    """What one flow asks of one model."""
+
+    __slots__ = ("flow", "name", "ready", "subs", "waiting")
+
+    def __init__(self, flow: Flow[T], name: str) -> None:
+        super().__init__(flow.queue)
+        self.flow = flow
+        self.name = name
+        self.waiting = 0
+        self.subs: dict[str, Sub[T]] = {}
+        self.ready: OrderedDict[Sub[T], None] = OrderedDict()  # those that no key's limit holds back
+
+    def resume(self) -> bool:
         flow = self.flow
         flow.ready[self] = None
-        flow.ready.move_to_end(self, last=self.came_from is None)
+        if flow.line is not None:
+            return False
+        flow.ready.move_to_end(self, last=False)
         flow.queue.place(flow)
-        return flow.line is None and flow.queue.is_below(flow)
+        return True
+
+    def stand(self, sign: int) -> None:
+        self.flow.parked += sign * self.waiting
 
 
 class Flow(Held, Generic[T]):
-    """One tenant at one capacity: what it waits for, and how many sessions of it it holds."""
+    """One tenant at one capacity: what it waits for, and how many sessions of it it holds.
 
-    __slots__ = ("held", "is_first_class", "name", "queue", "ready", "stamp", "subs", "tag", "waiting", "weight")
+    `parked` are the items that the limits of models and keys hold back: they are not ahead of others.
+    """
+
+    __slots__ = (
+        "branches",
+        "held",
+        "is_first_class",
+        "name",
+        "parked",
+        "queue",
+        "ready",
+        "stamp",
+        "tag",
+        "waiting",
+        "weight",
+    )
 
     def __init__(self, queue: FairQueue[T], name: str, weight: int) -> None:
-        super().__init__()
+        super().__init__(queue)
         self.queue = queue
         self.name = name
         self.weight = weight
         self.held = 0
         self.waiting = 0
+        self.parked = 0
         self.tag = 0.0
         self.stamp = 0  # of its entry among those that are asked; 0 when it has none
         self.is_first_class = False  # that entry is among those below their share
-        self.subs: dict[tuple[str, str], Sub[T]] = {}
-        self.ready: OrderedDict[Sub[T], None] = OrderedDict()
+        self.branches: dict[str, Branch[T]] = {}
+        self.ready: OrderedDict[Branch[T], None] = OrderedDict()  # those that no model's limit holds back
 
     def resume(self) -> bool:
         self.queue.place(self)
         return bool(self.ready)
 
-    def let_pass(self) -> None:
-        """All of it is held back: who stands behind one of its sub-queues in another line need not wait for it."""
-        while self.ready:
-            sub = next(iter(self.ready))
-            if sub.came_from is None:
-                return
-            sub.done()
-            self.ready.move_to_end(sub)
-
-    def depth(self, name: tuple[str, str]) -> int:
-        """Items in one of its sub-queues."""
-        sub = self.subs.get(name)
+    def depth(self, model: str, key: str) -> int:
+        """Items of one model and key."""
+        branch = self.branches.get(model)
+        sub = branch.subs.get(key) if branch is not None else None
         return len(sub.items) if sub is not None else 0
 
 
@@ -175,16 +142,20 @@ class FairQueue(Generic[T]):
         "_stamp",
         "_stirred",
         "_weight",
+        "ample",
         "flows",
         "is_contended",
+        "is_shared",
         "line",
         "offers",
         "sessions_max",
         "waiting",
     )
 
-    def __init__(self, stirred: list[FairQueue[T]], sessions_max: float = math.inf) -> None:
+    def __init__(self, stirred: list[FairQueue[T]], sessions_max: float = math.inf, is_shared: bool = False) -> None:
         self.sessions_max = sessions_max
+        self.is_shared = is_shared  # declared to be for several flows
+        self.ample = math.inf  # with so many sessions taken, not every flow may have one more
         self.flows: dict[str, Flow[T]] = {}
         self.waiting = 0
         self.line = Line()  # what `offer` answers when the whole capacity is used up
@@ -197,13 +168,21 @@ class FairQueue(Generic[T]):
         self._stamp = 0
         self._below: list[tuple[float, int, Flow[T]]] = []  # by tag
         self._above: list[tuple[float, int, Flow[T]]] = []  # by sessions held, for their weight
+        self._set_reserve()
 
     def flow(self, name: str, weight: int) -> Flow[T]:
         """The flow of that name."""
         flow = self.flows.get(name)
         if flow is None:
             flow = self.flows[name] = Flow(self, name, weight)
+            self._set_reserve()
         return flow
+
+    def resize(self, sessions_max: float, is_shared: bool) -> None:
+        """From here on the capacity is another."""
+        self.sessions_max, self.is_shared = sessions_max, is_shared
+        self._set_reserve()
+        self.stir()
 
     def reweigh(self, flow: Flow[T], weight: int) -> None:
         """From here on the flow has another weight."""
@@ -216,7 +195,13 @@ class FairQueue(Generic[T]):
         if flow.held or flow.waiting or (self.waiting and flow.tag > self._now):
             return False
         del self.flows[flow.name]
+        self._set_reserve()
         return True
+
+    def _set_reserve(self) -> None:
+        most = self.sessions_max
+        is_kept = most < math.inf and (self.is_shared or len(self.flows) > 1)
+        self.ample = most - most // RESERVE_DIVISOR if is_kept else math.inf
 
     # Sessions
 
@@ -225,6 +210,9 @@ class FairQueue(Generic[T]):
         flow.held += 1
         if flow.held == 1 and not flow.waiting:
             self._weight += flow.weight
+        if flow.stamp:
+            self._enter(flow)  # it holds more than when it was put there: another may be before it
+            self.stir()
 
     def give(self, flow: Flow[T]) -> None:
         """The flow holds one session less; whoever waits for the capacity can be asked."""
@@ -245,16 +233,18 @@ class FairQueue(Generic[T]):
 
     # Items
 
-    def push(self, flow: Flow[T], name: tuple[str, str], cost: int, item: T) -> Sub[T]:
-        """Queue `item` behind the others of its sub-queue. A `cost` below the quantum counts as one."""
-        sub = flow.subs.get(name)
+    def push(self, flow: Flow[T], model: str, key: str, cost: int, item: T) -> Sub[T]:
+        """Queue `item` behind the others of its model and key. A `cost` below the quantum counts as one."""
+        branch = flow.branches.get(model)
+        if branch is None:
+            branch = flow.branches[model] = Branch(flow, model)
+        sub = branch.subs.get(key)
         if sub is None:
-            sub = flow.subs[name] = Sub(flow, name)
+            sub = branch.subs[key] = Sub(branch, key)
         sub.items[item] = max(QUANTUM, cost)
         if not flow.waiting and not flow.held:
             self._weight += flow.weight
-        flow.waiting += 1
-        self.waiting += 1
+        self._count(sub, 1)
         if len(sub.items) == 1:
             sub.resume()
         return sub
@@ -265,58 +255,76 @@ class FairQueue(Generic[T]):
         Raises:
             KeyError: it is not there.
         """
-        flow = sub.flow
-        was_first = next(iter(sub.items)) is item
-        self._drop(flow, sub, item)
-        if was_first:
-            # What held the first one back need not hold the next one back: a smaller one may go at once.
-            was_held, flow_was_held = sub.line is not None, flow.line is not None
-            sub.done()
-            if was_held and sub.items:
-                sub.resume()
-            if flow_was_held:
-                flow.done()
-                self.place(flow)
-        if not flow.waiting:
-            flow.done()
+        branch, flow = sub.branch, sub.branch.flow
+        was_first = next(iter(sub.items), None) is item
+        self._drop(sub, item)
+        # What held the first one back need not hold the next one back: a smaller one may go at once.
+        _look_again(sub, bool(sub.items), was_first)
+        _look_again(branch, bool(branch.ready), was_first)
+        _look_again(flow, bool(flow.ready), was_first)
         self.stir()
 
-    def _drop(self, flow: Flow[T], sub: Sub[T], item: T) -> None:
+    def _drop(self, sub: Sub[T], item: T) -> None:
+        branch, flow = sub.branch, sub.branch.flow
         del sub.items[item]
-        flow.waiting -= 1
-        self.waiting -= 1
+        self._count(sub, -1)
         if not sub.items:
-            del flow.subs[sub.name]
-            flow.ready.pop(sub, None)
+            del branch.subs[sub.name]
+            branch.ready.pop(sub, None)
+            if not branch.subs:
+                del flow.branches[branch.name]
+            if not branch.ready:
+                flow.ready.pop(branch, None)
+                if not flow.ready:
+                    flow.stamp = 0
         if not flow.waiting and not flow.held:
             self._weight -= flow.weight
+
+    def _count(self, sub: Sub[T], sign: int) -> None:
+        branch, flow = sub.branch, sub.branch.flow
+        branch.waiting += sign
+        flow.waiting += sign
+        self.waiting += sign
+        if sub.line is not None:
+            flow.parked += sign
+        if branch.line is not None:
+            flow.parked += sign
 
     # Turns
 
     def place(self, flow: Flow[T]) -> None:
         """The flow is asked in its turn, unless all of it is held back. It has saved nothing up."""
-        if flow.ready and flow.line is None and not flow.stamp:
-            flow.tag = max(flow.tag, self._now)
-            self.is_contended = True
-            self._enter(flow)
+        if flow.ready and flow.line is None:
+            if not flow.stamp:
+                flow.tag = max(flow.tag, self._now)
+                self.is_contended = True
+                self._enter(flow)
             self.stir()
 
-    def _enter(self, flow: Flow[T]) -> None:
-        self._stamp += 1
-        flow.stamp = self._stamp
+    def _enter(self, flow: Flow[T], stamp: int = 0) -> None:
+        if not stamp:
+            self._stamp = stamp = self._stamp + 1
+        flow.stamp = stamp
         flow.is_first_class = self.is_below(flow)
         if flow.is_first_class:
-            heappush(self._below, (flow.tag, flow.stamp, flow))
+            heappush(self._below, (flow.tag, stamp, flow))
         else:
-            heappush(self._above, (flow.held / flow.weight, flow.stamp, flow))
+            heappush(self._above, (flow.held / flow.weight, stamp, flow))
         if len(self._below) + len(self._above) > 2 * len(self.flows) + STALE_ENTRIES_MAX:
             for entries in (self._below, self._above):
                 entries[:] = [entry for entry in entries if entry[2].stamp == entry[1]]
                 heapify(entries)
 
     def is_below(self, flow: Flow[T]) -> bool:
-        """Whether it holds less than its share, by weight, among those that hold or want something."""
-        return flow.held * self._weight < self.sessions_max * flow.weight
+        """Whether it holds less than its share, by weight, were there one more flow of weight 1."""
+        return flow.held * (self._weight + 1) < self.sessions_max * flow.weight
+
+    def leaves_room(self, flow: Flow[T], sessions: int) -> bool:
+        """Whether it may have one more where `sessions` are taken: the reserve is for those that hold less."""
+        if sessions < self.ample:
+            return True
+        excess = 2 * (flow.held * (self._weight + 1) / (self.sessions_max * flow.weight) - 1)
+        return excess < 0 or sessions < self.sessions_max - (self.sessions_max // RESERVE_DIVISOR) * min(1.0, excess)
 
     def _pick(self) -> Flow[T] | None:
         """Whose turn it is: the lowest tag of those below their share; where there is none, who holds least."""
@@ -329,7 +337,6 @@ class FairQueue(Generic[T]):
             _, stamp, flow = heappop(below)
             if flow.stamp == stamp and flow.ready:
                 if self.is_below(flow):
-                    flow.stamp = 0
                     return flow
                 self._enter(flow)  # the share has shrunk
             elif flow.stamp == stamp:
@@ -337,45 +344,86 @@ class FairQueue(Generic[T]):
         while above:
             _, stamp, flow = heappop(above)
             if flow.stamp == stamp:
-                flow.stamp = 0
                 if flow.ready:
                     return flow
+                flow.stamp = 0
         return None
 
     def serve(self, offer: Callable[[T, Sub[T]], Line | None]) -> None:
         """Offer the capacity in turn until nobody can take more of it.
 
         `offer` answers None when the item was taken (`take` is called here), or the line of the limit that holds it
-        back: `line` for the capacity itself, one for the flow, or one for the sub-queue. It must not push or remove.
+        back: `line` for the capacity itself, or one of a flow, a branch, or a sub-queue. It must not push or remove.
         """
         self._is_stirred = True  # what this stirs is served here
         while (flow := self._pick()) is not None:
-            sub = next(iter(flow.ready))
+            stamp, flow.stamp = flow.stamp, 0
+            branch = next(iter(flow.ready))
+            sub = next(iter(branch.ready))
             item = next(iter(sub.items))
             self.offers += 1
             line = offer(item, sub)
             if line is None:
-                self._taken(flow, sub, item)
+                self._taken(sub, item)
             elif line is self.line:
-                self._enter(flow)  # its turn goes on when there is capacity again
+                self._enter(flow, stamp)  # its turn goes on when there is capacity again
                 break
-            elif line.by_flow:
-                line.hold(flow, flow.tag)
-                flow.let_pass()
             else:
-                del flow.ready[sub]
-                line.hold(sub, flow.tag)
-                self.place(flow)
+                self._hold(line, sub)
         self.is_contended = bool(self._below or self._above)
         self._is_stirred = False
 
-    def _taken(self, flow: Flow[T], sub: Sub[T], item: T) -> None:
+    def _hold(self, line: Line, sub: Sub[T]) -> None:
+        """All that the limit of `line` holds back stands there; who waits for it in another line is let pass."""
+        branch, flow = sub.branch, sub.branch.flow
+        if line.level is Level.FLOW:
+            line.hold(flow)
+            _let_pass(flow.ready)
+            return
+        if line.level is Level.BRANCH:
+            del flow.ready[branch]
+            line.hold(branch, not self.is_below(flow), flow.tag)
+            _let_pass(branch.ready)
+        else:
+            del branch.ready[sub]
+            line.hold(sub)
+            if not branch.ready:
+                del flow.ready[branch]
+                branch.done()
+        if flow.ready:
+            self.place(flow)
+        else:
+            flow.done()
+
+    def _taken(self, sub: Sub[T], item: T) -> None:
+        branch, flow = sub.branch, sub.branch.flow
         self._now = max(self._now, flow.tag)
         flow.tag += sub.items[item] / flow.weight
         self.take(flow)
-        self._drop(flow, sub, item)
+        self._drop(sub, item)
         if sub.items:
-            flow.ready.move_to_end(sub)
+            branch.ready.move_to_end(sub)
+        if branch.ready:
+            flow.ready.move_to_end(branch)
         sub.done()
+        branch.done()
         flow.done()
         self.place(flow)
+
+
+def _look_again(held: Held, goes_on: bool, is_changed: bool) -> None:
+    if not goes_on:
+        held.done()
+    elif is_changed and held.line is not None:
+        held.line.wake()
+
+
+def _let_pass(ready: OrderedDict[Branch[T], None] | OrderedDict[Sub[T], None]) -> None:
+    """Those that were woken, which stand in front, cannot be asked now: the next of their lines are."""
+    woken: list[Held] = []
+    for held in ready:
+        if held.trying is None:
+            break
+        woken.append(held)
+    for held in woken:
+        held.done()

@@ -424,9 +424,8 @@ class Exchange(AttemptOwner):
             self._answer.flush()
 
     def on_usage(self, usage: Usage) -> None:
-        grant = self._ask.grant if self._ask is not None else None
-        if grant is not None:
-            grant.correct_input(_counted_input(usage))
+        if self._ask is not None:
+            self._parts.lanes.correct_input(self._ask, _counted_input(usage))
 
     def on_short(self) -> None:
         money = self._attempt.money if self._attempt is not None else None
@@ -435,10 +434,9 @@ class Exchange(AttemptOwner):
         self.on(Event.SHORT)
 
     def on_settled(self, booked: Settlement) -> None:
-        grant = self._ask.grant if self._ask is not None else None
-        if grant is not None:
-            grant.correct_input(_counted_input(booked.usage))
-            grant.produced(booked.usage.output_tokens)
+        if self._ask is not None:
+            self._parts.lanes.correct_input(self._ask, _counted_input(booked.usage))
+            self._parts.lanes.produced(self._ask, booked.usage.output_tokens)
 
     def on_end(self, rest: bytes | None) -> None:
         held = self._held
@@ -474,7 +472,7 @@ class Exchange(AttemptOwner):
             return
         grant = ask.grant
         if grant is not None and grant.counts_output and attempt.relay.has_started:
-            grant.produced((attempt.relay.chars + 3) // 4)
+            self._parts.lanes.produced(ask, (attempt.relay.chars + 3) // 4)
         attempt.look()
 
     # The client, the clock, the operator

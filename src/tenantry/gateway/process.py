@@ -118,9 +118,9 @@ class GatewayProcess:
             served.look()
         now = parts.clock.now()
         parts.pools.sweep(now)
+        parts.lanes.sweep()
         if self.collects and not parts.population.served and now - self._last_collect > COLLECT_SECONDS:
             self._last_collect = now
-            parts.lanes.sweep()
             gc.collect()
 
     def tell_tallies(self) -> None:

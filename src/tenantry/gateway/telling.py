@@ -48,6 +48,8 @@ class Telling:
         """The 429 for what is in the way of a request of `principal`: which limit, how large, when it gives again."""
         if obstacle.is_shared:
             what, reason = _SHARED[obstacle.limit], f"upstream.{obstacle.limit}"
+            if obstacle.announced is not None:
+                what = f"{what} (it announces {obstacle.announced:,} a minute)"
         elif obstacle.scope is Scope.KEY and principal.key.limits is not None:
             what = f"This key is limited to {_amount(obstacle.limit, principal.key.limits)}"
             reason = f"key.{obstacle.limit}"

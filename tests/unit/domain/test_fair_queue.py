@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from tenantry.domain.admission import Capacity, Grant, Lane, Obstacle, admit
 from tenantry.domain.fair_queue import FairQueue as DomainQueue
-from tenantry.domain.fair_queue import Line, Sub
+from tenantry.domain.fair_queue import Sub
 from tenantry.domain.limits import Limits
+from tenantry.domain.lines import Level, Line
 
 T = TypeVar("T")
 
@@ -36,20 +37,21 @@ class FairQueue(Generic[T]):
         self.parts: dict[str, Line] = {}
 
     def push(self, name: str, weight: int, cost: int, item: T, part: str = "") -> Sub[T]:
-        return self.real.push(self.real.flow(name, weight), ("", part), cost, item)
+        return self.real.push(self.real.flow(name, weight), part, "", cost, item)
 
     def depth(self, name: str) -> int:
         return self.real.flow(name, 1).waiting
 
     def serve(self, offer: Callable[[T], Served]) -> None:
         def answer(item: T, sub: Sub[T]) -> Line | None:
-            own = self.lines.setdefault(sub.flow.name, Line(by_flow=True))
-            part = self.parts.setdefault(sub.name[1], Line(by_tag=True))
-            if part.is_closed_to(sub):
+            flow = sub.branch.flow
+            own = self.lines.setdefault(flow.name, Line(Level.FLOW))
+            part = self.parts.setdefault(sub.branch.name, Line(Level.BRANCH))
+            if part.is_closed_to(sub.branch, not self.real.is_below(flow), flow.tag):
                 return part
             outcome = offer(item)
             if outcome is Served.TAKEN:
-                self.real.give(sub.flow)  # these sessions end at once
+                self.real.give(flow)  # these sessions end at once
                 return None
             return {Served.FLOW_BLOCKED: own, Served.PART_BLOCKED: part, Served.ALL_BLOCKED: self.real.line}[outcome]
 

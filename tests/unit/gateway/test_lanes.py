@@ -203,6 +203,36 @@ def test_another_credential_takes_a_granted_request_over() -> None:
     assert world.lanes.in_flight() == 0
 
 
+def test_who_waits_for_input_tokens_is_served_when_they_come_back() -> None:
+    world = World(replace(OPEN, input_tokens_per_minute=6000))
+    first, _ = world.ask(tokens=6000)
+    waiting, found = world.ask(tokens=3000)
+    assert found is None
+    world.lanes.correct_input(first, 100)
+    assert world.granted == [first, waiting]
+
+
+def test_those_whom_a_models_pause_holds_back_are_not_ahead_of_another_model() -> None:
+    world = World(replace(OPEN, requests_per_minute=60, request_burst=10))
+    world.lanes.learn(world.credential, "opus", {}, 50.0)
+    for _ in range(80):
+        assert world.ask(model="opus")[1] is None
+    assert isinstance(world.ask(model="haiku", queue_wait_ms_max=10_000)[1], Grant)
+
+
+def test_models_that_clients_name_do_not_pile_up() -> None:
+    world = World()
+    told = {b"anthropic-ratelimit-requests-limit": b"60", b"anthropic-ratelimit-requests-remaining": b"60"}
+    for number in range(1000):
+        world.lanes.learn(world.credential, f"model-{number}", told, None)
+    assert len(world.lanes.register.shared["crd_1"].models) <= 128
+    world.clock.advance(1000)
+    world.lanes.sweep()
+    world.clock.advance(1000)
+    world.lanes.sweep()
+    assert not world.lanes.register.shared
+
+
 class Storm(RuleBasedStateMachine):
     """Requests come, are served, wait, leave and end in any order, while limits and clock change."""
 

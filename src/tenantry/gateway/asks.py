@@ -1,0 +1,107 @@
+"""What asks for a turn, and the way that it takes: lanes of tenant and key, and a capacity with its queue."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+
+from tenantry.domain.admission import Capacity, Grant, Lane
+from tenantry.domain.directory import Credential, GatewayKey, Tenant
+from tenantry.domain.fair_queue import FairQueue, Flow, Sub
+
+
+class Shared(FairQueue["Ask"]):
+    """One capacity, and those that wait for it. That of free routes has no `capacity`: only own limits count."""
+
+    __slots__ = ("capacity", "models", "name", "tenant_id", "used_at")
+
+    def __init__(
+        self, name: str, stirred: list[FairQueue[Ask]], capacity: Capacity | None, is_shared: bool, now: float
+    ) -> None:
+        super().__init__(stirred, math.inf if capacity is None else capacity.sessions_max, is_shared)
+        self.name = name
+        self.capacity = capacity
+        self.used_at = now  # when its last way was made
+        self.tenant_id = ""  # the one that used it last
+        self.models: dict[str, Capacity] = {}
+
+
+class Way:
+    """The lanes of a tenant, key and credential. Good while `epoch` is that of the register."""
+
+    __slots__ = ("credential", "epoch", "flow", "key", "lanes", "shared", "tenant")
+
+    def __init__(
+        self,
+        epoch: int,
+        credential: Credential | None,
+        tenant: Lane,
+        key: Lane | None,
+        shared: Shared,
+        flow: Flow[Ask],
+    ) -> None:
+        self.epoch = epoch
+        self.credential = credential
+        self.tenant = tenant
+        self.key = key
+        self.shared = shared
+        self.flow = flow
+        self.lanes: tuple[Lane, ...] = tuple(lane for lane in (tenant, key, shared.capacity) if lane is not None)
+
+
+class Ask:
+    """One request that wants to go upstream. `credential` is None for what costs nothing: it has a lane of its own.
+
+    `on_grant` is called when a request that had to wait gets its turn; `queue` is not None until then.
+    """
+
+    __slots__ = (
+        "credential",
+        "grant",
+        "input_tokens",
+        "is_new",
+        "key",
+        "model",
+        "on_grant",
+        "queue",
+        "sub",
+        "tenant",
+        "way",
+    )
+
+    def __init__(
+        self,
+        tenant: Tenant,
+        key: GatewayKey,
+        credential: Credential | None,
+        model: str,
+        input_tokens: int,
+        on_grant: Callable[[Grant], None],
+        way: Way | None = None,
+    ) -> None:
+        self.tenant = tenant
+        self.key = key
+        self.credential = credential
+        self.model = undated(model)
+        self.input_tokens = input_tokens
+        self.on_grant = on_grant
+        self.way = way
+        self.grant: Grant | None = None
+        self.queue: Shared | None = None
+        self.sub: Sub[Ask] | None = None  # where it stands in the queue
+        self.is_new = True
+
+
+def capacity_name(credential: Credential | None) -> str:
+    """Whose capacity a request uses: a credential's, or its organization's when that is declared."""
+    if credential is None:
+        return ""
+    upstream = credential.upstream
+    return upstream.upstream_id if upstream.shares_capacity else credential.credential_id
+
+
+@lru_cache(maxsize=1024)
+def undated(model: str) -> str:
+    """Dated and undated ids are one model (reference 5.6)."""
+    return model[:-9] if model[-9:-8] == "-" and model[-8:].isdigit() else model
