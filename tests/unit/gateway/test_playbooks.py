@@ -505,3 +505,98 @@ def test_a_timer_that_never_comes_does_not_hold_a_request_for_ever(tmp_path: Pat
     world.time.forget_timers()
     world.advance(25)
     assert world.told[-2:] == ["journal begin", "bytes up"]
+
+
+COUNTING = """
+    >> ask
+    << connect
+    >> connected
+    << bytes up
+"""
+COUNTED_BUDGET = 65_000  # the bytes of the body would cost more, its tokens do not
+
+
+@pytest.mark.parametrize("disconnect", list(Disconnect))
+def test_who_leaves_while_its_prompt_is_counted_costs_nothing(tmp_path: Path, disconnect: Disconnect) -> None:
+    world = World(tmp_path, budget_nanos=COUNTED_BUDGET, disconnect=disconnect)
+    play(world, COUNTING + ">> leave\n<< abandon")
+    assert world.leftovers() == []
+
+
+def test_who_is_cut_off_while_its_prompt_is_counted_is_told_so(tmp_path: Path) -> None:
+    world = World(tmp_path, budget_nanos=COUNTED_BUDGET)
+    play(world, COUNTING + ">> disable\n<< answer 403\n<< abandon")
+    assert world.leftovers() == []
+
+
+def test_a_gateway_that_stops_waits_for_a_count(tmp_path: Path) -> None:
+    world = World(tmp_path, budget_nanos=COUNTED_BUDGET)
+    play(world, COUNTING + ">> stop\n>> count 10\n<< journal begin\n<< bytes up")
+
+
+def test_a_count_that_does_not_come_leaves_the_bytes_to_decide(tmp_path: Path) -> None:
+    world = World(tmp_path, budget_nanos=COUNTED_BUDGET)
+    play(world, COUNTING + ">> wait 11\n<< abandon\n<< answer 429")
+    assert world.leftovers() == []
+
+
+@pytest.mark.parametrize("act", ["stop", "disable"])
+def test_who_is_not_read_yet_is_sent_away(tmp_path: Path, act: str) -> None:
+    world = World(tmp_path)
+    play(world, f">> big\n>> {act}\n<< answer {503 if act == 'stop' else 403}\n>> read")
+    assert world.leftovers() == []
+
+
+def test_a_held_answer_is_not_waited_for_when_its_tenant_is_disabled(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    play(world, SENT + ">> head 529\n>> disable\n<< abandon\n<< answer 403\n<< journal end voided tenant_disabled")
+    assert world.leftovers() == []
+
+
+def test_a_held_answer_is_the_clients_when_the_gateway_stops(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    play(world, SENT + ">> head 529\n>> stop\n>> end\n<< answer 529\n<< journal end voided")
+    assert world.leftovers() == []
+
+
+def test_an_answer_that_is_read_on_for_the_bill_goes_on_when_the_gateway_stops_and_ends_when_its_tenant_is_disabled(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path)
+    play(world, RELAYING + ">> leave\n>> stop\n>> disable\n<< abandon\n<< journal end estimated tenant_disabled")
+    assert world.leftovers() == []
+
+
+def test_who_left_before_a_connection_turned_out_to_be_closed_owes_nothing(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    play(
+        world,
+        SENT
+        + """
+        >> whole 200
+        << answer 200
+        << journal end settled
+        >> ask
+        << journal begin
+        << bytes up
+        >> leave
+        >> stale
+        << journal end voided client_gone
+        """,
+    )
+    assert world.leftovers() == []
+
+
+def test_a_stream_that_nobody_reads_ends_where_its_budget_does(tmp_path: Path) -> None:
+    world = World(tmp_path, budget_nanos=2_500_000)
+    play(
+        world,
+        RELAYING + ">> leave\n>> wait 59\n<< abandon\n<< journal end estimated budget_reached",
+    )
+    assert world.leftovers() == []
+
+
+def test_who_waits_for_another_attempt_gets_the_last_answer_when_the_gateway_stops(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    play(world, SENT + ">> whole 529\n<< journal end voided\n>> stop\n<< answer 529")
+    assert world.leftovers() == []

@@ -144,8 +144,9 @@ def read_and_close(client: socket.socket) -> None:
 @pytest.mark.parametrize("then", [read_and_reset, read_and_close])
 def test_a_request_that_was_read_is_not_stale_though_not_acknowledged(then: Callable[[socket.socket], None]) -> None:
     async def run() -> None:
-        pool = Peer(answer_once(then)).pool(Pools())
+        peer = Peer(answer_once(then))
         for _ in range(20):
+            pool = peer.pool(Pools())  # one that has not learned yet that this upstream closes at once
             connection = await connected(pool)
             assert (await asked(connection))[-1] == "end"
             assert pool.take() is connection
