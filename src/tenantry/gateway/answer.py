@@ -29,10 +29,6 @@ class Client(Connected):
     def write(self, data: bytes) -> None:
         raise NotImplementedError
 
-    def owed_at(self, at: float) -> None:
-        """By when the exchange has to have moved on, in seconds of the loop's time."""
-        raise NotImplementedError
-
     def refuse(self, error: ApiError, request_id: str, lines: bytes = b"") -> None:
         """Answer with an error; `lines` are whole header lines."""
         raise NotImplementedError

@@ -79,7 +79,6 @@ class Attempt(ResponseSink):
         "_is_journalled",
         "_is_settled",
         "_is_stale",
-        "_is_stream",
         "_owner",
         "_parts",
         "_progress_due",
@@ -90,6 +89,7 @@ class Attempt(ResponseSink):
         "attempt_id",
         "client_gone",
         "credential",
+        "is_stream",
         "money",
         "relay",
         "was_sent",
@@ -118,7 +118,7 @@ class Attempt(ResponseSink):
         self._is_journalled = False
         self._is_settled = False
         self._is_stale = fresh
-        self._is_stream = False
+        self.is_stream = False
         self._progress_due = False
         self._told_chars = 0
         self.attempt_id = f"att_{request.request_id[4:]}_{number}"
@@ -149,7 +149,7 @@ class Attempt(ResponseSink):
                 credential.upstream.upstream_id,
                 fields.model,
                 fields.stream,
-                self._parts.clock.wall_us(),
+                money.at_us,
                 money.bound_nanos,
                 fields.speed or "standard",
                 fields.inference_geo or "global",
@@ -165,29 +165,34 @@ class Attempt(ResponseSink):
         elif written:  # the owner left in the meantime: the beginning gets its end
             self._end("not_sent", self.relay.observed())
 
-    def connect(self) -> None:
-        """Send on an idle connection, or make one: always where an idle one turned out to have been closed."""
+    def connect(self) -> bool:
+        """Send on an idle connection, or make one: always where an idle one turned out to have been closed.
+
+        True: it has been sent.
+        """
         request = self._request
-        pool, _ = request.caller.way_up(self._parts, request.principal, self.credential, len(request.body))
+        pool, head = request.caller.way_up(self._parts, request.principal, self.credential, len(request.body))
         connection = None if self._is_stale else pool.take()
-        if connection is not None:
-            self._send(connection)
-        else:
+        if connection is None:
             self._connecting = pool.connect(self._on_connected)
+            return False
+        self._send(connection, head)
+        return True
 
     def _on_connected(self, made: UpstreamConnection | ConnectFailed) -> None:
         self._connecting = None
         if isinstance(made, ConnectFailed):
             self._break("connect_failed")
         else:
-            self._send(made)
+            request = self._request
+            _, head = request.caller.way_up(self._parts, request.principal, self.credential, len(request.body))
+            self._send(made, head)
 
-    def _send(self, connection: UpstreamConnection) -> None:
+    def _send(self, connection: UpstreamConnection, head: bytes) -> None:
         request, owner = self._request, self._owner
         if owner is None:
             connection.close()
             return
-        _, head = request.caller.way_up(self._parts, request.principal, self.credential, len(request.body))
         self._connection = connection
         self.was_sent = True
         connection.send(self, head, request.body)
@@ -213,7 +218,7 @@ class Attempt(ResponseSink):
 
     def look(self) -> None:
         """Time counts beside characters: thinking may be hidden from a stream, and is billed."""
-        if self._is_stream and self.relay.has_started:
+        if self.is_stream and self.relay.has_started:
             self._count()
 
     # What the upstream's connection tells
@@ -226,8 +231,8 @@ class Attempt(ResponseSink):
         if told is not None:
             self._upstream_request_id = told.decode("latin-1")
         if status == 200 and self.money is not None and asked is not None:
-            self._is_stream = self._progress_due = is_event_stream(fields)
-            self.relay = Relay(STREAM if self._is_stream else MESSAGE, asked.wants_1h)
+            self.is_stream = self._progress_due = is_event_stream(fields)
+            self.relay = Relay(STREAM if self.is_stream else MESSAGE, asked.wants_1h)
         if self._owner is not None:
             self._owner.on_head(status, headers, fields)
 
@@ -241,7 +246,7 @@ class Attempt(ResponseSink):
             self._tell_start(owner)
         if ready and self._owner is not None:
             owner.on_body(ready)
-        if self._is_stream and relay.chars >= self._told_chars:
+        if self.is_stream and relay.chars >= self._told_chars:
             self._told_chars = relay.chars + TELL_CHARS
             self._count()
 
@@ -334,7 +339,7 @@ class Attempt(ResponseSink):
             self.was_sent,
             money.bound_nanos,
             money.held_nanos,
-            money.produced_tokens(self.relay.chars, seen.usage.output_tokens, at_us) if self._is_stream else 0,
+            money.produced_tokens(self.relay.chars, seen.usage.output_tokens, at_us) if self.is_stream else 0,
             fields.output_tokens_max,
         )
         booked = settle(sent, seen, parts.prices, at_us)

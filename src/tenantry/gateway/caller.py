@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from tenantry.domain.directory import Credential, Snapshot
 from tenantry.domain.holds import Account
+from tenantry.gateway.asks import Way
 from tenantry.gateway.authentication import Principal, authenticate
 from tenantry.gateway.headers import upstream_head, upstream_head_end
 from tenantry.gateway.parts import Parts
@@ -30,6 +31,8 @@ class Caller:
         "_principal",
         "_snapshot",
         "_upstream_head",
+        "_way",
+        "_way_credential",
         "agent",
         "head",
         "known",
@@ -51,6 +54,8 @@ class Caller:
         self._credential: Credential | None = None
         self._pool: Pool | None = None
         self._upstream_head = b""
+        self._way: Way | None = None
+        self._way_credential: Credential | None = None
 
     def principal(self, parts: Parts) -> Principal:
         """Who is calling, by the directory as it is now.
@@ -64,7 +69,7 @@ class Caller:
         settings = parts.settings
         principal = authenticate(self.head.fields, self.target.slug, snapshot, parts.pepper, settings.require_tenant_id)
         self._snapshot, self._principal = snapshot, principal
-        self._accounts = self._credential = None
+        self._accounts = self._credential = self._way = self._way_credential = None
         return principal
 
     def accounts(self, parts: Parts, principal: Principal) -> tuple[Account, Account]:
@@ -73,6 +78,13 @@ class Caller:
         if accounts is None:
             accounts = self._accounts = parts.till.accounts_of(principal)
         return accounts
+
+    def way(self, credential: Credential) -> Way | None:
+        """The lanes that the last request under `credential` went through; the lanes know whether they still hold."""
+        return self._way if self._way_credential is credential else None
+
+    def keep_way(self, credential: Credential, way: Way | None) -> None:
+        self._way, self._way_credential = way, credential
 
     def way_up(self, parts: Parts, principal: Principal, credential: Credential, size: int) -> tuple[Pool, bytes]:
         """Where to send the request under `credential`, and its head for a body of `size` bytes."""

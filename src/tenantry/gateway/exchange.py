@@ -77,6 +77,7 @@ class Exchange(AttemptOwner):
         "_error",
         "_failure",
         "_held",
+        "_is_flowing",
         "_parts",
         "_reason",
         "_timer",
@@ -106,6 +107,7 @@ class Exchange(AttemptOwner):
         self._held: HeldAnswer | None = None
         self._error: ApiError | None = None  # what the client is told, where it is told by the gateway
         self._reason = ""  # what the ledger says of an attempt that is ended from here
+        self._is_flowing = False  # bytes of the answer have come since its deadline was set
         self._failure: Failure | None = None  # how the last attempt came to nothing
 
     # The life
@@ -118,24 +120,25 @@ class Exchange(AttemptOwner):
             return
         self.state = cell.to
         do = cell.do
-        if do > Do.DRAIN:
+        # Those of the happy path first.
+        if do is Do.RELAY:
+            self._relay()
+        elif do is Do.EXPECT:
+            self._expect_answer()
+        elif do is Do.CONNECT:
+            self._connect()
+        elif do is Do.JOURNAL:
+            self._journal()
+        elif do is Do.ADMIT:
+            self._admit()
+        elif do > Do.DRAIN:
             self._end(do)
-        elif do is not Do.NOTHING:
+        else:
             self._act(do)
 
     def _act(self, do: Do) -> None:
-        """The words of the table that do not end a life; those of the happy path first."""
-        if do is Do.ADMIT:
-            self._admit()
-        elif do is Do.JOURNAL:
-            self._journal()
-        elif do is Do.CONNECT:
-            self._connect()
-        elif do is Do.EXPECT:
-            self._expect_answer()
-        elif do is Do.RELAY:
-            self._relay()
-        elif do is Do.DECIDE:
+        """The other words of the table that do not end a life."""
+        if do is Do.DECIDE:
             self._decide()
         elif do is Do.HOLD:
             self._hold_back()
@@ -170,10 +173,12 @@ class Exchange(AttemptOwner):
         """The state has to pass within `seconds`."""
         self.deadline = at = self._parts.clock.now() + seconds
         client = self._client
-        if client is not None:
-            client.owed_at(at)
-        else:
+        if client is None:
             self._parts.deadlines.set(self, at)
+        elif at < client.watched_at:
+            self._parts.deadlines.set(client, at)
+        else:
+            client.deadline = at
 
     # Reading
 
@@ -226,17 +231,16 @@ class Exchange(AttemptOwner):
         except ApiError as error:
             self._refuse(error)
             return
-        fields = request.fields
-        ask = self._ask = Ask(
-            tenant,
-            self.principal.key,
-            credential if fields is not None else None,
-            fields.model if fields is not None else "",
-            request.input_tokens,
-            self._on_grant,
-        )
+        fields, key = request.fields, self.principal.key
+        if fields is None:
+            ask = self._ask = Ask(tenant, key, None, "", 0, self._on_grant)
+        else:
+            known = self._caller.way(credential)
+            ask = self._ask = Ask(tenant, key, credential, fields.model, request.input_tokens, self._on_grant, known)
         self._tries = Tries(parts, request, ask, credential)
         found = parts.lanes.ask(ask)
+        if fields is not None:
+            self._caller.keep_way(credential, ask.way)
         if isinstance(found, Grant):
             self._decide()
         elif found is None:
@@ -345,9 +349,8 @@ class Exchange(AttemptOwner):
 
     def _connect(self) -> None:
         attempt = self._attempt
-        if attempt is not None:
+        if attempt is not None and not attempt.connect():
             self._expect(attempt.credential.upstream.connect_seconds + PROMPT_SECONDS_MAX)
-            attempt.connect()
 
     def on_sent(self) -> None:
         self.on(Event.CONNECTED)
@@ -371,7 +374,7 @@ class Exchange(AttemptOwner):
         standing.breaker.answered(parts.clock.now(), status)
         if status == 200 and tries.number > 1:
             standing.retries.give_back()
-        if request.fields is not None:
+        if request.fields is not None and (status == 429 or b"anthropic-ratelimit-requests-limit" in fields):
             pause = read_retry_after(fields, datetime.now(UTC)) if status == 429 else None
             parts.lanes.learn(credential, request.fields.model, fields, pause)
         if status != 200 and self._may_be_held(status, fields):
@@ -391,10 +394,11 @@ class Exchange(AttemptOwner):
 
     def _relay(self) -> None:
         """From here on it is the client's answer; the request will not be sent again."""
-        parts, request = self._parts, self.request
+        parts, request, attempt = self._parts, self.request, self._attempt
         assert request is not None  # noqa: S101 -- nothing is sent before it is read
         request.body = b""
-        parts.population.streams.add(self)
+        if attempt is not None and attempt.is_stream:
+            parts.population.streams.add(self)
         self._expect(ANSWER_IDLE_SECONDS_MAX)
         lines = self.quota_lines()
         if self._answer.status == 200 and request.fields is not None:
@@ -414,7 +418,7 @@ class Exchange(AttemptOwner):
 
     def on_body(self, ready: bytes) -> None:
         if self.state is State.RELAYING:
-            self._expect(ANSWER_IDLE_SECONDS_MAX)
+            self._is_flowing = True
             self._answer.body(ready)
         elif self.state is State.HELD_BACK and self._held is not None and not self._held.add(ready):
             self.on(Event.OVERFLOW)
@@ -504,6 +508,7 @@ class Exchange(AttemptOwner):
         if attempt is not None:
             attempt.client_gone = True
             attempt.resume()
+        self._is_flowing = False
         is_stream = request is not None and request.fields is not None and request.fields.stream
         left = self.deadline - self._parts.clock.now()
         self._expect(DRAIN_SECONDS_MAX if is_stream else max(0.0, left))
@@ -524,6 +529,10 @@ class Exchange(AttemptOwner):
         if state is State.RELAYING and client is not None and client.is_paused:
             self._reason = "client_gone"
             self.on(Event.STALLED)
+            return
+        if self._is_flowing:  # something has come since the deadline was set
+            self._is_flowing = False
+            self._expect(ANSWER_IDLE_SECONDS_MAX)
             return
         if state is State.WAITING:
             ask = self._ask

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from tenantry.domain.directory import Credential, Tenant
 from tenantry.wire.http1 import RequestHead, connection_options
 
@@ -90,8 +92,9 @@ def upstream_head_end(method: bytes, body_bytes: int) -> bytes:
 
 def client_response(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """The upstream's response fields that a tenant may see. Names come in lower case."""
-    return [
-        field
-        for field in headers
-        if field[0] not in _RESPONSE_DROPPED and not field[0].startswith(_RESPONSE_DROPPED_PREFIXES)
-    ]
+    return [field for field in headers if _passes(field[0])]
+
+
+@lru_cache(maxsize=1024)
+def _passes(name: bytes) -> bool:
+    return name not in _RESPONSE_DROPPED and not name.startswith(_RESPONSE_DROPPED_PREFIXES)

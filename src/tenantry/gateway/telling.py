@@ -20,8 +20,6 @@ from tenantry.gateway.authentication import Principal
 _STAMPS_MAX = 256
 _LINES_MAX = 1000
 
-_BUCKETS = (("requests", b"requests"), ("input_tokens", b"input-tokens"), ("output_tokens", b"output-tokens"))
-
 _SHARED = {
     "upstream_retry_after": "The upstream asked for a pause",
     "sessions_max": "The upstream behind this endpoint takes no more requests at the moment",
@@ -75,30 +73,37 @@ class Telling:
 
     def quota_lines(self, lane: Lane, key_lane: Lane | None, now: float, wall_us: int) -> bytes:
         """The quota's fields; of tenant and key, the one that has less left. A limit that is not set has none."""
-        found: list[bytes] = []
-        for name, told in _BUCKETS:
-            bucket: Bucket | None = getattr(lane, name)
-            own: Bucket | None = getattr(key_lane, name) if key_lane is not None else None
-            if bucket is not None:
-                bucket.refill(now)
-            if own is not None:
-                own.refill(now)
-                if bucket is None or own.level < bucket.level:
-                    bucket = own
-            if bucket is not None:
-                found.append(
-                    b"anthropic-ratelimit-%b-limit: %d\r\nanthropic-ratelimit-%b-remaining: %d\r\n"
-                    b"anthropic-ratelimit-%b-reset: %b\r\n"
-                    % (
-                        told,
-                        round(bucket.rate * 60),
-                        told,
-                        bucket.remaining(),
-                        told,
-                        self._stamp(wall_us / 1_000_000 + bucket.seconds_to_full()),
-                    )
-                )
-        return b"".join(found)
+        own = key_lane
+        lines = self._bucket_lines(b"requests", lane.requests, own.requests if own is not None else None, now, wall_us)
+        if lane.input_tokens is not None or (own is not None and own.input_tokens is not None):
+            of_key = own.input_tokens if own is not None else None
+            lines += self._bucket_lines(b"input-tokens", lane.input_tokens, of_key, now, wall_us)
+        if lane.output_tokens is not None or (own is not None and own.output_tokens is not None):
+            of_key = own.output_tokens if own is not None else None
+            lines += self._bucket_lines(b"output-tokens", lane.output_tokens, of_key, now, wall_us)
+        return lines
+
+    def _bucket_lines(self, told: bytes, bucket: Bucket | None, own: Bucket | None, now: float, wall_us: int) -> bytes:
+        if bucket is not None:
+            bucket.refill(now)
+        if own is not None:
+            own.refill(now)
+            if bucket is None or own.level < bucket.level:
+                bucket = own
+        if bucket is None:
+            return b""
+        return (
+            b"anthropic-ratelimit-%b-limit: %d\r\nanthropic-ratelimit-%b-remaining: %d\r\n"
+            b"anthropic-ratelimit-%b-reset: %b\r\n"
+            % (
+                told,
+                round(bucket.rate * 60),
+                told,
+                bucket.remaining(),
+                told,
+                self._stamp(wall_us / 1_000_000 + bucket.seconds_to_full()),
+            )
+        )
 
     def _stamp(self, at: float) -> bytes:
         second = int(at) + 1  # rounded up: at that time it is full

@@ -128,8 +128,8 @@ class Till:
 class Money:
     """The money of one attempt, from before its first byte goes upstream to its settlement.
 
-    `bound_nanos` is the most it may cost as known when it was sent. Without a budget nothing is held: what it costs is
-    counted when it is known.
+    `at_us` is when it was held, `bound_nanos` the most it may cost as known then. Without a budget nothing is held:
+    what it costs is counted when it is known.
     """
 
     __slots__ = (
@@ -137,9 +137,9 @@ class Money:
         "_hold",
         "_is_open",
         "_meter",
-        "_sent_us",
         "_started_us",
         "_till",
+        "at_us",
         "bound_nanos",
         "held_nanos",
         "history",
@@ -160,7 +160,7 @@ class Money:
         self._hold = hold
         self._meter = meter
         self._is_open = True
-        self._sent_us = at_us
+        self.at_us = at_us
         self._started_us: int | None = None
         self.history = history
         self.bound_nanos = bound_nanos
@@ -203,7 +203,7 @@ class Money:
         meter = self._meter
         if meter is None or self._started_us is None:
             return output_tokens
-        produced = meter.produced_tokens(chars, at_us - self._sent_us, output_tokens)
+        produced = meter.produced_tokens(chars, at_us - self.at_us, output_tokens)
         return max(output_tokens, min(produced, meter.held_tokens))
 
     def settle(self, booked: Settlement, at_us: int) -> None:
