@@ -149,6 +149,15 @@ class RequestTooLarge(ApiError):
     error_type = "request_too_large"
 
 
+class TooManyBodies(ApiError):
+    """Too many large requests are being received at once. Try again shortly."""
+
+    status = 429
+    error_type = "rate_limit_error"
+    reason = "bodies_in_flight"
+    retry_after_seconds = 1
+
+
 class ExpectationFailed(InvalidRequest):
     """Only `Expect: 100-continue` is understood."""
 

@@ -18,7 +18,6 @@ from tenantry.domain.charges import (
     is_fast,
     is_plain,
     rough_input_bound,
-    worst_rates,
 )
 from tenantry.domain.prices import PriceTable
 from tenantry.domain.usage import Usage
@@ -86,9 +85,11 @@ def bound_of(
     """The bound of a request; `prompt_tokens`: what the upstream has counted, else `body_bytes` bound the prompt."""
     prompt = rough_input_bound(body_bytes, fields) if prompt_tokens is None else prompt_tokens
     output = fields.output_tokens_max
+    fast = is_fast(fields)
     if is_plain(fields):
-        rates = worst_rates(prices, fields, prompt, at_us)
-        nanos = input_rate(rates, fields) * prompt + rates[4] * output
+        speed, is_us = "fast" if fast else "standard", fields.inference_geo != "global"
+        rates = prices.rates_lately(fields.model, prompt, at_us, speed=speed, is_us=is_us)
+        nanos = (input_rate(rates, fields) if fields.has_cache_control else rates[0]) * prompt + rates[4] * output
     else:
         charges = charges_of(prices, fields, prompt, at_us)
         output *= charges.attempts
@@ -99,7 +100,7 @@ def bound_of(
         nanos,
         prompt,
         output,
-        "fast" if is_fast(fields) else "standard",
+        "fast" if fast else "standard",
         "global" if fields.inference_geo == "global" else "us",
     )
 

@@ -14,9 +14,9 @@ from tenantry.domain.prices import PriceTable
 from tenantry.domain.usage import COUNT_MAX, Usage
 from tenantry.domain.values import value
 
-# A million dollars, a thousand times the dearest answer there can be: more is not a bill but a fault of the upstream,
-# and ten thousand such rows still sum within 64 bits.
-COST_NANOS_MAX = 10**15
+# Ten thousand dollars: the dearest answer that reference 5 allows costs some hundred; more is a fault of the upstream.
+# The ledger's rows have the same bound: as many as a quarter of an hour can hold still sum within 64 bits.
+COST_NANOS_MAX = 10**13
 
 # A whole answer whose usage was not found in it.
 USAGE_UNREADABLE = "usage_unreadable"
@@ -61,6 +61,7 @@ class Sent:
     `bound_nanos`: the most it may cost, as known when it was sent. `held_nanos`: what is held for it now (grown by a
     stream). `produced_tokens`: the most that may have been generated, by what was told, by characters, by time.
     `output_tokens_max`: what the request allowed in all, so that an estimate never passes what is held.
+    `may_work_unseen`: the request asks for work that only the final usage tells of, or nobody metered its answer.
     """
 
     model: str
@@ -70,6 +71,7 @@ class Sent:
     held_nanos: int
     produced_tokens: int
     output_tokens_max: int = COUNT_MAX
+    may_work_unseen: bool = False
 
 
 @value
@@ -122,7 +124,7 @@ def settle(sent: Sent, seen: Observed, prices: PriceTable, at_us: int) -> Settle
         flaws = (*flaws, PRICE_MISSING)
     if cost is not None and cost > COST_NANOS_MAX:
         return Settlement(Outcome.ESTIMATED, usage, sent.held_nanos, None, BY_BOUND, (*flaws, COST_ABSURD))
-    if seen.flaws or (is_open and (seen.has_hidden_work or usage.iterations)):
+    if seen.flaws or (is_open and (seen.has_hidden_work or sent.may_work_unseen or usage.iterations)):
         return Settlement(Outcome.ESTIMATED, usage, max(cost or 0, sent.held_nanos), None, BY_BOUND, flaws)
     if cost is None:
         return Settlement(Outcome.UNPRICED, usage, None, priced.price_version, BY_USAGE, flaws)

@@ -80,11 +80,13 @@ def read_usage(raw: Mapping[str, Any], *, wants_1h: bool = False, flaws: list[st
     as such (reference 4.4).
     """
     found: list[str] = []
-    split = _mapping(raw.get("cache_creation"), found)
-    write_5m, write_1h = _cache_writes(raw.get("cache_creation_input_tokens"), split, wants_1h, found)
-    tools = _mapping(raw.get("server_tool_use"), found)
-    details = _mapping(raw.get("output_tokens_details"), found)
-    entries = raw.get("iterations")
+    get = raw.get
+    # What is not told needs no look: this is read for each answer, and most tell four members.
+    split = _NOTHING if get("cache_creation") is None else _mapping(get("cache_creation"), found)
+    write_5m, write_1h = _cache_writes(get("cache_creation_input_tokens"), split, wants_1h, found)
+    tools = _NOTHING if get("server_tool_use") is None else _mapping(get("server_tool_use"), found)
+    details = _NOTHING if get("output_tokens_details") is None else _mapping(get("output_tokens_details"), found)
+    entries = get("iterations")
     usage = Usage(
         _count(raw.get("input_tokens"), found),
         write_5m,
@@ -94,9 +96,9 @@ def read_usage(raw: Mapping[str, Any], *, wants_1h: bool = False, flaws: list[st
         _count(details.get("thinking_tokens"), found) if details else 0,
         _count(tools.get("web_search_requests"), found, TOOL_REQUESTS_MAX) if tools else 0,
         _count(tools.get("web_fetch_requests"), found, TOOL_REQUESTS_MAX) if tools else 0,
-        _word(raw.get("speed"), "standard", found),
-        _word(raw.get("inference_geo"), "global", found),
-        _word(raw.get("service_tier"), "standard", found),
+        "standard" if get("speed") is None else _word(get("speed"), "standard", found),
+        "global" if get("inference_geo") is None else _word(get("inference_geo"), "global", found),
+        "standard" if get("service_tier") is None else _word(get("service_tier"), "standard", found),
         _iterations(entries, wants_1h, found) if entries is not None else (),
     )
     if found and flaws is not None:

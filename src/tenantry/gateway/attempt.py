@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from tenantry.domain.attempts import AttemptBegun, AttemptEnded, AttemptProgress, Outcome
+from tenantry.domain.charges import is_plain
 from tenantry.domain.directory import Credential
 from tenantry.domain.prompt_budget import saved_by_caching_nanos
 from tenantry.domain.settlement import Observed, Sent, Settlement, settle
@@ -75,7 +76,6 @@ class Attempt(ResponseSink):
     __slots__ = (
         "_connecting",
         "_connection",
-        "_first_byte_at_us",
         "_is_journalled",
         "_is_settled",
         "_is_stale",
@@ -89,6 +89,7 @@ class Attempt(ResponseSink):
         "attempt_id",
         "client_gone",
         "credential",
+        "first_byte_at_us",
         "is_stream",
         "money",
         "relay",
@@ -113,7 +114,7 @@ class Attempt(ResponseSink):
         self._connection: UpstreamConnection | None = None
         self._connecting: Connecting | None = None
         self._status: int | None = None
-        self._first_byte_at_us: int | None = None
+        self.first_byte_at_us: int | None = None
         self._upstream_request_id: str | None = None
         self._is_journalled = False
         self._is_settled = False
@@ -225,7 +226,7 @@ class Attempt(ResponseSink):
 
     def on_head(self, status: int, headers: Headers) -> None:
         self._status = status
-        self._first_byte_at_us = self._parts.clock.wall_us()
+        self.first_byte_at_us = self._parts.clock.wall_us()
         fields, asked = dict(headers), self._request.fields
         told = fields.get(b"request-id")
         if told is not None:
@@ -256,7 +257,7 @@ class Attempt(ResponseSink):
         seen, money = self.relay.observed(), self.money
         if money is None:
             return
-        fits = money.started(seen.model, seen.usage, self._parts.clock.wall_us())
+        fits = money.started(seen.model, seen.usage, self._parts.clock.wall_us(), self._parts.clock.now())
         self._journal_progress(seen, money)
         owner.on_usage(seen.usage)
         if not fits:
@@ -267,7 +268,9 @@ class Attempt(ResponseSink):
         money, owner = self.money, self._owner
         if money is None or owner is None:
             return
-        fits = money.produced(self.relay.chars, 0, self._parts.clock.wall_us())
+        fits = money.produced(
+            self.relay.chars, self.relay.told_output_tokens, self._parts.clock.wall_us(), self._parts.clock.now()
+        )
         if fits:
             self._journal_progress(self.relay.observed(), money)
         elif fits is False:
@@ -339,8 +342,11 @@ class Attempt(ResponseSink):
             self.was_sent,
             money.bound_nanos,
             money.held_nanos,
-            money.produced_tokens(self.relay.chars, seen.usage.output_tokens, at_us) if self.is_stream else 0,
+            money.produced_tokens(self.relay.chars, seen.usage.output_tokens, parts.clock.now())
+            if self.is_stream
+            else 0,
             fields.output_tokens_max,
+            not is_plain(fields) or (self.is_stream and not money.is_metered),
         )
         booked = settle(sent, seen, parts.prices, at_us)
         money.settle(booked, at_us)
@@ -351,7 +357,7 @@ class Attempt(ResponseSink):
             AttemptEnded(
                 self.attempt_id,
                 at_us,
-                self._first_byte_at_us,
+                self.first_byte_at_us,
                 self._status,
                 booked.outcome,
                 seen.model,

@@ -21,7 +21,8 @@ from tenantry.wire.routes import Target, find_target
 class Caller:
     """One head: `target` is its route, `known` recognises it when it comes again.
 
-    `retries`: how often the client's SDK says that it has tried this request before.
+    `retries`: how often the client's SDK says that it has tried this request before. `way`: the lanes of the last
+    request; the lanes know whether they still hold.
     """
 
     __slots__ = (
@@ -31,13 +32,12 @@ class Caller:
         "_principal",
         "_snapshot",
         "_upstream_head",
-        "_way",
-        "_way_credential",
         "agent",
         "head",
         "known",
         "retries",
         "target",
+        "way",
     )
 
     def __init__(self, raw: bytes, head: RequestHead) -> None:
@@ -54,8 +54,7 @@ class Caller:
         self._credential: Credential | None = None
         self._pool: Pool | None = None
         self._upstream_head = b""
-        self._way: Way | None = None
-        self._way_credential: Credential | None = None
+        self.way: Way | None = None
 
     def principal(self, parts: Parts) -> Principal:
         """Who is calling, by the directory as it is now.
@@ -69,7 +68,7 @@ class Caller:
         settings = parts.settings
         principal = authenticate(self.head.fields, self.target.slug, snapshot, parts.pepper, settings.require_tenant_id)
         self._snapshot, self._principal = snapshot, principal
-        self._accounts = self._credential = self._way = self._way_credential = None
+        self._accounts = self._credential = self.way = None
         return principal
 
     def accounts(self, parts: Parts, principal: Principal) -> tuple[Account, Account]:
@@ -78,13 +77,6 @@ class Caller:
         if accounts is None:
             accounts = self._accounts = parts.till.accounts_of(principal)
         return accounts
-
-    def way(self, credential: Credential) -> Way | None:
-        """The lanes that the last request under `credential` went through; the lanes know whether they still hold."""
-        return self._way if self._way_credential is credential else None
-
-    def keep_way(self, credential: Credential, way: Way | None) -> None:
-        self._way, self._way_credential = way, credential
 
     def way_up(self, parts: Parts, principal: Principal, credential: Credential, size: int) -> tuple[Pool, bytes]:
         """Where to send the request under `credential`, and its head for a body of `size` bytes."""

@@ -17,10 +17,11 @@ from tenantry.domain.errors import (
     InvalidRequest,
     RequestTimedOut,
     RequestTooLarge,
+    TooManyBodies,
 )
 from tenantry.gateway.answer import Client
 from tenantry.gateway.caller import Caller
-from tenantry.gateway.exchange import Exchange
+from tenantry.gateway.exchange import CLIENT_STALL_SECONDS_MAX, Exchange
 from tenantry.gateway.parts import Parts
 from tenantry.gateway.request import new_request_id
 from tenantry.wire.chunked import BadChunk, ChunkedDecoder
@@ -65,10 +66,15 @@ class ClientConnection(asyncio.Protocol, Client):
         "_eof",
         "_exchange",
         "_head",
+        "_holder",
+        "_is_next_planned",
         "_left",
         "_parts",
+        "_stalls",
         "_state",
+        "_taken",
         "_transport",
+        "_unsent",
     )
 
     def __init__(self, parts: Parts) -> None:
@@ -86,6 +92,11 @@ class ClientConnection(asyncio.Protocol, Client):
         self._body_since = 0.0
         self._left = 0
         self._eof = False
+        self._is_next_planned = False  # the next request of a pipeline
+        self._unsent = 0  # bytes that a lingering client had not taken when it was last looked at
+        self._holder = ""  # the tenant whose body is coming
+        self._taken = 0  # bytes of it that are counted as held
+        self._stalls = 0  # how often in a row it had taken none since
 
     # asyncio.Protocol
 
@@ -120,19 +131,29 @@ class ClientConnection(asyncio.Protocol, Client):
                 self._buffer += data
             else:
                 self._buffer = data
-            self._read_head()
+            if self.is_paused or self._is_next_planned:
+                self._bound_buffer()  # its turn comes when the client has taken the answers before
+            else:
+                self._read_head()
         elif state is _State.BODY:
             self._read_body(data)
         elif state is _State.ANSWERING:
             self._buffer += data
-            if len(self._buffer) > PIPELINE_BYTES_MAX and self._transport is not None:
-                self._transport.pause_reading()
+            self._bound_buffer()
+
+    def _bound_buffer(self) -> None:
+        if len(self._buffer) > PIPELINE_BYTES_MAX and self._transport is not None:
+            self._transport.pause_reading()
 
     def eof_received(self) -> bool:
-        """A client may close its sending side and still wait for its answer (RFC 9112 9.6)."""
+        """A client may close its sending side and still wait for its answer (RFC 9112 9.6).
+
+        Unless nothing has been sent for it yet: a client that gives up closes in the same way, and is not to be billed.
+        """
         self._eof = True
         self.keeps_alive = False
-        return self._state is _State.ANSWERING
+        exchange = self._exchange
+        return self._state is _State.ANSWERING and (exchange is None or not exchange.is_unsent)
 
     def connection_lost(self, exc: Exception | None) -> None:
         population = self._parts.population
@@ -145,6 +166,7 @@ class ClientConnection(asyncio.Protocol, Client):
         else:
             population.peers.pop(self.peer, None)
         self._parts.deadlines.forget(self)
+        self._let_go()
         self._body.clear()
         self._buffer = b""
         exchange, self._exchange = self._exchange, None
@@ -160,6 +182,8 @@ class ClientConnection(asyncio.Protocol, Client):
         self.is_paused = False
         if self._exchange is not None:
             self._exchange.client_resumed()
+        elif self._state is _State.HEAD and self._buffer:
+            self._plan_next()
 
     # Reading a request
 
@@ -206,7 +230,7 @@ class ClientConnection(asyncio.Protocol, Client):
         """Decide on the head alone, before any of the body is read. Raises: ApiError."""
         route = caller.target.route
         if not route.open_to_all:
-            caller.principal(self._parts)
+            self._holder = caller.principal(self._parts).tenant.tenant_id
         size_max = route.body_bytes_max
         if head.content_length is not None and head.content_length > size_max:
             raise _too_large(size_max)
@@ -235,8 +259,15 @@ class ClientConnection(asyncio.Protocol, Client):
 
     def _read_body(self, data: bytes) -> None:
         self._body_bytes += len(data)
+        # At the least rate over all, and never silent for so long: what came fast buys no hours.
+        now = self._parts.clock.now()
         at = self._body_since + BODY_SECONDS_MAX + self._body_bytes / BODY_BYTES_PER_SECOND_MIN
-        self._parts.deadlines.set(self, at)
+        self._parts.deadlines.set(self, min(at, now + BODY_SECONDS_MAX))
+        if not self._parts.population.may_take(self._holder, len(data)):
+            self._body = []
+            self._refuse_with_body_unread(TooManyBodies())
+            return
+        self._taken += len(data)
         if self._chunks is not None:
             self._read_chunks(self._chunks, data)
         elif len(data) < self._left:
@@ -262,7 +293,13 @@ class ClientConnection(asyncio.Protocol, Client):
             self._buffer = chunks.rest
             self._request_complete(b"".join(self._body))
 
+    def _let_go(self) -> None:
+        if self._taken:
+            self._parts.population.let_go(self._holder, self._taken)
+            self._taken = 0
+
     def _request_complete(self, body: bytes) -> None:
+        self._let_go()
         self._state = _State.ANSWERING
         self._body = []
         self._chunks = None
@@ -342,21 +379,34 @@ class ClientConnection(asyncio.Protocol, Client):
             return
         self._state = _State.HEAD
         if self._buffer:
-            self._expect(HEAD_SECONDS_MAX)
-            # Not from within the answer before: a long pipeline must not become a deep stack.
-            self._parts.clock.call_soon(self._next_pipelined)
+            if self.is_paused:
+                self._expect(CLIENT_STALL_SECONDS_MAX)
+            else:
+                self._expect(HEAD_SECONDS_MAX)
+                self._plan_next()
         else:
             self._expect(IDLE_SECONDS_MAX)
-        self._transport.resume_reading()
+            self._transport.resume_reading()
+
+    def _plan_next(self) -> None:
+        """Not from within the answer before: a long pipeline must not become a deep stack."""
+        if not self._is_next_planned:
+            self._is_next_planned = True
+            self._parts.clock.call_soon(self._next_pipelined)
 
     def _next_pipelined(self) -> None:
-        if self._state is _State.HEAD and self._buffer:
-            self._read_head()
+        self._is_next_planned = False
+        if self._state is not _State.HEAD or not self._buffer or self.is_paused:
+            return
+        self._read_head()
+        if len(self._buffer) <= PIPELINE_BYTES_MAX and self._transport is not None:
+            self._transport.resume_reading()
 
     def _linger(self) -> None:
         """Close our side; read and forget what still comes, so that the answer is not lost to a reset."""
         transport = self._transport
         self._state = _State.LINGERING
+        self._let_go()
         self._buffer = b""
         self._body = []
         if transport is None:
@@ -374,6 +424,10 @@ class ClientConnection(asyncio.Protocol, Client):
         self.keeps_alive = False
         if self._state is _State.HEAD and not self._buffer and self._transport is not None:
             self._transport.close()
+
+    @property
+    def has_unsent(self) -> bool:
+        return self._transport is not None and self._transport.get_write_buffer_size() > 0
 
     def abort(self) -> None:
         if self._transport is not None:
@@ -397,8 +451,17 @@ class ClientConnection(asyncio.Protocol, Client):
             self.refuse(RequestTimedOut("The request did not arrive in time."), new_request_id())
         elif self._state is _State.ANSWERING:
             self._look_after(self._exchange)
+        elif self._state is _State.LINGERING and self._is_still_taking():
+            self._expect(LINGER_SECONDS_MAX)
         else:
             self.abort()
+
+    def _is_still_taking(self) -> bool:
+        """Whether a client that is to be closed has bytes to take, and has taken some within the time of a stall."""
+        unsent = self._transport.get_write_buffer_size() if self._transport is not None else 0
+        self._stalls = self._stalls + 1 if unsent == self._unsent else 0
+        self._unsent = unsent
+        return unsent > 0 and self._stalls * LINGER_SECONDS_MAX < CLIENT_STALL_SECONDS_MAX
 
     def _look_after(self, exchange: Exchange | None) -> None:
         """An answer is owed, and its time is up: the exchange ends, or sets itself another time."""

@@ -6,7 +6,10 @@ finds out when it comes by. Only a deadline that comes sooner than the wheel wou
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+
+log = logging.getLogger("tenantry.gateway")
 
 # Deadlines need no finer grain: the shortest is a client's wait in a queue, told in seconds.
 TICK_SECONDS = 0.25
@@ -75,7 +78,10 @@ class Deadlines:
                     continue  # entered anew since, or forgotten
                 item.watched_at = _NEVER
                 if item.deadline <= now:
-                    item.overdue()
+                    try:
+                        item.overdue()
+                    except Exception:  # one thing's fault must not cost the others their deadlines
+                        log.exception("a deadline could not be acted on")
                 if item.watched_at == _NEVER:
                     self._enter(item, item.deadline)
 

@@ -28,7 +28,7 @@ from tenantry.gateway.counting import Count
 from tenantry.gateway.credentials import choose_credential
 from tenantry.gateway.lanes import Ask
 from tenantry.gateway.parts import Parts
-from tenantry.gateway.request import Request, new_request_id, read_fields
+from tenantry.gateway.request import BYTES_PER_TOKEN, Request, new_request_id, read_fields
 from tenantry.gateway.tries import Tries
 from tenantry.gateway.upstream import DROPPED_REUSED
 from tenantry.wire.count_body import count_body
@@ -69,6 +69,7 @@ class Exchange(AttemptOwner):
 
     __slots__ = (
         "_answer",
+        "_answer_due",
         "_ask",
         "_attempt",
         "_caller",
@@ -107,6 +108,7 @@ class Exchange(AttemptOwner):
         self._held: HeldAnswer | None = None
         self._error: ApiError | None = None  # what the client is told, where it is told by the gateway
         self._reason = ""  # what the ledger says of an attempt that is ended from here
+        self._answer_due = 0.0  # by when an answer that is not streamed has to be whole, for the bill
         self._is_flowing = False  # bytes of the answer have come since its deadline was set
         self._failure: Failure | None = None  # how the last attempt came to nothing
 
@@ -120,21 +122,29 @@ class Exchange(AttemptOwner):
             return
         self.state = cell.to
         do = cell.do
-        # Those of the happy path first.
-        if do is Do.RELAY:
-            self._relay()
-        elif do is Do.EXPECT:
-            self._expect_answer()
-        elif do is Do.CONNECT:
-            self._connect()
-        elif do is Do.JOURNAL:
-            self._journal()
-        elif do is Do.ADMIT:
-            self._admit()
-        elif do > Do.DRAIN:
-            self._end(do)
-        else:
-            self._act(do)
+        try:
+            # Those of the happy path first.
+            if do is Do.RELAY:
+                self._relay()
+            elif do is Do.EXPECT:
+                self._expect_answer()
+            elif do is Do.CONNECT:
+                self._connect()
+            elif do is Do.JOURNAL:
+                self._journal()
+            elif do is Do.ADMIT:
+                self._admit()
+            elif do > Do.DRAIN:
+                self._end(do)
+            else:
+                self._act(do)
+        except (
+            Exception
+        ):  # a fault of ours must not leave the client without an answer, nor the request with its session
+            if self.strict:
+                raise
+            log.exception("request %s failed in %s and is ended", self.request_id, self.state.name)
+            self._collapse()
 
     def _act(self, do: Do) -> None:
         """The other words of the table that do not end a life."""
@@ -160,6 +170,10 @@ class Exchange(AttemptOwner):
         if self.strict:
             raise Unforeseen(problem)
         log.error("request %s: unforeseen %s; it is ended", self.request_id, problem)
+        self._collapse()
+
+    def _collapse(self) -> None:
+        """End it safely, whatever is wrong with it."""
         if self.state is not State.ENDED:
             self._error, self._reason = NotReady("The gateway lost track of this request. Try again."), "unforeseen"
             self.state = State.ENDED
@@ -200,8 +214,13 @@ class Exchange(AttemptOwner):
                 self.on(Event.READ)
         else:
             self._expect(PROMPT_SECONDS_MAX)
-            caller = self._caller
-            parts.beside(lambda: read_fields(caller, body), self._on_read)
+            parts.beside(lambda: self._read(body), self._on_read)
+
+    def _read(self, body: bytes) -> MessageFields:
+        """Beside the event loop. Raises: ApiError; who has left meanwhile costs nothing."""
+        if self.state is not State.READING:
+            raise NotReady
+        return read_fields(self._caller, body)
 
     def _on_read(self, found: MessageFields | Exception) -> None:
         if self.state is not State.READING or self.request is None:
@@ -235,12 +254,16 @@ class Exchange(AttemptOwner):
         if fields is None:
             ask = self._ask = Ask(tenant, key, None, "", 0, self._on_grant)
         else:
-            known = self._caller.way(credential)
-            ask = self._ask = Ask(tenant, key, credential, fields.model, request.input_tokens, self._on_grant, known)
+            known = self._caller.way
+            if known is not None and known.credential is not credential:
+                known = None
+            ask = self._ask = Ask(
+                tenant, key, credential, fields.model, request.body_bytes // BYTES_PER_TOKEN, self._on_grant, known
+            )
         self._tries = Tries(parts, request, ask, credential)
         found = parts.lanes.ask(ask)
         if fields is not None:
-            self._caller.keep_way(credential, ask.way)
+            self._caller.way = ask.way
         if isinstance(found, Grant):
             self._decide()
         elif found is None:
@@ -271,7 +294,8 @@ class Exchange(AttemptOwner):
         self.on(Event.GRANTED)
 
     def _decide(self) -> None:
-        self._stop_count()
+        if self._count is not None:
+            self._stop_count()
         tries = self._tries
         if tries is not None:
             self._follow(tries, tries.first())
@@ -359,6 +383,7 @@ class Exchange(AttemptOwner):
         attempt = self._attempt
         if attempt is not None:
             self._expect(attempt.credential.upstream.answer_seconds)
+            self._answer_due = self.deadline
 
     def on_stale(self) -> None:
         self.on(Event.STALE)
@@ -369,6 +394,8 @@ class Exchange(AttemptOwner):
         parts, tries, request = self._parts, self._tries, self.request
         if tries is None or request is None:
             return
+        if self._attempt is not None and self._attempt.is_stream:
+            parts.population.streams.add(self)  # whoever listens: what it generates is held and booked
         credential = tries.credential
         standing = parts.health.of(credential)
         standing.breaker.answered(parts.clock.now(), status)
@@ -397,15 +424,19 @@ class Exchange(AttemptOwner):
         parts, request, attempt = self._parts, self.request, self._attempt
         assert request is not None  # noqa: S101 -- nothing is sent before it is read
         request.body = b""
-        if attempt is not None and attempt.is_stream:
-            parts.population.streams.add(self)
-        self._expect(ANSWER_IDLE_SECONDS_MAX)
-        lines = self.quota_lines()
+        client = self._client
+        if client is not None and client.is_paused and attempt is not None:
+            attempt.pause()  # it has not taken what it was given before
+            self._expect(CLIENT_STALL_SECONDS_MAX)
+        else:
+            self._expect(ANSWER_IDLE_SECONDS_MAX)
+        at_us = (attempt.first_byte_at_us if attempt is not None else None) or parts.clock.wall_us()
+        lines = self._quota_lines(at_us)
         if self._answer.status == 200 and request.fields is not None:
             tenant, key = self.principal.tenant, self.principal.key
             if tenant.budget.caps or key.budget.caps:
                 accounts = self._caller.accounts(parts, self.principal)
-                lines += parts.telling.budget_lines(accounts, parts.clock.wall_us())
+                lines += parts.telling.budget_lines(accounts, at_us)
         self._answer.begin(self.request_id, lines, request.warning, self._caller.head.http_1_0)
 
     def _release_held(self) -> None:
@@ -510,7 +541,7 @@ class Exchange(AttemptOwner):
             attempt.resume()
         self._is_flowing = False
         is_stream = request is not None and request.fields is not None and request.fields.stream
-        left = self.deadline - self._parts.clock.now()
+        left = self._answer_due - self._parts.clock.now()
         self._expect(DRAIN_SECONDS_MAX if is_stream else max(0.0, left))
 
     def client_paused(self) -> None:
@@ -539,8 +570,10 @@ class Exchange(AttemptOwner):
             if ask is not None:
                 obstacle = self._parts.lanes.leave(ask)
                 self._error = self._parts.telling.limit_refusal(obstacle, self.principal)
-        elif state in (State.READING, State.JOURNALLING):
-            self._error, self._reason = NotReady(), "not_ready"
+        elif state is State.READING:
+            self._error, self._reason = NotReady("The gateway could not read this request in time."), "not_ready"
+        elif state is State.JOURNALLING:
+            self._error, self._reason = JournalDown(), "journal_unavailable"
         elif state is State.RELAYING:
             self._error = UpstreamTimedOut("The upstream was silent for too long.")
             self._reason = "timed_out"
@@ -551,6 +584,11 @@ class Exchange(AttemptOwner):
     @property
     def is_waiting(self) -> bool:
         return self.state is State.WAITING
+
+    @property
+    def is_unsent(self) -> bool:
+        """Whether nothing goes upstream for it at the moment: who closes its side now has left."""
+        return self.state in (State.READING, State.WAITING, State.COUNTING, State.BACKING_OFF)
 
     def stop(self) -> None:
         if self.state in (State.READING, State.WAITING):
@@ -577,6 +615,12 @@ class Exchange(AttemptOwner):
                 self._tell_last_answer()
             elif do is Do.INTERRUPT:
                 self._tell_interruption()
+        except Exception:  # what cannot be told is cut: only a closed connection says that there is no answer
+            if self.strict:
+                raise
+            log.exception("request %s could not be answered; its connection is closed", self.request_id)
+            if self._client is not None:
+                self._client.cut()
         finally:
             self._give_back()
 
@@ -585,8 +629,10 @@ class Exchange(AttemptOwner):
         self._ask = self._tries = self._attempt = self._client = self._held = self.request = None
         self._error = self._failure = None  # an error knows the frames it came through, and they know this
         self._answer.lose_client()
-        self._stop_count()
-        self._stop_timer()
+        if self._count is not None:
+            self._stop_count()
+        if self._timer is not None:
+            self._stop_timer()
         parts.deadlines.forget(self)
         if ask is not None:
             if ask.queue is not None:
@@ -604,17 +650,19 @@ class Exchange(AttemptOwner):
         if timer is not None:
             timer.cancel()
 
-    def quota_lines(self) -> bytes:
+    def _quota_lines(self, at_us: int) -> bytes:
         """The tenant's own rate-limit fields as header lines."""
-        parts, principal = self._parts, self.principal
-        lanes, clock = parts.lanes, parts.clock
-        key_lane = lanes.key_lane_of(principal.key) if principal.key.limits is not None else None
-        return parts.telling.quota_lines(lanes.lane_of(principal.tenant), key_lane, clock.now(), clock.wall_us())
+        parts, principal, ask = self._parts, self.principal, self._ask
+        way = ask.way if ask is not None and ask.credential is not None else None
+        if way is not None:
+            return parts.telling.quota_lines(way.tenant, way.key, parts.clock.now(), at_us)
+        key_lane = parts.lanes.key_lane_of(principal.key) if principal.key.limits is not None else None
+        return parts.telling.quota_lines(parts.lanes.lane_of(principal.tenant), key_lane, parts.clock.now(), at_us)
 
     def _tell_refusal(self) -> None:
         client = self._client
         if client is not None:
-            client.refuse(self._error or NotReady(), self.request_id, self.quota_lines())
+            client.refuse(self._error or NotReady(), self.request_id, self._quota_lines(self._parts.clock.wall_us()))
 
     def _tell_last_answer(self) -> None:
         """The last answer of the upstream, or the gateway's own word for there being none."""
@@ -628,7 +676,9 @@ class Exchange(AttemptOwner):
         elif client is not None:
             # The gateway has tried again; the client's SDK must not multiply that (DESIGN 4.7).
             self._answer.take(held.status, held.final_headers() if is_final else held.headers, held.fields)
-            self._answer.begin(self.request_id, self.quota_lines(), "", self._caller.head.http_1_0)
+            self._answer.begin(
+                self.request_id, self._quota_lines(self._parts.clock.wall_us()), "", self._caller.head.http_1_0
+            )
             self._answer.body(held.body())
             self._answer.finish()
 

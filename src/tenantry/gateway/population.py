@@ -9,6 +9,11 @@ from tenantry.domain.errors import ApiError
 from tenantry.gateway.authentication import Principal
 from tenantry.gateway.deadlines import Timed
 
+# Bodies that are still coming are held in memory before any limit of a tier can look at them: four of the largest of
+# one tenant, sixteen of all.
+TENANT_BODY_BYTES_MAX = 128 * 1024 * 1024
+BODY_BYTES_MAX = 512 * 1024 * 1024
+
 
 class Served(Timed):
     """A request that is being served, as the process sees it. `principal` is whose it is."""
@@ -42,6 +47,11 @@ class Connected(Timed):
 
     __slots__ = ()
 
+    @property
+    def has_unsent(self) -> bool:
+        """Whether its client has not taken all that it was given."""
+        raise NotImplementedError
+
     def stop_when_idle(self) -> None:
         raise NotImplementedError
 
@@ -52,7 +62,7 @@ class Connected(Timed):
 class Population:
     """`streams` are the served whose answers flow; `peers` counts connections by address."""
 
-    __slots__ = ("_on_empty", "connections", "is_stopping", "peers", "served", "streams")
+    __slots__ = ("_bodies", "_on_empty", "body_bytes", "connections", "is_stopping", "peers", "served", "streams")
 
     def __init__(self) -> None:
         self.served: set[Served] = set()
@@ -60,7 +70,27 @@ class Population:
         self.connections: set[Connected] = set()
         self.peers: dict[str, int] = {}
         self.is_stopping = False
+        self.body_bytes = 0  # of all bodies that have not come to their end
+        self._bodies: dict[str, int] = {}
         self._on_empty: Callable[[], None] | None = None
+
+    def may_take(self, tenant_id: str, size: int) -> bool:
+        """Count `size` bytes more of unfinished bodies of a tenant, unless it or all have too many."""
+        own = self._bodies.get(tenant_id, 0) + size
+        if own > TENANT_BODY_BYTES_MAX or self.body_bytes + size > BODY_BYTES_MAX:
+            return False
+        self._bodies[tenant_id] = own
+        self.body_bytes += size
+        return True
+
+    def let_go(self, tenant_id: str, size: int) -> None:
+        """A body has come to its end, or will not."""
+        self.body_bytes -= size
+        left = self._bodies.get(tenant_id, 0) - size
+        if left > 0:
+            self._bodies[tenant_id] = left
+        else:
+            self._bodies.pop(tenant_id, None)
 
     def leave(self, served: Served) -> None:
         self.served.discard(served)

@@ -12,6 +12,7 @@ import signal
 import ssl
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from sqlalchemy import Engine
@@ -107,7 +108,7 @@ class GatewayProcess:
         # Who waits goes first, so that nobody is given a turn only to be cut off.
         for served in sorted(parts.population.served, key=_is_waiting, reverse=True):
             refusal = _no_longer_allowed(snapshot, served.principal)
-            if refusal is not None:
+            if refusal is not None and served in parts.population.served:
                 served.cut(refusal.reason, refusal)
 
     def tick(self) -> None:
@@ -147,11 +148,16 @@ class GatewayProcess:
         for connection in list(population.connections):
             connection.stop_when_idle()
         for served in list(population.served):
-            served.stop()
+            if served in population.served:  # what one gives back may have ended another
+                served.stop()
+        until = parts.clock.now() + seconds
         await population.empty(seconds)
         for served in list(population.served):
             served.cut("gateway_stopping", NotReady("The gateway is restarting. Try again."))
         await asyncio.sleep(0.05)  # one turn of the loop for the last bytes to leave
+        # Sockets do not say when the kernel has taken their last byte.
+        while any(one.has_unsent for one in population.connections) and parts.clock.now() < until:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
         for connection in list(population.connections):
             connection.abort()
         parts.pools.close()
@@ -244,6 +250,11 @@ async def _first_of(stop: asyncio.Event, chores: list[asyncio.Task[None]]) -> bo
     return stopping not in done
 
 
+# One thread: more would only compete with the event loop for the interpreter. Of its own: the journal's sync and the
+# directory must not stand behind somebody's large bodies.
+_reader = ThreadPoolExecutor(1, "bodies")
+
+
 def _beside(read: Callable[[], MessageFields], then: Callable[[MessageFields | Exception], None]) -> None:
     """In a worker thread: between the calls that keep the interpreter's lock, the event loop goes on."""
 
@@ -254,7 +265,7 @@ def _beside(read: Callable[[], MessageFields], then: Callable[[MessageFields | E
         elif problem is None:
             then(done.result())
 
-    asyncio.get_running_loop().run_in_executor(None, read).add_done_callback(on_done)
+    asyncio.get_running_loop().run_in_executor(_reader, read).add_done_callback(on_done)
 
 
 def _wall_us() -> int:

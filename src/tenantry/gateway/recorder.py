@@ -63,4 +63,7 @@ class Recorder:
                 log.warning("the journal can be written again")
         self.works = written
         for then in begun:
-            then(written)
+            try:
+                then(written)
+            except Exception:  # one request's fault must not cost the others of this turn theirs
+                log.exception("a request failed when its beginning stood in the journal")

@@ -55,6 +55,11 @@ class Relay:
         return data
 
     @property
+    def told_output_tokens(self) -> int:
+        """The output that a stream has told so far."""
+        return self._observer.told_output_tokens if self._observer is not None else 0
+
+    @property
     def has_started(self) -> bool:
         """Whether the answer has told its first usage."""
         return self._observer is not None and self._observer.started

@@ -44,11 +44,6 @@ class Request:
         """Whether the route has a body that the gateway reads."""
         return self.caller.target.route.kind is not Kind.MODELS
 
-    @property
-    def input_tokens(self) -> int:
-        """The estimate that rate limits take; nothing for what is free."""
-        return self.body_bytes // BYTES_PER_TOKEN if self.fields is not None else 0
-
 
 def read_fields(caller: Caller, body: bytes) -> MessageFields:
     """The fields of `body` that the gateway acts on. Pure: a large body is read beside the event loop.

@@ -164,7 +164,13 @@ class Tries:
             return None
         accounts = request.caller.accounts(parts, request.principal)
         found = parts.till.hold(
-            request.principal, accounts, fields, request.body_bytes, self._prompt_tokens, parts.clock.wall_us()
+            request.principal,
+            accounts,
+            fields,
+            request.body_bytes,
+            self._prompt_tokens,
+            parts.clock.wall_us(),
+            parts.clock.now(),
         )
         if isinstance(found, Short):
             return found
@@ -179,10 +185,13 @@ class Tries:
     def _may_be_counted(self, short: Short) -> bool:
         """Whether an exact count of the prompt could make a request fit that its bytes do not let in."""
         parts, request = self._parts, self._request
-        if self._is_counted or short.left_nanos == 0 or request.fields is None:
+        fields = request.fields
+        if self._is_counted or short.left_nanos == 0 or fields is None:
             return False
+        if fields.has_thread or fields.fallbacks or fields.fallbacks_default or fields.mcp_servers:
+            return False  # what is counted is the body; here the prompt is more, or another model counts it
         accounts = request.caller.accounts(parts, request.principal)
-        return parts.till.would_fit(accounts, request.fields, parts.clock.wall_us())
+        return parts.till.would_fit(accounts, fields, parts.clock.wall_us())
 
     def _refuse(self, error: ApiError) -> Event:
         self.error = error

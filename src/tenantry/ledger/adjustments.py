@@ -144,7 +144,10 @@ def _change(row: Mapping[str, Any], prices: PriceTable) -> Change | Mapping[str,
 
 def _price(row: Mapping[str, Any], prices: PriceTable) -> int | None:
     """The cost at `prices`, by the same rules as when it was booked."""
-    was_refused_empty = row["stop_reason"] == "refusal" and row["cost_nanos"] == 0
+    if row["stop_reason"] == "refusal" and row["cost_nanos"]:
+        # Whether it was empty decides what is billed of it, and does not stand in the row: it stays as it was booked.
+        return row["cost_nanos"]
+    was_refused_empty = row["stop_reason"] == "refusal"
     # An orphan's end is when its gateway was found dead; it was priced as of its beginning.
     at_us = row["begun_at_us"] if row["outcome"] == Outcome.ORPHANED.value else row["ended_at_us"]
     return prices.price(

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Dialect, String, insert
 
 from tenantry.domain.attempts import AttemptBegun, AttemptEnded, Tally
+from tenantry.domain.settlement import COST_NANOS_MAX
 from tenantry.ledger.rollup import TOKEN_CLASSES
 from tenantry.storage.tables import gateway_keys, ledger, refusals
 
@@ -18,8 +19,7 @@ FIRST_HASH = "0" * 64
 # A thousand times the largest prompt and answer that are sold; as many rows as a quarter of an hour can hold still sum
 # up below 2^63 (a sum beyond it would stop every booking after it).
 COUNT_MAX = 10**12
-# 10,000 dollars for one attempt, for the same reasons: the dearest that reference 5 allows costs some hundred.
-NANOS_MAX = 10**13
+NANOS_MAX = COST_NANOS_MAX
 # The first day that no calendar of Python's can write, as unix microseconds: exports and stories print times.
 TIME_US_END = 253_402_300_800_000_000
 STATUS_MAX = 999

@@ -193,7 +193,8 @@ def _read_extras(fields: MessageFields, members: Members) -> None:
         fields.inference_geo = _read(_WORD, members.inference_geo, "inference_geo")
     if members.service_tier:
         fields.service_tier = _read(_WORD, members.service_tier, "service_tier")
-    fields.has_thread = _is_set(members.thread)
+    if members.thread:
+        fields.has_thread = _is_set(members.thread)
     if members.mcp_servers:
         _read_servers(fields, members.mcp_servers)
     if members.compaction:

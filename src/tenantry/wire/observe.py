@@ -160,6 +160,12 @@ class StreamObserver:
             self.delta_chars += at
         return chunk[:at] + (self.feed(chunk[at:]) if at < len(chunk) else b"")
 
+    @property
+    def told_output_tokens(self) -> int:
+        """The output tokens of the last usage that was told; 0 where that is no count."""
+        told = self._usage.get("output_tokens")
+        return told if isinstance(told, int) and is_count(told) else 0
+
     def finish(self) -> bytes:
         """What is still held at a clean end of the body; nothing when the stream is not complete."""
         held, self._held = self._held, _NO_HELD

@@ -358,6 +358,9 @@ class ClientSocket:
     def resume_reading(self) -> None:
         return
 
+    def get_write_buffer_size(self) -> int:
+        return 0
+
 
 def key_of(slug: str) -> str:
     return f"sk-proxy-{slug}-DUMMY"

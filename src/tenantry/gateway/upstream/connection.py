@@ -20,6 +20,9 @@ RESPONSE_FIELDS_MAX = 200
 # A body up to this is joined to its head: copying it costs less than a second buffer in the system call.
 JOINED_BYTES_MAX = 16384
 
+# RFC 9110 15: statuses have three digits, and the first is one to five.
+STATUS_MIN, STATUS_MAX = 100, 599
+
 DROPPED = "upstream_dropped"
 INVALID = "upstream_invalid_http"
 # The upstream closed the idle connection as it was used again, and cannot have read a byte of the request.
@@ -83,6 +86,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_is_complete",
         "_is_followed",
         "_is_head_told",
+        "_is_no_status",
         "_is_reused",
         "_is_stale",
         "_is_tls",
@@ -125,6 +129,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._is_answering = False
         self._is_head_told = False
         self._is_complete = False
+        self._is_no_status = False
         self._is_followed = False
         self._until_close = False
         self._keep_alive = False
@@ -188,10 +193,14 @@ class UpstreamConnection(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             is_invalid = True
         if not self._is_head_told:
-            if self._is_head_too_large(len(data)):
+            if self._is_no_status or self._is_head_too_large(len(data)):
                 self._break(INVALID)
                 return
-            self._deliver_head()
+            if self._status:
+                self._is_head_told = True
+                self._idle_bytes = 0
+                headers, self._headers = self._headers, []
+                self._sink.on_head(self._status, headers)
         if self._body:
             self._deliver_body()
         elif self._is_head_told and self._is_overlong(len(data)):
@@ -221,13 +230,6 @@ class UpstreamConnection(asyncio.Protocol):
         """Trailers, chunk extensions, no byte of body (RFC 9112 7.1): the parser keeps what is not complete."""
         self._idle_bytes += size
         return self._idle_bytes > RESPONSE_HEAD_BYTES_MAX and not self._is_complete
-
-    def _deliver_head(self) -> None:
-        if self._status and self._sink is not None:
-            self._is_head_told = True
-            self._idle_bytes = 0
-            headers, self._headers = self._headers, []
-            self._sink.on_head(self._status, headers)
 
     def _deliver_body(self) -> None:
         parts, self._body = self._body, []
@@ -315,6 +317,9 @@ class UpstreamConnection(asyncio.Protocol):
         if self._status or parser is None:
             return
         status = parser.get_status_code()
+        if not STATUS_MIN <= status <= STATUS_MAX:
+            self._is_no_status = True
+            return
         if status < 200:  # an interim response (RFC 9110 15.2); the real one follows
             self._headers = []
             self._has_framing = False

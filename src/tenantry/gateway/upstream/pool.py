@@ -71,27 +71,29 @@ class Pool(ConnectionOwner):
 
     __slots__ = (
         "__weakref__",
+        "_ca_file",
         "_connect_seconds",
         "_hostname",
         "_idle",
         "_idle_seconds",
+        "_is_tls",
         "_learned_at",
         "_making",
         "_open",
         "_pools",
         "_port",
-        "_tls",
         "host",
         "key",
         "path_prefix",
     )
 
-    def __init__(self, pools: Pools, key: Key, upstream: Upstream, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, pools: Pools, key: Key, upstream: Upstream) -> None:
         parts = urlsplit(upstream.base_url)
         self._pools = pools
         self._hostname = parts.hostname or ""
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
-        self._tls = tls
+        self._is_tls = parts.scheme == "https"
+        self._ca_file = upstream.ca_file
         self._connect_seconds = upstream.connect_seconds
         self._idle: dict[UpstreamConnection, None] = {}  # in the order of `idle_since`
         self._open: set[UpstreamConnection] = set()
@@ -141,8 +143,9 @@ class Pool(ConnectionOwner):
         self._pools.remember(self)
         self._making += 1
         try:
+            tls = self._pools.context(self._ca_file) if self._is_tls else None
             async with asyncio.timeout(self._connect_seconds):
-                _, made = await loop.create_connection(self._new, self._hostname, self._port, ssl=self._tls)
+                _, made = await loop.create_connection(self._new, self._hostname, self._port, ssl=tls)
             self._open.add(made)
             return made
         except (OSError, ValueError) as error:  # time-outs and TLS among the first, a name that is none the second
@@ -153,7 +156,7 @@ class Pool(ConnectionOwner):
                 self._pools.forget(self)
 
     def _new(self) -> UpstreamConnection:
-        return UpstreamConnection(self, self._tls is not None)
+        return UpstreamConnection(self, self._is_tls)
 
     def on_idle(self, connection: UpstreamConnection) -> None:
         self._idle[connection] = None
@@ -197,8 +200,7 @@ class Pools:
         pool = self._pools.get(key)
         if pool is None:
             self._forget_empty()
-            tls = self._context(upstream.ca_file) if upstream.base_url.startswith("https:") else None
-            pool = self._pools[key] = Pool(self, key, upstream, tls)
+            pool = self._pools[key] = Pool(self, key, upstream)
         return pool
 
     def _forget_empty(self) -> None:
@@ -208,7 +210,12 @@ class Pools:
             if not pool.is_empty:
                 self._pools[key] = pool
 
-    def _context(self, ca_file: str | None) -> ssl.SSLContext:
+    def context(self, ca_file: str | None) -> ssl.SSLContext:
+        """How servers are verified.
+
+        Raises:
+            OSError: the file of authorities cannot be read, or holds none.
+        """
         context = self._contexts.get(ca_file)
         if context is None:
             context = self._contexts[ca_file] = ssl.create_default_context(cafile=ca_file)
