@@ -211,30 +211,21 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[State, Event]]:
 
 
 # Cells that these worlds do not always come to: nothing takes so long between two turns of the loop, or two rare things
-# have to meet. Each has a playbook.
+# have to meet. Each has a playbook; so have those of the operator, who acts once in a world.
 RARE = {
     (State.JOURNALLING, Event.OVERDUE),
-    (State.JOURNALLING, Event.STOP),
-    (State.JOURNALLING, Event.CUT),
     (State.JOURNALLING, Event.GONE),
     (State.JOURNALLING, Event.GONE_CANCEL),
     (State.BACKING_OFF, Event.OVERDUE),
-    (State.BACKING_OFF, Event.STOP),
     (State.COUNTING, Event.GONE),
     (State.COUNTING, Event.GONE_CANCEL),
-    (State.COUNTING, Event.CUT),
-    (State.COUNTING, Event.STOP),
-    (State.READING, Event.STOP),
-    (State.READING, Event.CUT),
-    (State.HELD_BACK, Event.CUT),
-    (State.HELD_BACK, Event.STOP),
-    (State.DRAINING, Event.CUT),
-    (State.DRAINING, Event.STOP),
     (State.DRAINING, Event.STALE),
     (State.DRAINING, Event.SHORT),
-    (State.WAITING, Event.STOP),
-    (State.SENT, Event.STOP),
 }
+
+
+def is_rare(cell: tuple[State, Event]) -> bool:
+    return cell in RARE or cell[1] in (Event.STOP, Event.CUT)
 
 
 @pytest.mark.parametrize("shard", range(SHARDS))
@@ -262,7 +253,8 @@ def test_whatever_happens_each_request_is_answered_once_and_nothing_is_left(
         worlds += 1
     if LIVES >= 20_000:
         cells = {(state, event) for state in State for event in Event if TABLE[state][event] is not None}
-        assert cells - set(seen) <= RARE, f"never entered: {cells - set(seen) - RARE}"
+        missed = {cell for cell in cells - set(seen) if not is_rare(cell)}
+        assert not missed, f"never entered: {missed}"
 
 
 def test_nothing_of_a_life_needs_the_collector(tmp_path: Path) -> None:

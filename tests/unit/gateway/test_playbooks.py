@@ -600,3 +600,37 @@ def test_who_waits_for_another_attempt_gets_the_last_answer_when_the_gateway_sto
     world = World(tmp_path)
     play(world, SENT + ">> whole 529\n<< journal end voided\n>> stop\n<< answer 529")
     assert world.leftovers() == []
+
+
+def test_a_gateway_that_stops_goes_on_with_who_is_being_connected_or_has_been_sent(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    play(
+        world,
+        """
+        >> ask
+        << journal begin
+        << connect
+        >> stop
+        >> connected
+        << bytes up
+        >> stop
+        >> whole 200
+        << answer 200
+        << journal end settled
+        """,
+    )
+    assert world.leftovers() == []
+
+
+@pytest.mark.parametrize(
+    ("before", "then"),
+    [
+        (">> ask\n<< journal begin\n<< connect", "<< connect cancelled\n<< answer 403\n<< journal end voided"),
+        (SENT, "<< abandon\n<< answer 403\n<< journal end estimated"),
+        (SENT + ">> whole 529\n<< journal end voided", "<< answer 403"),
+    ],
+)
+def test_who_is_cut_off_before_its_answer_begins_is_told_why(tmp_path: Path, before: str, then: str) -> None:
+    world = World(tmp_path)
+    play(world, before + "\n>> disable\n" + then + (" tenant_disabled" if "journal" in then else ""))
+    assert world.leftovers() == []
