@@ -6,6 +6,7 @@ from tenantry.domain.errors import ApiError
 from tenantry.domain.prompt_budget import WARNING_FIELD
 from tenantry.gateway.headers import client_response
 from tenantry.gateway.population import Connected
+from tenantry.gateway.relay import is_event_stream
 from tenantry.wire.http1 import LAST_CHUNK, chunk, response_head
 
 # An error answer is some hundred bytes; one that is larger is passed on as it comes.
@@ -105,7 +106,7 @@ class ClientAnswer:
         sent.append((b"request-id", request_id.encode()))
         length = fields.get(b"content-length")
         # The gateway may have to add an `error` event to a stream, so its length is never promised.
-        if length is not None and b"event-stream" not in fields.get(b"content-type", b"").lower():
+        if length is not None and not is_event_stream(fields):
             self._framing = _LENGTH
             sent.append((b"content-length", length))
         elif status in (204, 304):

@@ -13,7 +13,7 @@ from tenantry.domain.settlement import Observed, Sent, Settlement, settle
 from tenantry.domain.usage import Usage
 from tenantry.gateway.parts import Parts
 from tenantry.gateway.population import Served
-from tenantry.gateway.relay import MESSAGE, PLAIN, STREAM, Relay, is_event_stream
+from tenantry.gateway.relay import MESSAGE, PLAIN, STREAM, Relay, is_json
 from tenantry.gateway.request import Request
 from tenantry.gateway.till import Money
 from tenantry.gateway.upstream import ConnectFailed, Connecting, ResponseSink, UpstreamConnection
@@ -232,7 +232,8 @@ class Attempt(ResponseSink):
         if told is not None:
             self._upstream_request_id = told.decode("latin-1")
         if status == 200 and self.money is not None and asked is not None:
-            self.is_stream = self._progress_due = is_event_stream(fields)
+            # What was asked decides first: a label that lies must not make an answer unreadable, and so dear.
+            self.is_stream = self._progress_due = asked.stream and not is_json(fields)
             self.relay = Relay(STREAM if self.is_stream else MESSAGE, asked.wants_1h)
         if self._owner is not None:
             self._owner.on_head(status, headers, fields)

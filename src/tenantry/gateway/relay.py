@@ -114,6 +114,11 @@ def is_event_stream(fields: dict[bytes, bytes]) -> bool:
     return told.partition(b";")[0].strip().lower() == b"text/event-stream"
 
 
+def is_json(fields: dict[bytes, bytes]) -> bool:
+    """Whether the media type is that of a whole message."""
+    return fields.get(b"content-type", b"").partition(b";")[0].strip().lower() == b"application/json"
+
+
 def error_event(error_type: str, message: str) -> bytes:
     """An `error` event in the form of reference 3.4."""
     document = {"type": "error", "error": {"type": error_type, "message": message}}

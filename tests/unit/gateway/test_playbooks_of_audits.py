@@ -198,3 +198,17 @@ def test_who_closes_its_side_while_nothing_is_sent_for_it_has_left(tmp_path: Pat
     assert first.connection.eof_received()
     assert not second.connection.eof_received()
     assert State.WAITING in {one.state for one in world.parts.population.served}  # type: ignore[attr-defined]
+
+
+def test_a_message_that_is_labelled_a_stream_is_read_as_what_was_asked_for(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    client = world.client()
+    client.ask(message())
+    world.turn()
+    world.connecting[0].made()
+    connection = world.sent[0]
+    connection.head(200, {"content-type": "Text/Event-Stream"})
+    connection.body(whole_answer(10, 20))
+    connection.end()
+    world.turn()
+    assert (ends(world)[0].outcome.value, ends(world)[0].usage.output_tokens) == ("settled", 20)
