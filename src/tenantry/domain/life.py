@@ -206,16 +206,6 @@ TABLE: list[list[Cell | None]] = [
     [Cell(*_CELLS[state][event]) if event in _CELLS[state] else None for event in Event] for state in State
 ]
 
-# The happy path of a request that is metered; `gateway/exchange.py` runs straight through these.
-HAPPY_PATH = (
-    (S.READING, E.READ),
-    (S.DECIDING, E.GO),
-    (S.JOURNALLING, E.WRITTEN),
-    (S.CONNECTING, E.CONNECTED),
-    (S.SENT, E.HEAD),
-    (S.RELAYING, E.END),
-)
-
 
 def picture() -> str:
     """The table as a Mermaid state diagram: one arrow for each pair of states, its events on it."""
