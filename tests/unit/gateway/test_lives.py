@@ -224,8 +224,12 @@ RARE = {
 }
 
 
-def is_rare(cell: tuple[State, Event]) -> bool:
-    return cell in RARE or cell[1] in (Event.STOP, Event.CUT)
+COMMON = {
+    (state, event)
+    for state in State
+    for event in Event
+    if TABLE[state][event] is not None and (state, event) not in RARE and event not in (Event.STOP, Event.CUT)
+}
 
 
 @pytest.mark.parametrize("shard", range(SHARDS))
@@ -234,7 +238,8 @@ def test_whatever_happens_each_request_is_answered_once_and_nothing_is_left(
 ) -> None:
     print(f"TENANTRY_SEED={SEED} shard {shard}")
     lives = worlds = 0
-    while lives < LIVES // SHARDS:
+    missed: set[tuple[State, Event]] = set()
+    while lives < LIVES // SHARDS or (missed and lives < LIVES):
         chance = random.Random(f"{SEED}-{shard}-{worlds}")
         storm = Storm(chance, tmp_path)
         trace: list[str] = []
@@ -251,10 +256,9 @@ def test_whatever_happens_each_request_is_answered_once_and_nothing_is_left(
         storm.check_answers()
         lives += storm.lives
         worlds += 1
-    if LIVES >= 20_000:
-        cells = {(state, event) for state in State for event in Event if TABLE[state][event] is not None}
-        missed = {cell for cell in cells - set(seen) if not is_rare(cell)}
-        assert not missed, f"never entered: {missed}"
+        if LIVES >= 20_000:  # a cell that this seed has not come to gets up to four times the lives
+            missed = COMMON - seen.keys()
+    assert not missed, f"never entered: {missed}"
 
 
 def test_nothing_of_a_life_needs_the_collector(tmp_path: Path) -> None:
