@@ -16,13 +16,10 @@ from tenantry.gateway.population import Served
 from tenantry.gateway.relay import MESSAGE, PLAIN, STREAM, Relay, is_json
 from tenantry.gateway.request import Request
 from tenantry.gateway.till import Money
-from tenantry.gateway.upstream import ConnectFailed, Connecting, ResponseSink, UpstreamConnection
+from tenantry.gateway.upstream import ConnectFailed, Connecting, ResponseHead, ResponseSink, UpstreamConnection
 
 # A stream tells how far it has come after so many characters; what it holds ahead is eight times that (StreamMeter).
 TELL_CHARS = 256
-
-Headers = list[tuple[bytes, bytes]]
-Fields = dict[bytes, bytes]  # the last value of each name
 
 
 class AttemptOwner(Served):
@@ -39,7 +36,7 @@ class AttemptOwner(Served):
     def on_stale(self) -> None:
         raise NotImplementedError
 
-    def on_head(self, status: int, headers: Headers, fields: Fields) -> None:
+    def on_head(self, head: ResponseHead) -> None:
         raise NotImplementedError
 
     def on_body(self, ready: bytes) -> None:
@@ -224,19 +221,18 @@ class Attempt(ResponseSink):
 
     # What the upstream's connection tells
 
-    def on_head(self, status: int, headers: Headers) -> None:
-        self._status = status
+    def on_head(self, head: ResponseHead) -> None:
+        status = self._status = head.status
         self.first_byte_at_us = self._parts.clock.wall_us()
-        fields, asked = dict(headers), self._request.fields
-        told = fields.get(b"request-id")
-        if told is not None:
-            self._upstream_request_id = told.decode("latin-1")
+        asked = self._request.fields
+        if head.shape.id_at:
+            self._upstream_request_id = head.value_at(head.shape.id_at).decode("latin-1")
         if status == 200 and self.money is not None and asked is not None:
             # What was asked decides first: a label that lies must not make an answer unreadable, and so dear.
-            self.is_stream = self._progress_due = asked.stream and not is_json(fields)
+            self.is_stream = self._progress_due = asked.stream and not is_json(head.value_at(head.shape.type_at))
             self.relay = Relay(STREAM if self.is_stream else MESSAGE, asked.wants_1h)
         if self._owner is not None:
-            self._owner.on_head(status, headers, fields)
+            self._owner.on_head(head)
 
     def on_body(self, data: bytes) -> None:
         owner = self._owner

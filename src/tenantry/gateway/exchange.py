@@ -18,11 +18,12 @@ from tenantry.domain.admission import Grant
 from tenantry.domain.directory import Disconnect
 from tenantry.domain.errors import ApiError, JournalDown, NotReady, UpstreamBroken, UpstreamDown, UpstreamTimedOut
 from tenantry.domain.life import TABLE, Do, Event, State
+from tenantry.domain.prompt_budget import WARNING_FIELD
 from tenantry.domain.retry import Failure, is_retryable, read_failure, read_retry_after
 from tenantry.domain.settlement import Settlement
 from tenantry.domain.usage import Usage
 from tenantry.gateway.answer import Client, ClientAnswer, HeldAnswer
-from tenantry.gateway.attempt import Attempt, AttemptOwner, Fields, Headers
+from tenantry.gateway.attempt import Attempt, AttemptOwner
 from tenantry.gateway.caller import Caller
 from tenantry.gateway.counting import Count
 from tenantry.gateway.credentials import choose_credential
@@ -30,7 +31,7 @@ from tenantry.gateway.lanes import Ask
 from tenantry.gateway.parts import Parts
 from tenantry.gateway.request import BYTES_PER_TOKEN, Request, new_request_id, read_fields
 from tenantry.gateway.tries import Tries
-from tenantry.gateway.upstream import DROPPED_REUSED
+from tenantry.gateway.upstream import DROPPED_REUSED, ResponseHead
 from tenantry.wire.count_body import count_body
 from tenantry.wire.inspect import MessageFields
 from tenantry.wire.routes import Kind
@@ -390,8 +391,8 @@ class Exchange(AttemptOwner):
 
     # The answer
 
-    def on_head(self, status: int, headers: Headers, fields: Fields) -> None:
-        parts, tries, request = self._parts, self._tries, self.request
+    def on_head(self, head: ResponseHead) -> None:
+        parts, tries, request, status = self._parts, self._tries, self.request, head.status
         if tries is None or request is None:
             return
         if self._attempt is not None and self._attempt.is_stream:
@@ -401,20 +402,20 @@ class Exchange(AttemptOwner):
         standing.breaker.answered(parts.clock.now(), status)
         if status == 200 and tries.number > 1:
             standing.retries.give_back()
-        if request.fields is not None and (status == 429 or b"anthropic-ratelimit-requests-limit" in fields):
-            pause = read_retry_after(fields, datetime.now(UTC)) if status == 429 else None
-            parts.lanes.learn(credential, request.fields.model, fields, pause)
-        if status != 200 and self._may_be_held(status, fields):
-            self._held = HeldAnswer(status, headers, fields)
+        if request.fields is not None and (status == 429 or (status == 200 and head.shape.has_limits)):
+            pause = read_retry_after(head.fields, datetime.now(UTC)) if status == 429 else None
+            parts.lanes.learn(credential, request.fields.model, head.fields, pause)
+        if status != 200 and self._may_be_held(head):
+            self._held = HeldAnswer(head)
             self.on(Event.FAULT)
         else:
-            self._answer.take(status, headers, fields)
+            self._answer.head = head
             self.on(Event.HEAD)
 
-    def _may_be_held(self, status: int, fields: Fields) -> bool:
-        if status in (401, 402, 403):
+    def _may_be_held(self, head: ResponseHead) -> bool:
+        if head.status in (401, 402, 403):
             return self.principal.tenant.fallback is not None
-        return is_retryable(status) or fields.get(b"x-should-retry") == b"true"
+        return is_retryable(head.status) or head.fields.get(b"x-should-retry") == b"true"
 
     def _hold_back(self) -> None:
         self._expect(ANSWER_IDLE_SECONDS_MAX)
@@ -431,19 +432,23 @@ class Exchange(AttemptOwner):
         else:
             self._expect(ANSWER_IDLE_SECONDS_MAX)
         at_us = (attempt.first_byte_at_us if attempt is not None else None) or parts.clock.wall_us()
+        answer = self._answer
         lines = self._quota_lines(at_us)
-        if self._answer.status == 200 and request.fields is not None:
+        if answer.head is not None and answer.head.status == 200 and request.fields is not None:
             tenant, key = self.principal.tenant, self.principal.key
             if tenant.budget.caps or key.budget.caps:
                 accounts = self._caller.accounts(parts, self.principal)
                 lines += parts.telling.budget_lines(accounts, at_us)
-        self._answer.begin(self.request_id, lines, request.warning, self._caller.head.http_1_0)
+        if request.warning:
+            lines += b"%b: %b\r\n" % (WARNING_FIELD, request.warning.encode())
+        is_stream = attempt is not None and attempt.is_stream
+        answer.begin(self.request_id, lines, self._caller.head.http_1_0, may_grow=is_stream)
 
     def _release_held(self) -> None:
         held = self._held
         if held is not None:
             self._held = None
-            self._answer.take(held.status, held.headers, held.fields)
+            self._answer.head = held.head
             self._relay()
             self._answer.body(held.body())
 
@@ -476,7 +481,7 @@ class Exchange(AttemptOwner):
     def on_end(self, rest: bytes | None) -> None:
         held = self._held
         if self.state is State.HELD_BACK and held is not None:
-            self._failure = read_failure(held.status, held.fields, held.body(), datetime.now(UTC))
+            self._failure = read_failure(held.head.status, held.head.fields, held.body(), datetime.now(UTC))
         elif rest is None:
             self._answer.cut()
         else:
@@ -675,10 +680,9 @@ class Exchange(AttemptOwner):
             self._tell_refusal()
         elif client is not None:
             # The gateway has tried again; the client's SDK must not multiply that (DESIGN 4.7).
-            self._answer.take(held.status, held.final_headers() if is_final else held.headers, held.fields)
-            self._answer.begin(
-                self.request_id, self._quota_lines(self._parts.clock.wall_us()), "", self._caller.head.http_1_0
-            )
+            self._answer.head = held.head
+            lines = self._quota_lines(self._parts.clock.wall_us())
+            self._answer.begin(self.request_id, lines, self._caller.head.http_1_0, is_final=is_final)
             self._answer.body(held.body())
             self._answer.finish()
 

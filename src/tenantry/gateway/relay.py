@@ -108,15 +108,9 @@ class Relay:
 PLAIN = Relay(PLAIN_BYTES)
 
 
-def is_event_stream(fields: dict[bytes, bytes]) -> bool:
-    """Whether the media type is that of server-sent events: in any letters, with any parameters (RFC 9110 8.3.1)."""
-    told = fields.get(b"content-type", b"")
-    return told.partition(b";")[0].strip().lower() == b"text/event-stream"
-
-
-def is_json(fields: dict[bytes, bytes]) -> bool:
-    """Whether the media type is that of a whole message."""
-    return fields.get(b"content-type", b"").partition(b";")[0].strip().lower() == b"application/json"
+def is_json(content_type: bytes) -> bool:
+    """Whether the media type is that of a whole message: in any letters, with any parameters (RFC 9110 8.3.1)."""
+    return content_type.partition(b";")[0].strip().lower() == b"application/json"
 
 
 def error_event(error_type: str, message: str) -> bytes:

@@ -17,7 +17,7 @@ import pytest
 import uvloop
 
 from tenantry.domain.directory import Upstream
-from tenantry.gateway.upstream import ConnectFailed, Pool, Pools, ResponseSink, UpstreamConnection
+from tenantry.gateway.upstream import ConnectFailed, Pool, Pools, ResponseHead, ResponseSink, UpstreamConnection
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 REQUEST = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n"
@@ -30,8 +30,8 @@ class Told(ResponseSink):
         self.lines: list[str] = []
         self.ended = asyncio.get_running_loop().create_future()
 
-    def on_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        self.lines.append(f"head {status}")
+    def on_head(self, head: ResponseHead) -> None:
+        self.lines.append(f"head {head.status}")
 
     def on_body(self, data: bytes) -> None:
         self.lines.append(f"body {data[:20].decode()}")

@@ -12,11 +12,12 @@ from abc import ABC, abstractmethod
 import httptools
 
 from tenantry.gateway.upstream import delivery
+from tenantry.gateway.upstream.head import RESPONSE_FIELDS_MAX, ResponseHead, head_of, read_plain_head
 
 # As nginx's and Node's heads; an answer of the Messages API has 2 KiB.
 RESPONSE_HEAD_BYTES_MAX = 64 * 1024
-# Twice Apache's limit of a hundred; an answer of the Messages API has thirty.
-RESPONSE_FIELDS_MAX = 200
+# Makes the parser ready for the chunks of a body whose head has been read here.
+_CHUNKED_HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 # A body up to this is joined to its head: copying it costs less than a second buffer in the system call.
 JOINED_BYTES_MAX = 16384
 
@@ -37,8 +38,8 @@ class ResponseSink(ABC):
     __slots__ = ()
 
     @abstractmethod
-    def on_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        """Names in lower case; interim responses (1xx) are not told."""
+    def on_head(self, head: ResponseHead) -> None:
+        """Interim responses (1xx) are not told."""
 
     @abstractmethod
     def on_body(self, data: bytes) -> None:
@@ -71,8 +72,12 @@ class ConnectionOwner(ABC):
         """The connection is closed."""
 
 
+# What reads the answer: nothing has come of it; a count of the bytes that are left; llhttp.
+_FRESH, _COUNTED, _PARSED = range(3)
+
+
 class UpstreamConnection(asyncio.Protocol):
-    """llhttp does the framing of responses."""
+    """A plain head is read by lines, and a body of a told length is counted; llhttp reads everything else."""
 
     __slots__ = (
         "__weakref__",
@@ -91,8 +96,10 @@ class UpstreamConnection(asyncio.Protocol):
         "_is_stale",
         "_is_tls",
         "_keep_alive",
+        "_left",
         "_owner",
         "_parser",
+        "_reader",
         "_request_bytes",
         "_sink",
         "_status",
@@ -118,16 +125,19 @@ class UpstreamConnection(asyncio.Protocol):
         self._request_bytes = 0
         self._acked_before: int | None = None
         self._body: list[bytes] = []
-        self._reset()
+        self._reader = _FRESH
+        self._left = 0  # bytes of a body that is counted
+        self._is_answering = False
+        self._is_head_told = False
+        self._reset_parsed()
 
-    def _reset(self) -> None:
+    def _reset_parsed(self) -> None:
+        """Forget what llhttp has told of an answer."""
         self._headers: list[tuple[bytes, bytes]] = []
         self._head_bytes = 0
         self._idle_bytes = 0
         self._status = 0  # of the final response, once its head is complete
         self._has_framing = False
-        self._is_answering = False
-        self._is_head_told = False
         self._is_complete = False
         self._is_no_status = False
         self._is_followed = False
@@ -182,11 +192,62 @@ class UpstreamConnection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
 
     def data_received(self, data: bytes) -> None:
-        parser = self._parser
-        if self._sink is None or parser is None:
+        if self._sink is None:
             self.close()  # bytes that nobody asked for: the next response could not be trusted
-            return
+        elif self._reader == _PARSED:
+            self._parse(data)
+        elif self._reader == _COUNTED:
+            self._take_counted(self._sink, data)
+        else:
+            self._begin(self._sink, data)
+
+    def _begin(self, sink: ResponseSink, data: bytes) -> None:
+        """The first bytes of an answer: mostly a whole head, and often its whole body."""
         self._is_answering = True
+        end = data.find(b"\r\n\r\n", 0, RESPONSE_HEAD_BYTES_MAX)
+        head = read_plain_head(data[:end]) if end > 0 else None
+        if head is None:
+            self._reader = _PARSED
+            self._parse(data)
+            return
+        self._is_head_told = True
+        body = data[end + 4 :]
+        if head.length is not None:
+            self._reader, self._left = _COUNTED, head.length
+            sink.on_head(head)
+            if self._sink is not None:
+                self._take_counted(sink, body)
+            return
+        self._reader, self._status = _PARSED, head.status
+        if self._parser is not None:
+            self._parser.feed_data(_CHUNKED_HEAD)
+        sink.on_head(head)
+        if self._sink is None:
+            return
+        if body:
+            self._parse(body)
+        else:
+            sink.on_flush()
+
+    def _take_counted(self, sink: ResponseSink, data: bytes) -> None:
+        """Bytes of a body whose length is known."""
+        left = self._left
+        is_alone = len(data) <= left
+        if not is_alone:
+            data = data[:left]
+        self._left = left = left - len(data)
+        if data:
+            sink.on_body(data)
+        if left == 0:
+            self._keep_alive = True
+            self._finish(is_alone=is_alone)
+        else:
+            self._flush()
+
+    def _parse(self, data: bytes) -> None:
+        parser, sink = self._parser, self._sink
+        if parser is None or sink is None:
+            return
         is_invalid = False
         try:
             parser.feed_data(data)
@@ -200,7 +261,7 @@ class UpstreamConnection(asyncio.Protocol):
                 self._is_head_told = True
                 self._idle_bytes = 0
                 headers, self._headers = self._headers, []
-                self._sink.on_head(self._status, headers)
+                sink.on_head(head_of(self._status, headers))
         if self._body:
             self._deliver_body()
         elif self._is_head_told and self._is_overlong(len(data)):
@@ -251,7 +312,10 @@ class UpstreamConnection(asyncio.Protocol):
         ):
             self._written += self._request_bytes
             self._is_reused = True
-            self._reset()
+            if self._reader == _PARSED:
+                self._reset_parsed()
+            self._reader = _FRESH
+            self._is_answering = self._is_head_told = False
             self._owner.on_idle(self)
         else:
             self.close()
