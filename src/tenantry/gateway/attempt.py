@@ -22,6 +22,9 @@ from tenantry.gateway.upstream import ConnectFailed, Connecting, ResponseHead, R
 TELL_CHARS = 256
 
 
+_SETTLED = Outcome.SETTLED
+
+
 class AttemptOwner(Served):
     """Who is told how an attempt goes. After `on_end` or `on_broken`, which come settled, nothing is told any more."""
 
@@ -347,7 +350,7 @@ class Attempt(ResponseSink):
         )
         booked = settle(sent, seen, parts.prices, at_us)
         money.settle(booked, at_us)
-        if booked.outcome is Outcome.SETTLED:
+        if booked.outcome is _SETTLED:
             usage = booked.usage
             money.history.learn(usage.output_tokens, usage.prompt_tokens, self._request.body_bytes)
         parts.recorder.end(

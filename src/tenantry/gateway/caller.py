@@ -9,20 +9,22 @@ from __future__ import annotations
 
 from tenantry.domain.directory import Credential, Snapshot
 from tenantry.domain.holds import Account
+from tenantry.domain.policies import has_policies
 from tenantry.gateway.asks import Way
 from tenantry.gateway.authentication import Principal, authenticate
 from tenantry.gateway.headers import upstream_head, upstream_head_end
 from tenantry.gateway.parts import Parts
 from tenantry.gateway.upstream import Pool
 from tenantry.wire.http1 import KnownHead, RequestHead, small_number
-from tenantry.wire.routes import Target, find_target
+from tenantry.wire.routes import Kind, Target, find_target
 
 
 class Caller:
     """One head: `target` is its route, `known` recognises it when it comes again.
 
     `retries`: how often the client's SDK says that it has tried this request before. `way`: the lanes of the last
-    request; the lanes know whether they still hold.
+    request; the lanes know whether they still hold. `is_inspected`: the route has a body that the gateway reads;
+    `is_metered`: what it asks for costs money. `has_policies`: of tenant or key, beside lanes and budgets.
     """
 
     __slots__ = (
@@ -33,7 +35,10 @@ class Caller:
         "_snapshot",
         "_upstream_head",
         "agent",
+        "has_policies",
         "head",
+        "is_inspected",
+        "is_metered",
         "known",
         "retries",
         "target",
@@ -55,6 +60,10 @@ class Caller:
         self._pool: Pool | None = None
         self._upstream_head = b""
         self.way: Way | None = None
+        kind = self.target.route.kind
+        self.is_inspected = kind is not Kind.MODELS
+        self.is_metered = kind is Kind.MESSAGES
+        self.has_policies = True
 
     def principal(self, parts: Parts) -> Principal:
         """Who is calling, by the directory as it is now.
@@ -69,6 +78,8 @@ class Caller:
         principal = authenticate(self.head.fields, self.target.slug, snapshot, parts.pepper, settings.require_tenant_id)
         self._snapshot, self._principal = snapshot, principal
         self._accounts = self._credential = self.way = None
+        limits = principal.key.limits
+        self.has_policies = has_policies(principal.tenant.limits) or (limits is not None and has_policies(limits))
         return principal
 
     def accounts(self, parts: Parts, principal: Principal) -> tuple[Account, Account]:

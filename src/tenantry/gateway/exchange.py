@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from tenantry.domain.admission import Grant
@@ -27,6 +28,7 @@ from tenantry.gateway.attempt import Attempt, AttemptOwner
 from tenantry.gateway.caller import Caller
 from tenantry.gateway.counting import Count
 from tenantry.gateway.credentials import choose_credential
+from tenantry.gateway.deadlines import NEVER
 from tenantry.gateway.lanes import Ask
 from tenantry.gateway.parts import Parts
 from tenantry.gateway.request import BYTES_PER_TOKEN, Request, new_request_id, read_fields
@@ -34,7 +36,6 @@ from tenantry.gateway.tries import Tries
 from tenantry.gateway.upstream import DROPPED_REUSED, ResponseHead
 from tenantry.wire.count_body import count_body
 from tenantry.wire.inspect import MessageFields
-from tenantry.wire.routes import Kind
 
 log = logging.getLogger("tenantry.gateway")
 
@@ -59,6 +60,12 @@ _NO_ANSWER: dict[str, type[ApiError]] = {
 }
 # What says that the upstream, and not the request, is at fault.
 _UPSTREAMS_FAULTS = frozenset(_NO_ANSWER) - {DROPPED_REUSED}
+
+
+# To look up a member of an enumeration takes CPython 3.11 longer than a call; these are on every request's way.
+_READ, _WRITTEN, _UNWRITTEN, _CONNECTED = Event.READ, Event.WRITTEN, Event.UNWRITTEN, Event.CONNECTED
+_HEAD, _END, _GO, _FINISH, _LAST_STEP = Event.HEAD, Event.END, Event.GO, Do.FINISH, Do.DRAIN
+_READING, _RELAYING, _HELD_BACK = State.READING, State.RELAYING, State.HELD_BACK
 
 
 class Unforeseen(AssertionError):
@@ -93,11 +100,13 @@ class Exchange(AttemptOwner):
 
     def __init__(self, parts: Parts, client: Client, caller: Caller) -> None:
         """Raises: ApiError, when the caller is refused; then nothing has begun."""
-        super().__init__(caller.principal(parts))
+        # As `Served` and `Timed` do, without their calls.
+        self.principal = caller.principal(parts)
+        self.deadline = self.watched_at = NEVER
         self._parts = parts
         self._client: Client | None = client
         self._caller = caller
-        self.state = State.READING
+        self.state = _READING
         self.request_id = new_request_id()
         self.request: Request | None = None
         self._ask: Ask | None = None
@@ -124,47 +133,19 @@ class Exchange(AttemptOwner):
         self.state = cell.to
         do = cell.do
         try:
-            # Those of the happy path first.
-            if do is Do.RELAY:
-                self._relay()
-            elif do is Do.EXPECT:
-                self._expect_answer()
-            elif do is Do.CONNECT:
-                self._connect()
-            elif do is Do.JOURNAL:
-                self._journal()
-            elif do is Do.ADMIT:
-                self._admit()
-            elif do > Do.DRAIN:
+            if do > _LAST_STEP:
                 self._end(do)
             else:
-                self._act(do)
-        except (
-            Exception
-        ):  # a fault of ours must not leave the client without an answer, nor the request with its session
+                _STEPS[do](self)
+        # A fault of ours must not leave the client without an answer, nor the request with its session.
+        except Exception:
             if self.strict:
                 raise
             log.exception("request %s failed in %s and is ended", self.request_id, self.state.name)
             self._collapse()
 
-    def _act(self, do: Do) -> None:
-        """The other words of the table that do not end a life."""
-        if do is Do.DECIDE:
-            self._decide()
-        elif do is Do.HOLD:
-            self._hold_back()
-        elif do is Do.RELEASE_HELD:
-            self._release_held()
-        elif do is Do.FAILED:
-            self._after_failure()
-        elif do is Do.BACK_OFF:
-            self._back_off()
-        elif do is Do.TRY_AGAIN:
-            self._try_again()
-        elif do is Do.ASK_COUNT:
-            self._ask_count()
-        elif do is Do.DRAIN:
-            self._drain()
+    def _nothing(self) -> None:
+        """The state says it all."""
 
     def _unforeseen(self, event: Event) -> None:
         problem = f"{event.name} in {self.state.name}"
@@ -204,15 +185,15 @@ class Exchange(AttemptOwner):
         request = self.request = Request(self._caller, self.principal, self.request_id, body)
         if client is not None:
             parts.tallies.used(self.principal.key.key_id, client.peer, self._caller.agent)
-        if not request.is_inspected:
-            self.on(Event.READ)
+        if not self._caller.is_inspected:
+            self.on(_READ)
         elif len(body) < BESIDE_BYTES_MIN:
             try:
                 request.fields = read_fields(self._caller, body)
             except ApiError as error:
                 self._refuse(error)
             else:
-                self.on(Event.READ)
+                self.on(_READ)
         else:
             self._expect(PROMPT_SECONDS_MAX)
             parts.beside(lambda: self._read(body), self._on_read)
@@ -233,7 +214,7 @@ class Exchange(AttemptOwner):
             self._refuse(NotReady("The gateway could not read this request."))
         else:
             self.request.fields = found
-            self.on(Event.READ)
+            self.on(_READ)
 
     # Deciding
 
@@ -246,7 +227,10 @@ class Exchange(AttemptOwner):
             if parts.population.is_stopping:
                 raise NotReady
             if request.fields is not None:
-                self._apply_policies(request, request.fields)
+                if self._caller.has_policies:
+                    self._apply_policies(request, request.fields)
+                if not self._caller.is_metered:
+                    request.fields = None  # free: inspected, not metered
             credential = choose_credential(parts.health, tenant)
         except ApiError as error:
             self._refuse(error)
@@ -288,8 +272,6 @@ class Exchange(AttemptOwner):
         )
         request.body = body
         request.body_bytes = len(body)
-        if self._caller.target.route.kind is not Kind.MESSAGES:
-            request.fields = None  # free: inspected, not metered
 
     def _on_grant(self, _grant: Grant) -> None:
         self.on(Event.GRANTED)
@@ -321,7 +303,7 @@ class Exchange(AttemptOwner):
 
     def _follow(self, tries: Tries, event: Event) -> None:
         """Do what has been decided."""
-        if event is Event.GO:
+        if event is _GO:
             request = self.request
             assert request is not None  # noqa: S101 -- nothing is decided before it is read
             self._held = self._failure = None
@@ -370,7 +352,7 @@ class Exchange(AttemptOwner):
     def on_journalled(self, written: bool) -> None:
         if not written:
             self._error, self._reason = JournalDown(), "journal_unavailable"
-        self.on(Event.WRITTEN if written else Event.UNWRITTEN)
+        self.on(_WRITTEN if written else _UNWRITTEN)
 
     def _connect(self) -> None:
         attempt = self._attempt
@@ -378,7 +360,7 @@ class Exchange(AttemptOwner):
             self._expect(attempt.credential.upstream.connect_seconds + PROMPT_SECONDS_MAX)
 
     def on_sent(self) -> None:
-        self.on(Event.CONNECTED)
+        self.on(_CONNECTED)
 
     def _expect_answer(self) -> None:
         attempt = self._attempt
@@ -410,7 +392,7 @@ class Exchange(AttemptOwner):
             self.on(Event.FAULT)
         else:
             self._answer.head = head
-            self.on(Event.HEAD)
+            self.on(_HEAD)
 
     def _may_be_held(self, head: ResponseHead) -> bool:
         if head.status in (401, 402, 403):
@@ -453,14 +435,14 @@ class Exchange(AttemptOwner):
             self._answer.body(held.body())
 
     def on_body(self, ready: bytes) -> None:
-        if self.state is State.RELAYING:
+        if self.state is _RELAYING:
             self._is_flowing = True
             self._answer.body(ready)
-        elif self.state is State.HELD_BACK and self._held is not None and not self._held.add(ready):
+        elif self.state is _HELD_BACK and self._held is not None and not self._held.add(ready):
             self.on(Event.OVERFLOW)
 
     def on_flush(self) -> None:
-        if self.state is State.RELAYING:
+        if self.state is _RELAYING:
             self._answer.flush()
 
     def on_usage(self, usage: Usage) -> None:
@@ -480,13 +462,13 @@ class Exchange(AttemptOwner):
 
     def on_end(self, rest: bytes | None) -> None:
         held = self._held
-        if self.state is State.HELD_BACK and held is not None:
+        if self.state is _HELD_BACK and held is not None:
             self._failure = read_failure(held.head.status, held.head.fields, held.body(), datetime.now(UTC))
         elif rest is None:
             self._answer.cut()
         else:
             self._answer.body(rest)
-        self.on(Event.END)
+        self.on(_END)
 
     def on_broken(self, reason: str) -> None:
         self._fail(reason)
@@ -500,7 +482,7 @@ class Exchange(AttemptOwner):
             self._parts.health.of(tries.credential).breaker.failed(self._parts.clock.now())
         self._held = None
         self._failure = Failure(None)
-        if self.state is State.RELAYING:
+        if self.state is _RELAYING:
             self._error = UpstreamBroken("The connection to the upstream broke off before the message was complete.")
         else:
             self._error = _NO_ANSWER.get(reason, UpstreamBroken)()
@@ -550,12 +532,12 @@ class Exchange(AttemptOwner):
         self._expect(DRAIN_SECONDS_MAX if is_stream else max(0.0, left))
 
     def client_paused(self) -> None:
-        if self.state is State.RELAYING and self._attempt is not None:
+        if self.state is _RELAYING and self._attempt is not None:
             self._attempt.pause()
             self._expect(CLIENT_STALL_SECONDS_MAX)
 
     def client_resumed(self) -> None:
-        if self.state is State.RELAYING and self._attempt is not None:
+        if self.state is _RELAYING and self._attempt is not None:
             self._attempt.resume()
             self._expect(ANSWER_IDLE_SECONDS_MAX)
 
@@ -612,7 +594,7 @@ class Exchange(AttemptOwner):
         try:
             if attempt is not None:
                 attempt.close(self._reason or "ended")
-            if do is Do.FINISH:
+            if do is _FINISH:
                 self._answer.finish()
             elif do is Do.REFUSE:
                 self._tell_refusal()
@@ -694,6 +676,29 @@ class Exchange(AttemptOwner):
         else:
             self._answer.body(rest)
         self._answer.finish()
+
+
+# What each word of the table asks for, but for those that end a life.
+_STEPS: list[Callable[[Exchange], None]] = [
+    {
+        Do.NOTHING: Exchange._nothing,
+        Do.ADMIT: Exchange._admit,
+        Do.DECIDE: Exchange._decide,
+        Do.TRY_AGAIN: Exchange._try_again,
+        Do.ASK_COUNT: Exchange._ask_count,
+        Do.JOURNAL: Exchange._journal,
+        Do.CONNECT: Exchange._connect,
+        Do.EXPECT: Exchange._expect_answer,
+        Do.RELAY: Exchange._relay,
+        Do.RELEASE_HELD: Exchange._release_held,
+        Do.HOLD: Exchange._hold_back,
+        Do.FAILED: Exchange._after_failure,
+        Do.BACK_OFF: Exchange._back_off,
+        Do.DRAIN: Exchange._drain,
+    }[do]
+    for do in Do
+    if do <= _LAST_STEP
+]
 
 
 def _counted_input(usage: Usage) -> int:

@@ -15,6 +15,7 @@ import msgspec
 from tenantry.domain.settlement import USAGE_UNREADABLE, Observed
 from tenantry.domain.usage import USAGE_MALFORMED, Usage, as_word, is_count, merge_usage, read_usage
 from tenantry.wire.loose import decode_loosely, find_members
+from tenantry.wire.plain_usage import read_plain_usage
 
 # What is held of an unfinished event; as much as a slow client may leave unread.
 HELD_BYTES_MAX = 64 * 1024
@@ -379,6 +380,11 @@ def read_message(body: bytes, *, wants_1h: bool = False, is_whole: bool = True) 
     that broke off nothing is known, unless the document in it is whole.
     """
     message = _read_whole(body)
+    if message is not None and message.usage:
+        usage = read_plain_usage(message.usage, wants_1h)
+        plain = _plain_message(message, usage, is_whole) if usage is not None else None
+        if plain is not None:
+            return plain
     told = decode_loosely(bytes(message.usage)) if message is not None and message.usage else None
     if message is None or not isinstance(told, dict):
         return _UNREADABLE if is_whole else _BROKEN
@@ -402,6 +408,25 @@ def read_message(body: bytes, *, wants_1h: bool = False, is_whole: bool = True) 
         estimated_output_tokens=0,
         is_final=True,
         flaws=tuple(flaws),
+    )
+
+
+def _plain_message(message: _Message, usage: Usage, is_whole: bool) -> Observed | None:
+    """What a message without any flaw says; None where it has one after all."""
+    raw, reason, model = bytes(message.usage), message.stop_reason, as_word(message.model)
+    if model is None or not raw.isascii() or len(raw) > USAGE_RAW_BYTES_MAX:
+        return None
+    return Observed(
+        model,
+        as_word(reason) if reason is not None else None,
+        usage,
+        raw.decode(),
+        _is_empty(message.content),
+        True,
+        is_whole,
+        None,
+        0,
+        True,
     )
 
 
