@@ -88,6 +88,9 @@ class Settlement:
     flaws: tuple[str, ...] = ()
 
 
+# Successes that have a body (RFC 9110 15.3): a server that speaks the API may answer 201 to a POST.
+_ANSWERED = frozenset(range(200, 300)) - {204, 205}
+
 VOID = Settlement(Outcome.VOIDED, Usage(), 0, None)
 
 
@@ -106,7 +109,7 @@ def settle(sent: Sent, seen: Observed, prices: PriceTable, at_us: int) -> Settle
     if sent.status is None:
         return Settlement(Outcome.ESTIMATED, Usage(), sent.bound_nanos, None, BY_BOUND)
     was_told = seen.started or seen.is_final
-    if sent.status != 200 or (seen.failed is not None and not was_told and seen.content_empty):
+    if sent.status not in _ANSWERED or (seen.failed is not None and not was_told and seen.content_empty):
         return VOID
     if not was_told:
         return Settlement(Outcome.ESTIMATED, seen.usage, sent.held_nanos, None, BY_BOUND, seen.flaws)

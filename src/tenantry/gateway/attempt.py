@@ -13,7 +13,7 @@ from tenantry.domain.settlement import Observed, Sent, Settlement, settle
 from tenantry.domain.usage import Usage
 from tenantry.gateway.parts import Parts
 from tenantry.gateway.population import Served
-from tenantry.gateway.relay import MESSAGE, PLAIN, STREAM, Relay, is_json
+from tenantry.gateway.relay import MESSAGE, PLAIN, STREAM, UNSURE, Relay, is_event_stream
 from tenantry.gateway.request import Request
 from tenantry.gateway.till import Money
 from tenantry.gateway.upstream import ConnectFailed, Connecting, ResponseSink, UpstreamConnection
@@ -231,10 +231,13 @@ class Attempt(ResponseSink):
         told = fields.get(b"request-id")
         if told is not None:
             self._upstream_request_id = told.decode("latin-1")
-        if status == 200 and self.money is not None and asked is not None:
+        if 200 <= status < 300 and self.money is not None and asked is not None:
             # What was asked decides first: a label that lies must not make an answer unreadable, and so dear.
-            self.is_stream = self._progress_due = asked.stream and not is_json(fields)
-            self.relay = Relay(STREAM if self.is_stream else MESSAGE, asked.wants_1h)
+            kind = MESSAGE
+            if asked.stream:
+                self.is_stream = self._progress_due = True
+                kind = STREAM if is_event_stream(fields) else UNSURE
+            self.relay = Relay(kind, asked.wants_1h)
         if self._owner is not None:
             self._owner.on_head(status, headers, fields)
 
@@ -347,7 +350,7 @@ class Attempt(ResponseSink):
             if self.is_stream
             else 0,
             fields.output_tokens_max,
-            not is_plain(fields) or (self.is_stream and not money.is_metered),
+            not is_plain(fields) or not fields.stream,
         )
         booked = settle(sent, seen, parts.prices, at_us)
         money.settle(booked, at_us)

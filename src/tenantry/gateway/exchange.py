@@ -401,10 +401,13 @@ class Exchange(AttemptOwner):
         standing.breaker.answered(parts.clock.now(), status)
         if status == 200 and tries.number > 1:
             standing.retries.give_back()
-        if request.fields is not None and (status == 429 or b"anthropic-ratelimit-requests-limit" in fields):
+        # Of what it allows only an answer tells, and a refusal for being too much: other errors may come from a proxy.
+        if request.fields is not None and (
+            status == 429 or (status == 200 and b"anthropic-ratelimit-requests-limit" in fields)
+        ):
             pause = read_retry_after(fields, datetime.now(UTC)) if status == 429 else None
             parts.lanes.learn(credential, request.fields.model, fields, pause)
-        if status != 200 and self._may_be_held(status, fields):
+        if status >= 300 and self._may_be_held(status, fields):
             self._held = HeldAnswer(status, headers, fields)
             self.on(Event.FAULT)
         else:
