@@ -9,7 +9,10 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from tenantry.domain.asked import MessageFields
 from tenantry.domain.attempts import Outcome
+from tenantry.domain.charges import CONTEXT_TOKENS_OLD
+from tenantry.domain.plausible import could_be
 from tenantry.domain.prices import PriceTable
 from tenantry.domain.usage import COUNT_MAX, Usage
 from tenantry.domain.values import value
@@ -62,6 +65,7 @@ class Sent:
     stream). `produced_tokens`: the most that may have been generated, by what was told, by characters, by time.
     `output_tokens_max`: what the request allowed in all, so that an estimate never passes what is held.
     `may_work_unseen`: the request asks for work that only the final usage tells of, or nobody metered its answer.
+    `asked`: what the request says; without it nothing bounds what its answer may tell.
     """
 
     model: str
@@ -72,6 +76,7 @@ class Sent:
     produced_tokens: int
     output_tokens_max: int = COUNT_MAX
     may_work_unseen: bool = False
+    asked: MessageFields | None = None
 
 
 @value
@@ -101,8 +106,8 @@ def settle(sent: Sent, seen: Observed, prices: PriceTable, at_us: int) -> Settle
     bound. Whole, with usage: settled. Broken off after the final usage (the last `message_delta` carries the stop
     reason) or a whole document: estimated, at exactly what was told. Broken off before: estimated at the most that may
     have been generated, never below what was told; at what was held where nothing was told, or where work was under way
-    that only the final usage tells. Usage that is missing from a whole answer or malformed: estimated at what was held,
-    or at the price of the readable part where that is more.
+    that only the final usage tells. Usage that is missing from a whole answer or malformed, or tells more than can have
+    been: estimated at what was held, or at the price of the readable and possible part where that is more.
     """
     if not sent.was_sent:
         return VOID
@@ -113,8 +118,10 @@ def settle(sent: Sent, seen: Observed, prices: PriceTable, at_us: int) -> Settle
         return VOID
     if not was_told:
         return Settlement(Outcome.ESTIMATED, seen.usage, sent.held_nanos, None, BY_BOUND, seen.flaws)
+    usage, flaws = _possible(sent, seen)
     is_open = not (seen.is_final or seen.complete)
-    usage = _most_generated(sent, seen) if is_open else seen.usage
+    if is_open:
+        usage = _most_generated(sent, seen, usage)
     priced = prices.price(
         usage,
         seen.model or sent.model,
@@ -122,12 +129,12 @@ def settle(sent: Sent, seen: Observed, prices: PriceTable, at_us: int) -> Settle
         content_empty=seen.content_empty and seen.complete,
         stop_reason=seen.stop_reason,
     )
-    cost, flaws = priced.cost_nanos, seen.flaws
+    cost, is_flawed = priced.cost_nanos, bool(flaws)
     if cost is not None and priced.reason is not None:
         flaws = (*flaws, PRICE_MISSING)
     if cost is not None and cost > COST_NANOS_MAX:
         return Settlement(Outcome.ESTIMATED, usage, sent.held_nanos, None, BY_BOUND, (*flaws, COST_ABSURD))
-    if seen.flaws or (is_open and (seen.has_hidden_work or sent.may_work_unseen or usage.iterations)):
+    if is_flawed or (is_open and (seen.has_hidden_work or sent.may_work_unseen or usage.iterations)):
         return Settlement(Outcome.ESTIMATED, usage, max(cost or 0, sent.held_nanos), None, BY_BOUND, flaws)
     if cost is None:
         return Settlement(Outcome.UNPRICED, usage, None, priced.price_version, BY_USAGE, flaws)
@@ -135,8 +142,22 @@ def settle(sent: Sent, seen: Observed, prices: PriceTable, at_us: int) -> Settle
     return Settlement(outcome, usage, cost, priced.price_version, BY_USAGE, flaws)
 
 
-def _most_generated(sent: Sent, seen: Observed) -> Usage:
+def _possible(sent: Sent, seen: Observed) -> tuple[Usage, tuple[str, ...]]:
+    """What was told, as far as it can be, and what is wrong with it. Nearly every answer is far within its bounds."""
+    usage, asked = seen.usage, sent.asked
+    if asked is None or not (
+        usage.output_tokens > sent.output_tokens_max
+        or usage.input_tokens + usage.cache_read_tokens + usage.cache_write_5m_tokens + usage.cache_write_1h_tokens
+        > CONTEXT_TOKENS_OLD
+        or usage.iterations
+        or usage.web_search_requests
+    ):
+        return usage, seen.flaws
+    usage, flaws = could_be(usage, asked, seen.model)
+    return usage, seen.flaws + flaws
+
+
+def _most_generated(sent: Sent, seen: Observed, usage: Usage) -> Usage:
     """The usage of an answer that broke off: thinking may be hidden, and is counted by its time."""
     may_be = min(max(seen.estimated_output_tokens, sent.produced_tokens), sent.output_tokens_max)
-    usage = seen.usage
     return usage if may_be <= usage.output_tokens else replace(usage, output_tokens=may_be)

@@ -129,7 +129,7 @@ _PROMPT_COUNTS = ("input_tokens", "cache_creation_input_tokens", "cache_read_inp
 
 def _plain_count(usage: Mapping[str, Any], name: str) -> int:
     told = usage.get(name)
-    return told if is_count(told) else 0
+    return told if isinstance(told, int) and is_count(told) else 0
 
 
 def _searches(usage: Mapping[str, Any]) -> int:

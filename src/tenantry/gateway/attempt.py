@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from tenantry.domain.attempts import AttemptBegun, AttemptEnded, AttemptProgress, Outcome
 from tenantry.domain.charges import is_plain
 from tenantry.domain.directory import Credential
+from tenantry.domain.plausible import could_be
 from tenantry.domain.prompt_budget import saved_by_caching_nanos
 from tenantry.domain.settlement import Observed, Sent, Settlement, settle
 from tenantry.domain.usage import Usage
@@ -258,12 +259,13 @@ class Attempt(ResponseSink):
     def _tell_start(self, owner: AttemptOwner) -> None:
         """The usage that opens a stream: the prompt's cost is known from here on."""
         self._progress_due = False
-        seen, money = self.relay.observed(), self.money
-        if money is None:
+        seen, money, fields = self.relay.observed(), self.money, self._request.fields
+        if money is None or fields is None:
             return
-        fits = money.started(seen.model, seen.usage, self._parts.clock.wall_us(), self._parts.clock.now())
+        usage, _ = could_be(seen.usage, fields, seen.model)
+        fits = money.started(seen.model, usage, self._parts.clock.wall_us(), self._parts.clock.now())
         self._journal_progress(seen, money)
-        owner.on_usage(seen.usage)
+        owner.on_usage(usage)
         if not fits:
             owner.on_short()
 
@@ -282,8 +284,11 @@ class Attempt(ResponseSink):
 
     def _journal_progress(self, seen: Observed, money: Money) -> None:
         """That is what a crash would leave of the stream."""
-        produced = max(seen.usage.output_tokens, seen.estimated_output_tokens)
-        usage = replace(seen.usage, output_tokens=produced)
+        usage, fields = seen.usage, self._request.fields
+        if fields is not None:
+            usage, _ = could_be(usage, fields, seen.model)
+        if usage.output_tokens < seen.estimated_output_tokens:
+            usage = replace(usage, output_tokens=seen.estimated_output_tokens)
         self._parts.recorder.progress(
             AttemptProgress(self.attempt_id, seen.model or "", usage, self._upstream_request_id, money.held_nanos)
         )
@@ -351,6 +356,7 @@ class Attempt(ResponseSink):
             else 0,
             fields.output_tokens_max,
             not is_plain(fields) or not fields.stream,
+            fields,
         )
         booked = settle(sent, seen, parts.prices, at_us)
         money.settle(booked, at_us)

@@ -144,3 +144,39 @@ def test_limits_are_learned_from_answers_and_from_refusals_for_being_too_much_al
     connection.head(status, {"anthropic-ratelimit-requests-limit": "1", "anthropic-ratelimit-requests-remaining": "0"})
     connection.body(json.dumps({"type": "error"}).encode())
     assert bool(learned) is learns
+
+
+def events(world: World, kind: str) -> list[Any]:
+    return [event for name, event in world.disk.events if name == kind]
+
+
+def test_an_absurd_prompt_neither_swells_what_is_held_nor_what_a_crash_would_leave(tmp_path: Path) -> None:
+    world = World(tmp_path, budget_nanos=1_000_000_000)
+    connection = sent(world, message(stream=True))
+    connection.head(200, {"content-type": "text/event-stream"})
+    connection.body(start_event(10**11) + text_event())
+    world.turn()
+    (progress,) = events(world, "progress")
+    assert progress.usage.input_tokens == 1_000_000
+    assert progress.held_nanos < 1_000_000_000
+    connection.body(end_events(5))
+    connection.end()
+    world.turn()
+    (end,) = ends(world)
+    assert (end.outcome.value, end.flaws, end.usage.input_tokens) == ("estimated", ("prompt_above_context",), 1_000_000)
+    assert world.leftovers() == []
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_output_above_max_tokens_is_booked_at_max_tokens_and_flagged(tmp_path: Path, stream: bool) -> None:
+    world = World(tmp_path)
+    connection = sent(world, message(stream=stream, max_tokens=100))
+    connection.head(200, {"content-type": "text/event-stream" if stream else "application/json"})
+    connection.body(start_event(1000) + end_events(10**7) if stream else whole_answer(1000, 10**7))
+    connection.end()
+    world.turn()
+    (end,) = ends(world)
+    assert (end.outcome.value, end.basis, end.flaws) == ("estimated", "bound", ("output_above_max_tokens",))
+    assert end.usage.output_tokens == 100
+    assert 1000 * 100 + 100 * 500 <= end.cost_nanos <= events(world, "begin")[0].bound_nanos + 1000 * 100
+    assert "10000000" in end.usage_raw
