@@ -8,12 +8,13 @@ from datetime import UTC, datetime
 from tenantry.domain.attempts import AttemptBegun, AttemptEnded, AttemptProgress, Outcome
 from tenantry.domain.charges import is_plain
 from tenantry.domain.directory import Credential
+from tenantry.domain.plausible import could_be
 from tenantry.domain.prompt_budget import saved_by_caching_nanos
 from tenantry.domain.settlement import Observed, Sent, Settlement, settle
 from tenantry.domain.usage import Usage
 from tenantry.gateway.parts import Parts
 from tenantry.gateway.population import Served
-from tenantry.gateway.relay import MESSAGE, PLAIN, STREAM, Relay, is_json
+from tenantry.gateway.relay import MESSAGE, PLAIN, STREAM, UNSURE, Relay, is_event_stream
 from tenantry.gateway.request import Request
 from tenantry.gateway.till import Money
 from tenantry.gateway.upstream import ConnectFailed, Connecting, ResponseHead, ResponseSink, UpstreamConnection
@@ -230,10 +231,13 @@ class Attempt(ResponseSink):
         asked = self._request.fields
         if head.shape.id_at:
             self._upstream_request_id = head.value_at(head.shape.id_at).decode("latin-1")
-        if status == 200 and self.money is not None and asked is not None:
+        if 200 <= status < 300 and self.money is not None and asked is not None:
             # What was asked decides first: a label that lies must not make an answer unreadable, and so dear.
-            self.is_stream = self._progress_due = asked.stream and not is_json(head.value_at(head.shape.type_at))
-            self.relay = Relay(STREAM if self.is_stream else MESSAGE, asked.wants_1h)
+            kind = MESSAGE
+            if asked.stream:
+                self.is_stream = self._progress_due = True
+                kind = STREAM if is_event_stream(head.value_at(head.shape.type_at)) else UNSURE
+            self.relay = Relay(kind, asked.wants_1h)
         if self._owner is not None:
             self._owner.on_head(head)
 
@@ -254,12 +258,13 @@ class Attempt(ResponseSink):
     def _tell_start(self, owner: AttemptOwner) -> None:
         """The usage that opens a stream: the prompt's cost is known from here on."""
         self._progress_due = False
-        seen, money = self.relay.observed(), self.money
-        if money is None:
+        seen, money, fields = self.relay.observed(), self.money, self._request.fields
+        if money is None or fields is None:
             return
-        fits = money.started(seen.model, seen.usage, self._parts.clock.wall_us(), self._parts.clock.now())
+        usage, _ = could_be(seen.usage, fields, seen.model)
+        fits = money.started(seen.model, usage, self._parts.clock.wall_us(), self._parts.clock.now())
         self._journal_progress(seen, money)
-        owner.on_usage(seen.usage)
+        owner.on_usage(usage)
         if not fits:
             owner.on_short()
 
@@ -278,8 +283,11 @@ class Attempt(ResponseSink):
 
     def _journal_progress(self, seen: Observed, money: Money) -> None:
         """That is what a crash would leave of the stream."""
-        produced = max(seen.usage.output_tokens, seen.estimated_output_tokens)
-        usage = replace(seen.usage, output_tokens=produced)
+        usage, fields = seen.usage, self._request.fields
+        if fields is not None:
+            usage, _ = could_be(usage, fields, seen.model)
+        if usage.output_tokens < seen.estimated_output_tokens:
+            usage = replace(usage, output_tokens=seen.estimated_output_tokens)
         self._parts.recorder.progress(
             AttemptProgress(self.attempt_id, seen.model or "", usage, self._upstream_request_id, money.held_nanos)
         )
@@ -346,7 +354,8 @@ class Attempt(ResponseSink):
             if self.is_stream
             else 0,
             fields.output_tokens_max,
-            not is_plain(fields) or (self.is_stream and not money.is_metered),
+            not is_plain(fields) or not fields.stream,
+            fields,
         )
         booked = settle(sent, seen, parts.prices, at_us)
         money.settle(booked, at_us)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from datetime import UTC, datetime
 
 from tenantry.domain.admission import Grant
@@ -136,7 +135,7 @@ class Exchange(AttemptOwner):
             if do > _LAST_STEP:
                 self._end(do)
             else:
-                _STEPS[do](self)
+                self._STEPS[do](self)
         # A fault of ours must not leave the client without an answer, nor the request with its session.
         except Exception:
             if self.strict:
@@ -384,10 +383,11 @@ class Exchange(AttemptOwner):
         standing.breaker.answered(parts.clock.now(), status)
         if status == 200 and tries.number > 1:
             standing.retries.give_back()
+        # Of what it allows only an answer tells, and a refusal for being too much: other errors may come from a proxy.
         if request.fields is not None and (status == 429 or (status == 200 and head.shape.has_limits)):
             pause = read_retry_after(head.fields, datetime.now(UTC)) if status == 429 else None
             parts.lanes.learn(credential, request.fields.model, head.fields, pause)
-        if status != 200 and self._may_be_held(head):
+        if status >= 300 and self._may_be_held(head):
             self._held = HeldAnswer(head)
             self.on(Event.FAULT)
         else:
@@ -677,28 +677,23 @@ class Exchange(AttemptOwner):
             self._answer.body(rest)
         self._answer.finish()
 
-
-# What each word of the table asks for, but for those that end a life.
-_STEPS: list[Callable[[Exchange], None]] = [
-    {
-        Do.NOTHING: Exchange._nothing,
-        Do.ADMIT: Exchange._admit,
-        Do.DECIDE: Exchange._decide,
-        Do.TRY_AGAIN: Exchange._try_again,
-        Do.ASK_COUNT: Exchange._ask_count,
-        Do.JOURNAL: Exchange._journal,
-        Do.CONNECT: Exchange._connect,
-        Do.EXPECT: Exchange._expect_answer,
-        Do.RELAY: Exchange._relay,
-        Do.RELEASE_HELD: Exchange._release_held,
-        Do.HOLD: Exchange._hold_back,
-        Do.FAILED: Exchange._after_failure,
-        Do.BACK_OFF: Exchange._back_off,
-        Do.DRAIN: Exchange._drain,
-    }[do]
-    for do in Do
-    if do <= _LAST_STEP
-]
+    # What the words of the table ask for, in their order (`Do`), but for those that end a life.
+    _STEPS = (
+        _nothing,
+        _admit,
+        _decide,
+        _try_again,
+        _ask_count,
+        _journal,
+        _connect,
+        _expect_answer,
+        _relay,
+        _release_held,
+        _hold_back,
+        _after_failure,
+        _back_off,
+        _drain,
+    )
 
 
 def _counted_input(usage: Usage) -> int:

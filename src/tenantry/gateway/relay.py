@@ -10,15 +10,20 @@ from typing import Final
 
 from tenantry.domain.settlement import USAGE_UNREADABLE, Observed
 from tenantry.domain.usage import Usage
-from tenantry.wire.observe import NOTHING_OBSERVED, StreamObserver, read_message
+from tenantry.wire.observe import NOTHING_OBSERVED, StreamObserver, begins_as_events, read_message
 
 # Largest non-streaming answer kept to read its usage: an answer of 128k tokens is under 1 MB; big tool results are not.
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
 
-# A server-sent event stream, a whole message, and an answer that has no usage: an error, a list, a count.
+# A server-sent event stream, a whole message, and an answer that has no usage: an error, a list, a count. A stream that
+# was asked for and whose label says something else is UNSURE: its first bytes tell what it is.
 STREAM: Final = 0
 MESSAGE: Final = 1
 PLAIN_BYTES: Final = 2
+UNSURE: Final = 3
+# So many bytes tell an event stream from a document; white space before them is held back up to here.
+FIRST_BYTES = 16
+BLANK_BYTES_MAX = 4096
 
 _TOO_LARGE = Observed(None, None, Usage(), "", False, False, True, None, 0, flaws=(USAGE_UNREADABLE,))
 
@@ -52,7 +57,23 @@ class Relay:
                 self._parts.append(data)
             else:
                 self._parts = []
+        elif self._kind == UNSURE:
+            return self._feed_unsure(data)
         return data
+
+    def _feed_unsure(self, data: bytes) -> bytes:
+        """Hold back until it is known what comes."""
+        first = b"".join((*self._parts, data))
+        begun = first.lstrip()
+        if len(begun) < FIRST_BYTES and not begun.startswith(b"{") and len(first) < BLANK_BYTES_MAX:
+            self._parts = [first]
+            return b""
+        self._parts = []
+        if begins_as_events(first):
+            self._observer = StreamObserver(wants_1h=self._wants_1h)
+        else:
+            self._kind = MESSAGE
+        return self.feed(first)
 
     @property
     def told_output_tokens(self) -> int:
@@ -74,12 +95,21 @@ class Relay:
         self._is_whole = True
         observer = self._observer
         if observer is None:
-            return b""
+            return self._take_document(b"".join(self._parts)) if self._kind == UNSURE else b""
+        document = b"" if observer.started else observer.document()
+        if document:
+            return self._take_document(document)
         rest = observer.finish()
         if observer.complete or observer.failed is not None:
             return rest
         # A stream that ends without message_stop looks like success to SDKs (reference 0, fact 3).
         return self.interrupted("api_error", "The upstream ended the stream before the message was complete.")
+
+    def _take_document(self, body: bytes) -> bytes:
+        """What was held back turns out to be a whole document."""
+        self._kind, self._observer = MESSAGE, None
+        self._parts, self._bytes = [body], len(body)
+        return body
 
     def interrupted(self, error_type: str, message: str) -> bytes | None:
         """What tells the client that the answer broke off; None when only closing the connection can."""
@@ -88,7 +118,8 @@ class Relay:
             return None
         if observer.complete or observer.failed is not None:
             return b""
-        return error_event(error_type, message)
+        # Whom its label tells of a document, with a length perhaps, cannot be told by an event.
+        return error_event(error_type, message) if self._kind == STREAM else None
 
     def observed(self) -> Observed:
         """What was seen: of a stream so far, of a message at its end. A body that did not finish is not whole."""
@@ -101,16 +132,25 @@ class Relay:
             if self._bytes > ANSWER_BYTES_MAX and self._is_whole:
                 self._seen = _TOO_LARGE
             else:
-                self._seen = read_message(b"".join(parts), wants_1h=self._wants_1h, is_whole=self._is_whole)
+                self._seen = self._read(b"".join(parts))
         return self._seen
+
+    def _read(self, body: bytes) -> Observed:
+        """What came for a request that asked for no stream; some upstreams answer with one all the same."""
+        if body[:1] != b"{" and begins_as_events(body):
+            observer = StreamObserver(wants_1h=self._wants_1h)
+            observer.feed(body)
+            if observer.started or observer.failed is not None:
+                return observer.result()
+        return read_message(body, wants_1h=self._wants_1h, is_whole=self._is_whole)
 
 
 PLAIN = Relay(PLAIN_BYTES)
 
 
-def is_json(content_type: bytes) -> bool:
-    """Whether the media type is that of a whole message: in any letters, with any parameters (RFC 9110 8.3.1)."""
-    return content_type.partition(b";")[0].strip().lower() == b"application/json"
+def is_event_stream(content_type: bytes) -> bool:
+    """Whether the media type is that of server-sent events: in any letters, with any parameters (RFC 9110 8.3.1)."""
+    return content_type.partition(b";")[0].strip().lower() == b"text/event-stream"
 
 
 def error_event(error_type: str, message: str) -> bytes:

@@ -172,11 +172,6 @@ class Money:
         self.held_nanos = bound_nanos  # what is, or would be, held now
 
     @property
-    def is_metered(self) -> bool:
-        """Whether what is held has followed a stream."""
-        return self._meter is not None
-
-    @property
     def short(self) -> Short | None:
         """What refused the last step."""
         return self._hold.short if self._hold is not None else None

@@ -3,23 +3,23 @@
 import pytest
 
 from tenantry.domain.settlement import USAGE_UNREADABLE
-from tenantry.gateway.relay import MESSAGE, PLAIN, STREAM, Relay, is_json
+from tenantry.gateway.relay import MESSAGE, PLAIN, STREAM, Relay, is_event_stream
 
 BODY = b'{"model":"m","content":["x"],"usage":{"input_tokens":1,"output_tokens":2}}'
 
 
 @pytest.mark.parametrize(
-    ("told", "is_message"),
+    ("told", "is_stream"),
     [
-        (b"application/json", True),
-        (b"Application/JSON ; charset=UTF-8", True),
-        (b"application/json;x=1", True),
-        (b"text/event-stream; x=application/json", False),
+        (b"text/event-stream", True),
+        (b"Text/Event-Stream ; charset=UTF-8", True),
+        (b"text/event-stream;x=1", True),
+        (b"application/json; x=text/event-stream", False),
         (b"", False),
     ],
 )
-def test_a_whole_message_is_known_by_its_media_type(told: bytes, is_message: bool) -> None:
-    assert is_json(told) is is_message
+def test_a_stream_is_known_by_its_media_type(told: bytes, is_stream: bool) -> None:
+    assert is_event_stream(told) is is_stream
 
 
 def test_a_message_is_whole_once_its_body_has_ended() -> None:
