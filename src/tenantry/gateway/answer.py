@@ -5,7 +5,7 @@ from __future__ import annotations
 from tenantry.domain.errors import ApiError
 from tenantry.gateway.population import Connected
 from tenantry.gateway.upstream import ResponseHead
-from tenantry.wire.http1 import LAST_CHUNK, STATUS_LINES, chunk
+from tenantry.wire.http1 import LAST_CHUNK, STATUS_LINES
 
 # An error answer is some hundred bytes; one that is larger is passed on as it comes.
 HELD_BYTES_MAX = 64 * 1024
@@ -115,7 +115,7 @@ class ClientAnswer:
 
     def body(self, ready: bytes) -> None:
         if ready and self._client is not None:
-            self._out.append(chunk(ready) if self._framing == _CHUNKED else ready)
+            self._out.append(b"%x\r\n%b\r\n" % (len(ready), ready) if self._framing == _CHUNKED else ready)
 
     def flush(self) -> None:
         out = self._out

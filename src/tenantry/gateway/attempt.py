@@ -246,13 +246,14 @@ class Attempt(ResponseSink):
         if owner is None:
             return
         relay = self.relay
-        ready = relay.feed(data)
+        observer = relay.observer
+        ready = relay.feed(data) if observer is None else observer.feed(data)
         if self._progress_due and relay.has_started:
             self._tell_start(owner)
         if ready and self._owner is not None:
             owner.on_body(ready)
-        if self.is_stream and relay.chars >= self._told_chars:
-            self._told_chars = relay.chars + TELL_CHARS
+        if observer is not None and observer.delta_chars >= self._told_chars:
+            self._told_chars = observer.delta_chars + TELL_CHARS
             self._count()
 
     def _tell_start(self, owner: AttemptOwner) -> None:

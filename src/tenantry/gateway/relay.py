@@ -35,12 +35,12 @@ class Relay:
     until its end, to read the usage from it.
     """
 
-    __slots__ = ("_bytes", "_is_whole", "_kind", "_observer", "_parts", "_seen", "_wants_1h")
+    __slots__ = ("_bytes", "_is_whole", "_kind", "_parts", "_seen", "_wants_1h", "observer")
 
     def __init__(self, kind: int, wants_1h: bool = False) -> None:
         self._kind = kind
         self._wants_1h = wants_1h
-        self._observer = StreamObserver(wants_1h=wants_1h) if kind == STREAM else None
+        self.observer = StreamObserver(wants_1h=wants_1h) if kind == STREAM else None
         self._parts: list[bytes] = []
         self._bytes = 0
         self._is_whole = False
@@ -48,7 +48,7 @@ class Relay:
 
     def feed(self, data: bytes) -> bytes:
         """What to write now."""
-        observer = self._observer
+        observer = self.observer
         if observer is not None:
             return observer.feed(data)
         if self._kind == MESSAGE:
@@ -70,7 +70,7 @@ class Relay:
             return b""
         self._parts = []
         if begins_as_events(first):
-            self._observer = StreamObserver(wants_1h=self._wants_1h)
+            self.observer = StreamObserver(wants_1h=self._wants_1h)
         else:
             self._kind = MESSAGE
         return self.feed(first)
@@ -78,22 +78,22 @@ class Relay:
     @property
     def told_output_tokens(self) -> int:
         """The output that a stream has told so far."""
-        return self._observer.told_output_tokens if self._observer is not None else 0
+        return self.observer.told_output_tokens if self.observer is not None else 0
 
     @property
     def has_started(self) -> bool:
         """Whether the answer has told its first usage."""
-        return self._observer is not None and self._observer.started
+        return self.observer is not None and self.observer.started
 
     @property
     def chars(self) -> int:
         """How much a stream has shown so far, in characters."""
-        return self._observer.delta_chars if self._observer is not None else 0
+        return self.observer.delta_chars if self.observer is not None else 0
 
     def finish(self) -> bytes | None:
         """What is left at a clean end of the body; None when only closing the connection can say that it broke off."""
         self._is_whole = True
-        observer = self._observer
+        observer = self.observer
         if observer is None:
             return self._take_document(b"".join(self._parts)) if self._kind == UNSURE else b""
         document = b"" if observer.started else observer.document()
@@ -107,13 +107,13 @@ class Relay:
 
     def _take_document(self, body: bytes) -> bytes:
         """What was held back turns out to be a whole document."""
-        self._kind, self._observer = MESSAGE, None
+        self._kind, self.observer = MESSAGE, None
         self._parts, self._bytes = [body], len(body)
         return body
 
     def interrupted(self, error_type: str, message: str) -> bytes | None:
         """What tells the client that the answer broke off; None when only closing the connection can."""
-        observer = self._observer
+        observer = self.observer
         if observer is None or observer.mid_event:
             return None
         if observer.complete or observer.failed is not None:
@@ -123,8 +123,8 @@ class Relay:
 
     def observed(self) -> Observed:
         """What was seen: of a stream so far, of a message at its end. A body that did not finish is not whole."""
-        if self._observer is not None:
-            return self._observer.result()
+        if self.observer is not None:
+            return self.observer.result()
         if self._kind != MESSAGE:
             return NOTHING_OBSERVED
         if self._seen is None:

@@ -7,6 +7,7 @@ behind in either direction; anything else closes it. Nothing that an upstream se
 from __future__ import annotations
 
 import asyncio
+import re
 from abc import ABC, abstractmethod
 
 import httptools
@@ -16,6 +17,12 @@ from tenantry.gateway.upstream.head import RESPONSE_FIELDS_MAX, ResponseHead, he
 
 # As nginx's and Node's heads; an answer of the Messages API has 2 KiB.
 RESPONSE_HEAD_BYTES_MAX = 64 * 1024
+# The size of a chunk that is nothing but that (RFC 9112 7.1): extensions and the last chunk are left to the parser.
+_CHUNK_SIZE = re.compile(rb"([1-9A-Fa-f][0-9A-Fa-f]{0,7})\r\n")
+_SIZE_BEGUN = re.compile(rb"[1-9A-Fa-f][0-9A-Fa-f]{0,7}\r?")
+_CHUNK_SIZE_BYTES_MAX = 10
+_CRLF = b"\r\n"
+_CRLF_BYTES = 2
 # Makes the parser ready for the chunks of a body whose head has been read here.
 _CHUNKED_HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 # A body up to this is joined to its head: copying it costs less than a second buffer in the system call.
@@ -58,6 +65,11 @@ class ResponseSink(ABC):
         """`upstream_dropped`, `upstream_dropped_reused`, `upstream_invalid_http`, or `stale`: nothing was processed."""
 
 
+def _may_be_size(rest: bytes) -> bool:
+    """Whether the plain size of a chunk may be at its beginning there."""
+    return len(rest) < _CHUNK_SIZE_BYTES_MAX and _SIZE_BEGUN.fullmatch(rest) is not None
+
+
 class ConnectionOwner(ABC):
     """The pool, as its connections see it."""
 
@@ -72,12 +84,15 @@ class ConnectionOwner(ABC):
         """The connection is closed."""
 
 
-# What reads the answer: nothing has come of it; a count of the bytes that are left; llhttp.
-_FRESH, _COUNTED, _PARSED = range(3)
+# What reads the answer: nothing has come of it; a count of the bytes that are left; its chunks one by one; llhttp.
+_FRESH, _COUNTED, _CHUNKED, _PARSED = range(4)
 
 
 class UpstreamConnection(asyncio.Protocol):
-    """A plain head is read by lines, and a body of a told length is counted; llhttp reads everything else."""
+    """A plain head is read by lines, a body of a told length is counted, plain chunks are taken as they come.
+
+    llhttp reads everything else, from the head on or from the first chunk that is not plain.
+    """
 
     __slots__ = (
         "__weakref__",
@@ -102,6 +117,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_reader",
         "_request_bytes",
         "_sink",
+        "_size_begun",
         "_status",
         "_until_close",
         "_written",
@@ -126,7 +142,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._acked_before: int | None = None
         self._body: list[bytes] = []
         self._reader = _FRESH
-        self._left = 0  # bytes of a body that is counted
+        self._left = 0  # bytes of a body that is counted, or of a chunk and the CR LF behind it
+        self._size_begun = b""  # of a chunk, that stands at the end of what has come
         self._is_answering = False
         self._is_head_told = False
         self._reset_parsed()
@@ -194,6 +211,8 @@ class UpstreamConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._sink is None:
             self.close()  # bytes that nobody asked for: the next response could not be trusted
+        elif self._reader == _CHUNKED:
+            self._take_chunks(self._sink, data)
         elif self._reader == _PARSED:
             self._parse(data)
         elif self._reader == _COUNTED:
@@ -204,30 +223,76 @@ class UpstreamConnection(asyncio.Protocol):
     def _begin(self, sink: ResponseSink, data: bytes) -> None:
         """The first bytes of an answer: mostly a whole head, and often its whole body."""
         self._is_answering = True
-        end = data.find(b"\r\n\r\n", 0, RESPONSE_HEAD_BYTES_MAX)
-        head = read_plain_head(data[:end]) if end > 0 else None
+        # `partition` and not `find`: CPython 3.11 formats an error, and drops it, whenever bytes are to be found.
+        told, end, body = data.partition(b"\r\n\r\n")
+        head = read_plain_head(told) if end and len(told) <= RESPONSE_HEAD_BYTES_MAX else None
         if head is None:
             self._reader = _PARSED
             self._parse(data)
             return
         self._is_head_told = True
-        body = data[end + 4 :]
         if head.length is not None:
             self._reader, self._left = _COUNTED, head.length
             sink.on_head(head)
             if self._sink is not None:
                 self._take_counted(sink, body)
             return
-        self._reader, self._status = _PARSED, head.status
-        if self._parser is not None:
-            self._parser.feed_data(_CHUNKED_HEAD)
+        self._reader, self._status, self._left = _CHUNKED, head.status, 0
         sink.on_head(head)
         if self._sink is None:
             return
         if body:
-            self._parse(body)
+            self._take_chunks(sink, body)
         else:
             sink.on_flush()
+
+    def _take_chunks(self, sink: ResponseSink, data: bytes) -> None:
+        """Chunks, mostly one whole chunk."""
+        if self._left == 0 and not self._size_begun:
+            found = _CHUNK_SIZE.match(data)
+            if found is not None:
+                start = found.end()
+                end = start + int(found[1], 16)
+                if len(data) == end + _CRLF_BYTES and data.endswith(b"\r\n"):
+                    sink.on_body(data[start:end])
+                    self._flush()
+                    return
+        self._cut_chunks(sink, data)
+
+    def _cut_chunks(self, sink: ResponseSink, data: bytes) -> None:
+        """Chunks in any cuts. What is not plain, the end above all, goes to the parser, which stands where a chunk
+        begins.
+        """
+        data, self._size_begun = self._size_begun + data, b""
+        at, size, left = 0, len(data), self._left
+        bodies: list[bytes] = []
+        rest = b""
+        while at < size:
+            if left == 0:
+                found = _CHUNK_SIZE.match(data, at)
+                if found is None:
+                    rest = data[at:]
+                    break
+                at, left = found.end(), int(found[1], 16) + _CRLF_BYTES
+            elif left > _CRLF_BYTES:
+                body = data[at : at + left - _CRLF_BYTES]
+                bodies.append(body)
+                at, left = at + len(body), left - len(body)
+            elif data[at] != _CRLF[-left]:
+                rest = b"\r"  # no size begins so: the parser refuses it
+                break
+            else:
+                at, left = at + 1, left - 1
+        self._left = left
+        if bodies:
+            sink.on_body(bodies[0] if len(bodies) == 1 else b"".join(bodies))
+        if rest and self._sink is not None and _may_be_size(rest):
+            self._size_begun = rest
+        elif rest and self._sink is not None:
+            self._reader = _PARSED
+            self._parse(_CHUNKED_HEAD + rest)
+            return
+        self._flush()
 
     def _take_counted(self, sink: ResponseSink, data: bytes) -> None:
         """Bytes of a body whose length is known."""
