@@ -143,7 +143,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._reader = _FRESH
         self._left = 0  # bytes of a body that is counted, or of a chunk and the CR LF behind it
-        self._size_begun = b""  # of a chunk, that stands at the end of what has come
+        self._size_begun: bytes = b""  # of a chunk, that stands at the end of what has come
         self._is_answering = False
         self._is_head_told = False
         self._reset_parsed()
