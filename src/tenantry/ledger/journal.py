@@ -13,8 +13,7 @@ import fcntl
 import os
 import re
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 from zlib import crc32
@@ -33,6 +32,7 @@ class JournalUnavailable(Exception):
     """The journal cannot be written."""
 
 
+_LF = 0x0A
 _CHECKSUM_BYTES = 9  # eight digits and a blank
 _BEGIN_START = b'{"begin":'
 _PROGRESS_START = b'{"progress":'
@@ -182,10 +182,15 @@ class _Line(msgspec.Struct):
 
 Event = AttemptBegun | AttemptProgress | AttemptEnded | Tally
 _DECODER = msgspec.json.Decoder(_Line)
+# By how a line starts behind its checksum: what most lines say is decoded at once, a third faster than through `_Line`.
+_DECODERS: tuple[tuple[bytes, int, Callable[[bytes], Event]], ...] = (
+    (_END_START, _CHECKSUM_BYTES + len(_END_START), msgspec.json.Decoder(AttemptEnded).decode),
+    (_BEGIN_START, _CHECKSUM_BYTES + len(_BEGIN_START), msgspec.json.Decoder(AttemptBegun).decode),
+    (_PROGRESS_START, _CHECKSUM_BYTES + len(_PROGRESS_START), msgspec.json.Decoder(AttemptProgress).decode),
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, gc=False):
     """One line read back. `event` is None where it cannot be used: the line is damaged, or (`is_whole`) says something
     that is no event of this version. `end_offset` is the byte behind it.
     """
@@ -202,19 +207,24 @@ def read_file(path: Path, offset: int) -> Iterator[Entry]:
     with path.open("rb") as file:
         file.seek(offset)
         for line in file:
-            if not line.endswith(b"\n"):
+            if line[-1] != _LF:
                 return
-            is_whole = _is_whole(line)
-            yield Entry(decode_line(line) if is_whole else None, offset, offset + len(line), line, is_whole)
-            offset += len(line)
-
-
-def _is_whole(line: bytes) -> bool:
-    return len(line) > _CHECKSUM_BYTES and line[:_CHECKSUM_BYTES] == b"%08x " % crc32(line[_CHECKSUM_BYTES:-1])
+            end_offset = offset + len(line)
+            if line[:_CHECKSUM_BYTES] == b"%08x " % crc32(line[_CHECKSUM_BYTES:-1]):
+                yield Entry(decode_line(line), offset, end_offset, line, True)
+            else:
+                yield Entry(None, offset, end_offset, line, False)
+            offset = end_offset
 
 
 def decode_line(line: bytes) -> Event | None:
     """The event of a whole line; None where it is none that this version knows."""
+    try:
+        for start, at, decode in _DECODERS:
+            if line.startswith(start, _CHECKSUM_BYTES):
+                return decode(line[at:-2])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass  # or it says more than that one thing
     try:
         decoded = _DECODER.decode(line[_CHECKSUM_BYTES:-1])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -5,7 +5,9 @@ import resource
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from zlib import crc32
 
+import msgspec
 import pytest
 from sqlalchemy import Engine, delete, select
 
@@ -13,8 +15,9 @@ from tenantry.domain.attempts import AttemptBegun, AttemptEnded, AttemptProgress
 from tenantry.domain.prices import load_default_prices
 from tenantry.domain.usage import Usage
 from tenantry.ledger.booking import Drain
-from tenantry.ledger.journal import JournalUnavailable, JournalWriter, files_of, is_alive, read_file
+from tenantry.ledger.journal import JournalUnavailable, JournalWriter, decode_line, files_of, is_alive, read_file
 from tenantry.ledger.rows import FIRST_HASH, row_hash
+from tenantry.ledger.verification import verify
 from tenantry.storage.tables import journals, ledger
 from tests.template import new_store
 
@@ -146,6 +149,28 @@ def test_draining_again_books_nothing_twice(writer: JournalWriter, tmp_path: Pat
     write(writer, ended("a2"))
     assert drain.step() == 1
     assert [row["attempt_id"] for row in rows(engine)] == ["a1", "a2"]
+
+
+def test_an_attempt_that_ends_twice_is_booked_once_and_its_neighbours_too(
+    writer: JournalWriter, tmp_path: Path, engine: Engine
+) -> None:
+    twice = [begun("a2"), ended("a2"), begun("a2"), ended("a2", cost_nanos=6)]
+    write(writer, begun("a1"), ended("a1"), *twice, begun("a3"), ended("a3"))
+    assert Drain(engine, tmp_path / "journal", load_default_prices()).step() == 3
+    assert [(row["attempt_id"], row["journal_seq"], row["cost_nanos"]) for row in rows(engine)] == [
+        ("a1", 1, 5),
+        ("a2", 2, 5),
+        ("a3", 3, 5),
+    ]
+    assert verify(engine).fault_count == 0
+
+
+def test_a_line_that_says_more_than_one_thing_is_read_as_before(writer: JournalWriter, tmp_path: Path) -> None:
+    event = msgspec.json.encode(begun("a1"))
+    for body in (b'{"begin":%b,"later":1}' % event, b'{ "begin" : %b }' % event):
+        assert decode_line(b"%08x %b\n" % (crc32(body), body)) == begun("a1")
+    for body in (b'{"begin":%b' % event, b'{"begin":%b}}' % event, b'{"begin":1}', b"{}", b""):
+        assert decode_line(b"%08x %b\n" % (crc32(body), body)) is None
 
 
 def test_what_a_dead_gateway_left_open_is_orphaned_with_what_was_known(
