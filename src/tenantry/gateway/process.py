@@ -17,9 +17,11 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
+from tenantry.domain.attempts import Tally
 from tenantry.domain.directory import Change, KeyStatus, Snapshot, TenantStatus
 from tenantry.domain.errors import ApiError, KeyNotActive, NotReady, TenantDisabled
 from tenantry.domain.prices import PriceTable, load_default_prices
+from tenantry.domain.repeats import Repeats
 from tenantry.gateway.authentication import Principal
 from tenantry.gateway.client import ClientConnection
 from tenantry.gateway.deadlines import TICK_SECONDS, Deadlines
@@ -82,7 +84,7 @@ def build_parts(
         lanes=Lanes(clock.now, clock.call_later),
         till=Till(prices, settings.zone, opening),
         health=Health(clock.now),
-        recorder=Recorder(journal, clock.call_soon),
+        recorder=Recorder(journal, clock.call_soon, clock.now),
         tallies=Tallies(),
         policies=Policies(prices.models()),
         pools=Pools(),
@@ -125,8 +127,10 @@ class GatewayProcess:
             gc.collect()
 
     def tell_tallies(self) -> None:
-        """Journal what has been counted since the last time."""
+        """Journal what has been counted since the last time. A journal that could not be written is tried in any case."""
         tally = self.parts.tallies.take()
+        if tally is None and not self.parts.recorder.works:
+            tally = Tally([], [])
         if tally is not None:
             self.parts.recorder.tally(tally)
 
@@ -212,7 +216,7 @@ async def serve_gateway(settings: GatewaySettings, ready: Callable[[int], None] 
         asyncio.create_task(_every(TICK_SECONDS, gateway.tick), name="deadlines"),
         asyncio.create_task(_every(TALLY_SECONDS, gateway.tell_tallies), name="tallies"),
         asyncio.create_task(_follow_directory(watch, loader, gateway, engine, opening.entry_id), name="the directory"),
-        asyncio.create_task(_sync_journal(parts.recorder, journal), name="the journal"),
+        asyncio.create_task(_sync_journal(parts.recorder, journal, clock.now), name="the journal"),
         asyncio.create_task(_tell_live(gateway, journal.folder / LIVE_FILE), name="the facts for people"),
     ]
     port = server.sockets[0].getsockname()[1]
@@ -282,6 +286,7 @@ async def _follow_directory(
     watch: DirectoryWatch, loader: SnapshotLoader, gateway: GatewayProcess, engine: Engine, entry_id: int
 ) -> None:
     """Fails closed for what is new, open for what was known: a store that cannot be read leaves the last snapshot."""
+    faults, now = Repeats(), gateway.parts.clock.now
     while True:
         await asyncio.sleep(DIRECTORY_POLL_SECONDS)
         try:
@@ -290,13 +295,17 @@ async def _follow_directory(
                 entry_id, corrections = await asyncio.to_thread(adjustments_since, engine, entry_id)
                 for tenant_id, key_id, at_us, nanos in corrections:
                     gateway.parts.till.adjust(tenant_id, key_id, at_us, nanos)
-        except Exception:
-            log.exception("the directory could not be read; the last known one stays in force")
+            if faults.count and (count := faults.went_well(now())):
+                log.warning("the directory can be read again; it could not %d times", count)
+        except Exception as error:
+            if faults.came(f"{type(error).__name__}: {error}", now()):
+                log.exception("the directory could not be read; the last known one stays in force")
             watch.forget()
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(RETRY_SECONDS)
 
 
-async def _sync_journal(recorder: Recorder, journal: JournalWriter) -> None:
+async def _sync_journal(recorder: Recorder, journal: JournalWriter, now: Callable[[], float]) -> None:
+    faults = Repeats()
     while True:
         await asyncio.sleep(JOURNAL_SYNC_SECONDS)
         if not recorder.works:
@@ -305,8 +314,12 @@ async def _sync_journal(recorder: Recorder, journal: JournalWriter) -> None:
             recorder.is_dirty = False
             try:
                 await asyncio.to_thread(journal.sync)
+                if faults.count and (count := faults.went_well(now())):
+                    log.warning("the journal can be synced again; it could not %d times", count)
             except JournalUnavailable as error:
-                log.error("the journal could not be synced: %s", error)
+                recorder.is_dirty = True  # what was written is still to be brought to the disk
+                if faults.came(str(error), now()):
+                    log.error("the journal could not be synced: %s", error)
 
 
 async def _tell_live(gateway: GatewayProcess, path: Path) -> None:
