@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# A fault that goes and comes within this time has not gone: a disk that is nearly full takes a short line and no long one.
+# A fault that comes back within this time has not gone: a disk that is nearly full takes short lines and no long ones.
 QUIET_SECONDS = 10.0
 
 

@@ -127,7 +127,7 @@ class GatewayProcess:
             gc.collect()
 
     def tell_tallies(self) -> None:
-        """Journal what has been counted since the last time. A journal that could not be written is tried in any case."""
+        """Journal what has been counted since the last time; a journal that could not be written is tried anyway."""
         tally = self.parts.tallies.take()
         if tally is None and not self.parts.recorder.works:
             tally = Tally([], [])
