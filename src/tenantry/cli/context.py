@@ -11,6 +11,7 @@ from typing import Protocol
 
 import typer
 
+from tenantry.cli.output import say
 from tenantry.control.provisioning import ProvisionFailed
 from tenantry.control.site import Site, open_site
 from tenantry.settings import Settings, SettingsError, load_settings
@@ -33,7 +34,7 @@ class Processes(Protocol):
 
 def fail(message: str, code: int = FAILED) -> typer.Exit:
     """Say what went wrong on standard error; raise what this returns."""
-    typer.echo(f"tenantry: {message}", err=True)
+    say(f"tenantry: {message}", err=True)
     return typer.Exit(code)
 
 
@@ -44,7 +45,7 @@ def settings() -> Settings:
         return load_settings(Path(named) if named else None, os.environ)
     except SettingsError as error:
         for problem in error.problems:
-            typer.echo(f"tenantry: {problem}", err=True)
+            say(f"tenantry: {problem}", err=True)
         raise typer.Exit(USAGE) from None
 
 
