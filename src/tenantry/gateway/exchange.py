@@ -40,7 +40,7 @@ log = logging.getLogger("tenantry.gateway")
 # Claude Code gives up after 300 s without bytes (reference 4.1); upstream pings well within that.
 ANSWER_IDLE_SECONDS_MAX = 330.0
 # From the sending to the last byte of an answer that is not streamed. SDKs reckon with 60 min for 128,000 tokens, the
-# most that a message may have (reference 3.3), and a silent wait has its own, shorter bound. Streams end by their budget.
+# most that a message may have (reference 3.3), and a silent wait has its own, shorter bound. Streams have none.
 WHOLE_ANSWER_SECONDS_MAX = 3600.0
 # How long a stream is read on for the bill when its client has gone. What is not streamed has its answer's own time.
 DRAIN_SECONDS_MAX = 60.0

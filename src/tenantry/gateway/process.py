@@ -40,7 +40,7 @@ from tenantry.ledger.journal import JournalUnavailable, JournalWriter
 from tenantry.ledger.live import LIVE_FILE, Live, LiveHealth, LiveUse, write_live
 from tenantry.ledger.opening import Opening, open_counters
 from tenantry.settings import GatewaySettings
-from tenantry.storage.database import open_store
+from tenantry.storage.database import StoreReplaced, open_store
 from tenantry.storage.snapshot import DirectoryWatch, SnapshotLoader
 from tenantry.storage.vault import Vault, load_master_key
 from tenantry.wire.inspect import MessageFields
@@ -59,6 +59,8 @@ COLLECT_SECONDS = 30.0
 # The journal's and the store's own messages come at once; what follows them, after so many seconds.
 RETRY_SECONDS = 1.0
 BACKLOG = 4096
+# Of what is told of a fault in the live record.
+FAULT_CHARS_MAX = 300
 
 
 def build_parts(
@@ -99,6 +101,7 @@ class GatewayProcess:
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
         self.collects = True  # tests that count garbage turn it off
+        self.directory_fault = ""  # why the directory cannot be followed
         self._last_collect = parts.clock.now()
 
     def apply(self, change: Change) -> None:
@@ -142,7 +145,9 @@ class GatewayProcess:
             use = tenants.setdefault(tenant_id, LiveUse())
             use.held_nanos, use.spent_nanos = money["held_nanos"], money["spent_nanos"]
             use.excess_nanos = money["excess_nanos"]
-        health = LiveHealth(**parts.health.facts(), journal_works=parts.recorder.works)
+        health = LiveHealth(
+            **parts.health.facts(), journal_works=parts.recorder.works, directory_fault=self.directory_fault
+        )
         return Live(at_us / 1_000_000, tenants, health)
 
     async def drain(self, seconds: float) -> None:
@@ -190,7 +195,7 @@ async def serve_gateway(settings: GatewaySettings, ready: Callable[[int], None] 
     _raise_descriptor_limit()
     _keep_freed_memory()
     vault = Vault(load_master_key(settings.master_key_file))
-    engine = open_store(settings.store_url)
+    engine = open_store(settings.store_url, must_exist=True)
     watch = DirectoryWatch(engine)
     loader = SnapshotLoader(engine, vault)
     snapshot = loader.load()
@@ -297,8 +302,14 @@ async def _follow_directory(
                     gateway.parts.till.adjust(tenant_id, key_id, at_us, nanos)
             if faults.count and (count := faults.went_well(now())):
                 log.warning("the directory can be read again; it could not %d times", count)
+            gateway.directory_fault = ""
         except Exception as error:
-            if faults.came(f"{type(error).__name__}: {error}", now()):
+            gateway.directory_fault = f"{type(error).__name__}: {error}"[:FAULT_CHARS_MAX]
+            if not faults.came(gateway.directory_fault, now()):
+                pass
+            elif isinstance(error, StoreReplaced):
+                log.critical("%s The last known directory stays in force; `tenantry doctor` says more.", error)
+            else:
                 log.exception("the directory could not be read; the last known one stays in force")
             watch.forget()
             await asyncio.sleep(RETRY_SECONDS)
