@@ -70,7 +70,7 @@ def sandbox(
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Check files, permissions, database, clock, descriptors, ports and upstreams; say how to mend each."""
+    """Check files, database, processes, booking, disk, clock, ports and upstreams; say how to mend each."""
     findings = list(examine(settings()))
     if as_json:
         print_json([asdict(finding) for finding in findings])

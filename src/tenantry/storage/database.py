@@ -201,6 +201,11 @@ def schema_is_current(engine: Engine) -> bool:
     return applied == ScriptDirectory.from_config(_config()).get_current_head()
 
 
+def known_revisions() -> list[str]:
+    """The schema of this version, then those of the versions before it."""
+    return [script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()]
+
+
 def require_current_schema(engine: Engine) -> None:
     """Raises: StoreOutdated."""
     if not schema_is_current(engine):
