@@ -148,17 +148,18 @@ def _port(name: str, host: str, port: int, path: str, tls: bool) -> Finding:
         return Finding(f"port {port} ({name})", True, "free: not running")
     if tls:
         return Finding(f"port {port} ({name})", True, "in use")
+    connection = http.client.HTTPConnection(host, port, timeout=ANSWER_SECONDS_MAX)
     try:
-        connection = http.client.HTTPConnection(host, port, timeout=ANSWER_SECONDS_MAX)
         connection.request("GET", path)
         is_ours = b'"ok"' in connection.getresponse().read(200)
-        connection.close()
     except TimeoutError:
         found = "whatever holds it takes connections and does not answer"
         mend = f"if it is Tenantry, see `gateway` and `control` here: it is frozen; else set {name}_port"
         return Finding(f"port {port} ({name})", False, found, mend)
     except (OSError, http.client.HTTPException):
         is_ours = False
+    finally:
+        connection.close()
     if is_ours:
         return Finding(f"port {port} ({name})", True, "running")
     mend = f"stop what listens on {host}:{port}, or set {name}_port"
