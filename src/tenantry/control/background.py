@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from tenantry.domain.repeats import Repeats
 from tenantry.ledger.booking import Drain
 
 log = logging.getLogger("tenantry.control")
@@ -44,6 +45,7 @@ async def drain_until(stop: asyncio.Event, drain: Drain, caught_up: asyncio.Even
 async def _drain_in(
     thread: ThreadPoolExecutor, stop: asyncio.Event, drain: Drain, caught_up: asyncio.Event | None
 ) -> None:
+    faults, now = Repeats(), asyncio.get_running_loop().time
     while True:
         last = stop.is_set()
         wait = DRAIN_SECONDS
@@ -51,11 +53,15 @@ async def _drain_in(
             booked = await asyncio.get_running_loop().run_in_executor(thread, drain.step)
             if booked >= BUSY_ROWS:
                 wait = BUSY_DRAIN_SECONDS
+            if faults.count and (count := faults.went_well(now())):
+                log.warning("journals can be booked again; they could not %d times", count)
             if caught_up is not None:
                 caught_up.set()
         except (SQLAlchemyError, OSError) as error:
             # What was read stays unbooked in the journal; a fresh start reads it again from the cursor.
-            log.error("journals could not be booked, trying again: %s", str(error).splitlines()[0])
+            reason = _first_line(error)
+            if faults.came(reason, now()):
+                log.error("journals could not be booked, trying again: %s", reason)
             drain.forget()
             wait = RETRY_SECONDS
             if caught_up is not None:
@@ -86,6 +92,7 @@ class Chore:
 
 async def repeat_until(stop: asyncio.Event, chore: Chore, ready: asyncio.Event | None = None) -> None:
     """Do a chore until `stop` is set, and only while `ready` is set. A fault is told, and does not end it."""
+    faults, now = Repeats(), asyncio.get_running_loop().time
     while not stop.is_set():
         wait = chore.every_seconds
         if ready is not None and not ready.is_set():
@@ -93,8 +100,12 @@ async def repeat_until(stop: asyncio.Event, chore: Chore, ready: asyncio.Event |
         else:
             try:
                 await asyncio.to_thread(chore.run)
+                if faults.count and (count := faults.went_well(now())):
+                    log.warning("%s goes on; it had failed %d times", chore.name, count)
             except Exception as error:  # noqa: BLE001 -- whatever goes wrong in one round, the next may succeed
-                log.error("%s failed, trying again: %s: %s", chore.name, type(error).__name__, _first_line(error))
+                reason = f"{type(error).__name__}: {_first_line(error)}"
+                if faults.came(reason, now()):
+                    log.error("%s failed, trying again: %s", chore.name, reason)
                 wait = max(RETRY_SECONDS, min(wait, CHORE_RETRY_SECONDS_MAX))
         try:
             await asyncio.wait_for(stop.wait(), wait)

@@ -14,6 +14,7 @@ from tenantry.gateway.asks import Way
 from tenantry.gateway.authentication import Principal, authenticate
 from tenantry.gateway.headers import upstream_head, upstream_head_end
 from tenantry.gateway.parts import Parts
+from tenantry.gateway.tallies import AGENT_BYTES_MAX
 from tenantry.gateway.upstream import Pool
 from tenantry.wire.http1 import KnownHead, RequestHead, small_number
 from tenantry.wire.routes import Kind, Target, find_target
@@ -50,7 +51,7 @@ class Caller:
         self.head = head
         self.target: Target = find_target(head.method, head.target)
         self.known = KnownHead(raw, head)
-        self.agent = head.fields.get(b"user-agent", b"")
+        self.agent = head.fields.get(b"user-agent", b"")[:AGENT_BYTES_MAX]
         told = head.fields.get(b"x-stainless-retry-count")
         self.retries = (small_number(told) or 0) if told is not None else 0
         self._snapshot: Snapshot | None = None

@@ -40,6 +40,9 @@ log = logging.getLogger("tenantry.gateway")
 
 # Claude Code gives up after 300 s without bytes (reference 4.1); upstream pings well within that.
 ANSWER_IDLE_SECONDS_MAX = 330.0
+# From the sending to the last byte of an answer that is not streamed. SDKs reckon with 60 min for 128,000 tokens, the
+# most that a message may have (reference 3.3), and a silent wait has its own, shorter bound. Streams have none.
+WHOLE_ANSWER_SECONDS_MAX = 3600.0
 # How long a stream is read on for the bill when its client has gone. What is not streamed has its answer's own time.
 DRAIN_SECONDS_MAX = 60.0
 # How long a client may take no byte of a waiting answer before it counts as gone.
@@ -550,8 +553,10 @@ class Exchange(AttemptOwner):
             return
         if self._is_flowing:  # something has come since the deadline was set
             self._is_flowing = False
-            self._expect(ANSWER_IDLE_SECONDS_MAX)
-            return
+            left = self._seconds_left()
+            if left > 0.0:
+                self._expect(left)
+                return
         if state is State.WAITING:
             ask = self._ask
             if ask is not None:
@@ -562,11 +567,19 @@ class Exchange(AttemptOwner):
         elif state is State.JOURNALLING:
             self._error, self._reason = JournalDown(), "journal_unavailable"
         elif state is State.RELAYING:
-            self._error = UpstreamTimedOut("The upstream was silent for too long.")
+            self._error = UpstreamTimedOut("The upstream was silent for too long, or sent its answer too slowly.")
             self._reason = "timed_out"
         elif state is not State.BACKING_OFF:
             self._fail("timed_out")
         self.on(Event.OVERDUE)
+
+    def _seconds_left(self) -> float:
+        """For how long an answer that flows may go on before it is looked at again; 0 or less: no longer."""
+        attempt = self._attempt
+        if attempt is None or attempt.is_stream:
+            return ANSWER_IDLE_SECONDS_MAX
+        sent_at = self._answer_due - attempt.credential.upstream.answer_seconds
+        return min(ANSWER_IDLE_SECONDS_MAX, sent_at + WHOLE_ANSWER_SECONDS_MAX - self._parts.clock.now())
 
     @property
     def is_waiting(self) -> bool:

@@ -36,6 +36,8 @@ log = logging.getLogger("tenantry.ledger")
 # A transaction costs a sync of the disk, some milliseconds; a row some hundredths of one. More rows would only hold the
 # store's one writer (some 70 ms) longer than anybody who waits for it should.
 ROWS_PER_TRANSACTION_MAX = 4000
+# Of a reason in the log; the table has more of it.
+_REASON_CHARS_MAX = 200
 # SQLite takes 32,766 variables in a statement.
 IDS_AT_ONCE = 500
 
@@ -149,7 +151,6 @@ class Drain:
         except _REFUSED_VALUES as error:
             if _is_trouble(error):
                 raise
-            log.error("a line of the journal %s cannot be booked: %s", run.path.name, _first_line(error))
         booked, refused = 0, list(batch.unusable)
         singles = [_Batch((row,), (one,)) for row, one in zip(batch.rows, batch.attempts, strict=True)]
         singles += [_Batch(tallies=(one,)) for one in batch.tallies]
@@ -192,7 +193,12 @@ class Drain:
             damaged = run.damaged_lines + (sum(one.reason == DAMAGED for one in lost) if kept else 0)
             _save_cursor(connection, run, seq, head_hash, cursor, damaged, closed)
         if kept:
-            log.error("%d lines of the journal %s went to quarantine (`tenantry ledger quarantine`)", kept, name)
+            log.error(
+                "%d lines of the journal %s went to quarantine (`tenantry ledger quarantine`); the first: %s",
+                kept,
+                name,
+                lost[0].reason[:_REASON_CHARS_MAX],
+            )
         run.seq, run.head_hash, run.is_known = seq, head_hash, True
         run.saved, run.damaged_lines = cursor, damaged
         return len(rows)

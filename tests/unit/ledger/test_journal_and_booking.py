@@ -136,6 +136,67 @@ def test_a_long_run_makes_several_files(tmp_path: Path, monkeypatch: pytest.Monk
     assert list((tmp_path / "journal").iterdir()) == []
 
 
+def test_the_next_file_costs_the_event_loop_no_wait_for_the_disk(
+    writer: JournalWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tenantry.ledger.journal.FILE_BYTES_MAX", 1000)
+    waits: list[str] = []
+    for name in ("fsync", "fdatasync"):
+        monkeypatch.setattr(f"tenantry.ledger.journal.os.{name}", lambda descriptor: waits.append(path_of(descriptor)))
+    run = run_of(writer, tmp_path)
+    count = 1
+    for number in range(20):
+        write(writer, begun(f"a{number}"))
+        assert waits == []
+        first = files_of(run)[-1]
+        writer.sync()
+        # Whatever had lines since the last sync is on the disk with this one, its name and those before it first.
+        assert waits[-1] == str(first)
+        if len(files_of(run)) > count:
+            assert waits == [str(files_of(run)[-2]), str(run), str(first)]
+        count = len(files_of(run))
+        waits.clear()
+    assert count > 3
+    found = [entry.event for path in files_of(run) for entry in read_file(path, 0)]
+    assert found == [begun(f"a{number}") for number in range(20)]
+
+
+def path_of(descriptor: int) -> str:
+    return os.readlink(f"/proc/self/fd/{descriptor}")
+
+
+def test_a_reader_leaves_no_file_before_its_last_line(
+    writer: JournalWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: Engine
+) -> None:
+    """The next file is ready, and lines still go to the one before."""
+    monkeypatch.setattr("tenantry.ledger.journal.FILE_BYTES_MAX", 1)
+    drain = Drain(engine, tmp_path / "journal", load_default_prices())
+    for number in range(5):
+        write(writer, begun(f"a{number}"))
+        writer.sync()
+        drain.step()
+        write(writer, ended(f"a{number}"))
+        assert drain.step() == 1
+
+
+def test_a_file_that_cannot_follow_lets_the_one_before_grow(
+    writer: JournalWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tenantry.ledger.journal.FILE_BYTES_MAX", 1)
+    run = run_of(writer, tmp_path)
+    write(writer, begun("a1"))
+    writer.sync()
+    (run / "next").unlink()  # its number cannot be given
+    write(writer, begun("a2"), begun("a3"))
+    assert len(files_of(run)) == 1
+    writer.sync()
+    write(writer, begun("a4"))
+    assert [[entry.event for entry in read_file(path, 0)] for path in files_of(run)] == [
+        [begun("a1"), begun("a2"), begun("a3")],
+        [begun("a4")],
+    ]
+
+
 def test_draining_again_books_nothing_twice(writer: JournalWriter, tmp_path: Path, engine: Engine) -> None:
     drain = Drain(engine, tmp_path / "journal", load_default_prices())
     write(writer, begun("a1"), begun("a2"), ended("a1"))
