@@ -490,9 +490,18 @@ class World:
         known = snapshot.keys.get(digest)
         if known is None:
             known = GatewayKey(f"key_{name}", f"tnt_{slug}", digest, KeyStatus.ACTIVE)
-        keys = snapshot.keys | {digest: replace(known, **changes)}
-        changed = replace(snapshot, version=snapshot.version + 1, keys=keys)
-        self.process.apply(Change(changed, frozenset(), frozenset({digest})))
+        self._apply_keys(snapshot.keys | {digest: replace(known, **changes)}, digest)
+
+    def forget_key(self, name: str) -> None:
+        """The directory does not know the key any more."""
+        digest = digest_key(PEPPER, key_of(name).encode())
+        keys = {known: key for known, key in self.parts.latest.snapshot.keys.items() if known != digest}
+        self._apply_keys(keys, digest)
+
+    def _apply_keys(self, keys: dict[bytes, GatewayKey], changed: bytes) -> None:
+        snapshot = self.parts.latest.snapshot
+        snapshot = replace(snapshot, version=snapshot.version + 1, keys=keys)
+        self.process.apply(Change(snapshot, frozenset(), frozenset({changed})))
 
     def stop(self) -> None:
         """The gateway begins to stop."""
