@@ -432,7 +432,8 @@ class World:
             clock,
             self._beside,
         )
-        self.parts: Parts = replace(parts, pools=UpstreamPools(self))  # type: ignore[arg-type]
+        self.pools = UpstreamPools(self)
+        self.parts: Parts = replace(parts, pools=self.pools)  # type: ignore[arg-type]
         self.process = GatewayProcess(self.parts)
         self.process.collects = False
         Exchange.strict = True

@@ -135,6 +135,36 @@ def test_clients_in_turn_on_one_connection_are_each_their_own(tmp_path: Path) ->
     assert len(world.heads) == 5
 
 
+def test_what_goes_upstream_has_the_query_and_not_the_tenants_prefix(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    client = world.client()
+    assert served(world, client, path="/t/acme/v1/messages?beta=true") == "answer 200"
+    assert lines_up(world)[0] == b"POST /v1/messages?beta=true HTTP/1.1"
+
+
+def test_an_upstreams_own_path_is_before_all_that_goes_there(tmp_path: Path) -> None:
+    world = World(tmp_path, budget_nanos=65_000)  # so little that the prompt is counted first
+    client = world.client()
+    client.ask(message(), path="/t/acme/v1/messages?beta=true")
+    world.turn()
+    pool = next(iter(world.pools.pools.values()))
+    pool.path_prefix = b"/own"
+    world.set_key("acme")  # the head is made anew
+    world.connecting[0].made()
+    counting = world.sent[0]
+    counting.head(200, {"content-type": "application/json"})
+    counting.body(b'{"input_tokens":10}')
+    counting.end()
+    serve(world)
+    client.ask(message(), path="/t/acme/v1/messages?beta=true")
+    world.turn()
+    assert [head.split(b" ")[1] for head in world.heads] == [
+        b"/v1/messages/count_tokens?beta=true",
+        b"/own/v1/messages?beta=true",
+        b"/own/v1/messages/count_tokens?beta=true",
+    ]
+
+
 def test_a_tenant_has_to_be_named_where_the_site_asks_for_that(tmp_path: Path) -> None:
     world = World(tmp_path)
     object.__setattr__(world.parts, "settings", replace(world.parts.settings, require_tenant_id=True))
