@@ -14,19 +14,17 @@ from tenantry.control.isolation.books import BOOKED_SECONDS_MAX, POLL_SECONDS
 from tenantry.control.isolation.cases import Holder
 from tenantry.control.isolation.client import NoAnswer, ask, request
 from tenantry.control.isolation.engine import (
-    ProofImpossible,
     Stage,
     conclude,
     make_hand,
     name_keys,
-    require_gateway,
     require_objects,
     search_all,
-    wait_for_key,
 )
 from tenantry.control.isolation.findings import Group, Report
 from tenantry.control.isolation.judge import Judge
 from tenantry.control.isolation.probes import KEY_LABEL
+from tenantry.control.isolation.waiting import ProofImpossible, require_gateway, wait_for_key
 from tenantry.domain.directory import TenantStatus
 from tenantry.ledger.booked import BookedRow, rows_of_keys
 from tenantry.storage.records import TenantRecord
@@ -64,7 +62,7 @@ def prove_real(stage: Stage) -> Report:
             _try_pair(stage, groups, own, other)
         if not groups[cases.IDS].checks:
             groups[cases.IDS].not_run = "no route of this version takes ids of a tenant's objects"
-    for name in ("credentials", "bleed", "switching"):
+    for name in ("credentials", "bleed", "sharing", "switching"):
         stage.skip(name, _NOT_ON_REAL)
     if stage.options.messages:
         with stage.groups("books") as groups:
