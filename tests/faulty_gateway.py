@@ -15,6 +15,8 @@ from typing import Any
 from tenantry.gateway import authentication, caller
 from tenantry.gateway.process import serve_gateway
 from tenantry.gateway.register import Register
+from tenantry.gateway.till import Money
+from tenantry.gateway.upstream import Pools
 from tenantry.settings import load_settings
 
 
@@ -129,6 +131,85 @@ def slow_revocation() -> None:
     process.DIRECTORY_POLL_SECONDS = 2.0
 
 
+def careless_of_what_is_kept() -> None:
+    """Several at once, each of which a check of its own has to see: see `test_isolation`."""
+    _share_connections()
+    _keep_secrets()
+    _keep_callers()
+    _share_key_lanes()
+    _count_for_the_tenant_only()
+
+
+def _share_connections() -> None:
+    """Pools are kept by upstream and credential, as they once were."""
+    real = Pools.of
+    Pools.of = lambda self, upstream, credential_id, _tenant_id: real(self, upstream, credential_id, "")
+
+
+def _keep_secrets() -> None:
+    """A credential is what it was when it was first used."""
+    real = caller.Caller.way_up
+    known: dict[str, Any] = {}
+
+    def way_up(self: caller.Caller, parts: Any, principal: Any, credential: Any, *rest: Any) -> Any:
+        return real(self, parts, principal, known.setdefault(credential.credential_id, credential), *rest)
+
+    caller.Caller.way_up = way_up
+
+
+def _keep_callers() -> None:
+    """Who a connection's caller is holds until the directory changes, whenever its key ends."""
+    real = caller.Caller.principal
+
+    def principal(self: caller.Caller, parts: Any) -> Any:
+        if self._principal is not None and self._snapshot is parts.latest.snapshot:
+            return self._principal
+        return real(self, parts)
+
+    caller.Caller.principal = principal
+
+
+def _share_key_lanes() -> None:
+    """All keys draw their requests from one bucket."""
+    real = Register._lane
+    shared: list[Any] = []
+
+    def lane_of(self: Register, lanes: Any, *rest: Any) -> Any:
+        lane = real(self, lanes, *rest)
+        if lanes is self._keys and lane.requests is not None:
+            shared.append(lane.requests)
+            lane.requests = shared[0]
+        return lane
+
+    Register._lane = lane_of
+
+
+def _count_for_the_tenant_only() -> None:
+    """What a key spends is not counted for it."""
+    real = Money.settle
+
+    def settle(self: Money, *rest: Any) -> None:
+        of_key = self._accounts[1]
+        before = dict(of_key.spent)
+        real(self, *rest)
+        of_key.spent.update(before)
+
+    Money.settle = settle
+
+
+def count_for_the_key_only() -> None:
+    """What is spent is not counted for the tenant."""
+    real = Money.settle
+
+    def settle(self: Money, *rest: Any) -> None:
+        own = self._accounts[0]
+        before = dict(own.spent)
+        real(self, *rest)
+        own.spent.update(before)
+
+    Money.settle = settle
+
+
 FAULTS: dict[str, Callable[[], None]] = {
     fault.__name__: fault
     for fault in (
@@ -141,6 +222,8 @@ FAULTS: dict[str, Callable[[], None]] = {
         answer_that_names_the_tenant,
         key_in_the_log,
         slow_revocation,
+        careless_of_what_is_kept,
+        count_for_the_key_only,
     )
 }
 

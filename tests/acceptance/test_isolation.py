@@ -165,6 +165,19 @@ CAUGHT_BY = {
     "answer_that_names_the_tenant": "undisturbed",
     "key_in_the_log": "search",
     "slow_revocation": "switching",
+    "careless_of_what_is_kept": "sharing",
+    "count_for_the_key_only": "bleed",
+}
+# Checks that have to be red by themselves, where a faulty gateway has several faults.
+CAUGHT_EACH = {
+    "careless_of_what_is_kept": {
+        "connections upstream of two tenants that share a credential",
+        "a rotated credential, on a kept connection",
+        "two keys of one tenant, one request a minute each",
+        "budgets of two keys of one tenant, one with 5 requests",
+        "the key's time is over",
+    },
+    "count_for_the_key_only": {"budget of the quiet tenant, used"},
 }
 
 
@@ -193,12 +206,14 @@ def start_faulty(stack: Stack, fault: str) -> None:
 def test_a_planted_fault_is_caught(faulty: Stack, fault: str) -> None:
     start_faulty(faulty, fault)
     try:
-        report = prove(faulty, CAUGHT_BY[fault])
+        report = prove(faulty, CAUGHT_BY[fault], *(["switching"] if fault in CAUGHT_EACH else []))
     finally:
         faulty.kill("gateway", signal.SIGTERM)
     red = {group.name for group in report.groups if group.failures}
     assert report.verdict == "FAIL"
     assert CAUGHT_BY[fault] in red
+    caught = {check.tried for group in report.groups for check in group.failures}
+    assert CAUGHT_EACH.get(fault, set()) <= caught
     assert probes_of(faulty) == []
     page = as_html(report)
     assert "✗ FAIL" in page

@@ -44,7 +44,7 @@ def test_a_tier_is_made_changed_and_shown(stack: Stack) -> None:
     assert "new tier" in made.stdout
     gold = told(stack, "tiers", "show", "gold")
     expected = Limits(sessions_max=20, models=("claude-haiku-*", "a", "b"))
-    assert gold == {"name": "gold", "limits": expected.as_json()}
+    assert gold == {"name": "gold", "limits": expected.as_json(), "tenants": 0}
     assert tenantry(stack, "tiers", "set", "gold", "--rpm", "none", "--models", "none").returncode == 0
     assert told(stack, "tiers", "show", "gold")["limits"] == Limits(20, None).as_json()
     listed = {tier["name"]: tier for tier in told(stack, "tiers", "list")}

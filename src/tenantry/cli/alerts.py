@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import time
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
-from sqlalchemy import Row
 
 from tenantry.cli.context import USAGE, confirm, fail, opened_site
-from tenantry.cli.output import print_json, print_table, say, stamp
+from tenantry.cli.output import print_json, print_table, say
 from tenantry.cli.provision import read_secret
 from tenantry.cli.tenants import AsJson, Slug, Yes
 from tenantry.control.alerting import is_apprise_url, send, trial_message
-from tenantry.control.views import alert_target_view
+from tenantry.control.views import alert_target_view, alert_view
 from tenantry.domain.alerts import BadThresholds, read_thresholds, with_classic
 from tenantry.ledger.outbox import Outbox
 from tenantry.storage.directory.alert_targets import APPRISE, WEBHOOK
@@ -39,7 +36,7 @@ def list_alerts(
     """Alerts that were raised, newest first, and how far their deliveries are."""
     with opened_site() as site:
         tenant_id = site.directory.get_tenant(tenant).tenant_id if tenant is not None else None
-        rows = [_values(row) for row in Outbox(site.engine).list_alerts(tenant_id, most)]
+        rows = [alert_view(row).as_json() for row in Outbox(site.engine).list_alerts(tenant_id, most)]
     if as_json:
         print_json(rows)
         return
@@ -161,19 +158,6 @@ def remove_target(name: Annotated[str, typer.Argument(help="The target's name.")
         confirm(f"No alert will go to {name} any more. Remove it?", yes)
         site.directory.remove_alert_target(name)
     say(f"{name} is removed.")
-
-
-def _values(row: Row[*tuple[Any, ...]]) -> dict[str, Any]:
-    return {
-        "alert_id": row.alert_id,
-        "raised_at": stamp(datetime.fromtimestamp(row.raised_at_us // 1_000_000, UTC)),
-        "kind": row.kind,
-        "tenant": row.slug,
-        "subject": row.subject,
-        "message": row.message,
-        "detail": json.loads(row.detail),
-        "deliveries": {"sent": int(row.sent), "waiting": int(row.waiting), "given_up": int(row.given_up)},
-    }
 
 
 def _progress(row: dict[str, Any]) -> str:

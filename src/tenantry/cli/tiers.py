@@ -10,7 +10,7 @@ from tenantry.cli.context import USAGE, fail, opened_site
 from tenantry.cli.limit_options import limit_options, shown
 from tenantry.cli.output import print_json, print_table, say
 from tenantry.cli.tenants import AsJson
-from tenantry.domain.directory import Tier
+from tenantry.control.views import tier_views
 from tenantry.domain.limits import LIMITS
 
 app = typer.Typer(help="List, show, change and make tiers: named sets of limits.", no_args_is_help=True)
@@ -32,15 +32,12 @@ _LISTED = (
 def list_tiers(as_json: AsJson = False) -> None:
     """All tiers, with the limits that differ most."""
     with opened_site() as site:
-        used = [row.tier for row in site.directory.list_tenants()]
-        rows: list[dict[str, Any]] = [
-            _values(tier) | {"tenants": used.count(tier.name)} for tier in site.directory.list_tiers()
-        ]
+        views = tier_views(site.directory.list_tiers(), site.directory.list_tenants())
     if as_json:
-        print_json(rows)
+        print_json([view.as_json() for view in views])
         return
     columns = ["tier", *(LIMITS[name].option for name in _LISTED), "tenants"]
-    cells = [[row["name"], *(shown(row["limits"][name]) for name in _LISTED), row["tenants"]] for row in rows]
+    cells = [[view.name, *(shown(view.limits[name]) for name in _LISTED), view.tenants] for view in views]
     print_table(columns, cells, right=columns[1:])
 
 
@@ -49,8 +46,9 @@ def show(name: TierName, as_json: AsJson = False) -> None:
     """Every limit of a tier."""
     with opened_site() as site:
         tier = site.directory.get_tier(name)
+        (view,) = tier_views([tier], site.directory.list_tenants())
     if as_json:
-        print_json(_values(tier))
+        print_json(view.as_json())
         return
     rows = [[limit.option, shown(getattr(tier.limits, key)), limit.help] for key, limit in LIMITS.items()]
     print_table(["limit", "value", "what it is"], rows)
@@ -67,7 +65,3 @@ def set_tier(name: TierName, limits: dict[str, Any]) -> None:
         site.directory.set_tier(name, limits)
     changed = ", ".join(f"{LIMITS[key].option} {shown(value)}" for key, value in limits.items()) or "the defaults"
     say(f"{name} {'has' if name in known else 'is a new tier with'} {changed}.")
-
-
-def _values(tier: Tier) -> dict[str, Any]:
-    return {"name": tier.name, "limits": tier.limits.as_json()}

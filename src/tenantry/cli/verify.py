@@ -43,9 +43,10 @@ def isolation(
     yes: Annotated[bool, typer.Option("--yes", help="With --tenants: send one real message for each.")] = False,
 ) -> None:
     """Try to get from one tenant into another; exit 1 if anything came through, with the request that did it."""
-    from tenantry.control.isolation.engine import Options, ProofImpossible, begin, clean_site, prove_probes
+    from tenantry.control.isolation.engine import Options, begin, clean_site, prove_probes
     from tenantry.control.isolation.probes import ProofRunning
     from tenantry.control.isolation.real_tenants import prove_real
+    from tenantry.control.isolation.waiting import ProofImpossible
 
     named = tuple(slug.strip() for slug in (tenants or "").split(",") if slug.strip())
     if tenants is not None and len(set(named)) < 2:

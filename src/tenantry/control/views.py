@@ -1,19 +1,21 @@
-"""What a person sees of a tenant, a key, a credential, an upstream, an alert target: for commands, API and pages alike.
+"""What a person sees of a tenant, tier, key, credential, upstream, alert and its target: for commands, API, pages.
 
 A view is made from what the store keeps, as JSON values in the order in which they are shown; no view has a secret.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from tenantry.control.client_guide import endpoint_of
-from tenantry.domain.directory import KeyStatus
+from tenantry.domain.directory import KeyStatus, Tier
 from tenantry.domain.limits import as_json as limit_as_json
 from tenantry.domain.values import value
+from tenantry.ledger.outbox import RaisedAlert
 from tenantry.settings import Settings
 from tenantry.storage.columns import now_utc, utc
 from tenantry.storage.records import AlertTargetRecord, CredentialRecord, KeyRecord, TenantRecord, UpstreamRecord
@@ -109,6 +111,29 @@ class AlertTargetView(View):
     created_at: str
 
 
+@value
+class TierView(View):
+    """`tenants` is how many are in it."""
+
+    name: str
+    limits: Mapping[str, object]
+    tenants: int
+
+
+@value
+class AlertView(View):
+    """`tenant` is None for an alert of the whole site; `deliveries` counts them by how far they are."""
+
+    alert_id: int
+    raised_at: str
+    kind: str
+    tenant: str | None
+    subject: str
+    message: str
+    detail: Mapping[str, object]
+    deliveries: Mapping[str, int]
+
+
 def tenant_view(settings: Settings, tenant: TenantRecord) -> TenantView:
     return TenantView(
         tenant.slug,
@@ -185,6 +210,25 @@ def upstream_view(upstream: UpstreamRecord, credentials: Iterable[CredentialReco
 def alert_target_view(target: AlertTargetRecord) -> AlertTargetView:
     return AlertTargetView(
         target.name, target.kind, target.hint, target.slug, list(target.kinds), stamp(target.created_at)
+    )
+
+
+def tier_views(found: Iterable[Tier], tenants: Iterable[TenantRecord]) -> list[TierView]:
+    """Tiers with how many tenants are in each."""
+    used = Counter(tenant.tier for tenant in tenants)
+    return [TierView(tier.name, tier.limits.as_json(), used[tier.name]) for tier in found]
+
+
+def alert_view(alert: RaisedAlert) -> AlertView:
+    return AlertView(
+        alert.alert_id,
+        stamp(datetime.fromtimestamp(alert.raised_at_us // 1_000_000, UTC)),
+        alert.kind,
+        alert.slug,
+        alert.subject,
+        alert.message,
+        alert.detail,
+        {"sent": alert.sent, "waiting": alert.waiting, "given_up": alert.given_up},
     )
 
 

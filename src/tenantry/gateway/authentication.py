@@ -41,9 +41,11 @@ def authenticate(
     snapshot: Snapshot,
     pepper: bytes,
     require_tenant_id: bool,
-    now: datetime | None = None,
+    at_us: int,
 ) -> Principal:
     """The tenant and key of a request whose header fields are `fields` and whose path names `slug` (or None).
+
+    `at_us` is now, in unix microseconds.
 
     Raises:
         ApiError: one of the refusals of DESIGN 4.3.
@@ -53,7 +55,7 @@ def authenticate(
     if key is None:
         raise AuthenticationFailed
     tenant = snapshot.tenants[key.tenant_id]
-    if key.status is not KeyStatus.ACTIVE or _is_expired(key, now):
+    if key.status is not KeyStatus.ACTIVE or _is_expired(key, at_us):
         raise _of(tenant, KeyNotActive())
     if tenant.status is not TenantStatus.ACTIVE:
         raise _of(tenant, TenantDisabled())
@@ -93,5 +95,5 @@ def _presented_key(fields: dict[bytes, bytes]) -> bytes:
     return presented
 
 
-def _is_expired(key: GatewayKey, now: datetime | None) -> bool:
-    return key.expires_at is not None and key.expires_at <= (now or datetime.now(UTC))
+def _is_expired(key: GatewayKey, at_us: int) -> bool:
+    return key.expires_at is not None and key.expires_at <= datetime.fromtimestamp(at_us / 1_000_000, UTC)

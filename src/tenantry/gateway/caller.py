@@ -76,7 +76,14 @@ class Caller:
         if known is not None and self._snapshot is snapshot and known.key.expires_at is None:
             return known
         settings = parts.settings
-        principal = authenticate(self.head.fields, self.target.slug, snapshot, parts.pepper, settings.require_tenant_id)
+        principal = authenticate(
+            self.head.fields,
+            self.target.slug,
+            snapshot,
+            parts.pepper,
+            settings.require_tenant_id,
+            parts.clock.wall_us(),
+        )
         self._snapshot, self._principal = snapshot, principal
         self._accounts = self._credential = self.way = None
         limits = principal.key.limits
@@ -94,7 +101,8 @@ class Caller:
         """Where to send the request under `credential`, and its head for a body of `size` bytes."""
         pool = self._pool
         if pool is None or self._credential is not credential:
-            pool = self._pool = parts.pools.of(credential.upstream, credential.credential_id)
+            tenant_id = principal.tenant.tenant_id
+            pool = self._pool = parts.pools.of(credential.upstream, credential.credential_id, tenant_id)
             path = pool.path_prefix + self.target.path + self.target.query
             self._upstream_head = upstream_head(
                 self.head, path, pool.host, principal.tenant, credential, parts.version_default
@@ -104,6 +112,6 @@ class Caller:
 
     def way_to_count(self, parts: Parts, principal: Principal, credential: Credential) -> tuple[Pool, bytes]:
         """Where to ask how many tokens the message has, and the head of that question, but for its end."""
-        pool = parts.pools.of(credential.upstream, credential.credential_id)
+        pool = parts.pools.of(credential.upstream, credential.credential_id, principal.tenant.tenant_id)
         path = pool.path_prefix + b"/v1/messages/count_tokens" + self.target.query
         return pool, upstream_head(self.head, path, pool.host, principal.tenant, credential, parts.version_default)

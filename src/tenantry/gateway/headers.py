@@ -23,12 +23,16 @@ _REQUEST_DROPPED = frozenset(
         b"cookie",
         b"authorization",
         b"x-api-key",
+        b"api-key",  # another upstream's name for it (reference 8)
         b"x-tenant-id",
         b"accept-encoding",
+        b"anthropic-organization-id",
         b"anthropic-workspace-id",
         b"anthropic-user-profile-id",
         b"forwarded",
         b"x-real-ip",
+        b"true-client-ip",
+        b"cf-connecting-ip",
         b"via",
     }
 )
@@ -72,7 +76,9 @@ def upstream_head(
         % (head.method, path, host, credential.secret.encode())
     ]
     for name, value in head.headers:
-        if name not in _REQUEST_DROPPED and name not in hop and not name.startswith(_FORWARDED_PREFIX):
+        # A server behind CGI or WSGI takes `_` for `-` (RFC 3875 4.1.18), so that it would read ours and this as one.
+        plain = name.replace(b"_", b"-")
+        if plain not in _REQUEST_DROPPED and name not in hop and not plain.startswith(_FORWARDED_PREFIX):
             lines.append(b"%b: %b\r\n" % (name, value))
     if b"anthropic-version" not in head.fields:
         lines.append(b"anthropic-version: %b\r\n" % version_default)

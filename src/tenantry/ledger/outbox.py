@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +38,24 @@ GIVEN_UP = "given_up"
 _SUBJECT_CHARS_MAX = 160
 _OCCASION_CHARS_MAX = 250
 _ERROR_CHARS_MAX = 200
+
+
+@dataclass(frozen=True, slots=True)
+class RaisedAlert:
+    """An alert that was raised. `slug` is None for one of the whole site; `sent`, `waiting` and `given_up` count
+    deliveries.
+    """
+
+    alert_id: int
+    raised_at_us: int
+    kind: str
+    slug: str | None
+    subject: str
+    message: str
+    detail: dict[str, Any]
+    sent: int
+    waiting: int
+    given_up: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +196,8 @@ class Outbox:
             )
         return ended.rowcount == 1
 
-    def list_alerts(self, tenant_id: str | None = None, most: int = 100) -> Sequence[Row[*tuple[Any, ...]]]:
-        """The newest alerts, with the numbers of their deliveries: `sent`, `waiting`, `given_up`."""
+    def list_alerts(self, tenant_id: str | None = None, most: int = 100) -> list[RaisedAlert]:
+        """The newest alerts, a tenant's or all, and how far their deliveries are."""
         columns: list[Any] = list(alerts.c)
         columns += [
             func.coalesce(func.sum(case((alert_deliveries.c.status == status, 1), else_=0)), 0).label(status)
@@ -196,7 +213,22 @@ class Outbox:
         if tenant_id is not None:
             query = query.where(alerts.c.tenant_id == tenant_id)
         with self._engine.connect() as connection:
-            return list(connection.execute(query))
+            return [_read_alert(row) for row in connection.execute(query)]
+
+
+def _read_alert(row: Row[*tuple[Any, ...]]) -> RaisedAlert:
+    return RaisedAlert(
+        row.alert_id,
+        row.raised_at_us,
+        row.kind,
+        row.slug,
+        row.subject,
+        row.message,
+        json.loads(row.detail),
+        int(row.sent),
+        int(row.waiting),
+        int(row.given_up),
+    )
 
 
 def backoff_us(attempts: int) -> int:

@@ -163,6 +163,7 @@ class Connection:
         assert self.sink is None
         self.sink = sink
         self.world.sent.append(self)
+        self.world.heads.append(head)
         self.world.tell(f"bytes up {self.pool.name}" if self.pool.name != "crd_acme" else "bytes up")
 
     def pause(self) -> None:
@@ -249,12 +250,13 @@ class UpstreamPool:
 class UpstreamPools:
     def __init__(self, world: World) -> None:
         self.world = world
-        self.pools: dict[str, UpstreamPool] = {}
+        self.pools: dict[tuple[str, str], UpstreamPool] = {}
 
-    def of(self, _upstream: Upstream, credential_id: str) -> UpstreamPool:
-        if credential_id not in self.pools:
-            self.pools[credential_id] = UpstreamPool(self.world, credential_id)
-        return self.pools[credential_id]
+    def of(self, _upstream: Upstream, credential_id: str, tenant_id: str) -> UpstreamPool:
+        key = (credential_id, tenant_id)
+        if key not in self.pools:
+            self.pools[key] = UpstreamPool(self.world, credential_id)
+        return self.pools[key]
 
     def sweep(self, _now: float) -> None:
         return
@@ -273,19 +275,14 @@ class ClientSocket:
         self.is_open = True
         self.asked = 0
         self.answers: list[str] = []
+        self.last = b""  # the latest answer, as it came
         self.left = False
         self.connection = ClientConnection(world.parts)
         self.connection.connection_made(self)  # type: ignore[arg-type]
 
-    def ask(self, body: dict[str, Any], key: str = "acme", **headers: str) -> None:
+    def ask(self, body: dict[str, Any], key: str = "acme", path: str = "/v1/messages", **headers: str) -> None:
         self.asked += 1
-        encoded = json.dumps(body).encode()
-        lines = "".join(f"{name.replace('_', '-')}: {text}\r\n" for name, text in headers.items())
-        head = (
-            f"POST /v1/messages HTTP/1.1\r\nhost: a\r\nx-api-key: {key_of(key)}\r\n{lines}"
-            f"content-length: {len(encoded)}\r\n\r\n"
-        )
-        self.connection.data_received(head.encode() + encoded)
+        self.connection.data_received(request_bytes(body, key, path, **headers))
 
     def leave(self) -> None:
         """The socket is gone."""
@@ -325,6 +322,7 @@ class ClientSocket:
                 body, self.received = self.received[end + 4 : done], self.received[done:]
             else:
                 return
+            self.last = head.encode() + b"\r\n\r\n" + body
             word = f"answer {status}"
             if b"event: error" in body:
                 word += " interrupted"
@@ -363,6 +361,16 @@ class ClientSocket:
         return 0
 
 
+def request_bytes(body: dict[str, Any], key: str = "acme", path: str = "/v1/messages", **headers: str) -> bytes:
+    """A request of `key`; `headers` by name, with `_` for `-`."""
+    encoded = json.dumps(body).encode()
+    lines = "".join(f"{name.replace('_', '-')}: {text}\r\n" for name, text in headers.items())
+    head = (
+        f"POST {path} HTTP/1.1\r\nhost: a\r\nx-api-key: {key_of(key)}\r\n{lines}content-length: {len(encoded)}\r\n\r\n"
+    )
+    return head.encode() + encoded
+
+
 def key_of(slug: str) -> str:
     return f"sk-proxy-{slug}-DUMMY"
 
@@ -386,6 +394,7 @@ class World:
         self.tell = self.told.append
         self.disk = Disk(self.tell)
         self.sent: list[Connection] = []
+        self.heads: deque[bytes] = deque(maxlen=100)  # of the latest requests that went upstream
         self.connecting: list[Connecting] = []
         self.beside: list[tuple[Callable[[], Any], Callable[[Any], None]]] = []
         upstream = Upstream("ups_1", "first", "http://first")
@@ -424,7 +433,8 @@ class World:
             clock,
             self._beside,
         )
-        self.parts: Parts = replace(parts, pools=UpstreamPools(self))  # type: ignore[arg-type]
+        self.pools = UpstreamPools(self)
+        self.parts: Parts = replace(parts, pools=self.pools)  # type: ignore[arg-type]
         self.process = GatewayProcess(self.parts)
         self.process.collects = False
         Exchange.strict = True
@@ -474,6 +484,26 @@ class World:
         tenants[f"tnt_{slug}"] = replace(tenants[f"tnt_{slug}"], **changes)
         changed = replace(snapshot, version=snapshot.version + 1, tenants=tenants)
         self.process.apply(Change(changed, frozenset({f"tnt_{slug}"}), frozenset()))
+
+    def set_key(self, name: str, slug: str = "acme", **changes: Any) -> None:
+        """The directory has changed a key of a tenant, or has a new one: `name` is what `key_of` makes it from."""
+        snapshot = self.parts.latest.snapshot
+        digest = digest_key(PEPPER, key_of(name).encode())
+        known = snapshot.keys.get(digest)
+        if known is None:
+            known = GatewayKey(f"key_{name}", f"tnt_{slug}", digest, KeyStatus.ACTIVE)
+        self._apply_keys(snapshot.keys | {digest: replace(known, **changes)}, digest)
+
+    def forget_key(self, name: str) -> None:
+        """The directory does not know the key any more."""
+        digest = digest_key(PEPPER, key_of(name).encode())
+        keys = {known: key for known, key in self.parts.latest.snapshot.keys.items() if known != digest}
+        self._apply_keys(keys, digest)
+
+    def _apply_keys(self, keys: dict[bytes, GatewayKey], changed: bytes) -> None:
+        snapshot = self.parts.latest.snapshot
+        snapshot = replace(snapshot, version=snapshot.version + 1, keys=keys)
+        self.process.apply(Change(snapshot, frozenset(), frozenset({changed})))
 
     def stop(self) -> None:
         """The gateway begins to stop."""

@@ -43,10 +43,10 @@ def test_a_fault_in_one_requests_turn_costs_the_others_of_that_turn_nothing(
     evil, clients = world.client("evil"), [world.client(f"c{number}") for number in range(5)]
     real = world.parts.pools.of
 
-    def of(upstream: Any, credential_id: str) -> Any:
+    def of(upstream: Any, credential_id: str, tenant_id: str) -> Any:
         if credential_id == "crd_evil":
             raise FileNotFoundError("its authorities are gone")
-        return real(upstream, credential_id)
+        return real(upstream, credential_id, tenant_id)
 
     monkeypatch.setattr(world.parts.pools, "of", of)
     evil.ask(message(), "evil")

@@ -6,11 +6,13 @@ import asyncio
 import gc
 import select
 import socket
+import ssl
 import struct
 import threading
 import time
 import weakref
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -76,7 +78,7 @@ class Peer:
 
 
 def pool_to(pools: Pools, port: int) -> Pool:
-    return pools.of(Upstream("up_1", "own", f"http://127.0.0.1:{port}", None), "cred_1")
+    return pools.of(Upstream("up_1", "own", f"http://127.0.0.1:{port}", None), "cred_1", "tnt_1")
 
 
 def on_uvloop(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -219,6 +221,91 @@ def test_any_answer_ends_with_a_reason_and_leaves_nothing_to_reuse(answer: bytes
     on_uvloop(run)
 
 
+@pytest.mark.parametrize(
+    "unasked", [b"H", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 100 Continue\r\n\r\n", OK, b"\0", b"garbage"]
+)
+@pytest.mark.parametrize("is_late", [False, True], ids=["behind the answer", "while it is idle"])
+def test_a_connection_on_which_something_came_unasked_is_not_used_again(unasked: bytes, is_late: bool) -> None:
+    def serve(client: socket.socket) -> None:
+        client.recv(65536)
+        client.sendall(OK + (b"" if is_late else unasked))
+        if is_late:
+            client.sendall(unasked)
+        client.recv(65536)
+
+    async def run() -> None:
+        pool = Peer(serve).pool(Pools())
+        connection = await connected(pool)
+        told = await asked(connection)
+        assert told == ["head 200", "body ok", "end"]
+        await asyncio.sleep(0.02)
+        assert not connection.is_usable
+        assert pool.take() is None
+        assert pool.is_empty
+
+    on_uvloop(run)
+
+
+def test_a_connection_that_is_closing_is_not_handed_out() -> None:
+    async def run() -> None:
+        pool = Peer(many).pool(Pools())
+        first, second = await connected(pool), await connected(pool)
+        await asked(first)
+        await asked(second)
+        second.close()
+        assert pool.take() is first
+        assert pool.take() is None
+        first.close()
+
+    on_uvloop(run)
+
+
+def test_what_lies_unread_on_a_connection_reaches_nobody_but_its_own_tenant() -> None:
+    # What came while the loop was busy cannot be told from the answer to the next request on that connection.
+    def serve(client: socket.socket) -> None:
+        client.recv(65536)
+        client.sendall(OK)
+        time.sleep(0.02)
+        client.sendall(OK.replace(b"ok", b"no"))
+        client.recv(65536)
+
+    async def run() -> None:
+        pools, peer = Pools(), Peer(serve)
+        upstream = Upstream("up_1", "own", f"http://127.0.0.1:{peer.listener.getsockname()[1]}", None)
+        own, other = (pools.of(upstream, "cred_shared", tenant_id) for tenant_id in ("tnt_1", "tnt_2"))
+        await asked(await connected(own))
+        time.sleep(0.06)  # noqa: ASYNC251 -- the loop must not see what comes
+        assert other.take() is None
+        assert await asked(await connected(other)) == ["head 200", "body ok", "end"]
+        pools.close()
+
+    on_uvloop(run)
+
+
+def test_a_pool_is_one_tenants_under_one_credential_at_one_upstream() -> None:
+    pools = Pools()
+    upstream = Upstream("up_1", "own", "http://127.0.0.1:1", None, 5.0)
+    pool = pools.of(upstream, "cred_1", "tnt_1")
+    pools.remember(pool)
+    assert pools.of(Upstream("up_2", "renamed", "http://127.0.0.1:1", None, 5.0), "cred_1", "tnt_1") is pool
+    others = [
+        pools.of(upstream, "cred_2", "tnt_1"),
+        pools.of(upstream, "cred_1", "tnt_2"),
+        pools.of(replace(upstream, base_url="http://127.0.0.1:2"), "cred_1", "tnt_1"),
+        pools.of(replace(upstream, base_url="https://127.0.0.1:1"), "cred_1", "tnt_1"),
+        pools.of(replace(upstream, ca_file="/authorities.pem"), "cred_1", "tnt_1"),
+        pools.of(replace(upstream, connect_seconds=1.0), "cred_1", "tnt_1"),
+    ]
+    assert len({id(each) for each in (pool, *others)}) == 7
+
+
+def test_servers_are_verified_and_old_versions_of_tls_refused() -> None:
+    context = Pools().context(None)
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname
+    assert context.minimum_version is ssl.TLSVersion.TLSv1_2
+
+
 def many(client: socket.socket) -> None:
     while client.recv(65536):
         client.sendall(OK)
@@ -230,7 +317,8 @@ def test_idle_connections_have_one_limit_over_all_pools_and_expire_in_order() ->
         pools, peer = Pools(idle_max=2, now=lambda: clock[0]), Peer(many)
         port = peer.listener.getsockname()[1]
         each = [
-            pools.of(Upstream("up_1", "own", f"http://127.0.0.1:{port}", None), f"cred_{number}") for number in range(3)
+            pools.of(Upstream("up_1", "own", f"http://127.0.0.1:{port}", None), f"cred_{number}", "tnt_1")
+            for number in range(3)
         ]
         for pool in each:
             clock[0] += 1
@@ -240,7 +328,7 @@ def test_idle_connections_have_one_limit_over_all_pools_and_expire_in_order() ->
         pools.sweep(102.5 + 30)
         await asyncio.sleep(0.01)
         assert [pool.is_empty for pool in each] == [True, True, False]
-        assert pools.of(Upstream("up_1", "own", f"http://127.0.0.1:{port}", None), "cred_1") is not each[1]
+        assert pools.of(Upstream("up_1", "own", f"http://127.0.0.1:{port}", None), "cred_1", "tnt_1") is not each[1]
         pools.close()
         await asyncio.sleep(0.01)
         assert each[2].is_empty

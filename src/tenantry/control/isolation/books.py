@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-from sqlalchemy import Row, select
 
 from tenantry.control.isolation.canaries import CanaryUpstream
 from tenantry.control.isolation.findings import Group
 from tenantry.control.isolation.probes import Probe
 from tenantry.control.site import Site
+from tenantry.ledger.booked import BookedRow, rows_of_tenant
 from tenantry.ledger.spending import spent_nanos
-from tenantry.storage.tables import ledger
 
 # A row is there within a second of its request (DESIGN 3); after a burst the drain may need longer.
 BOOKED_SECONDS_MAX = 6.0
@@ -25,10 +22,10 @@ def compare_books(group: Group, site: Site, upstream: CanaryUpstream, probes: Ma
     deadline = time.monotonic() + BOOKED_SECONDS_MAX
     for role, probe in probes.items():
         sent = [record for record in upstream.of(probe.secret) if record.path == "/v1/messages"]
-        rows = _rows(site, probe)
+        rows = rows_of_tenant(site.engine, probe.holder.tenant_id)
         while len(rows) < len(sent) and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)
-            rows = _rows(site, probe)
+            rows = rows_of_tenant(site.engine, probe.holder.tenant_id)
         keys = {row.key_id for row in site.directory.list_keys(probe.holder.slug)}
         problems = _differences(probe, keys, [record.request_id for record in sent], rows)
         expected = f"{len(sent)} rows, each its own: request, credential, key, cost"
@@ -38,7 +35,7 @@ def compare_books(group: Group, site: Site, upstream: CanaryUpstream, probes: Ma
         _compare_spend(group, site, role, probe, rows)
 
 
-def _compare_spend(group: Group, site: Site, role: str, probe: Probe, rows: Sequence[Row[*tuple[Any, ...]]]) -> None:
+def _compare_spend(group: Group, site: Site, role: str, probe: Probe, rows: Sequence[BookedRow]) -> None:
     """What counts against a tenant's budget is what its own rows cost."""
     # A probe is as old as its run, so everything that was ever spent is its own.
     spent = spent_nanos(site.engine, probe.holder.tenant_id, 0, time.time_ns() // 1000)
@@ -51,20 +48,7 @@ def _compare_spend(group: Group, site: Site, role: str, probe: Probe, rows: Sequ
     )
 
 
-def _rows(site: Site, probe: Probe) -> Sequence[Row[*tuple[Any, ...]]]:
-    query = select(
-        ledger.c.upstream_request_id,
-        ledger.c.credential_id,
-        ledger.c.key_id,
-        ledger.c.cost_nanos,
-        ledger.c.outcome,
-        ledger.c.error,
-    ).where(ledger.c.tenant_id == probe.holder.tenant_id)
-    with site.engine.connect() as connection:
-        return list(connection.execute(query))
-
-
-def _differences(probe: Probe, keys: set[str], sent: Sequence[str], rows: Sequence[Row[*tuple[Any, ...]]]) -> list[str]:
+def _differences(probe: Probe, keys: set[str], sent: Sequence[str], rows: Sequence[BookedRow]) -> list[str]:
     booked = [row.upstream_request_id for row in rows]
     problems: list[str] = []
     missing, foreign = set(sent) - set(booked), set(booked) - set(sent)

@@ -19,7 +19,10 @@ from tenantry.control.isolation.cases import MODEL
 from tenantry.wire.http1 import LAST_CHUNK, BadHead, RequestHead, chunk, parse_request_head, response_head
 
 # What no upstream may see: the client's key, its name here, and who it is on the network (reference 2.1, 2.3).
-_IDENTITY = (b"x-tenant-id", b"cookie", b"proxy-authorization", b"x-forwarded-for", b"forwarded")
+_IDENTITY = (
+    *(b"x-tenant-id", b"cookie", b"proxy-authorization", b"x-forwarded-for", b"forwarded"),
+    *(b"anthropic-workspace-id", b"anthropic-user-profile-id", b"anthropic-organization-id", b"anthropic_workspace_id"),
+)
 # An upstream's own quota, in figures that no tenant has; seen by a client, they came through the gateway.
 UPSTREAM_QUOTA = b"987654321"
 START_SECONDS_MAX = 5.0
@@ -36,7 +39,7 @@ def new_secret(who: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One request that reached the upstream. `leaks` names what it carried and must not."""
+    """One request that reached the upstream. `leaks` names what it carried and must not; `connection` counts them."""
 
     secret: str = field(repr=False)
     method: str
@@ -45,6 +48,7 @@ class Record:
     request_id: str
     leaks: tuple[str, ...]
     output_tokens: int = 1
+    connection: int = 0
 
 
 class CanaryUpstream:
@@ -54,6 +58,7 @@ class CanaryUpstream:
         self.records: list[Record] = []
         self.marks: dict[str, str] = {}
         self.transports: set[asyncio.Transport] = set()
+        self.connections = 0  # so many have been made
         self.port = 0
         self._ready = threading.Event()
         self._loop = asyncio.new_event_loop()
@@ -109,6 +114,7 @@ class _Connection(asyncio.Protocol):
     def __init__(self, upstream: CanaryUpstream) -> None:
         self._upstream = upstream
         self._buffer = b""
+        self._number = 0
         self._transport: asyncio.Transport | None = None
         self._answering: asyncio.Task[None] | None = None
 
@@ -116,6 +122,8 @@ class _Connection(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 -- TCP by construction
         self._transport = transport
         self._upstream.transports.add(transport)
+        self._upstream.connections += 1
+        self._number = self._upstream.connections
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._transport is not None:
@@ -146,7 +154,7 @@ class _Connection(asyncio.Protocol):
 
     async def _answer(self, head: RequestHead, body: bytes) -> None:
         text, streaming = _prompt(body)
-        record = _record(head, text)
+        record = _record(head, text, self._number)
         self._upstream.records.append(record)
         wait = _WAIT.search(text)
         if wait is not None:
@@ -192,7 +200,7 @@ def _prompt(body: bytes) -> tuple[str, bool]:
         return "", False
 
 
-def _record(head: RequestHead, text: str) -> Record:
+def _record(head: RequestHead, text: str, connection: int) -> Record:
     tag, tokens = _TAG.search(text), _TOKENS.search(text)
     leaks = [name.decode() for name in _IDENTITY if name in head.fields]
     leaks += [
@@ -209,6 +217,7 @@ def _record(head: RequestHead, text: str) -> Record:
         f"req_probe{secrets.token_hex(8)}",
         tuple(leaks),
         int(tokens[1]) if tokens else 1,
+        connection,
     )
 
 

@@ -20,13 +20,13 @@ from tenantry.control.isolation.findings import Group, Report
 from tenantry.control.isolation.judge import Judge
 from tenantry.control.isolation.probes import KEY_LABEL, Probe, Probes, Turn, remove_leftovers
 from tenantry.control.isolation.search import Needles
+from tenantry.control.isolation.sharing import Sharing, share
 from tenantry.control.isolation.switching import switch
+from tenantry.control.isolation.waiting import require_gateway, wait_for_key, wait_for_status
 from tenantry.control.site import Site
 from tenantry.domain.directory import TenantStatus
 from tenantry.wire.routes import sample_targets
 
-# A change reaches every gateway in under a second (DESIGN 3).
-CHANGE_SECONDS_MAX = 3.0
 # A guard only: on two cores the cases take some seconds.
 CASES_SECONDS_MAX = 40.0
 INTERLEAVED_REQUESTS = 2000
@@ -42,7 +42,8 @@ PROVES = {
     "credentials": "Under concurrency each request leaves under its own tenant's credential; each answer is its own.",
     "bleed": "A tenant at many times its limits changes nothing for another: latency, limits, counters.",
     "books": "The ledger rows of each tenant are exactly its own requests.",
-    "switching": "Disabling and revoking act within a second; enabling needs no change at the client.",
+    "sharing": "One credential of two tenants, and several keys of one, share no connection, limit or budget by it.",
+    "switching": "Disabling, revoking, a key's end act within a second; enabling needs no change at the client.",
     "search": "No secret stands in the clear in anything the site writes or tells.",
 }
 NOT_COVERED = [
@@ -53,10 +54,6 @@ NOT_COVERED = [
     "Timing differences between refusals are not measured.",
     "The control plane's own pages and API.",
 ]
-
-
-class ProofImpossible(Exception):
-    """The proof could not be run; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +211,12 @@ def _run_together(stage: Stage, judge: Judge, upstream: CanaryUpstream, probes: 
     if stage.wants("books"):
         with stage.groups("books") as groups:
             compare_books(groups["books"], stage.site, upstream, probes.by_role)
-    # After the books: a request that is cut off half-way by a switch has a row that no answer came to.
+    # After the books: their tenants get another credential here.
+    if stage.wants("sharing"):
+        with stage.groups("sharing") as groups:
+            on = Sharing(groups["sharing"], stage.address, upstream, stage.site.directory, stage.needles, probes.name)
+            share(on, own, other)
+    # After the books, too: a request that is cut off half-way by a switch has a row that no answer came to.
     if stage.wants("switching"):
         with stage.groups("switching") as groups:
             switch(groups["switching"], stage.address, stage.site.directory, other, own)
@@ -360,44 +362,3 @@ def search_all(stage: Stage) -> None:
     stage.report.not_covered += [f"{path}: too large to search within the time" for path in too_large] + missing
     if not stage.options.logs:
         stage.report.not_covered.append("Logs outside the data directory: name them with --logs to have them searched.")
-
-
-def require_gateway(address: Address) -> None:
-    """Raises: ProofImpossible."""
-    try:
-        answer = ask(address, request(b"GET", b"/healthz", [b"connection: close"]), b"GET")[0]
-    except NoAnswer as error:
-        raise ProofImpossible(
-            f"no gateway answers on {address.url} ({error}); start it with `tenantry serve`"
-        ) from None
-    if answer.status != 200:
-        raise ProofImpossible(f"{address.url} is not a Tenantry gateway: /healthz is answered {answer.status}")
-
-
-def wait_for_key(address: Address, holder: Holder) -> None:
-    """Until the gateway knows a key that was just issued.
-
-    Raises:
-        ProofImpossible: it does not come to that.
-    """
-    if not wait_for_status(address, holder, None):
-        raise ProofImpossible(
-            f"the gateway on {address.url} has not seen a new key within {CHANGE_SECONDS_MAX:g} s: "
-            "is it a gateway of this site?"
-        )
-
-
-def wait_for_status(address: Address, holder: Holder, status: int | None) -> bool:
-    """Wait until the tenant's list of models is answered with `status`, or, for None, with no refusal of the key."""
-    path = f"/t/{holder.slug}/v1/models".encode()
-    data = request(b"GET", path, [cases.key_line(holder.key), b"connection: close"])
-    deadline = time.monotonic() + CHANGE_SECONDS_MAX
-    while time.monotonic() < deadline:
-        try:
-            seen = ask(address, data, b"GET")[0].status
-        except NoAnswer as error:
-            raise ProofImpossible(f"the gateway on {address.url} does not answer: {error}") from None
-        if seen == status or (status is None and seen not in (401, 403)):
-            return True
-        time.sleep(0.05)
-    return False

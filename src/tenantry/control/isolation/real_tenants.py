@@ -8,32 +8,26 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
-from typing import Any
-
-from sqlalchemy import Row, select
 
 from tenantry.control.isolation import cases
 from tenantry.control.isolation.books import BOOKED_SECONDS_MAX, POLL_SECONDS
 from tenantry.control.isolation.cases import Holder
 from tenantry.control.isolation.client import NoAnswer, ask, request
 from tenantry.control.isolation.engine import (
-    ProofImpossible,
     Stage,
     conclude,
     make_hand,
     name_keys,
-    require_gateway,
     require_objects,
     search_all,
-    wait_for_key,
 )
 from tenantry.control.isolation.findings import Group, Report
 from tenantry.control.isolation.judge import Judge
 from tenantry.control.isolation.probes import KEY_LABEL
+from tenantry.control.isolation.waiting import ProofImpossible, require_gateway, wait_for_key
 from tenantry.domain.directory import TenantStatus
+from tenantry.ledger.booked import BookedRow, rows_of_keys
 from tenantry.storage.records import TenantRecord
-from tenantry.storage.tables import ledger
 
 _NOT_ON_REAL = "needs probe tenants: run `tenantry verify isolation` without --tenants"
 _SAID = [
@@ -68,7 +62,7 @@ def prove_real(stage: Stage) -> Report:
             _try_pair(stage, groups, own, other)
         if not groups[cases.IDS].checks:
             groups[cases.IDS].not_run = "no route of this version takes ids of a tenant's objects"
-    for name in ("credentials", "bleed", "switching"):
+    for name in ("credentials", "bleed", "sharing", "switching"):
         stage.skip(name, _NOT_ON_REAL)
     if stage.options.messages:
         with stage.groups("books") as groups:
@@ -117,9 +111,7 @@ def _send_message(group: Group, stage: Stage, holder: Holder) -> None:
     group.add(f"ledger rows of the throw-away key of {holder.slug}", "its own, one for each attempt", seen, ok)
 
 
-def _rows_of_key(stage: Stage, holder: Holder) -> Sequence[Row[*tuple[Any, ...]]]:
+def _rows_of_key(stage: Stage, holder: Holder) -> list[BookedRow]:
     keys = stage.site.directory.list_keys(holder.slug)
     known = [row.key_id for row in keys if row.label == KEY_LABEL and row.status == "active"]
-    query = select(ledger.c.tenant_id).where(ledger.c.key_id.in_(known))
-    with stage.site.engine.connect() as connection:
-        return list(connection.execute(query))
+    return rows_of_keys(stage.site.engine, known)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime, timedelta
 
 from tenantry.control.isolation.client import Address, KeptConnection, NoAnswer
 from tenantry.control.isolation.findings import Group
@@ -16,6 +17,8 @@ ACTS_MS_MAX = 1000.0
 # Beyond it the answer is taken as it is.
 WAIT_SECONDS_MAX = 2.5
 POLL_SECONDS = 0.02
+# How long a key lasts whose end is waited for: time to be seen and used.
+BRIEF_SECONDS = 1.5
 
 
 def switch(group: Group, address: Address, directory: Directory, probe: Probe, bystander: Probe) -> None:
@@ -34,6 +37,13 @@ def switch(group: Group, address: Address, directory: Directory, probe: Probe, b
         _expect(group, client, data, 403, "its key is revoked")
         again = data.replace(probe.holder.key.encode(), second.text.encode())
         _expect(group, client, again, 200, "the tenant's second key on the same connection")
+        # Last, for nothing else may change: a gateway that asks again at each change would see the end by that.
+        ends_at = datetime.now(UTC) + timedelta(seconds=BRIEF_SECONDS)
+        passing = directory.issue_key(probe.holder.slug, KEY_LABEL, ends_at)
+        data = data.replace(probe.holder.key.encode(), passing.text.encode())
+        _expect(group, client, data, 200, "a key whose time ends soon")
+        time.sleep(max(0.0, (ends_at - datetime.now(UTC)).total_seconds()))
+        _expect(group, client, data, 403, "the key's time is over")
     finally:
         client.close()
         beside.close()

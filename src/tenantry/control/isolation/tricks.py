@@ -139,6 +139,9 @@ def _tenant_headers(key_line: bytes, own: bytes, name: bytes, which: str) -> Ite
         "x-forwarded-prefix",
         "tenant-id",
         "anthropic-workspace-id",
+        "anthropic_workspace_id",
+        "anthropic-user-profile-id",
+        "anthropic-organization-id",
     )
     for other_name in elsewhere:
         line = other_name.encode() + b": " + (b"/t/" + name if "url" in other_name else name)

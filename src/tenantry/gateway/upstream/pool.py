@@ -1,7 +1,8 @@
-"""Connections to upstreams: one pool per upstream and credential, so tenants never share a connection.
+"""Connections to upstreams: one pool per upstream, credential and tenant, so tenants never share a connection.
 
-What an upstream says out of turn must not reach another tenant. What is idle is counted over all pools: one limit, one
-order of expiry, the least recently used first.
+Also where they share a credential: what an upstream says out of turn must not reach another tenant, and bytes that came
+while nobody looked cannot be told from the answer to the next request. What is idle is counted over all pools: one
+limit, one order of expiry, the least recently used first.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class ConnectFailed:
     reason: str
 
 
-Key = tuple[str, str | None, float, str]
+Key = tuple[str, str | None, float, str, str]
 
 
 class Connecting:
@@ -67,7 +68,7 @@ class Connecting:
 
 
 class Pool(ConnectionOwner):
-    """Idle connections of one upstream and credential, newest first."""
+    """Idle connections of one tenant to one upstream under one credential, newest first."""
 
     __slots__ = (
         "__weakref__",
@@ -187,7 +188,7 @@ class Pool(ConnectionOwner):
 
 
 class Pools:
-    """All pools of a gateway, by upstream and credential. A pool without connections is forgotten."""
+    """All pools of a gateway, by upstream, credential and tenant. A pool without connections is forgotten."""
 
     def __init__(self, idle_max: int = IDLE_CONNECTIONS_MAX, now: Callable[[], float] | None = None) -> None:
         """`now`: seconds, of the clock that `sweep` is told; without it, the loop's own on Linux, the monotonic one."""
@@ -197,8 +198,8 @@ class Pools:
         self.now = now if now is not None else time.monotonic
         self._contexts: dict[str | None, ssl.SSLContext] = {}
 
-    def of(self, upstream: Upstream, credential_id: str) -> Pool:
-        key = (upstream.base_url, upstream.ca_file, upstream.connect_seconds, credential_id)
+    def of(self, upstream: Upstream, credential_id: str, tenant_id: str) -> Pool:
+        key = (upstream.base_url, upstream.ca_file, upstream.connect_seconds, credential_id, tenant_id)
         pool = self._pools.get(key)
         if pool is None:
             self._forget_empty()

@@ -1,0 +1,195 @@
+"""What a kept connection may keep of its caller, and for how long."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from tenantry.domain.directory import Credential, KeyStatus, TenantStatus, Upstream
+from tests.unit.gateway.playbook import OPEN, START_US, ClientSocket, World, message, request_bytes, whole_answer
+
+START = datetime.fromtimestamp(START_US / 1_000_000, UTC)
+
+
+def serve(world: World) -> None:
+    """Connect what is to be connected, and answer whatever has been sent."""
+    world.turn()
+    for connecting in list(world.connecting):
+        connecting.made()
+    for connection in list(world.sent):
+        body = whole_answer()
+        connection.head(200, {"content-type": "application/json", "content-length": str(len(body))})
+        connection.body(body)
+        connection.end()
+    world.turn()
+
+
+def served(world: World, client: ClientSocket, *, key: str = "acme", **more: str) -> str:
+    """What one request on this connection came to."""
+    client.ask(message(), key, **more)
+    serve(world)
+    return client.answers[-1]
+
+
+def lines_up(world: World) -> list[bytes]:
+    """The head of the latest request that went upstream."""
+    return world.heads[-1].split(b"\r\n")
+
+
+def test_a_key_whose_time_ends_is_refused_on_the_connection_that_it_was_good_on(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.set_key("acme", expires_at=START + timedelta(seconds=60))
+    client = world.client()
+    assert served(world, client) == "answer 200"
+    world.advance(59)
+    assert served(world, client) == "answer 200"
+    world.advance(1)
+    assert served(world, client) == "answer 403"
+    assert len(world.heads) == 2
+    assert world.leftovers() == []
+
+
+def test_a_key_that_is_revoked_is_refused_on_the_connection_that_it_was_good_on(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    client = world.client()
+    assert served(world, client) == "answer 200"
+    world.set_key("acme", status=KeyStatus.REVOKED)
+    assert served(world, client) == "answer 403"
+    world.set_key("acme", status=KeyStatus.ACTIVE)
+    world.change("acme", status=TenantStatus.DISABLED)
+    assert served(world, client) == "answer 403"
+    assert len(world.heads) == 1
+
+
+def test_a_key_that_is_revoked_while_its_body_comes_is_refused(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    client = world.client()
+    data = request_bytes(message())
+    client.connection.data_received(data[:-10])
+    world.set_key("acme", status=KeyStatus.REVOKED)
+    client.connection.data_received(data[-10:])
+    world.turn()
+    assert client.answers == ["answer 403"]
+    assert not world.heads
+    assert not world.connecting
+
+
+def test_a_rotated_credential_is_taken_up_on_a_kept_connection(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    client = world.client()
+    assert served(world, client) == "answer 200"
+    assert b"x-api-key: sandbox-acme" in lines_up(world)
+    credential = world.parts.latest.snapshot.tenants["tnt_acme"].credential
+    assert credential is not None
+    world.change("acme", credential=replace(credential, secret="sandbox-rotated"))
+    assert served(world, client) == "answer 200"
+    assert b"x-api-key: sandbox-rotated" in lines_up(world)
+
+
+def test_another_credential_is_reached_over_connections_of_its_own(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    client = world.client()
+    assert served(world, client) == "answer 200"
+    moved = Credential("crd_new", "new", Upstream("ups_new", "new", "http://new"), "sandbox-new", "wrkspc_new")
+    world.change("acme", credential=moved)
+    assert served(world, client) == "answer 200"
+    assert world.told[-3:] == ["bytes up crd_new", "answer 200", "journal end settled"]
+    assert {b"x-api-key: sandbox-new", b"anthropic-workspace-id: wrkspc_new"} <= set(lines_up(world))
+
+
+def test_a_changed_profile_is_taken_up_on_a_kept_connection(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    client = world.client()
+    for profile in ("uprof_1", "uprof_2", None):
+        world.change("acme", user_profile_id=profile)
+        assert served(world, client) == "answer 200"
+        named = [line for line in lines_up(world) if line.startswith(b"anthropic-user-profile-id")]
+        assert named == ([] if profile is None else [b"anthropic-user-profile-id: " + profile.encode()])
+
+
+def test_changed_limits_and_budgets_are_taken_up_on_a_kept_connection(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    client = world.client()
+    assert served(world, client) == "answer 200"
+    world.change("acme", limits=replace(OPEN, models=("claude-opus-*",)))
+    assert served(world, client) == "answer 400"
+    world.change("acme", limits=OPEN)
+    assert served(world, client) == "answer 200"
+    world.set_key("acme", limits=replace(OPEN, models=("claude-opus-*",)))
+    assert served(world, client) == "answer 400"
+
+
+def test_clients_in_turn_on_one_connection_are_each_their_own(tmp_path: Path) -> None:
+    # As behind a front proxy, which carries several clients on one connection.
+    world = World(tmp_path, slugs=("acme", "globex"))
+    client = world.client()
+    for slug in ("acme", "globex", "globex", "acme"):
+        assert served(world, client, key=slug) == "answer 200"
+        assert f"x-api-key: sandbox-{slug}".encode() in lines_up(world)
+    begun = [event.tenant_id for kind, event in world.disk.events if kind == "begin"]
+    assert begun == ["tnt_acme", "tnt_globex", "tnt_globex", "tnt_acme"]
+    assert served(world, client, key="acme", path="/t/globex/v1/messages") == "answer 403"
+    assert served(world, client, key="acme", x_tenant_id="globex") == "answer 403"
+    assert served(world, client, key="acme", path="/t/acme/v1/messages") == "answer 200"
+    assert len(world.heads) == 5
+
+
+def test_what_goes_upstream_has_the_query_and_not_the_tenants_prefix(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    client = world.client()
+    assert served(world, client, path="/t/acme/v1/messages?beta=true") == "answer 200"
+    assert lines_up(world)[0] == b"POST /v1/messages?beta=true HTTP/1.1"
+
+
+def test_an_upstreams_own_path_is_before_all_that_goes_there(tmp_path: Path) -> None:
+    world = World(tmp_path, budget_nanos=65_000)  # so little that the prompt is counted first
+    client = world.client()
+    client.ask(message(), path="/t/acme/v1/messages?beta=true")
+    world.turn()
+    pool = next(iter(world.pools.pools.values()))
+    pool.path_prefix = b"/own"
+    world.set_key("acme")  # the head is made anew
+    world.connecting[0].made()
+    counting = world.sent[0]
+    counting.head(200, {"content-type": "application/json"})
+    counting.body(b'{"input_tokens":10}')
+    counting.end()
+    serve(world)
+    client.ask(message(), path="/t/acme/v1/messages?beta=true")
+    world.turn()
+    assert [head.split(b" ")[1] for head in world.heads] == [
+        b"/v1/messages/count_tokens?beta=true",
+        b"/own/v1/messages?beta=true",
+        b"/own/v1/messages/count_tokens?beta=true",
+    ]
+
+
+def test_a_tenant_has_to_be_named_where_the_site_asks_for_that(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    object.__setattr__(world.parts, "settings", replace(world.parts.settings, require_tenant_id=True))
+    client = world.client()
+    assert served(world, client) == "answer 400"
+    assert served(world, client, x_tenant_id="acme") == "answer 200"
+    assert served(world, client, path="/t/acme/v1/messages") == "answer 200"
+
+
+def test_tenants_that_share_a_credential_share_no_connection(tmp_path: Path) -> None:
+    world = World(tmp_path, slugs=("acme", "globex"), budget_nanos=65_000)  # so little that prompts are counted first
+    shared = Credential("crd_shared", "shared", Upstream("ups_1", "first", "http://first"), "sandbox-shared")
+    for slug in ("acme", "globex"):
+        world.change(slug, credential=shared)
+    for slug in ("acme", "globex"):
+        client = world.client(slug)
+        client.ask(message(), slug)
+        world.turn()
+        assert [line for line in world.told if "connect" in line][-1:] == ["connect"]
+        world.connecting[0].made()  # nobody left a connection that this one may use
+        counting = world.sent[0]
+        counting.head(200, {"content-type": "application/json"})
+        counting.body(b'{"input_tokens":10}')
+        counting.end()
+        serve(world)
+        assert client.answers == ["answer 200"]
+    assert world.told.count("connect") == 2
+    assert world.leftovers() == []
