@@ -19,11 +19,12 @@ from tenantry.domain.estimates import (
     rough_input_bound,
 )
 from tenantry.domain.holds import Account, Hold, Short, place
+from tenantry.domain.periods import period_of
 from tenantry.domain.prices import PriceTable
 from tenantry.domain.settlement import BY_USAGE, Settlement
 from tenantry.domain.usage import Usage
 from tenantry.gateway.authentication import Principal
-from tenantry.ledger.opening import Opening
+from tenantry.ledger.opening import PERIODS, Opening
 from tenantry.wire.inspect import MessageFields
 
 Accounts = tuple[Account, Account]
@@ -68,6 +69,13 @@ class Till:
                 account.correct(nanos, at_us)
             else:
                 self._corrections.setdefault(holder, []).append((at_us, nanos))
+
+    def reopen(self, opening: Opening) -> None:
+        """The clock is about to go to another time: what was spent in the periods that hold that time."""
+        self._opening = opening
+        periods = {kind: period_of(kind, opening.at_us, self._zone) for kind in PERIODS}
+        for (tenant_id, key_id), account in self._accounts.items():
+            account.learn(periods, opening.of(tenant_id, key_id))
 
     def apply(self, change: Change, at_us: int) -> None:
         """Go on under the budgets of another snapshot."""

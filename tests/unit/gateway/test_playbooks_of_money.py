@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from tenantry.gateway.authentication import Principal
 from tenantry.gateway.lanes import Lanes
+from tenantry.ledger.opening import Opening
 from tests.unit.gateway.playbook import (
     Connection,
     World,
@@ -225,3 +227,27 @@ def test_a_whole_answer_that_cannot_be_read_is_booked_at_its_hold_however_soon_i
     world.turn()
     (end,) = ends(world)
     assert (end.cost_nanos, end.flaws) == (events(world, "begin")[0].bound_nanos, ("usage_unreadable",))
+
+
+def test_a_new_time_is_gone_to_with_what_was_spent_in_it(tmp_path: Path) -> None:
+    """A gateway that started under a clock that was a month late."""
+    world = World(tmp_path)
+    till, late_us = world.parts.till, world.wall_us() + 31 * 86_400_000_000
+    own, of_key = till.accounts_of(principal_of(world))
+    own.spend(5, world.wall_us())
+    opening = Opening(late_us)
+    opening.add("tnt_acme", "key_acme", "month", 70)
+    opening.add("tnt_acme", "key_other", "month", 3)
+    till.reopen(opening)
+    assert own.spent["month"] == 5
+    for account, spent in ((own, 73), (of_key, 70)):
+        account.advance(late_us)
+        assert account.spent["month"] == spent
+    own.advance(world.wall_us())
+    assert own.spent["month"] == 5
+
+
+def principal_of(world: World) -> Principal:
+    snapshot = world.parts.latest.snapshot
+    (key,) = snapshot.keys.values()
+    return Principal(snapshot.tenants[key.tenant_id], key)
