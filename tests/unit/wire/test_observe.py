@@ -40,7 +40,7 @@ def observe(data: bytes, cuts: random.Random | None = None, most: int = 60) -> t
 
 
 def booked(seen: Observed) -> Settlement:
-    return settle(Sent("unknown", 200, True, 0, 0, 0), seen, PRICES, AT_US)
+    return settle(Sent("unknown", 200, True, 0, 0), seen, PRICES, AT_US)
 
 
 def check(want: dict[str, Any], seen: Observed) -> None:
