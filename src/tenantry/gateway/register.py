@@ -189,24 +189,12 @@ class Register:
         dropped = False
         for _ in range(min(SWEEP_VISITS, len(self._visits))):
             seen = self._visits.popleft()
-            self._ask_again(seen)
             if self._forget(seen, now):
                 dropped = True
             else:
                 self._visits.append(seen)
         if dropped:
             self.new_epoch()
-
-    def _ask_again(self, seen: Lane | Flow[Ask] | Shared) -> None:
-        """Should a reason to ask someone again ever have been missed, it is not for longer than a round of sweeps."""
-        if isinstance(seen, Lane):
-            if seen.line.count:
-                seen.line.wake()
-        elif isinstance(seen, Flow):
-            if seen.waiting:
-                seen.queue.stir()
-        elif seen.waiting:
-            seen.stir()
 
     def _forget(self, seen: Lane | Flow[Ask] | Shared, now: float) -> bool:
         if isinstance(seen, Flow):
