@@ -14,7 +14,8 @@ from tenantry.domain.attempts import Outcome
 from tenantry.domain.money import usd_to_nanos
 from tenantry.domain.prices import load_default_prices
 from tenantry.domain.settlement import Observed, Sent, Settlement, settle
-from tenantry.wire.observe import HELD_BYTES_MAX, StreamObserver, read_message
+from tenantry.wire.answers import read_message
+from tenantry.wire.observe import HELD_BYTES_MAX, StreamObserver
 from tests.conftest import FIXTURES
 
 EXPECTED: dict[str, dict[str, Any]] = json.loads((FIXTURES / "expected.json").read_text())
