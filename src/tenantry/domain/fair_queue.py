@@ -134,7 +134,7 @@ class FairQueue(Generic[T]):
     """Items by flow, for one capacity of `sessions_max` sessions. Items are told apart by hash and equality.
 
     `stirred` is a list for several queues: a queue in which someone can be asked puts itself there, once, and the
-    owner of the list calls `serve`.
+    owner of the list calls `serve`, and takes it out.
     """
 
     __slots__ = (
@@ -358,9 +358,10 @@ class FairQueue(Generic[T]):
                 flow.stamp = 0
         return None
 
-    def serve(self, offer: Callable[[T, Sub[T]], Line | None]) -> None:
-        """Offer the capacity in turn until nobody can take more of it.
+    def serve(self, offer: Callable[[T, Sub[T]], Line | None], most: int) -> int:
+        """Offer the capacity in turn until nobody can take more of it, or `most` times; how many times are left.
 
+        Where none is left the queue is still stirred: it wants to be served again.
         `offer` answers None when the item was taken (`take` is called here), or the line of the limit that holds it
         back: `line` for the capacity itself, or one of a flow, a branch, or a sub-queue. It must not push or remove.
         """
@@ -379,8 +380,12 @@ class FairQueue(Generic[T]):
                 break
             else:
                 self._hold(line, sub)
+            most -= 1
+            if most <= 0:
+                break
         self.is_contended = bool(self._below or self._above)
-        self._is_stirred = False
+        self._is_stirred = most <= 0
+        return most
 
     def _hold(self, line: Line, sub: Sub[T]) -> None:
         """All that the limit of `line` holds back stands there; who waits for it in another line is let pass."""

@@ -57,7 +57,7 @@ class FairQueue(Generic[T]):
 
         for line in (*self.lines.values(), *self.parts.values()):
             line.wake()
-        self.real.serve(answer)
+        self.real.serve(answer, 1_000_000)
 
 
 def drain(queue: FairQueue[tuple[str, int]], most: int, blocked: frozenset[str] = frozenset()) -> list[str]:
