@@ -14,7 +14,7 @@ from typing import Any
 
 from tenantry.domain.admission import Grant, Lane, Obstacle, Scope
 from tenantry.domain.directory import Credential, GatewayKey, Snapshot, Tenant
-from tenantry.domain.fair_queue import Flow, Sub
+from tenantry.domain.flows import Flow, Sub
 from tenantry.domain.limits import Limits
 from tenantry.domain.lines import Line
 from tenantry.gateway.alarm import Alarm, CallLater

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tenantry.domain.admission import Grant, Lane, Scope
 from tenantry.domain.fair_queue import FairQueue as DomainQueue
-from tenantry.domain.fair_queue import Sub
+from tenantry.domain.flows import Sub
 from tenantry.domain.limits import Limits
 from tenantry.domain.lines import Level, Line
 

@@ -16,7 +16,7 @@ import pytest
 
 from tenantry.domain.admission import Bucket, Grant, Lane, Obstacle
 from tenantry.domain.directory import Credential, GatewayKey, KeyStatus, Snapshot, Tenant, TenantStatus
-from tenantry.domain.fair_queue import Flow
+from tenantry.domain.flows import Flow
 from tenantry.domain.limits import Limits
 from tenantry.domain.lines import Held, Level
 from tenantry.gateway import lanes
