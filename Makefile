@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 OLD_SDK := .venv-sdk097
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
 
-.PHONY: help run test check bench gates lock clean
+.PHONY: help run test check bench gates fairness lock clean
 
 help: ## Show this help
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/\1\t\2/' | expand -t 10
@@ -30,6 +30,9 @@ bench: $(VENV)/.dev ## Measure against nginx and aiohttp in one run (about three
 gates: $(VENV)/.dev ## Count instructions of a request; fails when a bound of bench/gates.toml is passed
 	@command -v valgrind >/dev/null || (apt-get update -qq && apt-get install -y -qq valgrind)
 	$(BIN)/python -m bench.instructions --gates
+
+fairness: $(VENV)/.dev ## Shares of an upstream beside a tenant of long streams, in simulated minutes (seconds)
+	$(BIN)/python -m bench.shares
 
 lock: $(VENV)/.dev ## Lock the dependencies again, with hashes and without URLs
 	$(BIN)/pip install --quiet uv

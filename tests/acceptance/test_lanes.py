@@ -155,6 +155,21 @@ def test_a_key_with_limits_of_its_own_stays_within_them(stack: Stack) -> None:
     assert stack.message(key)[0] == 200
 
 
+def test_a_key_at_its_limit_waits_while_its_tenants_other_key_goes_on(stack: Stack) -> None:
+    key = stack.tenant("sub-queues", queue_wait_ms_max=20_000)
+    small = stack.site.directory.issue_key("sub-queues", "small", limits={"sessions_max": 1}).text
+    wait_for(lambda: stack.get(small, "/v1/models")[0] == 200, 2, "the key")
+    slow = {"x-api-key": small, "x-sandbox-scenario": "chunks=80;chunk-ms=25"}
+    with stack.connect() as running, stack.connect() as waiting:
+        running.sendall(request("POST", "/v1/messages", slow, STREAM))
+        wait_for(lambda: use_of(stack, "sub-queues")["sessions"] == 1, 3, "the stream")
+        waiting.sendall(request("POST", "/v1/messages", {"x-api-key": small, "connection": "close"}, BODY))
+        wait_for(lambda: use_of(stack, "sub-queues")["waiting"] == 1, 3, "its next request to wait")
+        assert stack.message(key)[0] == 200
+        assert use_of(stack, "sub-queues")["waiting"] == 1
+        assert read_all(waiting).startswith(b"HTTP/1.1 200")
+
+
 def stream_of(stack: Stack, key: str, slug: str) -> tuple[threading.Thread, list[bytes]]:
     answer: list[bytes] = []
     client = stack.connect()

@@ -6,18 +6,18 @@ not. Inside a flow there is a branch for each model, and in that a sub-queue for
 keeps its order.
 
 What some limit holds back is not among those that are asked: it stands in that limit's `Line`, and is woken when there
-is a reason to. So asking, giving back and leaving cost the same whoever else waits: a heap's O(log n).
+is a reason to (`flows.py`). So asking, giving back and leaving cost the same whoever else waits: a heap's O(log n).
 """
 
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
-from typing import Generic, TypeVar
+from typing import TypeVar
 
-from tenantry.domain.lines import STALE_ENTRIES_MAX, Held, Level, Line
+from tenantry.domain.flows import Branch, Flow, Sub, Turns, let_pass, look_again
+from tenantry.domain.lines import STALE_ENTRIES_MAX, Level, Line
 
 T = TypeVar("T")
 
@@ -29,112 +29,11 @@ QUANTUM = 500
 RESERVE_DIVISOR = 10
 
 
-class Sub(Held, Generic[T]):
-    """Items of one flow, model and key, in their order."""
-
-    __slots__ = ("branch", "items", "name")
-
-    def __init__(self, branch: Branch[T], name: str) -> None:
-        super().__init__(branch.flow.queue)
-        self.branch = branch
-        self.name = name
-        self.items: OrderedDict[T, int] = OrderedDict()  # what each costs
-
-    def resume(self) -> bool:
-        branch = self.branch
-        branch.ready[self] = None
-        if branch.line is not None:
-            return False
-        if self.trying is not None:
-            branch.ready.move_to_end(self, last=False)
-        flow = branch.flow
-        flow.ready[branch] = None
-        if flow.line is not None:
-            flow.line.wake()  # another one is its first now, and may be let through where that one was not
-        else:
-            flow.queue.place(flow)
-        return True  # should its flow be held back: none but that flow's stand in a key's row
-
-    def stand(self, sign: int) -> None:
-        self.branch.flow.parked += sign * len(self.items)
-
-
-class Branch(Held, Generic[T]):
-    """What one flow asks of one model."""
-
-    __slots__ = ("flow", "name", "ready", "subs", "waiting")
-
-    def __init__(self, flow: Flow[T], name: str) -> None:
-        super().__init__(flow.queue)
-        self.flow = flow
-        self.name = name
-        self.waiting = 0
-        self.subs: dict[str, Sub[T]] = {}
-        self.ready: OrderedDict[Sub[T], None] = OrderedDict()  # those that no key's limit holds back
-
-    def resume(self) -> bool:
-        flow = self.flow
-        flow.ready[self] = None
-        if flow.line is not None:
-            return False
-        flow.ready.move_to_end(self, last=False)
-        flow.queue.place(flow)
-        return True
-
-    def stand(self, sign: int) -> None:
-        self.flow.parked += sign * self.waiting
-
-
-class Flow(Held, Generic[T]):
-    """One tenant at one capacity: what it waits for, and how many sessions of it it holds.
-
-    `parked` are the items that the limits of models and keys hold back: they are not ahead of others.
-    """
-
-    __slots__ = (
-        "branches",
-        "held",
-        "is_first_class",
-        "name",
-        "parked",
-        "queue",
-        "ready",
-        "stamp",
-        "tag",
-        "waiting",
-        "weight",
-    )
-
-    def __init__(self, queue: FairQueue[T], name: str, weight: int) -> None:
-        super().__init__(queue)
-        self.queue = queue
-        self.name = name
-        self.weight = weight
-        self.held = 0
-        self.waiting = 0
-        self.parked = 0
-        self.tag = 0.0
-        self.stamp = 0  # of its entry among those that are asked; 0 when it has none
-        self.is_first_class = False  # that entry is among those below their share
-        self.branches: dict[str, Branch[T]] = {}
-        self.ready: OrderedDict[Branch[T], None] = OrderedDict()  # those that no model's limit holds back
-
-    def resume(self) -> bool:
-        self.queue.place(self)
-        return bool(self.ready)
-
-    def depth(self, model: str, key: str) -> int:
-        """Items of one model and key."""
-        branch = self.branches.get(model)
-        sub = branch.subs.get(key) if branch is not None else None
-        return len(sub.items) if sub is not None else 0
-
-
-class FairQueue(Generic[T]):
+class FairQueue(Turns[T]):
     """Items by flow, for one capacity of `sessions_max` sessions. Items are told apart by hash and equality.
 
     `stirred` is a list for several queues: a queue in which someone can be asked puts itself there, once, and the
-    owner of the list calls `serve`.
+    owner of the list calls `serve`, and takes it out.
     """
 
     __slots__ = (
@@ -268,9 +167,9 @@ class FairQueue(Generic[T]):
         was_first = next(iter(sub.items), None) is item
         self._drop(sub, item)
         # What held the first one back need not hold the next one back: a smaller one may go at once.
-        _look_again(sub, bool(sub.items), was_first)
-        _look_again(branch, bool(branch.ready), was_first)
-        _look_again(flow, bool(flow.ready), was_first)
+        look_again(sub, bool(sub.items), was_first)
+        look_again(branch, bool(branch.ready), was_first)
+        look_again(flow, bool(flow.ready), was_first)
         self.stir()
 
     def _drop(self, sub: Sub[T], item: T) -> None:
@@ -358,9 +257,10 @@ class FairQueue(Generic[T]):
                 flow.stamp = 0
         return None
 
-    def serve(self, offer: Callable[[T, Sub[T]], Line | None]) -> None:
-        """Offer the capacity in turn until nobody can take more of it.
+    def serve(self, offer: Callable[[T, Sub[T]], Line | None], most: int) -> int:
+        """Offer the capacity in turn until nobody can take more of it, or `most` times; how many times are left.
 
+        Where none is left the queue is still stirred: it wants to be served again.
         `offer` answers None when the item was taken (`take` is called here), or the line of the limit that holds it
         back: `line` for the capacity itself, or one of a flow, a branch, or a sub-queue. It must not push or remove.
         """
@@ -379,20 +279,24 @@ class FairQueue(Generic[T]):
                 break
             else:
                 self._hold(line, sub)
+            most -= 1
+            if most <= 0:
+                break
         self.is_contended = bool(self._below or self._above)
-        self._is_stirred = False
+        self._is_stirred = most <= 0
+        return most
 
     def _hold(self, line: Line, sub: Sub[T]) -> None:
         """All that the limit of `line` holds back stands there; who waits for it in another line is let pass."""
         branch, flow = sub.branch, sub.branch.flow
         if line.level is Level.FLOW:
             line.hold(flow)
-            _let_pass(flow.ready)
+            let_pass(flow.ready)
             return
         if line.level is Level.BRANCH:
             del flow.ready[branch]
             line.hold(branch, not self.is_below(flow), flow.tag)
-            _let_pass(branch.ready)
+            let_pass(branch.ready)
         else:
             del branch.ready[sub]
             line.hold(sub)
@@ -418,21 +322,3 @@ class FairQueue(Generic[T]):
         branch.done()
         flow.done()
         self.place(flow)
-
-
-def _look_again(held: Held, goes_on: bool, is_changed: bool) -> None:
-    if not goes_on:
-        held.done()
-    elif is_changed and held.line is not None:
-        held.line.wake()
-
-
-def _let_pass(ready: OrderedDict[Branch[T], None] | OrderedDict[Sub[T], None]) -> None:
-    """Those that were woken, which stand in front, cannot be asked now: the next of their lines are."""
-    woken: list[Held] = []
-    for held in ready:
-        if held.trying is None:
-            break
-        woken.append(held)
-    for held in woken:
-        held.done()

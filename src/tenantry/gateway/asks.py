@@ -8,7 +8,8 @@ from functools import lru_cache
 
 from tenantry.domain.admission import Grant, Lane
 from tenantry.domain.directory import Credential, GatewayKey, Tenant
-from tenantry.domain.fair_queue import FairQueue, Flow, Sub
+from tenantry.domain.fair_queue import FairQueue
+from tenantry.domain.flows import Flow, Sub
 
 
 class Shared(FairQueue["Ask"]):

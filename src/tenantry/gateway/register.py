@@ -8,7 +8,8 @@ from typing import Any
 
 from tenantry.domain.admission import Lane, Scope
 from tenantry.domain.directory import UNLIMITED, Credential, GatewayKey, Snapshot, Tenant
-from tenantry.domain.fair_queue import FairQueue, Flow
+from tenantry.domain.fair_queue import FairQueue
+from tenantry.domain.flows import Flow
 from tenantry.domain.limits import Limits
 from tenantry.gateway.asks import Ask, Shared, Way, capacity_name, undated
 from tenantry.wire.http1 import small_number

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tenantry.domain.admission import Grant, Lane, Scope
 from tenantry.domain.fair_queue import FairQueue as DomainQueue
-from tenantry.domain.fair_queue import Sub
+from tenantry.domain.flows import Sub
 from tenantry.domain.limits import Limits
 from tenantry.domain.lines import Level, Line
 
@@ -57,7 +57,7 @@ class FairQueue(Generic[T]):
 
         for line in (*self.lines.values(), *self.parts.values()):
             line.wake()
-        self.real.serve(answer)
+        self.real.serve(answer, 1_000_000)
 
 
 def drain(queue: FairQueue[tuple[str, int]], most: int, blocked: frozenset[str] = frozenset()) -> list[str]:

@@ -50,6 +50,13 @@ class Clock:
         heapq.heappush(self._timers, (self.now + seconds, self._count, (handle, callback)))
         return handle  # type: ignore[return-value]
 
+    def next_round(self) -> None:
+        """What is due now, but not what that sets off."""
+        due = [heapq.heappop(self._timers) for _ in range(len(self._timers)) if self._timers[0][0] <= self.now]
+        for _, _, (handle, callback) in due:
+            if not handle.cancelled:
+                callback()
+
     def advance(self, seconds: float) -> None:
         end = self.now + seconds
         while self._timers and self._timers[0][0] <= end:

@@ -16,9 +16,10 @@ import pytest
 
 from tenantry.domain.admission import Bucket, Grant, Lane, Obstacle
 from tenantry.domain.directory import Credential, GatewayKey, KeyStatus, Snapshot, Tenant, TenantStatus
-from tenantry.domain.fair_queue import Flow
+from tenantry.domain.flows import Flow
 from tenantry.domain.limits import Limits
 from tenantry.domain.lines import Held, Level
+from tenantry.gateway import lanes
 from tenantry.gateway.asks import Ask, Shared
 from tenantry.gateway.lanes import Lanes
 from tests.unit.gateway.test_lanes import OPEN, Clock, credential
@@ -100,6 +101,7 @@ class Simulation:
         what = chance.choice(can)
         self.steps.append(what.__name__)
         what()
+        self.clock.advance(0.0)  # what is left to the loop's next round
 
     def ask(self) -> None:
         chance = self.chance
@@ -116,7 +118,8 @@ class Simulation:
         offers = self.offers()
         found = self.lanes.ask(ask)
         self.asking = before
-        assert (isinstance(found, Grant) and self.offers() == offers) is goes_at_once, "it went through the queue"
+        if not self.lanes._goes_on:  # else it is left to the loop's next round
+            assert (isinstance(found, Grant) and self.offers() == offers) is goes_at_once, "it went through the queue"
         if isinstance(found, Grant):
             assert ask.grant is found
             self.open.append(ask)
@@ -335,6 +338,7 @@ class Simulation:
             if not self.waiting and not self.open:
                 break
             self.chance.choice((self.release, self.release, self.leave))()
+            self.clock.advance(0.0)
         self.clock.advance(1)
         self.check()
         assert (self.lanes.in_flight(), self.lanes.waiting()) == (0, 0)
@@ -381,8 +385,13 @@ def level(bucket: Bucket, then: float) -> float:
 
 
 @pytest.mark.parametrize("shard", range(2))
-def test_whatever_happens_nobody_is_forgotten_and_nothing_is_given_twice(shard: int) -> None:
+def test_whatever_happens_nobody_is_forgotten_and_nothing_is_given_twice(
+    shard: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     print(f"TENANTRY_SEED={SEED} shard {shard}")
+    if shard == 1:  # rounds of the loop that end before all is done
+        monkeypatch.setattr(lanes, "OFFERS_MAX", 2)
+        monkeypatch.setattr(lanes, "TOLD_MAX", 1)
     grants = 0
     for run in range(RUNS):
         simulation = Simulation(random.Random(f"{SEED}-{shard}-{run}"))
