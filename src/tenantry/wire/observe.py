@@ -22,6 +22,7 @@ from tenantry.domain.usage import (
     is_count,
     merge_usage,
     read_usage,
+    usage_document,
 )
 from tenantry.wire.loose import decode_loosely, find_members
 
@@ -29,7 +30,8 @@ from tenantry.wire.loose import decode_loosely, find_members
 HELD_BYTES_MAX = 64 * 1024
 # An event that carries usage is held far longer before it would pass unread.
 HELD_USAGE_BYTES_MAX = 4 * 1024 * 1024
-# The text of a usage object that the ledger keeps: a thousand times what one has today.
+# The text of a usage object that the ledger keeps as it came: a thousand times what one has today. Of a longer one it
+# keeps what was read of it.
 USAGE_RAW_BYTES_MAX = 256 * 1024
 # Within so many bytes an event says what it is: its name and `"delta":{"type":` come first.
 EVENT_HEAD_BYTES = 256
@@ -217,11 +219,13 @@ class StreamObserver:
         if self.complete and not is_final:
             flaws.append(USAGE_UNREADABLE)
         raw = msgspec.json.encode(self._usage).decode() if self._usage else ""
+        if len(raw) > USAGE_RAW_BYTES_MAX:
+            raw = msgspec.json.encode(usage_document(usage)).decode()
         return Observed(
             self.model,
             self.stop_reason,
             usage,
-            raw if len(raw) <= USAGE_RAW_BYTES_MAX else "",
+            raw,
             self.content_empty,
             self.started,
             self.complete,
@@ -242,7 +246,8 @@ class StreamObserver:
         message, error = events.find(b"message_"), events.find(b"error")
         while message >= 0 or error >= 0:
             hit = message if error < 0 or 0 <= message < error else error
-            start = max(at, _last_blank_line(events, at, hit) if has_cr else events.rfind(b"\n\n", at, hit) + 2)
+            blank = _last_blank_line(events, at, hit) if has_cr else events.rfind(b"\n\n", at, hit)
+            start = at if blank < 0 else blank if has_cr else blank + 2
             end = _event_end(events, hit, has_cr)
             if start > at:
                 self._note_content(events, at, start)
@@ -438,7 +443,7 @@ def read_message(body: bytes, *, wants_1h: bool = False, is_whole: bool = True) 
         model,
         as_word(message.stop_reason),
         usage,
-        _usage_text(bytes(message.usage), raw),
+        _usage_text(bytes(message.usage), raw, usage),
         _is_empty(message.content),
         started=True,
         complete=is_whole,
@@ -454,11 +459,12 @@ def _tells_prompt(raw: dict[str, Any]) -> bool:
     return raw.get("input_tokens") is not None or raw.get("cache_read_input_tokens") is not None
 
 
-def _usage_text(raw: bytes, told: dict[str, Any]) -> str:
-    """The usage as it came; written anew where it is not clean text, and not at all where it is a novel."""
+def _usage_text(raw: bytes, told: dict[str, Any], usage: Usage) -> str:
+    """The usage as it came; written anew where it is not clean text, or a novel: other prices are made from it."""
     if len(raw) > USAGE_RAW_BYTES_MAX:
-        return ""
-    return raw.decode() if raw.isascii() else msgspec.json.encode(told).decode()
+        return msgspec.json.encode(usage_document(usage)).decode()
+    text = raw.decode() if raw.isascii() else ""
+    return text if text.isprintable() and text else msgspec.json.encode(told).decode()
 
 
 _NO_CONTENT = (b"", b"[]", b"null", b'""')
