@@ -283,7 +283,9 @@ def _sums(rows: FromClause, nanos: ColumnElement[int]) -> Select[*tuple[Any, ...
     )
 
 
-def held_unpriced(connection: Connection, start_us: int, end_us: int) -> dict[tuple[str, str], int]:
+def held_unpriced(
+    connection: Connection, start_us: int, end_us: int, tenant_id: str | None = None
+) -> dict[tuple[str, str], int]:
     """What budgets count for attempts of a range of time that have no price still, by tenant id and key id."""
     attempt, adjustment = ledger.alias("attempt"), ledger.alias("adjustment")
     was_priced = (
@@ -298,4 +300,6 @@ def held_unpriced(connection: Connection, start_us: int, end_us: int) -> dict[tu
         .where(~was_priced)
         .group_by(columns.tenant_id, columns.key_id)
     )
-    return {(tenant_id, key_id): int(nanos) for tenant_id, key_id, nanos in connection.execute(query)}
+    if tenant_id is not None:
+        query = query.where(columns.tenant_id == tenant_id)
+    return {(tenant, key): int(nanos) for tenant, key, nanos in connection.execute(query)}

@@ -25,10 +25,12 @@ from tenantry.domain.alerts import (
 )
 from tenantry.domain.budgets import Budget
 from tenantry.domain.periods import Period, period_of, previous_period
+from tenantry.ledger.counted import NOTHING, Counted, counted_by_holder
 from tenantry.ledger.facts import HealthWatch, QuarantineWatch, RefusalWatch, RowWatch
 from tenantry.ledger.outbox import SECOND_US, Outbox
-from tenantry.ledger.spending import spent_by_tenant, spent_nanos
+from tenantry.ledger.spending import spent_by_tenant
 from tenantry.storage.caps import read_budgets
+from tenantry.storage.database import reading
 from tenantry.storage.directory.alert_targets import read_thresholds_of
 from tenantry.storage.tables import ledger, tenants
 from tenantry.storage.versions import directory_version
@@ -134,17 +136,16 @@ class BudgetWatch:
     def _passed(self, at_us: int) -> Iterator[Alert]:
         terms = _read_terms(self._engine)
         periods: dict[str, Period] = {}
-        spent: dict[str, dict[str, int]] = {}
+        counted: dict[str, Mapping[tuple[str, str], Counted]] = {}
         for (tenant_id, key_id), budget in terms.budgets.items():
             holder = Holder(tenant_id, terms.slugs[tenant_id], key_id)
             for cap in budget.caps:
                 if cap.period not in periods:
                     period = periods[cap.period] = period_of(cap.period, at_us, self._zone)
-                    spent[cap.period] = dict(spent_by_tenant(self._engine, period.start_us, period.end_us))
+                    with reading(self._engine) as connection:
+                        counted[cap.period] = counted_by_holder(connection, period.start_us, period.end_us)
                 period = periods[cap.period]
-                nanos = spent[cap.period].get(tenant_id, 0)
-                if key_id and nanos:
-                    nanos = spent_nanos(self._engine, tenant_id, period.start_us, period.end_us, key_id)
+                nanos = counted[cap.period].get((tenant_id, key_id), NOTHING).nanos
                 thresholds = terms.thresholds.get(tenant_id, self._thresholds)
                 yield from budget_alerts(holder, cap, period, nanos, thresholds, at_us)
 
