@@ -103,6 +103,14 @@ def test_each_threshold_is_told_once_across_watches_and_restarts(site: Site) -> 
     assert thresholds_told(site) == [70, 90, 100]
 
 
+def test_what_is_set_aside_passes_thresholds_as_it_refuses_requests(site: Site) -> None:
+    site.directory.set_budgets("acme", {"month": 50 * USD})
+    site.spend(30 * USD)
+    site.spend(None, outcome="unpriced", held_nanos=6 * USD)
+    site.watch().step()
+    assert thresholds_told(site) == [70]
+
+
 def test_watches_at_the_same_moment_raise_an_alert_once(site: Site) -> None:
     site.directory.set_budgets("acme", {"month": 50 * USD, "week": 50 * USD, "day": 50 * USD})
     site.directory.set_alert_target("ops", "webhook", "http://127.0.0.1:9/")
