@@ -5,12 +5,14 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import delete, insert, select, update
 from typer.testing import CliRunner, Result
 
 from tenantry.app import Processes
 from tenantry.cli.main import build_cli
-from tenantry.storage.tables import alert_deliveries, alerts
+from tenantry.domain.prices import load_default_prices
+from tenantry.ledger.opening import open_counters
+from tenantry.storage.tables import alert_deliveries, alerts, quarantine
 from tests.acceptance.test_commands import tenantry
 from tests.stack import Stack, wait_for
 from tests.unit.control.test_alerting import Target, verify
@@ -60,6 +62,38 @@ def test_a_budget_is_set_shown_raised_and_removed(stack: Stack) -> None:
     actions = [row.action for row in stack.site.directory.list_audit()]
     assert actions.count("budget.raise") == 1
     assert actions.count("budget.set") == 3
+
+
+def test_budget_show_counts_what_a_gateway_counts_and_shows_apart_what_is_set_aside(stack: Stack) -> None:
+    key = stack.tenant("aside")
+    tenant_id, key_id = (
+        stack.site.directory.get_tenant("aside").tenant_id,
+        stack.site.directory.list_keys("aside")[0].key_id,
+    )
+    assert here(stack, "budget", "set", "aside", "--month", "50").exit_code == 0
+    assert here(stack, "budget", "set", "aside", "--day", "9", "--key", key_id).exit_code == 0
+    assert stack.message(key)[0] == stack.message(key, model="claude-new-1")[0] == 200
+    wait_for(lambda: len(stack.rows("aside")) == 2, 3, "the rows")
+    held = sum(row["held_nanos"] or 0 for row in stack.rows("aside"))
+    line = {"run_id": "r", "file_number": 1, "offset": 0, "reason": "test", "line": b"x", "nanos": 77_000_000}
+    with stack.site.engine.begin() as connection:
+        own = {"tenant_id": tenant_id, "key_id": key_id, "found_at_us": time.time_ns() // 1000}
+        connection.execute(insert(quarantine).values(line | own))
+    report = json.loads(here(stack, "budget", "show", "aside", "--json").stdout)
+    settings = stack.site.settings
+    opening = open_counters(
+        stack.site.engine, settings.data_dir / "journal", load_default_prices(), settings.zone, time.time_ns() // 1000
+    )
+    month, day = report["budgets"]
+    for shown, counted in ((month, opening.of(tenant_id)["month"]), (day, opening.of(tenant_id, key_id)["day"])):
+        assert shown["counted_nanos"] == counted == shown["amount_nanos"] - shown["left_nanos"]
+        assert (shown["unpriced_nanos"], shown["quarantined_nanos"]) == (held, 77_000_000)
+        assert shown["spent_nanos"] == counted - held - 77_000_000 > 0
+    table = here(stack, "budget", "show", "aside").stdout
+    assert "tenant, month: $0.077 is set aside for attempts that could not be booked" in table
+    assert "for attempts whose model has no price" in table
+    with stack.site.engine.begin() as connection:
+        connection.execute(delete(quarantine))
 
 
 @pytest.mark.parametrize(

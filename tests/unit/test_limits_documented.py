@@ -6,6 +6,7 @@ import pytest
 
 from tenantry.domain.limits import CAPACITY_LIMITS, KEY_LIMITS, LIMITS, Limits
 from tenantry.settings import SETTINGS, UPSTREAM_SETTINGS
+from tenantry.wire import blocks, inspect, members
 
 DOCS = Path(__file__).parents[2] / "docs"
 LIMITS_PAGE = (DOCS / "limits.md").read_text("utf-8")
@@ -37,3 +38,21 @@ def test_a_field_of_an_upstream_is_documented(name: str) -> None:
     upstreams = SETTINGS_PAGE.partition("[upstreams.NAME]")[2]
     assert f"`{name}`" in upstreams
     assert f"{name} = " in LIMITS_PAGE
+
+
+@pytest.mark.parametrize(
+    "bound",
+    [
+        members.MEMBERS_MAX,
+        blocks.ITEMS_MAX,
+        blocks.DEPTH_MAX,
+        blocks.TOOLS_MAX,
+        blocks.LOOKS_MAX,
+        inspect.ENTRIES_MAX,
+        blocks.CACHE_BYTES_MAX,
+        inspect.MODEL_CHARS_MAX,
+        inspect.MAX_TOKENS_MAX,
+    ],
+)
+def test_a_bound_of_a_request_is_documented(bound: int) -> None:
+    assert f"\n| {bound:,} | " in LIMITS_PAGE.partition("## What one request may hold")[2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
@@ -16,8 +17,9 @@ from tenantry.control.site import Site
 from tenantry.domain.budgets import Cap, amount_at
 from tenantry.domain.money import BadAmount, format_usd, read_amount
 from tenantry.domain.periods import period_of
-from tenantry.ledger.spending import spent_nanos
+from tenantry.ledger.counted import NOTHING, counted_by_holder
 from tenantry.storage.caps import BUDGET_PERIODS
+from tenantry.storage.database import reading
 
 app = typer.Typer(help="Show, set and raise what a tenant may cost.", no_args_is_help=True)
 
@@ -26,7 +28,7 @@ REMOVED = "none"
 
 @app.command()
 def show(slug: Slug, as_json: AsJson = False) -> None:
-    """Each budget of a tenant and of its keys: amount, raises, what is spent and left, and when it resets."""
+    """Each budget of a tenant and of its keys: amount, raises, what is spent, set aside and left, when it resets."""
     with opened_site() as site:
         tenant = site.directory.get_tenant(slug)
         site.directory.audit("read.budget", slug, {})
@@ -46,8 +48,11 @@ def show(slug: Slug, as_json: AsJson = False) -> None:
         say(f"{slug} has no budget; `tenantry budget set {slug} --month AMOUNT` sets one")
         return
     say(f"{slug}, {mode} ({site.settings.time_zone})")
-    columns = ["of", "period", "amount", "raised by", "spent", "left", "used", "resets"]
-    print_table(columns, [_cells(row, site.settings.zone) for row in rows], right=columns[2:7])
+    columns = ["of", "period", "amount", "raised by", "spent", "set aside", "left", "used", "resets"]
+    print_table(columns, [_cells(row, site.settings.zone) for row in rows], right=columns[2:8])
+    for row in rows:
+        for words in _set_aside(row):
+            say(words)
 
 
 @app.command("set")
@@ -127,8 +132,10 @@ def _end_of(text: str, zone: ZoneInfo) -> datetime:
 
 def _values(site: Site, tenant_id: str, key_id: str, label: str, cap: Cap, now_us: int) -> dict[str, Any]:
     period = period_of(cap.period, now_us, site.settings.zone)
-    spent = spent_nanos(site.engine, tenant_id, period.start_us, period.end_us, key_id or None)
-    amount = amount_at(cap, now_us)
+    with reading(site.engine) as connection:
+        found = counted_by_holder(connection, period.start_us, period.end_us, tenant_id)
+    counted, amount = found.get((tenant_id, key_id), NOTHING), amount_at(cap, now_us)
+    left = max(0, amount - counted.nanos)
     return {
         "key_id": key_id or None,
         "key_label": label or None,
@@ -141,14 +148,32 @@ def _values(site: Site, tenant_id: str, key_id: str, label: str, cap: Cap, now_u
             {"amount_nanos": one.amount_nanos, "from": _stamp_us(one.from_us), "until": _stamp_us(one.until_us)}
             for one in cap.raises
         ],
-        "spent_nanos": spent,
-        "left_nanos": max(0, amount - spent),
-        "used_percent": spent * 100 // amount,
+        "spent_nanos": counted.spent_nanos,
+        "unpriced_nanos": counted.unpriced_nanos,
+        "quarantined_nanos": counted.quarantined_nanos,
+        "counted_nanos": counted.nanos,
+        "left_nanos": left,
+        "used_percent": counted.nanos * 100 // amount,
         "resets_at": _stamp_us(period.end_us),
         "amount_usd": format_usd(amount),
-        "spent_usd": format_usd(spent),
-        "left_usd": format_usd(max(0, amount - spent)),
+        "spent_usd": format_usd(counted.spent_nanos),
+        "left_usd": format_usd(left),
     }
+
+
+def _set_aside(row: dict[str, Any]) -> Iterator[str]:
+    """What a budget counts though nothing is booked for it, and what ends that."""
+    whose = f"{'key ' + row['key_id'] if row['key_id'] else 'tenant'}, {row['period']}"
+    if row["unpriced_nanos"]:
+        yield (
+            f"{whose}: {format_usd(row['unpriced_nanos'])} is set aside for attempts whose model has no price; "
+            "`tenantry ledger recompute` with prices that know it books them"
+        )
+    if row["quarantined_nanos"]:
+        yield (
+            f"{whose}: {format_usd(row['quarantined_nanos'])} is set aside for attempts that could not be booked; "
+            "`tenantry ledger quarantine` says why"
+        )
 
 
 def _cells(row: dict[str, Any], zone: ZoneInfo) -> list[str]:
@@ -162,6 +187,7 @@ def _cells(row: dict[str, Any], zone: ZoneInfo) -> list[str]:
         row["amount_usd"],
         raised,
         row["spent_usd"],
+        format_usd(aside) if (aside := row["counted_nanos"] - row["spent_nanos"]) else "",
         row["left_usd"],
         f"{row['used_percent']} %",
         resets.strftime("%Y-%m-%d %H:%M %Z"),

@@ -9,6 +9,7 @@ import typer
 from tenantry.cli.context import USAGE, fail, opened_site
 from tenantry.cli.output import print_json, print_table, say
 from tenantry.cli.tenants import AsJson, Slug
+from tenantry.domain.attempts import Outcome
 from tenantry.domain.money import format_usd
 from tenantry.ledger.usage import BadMonth, UsageReport, current_month, month_usage
 
@@ -34,10 +35,11 @@ def usage(
     if as_json:
         print_json(report.as_json(slug))
     else:
-        _print(slug, report)
+        print_usage(slug, report)
 
 
-def _print(slug: str, report: UsageReport) -> None:
+def print_usage(slug: str, report: UsageReport) -> None:
+    """For a person."""
     say(f"{slug}, {report.month} ({report.time_zone})")
     columns = ["model", "requests", "input", "write 5m", "write 1h", "cache read", "output", "searches", "cost"]
     rows: list[list[object]] = [
@@ -55,7 +57,12 @@ def _print(slug: str, report: UsageReport) -> None:
         for one in report.models
     ]
     rows.append(["total", report.requests, "", "", "", "", "", "", format_usd(report.cost_nanos)])
+    orphans = report.outcomes.get(Outcome.ORPHANED.value, 0)
+    if orphans:
+        rows.append(["of it orphaned", orphans, "", "", "", "", "", "", format_usd(report.orphaned_nanos)])
     print_table(columns, rows, right=columns[1:])
+    if orphans:
+        say("orphaned: their gateway died before they ended; their cost is an estimate (docs/ledger.md)")
     if report.saved_nanos:
         say(f"saved by caching repeated system prompts: {format_usd(report.saved_nanos)}")
     unusual = {name: count for name, count in report.outcomes.items() if name != "settled"}

@@ -245,13 +245,14 @@ def tool_loop_alert(holder: Holder, day: Period) -> Alert:
 
 
 def unpriced_alert(model: str, month: Period) -> Alert:
-    """A model without a price: its cost counts in no budget. Once per model and month."""
+    """A model without a price: budgets count what was held for it. Once per model and month."""
     # A client chose this text.
     model = "".join(mark if mark.isprintable() else "?" for mark in model[:_MODEL_CHARS_MAX])
     return Alert(
         AlertKind.UNPRICED_MODEL,
         model,
-        f"there is no price for the model {model}: what it costs is in no budget and on no bill until there is one",
+        f"there is no price for the model {model}: what it costs is on no bill until there is one; budgets "
+        "count what was held for it",
         f"{AlertKind.UNPRICED_MODEL}:{model}:{month.label}",
         detail={"model": model},
     )

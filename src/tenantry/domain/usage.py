@@ -110,6 +110,36 @@ def read_usage(raw: Mapping[str, Any], *, wants_1h: bool = False, flaws: list[st
     return usage
 
 
+def usage_document(usage: Usage) -> dict[str, Any]:
+    """A usage object that reads as `usage`: what the ledger keeps where the text that came cannot be kept."""
+    document = _counts_document(usage) | {
+        "output_tokens_details": {"thinking_tokens": usage.thinking_tokens},
+        "server_tool_use": {
+            "web_search_requests": usage.web_search_requests,
+            "web_fetch_requests": usage.web_fetch_requests,
+        },
+        "speed": usage.speed,
+        "inference_geo": usage.inference_geo,
+        "service_tier": usage.service_tier,
+    }
+    if usage.iterations:
+        document["iterations"] = [
+            {"type": step.type, "model": step.model} | _counts_document(step) for step in usage.iterations
+        ]
+    return document
+
+
+def _counts_document(counts: Usage | Iteration) -> dict[str, Any]:
+    write_5m, write_1h = counts.cache_write_5m_tokens, counts.cache_write_1h_tokens
+    return {
+        "input_tokens": counts.input_tokens,
+        "cache_creation_input_tokens": min(COUNT_MAX, write_5m + write_1h),
+        "cache_creation": {"ephemeral_5m_input_tokens": write_5m, "ephemeral_1h_input_tokens": write_1h},
+        "cache_read_input_tokens": counts.cache_read_tokens,
+        "output_tokens": counts.output_tokens,
+    }
+
+
 def has_fallen(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
     """Whether a later usage of an answer tells less than an earlier one: of output, of the whole prompt, of searches.
 

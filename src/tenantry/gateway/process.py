@@ -55,6 +55,7 @@ JOURNAL_SYNC_SECONDS = 0.02
 TALLY_SECONDS = 1.0
 LIVE_SECONDS = 1.0
 CLOCK_SECONDS = 0.5
+CLOCK_RETRY_SECONDS = 30.0
 # Everything live at start is frozen and the collector is off under traffic: a full collection stops the world.
 COLLECT_SECONDS = 30.0
 # The journal's and the store's own messages come at once; what follows them, after so many seconds.
@@ -330,7 +331,8 @@ async def _follow_clock(wall: WallClock, gateway: GatewayProcess, reopen: Callab
         try:
             gateway.parts.till.reopen(await asyncio.to_thread(reopen, wall.now_us() + moved_us))
         except Exception:  # open: requests go on under the time before, and what was spent is counted in it
-            log.exception("the ledger could not be read; the gateway stays at its own time")
+            log.exception("the ledger could not be read; the gateway stays at its own time for now")
+            await asyncio.sleep(CLOCK_RETRY_SECONDS)
             continue
         wall.move(moved_us)
 

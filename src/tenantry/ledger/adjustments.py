@@ -6,7 +6,6 @@ Its id is made from the attempt and the number of adjustments before it: of two 
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from tenantry.ledger.own_run import OwnRun
 from tenantry.ledger.rollup import QUARTER_US, REPRICED, TOKEN_CLASSES, WAS_UNPRICED
 from tenantry.storage.database import reading, values_of
 from tenantry.storage.tables import ledger
+from tenantry.wire.loose import decode_loosely
 
 ROWS_PER_TRANSACTION_MAX = 500
 # A voided attempt owes nothing at any price.
@@ -147,11 +147,14 @@ def _price(row: Mapping[str, Any], prices: PriceTable) -> int | None:
     if row["stop_reason"] == "refusal" and row["cost_nanos"]:
         # Whether it was empty decides what is billed of it, and does not stand in the row: it stays as it was booked.
         return row["cost_nanos"]
+    usage = _usage(row)
+    if usage is None and row["cost_nanos"] is not None:
+        return row["cost_nanos"]  # its speed and its iterations are lost: no price can be made of the rest
     was_refused_empty = row["stop_reason"] == "refusal"
     # An orphan's end is when its gateway was found dead; it was priced as of its beginning.
     at_us = row["begun_at_us"] if row["outcome"] == Outcome.ORPHANED.value else row["ended_at_us"]
     return prices.price(
-        _usage(row),
+        usage or Usage(**_counts(row)),
         row["model_served"] or row["model_requested"],
         datetime.fromtimestamp(at_us // 1_000_000, UTC),
         content_empty=was_refused_empty,
@@ -159,19 +162,24 @@ def _price(row: Mapping[str, Any], prices: PriceTable) -> int | None:
     ).cost_nanos
 
 
-def _usage(row: Mapping[str, Any]) -> Usage:
-    """Counts from the row; speed, place, service tier and iterations from what the upstream said."""
-    counts = {name: row[name] for name in TOKEN_CLASSES}
-    try:
-        raw = json.loads(row["usage_raw"] or "{}")
-    except (ValueError, RecursionError):
-        raw = {}
+def _usage(row: Mapping[str, Any]) -> Usage | None:
+    """Counts from the row; speed, place, service tier and iterations from what the upstream said, read as it was then.
+
+    None: what it said was not kept.
+    """
+    raw = decode_loosely(row["usage_raw"].encode("utf-8", "replace")) if row["usage_raw"] else None
     if not isinstance(raw, dict):
-        return Usage(**counts)
-    told = read_usage(raw)  # pyright: ignore[reportUnknownArgumentType] -- decoded JSON
-    if told.cache_write_1h_tokens != row["cache_write_1h_tokens"]:
-        told = read_usage(raw, wants_1h=True)  # pyright: ignore[reportUnknownArgumentType] -- decoded JSON
-    return replace(told, **counts)
+        return None
+    # Whether an hour was asked for does not stand in the row: its totals tell, and where they are split, that it is so.
+    hour = row["cache_write_1h_tokens"]
+    told = read_usage(raw, wants_1h=hour > 0)  # pyright: ignore[reportUnknownArgumentType] -- decoded JSON
+    if told.cache_write_1h_tokens != hour:
+        told = read_usage(raw)  # pyright: ignore[reportUnknownArgumentType] -- decoded JSON
+    return replace(told, **_counts(row))
+
+
+def _counts(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: row[name] for name in TOKEN_CLASSES}
 
 
 class _Run:
@@ -275,7 +283,9 @@ def _sums(rows: FromClause, nanos: ColumnElement[int]) -> Select[*tuple[Any, ...
     )
 
 
-def held_unpriced(connection: Connection, start_us: int, end_us: int) -> dict[tuple[str, str], int]:
+def held_unpriced(
+    connection: Connection, start_us: int, end_us: int, tenant_id: str | None = None
+) -> dict[tuple[str, str], int]:
     """What budgets count for attempts of a range of time that have no price still, by tenant id and key id."""
     attempt, adjustment = ledger.alias("attempt"), ledger.alias("adjustment")
     was_priced = (
@@ -290,4 +300,6 @@ def held_unpriced(connection: Connection, start_us: int, end_us: int) -> dict[tu
         .where(~was_priced)
         .group_by(columns.tenant_id, columns.key_id)
     )
-    return {(tenant_id, key_id): int(nanos) for tenant_id, key_id, nanos in connection.execute(query)}
+    if tenant_id is not None:
+        query = query.where(columns.tenant_id == tenant_id)
+    return {(tenant, key): int(nanos) for tenant, key, nanos in connection.execute(query)}

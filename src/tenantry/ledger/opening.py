@@ -15,18 +15,16 @@ from sqlalchemy import Engine, select
 
 from tenantry.domain.periods import Period, period_of
 from tenantry.domain.prices import PriceTable
-from tenantry.ledger.adjustments import held_unpriced, newest_entry
+from tenantry.ledger.adjustments import newest_entry
 from tenantry.ledger.booking import already_booked
+from tenantry.ledger.counted import Holder, counted_by_holder
 from tenantry.ledger.events import EndedAttempt, RunReader
 from tenantry.ledger.journal import is_alive, last_signs
-from tenantry.ledger.quarantine import attempts_in_quarantine, counted_nanos, held_in_quarantine
-from tenantry.ledger.spending import spent_by_holder
+from tenantry.ledger.quarantine import attempts_in_quarantine, counted_nanos
 from tenantry.storage.database import reading
 from tenantry.storage.tables import journals
 
 PERIODS = ("day", "week", "month")
-
-Holder = tuple[str, str]
 
 
 @dataclass(slots=True)
@@ -60,9 +58,8 @@ def open_counters(engine: Engine, journal_dir: Path, prices: PriceTable, zone: Z
         booked = already_booked(connection, [one.begun.attempt_id for one in unbooked])
         booked |= attempts_in_quarantine(connection)
         for period in periods:
-            for sums in (spent_by_holder, held_unpriced, held_in_quarantine):
-                for (tenant_id, key_id), nanos in sums(connection, period.start_us, period.end_us).items():
-                    opening.add(tenant_id, key_id, period.kind, nanos)
+            for holder, counted in counted_by_holder(connection, period.start_us, period.end_us).items():
+                opening.spent.setdefault(holder, {})[period.kind] = counted.nanos
     for one in unbooked:
         if one.begun.attempt_id not in booked:
             booked.add(one.begun.attempt_id)

@@ -140,7 +140,9 @@ def _shown(line: bytes) -> str:
     return printable(line[:SHOWN_CHARS_MAX].decode("utf-8", "replace").rstrip("\n"))
 
 
-def held_in_quarantine(connection: Connection, start_us: int, end_us: int) -> dict[tuple[str, str], int]:
+def held_in_quarantine(
+    connection: Connection, start_us: int, end_us: int, tenant_id: str | None = None
+) -> dict[tuple[str, str], int]:
     """What budgets count for lines that were found in a range of time, by tenant id and key id."""
     columns = quarantine.c
     query = (
@@ -148,7 +150,9 @@ def held_in_quarantine(connection: Connection, start_us: int, end_us: int) -> di
         .where(columns.tenant_id.is_not(None), columns.found_at_us >= start_us, columns.found_at_us < end_us)
         .group_by(columns.tenant_id, columns.key_id)
     )
-    return {(tenant_id, key_id): int(nanos) for tenant_id, key_id, nanos in connection.execute(query)}
+    if tenant_id is not None:
+        query = query.where(columns.tenant_id == tenant_id)
+    return {(tenant, key): int(nanos) for tenant, key, nanos in connection.execute(query)}
 
 
 def resolve(engine: Engine, prices: PriceTable, at_us: int, *, at_bound: bool = False) -> Resolved:

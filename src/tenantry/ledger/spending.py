@@ -40,14 +40,18 @@ def spent_by_tenant(engine: Engine, start_us: int, end_us: int) -> dict[str, int
     return spent
 
 
-def spent_by_holder(connection: Connection, start_us: int, end_us: int) -> dict[tuple[str, str], int]:
-    """The same by tenant id and key id, in a view that the caller has opened."""
+def spent_by_holder(
+    connection: Connection, start_us: int, end_us: int, tenant_id: str | None = None
+) -> dict[tuple[str, str], int]:
+    """The same by tenant id and key id, in a view that the caller has opened; `tenant_id`: of this one alone."""
     spent: dict[tuple[str, str], int] = {}
     for columns, time, low, high in _parts(start_us, end_us):
         holder = (columns.tenant_id, columns.key_id)
         query = select(*holder, func.sum(columns.cost_nanos)).where(time >= low, time < high).group_by(*holder)
-        for tenant_id, key_id, nanos in connection.execute(query):
-            spent[tenant_id, key_id] = spent.get((tenant_id, key_id), 0) + int(nanos or 0)
+        if tenant_id is not None:
+            query = query.where(columns.tenant_id == tenant_id)
+        for tenant, key, nanos in connection.execute(query):
+            spent[tenant, key] = spent.get((tenant, key), 0) + int(nanos or 0)
     return spent
 
 

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Engine, func, select
 
+from tenantry.domain.attempts import Outcome
 from tenantry.domain.money import format_usd
 from tenantry.domain.periods import MONTH, BadPeriod, read_period
 from tenantry.storage.database import reading
@@ -42,10 +43,13 @@ class ModelUsage:
 
 @dataclass(frozen=True, slots=True)
 class UsageReport:
+    """`orphaned_nanos` is the cost of attempts whose gateway died, within the whole: an estimate, not what was told."""
+
     month: str
     time_zone: str
     models: list[ModelUsage]
     outcomes: dict[str, int]
+    orphaned_nanos: int
 
     @property
     def requests(self) -> int:
@@ -69,6 +73,8 @@ class UsageReport:
             "requests": self.requests,
             "cost_nanos": self.cost_nanos,
             "cost_usd": format_usd(self.cost_nanos),
+            "orphaned_nanos": self.orphaned_nanos,
+            "orphaned_usd": format_usd(self.orphaned_nanos),
             "saved_by_caching_nanos": self.saved_nanos,
             "outcomes": self.outcomes,
             "models": [asdict(model) | {"cost_usd": format_usd(model.cost_nanos)} for model in self.models],
@@ -108,14 +114,15 @@ def month_usage(engine: Engine, tenant_id: str, month: str, zone: ZoneInfo) -> U
         .order_by(columns.model)
     )
     by_outcome = (
-        select(columns.outcome, func.sum(columns.attempts + columns.adjustments))
+        select(columns.outcome, func.sum(columns.attempts + columns.adjustments), func.sum(columns.cost_nanos))
         .where(*in_month)
         .group_by(columns.outcome)
     )
     with reading(engine) as connection:
         models = [ModelUsage(model, *map(int, sums)) for model, *sums in connection.execute(query)]
-        outcomes = {outcome: int(count) for outcome, count in connection.execute(by_outcome)}
-    return UsageReport(month, zone.key, models, outcomes)
+        found = {outcome: (int(count), int(nanos)) for outcome, count, nanos in connection.execute(by_outcome)}
+    _, orphaned_nanos = found.get(Outcome.ORPHANED.value, (0, 0))
+    return UsageReport(month, zone.key, models, {name: count for name, (count, _) in found.items()}, orphaned_nanos)
 
 
 def month_bounds_us(month: str, zone: ZoneInfo) -> tuple[int, int]:

@@ -11,11 +11,12 @@ from typing import Any
 import msgspec
 
 from tenantry.domain.settlement import USAGE_UNREADABLE, Observed
-from tenantry.domain.usage import USAGE_MALFORMED, Usage, as_word, read_usage
+from tenantry.domain.usage import USAGE_MALFORMED, Usage, as_word, read_usage, usage_document
 from tenantry.wire.loose import decode_loosely, find_members
 from tenantry.wire.plain_usage import read_plain_usage
 
-# The text of a usage object that the ledger keeps: a thousand times what one has today.
+# The text of a usage object that the ledger keeps as it came: a thousand times what one has today. Of a longer one it
+# keeps what was read of it.
 USAGE_RAW_BYTES_MAX = 256 * 1024
 
 
@@ -115,7 +116,7 @@ def read_message(body: bytes, *, wants_1h: bool = False, is_whole: bool = True) 
         model,
         as_word(message.stop_reason),
         usage,
-        _usage_text(bytes(message.usage), raw),
+        _usage_text(bytes(message.usage), raw, usage),
         is_empty(message.content),
         started=True,
         complete=is_whole,
@@ -131,11 +132,14 @@ def _plain_message(message: Answer, usage: Usage, is_whole: bool) -> Observed | 
     raw, reason, model = bytes(message.usage), message.stop_reason, as_word(message.model)
     if model is None or not raw.isascii() or len(raw) > USAGE_RAW_BYTES_MAX:
         return None
+    text = raw.decode()
+    if not text.isprintable():
+        return None
     return Observed(
         model,
         as_word(reason) if reason is not None else None,
         usage,
-        raw.decode(),
+        text,
         is_empty(message.content),
         True,
         is_whole,
@@ -150,11 +154,12 @@ def _tells_prompt(raw: dict[str, Any]) -> bool:
     return raw.get("input_tokens") is not None or raw.get("cache_read_input_tokens") is not None
 
 
-def _usage_text(raw: bytes, told: dict[str, Any]) -> str:
-    """The usage as it came; written anew where it is not clean text, and not at all where it is a novel."""
+def _usage_text(raw: bytes, told: dict[str, Any], usage: Usage) -> str:
+    """The usage as it came; written anew where it is not clean text, or a novel: other prices are made from it."""
     if len(raw) > USAGE_RAW_BYTES_MAX:
-        return ""
-    return raw.decode() if raw.isascii() else msgspec.json.encode(told).decode()
+        return msgspec.json.encode(usage_document(usage)).decode()
+    text = raw.decode() if raw.isascii() else ""
+    return text if text.isprintable() and text else msgspec.json.encode(told).decode()
 
 
 _NO_CONTENT = (b"", b"[]", b"null", b'""')

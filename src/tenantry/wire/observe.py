@@ -13,7 +13,16 @@ from typing import Any
 import msgspec
 
 from tenantry.domain.settlement import USAGE_UNREADABLE, Observed
-from tenantry.domain.usage import USAGE_FELL, USAGE_MALFORMED, as_word, has_fallen, is_count, merge_usage, read_usage
+from tenantry.domain.usage import (
+    USAGE_FELL,
+    USAGE_MALFORMED,
+    as_word,
+    has_fallen,
+    is_count,
+    merge_usage,
+    read_usage,
+    usage_document,
+)
 from tenantry.wire.answers import USAGE_RAW_BYTES_MAX, Event, is_empty, read_event, read_whole
 from tenantry.wire.events import BLANK_LINE, event_end, fields, last_blank_line
 from tenantry.wire.loose import decode_loosely
@@ -257,11 +266,13 @@ class StreamObserver:
         if self.complete and not is_final:
             flaws.append(USAGE_UNREADABLE)
         raw = msgspec.json.encode(self._usage).decode() if self._usage else ""
+        if len(raw) > USAGE_RAW_BYTES_MAX:
+            raw = msgspec.json.encode(usage_document(usage)).decode()
         return Observed(
             self.model,
             self.stop_reason,
             usage,
-            raw if len(raw) <= USAGE_RAW_BYTES_MAX else "",
+            raw,
             self.content_empty,
             self.started,
             self.complete,

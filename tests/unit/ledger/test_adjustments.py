@@ -11,12 +11,14 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy import Engine
 
 from tenantry.domain.attempts import AttemptBegun, AttemptProgress, Outcome
 from tenantry.domain.prices import PriceTable
 from tenantry.domain.settlement import Observed, Sent, settle
-from tenantry.domain.usage import Usage, read_usage
+from tenantry.domain.usage import Iteration, Usage, read_usage, usage_document
 from tenantry.ledger import adjustments
 from tenantry.ledger.adjustments import BookedMeanwhile, Scope, book_adjustments, recompute
 from tenantry.ledger.booking import Drain
@@ -24,6 +26,7 @@ from tenantry.ledger.journal import JournalWriter
 from tenantry.ledger.story import find_story
 from tenantry.ledger.usage import current_month, month_usage
 from tenantry.ledger.verification import verify
+from tenantry.wire.observe import StreamObserver, read_message
 from tests.unit.ledger.books import MODEL, PRICES, START_US, attempt, book, new_store, rows
 
 ALL = Scope()
@@ -103,6 +106,94 @@ def test_the_prices_that_booked_change_nothing(engine: Engine, tmp_path: Path) -
     assert recompute(engine, PRICES, ALL) == []
     assert book_adjustments(engine, PRICES, ALL) == 0
     assert rows(engine) == before
+
+
+STEPS = [
+    {"type": "compaction", "input_tokens": 5000, "output_tokens": 300},
+    {"type": "message", "input_tokens": 900, "output_tokens": 90, "cache_creation_input_tokens": 7000},
+]
+ODD_TEXTS = {
+    "a novel": json.dumps({"speed": "fast", "iterations": STEPS, "more": "x" * 300_000}),
+    "a control byte": json.dumps({"speed": "fast", "iterations": STEPS, "more": "<>"}).replace("<>", "\x01"),
+    "a nul": json.dumps({"speed": "fast", "iterations": STEPS, "more": "<>"}).replace("<>", "\0"),
+    "not utf-8": json.dumps({"speed": "fast", "iterations": STEPS, "more": "<>"}).replace("<>", "\udcff"),
+    "on several lines": json.dumps({"speed": "fast", "iterations": STEPS}, indent=2),
+    "written for an hour": json.dumps(
+        {
+            "cache_creation_input_tokens": 7000,
+            "cache_creation": {"ephemeral_1h_input_tokens": 7000},
+            "output_tokens": 9,
+            "iterations": STEPS,
+        }
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ODD_TEXTS)
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_same_prices_change_nothing_whatever_the_text_of_the_usage(
+    engine: Engine, tmp_path: Path, name: str, stream: bool
+) -> None:
+    text = ODD_TEXTS[name].encode("utf-8", "surrogateescape")
+    model, wants_1h = "claude-opus-5-5", name == "written for an hour"
+    if stream:
+        observer = StreamObserver(wants_1h=wants_1h)
+        message = b'{"type":"message_start","message":{"model":"%b","content":[],"usage":{}}}' % model.encode()
+        delta = b'{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":%b}' % (
+            text.replace(b"\n", b"").replace(b"{", b'{"output_tokens":9,"input_tokens":9,', 1)
+        )
+        first = b'{"type":"message_delta","delta":{},"usage":{"output_tokens":1,"pad":"%b"}}' % (b"x" * 150_000)
+        delta = delta.replace(b"x" * 150_000, b"")  # no one event may be a novel; all of them together are
+        for kind, data in (
+            ("message_start", message),
+            ("message_delta", first),
+            ("message_delta", delta),
+            ("message_stop", b"{}"),
+        ):
+            observer.feed(b"event: %b\ndata: %b\n\n" % (kind.encode(), data))
+        seen = observer.result()
+    else:
+        seen = read_message(
+            b'{"model":"%b","stop_reason":"end_turn","content":[0],"usage":%b}' % (model.encode(), text),
+            wants_1h=wants_1h,
+        )
+    done = settle(Sent(model, 200, True, 0, 0), seen, PRICES, START_US)
+    assert (done.outcome, len(done.usage.iterations)) == (Outcome.SETTLED, 2), seen
+    made = attempt(
+        1,
+        usage=done.usage,
+        usage_raw=seen.usage_raw,
+        cost_nanos=done.cost_nanos,
+        price_version=done.price_version,
+        model_served=model,
+    )
+    book(engine, tmp_path, [made])
+    assert json.loads(rows(engine)[0]["usage_raw"])
+    assert recompute(engine, PRICES, ALL) == []
+
+
+def test_a_cost_whose_usage_was_not_kept_stays_as_it_was_booked(engine: Engine, tmp_path: Path) -> None:
+    book(engine, tmp_path, [attempt(1, usage_raw="", cost_nanos=77), attempt(2, usage_raw="{", cost_nanos=78)])
+    assert recompute(engine, table("v2", 2), ALL) == []
+
+
+COUNTS = st.integers(0, 10**11)
+WORDS = st.sampled_from(["standard", "fast", "us", "global", "x"])
+
+
+@given(
+    st.builds(
+        Usage,
+        *[COUNTS] * 6,
+        *[st.integers(0, 10**6)] * 2,
+        *[WORDS] * 3,
+        st.lists(st.builds(Iteration, WORDS, st.none() | WORDS, *[COUNTS] * 5), max_size=3).map(tuple),
+    )
+)
+def test_what_is_kept_of_a_usage_reads_as_that_usage(usage: Usage) -> None:
+    flaws: list[str] = []
+    assert read_usage(json.loads(json.dumps(usage_document(usage))), flaws=flaws) == usage
+    assert flaws == []
 
 
 def test_an_orphan_is_priced_as_it_was_booked(engine: Engine, tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ import pytest
 from alembic import command
 from sqlalchemy import Engine, MetaData, Table, delete, insert, update
 
+from tenantry.cli.usage import print_usage
+from tenantry.domain.attempts import Outcome
 from tenantry.domain.periods import DAY, MONTH, WEEK, period_of, read_period
 from tenantry.ledger.rollup import differences
 from tenantry.ledger.spending import RunningSums, spent_by_tenant, spent_nanos
@@ -146,3 +148,14 @@ def test_two_drains_of_the_same_journal_add_to_the_sums_once(tmp_path: Path) -> 
         assert differences(connection, 10) == []
     assert spent_nanos(engine, "tnt_a", 0, 2**60) == 1001 + 1002 + 1003
     engine.dispose()
+
+
+def test_the_cost_of_orphans_is_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    engine = new_store(tmp_path / "x.db")
+    orphan = {"outcome": Outcome.ORPHANED, "basis": "bound"}
+    book(engine, tmp_path, [attempt(1, cost_nanos=500), attempt(2, cost_nanos=70, **orphan), attempt(3, **orphan)])
+    report = month_usage(engine, "tnt_a", "2026-11", ZoneInfo("UTC"))
+    assert (report.cost_nanos, report.orphaned_nanos) == (500 + 70 + 1003, 70 + 1003)
+    assert report.as_json("acme")["orphaned_nanos"] == 1073
+    print_usage("acme", report)
+    assert "of it orphaned\t2\t\t\t\t\t\t\t$0.000001073\n" in capsys.readouterr().out

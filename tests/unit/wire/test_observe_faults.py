@@ -301,3 +301,9 @@ def test_the_characters_of_an_event_that_broke_off_count(kind: bytes, step: int)
     at_once = StreamObserver()
     at_once.feed(whole)
     assert observer.delta_chars == at_once.delta_chars
+
+
+def test_the_first_event_of_a_chunk_may_be_known_by_its_name_alone() -> None:
+    observer = StreamObserver()
+    observer.feed(event(b"message_stop", b"{}"))
+    assert observer.complete
