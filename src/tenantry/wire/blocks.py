@@ -17,7 +17,7 @@ from msgspec import UNSET, UnsetType
 
 from tenantry.domain.asked import MessageFields, ServerTool
 from tenantry.wire.members import ABSENT, BadBody, RepeatedName, TooManyMembers, refuse_repeats
-from tenantry.wire.prompt import BadShape, Block, ListedTool, Message, Source, Tool
+from tenantry.wire.prompt import ITEMS_MAX, BadShape, Block, ListedTool, Message, Source, Tool, read_blocks
 
 # Blocks within blocks. Published shapes need four: a tool's result, its search result or document, its text.
 DEPTH_MAX = 5
@@ -37,6 +37,7 @@ _KNOWN_CACHES = {
     b'{"type":"ephemeral","ttl":"1h"}': True,
 }
 _KNOWN_BYTES_MAX = 32
+_NO_CONTENT = "content is neither text nor a list of blocks"
 _TOO_MANY_LOOKS = f"at most {LOOKS_MAX} typed tools and cache breakpoints are allowed"
 
 
@@ -50,70 +51,57 @@ class _Cache(msgspec.Struct, gc=False):
     ttl: Any = None
 
 
-class _Parts(msgspec.Struct, gc=False):
-    """Where blocks stand within a message, a block, a source; as they came."""
-
-    content: msgspec.Raw = ABSENT
-    source: msgspec.Raw = ABSENT
-    tool_changes: msgspec.Raw = ABSENT
-
-
 _TOOL = msgspec.json.Decoder(Tool | None)
 _TOOL_CHANGE = msgspec.json.Decoder(_ToolChange | None)
 _CACHE = msgspec.json.Decoder(_Cache | None)
-_PARTS = msgspec.json.Decoder(_Parts)
 _RAWS = msgspec.json.Decoder(list[msgspec.Raw])
+_LIST, _TEXT, _NULL, _OBJECT = b'["n{'
 
 
 class Reading:
     """One reading of a body: the fields that it fills, and how much of its bounds is left."""
 
-    __slots__ = ("_looks_left", "_marks", "_tools", "fields")
+    __slots__ = ("_items_left", "_looks_left", "_tools", "fields")
 
     def __init__(self, fields: MessageFields) -> None:
         self.fields = fields
+        self._items_left = ITEMS_MAX
         self._looks_left = LOOKS_MAX
         self._tools: list[ServerTool] = []
-        # Blocks with a breakpoint or a tool, each with where it stands: from within, an index and the name of its list.
-        self._marks: list[tuple[Block, list[int | str]]] = []
 
     def end(self) -> None:
         """Everything has been read: the tools found are in the fields."""
         if self._tools:
             self.fields.server_tools = (*self.fields.server_tools, *self._tools)
 
-    def note_messages(self, messages: list[Message], raw: msgspec.Raw) -> None:
-        """Note what the messages hold; `raw` is what they were decoded from.
+    def note_prompt(self, messages: list[Message], system: msgspec.Raw) -> None:
+        """Note what the messages and the system prompt hold.
 
         Raises:
-            BadShape: a breakpoint, or a tool that is added, is not as published.
-            BadBody: blocks are nested too deeply, there are too many breakpoints, a name that matters is repeated.
+            BadShape: something within is not as published.
+            BadBody: there are too many blocks, or breakpoints, or blocks are nested too deeply, or a name that matters
+                is repeated.
         """
-        marks = self._marks
-        last: list[Block] | str | None = None
-        for index, message in enumerate(messages):
-            content = message.content
-            if type(content) is list:
-                before = len(marks)
-                self._note_blocks(content, 1)
-                if len(marks) > before:
-                    _place(marks, before, "content", index)
+        self._items_left -= len(messages)
+        lists: list[msgspec.Raw] = []
+        last = -1
+        for message in messages:
+            first = memoryview(message.content)[0]
+            if first == _LIST:
+                lists.append(message.content)
+            elif first not in (_TEXT, _NULL):
+                raise BadShape(_NO_CONTENT)
             if message.role == "user":
-                last = content
-        if last is not None and type(last) is list:
-            for block in last:
-                if block.type == "tool_result":
-                    self.fields.ends_in_tool_result = True
-                    break
-        if marks:
-            self._note_marked(raw)
-
-    def note_system(self, system: list[Block] | str | None, raw: msgspec.Raw) -> None:
-        """Note what the system prompt holds. Raises: BadShape, BadBody."""
-        if type(system) is list:
-            self._note_blocks(system, 1)
-            if self._marks:
-                self._note_marked(raw)
+                last = len(lists) - 1 if first == _LIST else -1
+        if system:
+            _add_list(system, lists)
+        if lists:
+            contents = self._note_lists(lists)
+            if last >= 0:
+                for block in contents[last]:
+                    if block.type == "tool_result":
+                        self.fields.ends_in_tool_result = True
+                        break
 
     def note_tools(self, tools: list[ListedTool], raw: msgspec.Raw) -> None:
         """Note the tools. Raises: BadShape, BadBody."""
@@ -163,43 +151,60 @@ class Reading:
         except UnicodeDecodeError:
             raise BadBody(f"{where}: A name is not valid UTF-8") from None
 
-    def _note_blocks(self, blocks: list[Block], depth: int) -> None:
-        """Every block costs this loop once, so it asks for what most have not before it calls anything."""
-        fields, marks = self.fields, self._marks
+    def _note_lists(self, lists: list[msgspec.Raw]) -> list[list[Block]]:
+        """Note lists of blocks, then those within their blocks, and so on; what is in `lists` themselves."""
+        outermost: list[list[Block]] = []
+        depth = 0
+        while lists:
+            depth += 1
+            contents = read_blocks(lists, self._items_left)
+            if depth == 1:
+                outermost = contents
+            within: list[msgspec.Raw] = []
+            for raw, blocks in zip(lists, contents, strict=True):
+                if blocks:
+                    if depth > DEPTH_MAX:
+                        raise BadBody(f"messages: blocks may be nested {DEPTH_MAX} deep at most")
+                    self._items_left -= len(blocks)
+                    self._note_blocks(raw, blocks, within)
+            lists = within
+        return outermost
+
+    def _note_blocks(self, raw: msgspec.Raw, blocks: list[Block], within: list[msgspec.Raw]) -> None:
+        """Every block costs this loop once, so it asks for what most have not before it calls anything.
+
+        Blocks that are in these ones are added to `within`.
+        """
+        fields = self.fields
+        raws: list[msgspec.Raw] = []
         for index, block in enumerate(blocks):
             if block.cache_control is not ABSENT or block.tool is not ABSENT:
-                marks.append((block, [index]))
-                if len(marks) > LOOKS_MAX:
-                    raise BadBody(f"messages: {_TOO_MANY_LOOKS}")
+                if not raws:
+                    raws = _decode(_RAWS, raw)
+                self._note_marked(block, raws[index])
             content = block.content
-            if content is not None and type(content) is list and content:
-                self._note_within(content, depth, index, "content")
-            elif block.type == "web_fetch_tool_result":
+            if content is not ABSENT:
+                first = memoryview(content)[0]
+                if first == _LIST:
+                    within.append(content)
+                elif first not in (_TEXT, _NULL, _OBJECT):
+                    raise BadShape(_NO_CONTENT)
+            if block.type == "web_fetch_tool_result" and not _has_entries(content):
                 fields.has_sources = True  # what was fetched earlier may be a PDF
             source = block.source
             if source is not None:
                 if type(source) is Source:  # text says where a search result is from
-                    self._note_source(block, source, depth, index)
+                    self._note_source(block, source, within)
             elif block.file_id is not ABSENT:
                 fields.has_remote_sources = True
                 if block.type == "image":
                     fields.images += 1
                 else:
                     fields.has_sources = True
-            changes = block.tool_changes
-            if changes is not None and type(changes) is list and changes:
-                self._note_within(changes, depth, index, "tool_changes")
+            if block.tool_changes is not ABSENT:
+                _add_list(block.tool_changes, within)
 
-    def _note_within(self, blocks: list[Block], depth: int, index: int, name: str) -> None:
-        """Blocks that stand within another one, which is at `index` of its list."""
-        if depth == DEPTH_MAX:
-            raise BadBody(f"messages: blocks may be nested {DEPTH_MAX} deep at most")
-        before = len(self._marks)
-        self._note_blocks(blocks, depth + 1)
-        if len(self._marks) > before:
-            _place(self._marks, before, name, index)
-
-    def _note_source(self, block: Block, source: Source, depth: int, index: int) -> None:
+    def _note_source(self, block: Block, source: Source, within: list[msgspec.Raw]) -> None:
         """An image has a largest size; the text of a document is bounded only where it stands in the body as text."""
         fields, kind = self.fields, source.type
         if kind in ("url", "file"):
@@ -209,31 +214,23 @@ class Reading:
             if kind == "base64":
                 fields.image_bytes += len(source.data)
         elif kind == "content":
-            content = source.content
-            if type(content) is list:
-                if content:
-                    self._note_within(content, depth, index, "source")
-            elif content is not None and type(content) is not str:
-                raise BadShape("content is neither text nor a list of blocks")
+            _add_list(source.content, within)
         elif kind != "text":
             fields.has_sources = True
 
-    def _note_marked(self, raw: msgspec.Raw) -> None:
-        """The blocks within `raw` that have a breakpoint or add a tool: no name of theirs may stand twice."""
-        marks, self._marks = self._marks, []
-        lists: dict[tuple[int | str, ...], list[msgspec.Raw]] = {}
-        for block, place in marks:
-            self._look(_find(raw, tuple(reversed(place)), lists), "messages")
-            if block.cache_control:
-                self.note_cache(block.cache_control)
-            if block.tool:
-                self._look(block.tool, "tool_addition")
-                change: _ToolChange | None = _decode(_TOOL_CHANGE, block.tool)
-                if change is not None and change.definition:
-                    tool: Tool | None = _decode(_TOOL, change.definition)
-                    if tool is not None:
-                        self.fields.has_tools = True
-                        self._note_tool(tool, change.definition)
+    def _note_marked(self, block: Block, raw: msgspec.Raw) -> None:
+        """A block with a breakpoint, or with a tool that it adds."""
+        self._look(raw, "messages")
+        if block.cache_control:
+            self.note_cache(block.cache_control)
+        if block.tool:
+            self._look(block.tool, "tool_addition")
+            change: _ToolChange | None = _decode(_TOOL_CHANGE, block.tool)
+            if change is not None and change.definition:
+                tool: Tool | None = _decode(_TOOL, change.definition)
+                if tool is not None:
+                    self.fields.has_tools = True
+                    self._note_tool(tool, change.definition)
 
     def _note_tool(self, tool: Tool, raw: msgspec.Raw) -> None:
         """A tool that may run upstream, or has a breakpoint: no name of it may stand twice."""
@@ -261,27 +258,23 @@ def _decode(decoder: msgspec.json.Decoder[Any], raw: bytes | msgspec.Raw) -> Any
         raise BadShape(str(error)) from None
 
 
-def _place(marks: list[tuple[Block, list[int | str]]], since: int, name: str, index: int) -> None:
-    """The marks found `since` stand in the list called `name` of the entry at `index`."""
-    for _, place in marks[since:]:
-        place += (name, index)
+def _add_list(raw: msgspec.Raw, lists: list[msgspec.Raw]) -> None:
+    """Add content that is a list of blocks; what is text, or absent, has none.
+
+    Raises:
+        BadShape: it is something else.
+    """
+    first = memoryview(raw)[0] if raw else _NULL
+    if first == _LIST:
+        lists.append(raw)
+    elif first not in (_TEXT, _NULL):
+        raise BadShape(_NO_CONTENT)
 
 
-def _find(
-    root: msgspec.Raw, place: tuple[int | str, ...], lists: dict[tuple[int | str, ...], list[msgspec.Raw]]
-) -> msgspec.Raw:
-    """The entry at `place`, from without, of the list `root`. `lists` are those that have been taken apart already."""
-    around, index = place[:-1], place[-1]
-    entries = lists.get(around)
-    if entries is None:
-        raw = root
-        if around:
-            parts: _Parts = _decode(_PARTS, _find(root, around[:-1], lists))
-            if around[-1] == "source":
-                parts = _decode(_PARTS, parts.source)
-            raw = parts.tool_changes if around[-1] == "tool_changes" else parts.content
-        entries = lists[around] = _decode(_RAWS, raw)
-    return entries[int(index)]
+def _has_entries(content: msgspec.Raw) -> bool:
+    """Whether it is a list with something in it."""
+    text = bytes(content)
+    return text.startswith(b"[") and bool(text[1:-1].strip())
 
 
 def _text(value: str | UnsetType | None) -> str | None:

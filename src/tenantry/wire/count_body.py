@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tenantry.domain.asked import MessageFields
-from tenantry.wire.members import members_of
+from tenantry.wire.members import members_of, written
 
 # What count_tokens takes (the SDK's types message_count_tokens_params, plain and beta); anything else is refused.
 _COUNTED = (
@@ -26,7 +26,7 @@ def count_body(fields: MessageFields) -> bytes:
     members = members_of(fields)
     parts: list[bytes] = []
     for name in _COUNTED:
-        raw = getattr(members, name)
-        if raw:
-            parts.append(b'"%b":%b' % (name.encode(), raw))
+        value = getattr(members, name, None)
+        if value:
+            parts.append(b'"%b":%b' % (name.encode(), written(value)))
     return b"{%b}" % b",".join(parts)

@@ -19,6 +19,7 @@ from tenantry.wire.members import (
     WALKED_BYTES_MIN,
     BadBody,
     Members,
+    RawMembers,
     RepeatedName,
     TooManyMembers,
     find_values,
@@ -26,7 +27,7 @@ from tenantry.wire.members import (
     refuse_repeats,
     written,
 )
-from tenantry.wire.prompt import BadShape, Prompt, decode_bounded, read_messages, read_system, read_tools
+from tenantry.wire.prompt import ASKED, Asked, BadShape, decode_bounded, read_messages, read_tools
 
 __all__ = ["BadBody", "MessageFields", "inspect_message"]
 
@@ -38,6 +39,8 @@ MAX_TOKENS_MAX = 1_000_000_000
 ENTRIES_MAX = 100
 # A list of so many bytes cannot have so many entries that counting them is work.
 ENTRIES_BYTES_MAX = 10_000
+# A body that is written with spaces shows it by its first member.
+SPACES_BYTES = 64
 # What upstream takes where a compaction does not say at how many tokens (the SDK's beta_compact_20260112_edit_param).
 COMPACT_AT_TOKENS = 150_000
 
@@ -71,23 +74,7 @@ _CONTEXT = msgspec.json.Decoder(_ContextManagement | None)
 _NOT_JSON = "The request body is not valid JSON."
 
 
-class _Asked(Prompt, gc=False):
-    """A request that is as published, in one decode."""
-
-    model: str = ""
-    max_tokens: int = -1
-    stream: bool | None = None
-
-
-_ASKED = msgspec.json.Decoder(_Asked)
-_NOT_AS_PUBLISHED = (
-    BadBody,
-    msgspec.DecodeError,
-    UnicodeDecodeError,
-    RecursionError,
-    RepeatedName,
-    TooManyMembers,
-)
+_NOT_AS_PUBLISHED = (BadBody, msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def inspect_message(body: bytes, *, count_only: bool = False) -> MessageFields:
@@ -97,27 +84,31 @@ def inspect_message(body: bytes, *, count_only: bool = False) -> MessageFields:
         BadBody: not a JSON object, a field is missing or has the wrong type, a name stands twice, or there is more of
             something than is read (members, messages and blocks, tools, depth).
     """
-    if count_only or len(body) >= WALKED_BYTES_MIN:
+    if count_only or len(body) >= WALKED_BYTES_MIN or body.find(b": ", 0, SPACES_BYTES) >= 0:
         return _read_by_parts(_read_members(body), count_only)
     try:
-        members = read_members(body)
-        if len(body) - len(written(members)) >= REPEAT_BYTES_MIN:
-            find_values(body, members)
-        asked: _Asked = decode_bounded(_ASKED, body)
+        members: Asked = decode_bounded(ASKED, body)
+        # Written without spaces it has as many bytes as came: no name stands twice.
+        is_as_published = len(written(members)) == len(body)
+        model: str = _STRING.decode(members.model)
+        max_tokens: int = _INT.decode(members.max_tokens)
+        stream: bool | None = _BOOL.decode(members.stream) if members.stream else False
     except _NOT_AS_PUBLISHED:
-        return _read_by_parts(_read_members(body), count_only)
-    model, max_tokens = asked.model, asked.max_tokens
+        return _read_by_parts(_read_members(body), False)
+    if not is_as_published:
+        return _read_by_parts(_read_members(body), False)
     if not 0 <= max_tokens <= MAX_TOKENS_MAX or not 0 < len(model) <= MODEL_CHARS_MAX or not model.isprintable():
-        return _read_by_parts(members, count_only)
-    fields = MessageFields(model, max_tokens, asked.stream is True, False, members=members)
+        return _read_by_parts(members, False)
+    fields = MessageFields(model, max_tokens, stream is True, False, members=members)
     # Most prompts are plain texts and ask for nothing else.
-    is_plain = asked.system.__class__ is not list and not asked.tools and not members.cache_control
-    for message in asked.messages or ():
-        if message.content.__class__ is list:
-            is_plain = False
-            break
+    is_plain = not members.system and not members.tools and not members.cache_control
+    if is_plain and members.messages is not None:
+        for message in members.messages:
+            if memoryview(message.content)[0] != _QUOTE:
+                is_plain = False
+                break
     if not is_plain:
-        _read_content(fields, members, asked)
+        _read_content(fields, members)
     if (
         members.speed
         or members.inference_geo
@@ -132,7 +123,7 @@ def inspect_message(body: bytes, *, count_only: bool = False) -> MessageFields:
     return fields
 
 
-def _read_by_parts(members: Members, count_only: bool) -> MessageFields:
+def _read_by_parts(members: RawMembers | Asked, count_only: bool) -> MessageFields:
     """One member after the other, each with its own words for what is wrong with it."""
     stream = members.stream
     fields = MessageFields(
@@ -143,12 +134,12 @@ def _read_by_parts(members: Members, count_only: bool) -> MessageFields:
         members=members,
     )
     if not count_only:
-        _read_content(fields, members, None)
+        _read_content(fields, members)
     _read_extras(fields, members)
     return fields
 
 
-def _read_members(body: bytes) -> Members:
+def _read_members(body: bytes) -> RawMembers:
     try:
         if len(body) < WALKED_BYTES_MIN:
             members = read_members(body)
@@ -170,16 +161,14 @@ def _read_members(body: bytes) -> Members:
     return members
 
 
-def _read_content(fields: MessageFields, members: Members, prompt: Prompt | None) -> None:
-    """The messages, system and tools: as decoded, or each from its own bytes."""
+def _read_content(fields: MessageFields, members: RawMembers | Asked) -> None:
+    """The prompt: messages, system, tools."""
     reading = Reading(fields)
     try:
-        if members.messages:
-            messages = read_messages(members.messages) if prompt is None else prompt.messages
-            reading.note_messages(messages or [], members.messages)
-        if members.system:
-            system = read_system(members.system) if prompt is None else prompt.system
-            reading.note_system(system, members.system)
+        messages = members.messages
+        if isinstance(messages, msgspec.Raw):
+            messages = read_messages(messages) if messages else None
+        reading.note_prompt(messages or [], members.system)
     except BadShape:
         _assume_the_worst(fields)
     if members.cache_control:
@@ -189,7 +178,7 @@ def _read_content(fields: MessageFields, members: Members, prompt: Prompt | None
             raise BadBody(_named("cache_control", str(error))) from None
     if members.tools:
         try:
-            tools = read_tools(members.tools) if prompt is None else prompt.tools
+            tools = read_tools(members.tools)
             if tools:
                 reading.note_tools(tools, members.tools)
         except BadShape as error:

@@ -43,7 +43,7 @@ class TooManyMembers(Exception):
 
 
 class Members(msgspec.Struct, gc=False, omit_defaults=True):
-    """The members of a Messages request that are known; an absent one has no bytes. Others are skipped.
+    """The members of a Messages request that are known, without its messages. An absent one has no bytes.
 
     Those that the gateway does not read are named so that their bytes are explained (`written`).
     """
@@ -51,7 +51,6 @@ class Members(msgspec.Struct, gc=False, omit_defaults=True):
     model: msgspec.Raw = ABSENT
     max_tokens: msgspec.Raw = ABSENT
     stream: msgspec.Raw = ABSENT
-    messages: msgspec.Raw = ABSENT
     system: msgspec.Raw = ABSENT
     tools: msgspec.Raw = ABSENT
     cache_control: msgspec.Raw = ABSENT
@@ -80,12 +79,18 @@ class Members(msgspec.Struct, gc=False, omit_defaults=True):
     tags: msgspec.Raw = ABSENT
 
 
-_DECODER = msgspec.json.Decoder(Members)
+class RawMembers(Members, gc=False, omit_defaults=True):
+    """With the messages undecoded."""
+
+    messages: msgspec.Raw = ABSENT
+
+
+_DECODER = msgspec.json.Decoder(RawMembers)
 _WRITER = msgspec.json.Encoder()
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _VALUE = msgspec.json.Decoder(msgspec.Raw)
 _WORD = msgspec.json.Decoder(str)
-_NAMES = Members.__struct_fields__
+_NAMES = RawMembers.__struct_fields__
 # The shortest member that repeats a name which the gateway reads, `,"model":0`: a body that has fewer bytes than this
 # to spare repeats none of them. Of the smaller objects it is `,"ttl":0`.
 REPEAT_BYTES_MIN = len(b',"model":0')
@@ -100,10 +105,10 @@ _TRAILING = re.compile(r"trailing characters \(byte (\d+)\)")
 
 
 # The members of a JSON object; the last of a repeated name. msgspec's errors pass through.
-read_members: Callable[[bytes], Members] = _DECODER.decode
+read_members: Callable[[bytes], RawMembers] = _DECODER.decode
 # Written once more: without spaces, each once, in no more bytes than it took. Only a body that is longer than this, by
 # `REPEAT_BYTES_MIN` or more, may repeat a name that the gateway reads.
-written: Callable[[Members], bytes] = msgspec.json.Encoder().encode
+written: Callable[[object], bytes] = msgspec.json.Encoder().encode
 
 
 def members_of(fields: MessageFields) -> Members:
@@ -176,8 +181,8 @@ def _known_end(body: bytes, start: int, name: str, members: Members) -> int:
     Raises:
         RepeatedName: what was decoded is the last value of its name, and does not stand here.
     """
-    raw: msgspec.Raw | None = getattr(members, name, None) if name in _NAMES else None
-    if not raw:
+    raw: object = getattr(members, name, None) if name in _NAMES else None
+    if not isinstance(raw, msgspec.Raw) or not raw:
         return 0
     value = bytes(raw)
     end = start + len(value)
