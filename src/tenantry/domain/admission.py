@@ -196,6 +196,14 @@ class Lane:
         if bucket is not None:
             bucket.level -= input_tokens
 
+    def charge(self, now: float) -> None:
+        """Count a request that takes no session. Nobody falls further behind than by a bucket that is empty."""
+        self.used_at = now
+        bucket = self.requests
+        if bucket is not None:
+            bucket.refill(now)
+            bucket.level = max(0.0, bucket.level - 1.0) if bucket.level > 0.0 else bucket.level
+
     def end_session(self, seconds: float) -> None:
         self.sessions -= 1
         self._mean_session += ((seconds if seconds < 600.0 else 600.0) - self._mean_session) / 8
