@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import logging
 import os
 import signal
@@ -24,13 +25,14 @@ from tenantry.control.site import Site, bring_upstreams, open_site
 from tenantry.domain.alerts import with_classic
 from tenantry.domain.prices import load_default_prices
 from tenantry.domain.printable import printable
+from tenantry.domain.pulse import BEAT_SECONDS
 from tenantry.gateway.process import serve_gateway
 from tenantry.ledger.alerts import open_watch
 from tenantry.ledger.booking import Drain
 from tenantry.ledger.outbox import Outbox
 from tenantry.sandbox.server import serve_sandbox
 from tenantry.settings import Settings
-from tenantry.supervisor import SUPERVISED, Supervisor
+from tenantry.supervisor import HEARTBEAT, SUPERVISED, TELL_STACKS, Supervisor
 from tenantry.web.api import control_app
 
 # A threshold is to be told within two seconds of the row that passed it.
@@ -95,6 +97,18 @@ def _follow_parent(loop: asyncio.AbstractEventLoop) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
 
     loop.add_reader(0, on_input)
+    faulthandler.register(TELL_STACKS)
+    descriptor = int(os.environ[HEARTBEAT])
+    os.set_blocking(descriptor, False)
+    # Not at once: what a process does before it serves may take its time.
+    loop.call_later(BEAT_SECONDS, _beat, loop, descriptor)
+
+
+def _beat(loop: asyncio.AbstractEventLoop, descriptor: int) -> None:
+    """Only a loop that goes on calls this."""
+    with contextlib.suppress(OSError):  # the supervisor does not look at this moment, or is gone
+        os.write(descriptor, b".")
+    loop.call_later(BEAT_SECONDS, _beat, loop, descriptor)
 
 
 class _ControlServer(uvicorn.Server):

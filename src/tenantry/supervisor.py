@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -12,6 +13,7 @@ import time
 from pathlib import Path
 
 from tenantry.control.client_guide import endpoint_of
+from tenantry.control.kernel import DISK_SLEEP, TRACED, state_of
 from tenantry.control.provisioning import (
     CredentialChoice,
     Provisioned,
@@ -20,12 +22,21 @@ from tenantry.control.provisioning import (
     provision,
 )
 from tenantry.control.site import SANDBOX, Site, bring_upstreams, open_site
+from tenantry.domain.pulse import LOOK_SECONDS, STEADY_SECONDS, Pulse
 from tenantry.settings import Settings
 from tenantry.storage.directory import NotInDirectory
 
 log = logging.getLogger("tenantry.serve")
 
 SUPERVISED = "TENANTRY_SUPERVISED"
+# The number of the descriptor into which a child beats.
+HEARTBEAT = "TENANTRY_HEARTBEAT"
+# A child tells with this signal where each of its threads is, even when none of them goes on.
+TELL_STACKS = signal.SIGUSR1
+# For that to be written.
+_LAST_WORDS_SECONDS = 0.5
+# Ending these helps nobody: a debugger wants them so, and a disk that does not answer holds them until it does.
+_SPARED = {TRACED: "a debugger holds it", DISK_SLEEP: "it waits for a disk"}
 DEMO = "demo"
 _RESTART_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 # A child that lived this long starts again with the shortest wait.
@@ -42,6 +53,7 @@ class _Child:
         self.name = name
         self.process: asyncio.subprocess.Process | None = None
         self._stopping = False
+        self._frozen = 0  # how often in a row it was ended for its silence
         self._keeper: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -50,23 +62,75 @@ class _Child:
     async def _keep(self) -> None:
         failures = 0
         while not self._stopping:
-            started = time.monotonic()
-            self.process = await asyncio.create_subprocess_exec(
+            started, frozen = time.monotonic(), self._frozen
+            code = await self._run()
+            if self._stopping:
+                return
+            lived = time.monotonic() - started
+            if self._frozen == frozen and lived > STEADY_SECONDS:
+                self._frozen = 0
+            failures = 0 if lived > _STEADY_SECONDS and self._frozen == frozen else failures + 1
+            wait = _RESTART_SECONDS[min(failures, len(_RESTART_SECONDS) - 1)]
+            log.error("%s ended with %d; starting it again in %g s", self.name, code, wait)
+            await asyncio.sleep(wait)
+
+    async def _run(self) -> int:
+        """Start it and watch it until it has ended; its exit code."""
+        beats, its_end = os.pipe()
+        try:
+            process = self.process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
                 "tenantry",
                 self.name,
                 stdin=asyncio.subprocess.PIPE,
-                env=_environment(),
+                env=_environment() | {HEARTBEAT: str(its_end)},
+                pass_fds=(its_end,),
                 start_new_session=True,
             )
-            code = await self.process.wait()
-            if self._stopping:
-                return
-            failures = 0 if time.monotonic() - started > _STEADY_SECONDS else failures + 1
-            wait = _RESTART_SECONDS[min(failures, len(_RESTART_SECONDS) - 1)]
-            log.error("%s ended with %d; starting it again in %g s", self.name, code, wait)
-            await asyncio.sleep(wait)
+        except BaseException:
+            os.close(beats)
+            raise
+        finally:
+            os.close(its_end)
+        watch = asyncio.create_task(self._watch(process, beats))
+        try:
+            return await process.wait()
+        finally:
+            watch.cancel()
+            await asyncio.gather(watch, return_exceptions=True)
+            os.close(beats)
+
+    async def _watch(self, process: asyncio.subprocess.Process, beats: int) -> None:
+        """End a child that has stopped beating; the keeper starts it again."""
+        pulse, spared, before = Pulse(self._frozen), "", time.monotonic()
+        os.set_blocking(beats, False)
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            with contextlib.suppress(BlockingIOError):
+                if os.read(beats, 4096):
+                    pulse.beat()
+                    spared = ""
+            now = time.monotonic()
+            elapsed, before = now - before, now
+            if not pulse.is_frozen(elapsed):
+                continue
+            state = state_of(process.pid)
+            if state in _SPARED:
+                if state != spared:
+                    log.error("%s says nothing: %s", self.name, _SPARED[state])
+                spared = state
+                pulse.excuse()
+                continue
+            self._frozen += 1
+            log.critical(
+                "%s is frozen: for %g s it has said nothing. It is ended, and started again", self.name, pulse.limit
+            )
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(TELL_STACKS)
+                await asyncio.sleep(_LAST_WORDS_SECONDS)
+                process.kill()
+            return
 
     async def stop(self, seconds: float) -> None:
         """SIGTERM, and after `seconds` SIGKILL."""

@@ -131,4 +131,7 @@ def _described(lag: Lag) -> str:
 def _mend_booking(pids: list[int]) -> str:
     if not pids:
         return "no control process runs: start `tenantry serve` (or `tenantry control`); it books all of it"
-    return "the log of control says why; see `database`, `disk` and `control` here. Nothing is lost: journals are kept"
+    return (
+        "see `database`, `disk` and `control` here; if they are ok, the log of control says why, "
+        f"and: {_RESTART}. Nothing is lost: journals are kept"
+    )

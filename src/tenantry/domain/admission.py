@@ -204,6 +204,14 @@ class Lane:
                 found = _longer(found, "output_tokens_per_minute", seconds, self.scope)
         return found
 
+    def charge(self, now: float) -> None:
+        """Count a request that takes no session. Nobody falls further behind than by a bucket that is empty."""
+        self.used_at = now
+        bucket = self.requests
+        if bucket is not None:
+            bucket.refill(now)
+            bucket.level = max(0.0, bucket.level - 1.0) if bucket.level > 0.0 else bucket.level
+
     # What an upstream tells
 
     def close_until(self, then: float) -> None:

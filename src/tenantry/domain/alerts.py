@@ -320,7 +320,7 @@ def upstream_down_alert(name: str) -> Alert:
 
 
 def journal_alert(why: str) -> Alert:
-    return Alert(AlertKind.JOURNAL_TROUBLE, "journal", f"{why}: see the disk of its data_dir")
+    return Alert(AlertKind.JOURNAL_TROUBLE, "journal", f"{why}: `tenantry doctor` says what to do")
 
 
 def is_nearly_full(total_bytes: int, free_bytes: int) -> bool:

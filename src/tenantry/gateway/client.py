@@ -19,7 +19,9 @@ from tenantry.domain.errors import (
     TooManyBodies,
 )
 from tenantry.gateway.answer import Client
+from tenantry.gateway.bodies import BESIDE_BYTES_MIN
 from tenantry.gateway.caller import Caller
+from tenantry.gateway.early import refusal_on_head
 from tenantry.gateway.exchange import CLIENT_STALL_SECONDS_MAX, Exchange
 from tenantry.gateway.parts import Parts
 from tenantry.gateway.request import new_request_id
@@ -233,9 +235,14 @@ class ClientConnection(asyncio.Protocol, Client):
         route = caller.target.route
         if not route.open_to_all:
             self._holder = caller.principal(self._parts).tenant.tenant_id
-        size_max = route.body_bytes_max
-        if head.content_length is not None and head.content_length > size_max:
-            raise _too_large(size_max)
+        size_max, length = route.body_bytes_max, head.content_length
+        if length is not None:
+            if length > size_max:
+                raise _too_large(size_max)
+            if length >= BESIDE_BYTES_MIN:
+                self._look_ahead(caller, length)
+        elif head.chunked:
+            self._look_ahead(caller, 0)
         expect = head.fields.get(b"expect")
         if expect is not None:
             if expect.lower() != b"100-continue":
@@ -243,6 +250,16 @@ class ClientConnection(asyncio.Protocol, Client):
             if not self._buffer and (head.chunked or head.content_length):
                 self.write(CONTINUE)
         self._begin_body(head)
+
+    def _look_ahead(self, caller: Caller, size: int) -> None:
+        """What no body could change is told before a large one has come. Raises: ApiError."""
+        if caller.target.route.open_to_all:
+            return
+        principal = caller.principal(self._parts)
+        refusal = refusal_on_head(self._parts, principal, caller, size)
+        if refusal is not None:
+            refusal.tenant_id = principal.tenant.tenant_id
+            raise refusal
 
     def _begin_body(self, head: RequestHead) -> None:
         buffer = self._buffer

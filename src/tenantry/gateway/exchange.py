@@ -16,7 +16,15 @@ from datetime import UTC, datetime
 
 from tenantry.domain.admission import Grant
 from tenantry.domain.directory import Disconnect
-from tenantry.domain.errors import ApiError, JournalDown, NotReady, UpstreamBroken, UpstreamDown, UpstreamTimedOut
+from tenantry.domain.errors import (
+    ApiError,
+    JournalDown,
+    NotReady,
+    TooManyBodies,
+    UpstreamBroken,
+    UpstreamDown,
+    UpstreamTimedOut,
+)
 from tenantry.domain.life import TABLE, Do, Event, State
 from tenantry.domain.prompt_budget import WARNING_FIELD
 from tenantry.domain.retry import Failure, is_retryable, read_failure, read_retry_after
@@ -24,6 +32,7 @@ from tenantry.domain.settlement import Settlement
 from tenantry.domain.usage import Usage
 from tenantry.gateway.answer import Client, ClientAnswer, HeldAnswer
 from tenantry.gateway.attempt import Attempt, AttemptOwner
+from tenantry.gateway.bodies import BESIDE_BYTES_MIN
 from tenantry.gateway.caller import Caller
 from tenantry.gateway.counting import Count
 from tenantry.gateway.credentials import choose_credential
@@ -51,8 +60,6 @@ CLIENT_STALL_SECONDS_MAX = 60.0
 COUNT_SECONDS_MAX = 10.0
 # What should take no time at all (a journal's write, reading a body beside the loop, the end of a pause) may take this.
 PROMPT_SECONDS_MAX = 15.0
-# A body above this is read beside the event loop: 5 ms a MB would hold up everybody (DESIGN 4.1).
-BESIDE_BYTES_MIN = 1024 * 1024
 # What a client is told when no answer came, by how the last attempt broke.
 _NO_ANSWER: dict[str, type[ApiError]] = {
     "connect_failed": UpstreamDown,
@@ -198,7 +205,9 @@ class Exchange(AttemptOwner):
                 self.on(_READ)
         else:
             self._expect(PROMPT_SECONDS_MAX)
-            parts.beside(lambda: self._read(body), self._on_read)
+            tenant_id = self.principal.tenant.tenant_id
+            if not parts.bodies.read(tenant_id, len(body), lambda: self._read(body), self._on_read):
+                self._refuse(TooManyBodies())
 
     def _read(self, body: bytes) -> MessageFields:
         """Beside the event loop. Raises: ApiError; who has left meanwhile costs nothing."""
@@ -208,8 +217,11 @@ class Exchange(AttemptOwner):
 
     def _on_read(self, found: MessageFields | Exception) -> None:
         if self.state is not State.READING or self.request is None:
-            return  # it has ended meanwhile
+            if not isinstance(found, NotReady):
+                self._charge()  # it left while it was being read
+            return
         if isinstance(found, ApiError):
+            self._charge()
             self._refuse(found)
         elif isinstance(found, Exception):
             log.error("request %s: its body could not be read", self.request_id, exc_info=found)
@@ -217,6 +229,11 @@ class Exchange(AttemptOwner):
         else:
             self.request.fields = found
             self.on(_READ)
+
+    def _charge(self) -> None:
+        """A large body that is refused when it has been read counts as a request all the same."""
+        principal = self.principal
+        self._parts.lanes.charge(principal.tenant, principal.key, self._caller.is_metered)
 
     # Deciding
 
@@ -235,6 +252,8 @@ class Exchange(AttemptOwner):
                     request.fields = None  # free: inspected, not metered
             credential = choose_credential(parts.health, tenant)
         except ApiError as error:
+            if request.body_bytes >= BESIDE_BYTES_MIN:
+                self._charge()
             self._refuse(error)
             return
         fields, key = request.fields, self.principal.key

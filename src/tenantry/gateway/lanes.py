@@ -28,6 +28,9 @@ SESSION_GUESS_SECONDS = 1.0
 OFFERS_MAX = 256
 TOLD_MAX = 32
 
+# While a large body comes time passes; what is in its way for less than that may be gone by then.
+BODY_WAIT_MS_MIN = 1000
+
 log = logging.getLogger("tenantry.gateway")
 
 
@@ -126,6 +129,21 @@ class Lanes:
         ask.sub = None
         way.tenant.waiting -= 1
         self._waits -= 1
+
+    def hopeless(self, tenant: Tenant, key: GatewayKey, input_tokens: int, is_metered: bool) -> Obstacle | None:
+        """What is in the way of a request of that key for longer than it may wait. When a session ends is a guess."""
+        now, wait_ms = self._now(), max(tenant.limits.queue_wait_ms_max, BODY_WAIT_MS_MIN)
+        for lane in self.register.own_lanes(tenant, key, is_metered, now):
+            found = lane.obstacle(input_tokens, now)
+            if found is not None and found.limit != "sessions_max" and found.seconds * 1000 > wait_ms:
+                return found
+        return None
+
+    def charge(self, tenant: Tenant, key: GatewayKey, is_metered: bool) -> None:
+        """Count a request that was refused before it was asked for, and cost the gateway as much as others."""
+        now = self._now()
+        for lane in self.register.own_lanes(tenant, key, is_metered, now):
+            lane.charge(now)
 
     # What comes back
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from tenantry.domain.directory import Snapshot
 from tenantry.domain.prices import PriceTable
+from tenantry.gateway.bodies import Bodies
 from tenantry.gateway.deadlines import Deadlines
 from tenantry.gateway.health import Health
 from tenantry.gateway.lanes import Lanes
@@ -19,7 +20,6 @@ from tenantry.gateway.telling import Telling
 from tenantry.gateway.till import Till
 from tenantry.gateway.upstream import Pools
 from tenantry.settings import GatewaySettings
-from tenantry.wire.inspect import MessageFields
 
 
 class Latest:
@@ -44,10 +44,6 @@ class Clock:
     call_later: Callable[[float, Callable[[], None]], asyncio.TimerHandle]
 
 
-# Reads a body beside the event loop, then calls back on it with what came of it.
-Beside = Callable[[Callable[[], MessageFields], Callable[[MessageFields | Exception], None]], None]
-
-
 @dataclass(frozen=True, slots=True)
 class Parts:
     """See DESIGN 2. Only `latest`, `population` and the counters inside the parts ever change."""
@@ -68,4 +64,4 @@ class Parts:
     policies: Policies
     pools: Pools
     telling: Telling
-    beside: Beside
+    bodies: Bodies

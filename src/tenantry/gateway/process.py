@@ -22,11 +22,12 @@ from tenantry.domain.errors import ApiError, KeyNotActive, NotReady, TenantDisab
 from tenantry.domain.prices import PriceTable, load_default_prices
 from tenantry.domain.repeats import Repeats
 from tenantry.gateway.authentication import Principal
+from tenantry.gateway.bodies import Beside, Bodies
 from tenantry.gateway.client import ClientConnection
 from tenantry.gateway.deadlines import TICK_SECONDS, Deadlines
 from tenantry.gateway.health import Health
 from tenantry.gateway.lanes import Lanes
-from tenantry.gateway.parts import Beside, Clock, Latest, Parts
+from tenantry.gateway.parts import Clock, Latest, Parts
 from tenantry.gateway.policy import Policies
 from tenantry.gateway.population import Population, Served
 from tenantry.gateway.recorder import Recorder
@@ -93,7 +94,7 @@ def build_parts(
         policies=Policies(prices.models()),
         pools=Pools(),
         telling=Telling(settings.zone, settings.contact),
-        beside=beside,
+        bodies=Bodies(beside),
     )
 
 

@@ -108,6 +108,14 @@ class Register:
         self._digests[key.key_id] = key.digest
         return self._lane(self._keys, key.key_id, key.limits, Scope.KEY, now)
 
+    def own_lanes(self, tenant: Tenant, key: GatewayKey, is_metered: bool, now: float) -> list[Lane]:
+        """The lanes of a tenant and its key that metered requests go through, or free ones."""
+        if not is_metered:
+            return [self._lane(self._free, tenant.tenant_id, tenant.limits, Scope.TENANT, now)]
+        own = self.key_lane_of(key, now)
+        lane = self.lane_of(tenant, now)
+        return [lane] if own is None else [lane, own]
+
     def _lane(self, lanes: dict[str, Lane], name: str, limits: Limits, scope: Scope, now: float) -> Lane:
         lane = lanes.get(name)
         if lane is None:

@@ -210,7 +210,9 @@ class HealthWatch:
 def alerts_of_live(gateway: LiveGateway, now: datetime) -> Iterator[Alert]:
     """What one living gateway says of itself; where nothing can be read of it, nothing is known."""
     if gateway.age_seconds is not None and gateway.age_seconds > _STALE_SECONDS:
-        yield journal_alert("a gateway cannot write to its journal's folder")
+        yield journal_alert(
+            f"a gateway has told nothing of itself for {gateway.age_seconds:.0f} s: it is frozen, or cannot write"
+        )
         return
     if gateway.told is None:
         return

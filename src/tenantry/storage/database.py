@@ -27,6 +27,10 @@ class StoreOutdated(Exception):
     """The database's schema is not the one this version needs. Run `tenantry init` to bring it up to date."""
 
 
+class StoreLater(StoreOutdated):
+    """The database's schema is that of a later version of Tenantry. Install that version, or restore a backup."""
+
+
 class StoreMissing(Exception):
     """There is no database. `tenantry init` begins a new site; one that was lost comes back with `tenantry restore`."""
 
@@ -172,8 +176,12 @@ def migrate(engine: Engine, revision: str = "head") -> None:
 
     Raises:
         MigrationBroken: rows would be left that refer to nothing.
+        StoreLater: a later version has made it.
     """
     with engine.connect() as connection:
+        if _applied(connection) not in (None, *known_revisions()):
+            raise StoreLater((StoreLater.__doc__ or "").strip())
+        connection.rollback()
         if engine.dialect.name != "sqlite":
             _upgrade(connection, revision)
             connection.commit()
@@ -206,9 +214,13 @@ def _begin_sqlite_migration(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
+def _applied(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
 def schema_is_current(engine: Engine) -> bool:
     with engine.connect() as connection:
-        applied = MigrationContext.configure(connection).get_current_revision()
+        applied = _applied(connection)
     return applied == ScriptDirectory.from_config(_config()).get_current_head()
 
 
@@ -218,9 +230,13 @@ def known_revisions() -> list[str]:
 
 
 def require_current_schema(engine: Engine) -> None:
-    """Raises: StoreOutdated."""
-    if not schema_is_current(engine):
-        raise StoreOutdated((StoreOutdated.__doc__ or "").strip())
+    """Raises: StoreOutdated; StoreLater, which is one."""
+    with engine.connect() as connection:
+        applied = _applied(connection)
+    known = known_revisions()
+    if applied != known[0]:
+        found = StoreOutdated if applied is None or applied in known else StoreLater
+        raise found((found.__doc__ or "").strip())
 
 
 def _config() -> Config:

@@ -447,8 +447,8 @@ class World:
 
     def read_beside(self) -> None:
         """The bodies that are read beside the loop have been read."""
-        several, self.beside = self.beside, []
-        for read, then in several:
+        while self.beside:  # one at a time: each lets the next have its turn
+            read, then = self.beside.pop(0)
             try:
                 found = read()
             except Exception as error:  # noqa: BLE001 -- handed on as the real thing does
@@ -543,6 +543,7 @@ class World:
             "held nanos": parts.till.held_nanos(),
             "connections upstream": len(self.sent),
             "connections being made": len(self.connecting),
+            "bytes of bodies that wait": parts.bodies.waiting_bytes,
             "timers": self.time.pending,
             "unflushed": int(self.disk.has_lines),
         }

@@ -9,7 +9,14 @@ from sqlalchemy import Engine, select, text
 from tenantry.domain.prices import load_default_prices
 from tenantry.ledger.booking import Drain
 from tenantry.ledger.journal import JournalWriter
-from tenantry.storage.database import StoreMissing, StoreReplaced, open_store
+from tenantry.storage.database import (
+    StoreLater,
+    StoreMissing,
+    StoreReplaced,
+    migrate,
+    open_store,
+    require_current_schema,
+)
 from tenantry.storage.snapshot import DirectoryWatch
 from tenantry.storage.tables import ledger
 from tests.template import new_store
@@ -118,3 +125,13 @@ def test_a_database_that_is_missing_is_not_made_where_one_must_be(tmp_path: Path
     with pytest.raises(StoreMissing, match="tenantry restore"):
         open_store(f"sqlite:///{path}", must_exist=True)
     assert not path.exists()
+
+
+def test_a_database_of_a_later_version_is_not_migrated_and_says_so(tmp_path: Path) -> None:
+    engine = new_store(tmp_path / "tenantry.db")
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    for use in (migrate, require_current_schema):
+        with pytest.raises(StoreLater, match="later version"):
+            use(engine)
+    engine.dispose()

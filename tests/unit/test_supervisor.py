@@ -1,0 +1,75 @@
+"""A child that freezes is ended and started again; one that a debugger holds is not."""
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+
+from tenantry import supervisor
+from tenantry.control.kernel import STOPPED, TRACED, state_of
+from tenantry.domain import pulse
+from tenantry.domain.pulse import BEAT_SECONDS
+from tenantry.supervisor import SUPERVISED, _Child  # pyright: ignore[reportPrivateUsage] -- the part that is tried
+from tests.stack import free_ports, listens, wait_for
+
+
+async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    await asyncio.to_thread(wait_for, condition, seconds)
+
+
+async def beating(child: _Child) -> asyncio.subprocess.Process:
+    port = int(os.environ["TENANTRY_SANDBOX_PORT"])
+    await until(lambda: child.process is not None and listens(port))
+    await asyncio.sleep(BEAT_SECONDS + 0.3)
+    assert child.process is not None
+    return child.process
+
+
+def run_on_uvloop(run: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """The loop of the real one."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run())
+
+
+@pytest.fixture
+def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sandbox's process, the lightest, and a watch that looks more often and waits less."""
+    monkeypatch.setenv("TENANTRY_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("TENANTRY_SANDBOX_PORT", str(free_ports(1)[0]))
+    monkeypatch.setattr(supervisor, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(pulse, "SILENCE_SECONDS_MAX", 1.6)
+    monkeypatch.delenv(SUPERVISED, raising=False)
+
+
+def test_a_child_that_is_frozen_is_ended_and_started_again_unless_a_debugger_holds_it(
+    quick: None, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As the kernel says of one that is traced; a debugger is not to be had everywhere.
+    traced = [TRACED]
+    monkeypatch.setattr(supervisor, "state_of", lambda pid: state_of(pid).replace(STOPPED, *traced))
+
+    async def run() -> None:
+        child = _Child("sandbox")
+        child.start()
+        first = await beating(child)
+        os.kill(first.pid, signal.SIGSTOP)
+        await until(lambda: bool(caplog.messages))
+        os.kill(first.pid, signal.SIGCONT)
+        await asyncio.sleep(2.0)  # it beats once a second again
+        assert caplog.messages == ["sandbox says nothing: a debugger holds it"]
+        traced[:] = [STOPPED]
+        os.kill(first.pid, signal.SIGSTOP)
+        await until(lambda: child.process is not first)
+        assert first.returncode == -signal.SIGKILL
+        await child.stop(5)
+
+    with caplog.at_level(logging.ERROR):
+        run_on_uvloop(run)
+    assert caplog.messages[1].startswith("sandbox is frozen: for 1.6 s it has said nothing")
+    assert caplog.messages[2].startswith("sandbox ended with -9; starting it again")
