@@ -23,6 +23,7 @@ from tenantry.control.presence import SiteReplaced, present
 from tenantry.control.site import Site, bring_upstreams, open_site
 from tenantry.domain.alerts import with_classic
 from tenantry.domain.prices import load_default_prices
+from tenantry.domain.printable import printable
 from tenantry.gateway.process import serve_gateway
 from tenantry.ledger.alerts import open_watch
 from tenantry.ledger.booking import Drain
@@ -66,14 +67,21 @@ def main() -> None:
 
 
 def _run(settings: Settings, process: Coroutine[Any, Any, int]) -> int:
-    logging.basicConfig(
-        level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Plain("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=settings.log_level, handlers=[handler])
     # Its migrations are announced by `init`; opening the store is not news.
     logging.getLogger("alembic").setLevel(logging.WARNING)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.get_loop().call_soon(_follow_parent, runner.get_loop())
         return runner.run(process)
+
+
+class _Plain(logging.Formatter):
+    """What clients and upstreams said does nothing to the terminal that shows the log."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record), "\n\t")
 
 
 def _follow_parent(loop: asyncio.AbstractEventLoop) -> None:

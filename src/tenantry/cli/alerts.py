@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from tenantry.cli.context import USAGE, confirm, fail, opened_site
-from tenantry.cli.output import print_json, print_table
+from tenantry.cli.output import print_json, print_table, say
 from tenantry.cli.provision import read_secret
 from tenantry.cli.tenants import AsJson, Slug, Yes
 from tenantry.control.alerting import is_apprise_url, send, trial_message
@@ -64,7 +64,7 @@ def send_test(
             now_us = time.time_ns() // 1000
             error = send(opened, trial_message(now_us), now_us)
             failures += error is not None
-            typer.echo(f"{name}: {error or 'taken'}")
+            say(f"{name}: {error or 'taken'}")
     if failures:
         raise fail(f"{failures} of {len(names)} did not take the test message")
 
@@ -89,7 +89,7 @@ def thresholds(
         own = site.directory.get_thresholds(slug)
         found = own if own is not None else with_classic(site.settings.usage_alert_threshold_percent)
     words = ", ".join(f"{percent} %" for percent in found) or "no thresholds"
-    typer.echo(f"{slug}: {words}" + (" (default)" if own is None else ""))
+    say(f"{slug}: {words}" + (" (default)" if own is None else ""))
 
 
 @targets.command("list")
@@ -146,9 +146,9 @@ def add_target(
             raise fail(f"there is a target {name!r} already; remove it first, or choose another name")
         wanted = [one.strip() for one in kinds.split(",") if one.strip()]
         secret = site.directory.set_alert_target(name, kind, url, tenant, wanted)
-    typer.echo(f"Added {name}. Try it: tenantry alerts test {name}")
+    say(f"Added {name}. Try it: tenantry alerts test {name}")
     if secret is not None:
-        typer.echo(f"Signing secret (shown only now): {secret}")
+        say(f"Signing secret (shown only now): {secret}")
 
 
 @targets.command("remove")
@@ -157,7 +157,7 @@ def remove_target(name: Annotated[str, typer.Argument(help="The target's name.")
     with opened_site() as site:
         confirm(f"No alert will go to {name} any more. Remove it?", yes)
         site.directory.remove_alert_target(name)
-    typer.echo(f"{name} is removed.")
+    say(f"{name} is removed.")
 
 
 def _progress(row: dict[str, Any]) -> str:

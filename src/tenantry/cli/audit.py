@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 import typer
 
 from tenantry.cli.context import USAGE, fail, opened_site
-from tenantry.cli.output import print_json, print_table, stamp
+from tenantry.cli.output import print_json, print_table, say, stamp
 from tenantry.cli.tenants import AsJson
 from tenantry.storage.audit import AuditEntry
 from tenantry.storage.columns import now_utc
@@ -47,7 +47,7 @@ def audit(
             return
         entries = site.directory.audit_entries(tenant, _read_since(since, site.settings.zone))
         if out is not None:
-            typer.echo(f"{_write(out, entries)} entries in {out}.")
+            say(f"{_write(out, entries)} entries in {out}.")
         elif as_json:
             print_json([entry.as_json() for entry in entries])
         else:
@@ -61,9 +61,9 @@ def _verify(count: int, problems: list[str], as_json: bool) -> None:
     if as_json:
         print_json({"entries": count, "problems": problems})
     elif not problems:
-        typer.echo(f"{count} entries, each follows the one before; the newest is sealed under the master key.")
+        say(f"{count} entries, each follows the one before; the newest is sealed under the master key.")
     for problem in problems if not as_json else []:
-        typer.echo(f"tenantry: {problem}", err=True)
+        say(f"tenantry: {problem}", err=True)
     if problems:
         raise typer.Exit(1)
 

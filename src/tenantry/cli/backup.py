@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tenantry.cli.context import fail, opened_site, settings
+from tenantry.cli.output import say
 from tenantry.control.backup import BackupFailed, RestoreRefused, back_up
 from tenantry.control.backup import restore as restore_backup
 from tenantry.control.presence import SiteRuns
@@ -33,9 +34,9 @@ def backup(
         except OSError as error:
             raise fail(f"{file} cannot be written: {error.strerror or error}") from None
         site.directory.audit("site.backup", file.name, {"files": done.files, "master_key": done.has_master_key})
-    typer.echo(f"{file}: {done.files} files, {done.bytes} bytes, made {done.made_at}")
+    say(f"{file}: {done.files} files, {done.bytes} bytes, made {done.made_at}")
     if not done.has_master_key:
-        typer.echo("The master key is not in it. Keep it apart: without it no stored credential can be read.")
+        say("The master key is not in it. Keep it apart: without it no stored credential can be read.")
 
 
 def restore(
@@ -50,8 +51,8 @@ def restore(
         raise fail(str(error)) from None
     except OSError as error:
         raise fail(f"{error.filename or file}: {error.strerror or error}") from None
-    typer.echo(f"Restored the backup of {done.backup.made_at}: {done.verified.rows} ledger rows, each verified.")
+    say(f"Restored the backup of {done.backup.made_at}: {done.verified.rows} ledger rows, each verified.")
     if done.aside is not None:
-        typer.echo(f"What was there before is in {done.aside}.")
+        say(f"What was there before is in {done.aside}.")
     if done.needs_master_key:
-        typer.echo(f"Now put the master key back: {found.master_key_file} (mode 0600).")
+        say(f"Now put the master key back: {found.master_key_file} (mode 0600).")

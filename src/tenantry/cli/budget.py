@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import typer
 
 from tenantry.cli.context import USAGE, fail, opened_site
-from tenantry.cli.output import print_json, print_table, stamp
+from tenantry.cli.output import print_json, print_table, say, stamp
 from tenantry.cli.tenants import AsJson, Slug
 from tenantry.control.site import Site
 from tenantry.domain.budgets import Cap, amount_at
@@ -43,9 +43,9 @@ def show(slug: Slug, as_json: AsJson = False) -> None:
         print_json({"tenant": slug, "mode": mode, "time_zone": site.settings.time_zone, "budgets": rows})
         return
     if not rows:
-        typer.echo(f"{slug} has no budget; `tenantry budget set {slug} --month AMOUNT` sets one")
+        say(f"{slug} has no budget; `tenantry budget set {slug} --month AMOUNT` sets one")
         return
-    typer.echo(f"{slug}, {mode} ({site.settings.time_zone})")
+    say(f"{slug}, {mode} ({site.settings.time_zone})")
     columns = ["of", "period", "amount", "raised by", "spent", "left", "used", "resets"]
     print_table(columns, [_cells(row, site.settings.zone) for row in rows], right=columns[2:7])
 
@@ -72,7 +72,7 @@ def set_budget(
     whose = f"{slug}, key {key}" if key else slug
     caps = budget.caps if budget is not None else ()
     now = ", ".join(f"{format_usd(cap.amount_nanos)} a {cap.period}" for cap in caps) or "no budget"
-    typer.echo(f"{whose}: {now}" + (f" ({budget.mode})" if budget is not None and caps else ""))
+    say(f"{whose}: {now}" + (f" ({budget.mode})" if budget is not None and caps else ""))
 
 
 @app.command("raise")
@@ -96,7 +96,7 @@ def raise_budget(
         caps = site.directory.list_budgets(slug)[""].caps
     cap = next(cap for cap in caps if cap.period == period)
     total = format_usd(amount_at(cap, time.time_ns() // 1000))
-    typer.echo(f"{slug}: {total} a {period} until {stamp(ends)}, then {format_usd(cap.amount_nanos)} again")
+    say(f"{slug}: {total} a {period} until {stamp(ends)}, then {format_usd(cap.amount_nanos)} again")
 
 
 def _amount(option: str, text: str) -> int | None:

@@ -10,10 +10,11 @@ from pathlib import Path
 import typer
 
 from tenantry.cli.context import FAILED, USAGE, fail, opened_site
-from tenantry.cli.output import print_json
+from tenantry.cli.output import print_json, say
 from tenantry.control.bulk.clients import ClientsRefused, read_clients
 from tenantry.control.bulk.keys_file import KeysFileUnusable, opened_keys_file
 from tenantry.control.bulk.run import Outcome, Result, known_of, provision_clients
+from tenantry.domain.printable import printable
 
 
 def provision_from(source: Path, keys_out: Path, guides: Path, as_json: bool) -> typer.Exit:
@@ -23,7 +24,7 @@ def provision_from(source: Path, keys_out: Path, guides: Path, as_json: bool) ->
             clients = read_clients(source, known_of(site))
         except ClientsRefused as error:
             for problem in error.problems:
-                typer.echo(f"tenantry: {problem}", err=True)
+                say(f"tenantry: {problem}", err=True)
             raise fail(f"nothing was made: {len(error.problems)} to mend first", USAGE) from None
         try:
             with opened_keys_file(keys_out) as keys:
@@ -38,13 +39,11 @@ def provision_from(source: Path, keys_out: Path, guides: Path, as_json: bool) ->
         ]
         print_json({"clients": made, "keys": str(keys_out)})
     else:
-        typer.echo(", ".join(f"{count} {result.value}" for result in Result if (count := counts[result])))
-        typer.echo(f"Keys    {keys_out} (readable by you alone; each is nowhere else)")
-        typer.echo(f"Guides  {guides}")
+        say(", ".join(f"{count} {result.value}" for result in Result if (count := counts[result])))
+        say(f"Keys    {keys_out} (readable by you alone; each is nowhere else)")
+        say(f"Guides  {guides}")
     if counts[Result.FAILED]:
-        typer.echo(
-            "tenantry: mend what failed and run the same command again; it goes on with what is missing", err=True
-        )
+        say("tenantry: mend what failed and run the same command again; it goes on with what is missing", err=True)
     return typer.Exit(FAILED if counts[Result.FAILED] else 0)
 
 
@@ -52,7 +51,7 @@ def _told(outcomes: Iterable[Outcome], total: int) -> Iterator[Outcome]:
     """Each outcome as it comes, told on standard error."""
     if not sys.stderr.isatty():
         for one in outcomes:
-            typer.echo(_line(one), err=True)
+            say(_line(one), err=True)
             yield one
         return
     from rich.console import Console
@@ -69,4 +68,6 @@ def _told(outcomes: Iterable[Outcome], total: int) -> Iterator[Outcome]:
 
 
 def _line(one: Outcome) -> str:
-    return f"  line {one.client.line}: {one.client.slug}: {one.result.value}: {one.detail}".replace("\n", " ")
+    return printable(
+        f"  line {one.client.line}: {one.client.slug}: {one.result.value}: {one.detail}".replace("\n", " ")
+    )

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Protocol
 
 import typer
+from sqlalchemy.exc import DatabaseError, OperationalError
 
+from tenantry.cli.output import say
 from tenantry.control.provisioning import ProvisionFailed
 from tenantry.control.site import Site, open_site
 from tenantry.settings import Settings, SettingsError, load_settings
-from tenantry.storage.database import StoreOutdated
+from tenantry.storage.database import StoreMissing, StoreOutdated
 from tenantry.storage.directory import DirectoryError
 from tenantry.storage.vault import MasterKeyUnusable, SecretUnreadable
 
@@ -33,7 +35,7 @@ class Processes(Protocol):
 
 def fail(message: str, code: int = FAILED) -> typer.Exit:
     """Say what went wrong on standard error; raise what this returns."""
-    typer.echo(f"tenantry: {message}", err=True)
+    say(f"tenantry: {message}", err=True)
     return typer.Exit(code)
 
 
@@ -44,7 +46,7 @@ def settings() -> Settings:
         return load_settings(Path(named) if named else None, os.environ)
     except SettingsError as error:
         for problem in error.problems:
-            typer.echo(f"tenantry: {problem}", err=True)
+            say(f"tenantry: {problem}", err=True)
         raise typer.Exit(USAGE) from None
 
 
@@ -64,8 +66,15 @@ def told() -> Generator[None]:
     """Errors that are meant for the user."""
     try:
         yield
-    except (DirectoryError, ProvisionFailed, MasterKeyUnusable, StoreOutdated, SecretUnreadable) as error:
+    except (DirectoryError, ProvisionFailed, MasterKeyUnusable, SecretUnreadable) as error:
         raise fail(str(error)) from None
+    except (StoreMissing, StoreOutdated) as error:
+        raise fail(f"{error} `tenantry doctor` says more.") from None
+    except DatabaseError as error:
+        if type(error) not in (DatabaseError, OperationalError):  # a fault of ours, which is to be seen
+            raise
+        reason = str(error).splitlines()[0]
+        raise fail(f"the database cannot be used: {reason}; `tenantry doctor` says what to do") from None
 
 
 def confirm(question: str, yes: bool) -> None:

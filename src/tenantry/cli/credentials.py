@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tenantry.cli.context import FAILED, USAGE, fail, opened_site
-from tenantry.cli.output import print_json, print_table
+from tenantry.cli.output import print_json, print_table, say
 from tenantry.cli.provision import read_secret
 from tenantry.cli.tenants import AsJson, Slug
 from tenantry.control.credential_check import Verdict, check_credential
@@ -38,7 +38,7 @@ def add(
     secret = _read_secret(env, stdin)
     with opened_site() as site:
         site.directory.add_credential(name, secret, upstream, shared=shared, workspace_id=workspace)
-    typer.echo(f"Stored as {name}. Use it with: tenantry provision NAME --credential {name}")
+    say(f"Stored as {name}. Use it with: tenantry provision NAME --credential {name}")
 
 
 @app.command("list")
@@ -61,7 +61,7 @@ def rotate(name: Name, env: FromEnv = None, stdin: FromStdin = False) -> None:
     secret = _read_secret(env, stdin)
     with opened_site() as site:
         site.directory.replace_secret(name, secret)
-    typer.echo(f"{name} has a new secret; gateways use it within a second. Prove it: tenantry credentials check {name}")
+    say(f"{name} has a new secret; gateways use it within a second. Prove it: tenantry credentials check {name}")
 
 
 @app.command()
@@ -74,7 +74,7 @@ def check(name: Name, as_json: AsJson = False) -> None:
     if as_json:
         print_json({"name": name, "upstream": credential.upstream.name, **asdict(done)})
     elif done.verdict is Verdict.WORKS:
-        typer.echo(f"{name} works at {where}: {done.found}, {done.milliseconds} ms")
+        say(f"{name} works at {where}: {done.found}, {done.milliseconds} ms")
     if done.verdict is not Verdict.WORKS:
         raise fail(f"{name}: {done.verdict} at {where}: {done.found}", FAILED)
 
@@ -91,7 +91,7 @@ def bind(
     """Serve a tenant with this credential, or fall back to it."""
     with opened_site() as site:
         site.directory.bind_credential(slug, name, declare_shared=shared, as_fallback=fallback)
-    typer.echo(f"{slug} {'falls back to' if fallback else 'is served with'} {name}.")
+    say(f"{slug} {'falls back to' if fallback else 'is served with'} {name}.")
 
 
 @app.command("unbind-fallback")
@@ -99,7 +99,7 @@ def unbind_fallback(slug: Slug) -> None:
     """Let a tenant fall back to nothing."""
     with opened_site() as site:
         site.directory.drop_fallback(slug)
-    typer.echo(f"{slug} falls back to nothing.")
+    say(f"{slug} falls back to nothing.")
 
 
 @app.command()
@@ -107,7 +107,7 @@ def move(name: Name, upstream: Annotated[str, typer.Option(help="The upstream it
     """Switch a credential, and with it its tenants, to another upstream; clients change nothing."""
     with opened_site() as site:
         site.directory.move_credential(name, upstream)
-    typer.echo(f"{name} belongs to {upstream} now. Prove it: tenantry credentials check {name}")
+    say(f"{name} belongs to {upstream} now. Prove it: tenantry credentials check {name}")
 
 
 def _read_secret(env: str | None, stdin: bool) -> str:

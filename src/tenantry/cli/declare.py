@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from tenantry.cli.context import FAILED, USAGE, confirm, fail, opened_site
-from tenantry.cli.output import print_json
+from tenantry.cli.output import print_json, say
 from tenantry.cli.tenants import AsJson, Yes
 from tenantry.control.client_guide import endpoint_of
 from tenantry.control.declared.applying import Applied, ApplyRefused, Probe, apply_plan, probe_new, require_same
@@ -45,7 +45,7 @@ def declared_site() -> Generator[Site]:
             yield site
         except BadDeclaration as error:
             for problem in error.problems:
-                typer.echo(f"tenantry: {problem}", err=True)
+                say(f"tenantry: {problem}", err=True)
             raise typer.Exit(USAGE) from None
         except ApplyRefused as error:
             raise fail(str(error)) from None
@@ -123,45 +123,45 @@ def _planned(site: Site, files: list[Path], references: References) -> Plan:
 
 def _print_plan(plan: Plan) -> None:
     if not plan.changes:
-        typer.echo("Nothing to do: the gateway is what the file says.")
+        say("Nothing to do: the gateway is what the file says.")
         return
     for change in plan.changes:
-        typer.echo(f"  {'-' if change.action in CUTS else '+' if change.before is None else '~'} {in_words(change)}")
+        say(f"  {'-' if change.action in CUTS else '+' if change.before is None else '~'} {in_words(change)}")
     for line in plan.money.words():
-        typer.echo(line)
+        say(line)
     for line in plan.sessions:
-        typer.echo(line)
+        say(line)
     if plan.missing:
-        typer.echo(f"Apply will need {', '.join(plan.missing)}, not set here.")
-    typer.echo(f"{_counted(len(plan.changes), 'change')}.")
+        say(f"Apply will need {', '.join(plan.missing)}, not set here.")
+    say(f"{_counted(len(plan.changes), 'change')}.")
 
 
 def _print_applied(site: Site, done: Applied, keys_out: Path | None) -> None:
-    typer.echo("Applied.")
+    say("Applied.")
     for path in done.statements:
-        typer.echo(f"Closing statement  {path}")
+        say(f"Closing statement  {path}")
     if keys_out is not None and done.keys:
-        typer.echo(f"{_counted(len(done.keys), 'new key')} in {keys_out} (mode 0600).")
+        say(f"{_counted(len(done.keys), 'new key')} in {keys_out} (mode 0600).")
         return
     for key in done.keys:
-        typer.echo(f"{key.tenant}  {key.label}  {endpoint_of(site.settings, key.tenant)}\n  {key.text}")
+        say(f"{key.tenant}  {key.label}  {endpoint_of(site.settings, key.tenant)}\n  {key.text}")
     if done.keys:
-        typer.echo("(keys are shown only now)")
+        say("(keys are shown only now)")
 
 
 def _print_probe(probe: Probe) -> None:
-    typer.echo(f"{'ok  ' if probe.ok else 'FAIL'} live check of {probe.tenant}: {probe.text}")
+    say(f"{'ok  ' if probe.ok else 'FAIL'} live check of {probe.tenant}: {probe.text}")
 
 
 def _print_drift(by_hand: list[Difference], waiting: list[Difference]) -> None:
     if not by_hand and not waiting:
-        typer.echo("No drift: the gateway is what the file says.")
+        say("No drift: the gateway is what the file says.")
     for one in by_hand:
-        typer.echo(f"  {one.text}\n      {one.action} by {one.actor} at {one.at}; apply would do: {one.undo}")
+        say(f"  {one.text}\n      {one.action} by {one.actor} at {one.at}; apply would do: {one.undo}")
     if waiting:
-        typer.echo("Not by hand since the last apply; the file was not applied yet:")
+        say("Not by hand since the last apply; the file was not applied yet:")
     for one in waiting:
-        typer.echo(f"  {one.text}; apply would do: {one.undo}")
+        say(f"  {one.text}; apply would do: {one.undo}")
 
 
 def _counted(count: int, what: str) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tenantry.cli.context import fail, opened_site
+from tenantry.cli.output import say
 from tenantry.cli.tenants import Slug
 from tenantry.control.client_guide import fair_use, write_client_guide
 
@@ -29,12 +30,12 @@ def guide(
             path = write_client_guide(site, slug, out)
         except OSError as error:
             raise fail(f"the guide could not be written: {error}") from None
-    typer.echo(f"Guide  {path}")
-    typer.echo(f"       {path.with_suffix('.html')}")
+    say(f"Guide  {path}")
+    say(f"       {path.with_suffix('.html')}")
 
 
 def fair_use_command(slug: Slug) -> None:
     """Print a client's fair-use terms as Markdown, with the figures of its own limits."""
     with opened_site() as site:
         text = fair_use(site, slug)
-    typer.echo(text, nl=False)
+    say(text, nl=False)

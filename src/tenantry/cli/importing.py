@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from tenantry.cli.context import USAGE, fail
-from tenantry.cli.output import print_json, print_table
+from tenantry.cli.output import print_json, print_table, say
 from tenantry.control.importing.env_file import import_env_file
 from tenantry.control.importing.files import next_steps, read_text, texts_of
 from tenantry.control.importing.litellm import import_litellm
@@ -91,7 +91,7 @@ def _read(read: Callable[[Report], Imported]) -> Imported:
         return read(Report())
     except ImportRefused as error:
         for problem in error.problems:
-            typer.echo(f"tenantry: {problem}", err=True)
+            say(f"tenantry: {problem}", err=True)
         raise fail(f"nothing was written: {len(error.problems)} to mend first", USAGE) from None
 
 
@@ -116,7 +116,7 @@ def _finish(
     rows = [[one.place, one.name, one.fate.value, one.becomes] for one in imported.lines]
     print_table(["line", "name", "fate", "what it becomes, or why not"], rows)
     for warning in imported.warnings:
-        typer.echo(f"Mind: {warning}", err=True)
-    typer.echo(f"\nWrote {' and '.join(str(path) for path in paths)}. Read them, then:\n")
+        say(f"Mind: {warning}", err=True)
+    say(f"\nWrote {' and '.join(str(path) for path in paths)}. Read them, then:\n")
     for step in steps:
-        typer.echo(f"  {step}")
+        say(f"  {step}")

@@ -9,7 +9,7 @@ import typer
 
 from tenantry.cli.context import confirm, opened_site
 from tenantry.cli.limit_options import bad_value, limit_options, shown
-from tenantry.cli.output import print_json, print_table, stamp
+from tenantry.cli.output import print_json, print_table, say, stamp
 from tenantry.cli.tenants import AsJson, Slug, Yes
 from tenantry.control.views import key_view
 from tenantry.domain.durations import BadDuration, read_duration
@@ -36,7 +36,7 @@ def issue(
     if as_json:
         print_json({"tenant": slug, "key_id": key.key_id, "key": key.text, "expires_at": stamp(expires_at) or None})
         return
-    typer.echo(f"{key.text}\n(shown only now; its id is {key.key_id})")
+    say(f"{key.text}\n(shown only now; its id is {key.key_id})")
 
 
 @app.command()
@@ -57,7 +57,7 @@ def rotate(
         made = {"tenant": old.slug, "key_id": key.key_id, "key": key.text}
         print_json(made | {"replaces": key_id, "old_stops_at": stamp(old.expires_at)})
         return
-    typer.echo(f"{key.text}\n(shown only now; its id is {key.key_id})\n{key_id} stops at {stamp(old.expires_at)}.")
+    say(f"{key.text}\n(shown only now; its id is {key.key_id})\n{key_id} stops at {stamp(old.expires_at)}.")
 
 
 @app.command("list")
@@ -81,7 +81,7 @@ def revoke(key_id: KeyId, yes: Yes = False) -> None:
     with opened_site() as site:
         confirm(f"Clients that use {key_id} will be refused at once. Revoke it?", yes)
         site.directory.revoke_key(key_id)
-    typer.echo(f"{key_id} is revoked.")
+    say(f"{key_id} is revoked.")
 
 
 def _cell(row: dict[str, Any], column: str) -> str:

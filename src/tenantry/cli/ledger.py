@@ -11,7 +11,7 @@ import typer
 from sqlalchemy.exc import SQLAlchemyError
 
 from tenantry.cli.context import FAILED, USAGE, confirm, fail, opened_site
-from tenantry.cli.output import print_json, print_table, stamp
+from tenantry.cli.output import print_json, print_table, say, stamp
 from tenantry.cli.tenants import AsJson, Yes
 from tenantry.control.site import Site
 from tenantry.domain.attempts import BASIS_BOUND
@@ -42,11 +42,11 @@ def verify_command(as_json: AsJson = False) -> None:
     else:
         for fault in found.faults:
             where = f"{fault.run} row {fault.seq}" if fault.seq is not None else fault.run
-            typer.echo(f"{fault.what}: {where}{f' ({fault.attempt_id})' if fault.attempt_id else ''}: {fault.message}")
+            say(f"{fault.what}: {where}{f' ({fault.attempt_id})' if fault.attempt_id else ''}: {fault.message}")
         if found.fault_count > len(found.faults):
-            typer.echo(f"and {found.fault_count - len(found.faults)} more")
+            say(f"and {found.fault_count - len(found.faults)} more")
         result = f"{found.fault_count} faults" if found.fault_count else "every row is as it was booked"
-        typer.echo(f"{found.rows} rows in {found.runs} runs: {result}. Head {found.head}")
+        say(f"{found.rows} rows in {found.runs} runs: {result}. Head {found.head}")
     if found.fault_count:
         raise typer.Exit(FAILED)
 
@@ -71,15 +71,15 @@ def show(
     for chapter in story:
         _print_chapter(chapter)
     priced = [chapter["cost_nanos"] for chapter in story if chapter["cost_nanos"] is not None]
-    typer.echo(f"total {format_usd(sum(priced))}")
+    say(f"total {format_usd(sum(priced))}")
 
 
 def _print_chapter(chapter: dict[str, Any]) -> None:
     if chapter["adjusts"]:
-        typer.echo(f"{chapter['ended_at']}  adjustment {chapter['attempt_id']} of {chapter['adjusts']}")
-        typer.echo(f"  {chapter['cost_usd']} at prices {chapter['price_version']} ({chapter['error']})\n")
+        say(f"{chapter['ended_at']}  adjustment {chapter['attempt_id']} of {chapter['adjusts']}")
+        say(f"  {chapter['cost_usd']} at prices {chapter['price_version']} ({chapter['error']})\n")
         return
-    typer.echo(f"{chapter['begun_at']}  attempt {chapter['attempt_id']} of request {chapter['request_id']}")
+    say(f"{chapter['begun_at']}  attempt {chapter['attempt_id']} of request {chapter['request_id']}")
     used = ", ".join(f"{name} {count}" for name, count in chapter["usage"].items() if count)
     first = f", first byte {chapter['first_byte_at']}" if chapter["first_byte_at"] else ""
     told = chapter["upstream_request_id"] or "no id"
@@ -95,8 +95,8 @@ def _print_chapter(chapter: dict[str, Any]) -> None:
         "cost": f"{chapter['cost_usd'] or 'no price'} at prices {chapter['price_version'] or 'none'}{_basis(chapter)}",
     }
     for name, text in lines.items():
-        typer.echo(f"  {name:<9} {text}")
-    typer.echo("")
+        say(f"  {name:<9} {text}")
+    say("")
 
 
 def _basis(chapter: dict[str, Any]) -> str:
@@ -130,7 +130,7 @@ def quarantine_command(
         print_json({"lines": shown, "resolved": asdict(resolved) if resolved is not None else None})
     else:
         if resolved is not None:
-            typer.echo(f"Booked {resolved.booked}, let go {resolved.dropped}, left {resolved.left}.")
+            say(f"Booked {resolved.booked}, let go {resolved.dropped}, left {resolved.left}.")
         _print_quarantine(lines, slugs)
     if lines:
         raise typer.Exit(FAILED)
@@ -138,7 +138,7 @@ def quarantine_command(
 
 def _print_quarantine(lines: list[Quarantined], slugs: dict[str, str]) -> None:
     if not lines:
-        typer.echo("Every line of the journals was booked.")
+        say("Every line of the journals was booked.")
         return
     columns = ["line", "found", "tenant", "attempt", "counts", "why", "text"]
     rows: list[list[Any]] = [
@@ -154,9 +154,7 @@ def _print_quarantine(lines: list[Quarantined], slugs: dict[str, str]) -> None:
         for line in lines
     ]
     print_table(columns, rows, right=["counts"])
-    typer.echo(
-        "--retry books those that can be booked now (after an upgrade, say); --settle books the others at their bound."
-    )
+    say("--retry books those that can be booked now (after an upgrade, say); --settle books the others at their bound.")
 
 
 @app.command("recompute")
@@ -186,9 +184,9 @@ def recompute_command(
         if as_json:
             print_json(_as_json(site, found, table.version, booked))
         elif book:
-            typer.echo(f"Booked {booked} adjustments.")
+            say(f"Booked {booked} adjustments.")
         elif changed:
-            typer.echo("Nothing was booked; --book books the differences.")
+            say("Nothing was booked; --book books the differences.")
 
 
 def _prices(file: Path | None, version: str) -> PriceTable:
@@ -249,7 +247,7 @@ def _as_json(site: Site, found: list[Recomputed], version: str, booked: int) -> 
 
 def _print_recomputed(site: Site, found: list[Recomputed], version: str) -> None:
     if not found:
-        typer.echo(f"Prices {version} change nothing.")
+        say(f"Prices {version} change nothing.")
         return
     slugs = _slugs(site)
     columns = ["tenant", "model", "attempts", "booked", f"at {version}", "difference", "still unpriced"]

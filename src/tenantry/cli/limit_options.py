@@ -10,6 +10,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from tenantry.cli.context import USAGE, fail
+from tenantry.cli.output import say
 from tenantry.domain.limits import LIMITS, NO_LIMIT, BadLimit, Limit, find_limit, read_limits
 
 # The pattern that says what no patterns mean.
@@ -81,7 +82,7 @@ def bad_value(error: ValueError) -> typer.Exit:
     """A value of an option that cannot be: nothing was changed. Raise what this returns."""
     *most, last = str(error).splitlines()
     for line in most:
-        typer.echo(f"tenantry: {line}", err=True)
+        say(f"tenantry: {line}", err=True)
     return fail(last, USAGE)
 
 

@@ -28,6 +28,7 @@ from tenantry.cli import (
     verify,
 )
 from tenantry.cli.context import Processes
+from tenantry.cli.output import say
 
 PLAIN = {"help_option_names": ["-h", "--help"]}
 
@@ -49,7 +50,7 @@ def build_cli(processes: Processes) -> typer.Typer:
     ) -> None:
         context.obj = processes
         if version:
-            typer.echo(f"tenantry {__version__}")
+            say(f"tenantry {__version__}")
             raise typer.Exit
 
     serving.register(app)

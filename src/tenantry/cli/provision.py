@@ -11,7 +11,7 @@ import typer
 
 from tenantry.cli.bulk import provision_from
 from tenantry.cli.context import USAGE, fail, opened_site
-from tenantry.cli.output import print_json
+from tenantry.cli.output import print_json, say
 from tenantry.control.provisioning import CredentialChoice, Provisioned, provision
 from tenantry.control.site import UPSTREAM
 
@@ -53,18 +53,16 @@ def provision_command(
         raise fail("say the client's name, or --from FILE (with which --keys-out goes)", USAGE)
     choice = _choice(credential_env, credential_stdin, credential, shared)
     with opened_site() as site:
-        made = provision(
-            site, name, tier, choice, Path("clients"), slug, lambda step: typer.echo(f"  {step}", err=True)
-        )
+        made = provision(site, name, tier, choice, Path("clients"), slug, lambda step: say(f"  {step}", err=True))
     if as_json:
         print_json(_as_json(made))
         return
-    typer.echo(f"Endpoint  {made.endpoint}")
-    typer.echo(f"Key       {made.key}")
-    typer.echo("          (shown only now)")
-    typer.echo(f"Guide     {made.guide}")
+    say(f"Endpoint  {made.endpoint}")
+    say(f"Key       {made.key}")
+    say("          (shown only now)")
+    say(f"Guide     {made.guide}")
     if made.check.simulated:
-        typer.echo("SIMULATION: this client's upstream is the sandbox; its answers are made up.")
+        say("SIMULATION: this client's upstream is the sandbox; its answers are made up.")
 
 
 def _choice(variable: str | None, stdin: bool, name: str | None, shared: bool) -> CredentialChoice:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tenantry.cli.context import FAILED, Processes, settings, told
-from tenantry.cli.output import print_json, print_table
+from tenantry.cli.output import print_json, print_table, say
 from tenantry.control.doctor import examine
 from tenantry.control.site import init_site
 
@@ -24,13 +24,13 @@ def init() -> None:
     with told():
         done = init_site(found)
     if done.made_master_key:
-        typer.echo(f"Made the master key {found.master_key_file} (mode 0600).")
-        typer.echo("Back it up apart from the database: without it no stored credential can be read.")
+        say(f"Made the master key {found.master_key_file} (mode 0600).")
+        say("Back it up apart from the database: without it no stored credential can be read.")
     if done.admin_token is None:
-        typer.echo(f"Already initialised: {found.data_dir}")
+        say(f"Already initialised: {found.data_dir}")
         return
-    typer.echo(f"Made the database in {found.data_dir}.")
-    typer.echo(f"Admin token (shown only now): {done.admin_token}")
+    say(f"Made the database in {found.data_dir}.")
+    say(f"Admin token (shown only now): {done.admin_token}")
 
 
 def serve(
@@ -70,7 +70,7 @@ def sandbox(
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Check files, permissions, database, clock, descriptors, ports and upstreams; say how to mend each."""
+    """Check files, database, processes, booking, disk, clock, ports and upstreams; say how to mend each."""
     findings = list(examine(settings()))
     if as_json:
         print_json([asdict(finding) for finding in findings])

@@ -9,7 +9,7 @@ import typer
 
 from tenantry.cli.context import USAGE, confirm, fail, opened_site
 from tenantry.cli.limit_options import limit_options, read_inherited, shown
-from tenantry.cli.output import print_json, print_table, stamp
+from tenantry.cli.output import print_json, print_table, say, stamp
 from tenantry.control.declared.exporting import export_tenants
 from tenantry.control.declared.schema import json_schema
 from tenantry.control.declared.state import read_standing
@@ -92,7 +92,7 @@ def set_tenant(
         raise fail("say what to change, such as --rpm 120; `--help` has every option", USAGE)
     with opened_site() as site:
         site.directory.set_tenant(slug, change)
-    typer.echo(f"{slug} is changed; `tenantry tenants show {slug}` shows what holds now.")
+    say(f"{slug} is changed; `tenantry tenants show {slug}` shows what holds now.")
 
 
 def _text(value: str | None) -> str | None:
@@ -106,7 +106,7 @@ def disable(slug: Slug, yes: Yes = False) -> None:
         site.directory.get_tenant(slug)
         confirm(f"Every request of {slug} will be refused. Disable it?", yes)
         site.directory.set_tenant_status(slug, TenantStatus.DISABLED)
-    typer.echo(f"{slug} is disabled. `tenantry tenants enable {slug}` brings it back with the same keys.")
+    say(f"{slug} is disabled. `tenantry tenants enable {slug}` brings it back with the same keys.")
 
 
 @app.command()
@@ -114,7 +114,7 @@ def enable(slug: Slug) -> None:
     """Serve a disabled tenant again; nothing changes at the client."""
     with opened_site() as site:
         site.directory.set_tenant_status(slug, TenantStatus.ACTIVE)
-    typer.echo(f"{slug} is active.")
+    say(f"{slug} is active.")
 
 
 @app.command()
@@ -126,14 +126,14 @@ def export(
         site.directory.audit("read.export", "*", {"tenant": None})
         text = export_tenants(read_standing(site.directory), site.settings.zone, now_utc())
     if out is None:
-        typer.echo(text, nl=False)
+        say(text, nl=False)
         return
     try:
         with out.open("x", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
         raise fail(f"{out}: {error.strerror}; nothing was written") from None
-    typer.echo(f"Wrote {out}. `tenantry plan {out}` compares it with the gateway.")
+    say(f"Wrote {out}. `tenantry plan {out}` compares it with the gateway.")
 
 
 @app.command()
@@ -175,23 +175,23 @@ _SHOWN_ABOVE = ("sessions_max", "requests_per_minute", "limits", "uses", "refusa
 def _print(values: dict[str, Any]) -> None:
     for name, value in values.items():
         if name not in _SHOWN_ABOVE:
-            typer.echo(f"{name:17}{value if value is not None else ''}")
-    typer.echo("\nmay use")
+            say(f"{name:17}{value if value is not None else ''}")
+    say("\nmay use")
     rows = [[LIMITS[name].option, shown(one["value"]), one["from"]] for name, one in values["limits"].items()]
     print_table(["limit", "value", "from"], rows)
-    typer.echo("\nuses now")
+    say("\nuses now")
     if values["uses"] is None:
-        typer.echo("no gateway runs")
+        say("no gateway runs")
     else:
         print_table(
             ["what", "now"], [[name, "no limit" if value is None else value] for name, value in values["uses"].items()]
         )
-    typer.echo("\nwas refused")
+    say("\nwas refused")
     if values["refusals"]:
         print_table(["reason", "times", "last"], [list(one.values()) for one in values["refusals"]], right=["times"])
     else:
-        typer.echo("never")
-    typer.echo("\nkeys")
+        say("never")
+    say("\nkeys")
     print_table(["key_id", "key", "status", "label"], [_key_cells(key) for key in values["keys"]])
 
 

@@ -8,7 +8,7 @@ import typer
 
 from tenantry.cli.context import USAGE, fail, opened_site
 from tenantry.cli.limit_options import limit_options, shown
-from tenantry.cli.output import print_json, print_table
+from tenantry.cli.output import print_json, print_table, say
 from tenantry.cli.tenants import AsJson
 from tenantry.control.views import tier_views
 from tenantry.domain.limits import LIMITS
@@ -64,4 +64,4 @@ def set_tier(name: TierName, limits: dict[str, Any]) -> None:
             raise fail("say what to change, such as --sessions 20; `--help` has every limit", USAGE)
         site.directory.set_tier(name, limits)
     changed = ", ".join(f"{LIMITS[key].option} {shown(value)}" for key, value in limits.items()) or "the defaults"
-    typer.echo(f"{name} {'has' if name in known else 'is a new tier with'} {changed}.")
+    say(f"{name} {'has' if name in known else 'is a new tier with'} {changed}.")

@@ -8,7 +8,7 @@ import typer
 
 from tenantry.cli.context import fail, opened_site
 from tenantry.cli.limit_options import shown
-from tenantry.cli.output import print_json, print_table
+from tenantry.cli.output import print_json, print_table, say
 from tenantry.cli.tenants import AsJson
 from tenantry.control.views import upstream_view
 from tenantry.domain.limits import CAPACITY_LIMITS, LIMITS
@@ -43,7 +43,7 @@ def show(name: Annotated[str, typer.Argument(help="The upstream's name.")], as_j
         return
     capacity, credentials = values.pop("capacity"), values.pop("credentials")
     for key, value in values.items():
-        typer.echo(f"{key:17}{value}")
+        say(f"{key:17}{value}")
     for limit in CAPACITY_LIMITS:
-        typer.echo(f"{LIMITS[limit].option:17}{shown(capacity.get(limit))}")
-    typer.echo(f"{'credentials':17}{', '.join(credentials)}")
+        say(f"{LIMITS[limit].option:17}{shown(capacity.get(limit))}")
+    say(f"{'credentials':17}{', '.join(credentials)}")

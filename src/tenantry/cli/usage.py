@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tenantry.cli.context import USAGE, fail, opened_site
-from tenantry.cli.output import print_json, print_table
+from tenantry.cli.output import print_json, print_table, say
 from tenantry.cli.tenants import AsJson, Slug
 from tenantry.domain.money import format_usd
 from tenantry.ledger.usage import BadMonth, UsageReport, current_month, month_usage
@@ -38,7 +38,7 @@ def usage(
 
 
 def _print(slug: str, report: UsageReport) -> None:
-    typer.echo(f"{slug}, {report.month} ({report.time_zone})")
+    say(f"{slug}, {report.month} ({report.time_zone})")
     columns = ["model", "requests", "input", "write 5m", "write 1h", "cache read", "output", "searches", "cost"]
     rows: list[list[object]] = [
         [
@@ -57,7 +57,7 @@ def _print(slug: str, report: UsageReport) -> None:
     rows.append(["total", report.requests, "", "", "", "", "", "", format_usd(report.cost_nanos)])
     print_table(columns, rows, right=columns[1:])
     if report.saved_nanos:
-        typer.echo(f"saved by caching repeated system prompts: {format_usd(report.saved_nanos)}")
+        say(f"saved by caching repeated system prompts: {format_usd(report.saved_nanos)}")
     unusual = {name: count for name, count in report.outcomes.items() if name != "settled"}
     if unusual:
-        typer.echo("not settled: " + ", ".join(f"{count} {name}" for name, count in sorted(unusual.items())))
+        say("not settled: " + ", ".join(f"{count} {name}" for name, count in sorted(unusual.items())))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tenantry.cli.context import FAILED, USAGE, fail, opened_site
-from tenantry.cli.output import print_json
+from tenantry.cli.output import print_json, say
 from tenantry.cli.tenants import AsJson
 
 if TYPE_CHECKING:
@@ -57,14 +57,12 @@ def isolation(
     if missing:
         raise fail(f"there is no log {missing[0]}", USAGE)
     if named and not yes:
-        typer.echo(
-            "Real tenants: only refusals and free routes are sent, no messages (--yes allows one each).", err=True
-        )
+        say("Real tenants: only refusals and free routes are sent, no messages (--yes allows one each).", err=True)
     options = Options(named, quick, yes, tuple(logs or ()))
     try:
         with _ended_like_ctrl_c(), opened_site() as site, clean_site(site) as leftovers:
             if leftovers:
-                typer.echo(f"Removed what a run before had left: {', '.join(leftovers)}", err=True)
+                say(f"Removed what a run before had left: {', '.join(leftovers)}", err=True)
             stage = begin(site, options, _tell)
             done = prove_real(stage) if named else prove_probes(stage)
     except (ProofImpossible, ProofRunning) as error:
@@ -85,9 +83,9 @@ def _deliver(done: Report, path: Path | None, as_json: bool) -> None:
     else:
         tried = sum(len(group.checks) for group in done.groups)
         failed = sum(len(group.failures) for group in done.groups)
-        typer.echo(f"{done.verdict}: {tried} checks, {failed} failed, {done.seconds} s, on {done.gateway}")
+        say(f"{done.verdict}: {tried} checks, {failed} failed, {done.seconds} s, on {done.gateway}")
         if path is not None:
-            typer.echo(f"Report: {path}")
+            say(f"Report: {path}")
     if not done.ok:
         raise typer.Exit(FAILED)
 
@@ -96,13 +94,13 @@ def _tell(group: Group) -> None:
     """One line for each group as it ends, and what failed in it."""
     colour = {"PASS": typer.colors.GREEN, "FAIL": typer.colors.RED}.get(group.verdict)
     typer.secho(f"{group.verdict:8}", fg=colour, bold=True, nl=False, err=True)
-    typer.echo(f"{group.proves} ({group.not_run or f'{len(group.checks)} checks'})", err=True)
+    say(f"{group.proves} ({group.not_run or f'{len(group.checks)} checks'})", err=True)
     for check in group.failures[:SHOWN_MAX]:
-        typer.echo(f"        {check.tried}\n          expected {check.expected}\n          seen {check.seen}", err=True)
+        say(f"        {check.tried}\n          expected {check.expected}\n          seen {check.seen}", err=True)
         if check.repeat:
-            typer.echo(f"          {check.repeat}", err=True)
+            say(f"          {check.repeat}", err=True)
     if len(group.failures) > SHOWN_MAX:
-        typer.echo(f"        and {len(group.failures) - SHOWN_MAX} more; --report or --json has them", err=True)
+        say(f"        and {len(group.failures) - SHOWN_MAX} more; --report or --json has them", err=True)
 
 
 @contextmanager

@@ -10,16 +10,18 @@ import ssl
 import stat
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from sqlalchemy import select, text
+from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
+from tenantry.control.findings import Finding
+from tenantry.control.process_check import check_control, check_gateways, check_journal
+from tenantry.control.store_check import check_file
 from tenantry.ledger.quarantine import count_quarantined
 from tenantry.settings import Settings
-from tenantry.storage.database import open_store, schema_is_current
+from tenantry.storage.database import open_store, path_of_store, schema_is_current
 from tenantry.storage.tables import upstreams
 from tenantry.storage.vault import MasterKeyUnusable, load_master_key
 
@@ -28,24 +30,19 @@ DISK_BYTES_MIN = 1 << 30
 # Dated price rows and TLS certificates need a clock that is right within minutes; before this day it is surely wrong.
 _CLOCK_EARLIEST = 1_795_000_000  # 2026-11-18
 REACH_SECONDS_MAX = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """`mend` is empty when `ok`."""
-
-    check: str
-    ok: bool
-    found: str
-    mend: str = ""
+# A process of ours answers in milliseconds.
+ANSWER_SECONDS_MAX = 2.0
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
     """Every check, one after the other."""
     yield _data_dir(settings.data_dir)
     yield _master_key(settings.master_key_file)
-    yield from _database(settings)
-    yield _disk(settings.data_dir)
+    store = path_of_store(settings.store_url)
+    yield from check_gateways(settings, store)
+    yield from _database(settings, store)
+    yield check_journal(settings.journal_dir)
+    yield from _disks(settings, store)
     yield _clock()
     yield _descriptors()
     yield _port("gateway", settings.gateway_host, settings.gateway_port, "/healthz", settings.tls_cert_file is not None)
@@ -72,28 +69,28 @@ def _master_key(path: Path) -> Finding:
     return Finding("master key", True, f"{path}, mode 0600")
 
 
-def _database(settings: Settings) -> Iterator[Finding]:
-    if settings.store_url.startswith("sqlite") and not Path(settings.store_url.partition("///")[2]).exists():
-        yield Finding("database", False, "there is no database", "run `tenantry init`")
-        return
+def _database(settings: Settings, store: Path | None) -> Iterator[Finding]:
+    """The database, and what it says: how far the booking is, what is in quarantine, which upstreams there are."""
+    if store is not None:
+        faults = list(check_file(settings, store))
+        yield from faults
+        if faults:
+            return
     engine = open_store(settings.store_url)
     try:
         if not schema_is_current(engine):
             yield Finding("database", False, "the schema is not this version's", "run `tenantry init`")
             return
+        yield Finding("database", True, f"{engine.dialect.name}, schema current")
+        yield from check_control(settings, engine, store)
         with engine.connect() as connection:
-            if engine.dialect.name == "sqlite":
-                verdict = str(connection.execute(text("PRAGMA quick_check")).scalar())
-                if verdict != "ok":
-                    yield Finding("database", False, verdict, "stop Tenantry and restore the last backup")
-                    return
             known = list(connection.execute(select(upstreams)))
             lines = count_quarantined(connection)
-        yield Finding("database", True, f"{engine.dialect.name}, schema current")
         yield _quarantine(lines)
-    except SQLAlchemyError as error:
-        reason = str(error).splitlines()[0]
-        yield Finding("database", False, reason, "check store_url, the server, and the file's owner")
+    except (SQLAlchemyError, OSError) as error:
+        yield Finding(
+            "database", False, str(error).splitlines()[0], "check store_url, the server, and the file's owner"
+        )
         return
     finally:
         engine.dispose()
@@ -108,15 +105,22 @@ def _quarantine(lines: int) -> Finding:
     return Finding("quarantine", True, "every line of the journals was booked")
 
 
+def _disks(settings: Settings, store: Path | None) -> Iterator[Finding]:
+    """One finding for each disk that the site's files are on."""
+    seen: set[int] = set()
+    for path in (settings.data_dir, settings.journal_dir, *([store.parent] if store is not None else [])):
+        if path.exists() and (device := path.stat().st_dev) not in seen:
+            seen.add(device)
+            yield _disk(path)
+
+
 def _disk(path: Path) -> Finding:
-    try:
-        space = os.statvfs(path)
-    except FileNotFoundError:
-        return Finding("disk", False, f"{path} is missing", "run `tenantry init`")
+    space = os.statvfs(path)
     free = space.f_bavail * space.f_frsize
-    found = f"{free / (1 << 30):.1f} GiB free"
+    found = f"{free / (1 << 30):.1f} GiB free for {path}"
     if free < DISK_BYTES_MIN:
-        return Finding("disk", False, found, "free some space: on a full disk the gateway forwards nothing")
+        mend = f"free some space: `du -xh {path} | sort -h | tail`; on a full disk the gateway forwards nothing"
+        return Finding("disk", False, found, mend)
     return Finding("disk", True, found)
 
 
@@ -144,13 +148,18 @@ def _port(name: str, host: str, port: int, path: str, tls: bool) -> Finding:
         return Finding(f"port {port} ({name})", True, "free: not running")
     if tls:
         return Finding(f"port {port} ({name})", True, "in use")
+    connection = http.client.HTTPConnection(host, port, timeout=ANSWER_SECONDS_MAX)
     try:
-        connection = http.client.HTTPConnection(host, port, timeout=2)
         connection.request("GET", path)
         is_ours = b'"ok"' in connection.getresponse().read(200)
-        connection.close()
+    except TimeoutError:
+        found = "whatever holds it takes connections and does not answer"
+        mend = f"if it is Tenantry, see `gateway` and `control` here: it is frozen; else set {name}_port"
+        return Finding(f"port {port} ({name})", False, found, mend)
     except (OSError, http.client.HTTPException):
         is_ours = False
+    finally:
+        connection.close()
     if is_ours:
         return Finding(f"port {port} ({name})", True, "running")
     mend = f"stop what listens on {host}:{port}, or set {name}_port"

@@ -11,6 +11,8 @@ from pathlib import Path
 from tenantry.ledger.journal import is_alive
 from tenantry.settings import Settings
 
+LOCK_FILE = "control.lock"
+
 
 class SiteRuns(Exception):
     """A process of this site runs: stop gateway and control first."""
@@ -23,7 +25,7 @@ class SiteReplaced(Exception):
 @contextmanager
 def present(settings: Settings) -> Generator[None]:
     """Held by every control process for as long as it runs. Raises: SiteReplaced."""
-    with _locked(settings.data_dir / "control.lock", fcntl.LOCK_SH) as got:
+    with _locked(settings.data_dir / LOCK_FILE, fcntl.LOCK_SH) as got:
         if not got:
             raise SiteReplaced((SiteReplaced.__doc__ or "").strip())
         yield
@@ -32,7 +34,7 @@ def present(settings: Settings) -> Generator[None]:
 @contextmanager
 def alone(settings: Settings) -> Generator[None]:
     """Nothing of the site runs, and no control process starts meanwhile. Raises: SiteRuns."""
-    with _locked(settings.data_dir / "control.lock", fcntl.LOCK_EX) as got:
+    with _locked(settings.data_dir / LOCK_FILE, fcntl.LOCK_EX) as got:
         if not got or _gateway_runs(settings.journal_dir):
             raise SiteRuns((SiteRuns.__doc__ or "").strip())
         yield

@@ -65,10 +65,11 @@ def open_site(settings: Settings) -> Site:
 
     Raises:
         MasterKeyUnusable: no master key, or one that cannot be used.
+        StoreMissing: there is no database.
         StoreOutdated: the database needs `tenantry init`.
     """
     vault = Vault(load_master_key(settings.master_key_file))
-    engine = open_store(settings.store_url)
+    engine = open_store(settings.store_url, must_exist=True)
     require_current_schema(engine)
     return Site(settings, engine, vault, Directory(engine, vault, actor(), host()))
 

@@ -258,12 +258,12 @@ def unpriced_alert(model: str, month: Period) -> Alert:
 
 
 def flawed_usage_alert(upstream: str, flaws: str, day: Period) -> Alert:
-    """Answers whose usage cannot be read as the reference has it. Once per upstream, flaw and day."""
+    """Answers whose usage is not as the reference has it. Once per upstream, flaw and day."""
     return Alert(
         AlertKind.USAGE_FLAWED,
         upstream,
-        f"the upstream {upstream} tells usage that cannot be read ({flaws}): such answers are booked at what was held "
-        "for them",
+        f"the upstream {upstream} tells usage that cannot be read, or cannot be ({flaws}): such answers are booked at "
+        "what was held for them, or at the most that they can have used",
         f"{AlertKind.USAGE_FLAWED}:{upstream}:{flaws}:{day.label}",
         detail={"upstream": upstream, "flaws": flaws},
     )

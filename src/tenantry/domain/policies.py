@@ -20,6 +20,22 @@ class CapTokens:
     max_tokens: int
 
 
+def has_policies(limits: Limits) -> bool:
+    """Whether there is anything in the limits that a request's fields could be against, or be edited by."""
+    return bool(
+        limits.models
+        or limits.speeds
+        or limits.inference_geos
+        or limits.service_tiers
+        or limits.server_tools
+        or limits.max_tokens_cap is not None
+        or limits.context_tokens_max is not None
+        or limits.context_tokens_warn is not None
+        or limits.tool_depth_alert is not None
+        or limits.auto_cache_system == "on"
+    )
+
+
 def check_policies(
     limits: Limits, fields: MessageFields, key_limits: Limits | None = None, known_models: Sequence[str] = ()
 ) -> ApiError | CapTokens | None:

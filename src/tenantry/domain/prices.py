@@ -150,6 +150,25 @@ class PriceTable:
         self._lately[key] = (minute, rates)
         return rates
 
+    def plain_cost(self, usage: Usage, model: str, at_us: int) -> int | None:
+        """What `price` says of nearly every answer: one model, standard speed, no discount; None of any other.
+
+        `at_us` in unix microseconds; the cost in nano-dollars.
+        """
+        if usage.iterations or usage.speed != "standard" or usage.inference_geo == "us" or self._find(model) is None:
+            return None
+        if usage.service_tier == "batch":
+            return None
+        read, write_5m, write_1h = usage.cache_read_tokens, usage.cache_write_5m_tokens, usage.cache_write_1h_tokens
+        prompt = usage.input_tokens + write_5m + write_1h + read
+        rates = self.rates_lately(model, prompt, at_us, speed="standard", is_us=False)
+        cost = rates[0] * usage.input_tokens + rates[4] * usage.output_tokens
+        if read:
+            cost += rates[3] * read
+        if write_5m or write_1h:
+            cost += rates[1] * write_5m + rates[2] * write_1h
+        return cost + self.web_search_nanos * usage.web_search_requests if usage.web_search_requests else cost
+
     def rates_max(self, prompt_tokens: int, at: datetime, *, speed: str = "standard", is_us: bool = False) -> Rates:
         """The dearest of all models, class by class: what a model without a price may cost."""
         found = [self.rates(model, prompt_tokens, at, speed=speed, is_us=is_us) for model in self._rows]

@@ -18,6 +18,10 @@ WORD_CHARS_MAX = 128
 
 # A count that is no count, a word that is no word, an entry that is no object.
 USAGE_MALFORMED = "usage_malformed"
+# A count that is less than what the same answer told before: they are totals, and only grow (reference 4.4).
+USAGE_FELL = "usage_fell"
+# What message_start tells of the output is a placeholder, "1..few" (reference 4.4): the final count may be below it.
+OUTPUT_PLACEHOLDER_MAX = 64
 
 
 @value
@@ -104,6 +108,33 @@ def read_usage(raw: Mapping[str, Any], *, wants_1h: bool = False, flaws: list[st
     if found and flaws is not None:
         flaws.append(USAGE_MALFORMED)
     return usage
+
+
+def has_fallen(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Whether a later usage of an answer tells less than an earlier one: of output, of the whole prompt, of searches.
+
+    Tokens of a prompt may move between uncached and cached. What is no count is told elsewhere.
+    """
+    output = _plain_count(before, "output_tokens")
+    return (
+        (output > OUTPUT_PLACEHOLDER_MAX and _plain_count(after, "output_tokens") < output)
+        or sum([_plain_count(after, name) for name in _PROMPT_COUNTS])
+        < sum([_plain_count(before, name) for name in _PROMPT_COUNTS])
+        or _searches(after) < _searches(before)
+    )
+
+
+_PROMPT_COUNTS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+
+
+def _plain_count(usage: Mapping[str, Any], name: str) -> int:
+    told = usage.get(name)
+    return told if isinstance(told, int) and is_count(told) else 0
+
+
+def _searches(usage: Mapping[str, Any]) -> int:
+    tools = usage.get("server_tool_use")
+    return _plain_count(tools, "web_search_requests") if isinstance(tools, dict) else 0  # pyright: ignore[reportUnknownArgumentType] -- decoded JSON
 
 
 def is_count(value: object) -> bool:

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from tenantry.domain.errors import ApiError
-from tenantry.domain.prompt_budget import WARNING_FIELD
-from tenantry.gateway.headers import client_response
 from tenantry.gateway.population import Connected
-from tenantry.gateway.relay import is_event_stream
-from tenantry.wire.http1 import LAST_CHUNK, chunk, response_head
+from tenantry.gateway.upstream import ResponseHead
+from tenantry.wire.http1 import LAST_CHUNK, STATUS_LINES
 
 # An error answer is some hundred bytes; one that is larger is passed on as it comes.
 HELD_BYTES_MAX = 64 * 1024
-
-Headers = list[tuple[bytes, bytes]]
-Fields = dict[bytes, bytes]  # the last value of each name
 
 
 class Client(Connected):
@@ -50,12 +45,10 @@ class Client(Connected):
 class HeldAnswer:
     """A failed answer that the client has not been told of."""
 
-    __slots__ = ("_bytes", "_parts", "fields", "headers", "status")
+    __slots__ = ("_bytes", "_parts", "head")
 
-    def __init__(self, status: int, headers: Headers, fields: Fields) -> None:
-        self.status = status
-        self.headers = headers
-        self.fields = fields
+    def __init__(self, head: ResponseHead) -> None:
+        self.head = head
         self._parts: list[bytes] = []
         self._bytes = 0
 
@@ -68,63 +61,61 @@ class HeldAnswer:
     def body(self) -> bytes:
         return b"".join(self._parts)
 
-    def final_headers(self) -> Headers:
-        """The fields, and the word that the client is not to try again."""
-        return [field for field in self.headers if field[0] != b"x-should-retry"] + [(b"x-should-retry", b"false")]
-
 
 class ClientAnswer:
-    """One answer. `status` is 0 until it is taken from the upstream; `started`: its head is on its way to the client.
+    """One answer. `head` is the upstream's, once there is one; `started`: ours is on its way to the client.
 
     What one read of the upstream gave is written in one go, by `flush`.
     """
 
-    __slots__ = ("_client", "_fields", "_framing", "_headers", "_is_cut", "_out", "started", "status")
+    __slots__ = ("_client", "_framing", "_is_cut", "_out", "head", "started")
 
     def __init__(self, client: Client) -> None:
         self._client: Client | None = client
-        self._headers: Headers = []
-        self._fields: Fields = {}
         self._framing = _NONE
         self._is_cut = False
         self._out: list[bytes] = []
-        self.status = 0
+        self.head: ResponseHead | None = None
         self.started = False
 
-    def take(self, status: int, headers: Headers, fields: Fields) -> None:
-        """What the upstream answers. The client is told by `begin`."""
-        self.status, self._headers, self._fields = status, headers, fields
+    def begin(
+        self, request_id: str, lines: bytes, http_1_0: bool, *, may_grow: bool = False, is_final: bool = False
+    ) -> None:
+        """The head; `lines` are whole header lines of the gateway's own.
 
-    def begin(self, request_id: str, lines: bytes, warning: str, http_1_0: bool) -> None:
-        """The head; `lines` are whole header lines of the gateway's own."""
-        client = self._client
-        if client is None:
+        `may_grow`: the gateway may have to add an `error` event, so no length is promised. `is_final`: the client's SDK
+        is told not to try again.
+        """
+        client, head = self._client, self.head
+        if client is None or head is None:
             return
         self.started = True
-        fields, status = self._fields, self.status
-        sent = client_response(self._headers)
-        sent.append((b"request-id", request_id.encode()))
-        length = fields.get(b"content-length")
-        # The gateway may have to add an `error` event to a stream, so its length is never promised.
-        if length is not None and not is_event_stream(fields):
+        status = head.status
+        if head.length is not None and not may_grow:
             self._framing = _LENGTH
-            sent.append((b"content-length", length))
+            framing = b"content-length: %d\r\n" % head.length
         elif status in (204, 304):
-            self._framing = _NONE
+            self._framing, framing = _NONE, b""
         elif http_1_0:
-            self._framing = _CLOSE
+            self._framing, framing = _CLOSE, b""
             client.keeps_alive = False
         else:
-            self._framing = _CHUNKED
-            sent.append((b"transfer-encoding", b"chunked"))
-        sent.append((b"connection", b"keep-alive" if client.keeps_alive else b"close"))
-        if warning:
-            sent.append((WARNING_FIELD, warning.encode()))
-        self._out.append(response_head(status, sent, lines))
+            self._framing, framing = _CHUNKED, b"transfer-encoding: chunked\r\n"
+        self._out.append(
+            b"%b%brequest-id: %b\r\n%bconnection: %b\r\n%b\r\n"
+            % (
+                STATUS_LINES[status],
+                head.lines_for_client(is_final=is_final),
+                request_id.encode(),
+                framing,
+                b"keep-alive" if client.keeps_alive else b"close",
+                lines,
+            )
+        )
 
     def body(self, ready: bytes) -> None:
         if ready and self._client is not None:
-            self._out.append(chunk(ready) if self._framing == _CHUNKED else ready)
+            self._out.append(b"%x\r\n%b\r\n" % (len(ready), ready) if self._framing == _CHUNKED else ready)
 
     def flush(self) -> None:
         out = self._out

@@ -8,21 +8,22 @@ from datetime import UTC, datetime
 from tenantry.domain.attempts import AttemptBegun, AttemptEnded, AttemptProgress, Outcome
 from tenantry.domain.charges import is_plain
 from tenantry.domain.directory import Credential
+from tenantry.domain.plausible import could_be
 from tenantry.domain.prompt_budget import saved_by_caching_nanos
 from tenantry.domain.settlement import Observed, Sent, Settlement, settle
 from tenantry.domain.usage import Usage
 from tenantry.gateway.parts import Parts
 from tenantry.gateway.population import Served
-from tenantry.gateway.relay import MESSAGE, PLAIN, STREAM, Relay, is_json
+from tenantry.gateway.relay import MESSAGE, PLAIN, STREAM, UNSURE, Relay, is_event_stream
 from tenantry.gateway.request import Request
 from tenantry.gateway.till import Money
-from tenantry.gateway.upstream import ConnectFailed, Connecting, ResponseSink, UpstreamConnection
+from tenantry.gateway.upstream import ConnectFailed, Connecting, ResponseHead, ResponseSink, UpstreamConnection
 
 # A stream tells how far it has come after so many characters; what it holds ahead is eight times that (StreamMeter).
 TELL_CHARS = 256
 
-Headers = list[tuple[bytes, bytes]]
-Fields = dict[bytes, bytes]  # the last value of each name
+
+_SETTLED = Outcome.SETTLED
 
 
 class AttemptOwner(Served):
@@ -39,7 +40,7 @@ class AttemptOwner(Served):
     def on_stale(self) -> None:
         raise NotImplementedError
 
-    def on_head(self, status: int, headers: Headers, fields: Fields) -> None:
+    def on_head(self, head: ResponseHead) -> None:
         raise NotImplementedError
 
     def on_body(self, ready: bytes) -> None:
@@ -224,43 +225,47 @@ class Attempt(ResponseSink):
 
     # What the upstream's connection tells
 
-    def on_head(self, status: int, headers: Headers) -> None:
-        self._status = status
+    def on_head(self, head: ResponseHead) -> None:
+        status = self._status = head.status
         self.first_byte_at_us = self._parts.clock.wall_us()
-        fields, asked = dict(headers), self._request.fields
-        told = fields.get(b"request-id")
-        if told is not None:
-            self._upstream_request_id = told.decode("latin-1")
-        if status == 200 and self.money is not None and asked is not None:
+        asked = self._request.fields
+        if head.shape.id_at:
+            self._upstream_request_id = head.value_at(head.shape.id_at).decode("latin-1")
+        if 200 <= status < 300 and self.money is not None and asked is not None:
             # What was asked decides first: a label that lies must not make an answer unreadable, and so dear.
-            self.is_stream = self._progress_due = asked.stream and not is_json(fields)
-            self.relay = Relay(STREAM if self.is_stream else MESSAGE, asked.wants_1h)
+            kind = MESSAGE
+            if asked.stream:
+                self.is_stream = self._progress_due = True
+                kind = STREAM if is_event_stream(head.value_at(head.shape.type_at)) else UNSURE
+            self.relay = Relay(kind, asked.wants_1h)
         if self._owner is not None:
-            self._owner.on_head(status, headers, fields)
+            self._owner.on_head(head)
 
     def on_body(self, data: bytes) -> None:
         owner = self._owner
         if owner is None:
             return
         relay = self.relay
-        ready = relay.feed(data)
+        observer = relay.observer
+        ready = relay.feed(data) if observer is None else observer.feed(data)
         if self._progress_due and relay.has_started:
             self._tell_start(owner)
         if ready and self._owner is not None:
             owner.on_body(ready)
-        if self.is_stream and relay.chars >= self._told_chars:
-            self._told_chars = relay.chars + TELL_CHARS
+        if observer is not None and observer.delta_chars >= self._told_chars:
+            self._told_chars = observer.delta_chars + TELL_CHARS
             self._count()
 
     def _tell_start(self, owner: AttemptOwner) -> None:
         """The usage that opens a stream: the prompt's cost is known from here on."""
         self._progress_due = False
-        seen, money = self.relay.observed(), self.money
-        if money is None:
+        seen, money, fields = self.relay.observed(), self.money, self._request.fields
+        if money is None or fields is None:
             return
-        fits = money.started(seen.model, seen.usage, self._parts.clock.wall_us(), self._parts.clock.now())
+        usage, _ = could_be(seen.usage, fields, seen.model)
+        fits = money.started(seen.model, usage, self._parts.clock.wall_us(), self._parts.clock.now())
         self._journal_progress(seen, money)
-        owner.on_usage(seen.usage)
+        owner.on_usage(usage)
         if not fits:
             owner.on_short()
 
@@ -279,8 +284,11 @@ class Attempt(ResponseSink):
 
     def _journal_progress(self, seen: Observed, money: Money) -> None:
         """That is what a crash would leave of the stream."""
-        produced = max(seen.usage.output_tokens, seen.estimated_output_tokens)
-        usage = replace(seen.usage, output_tokens=produced)
+        usage, fields = seen.usage, self._request.fields
+        if fields is not None:
+            usage, _ = could_be(usage, fields, seen.model)
+        if usage.output_tokens < seen.estimated_output_tokens:
+            usage = replace(usage, output_tokens=seen.estimated_output_tokens)
         self._parts.recorder.progress(
             AttemptProgress(self.attempt_id, seen.model or "", usage, self._upstream_request_id, money.held_nanos)
         )
@@ -347,11 +355,12 @@ class Attempt(ResponseSink):
             if self.is_stream
             else 0,
             fields.output_tokens_max,
-            not is_plain(fields) or (self.is_stream and not money.is_metered),
+            not is_plain(fields) or not fields.stream,
+            fields,
         )
         booked = settle(sent, seen, parts.prices, at_us)
         money.settle(booked, at_us)
-        if booked.outcome is Outcome.SETTLED:
+        if booked.outcome is _SETTLED:
             usage = booked.usage
             money.history.learn(usage.output_tokens, usage.prompt_tokens, self._request.body_bytes)
         parts.recorder.end(

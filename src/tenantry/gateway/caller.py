@@ -9,20 +9,23 @@ from __future__ import annotations
 
 from tenantry.domain.directory import Credential, Snapshot
 from tenantry.domain.holds import Account
+from tenantry.domain.policies import has_policies
 from tenantry.gateway.asks import Way
 from tenantry.gateway.authentication import Principal, authenticate
 from tenantry.gateway.headers import upstream_head, upstream_head_end
 from tenantry.gateway.parts import Parts
+from tenantry.gateway.tallies import AGENT_BYTES_MAX
 from tenantry.gateway.upstream import Pool
 from tenantry.wire.http1 import KnownHead, RequestHead, small_number
-from tenantry.wire.routes import Target, find_target
+from tenantry.wire.routes import Kind, Target, find_target
 
 
 class Caller:
     """One head: `target` is its route, `known` recognises it when it comes again.
 
     `retries`: how often the client's SDK says that it has tried this request before. `way`: the lanes of the last
-    request; the lanes know whether they still hold.
+    request; the lanes know whether they still hold. `is_inspected`: the route has a body that the gateway reads;
+    `is_metered`: what it asks for costs money. `has_policies`: of tenant or key, beside lanes and budgets.
     """
 
     __slots__ = (
@@ -33,7 +36,10 @@ class Caller:
         "_snapshot",
         "_upstream_head",
         "agent",
+        "has_policies",
         "head",
+        "is_inspected",
+        "is_metered",
         "known",
         "retries",
         "target",
@@ -45,7 +51,7 @@ class Caller:
         self.head = head
         self.target: Target = find_target(head.method, head.target)
         self.known = KnownHead(raw, head)
-        self.agent = head.fields.get(b"user-agent", b"")
+        self.agent = head.fields.get(b"user-agent", b"")[:AGENT_BYTES_MAX]
         told = head.fields.get(b"x-stainless-retry-count")
         self.retries = (small_number(told) or 0) if told is not None else 0
         self._snapshot: Snapshot | None = None
@@ -55,6 +61,10 @@ class Caller:
         self._pool: Pool | None = None
         self._upstream_head = b""
         self.way: Way | None = None
+        kind = self.target.route.kind
+        self.is_inspected = kind is not Kind.MODELS
+        self.is_metered = kind is Kind.MESSAGES
+        self.has_policies = True
 
     def principal(self, parts: Parts) -> Principal:
         """Who is calling, by the directory as it is now.
@@ -76,6 +86,8 @@ class Caller:
         )
         self._snapshot, self._principal = snapshot, principal
         self._accounts = self._credential = self.way = None
+        limits = principal.key.limits
+        self.has_policies = has_policies(principal.tenant.limits) or (limits is not None and has_policies(limits))
         return principal
 
     def accounts(self, parts: Parts, principal: Principal) -> tuple[Account, Account]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from tenantry.gateway.upstream import ConnectFailed, Connecting, Pool, ResponseSink, UpstreamConnection
+from tenantry.gateway.upstream import ConnectFailed, Connecting, Pool, ResponseHead, ResponseSink, UpstreamConnection
 
 ANSWER_BYTES_MAX = 64 * 1024
 
@@ -70,8 +70,8 @@ class Count(ResponseSink):
 
     # What the upstream's connection tells
 
-    def on_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        self._status = status
+    def on_head(self, head: ResponseHead) -> None:
+        self._status = head.status
 
     def on_body(self, data: bytes) -> None:
         if len(self._body) <= ANSWER_BYTES_MAX:

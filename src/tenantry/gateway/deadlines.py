@@ -16,7 +16,7 @@ TICK_SECONDS = 0.25
 # The wheel looks at everything at least this often, so that deadlines that move to and fro leave few entries behind.
 HORIZON_SECONDS = 10.0
 
-_NEVER = float("inf")
+NEVER = float("inf")
 _FORGOTTEN = -1.0
 
 
@@ -26,8 +26,8 @@ class Timed:
     __slots__ = ("deadline", "watched_at")
 
     def __init__(self) -> None:
-        self.deadline = _NEVER
-        self.watched_at = _NEVER
+        self.deadline = NEVER
+        self.watched_at = NEVER
 
     def overdue(self) -> None:
         """The deadline has passed. It sets another one, or ends."""
@@ -52,7 +52,7 @@ class Deadlines:
 
     def forget(self, item: Timed) -> None:
         """`item` has ended; it has no deadline ever after."""
-        item.deadline = _NEVER
+        item.deadline = NEVER
         item.watched_at = _FORGOTTEN
 
     def _enter(self, item: Timed, at: float) -> None:
@@ -76,13 +76,13 @@ class Deadlines:
             for item in self._slots.pop(slot, ()):
                 if item.watched_at != slot * TICK_SECONDS:
                     continue  # entered anew since, or forgotten
-                item.watched_at = _NEVER
+                item.watched_at = NEVER
                 if item.deadline <= now:
                     try:
                         item.overdue()
                     except Exception:  # one thing's fault must not cost the others their deadlines
                         log.exception("a deadline could not be acted on")
-                if item.watched_at == _NEVER:
+                if item.watched_at == NEVER:
                     self._enter(item, item.deadline)
 
     @property

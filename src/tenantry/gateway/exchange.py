@@ -18,27 +18,31 @@ from tenantry.domain.admission import Grant
 from tenantry.domain.directory import Disconnect
 from tenantry.domain.errors import ApiError, JournalDown, NotReady, UpstreamBroken, UpstreamDown, UpstreamTimedOut
 from tenantry.domain.life import TABLE, Do, Event, State
+from tenantry.domain.prompt_budget import WARNING_FIELD
 from tenantry.domain.retry import Failure, is_retryable, read_failure, read_retry_after
 from tenantry.domain.settlement import Settlement
 from tenantry.domain.usage import Usage
 from tenantry.gateway.answer import Client, ClientAnswer, HeldAnswer
-from tenantry.gateway.attempt import Attempt, AttemptOwner, Fields, Headers
+from tenantry.gateway.attempt import Attempt, AttemptOwner
 from tenantry.gateway.caller import Caller
 from tenantry.gateway.counting import Count
 from tenantry.gateway.credentials import choose_credential
+from tenantry.gateway.deadlines import NEVER
 from tenantry.gateway.lanes import Ask
 from tenantry.gateway.parts import Parts
 from tenantry.gateway.request import BYTES_PER_TOKEN, Request, new_request_id, read_fields
 from tenantry.gateway.tries import Tries
-from tenantry.gateway.upstream import DROPPED_REUSED
+from tenantry.gateway.upstream import DROPPED_REUSED, ResponseHead
 from tenantry.wire.count_body import count_body
 from tenantry.wire.inspect import MessageFields
-from tenantry.wire.routes import Kind
 
 log = logging.getLogger("tenantry.gateway")
 
 # Claude Code gives up after 300 s without bytes (reference 4.1); upstream pings well within that.
 ANSWER_IDLE_SECONDS_MAX = 330.0
+# From the sending to the last byte of an answer that is not streamed. SDKs reckon with 60 min for 128,000 tokens, the
+# most that a message may have (reference 3.3), and a silent wait has its own, shorter bound. Streams have none.
+WHOLE_ANSWER_SECONDS_MAX = 3600.0
 # How long a stream is read on for the bill when its client has gone. What is not streamed has its answer's own time.
 DRAIN_SECONDS_MAX = 60.0
 # How long a client may take no byte of a waiting answer before it counts as gone.
@@ -58,6 +62,12 @@ _NO_ANSWER: dict[str, type[ApiError]] = {
 }
 # What says that the upstream, and not the request, is at fault.
 _UPSTREAMS_FAULTS = frozenset(_NO_ANSWER) - {DROPPED_REUSED}
+
+
+# To look up a member of an enumeration takes CPython 3.11 longer than a call; these are on every request's way.
+_READ, _WRITTEN, _UNWRITTEN, _CONNECTED = Event.READ, Event.WRITTEN, Event.UNWRITTEN, Event.CONNECTED
+_HEAD, _END, _GO, _FINISH, _LAST_STEP = Event.HEAD, Event.END, Event.GO, Do.FINISH, Do.DRAIN
+_READING, _RELAYING, _HELD_BACK = State.READING, State.RELAYING, State.HELD_BACK
 
 
 class Unforeseen(AssertionError):
@@ -92,11 +102,13 @@ class Exchange(AttemptOwner):
 
     def __init__(self, parts: Parts, client: Client, caller: Caller) -> None:
         """Raises: ApiError, when the caller is refused; then nothing has begun."""
-        super().__init__(caller.principal(parts))
+        # As `Served` and `Timed` do, without their calls.
+        self.principal = caller.principal(parts)
+        self.deadline = self.watched_at = NEVER
         self._parts = parts
         self._client: Client | None = client
         self._caller = caller
-        self.state = State.READING
+        self.state = _READING
         self.request_id = new_request_id()
         self.request: Request | None = None
         self._ask: Ask | None = None
@@ -123,47 +135,19 @@ class Exchange(AttemptOwner):
         self.state = cell.to
         do = cell.do
         try:
-            # Those of the happy path first.
-            if do is Do.RELAY:
-                self._relay()
-            elif do is Do.EXPECT:
-                self._expect_answer()
-            elif do is Do.CONNECT:
-                self._connect()
-            elif do is Do.JOURNAL:
-                self._journal()
-            elif do is Do.ADMIT:
-                self._admit()
-            elif do > Do.DRAIN:
+            if do > _LAST_STEP:
                 self._end(do)
             else:
-                self._act(do)
-        except (
-            Exception
-        ):  # a fault of ours must not leave the client without an answer, nor the request with its session
+                self._STEPS[do](self)
+        # A fault of ours must not leave the client without an answer, nor the request with its session.
+        except Exception:
             if self.strict:
                 raise
             log.exception("request %s failed in %s and is ended", self.request_id, self.state.name)
             self._collapse()
 
-    def _act(self, do: Do) -> None:
-        """The other words of the table that do not end a life."""
-        if do is Do.DECIDE:
-            self._decide()
-        elif do is Do.HOLD:
-            self._hold_back()
-        elif do is Do.RELEASE_HELD:
-            self._release_held()
-        elif do is Do.FAILED:
-            self._after_failure()
-        elif do is Do.BACK_OFF:
-            self._back_off()
-        elif do is Do.TRY_AGAIN:
-            self._try_again()
-        elif do is Do.ASK_COUNT:
-            self._ask_count()
-        elif do is Do.DRAIN:
-            self._drain()
+    def _nothing(self) -> None:
+        """The state says it all."""
 
     def _unforeseen(self, event: Event) -> None:
         problem = f"{event.name} in {self.state.name}"
@@ -203,15 +187,15 @@ class Exchange(AttemptOwner):
         request = self.request = Request(self._caller, self.principal, self.request_id, body)
         if client is not None:
             parts.tallies.used(self.principal.key.key_id, client.peer, self._caller.agent)
-        if not request.is_inspected:
-            self.on(Event.READ)
+        if not self._caller.is_inspected:
+            self.on(_READ)
         elif len(body) < BESIDE_BYTES_MIN:
             try:
                 request.fields = read_fields(self._caller, body)
             except ApiError as error:
                 self._refuse(error)
             else:
-                self.on(Event.READ)
+                self.on(_READ)
         else:
             self._expect(PROMPT_SECONDS_MAX)
             parts.beside(lambda: self._read(body), self._on_read)
@@ -232,7 +216,7 @@ class Exchange(AttemptOwner):
             self._refuse(NotReady("The gateway could not read this request."))
         else:
             self.request.fields = found
-            self.on(Event.READ)
+            self.on(_READ)
 
     # Deciding
 
@@ -245,7 +229,10 @@ class Exchange(AttemptOwner):
             if parts.population.is_stopping:
                 raise NotReady
             if request.fields is not None:
-                self._apply_policies(request, request.fields)
+                if self._caller.has_policies:
+                    self._apply_policies(request, request.fields)
+                if not self._caller.is_metered:
+                    request.fields = None  # free: inspected, not metered
             credential = choose_credential(parts.health, tenant)
         except ApiError as error:
             self._refuse(error)
@@ -287,8 +274,6 @@ class Exchange(AttemptOwner):
         )
         request.body = body
         request.body_bytes = len(body)
-        if self._caller.target.route.kind is not Kind.MESSAGES:
-            request.fields = None  # free: inspected, not metered
 
     def _on_grant(self, _grant: Grant) -> None:
         self.on(Event.GRANTED)
@@ -320,7 +305,7 @@ class Exchange(AttemptOwner):
 
     def _follow(self, tries: Tries, event: Event) -> None:
         """Do what has been decided."""
-        if event is Event.GO:
+        if event is _GO:
             request = self.request
             assert request is not None  # noqa: S101 -- nothing is decided before it is read
             self._held = self._failure = None
@@ -369,7 +354,7 @@ class Exchange(AttemptOwner):
     def on_journalled(self, written: bool) -> None:
         if not written:
             self._error, self._reason = JournalDown(), "journal_unavailable"
-        self.on(Event.WRITTEN if written else Event.UNWRITTEN)
+        self.on(_WRITTEN if written else _UNWRITTEN)
 
     def _connect(self) -> None:
         attempt = self._attempt
@@ -377,7 +362,7 @@ class Exchange(AttemptOwner):
             self._expect(attempt.credential.upstream.connect_seconds + PROMPT_SECONDS_MAX)
 
     def on_sent(self) -> None:
-        self.on(Event.CONNECTED)
+        self.on(_CONNECTED)
 
     def _expect_answer(self) -> None:
         attempt = self._attempt
@@ -390,8 +375,8 @@ class Exchange(AttemptOwner):
 
     # The answer
 
-    def on_head(self, status: int, headers: Headers, fields: Fields) -> None:
-        parts, tries, request = self._parts, self._tries, self.request
+    def on_head(self, head: ResponseHead) -> None:
+        parts, tries, request, status = self._parts, self._tries, self.request, head.status
         if tries is None or request is None:
             return
         if self._attempt is not None and self._attempt.is_stream:
@@ -401,20 +386,21 @@ class Exchange(AttemptOwner):
         standing.breaker.answered(parts.clock.now(), status)
         if status == 200 and tries.number > 1:
             standing.retries.give_back()
-        if request.fields is not None and (status == 429 or b"anthropic-ratelimit-requests-limit" in fields):
-            pause = read_retry_after(fields, datetime.now(UTC)) if status == 429 else None
-            parts.lanes.learn(credential, request.fields.model, fields, pause)
-        if status != 200 and self._may_be_held(status, fields):
-            self._held = HeldAnswer(status, headers, fields)
+        # Of what it allows only an answer tells, and a refusal for being too much: other errors may come from a proxy.
+        if request.fields is not None and (status == 429 or (status == 200 and head.shape.has_limits)):
+            pause = read_retry_after(head.fields, datetime.now(UTC)) if status == 429 else None
+            parts.lanes.learn(credential, request.fields.model, head.fields, pause)
+        if status >= 300 and self._may_be_held(head):
+            self._held = HeldAnswer(head)
             self.on(Event.FAULT)
         else:
-            self._answer.take(status, headers, fields)
-            self.on(Event.HEAD)
+            self._answer.head = head
+            self.on(_HEAD)
 
-    def _may_be_held(self, status: int, fields: Fields) -> bool:
-        if status in (401, 402, 403):
+    def _may_be_held(self, head: ResponseHead) -> bool:
+        if head.status in (401, 402, 403):
             return self.principal.tenant.fallback is not None
-        return is_retryable(status) or fields.get(b"x-should-retry") == b"true"
+        return is_retryable(head.status) or head.fields.get(b"x-should-retry") == b"true"
 
     def _hold_back(self) -> None:
         self._expect(ANSWER_IDLE_SECONDS_MAX)
@@ -431,31 +417,35 @@ class Exchange(AttemptOwner):
         else:
             self._expect(ANSWER_IDLE_SECONDS_MAX)
         at_us = (attempt.first_byte_at_us if attempt is not None else None) or parts.clock.wall_us()
+        answer = self._answer
         lines = self._quota_lines(at_us)
-        if self._answer.status == 200 and request.fields is not None:
+        if answer.head is not None and answer.head.status == 200 and request.fields is not None:
             tenant, key = self.principal.tenant, self.principal.key
             if tenant.budget.caps or key.budget.caps:
                 accounts = self._caller.accounts(parts, self.principal)
                 lines += parts.telling.budget_lines(accounts, at_us)
-        self._answer.begin(self.request_id, lines, request.warning, self._caller.head.http_1_0)
+        if request.warning:
+            lines += b"%b: %b\r\n" % (WARNING_FIELD, request.warning.encode())
+        is_stream = attempt is not None and attempt.is_stream
+        answer.begin(self.request_id, lines, self._caller.head.http_1_0, may_grow=is_stream)
 
     def _release_held(self) -> None:
         held = self._held
         if held is not None:
             self._held = None
-            self._answer.take(held.status, held.headers, held.fields)
+            self._answer.head = held.head
             self._relay()
             self._answer.body(held.body())
 
     def on_body(self, ready: bytes) -> None:
-        if self.state is State.RELAYING:
+        if self.state is _RELAYING:
             self._is_flowing = True
             self._answer.body(ready)
-        elif self.state is State.HELD_BACK and self._held is not None and not self._held.add(ready):
+        elif self.state is _HELD_BACK and self._held is not None and not self._held.add(ready):
             self.on(Event.OVERFLOW)
 
     def on_flush(self) -> None:
-        if self.state is State.RELAYING:
+        if self.state is _RELAYING:
             self._answer.flush()
 
     def on_usage(self, usage: Usage) -> None:
@@ -475,13 +465,13 @@ class Exchange(AttemptOwner):
 
     def on_end(self, rest: bytes | None) -> None:
         held = self._held
-        if self.state is State.HELD_BACK and held is not None:
-            self._failure = read_failure(held.status, held.fields, held.body(), datetime.now(UTC))
+        if self.state is _HELD_BACK and held is not None:
+            self._failure = read_failure(held.head.status, held.head.fields, held.body(), datetime.now(UTC))
         elif rest is None:
             self._answer.cut()
         else:
             self._answer.body(rest)
-        self.on(Event.END)
+        self.on(_END)
 
     def on_broken(self, reason: str) -> None:
         self._fail(reason)
@@ -495,7 +485,7 @@ class Exchange(AttemptOwner):
             self._parts.health.of(tries.credential).breaker.failed(self._parts.clock.now())
         self._held = None
         self._failure = Failure(None)
-        if self.state is State.RELAYING:
+        if self.state is _RELAYING:
             self._error = UpstreamBroken("The connection to the upstream broke off before the message was complete.")
         else:
             self._error = _NO_ANSWER.get(reason, UpstreamBroken)()
@@ -545,12 +535,12 @@ class Exchange(AttemptOwner):
         self._expect(DRAIN_SECONDS_MAX if is_stream else max(0.0, left))
 
     def client_paused(self) -> None:
-        if self.state is State.RELAYING and self._attempt is not None:
+        if self.state is _RELAYING and self._attempt is not None:
             self._attempt.pause()
             self._expect(CLIENT_STALL_SECONDS_MAX)
 
     def client_resumed(self) -> None:
-        if self.state is State.RELAYING and self._attempt is not None:
+        if self.state is _RELAYING and self._attempt is not None:
             self._attempt.resume()
             self._expect(ANSWER_IDLE_SECONDS_MAX)
 
@@ -563,8 +553,10 @@ class Exchange(AttemptOwner):
             return
         if self._is_flowing:  # something has come since the deadline was set
             self._is_flowing = False
-            self._expect(ANSWER_IDLE_SECONDS_MAX)
-            return
+            left = self._seconds_left()
+            if left > 0.0:
+                self._expect(left)
+                return
         if state is State.WAITING:
             ask = self._ask
             if ask is not None:
@@ -575,11 +567,19 @@ class Exchange(AttemptOwner):
         elif state is State.JOURNALLING:
             self._error, self._reason = JournalDown(), "journal_unavailable"
         elif state is State.RELAYING:
-            self._error = UpstreamTimedOut("The upstream was silent for too long.")
+            self._error = UpstreamTimedOut("The upstream was silent for too long, or sent its answer too slowly.")
             self._reason = "timed_out"
         elif state is not State.BACKING_OFF:
             self._fail("timed_out")
         self.on(Event.OVERDUE)
+
+    def _seconds_left(self) -> float:
+        """For how long an answer that flows may go on before it is looked at again; 0 or less: no longer."""
+        attempt = self._attempt
+        if attempt is None or attempt.is_stream:
+            return ANSWER_IDLE_SECONDS_MAX
+        sent_at = self._answer_due - attempt.credential.upstream.answer_seconds
+        return min(ANSWER_IDLE_SECONDS_MAX, sent_at + WHOLE_ANSWER_SECONDS_MAX - self._parts.clock.now())
 
     @property
     def is_waiting(self) -> bool:
@@ -607,7 +607,7 @@ class Exchange(AttemptOwner):
         try:
             if attempt is not None:
                 attempt.close(self._reason or "ended")
-            if do is Do.FINISH:
+            if do is _FINISH:
                 self._answer.finish()
             elif do is Do.REFUSE:
                 self._tell_refusal()
@@ -675,10 +675,9 @@ class Exchange(AttemptOwner):
             self._tell_refusal()
         elif client is not None:
             # The gateway has tried again; the client's SDK must not multiply that (DESIGN 4.7).
-            self._answer.take(held.status, held.final_headers() if is_final else held.headers, held.fields)
-            self._answer.begin(
-                self.request_id, self._quota_lines(self._parts.clock.wall_us()), "", self._caller.head.http_1_0
-            )
+            self._answer.head = held.head
+            lines = self._quota_lines(self._parts.clock.wall_us())
+            self._answer.begin(self.request_id, lines, self._caller.head.http_1_0, is_final=is_final)
             self._answer.body(held.body())
             self._answer.finish()
 
@@ -690,6 +689,24 @@ class Exchange(AttemptOwner):
         else:
             self._answer.body(rest)
         self._answer.finish()
+
+    # What the words of the table ask for, in their order (`Do`), but for those that end a life.
+    _STEPS = (
+        _nothing,
+        _admit,
+        _decide,
+        _try_again,
+        _ask_count,
+        _journal,
+        _connect,
+        _expect_answer,
+        _relay,
+        _release_held,
+        _hold_back,
+        _after_failure,
+        _back_off,
+        _drain,
+    )
 
 
 def _counted_input(usage: Usage) -> int:

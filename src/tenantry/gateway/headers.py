@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 from tenantry.domain.directory import Credential, Tenant
 from tenantry.wire.http1 import RequestHead, connection_options
 
@@ -96,11 +94,6 @@ def upstream_head_end(method: bytes, body_bytes: int) -> bytes:
     return b"content-length: %d\r\n\r\n" % body_bytes if method == b"POST" else b"\r\n"
 
 
-def client_response(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """The upstream's response fields that a tenant may see. Names come in lower case."""
-    return [field for field in headers if _passes(field[0])]
-
-
-@lru_cache(maxsize=1024)
-def _passes(name: bytes) -> bool:
+def is_for_client(name: bytes) -> bool:
+    """Whether a tenant may see the upstream's response field of that name, in lower case."""
     return name not in _RESPONSE_DROPPED and not name.startswith(_RESPONSE_DROPPED_PREFIXES)

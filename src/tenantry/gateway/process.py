@@ -17,9 +17,11 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
+from tenantry.domain.attempts import Tally
 from tenantry.domain.directory import Change, KeyStatus, Snapshot, TenantStatus
 from tenantry.domain.errors import ApiError, KeyNotActive, NotReady, TenantDisabled
 from tenantry.domain.prices import PriceTable, load_default_prices
+from tenantry.domain.repeats import Repeats
 from tenantry.gateway.authentication import Principal
 from tenantry.gateway.client import ClientConnection
 from tenantry.gateway.deadlines import TICK_SECONDS, Deadlines
@@ -38,7 +40,7 @@ from tenantry.ledger.journal import JournalUnavailable, JournalWriter
 from tenantry.ledger.live import LIVE_FILE, Live, LiveHealth, LiveUse, write_live
 from tenantry.ledger.opening import Opening, open_counters
 from tenantry.settings import GatewaySettings
-from tenantry.storage.database import open_store
+from tenantry.storage.database import StoreReplaced, open_store
 from tenantry.storage.snapshot import DirectoryWatch, SnapshotLoader
 from tenantry.storage.vault import Vault, load_master_key
 from tenantry.wire.inspect import MessageFields
@@ -57,6 +59,8 @@ COLLECT_SECONDS = 30.0
 # The journal's and the store's own messages come at once; what follows them, after so many seconds.
 RETRY_SECONDS = 1.0
 BACKLOG = 4096
+# Of what is told of a fault in the live record.
+FAULT_CHARS_MAX = 300
 
 
 def build_parts(
@@ -82,7 +86,7 @@ def build_parts(
         lanes=Lanes(clock.now, clock.call_later),
         till=Till(prices, settings.zone, opening),
         health=Health(clock.now),
-        recorder=Recorder(journal, clock.call_soon),
+        recorder=Recorder(journal, clock.call_soon, clock.now),
         tallies=Tallies(),
         policies=Policies(prices.models()),
         pools=Pools(),
@@ -97,6 +101,7 @@ class GatewayProcess:
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
         self.collects = True  # tests that count garbage turn it off
+        self.directory_fault = ""  # why the directory cannot be followed
         self._last_collect = parts.clock.now()
 
     def apply(self, change: Change) -> None:
@@ -125,8 +130,10 @@ class GatewayProcess:
             gc.collect()
 
     def tell_tallies(self) -> None:
-        """Journal what has been counted since the last time."""
+        """Journal what has been counted since the last time; a journal that could not be written is tried anyway."""
         tally = self.parts.tallies.take()
+        if tally is None and not self.parts.recorder.works:
+            tally = Tally([], [])
         if tally is not None:
             self.parts.recorder.tally(tally)
 
@@ -138,7 +145,9 @@ class GatewayProcess:
             use = tenants.setdefault(tenant_id, LiveUse())
             use.held_nanos, use.spent_nanos = money["held_nanos"], money["spent_nanos"]
             use.excess_nanos = money["excess_nanos"]
-        health = LiveHealth(**parts.health.facts(), journal_works=parts.recorder.works)
+        health = LiveHealth(
+            **parts.health.facts(), journal_works=parts.recorder.works, directory_fault=self.directory_fault
+        )
         return Live(at_us / 1_000_000, tenants, health)
 
     async def drain(self, seconds: float) -> None:
@@ -186,7 +195,7 @@ async def serve_gateway(settings: GatewaySettings, ready: Callable[[int], None] 
     _raise_descriptor_limit()
     _keep_freed_memory()
     vault = Vault(load_master_key(settings.master_key_file))
-    engine = open_store(settings.store_url)
+    engine = open_store(settings.store_url, must_exist=True)
     watch = DirectoryWatch(engine)
     loader = SnapshotLoader(engine, vault)
     snapshot = loader.load()
@@ -212,7 +221,7 @@ async def serve_gateway(settings: GatewaySettings, ready: Callable[[int], None] 
         asyncio.create_task(_every(TICK_SECONDS, gateway.tick), name="deadlines"),
         asyncio.create_task(_every(TALLY_SECONDS, gateway.tell_tallies), name="tallies"),
         asyncio.create_task(_follow_directory(watch, loader, gateway, engine, opening.entry_id), name="the directory"),
-        asyncio.create_task(_sync_journal(parts.recorder, journal), name="the journal"),
+        asyncio.create_task(_sync_journal(parts.recorder, journal, clock.now), name="the journal"),
         asyncio.create_task(_tell_live(gateway, journal.folder / LIVE_FILE), name="the facts for people"),
     ]
     port = server.sockets[0].getsockname()[1]
@@ -282,6 +291,7 @@ async def _follow_directory(
     watch: DirectoryWatch, loader: SnapshotLoader, gateway: GatewayProcess, engine: Engine, entry_id: int
 ) -> None:
     """Fails closed for what is new, open for what was known: a store that cannot be read leaves the last snapshot."""
+    faults, now = Repeats(), gateway.parts.clock.now
     while True:
         await asyncio.sleep(DIRECTORY_POLL_SECONDS)
         try:
@@ -290,13 +300,23 @@ async def _follow_directory(
                 entry_id, corrections = await asyncio.to_thread(adjustments_since, engine, entry_id)
                 for tenant_id, key_id, at_us, nanos in corrections:
                     gateway.parts.till.adjust(tenant_id, key_id, at_us, nanos)
-        except Exception:
-            log.exception("the directory could not be read; the last known one stays in force")
+            if faults.count and (count := faults.went_well(now())):
+                log.warning("the directory can be read again; it could not %d times", count)
+            gateway.directory_fault = ""
+        except Exception as error:
+            gateway.directory_fault = f"{type(error).__name__}: {error}"[:FAULT_CHARS_MAX]
+            if not faults.came(gateway.directory_fault, now()):
+                pass
+            elif isinstance(error, StoreReplaced):
+                log.critical("%s The last known directory stays in force; `tenantry doctor` says more.", error)
+            else:
+                log.exception("the directory could not be read; the last known one stays in force")
             watch.forget()
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(RETRY_SECONDS)
 
 
-async def _sync_journal(recorder: Recorder, journal: JournalWriter) -> None:
+async def _sync_journal(recorder: Recorder, journal: JournalWriter, now: Callable[[], float]) -> None:
+    faults = Repeats()
     while True:
         await asyncio.sleep(JOURNAL_SYNC_SECONDS)
         if not recorder.works:
@@ -305,8 +325,12 @@ async def _sync_journal(recorder: Recorder, journal: JournalWriter) -> None:
             recorder.is_dirty = False
             try:
                 await asyncio.to_thread(journal.sync)
+                if faults.count and (count := faults.went_well(now())):
+                    log.warning("the journal can be synced again; it could not %d times", count)
             except JournalUnavailable as error:
-                log.error("the journal could not be synced: %s", error)
+                recorder.is_dirty = True  # what was written is still to be brought to the disk
+                if faults.came(str(error), now()):
+                    log.error("the journal could not be synced: %s", error)
 
 
 async def _tell_live(gateway: GatewayProcess, path: Path) -> None:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 
 from tenantry.domain.attempts import AttemptBegun, AttemptEnded, AttemptProgress, Tally
+from tenantry.domain.repeats import Repeats
 from tenantry.ledger.journal import JournalUnavailable, JournalWriter
 
 log = logging.getLogger("tenantry.gateway")
@@ -14,11 +15,15 @@ log = logging.getLogger("tenantry.gateway")
 class Recorder:
     """`works` is False while the journal cannot be written; `is_dirty` when something waits for a sync."""
 
-    def __init__(self, journal: JournalWriter, call_soon: Callable[[Callable[[], None]], object]) -> None:
+    def __init__(
+        self, journal: JournalWriter, call_soon: Callable[[Callable[[], None]], object], now: Callable[[], float]
+    ) -> None:
         self._journal = journal
         self._begun: list[Callable[[bool], None]] = []
         self._is_planned = False
         self._call_soon = call_soon
+        self._now = now
+        self._faults = Repeats()
         self.is_dirty = False
         self.works = True
 
@@ -55,15 +60,20 @@ class Recorder:
             self._journal.flush()
         except JournalUnavailable as error:
             written = False
-            if self.works:
+            if self._faults.came(str(error), self._now()):
                 log.error("%s; requests are refused until it can", str(error))
         else:
             written = self.is_dirty = True
-            if not self.works:
-                log.warning("the journal can be written again")
+            if self._faults.count:
+                self._tell_end()
         self.works = written
         for then in begun:
             try:
                 then(written)
             except Exception:  # one request's fault must not cost the others of this turn theirs
                 log.exception("a request failed when its beginning stood in the journal")
+
+    def _tell_end(self) -> None:
+        count = self._faults.went_well(self._now())
+        if count:
+            log.warning("the journal can be written again; it could not %d times", count)

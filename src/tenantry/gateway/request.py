@@ -8,7 +8,6 @@ from tenantry.domain.errors import InvalidRequest
 from tenantry.gateway.authentication import Principal
 from tenantry.gateway.caller import Caller
 from tenantry.wire.inspect import BadBody, MessageFields, inspect_message
-from tenantry.wire.routes import Kind
 
 # The quarter that English text and code come to (reference 3.4); corrected when the answer tells the usage.
 BYTES_PER_TOKEN = 4
@@ -39,11 +38,6 @@ class Request:
         self.fields: MessageFields | None = None
         self.warning = ""
 
-    @property
-    def is_inspected(self) -> bool:
-        """Whether the route has a body that the gateway reads."""
-        return self.caller.target.route.kind is not Kind.MODELS
-
 
 def read_fields(caller: Caller, body: bytes) -> MessageFields:
     """The fields of `body` that the gateway acts on. Pure: a large body is read beside the event loop.
@@ -55,6 +49,6 @@ def read_fields(caller: Caller, body: bytes) -> MessageFields:
     if encoding is not None and encoding.lower() != b"identity":
         raise InvalidRequest("Compressed request bodies are not accepted; send the body as it is.")
     try:
-        return inspect_message(body, count_only=caller.target.route.kind is Kind.COUNT_TOKENS)
+        return inspect_message(body, count_only=not caller.is_metered)
     except BadBody as error:
         raise InvalidRequest(str(error)) from None

@@ -5,8 +5,11 @@ from __future__ import annotations
 import time
 
 from tenantry.domain.attempts import KeyUse, RefusalCount, Tally
+from tenantry.domain.printable import printable
 
 AGENT_CHARS_MAX = 200
+# Of a head of 64 KiB; each character has at least one byte, and no name needs four for each.
+AGENT_BYTES_MAX = 4 * AGENT_CHARS_MAX
 
 
 class Tallies:
@@ -36,7 +39,7 @@ class Tallies:
         now_us = time.time_ns() // 1000
         refusals = [RefusalCount(*key, *self._refusals[key]) for key in self._refused]
         uses = [
-            KeyUse(key_id, now_us, address[:64], agent.decode("utf-8", "replace")[:AGENT_CHARS_MAX])
+            KeyUse(key_id, now_us, address[:64], printable(agent.decode("utf-8", "replace"))[:AGENT_CHARS_MAX])
             for key_id, (address, agent) in self._used.items()
         ]
         self._refused.clear()

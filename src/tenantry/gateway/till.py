@@ -18,6 +18,7 @@ from tenantry.ledger.opening import Opening
 from tenantry.wire.inspect import MessageFields
 
 Accounts = tuple[Account, Account]
+_VOIDED = Outcome.VOIDED
 
 
 class Till:
@@ -171,11 +172,6 @@ class Money:
         self.held_nanos = bound_nanos  # what is, or would be, held now
 
     @property
-    def is_metered(self) -> bool:
-        """Whether what is held has followed a stream."""
-        return self._meter is not None
-
-    @property
     def short(self) -> Short | None:
         """What refused the last step."""
         return self._hold.short if self._hold is not None else None
@@ -227,7 +223,7 @@ class Money:
             for account in self._accounts:
                 account.spend(cost, at_us)
         # An answer that was broken off for its excess teaches as much; one that was never sent, nothing.
-        if booked.outcome is not Outcome.VOIDED and booked.basis == BY_USAGE:
+        if booked.outcome is not _VOIDED and booked.basis == BY_USAGE:
             self.history.learn_excess(self.held_nanos, cost)
 
     def void(self) -> None:

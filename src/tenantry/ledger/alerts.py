@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, select
 
 from tenantry.domain.alerts import (
     PROJECTION_DAYS,
@@ -27,10 +27,10 @@ from tenantry.domain.budgets import Budget
 from tenantry.domain.periods import Period, period_of, previous_period
 from tenantry.ledger.facts import HealthWatch, QuarantineWatch, RefusalWatch, RowWatch
 from tenantry.ledger.outbox import SECOND_US, Outbox
-from tenantry.ledger.spending import spent_by_tenant, spent_nanos
+from tenantry.ledger.spending import RunningSums, spent_by_tenant
 from tenantry.storage.caps import read_budgets
 from tenantry.storage.directory.alert_targets import read_thresholds_of
-from tenantry.storage.tables import ledger, tenants
+from tenantry.storage.tables import tenants
 from tenantry.storage.versions import directory_version
 
 _MINUTE_US = 60 * SECOND_US
@@ -110,43 +110,47 @@ def _read_terms(engine: Engine) -> _Terms:
 
 
 class BudgetWatch:
-    """Thresholds of budgets, of tenants and of keys."""
+    """Thresholds of budgets, of tenants and of keys. Looks at those alone of whom something was booked: at all of them
+    when the directory has changed, and once a minute, for periods and raises end.
+    """
 
     def __init__(self, engine: Engine, zone: ZoneInfo, thresholds: tuple[int, ...]) -> None:
         self._engine = engine
-        self._zone = zone
         self._thresholds = thresholds
-        self._seen: tuple[int, int, int] | None = None
+        self._sums = RunningSums(engine, zone)
+        self._terms: _Terms | None = None
+        # What the terms are of: the directory's version, and the minute.
+        self._seen: tuple[int, int] | None = None
+        self._left: set[tuple[str, str]] = set()
 
     def look(self, at_us: int) -> Iterator[Alert]:
-        state = self._state(at_us)
-        if state == self._seen:
-            return
-        yield from self._passed(at_us)
-        self._seen = state
-
-    def _state(self, at_us: int) -> tuple[int, int, int]:
-        """What thresholds depend on: rows, the directory, and the time to the minute (periods and raises end)."""
+        touched = self._sums.follow(at_us)
+        if touched is None:
+            self._seen = None
+        else:
+            self._left |= touched
         with self._engine.connect() as connection:
-            newest = connection.execute(select(func.max(ledger.c.entry_id))).scalar() or 0
-            return newest, directory_version(connection), at_us // _MINUTE_US
+            seen = directory_version(connection), at_us // _MINUTE_US
+        if self._terms is None or self._seen is None or seen[0] != self._seen[0]:
+            self._terms = _read_terms(self._engine)
+        if seen != self._seen:
+            self._left.update(self._terms.budgets)
+            self._seen = seen
+        # Kept until all are told: who could not be is looked at again.
+        for holder in sorted(self._left):
+            yield from self._passed(self._terms, holder, at_us)
+        self._left = set()
 
-    def _passed(self, at_us: int) -> Iterator[Alert]:
-        terms = _read_terms(self._engine)
-        periods: dict[str, Period] = {}
-        spent: dict[str, dict[str, int]] = {}
-        for (tenant_id, key_id), budget in terms.budgets.items():
-            holder = Holder(tenant_id, terms.slugs[tenant_id], key_id)
-            for cap in budget.caps:
-                if cap.period not in periods:
-                    period = periods[cap.period] = period_of(cap.period, at_us, self._zone)
-                    spent[cap.period] = dict(spent_by_tenant(self._engine, period.start_us, period.end_us))
-                period = periods[cap.period]
-                nanos = spent[cap.period].get(tenant_id, 0)
-                if key_id and nanos:
-                    nanos = spent_nanos(self._engine, tenant_id, period.start_us, period.end_us, key_id)
-                thresholds = terms.thresholds.get(tenant_id, self._thresholds)
-                yield from budget_alerts(holder, cap, period, nanos, thresholds, at_us)
+    def _passed(self, terms: _Terms, of: tuple[str, str], at_us: int) -> Iterator[Alert]:
+        budget = terms.budgets.get(of)
+        if budget is None:
+            return
+        tenant_id, key_id = of
+        holder = Holder(tenant_id, terms.slugs[tenant_id], key_id)
+        thresholds = terms.thresholds.get(tenant_id, self._thresholds)
+        for cap in budget.caps:
+            period, nanos = self._sums.period(cap.period), self._sums.of(cap.period, tenant_id, key_id)
+            yield from budget_alerts(holder, cap, period, nanos, thresholds, at_us)
 
 
 class PaceWatch:

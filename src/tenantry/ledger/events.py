@@ -6,8 +6,10 @@ have ended, and which lines say nothing that can be used. Nothing here touches t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
 from pathlib import Path
+
+import msgspec
 
 from tenantry.domain.attempts import AttemptBegun, AttemptEnded, AttemptProgress, Tally
 from tenantry.domain.orphans import end_of_orphan
@@ -20,21 +22,17 @@ UNKNOWN_LINE = "it is none that this version knows"
 MISSING_BEGIN = "the beginning of its attempt is missing"
 
 
-class OpenAttempt:
+class OpenAttempt(msgspec.Struct, gc=False):
     """An attempt whose end has not been read. `file_number` and `offset` say where its beginning stands."""
 
-    __slots__ = ("begun", "file_number", "line", "offset", "progress")
-
-    def __init__(self, begun: AttemptBegun, file_number: int, offset: int, line: bytes) -> None:
-        self.begun = begun
-        self.file_number = file_number
-        self.offset = offset
-        self.line = line
-        self.progress: AttemptProgress | None = None
+    begun: AttemptBegun
+    file_number: int
+    offset: int
+    line: bytes
+    progress: AttemptProgress | None = None
 
 
-@value
-class EndedAttempt:
+class EndedAttempt(msgspec.Struct, gc=False):
     """An attempt with its end; the lines of both, and where the end stands."""
 
     begun: AttemptBegun
@@ -69,20 +67,29 @@ class Unusable:
 
 
 class RunFold:
-    """The state of one run. `ended`, `tallies` and `unusable` gather until somebody takes them."""
+    """The state of one run. `ended`, `tallies` and `unusable` gather until somebody takes them; `gathered` counts them
+    so far.
+    """
 
-    __slots__ = ("ended", "open", "tallies", "unusable")
+    __slots__ = ("ended", "gathered", "open", "tallies", "unusable")
 
     def __init__(self) -> None:
         self.open: dict[str, OpenAttempt] = {}
         self.ended: list[EndedAttempt] = []
         self.tallies: list[TallyLine] = []
         self.unusable: list[Unusable] = []
+        self.gathered = 0
+
+    def forget(self) -> None:
+        """What had gathered was taken."""
+        self.ended, self.tallies, self.unusable = [], [], []
+        self.gathered = 0
 
     def apply(self, entry: Entry, file_number: int) -> None:
         """Take one line."""
         event, line = entry.event, entry.line
         if isinstance(event, AttemptEnded):
+            self.gathered += 1
             known = self.open.pop(event.attempt_id, None)
             if known is None:
                 # Or it is booked: read again after a crash, its beginning lies behind the cursor. The store knows.
@@ -96,12 +103,14 @@ class RunFold:
             if known is not None:
                 known.progress = event
         elif event is not None:
+            self.gathered += 1
             self.tallies.append(TallyLine(event, file_number, entry.offset, line))
         else:
             self._pass_over(entry, file_number)
 
     def _pass_over(self, entry: Entry, file_number: int) -> None:
         """A line that is no event. One that ends an attempt all the same ends it: it would be taken for running."""
+        self.gathered += 1
         if not entry.is_whole:
             self.unusable.append(Unusable(DAMAGED, file_number, entry.offset, entry.line))
             return
@@ -138,8 +147,8 @@ class RunReader:
         self.offset = offset
         self.fold = RunFold()
 
-    def read(self, is_enough: Callable[[RunFold], bool] | None = None) -> bool:
-        """Read to the end, or until there is enough; whether there may be more.
+    def read(self, events_max: int = sys.maxsize) -> bool:
+        """Read to the end, or until so many events have gathered; whether there may be more.
 
         A file that is removed meanwhile was booked: it ends the reading.
         """
@@ -152,7 +161,7 @@ class RunReader:
                     for entry in read_file(path, self.offset):
                         self.offset = entry.end_offset
                         fold.apply(entry, self.file_number)
-                        if is_enough is not None and is_enough(fold):
+                        if fold.gathered >= events_max:
                             return True
             except FileNotFoundError:
                 return False

@@ -62,10 +62,27 @@ class RowWatch:
             return
         # Fewer rows than before: the store was restored from a backup.
         after = self._entry_id if self._entry_id is not None and self._entry_id < newest else newest - _ROWS_BACK
-        yield from self._unpriced(after, newest)
-        yield from self._refused(after, newest, at_us)
-        yield from self._flawed(after, newest)
+        if self._has_any(after, newest):
+            yield from self._unpriced(after, newest)
+            yield from self._refused(after, newest, at_us)
+            yield from self._flawed(after, newest)
         self._entry_id = newest
+
+    def _has_any(self, after: int, newest: int) -> bool:
+        """Whether a row says anything at all: nearly always none does, and new rows are then read once."""
+        columns = ledger.c
+        query = select(columns.entry_id).where(
+            columns.entry_id > after,
+            columns.entry_id <= newest,
+            or_(
+                columns.outcome == Outcome.UNPRICED.value,
+                columns.status.in_((401, 402)),
+                columns.error.in_(_REFUSED),
+                columns.flaws.is_not(None),
+            ),
+        )
+        with self._engine.connect() as connection:
+            return connection.execute(query.limit(1)).first() is not None
 
     def _newest(self) -> int:
         with self._engine.connect() as connection:

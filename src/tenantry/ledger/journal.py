@@ -3,7 +3,8 @@
 Layout: `<directory>/<run id>/lock` and `000001.log`, `000002.log`, ... Each line is `<crc32 as 8 hex digits> <JSON>`.
 The lock is held with `flock` for the life of the process, so that anyone can tell a living run from a dead one. The
 lines of one turn of the event loop go out in one `write`; a torn last line is what a crash leaves, and readers pass
-over it.
+over it. `next` is the file that will follow, made ready beside the event loop; it gets its number, and its first line,
+when the one before it has had its last.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ import contextlib
 import fcntl
 import os
 import re
+import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 from zlib import crc32
@@ -27,12 +28,15 @@ from tenantry.domain.attempts import AttemptBegun, AttemptEnded, AttemptProgress
 FILE_BYTES_MAX = 64 * 1024 * 1024
 # Ends that wait for the journal to come back. Beyond it the oldest are dropped and become orphaned rows.
 PENDING_MAX = 10_000
+# The file to come; no reader takes it for one of the run's.
+_NEXT_FILE = "next"
 
 
 class JournalUnavailable(Exception):
     """The journal cannot be written."""
 
 
+_LF = 0x0A
 _CHECKSUM_BYTES = 9  # eight digits and a blank
 _BEGIN_START = b'{"begin":'
 _PROGRESS_START = b'{"progress":'
@@ -63,6 +67,9 @@ class JournalWriter:
         self.folder = directory / self.run_id
         self._encode = msgspec.json.Encoder().encode
         self._file = -1
+        self._next = -1  # the file that will follow, once it is ready
+        self._behind: list[int] = []  # files that have had their last line, and wait for their last sync
+        self._syncing = threading.Lock()
         self._number = 0
         self._size = 0
         self._lines: list[bytes] = []
@@ -70,7 +77,9 @@ class JournalWriter:
             self.folder.mkdir(mode=0o700, parents=True)
             self._lock = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._prepare()
             self._rotate()
+            _sync_folder(self.folder)
         except OSError as error:
             raise JournalUnavailable(f"the journal cannot be opened in {directory}: {error}") from error
 
@@ -120,15 +129,29 @@ class JournalWriter:
         self._lines = []
 
     def sync(self) -> None:
-        """Bring what was written to the disk. Safe to call from another thread.
+        """Bring what was written to the disk, and make the next file ready when this one is full.
+
+        To be called from another thread: all that waits for the disk is done here.
 
         Raises:
             JournalUnavailable: the disk refused.
         """
-        try:
-            os.fdatasync(self._file)
-        except OSError as error:
-            raise JournalUnavailable(str(error)) from error
+        with self._syncing:
+            try:
+                self._sync()
+            except OSError as error:
+                raise JournalUnavailable(str(error)) from error
+
+    def _sync(self) -> None:
+        """Raises: OSError."""
+        while self._behind:
+            os.fdatasync(self._behind[0])
+            os.close(self._behind.pop(0))
+            _sync_folder(self.folder)  # the number that its successor has since
+        os.fdatasync(self._file)
+        if self._size >= FILE_BYTES_MAX and self._next < 0:
+            with contextlib.suppress(OSError):  # the file may grow on until a new one can be made
+                self._prepare()
 
     def close(self) -> None:
         """Sync and let go of the lock: every attempt without an end is now known to have none."""
@@ -137,12 +160,17 @@ class JournalWriter:
         for last in (self.flush, self.sync):
             with contextlib.suppress(JournalUnavailable):
                 last()
-        for descriptor in (self._file, self._lock):
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
-        self._file = -1
+        with self._syncing:
+            for descriptor in (self._file, self._lock, self._next, *self._behind):
+                with contextlib.suppress(OSError):
+                    os.close(descriptor)
+            self._file = self._next = -1
+            self._behind.clear()
 
     def _append(self, lines: bytes) -> None:
+        if self._next >= 0 and self._size >= FILE_BYTES_MAX:
+            with contextlib.suppress(OSError):  # the lines go to the file that is there
+                self._rotate()
         try:
             written = os.write(self._file, lines)
         except OSError as error:
@@ -152,25 +180,48 @@ class JournalWriter:
                 os.ftruncate(self._file, self._size)
             raise JournalUnavailable("the journal's disk is full")
         self._size += written
-        if self._size >= FILE_BYTES_MAX:
-            with contextlib.suppress(OSError):  # the file may grow on until a new one can be made
-                self._rotate()
+
+    def _prepare(self) -> None:
+        """Make the next file. Raises: OSError."""
+        path = self.folder / _NEXT_FILE
+        flags = os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
+        self._next = os.open(path, flags, 0o600)
 
     def _rotate(self) -> None:
-        path = self.folder / f"{self._number + 1:06d}.log"
-        fresh = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        folder = os.open(self.folder, os.O_RDONLY)
-        os.fsync(folder)
-        os.close(folder)
-        if self._file >= 0:
-            os.fdatasync(self._file)
+        """Go on in the file that is ready. Nothing here waits for the disk: the next `sync` brings it there, in order.
+
+        Raises:
+            OSError: it could not be given its number; lines go on into the file that is there.
+        """
+        number = self._number + 1
+        before = os.dup(self._file) if self._file >= 0 else -1
+        try:
+            # A reader that sees the number may leave the file before: from here on no line goes there.
+            (self.folder / _NEXT_FILE).rename(self.folder / f"{number:06d}.log")
+        except OSError:
+            for descriptor in (before, self._next):
+                if descriptor >= 0:
+                    os.close(descriptor)
+            self._next = -1  # another one is made
+            raise
+        fresh, self._next = self._next, -1
+        if before >= 0:
+            self._behind.append(before)
             # The number stays the same for a syncing thread: it may hold it at this moment.
             os.dup2(fresh, self._file, inheritable=False)
             os.close(fresh)
         else:
             self._file = fresh
-        self._number += 1
+        self._number = number
         self._size = 0
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 class _Line(msgspec.Struct):
@@ -182,10 +233,15 @@ class _Line(msgspec.Struct):
 
 Event = AttemptBegun | AttemptProgress | AttemptEnded | Tally
 _DECODER = msgspec.json.Decoder(_Line)
+# By how a line starts behind its checksum: what most lines say is decoded at once, a third faster than through `_Line`.
+_DECODERS: tuple[tuple[bytes, int, Callable[[bytes], Event]], ...] = (
+    (_END_START, _CHECKSUM_BYTES + len(_END_START), msgspec.json.Decoder(AttemptEnded).decode),
+    (_BEGIN_START, _CHECKSUM_BYTES + len(_BEGIN_START), msgspec.json.Decoder(AttemptBegun).decode),
+    (_PROGRESS_START, _CHECKSUM_BYTES + len(_PROGRESS_START), msgspec.json.Decoder(AttemptProgress).decode),
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, gc=False):
     """One line read back. `event` is None where it cannot be used: the line is damaged, or (`is_whole`) says something
     that is no event of this version. `end_offset` is the byte behind it.
     """
@@ -202,19 +258,24 @@ def read_file(path: Path, offset: int) -> Iterator[Entry]:
     with path.open("rb") as file:
         file.seek(offset)
         for line in file:
-            if not line.endswith(b"\n"):
+            if line[-1] != _LF:
                 return
-            is_whole = _is_whole(line)
-            yield Entry(decode_line(line) if is_whole else None, offset, offset + len(line), line, is_whole)
-            offset += len(line)
-
-
-def _is_whole(line: bytes) -> bool:
-    return len(line) > _CHECKSUM_BYTES and line[:_CHECKSUM_BYTES] == b"%08x " % crc32(line[_CHECKSUM_BYTES:-1])
+            end_offset = offset + len(line)
+            if line[:_CHECKSUM_BYTES] == b"%08x " % crc32(line[_CHECKSUM_BYTES:-1]):
+                yield Entry(decode_line(line), offset, end_offset, line, True)
+            else:
+                yield Entry(None, offset, end_offset, line, False)
+            offset = end_offset
 
 
 def decode_line(line: bytes) -> Event | None:
     """The event of a whole line; None where it is none that this version knows."""
+    try:
+        for start, at, decode in _DECODERS:
+            if line.startswith(start, _CHECKSUM_BYTES):
+                return decode(line[at:-2])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass  # or it says more than that one thing
     try:
         decoded = _DECODER.decode(line[_CHECKSUM_BYTES:-1])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

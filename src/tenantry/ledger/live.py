@@ -68,11 +68,15 @@ def _sum(one: int | None, other: int | None) -> int | None:
 
 
 class LiveHealth(msgspec.Struct, omit_defaults=True):
-    """Names of upstreams whose breaker is open; credentials that are of no use, with the time until then (RFC 3339)."""
+    """Names of upstreams whose breaker is open; credentials that are of no use, with the time until then (RFC 3339).
+
+    `directory_fault`: why changes of the directory are not followed; "" where they are.
+    """
 
     upstreams_down: list[str] = []
     credentials_dead: dict[str, str | None] = {}
     journal_works: bool = True
+    directory_fault: str = ""
 
 
 class Live(msgspec.Struct):

@@ -15,6 +15,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from tenantry.domain.attempts import AttemptBegun, AttemptEnded
 from tenantry.domain.orphans import end_of_orphan
 from tenantry.domain.prices import PriceTable
+from tenantry.domain.printable import printable
 from tenantry.domain.values import value
 from tenantry.ledger.events import EndedAttempt, Unusable
 from tenantry.ledger.journal import decode_line
@@ -136,8 +137,7 @@ def list_quarantined(engine: Engine) -> list[Quarantined]:
 
 
 def _shown(line: bytes) -> str:
-    text = line[:SHOWN_CHARS_MAX].decode("utf-8", "replace").rstrip("\n")
-    return "".join(mark if mark.isprintable() else "\ufffd" for mark in text)
+    return printable(line[:SHOWN_CHARS_MAX].decode("utf-8", "replace").rstrip("\n"))
 
 
 def held_in_quarantine(connection: Connection, start_us: int, end_us: int) -> dict[tuple[str, str], int]:

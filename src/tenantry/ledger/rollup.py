@@ -7,6 +7,7 @@ exact sum of rows here.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, Connection, Select, case, cast, func, literal, select
@@ -34,6 +35,8 @@ KEY = ("tenant_id", "quarter_us", "key_id", "model", "outcome")
 # What the `error` column of an adjustment says: why the cost differs.
 WAS_UNPRICED = "was_unpriced"
 REPRICED = "repriced"
+_ADJUSTED = Outcome.ADJUSTED.value
+_tokens_of = itemgetter(*TOKEN_CLASSES)
 
 
 def add_to_rollup(connection: Connection, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -51,23 +54,23 @@ def add_to_rollup(connection: Connection, rows: Iterable[Mapping[str, Any]]) -> 
 
 
 def _summed(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[Any, ...], list[int]]:
-    sums: dict[tuple[Any, ...], list[int]] = {}
+    grouped: dict[tuple[Any, ...], list[tuple[int, ...]]] = {}
     for row in rows:
-        at_us = row["ended_at_us"]
-        model = (row["model_served"] if row["model_served"] is not None else row["model_requested"])[:MODEL_CHARS_MAX]
-        key = (row["tenant_id"], at_us - at_us % QUARTER_US, row["key_id"], model, row["outcome"])
-        values = _values(row)
-        known = sums.get(key)
-        sums[key] = values if known is None else [one + other for one, other in zip(known, values, strict=True)]
-    return sums
-
-
-def _values(row: Mapping[str, Any]) -> list[int]:
-    is_adjustment = row["outcome"] == Outcome.ADJUSTED.value
-    unpriced = int(row["cost_nanos"] is None) - int(is_adjustment and row["error"] == WAS_UNPRICED)
-    tokens = (row[name] for name in TOKEN_CLASSES)
-    saved = row.get("saved_nanos") or 0
-    return [int(not is_adjustment), int(is_adjustment), *tokens, row["cost_nanos"] or 0, unpriced, saved]
+        at_us, model, outcome = row["ended_at_us"], row["model_served"], row["outcome"]
+        if model is None:
+            model = row["model_requested"]
+        key = (row["tenant_id"], at_us - at_us % QUARTER_US, row["key_id"], model[:MODEL_CHARS_MAX], outcome)
+        cost, saved = row["cost_nanos"], row.get("saved_nanos") or 0
+        if outcome == _ADJUSTED:
+            values = (0, 1, *_tokens_of(row), cost or 0, (cost is None) - (row["error"] == WAS_UNPRICED), saved)
+        else:
+            values = (1, 0, *_tokens_of(row), cost or 0, int(cost is None), saved)
+        known = grouped.get(key)
+        if known is None:
+            grouped[key] = [values]
+        else:
+            known.append(values)
+    return {key: [sum(column) for column in zip(*values, strict=True)] for key, values in grouped.items()}
 
 
 def differences(connection: Connection, most: int) -> list[tuple[str, dict[str, Any]]]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from json.encoder import encode_basestring as _quoted
 from typing import Any
 
 from sqlalchemy import Connection, Dialect, String, insert
@@ -44,10 +45,12 @@ _LENGTHS = tuple(
     and column.name not in ("row_hash", "prev_hash", "adjusts")
 )
 _AGENT_CHARS_MAX = 200
+# What `row_of` fills, in its order: all but the row's number, and what only corrections have.
+COLUMNS = tuple(column.name for column in ledger.columns if column.name not in ("entry_id", "adjusts"))
 
 
 def row_of(begun: AttemptBegun, end: AttemptEnded) -> dict[str, Any]:
-    """The row of an attempt, without its place in a chain."""
+    """The row of an attempt, in the order of the table's columns; its place in a chain is still empty."""
     usage = end.usage
     return {
         "attempt_id": begun.attempt_id,
@@ -78,6 +81,10 @@ def row_of(begun: AttemptBegun, end: AttemptEnded) -> dict[str, Any]:
         "price_version": end.price_version,
         "usage_raw": end.usage_raw.replace("\0", "\ufffd") if "\0" in end.usage_raw else end.usage_raw,
         "error": _told(end.error),
+        "journal_run": "",
+        "journal_seq": 0,
+        "prev_hash": "",
+        "row_hash": "",
         "saved_nanos": end.saved_nanos,
         "basis": end.basis,
         "held_nanos": end.held_nanos,
@@ -86,23 +93,24 @@ def row_of(begun: AttemptBegun, end: AttemptEnded) -> dict[str, Any]:
 
 
 class RowInsert:
-    """The INSERT of rows of one shape, compiled once: SQLAlchemy's own way binds each value of each row by name, which
-    takes a fifth of the whole drain (measured, 2026-11-25).
+    """The INSERT of rows that `row_of` made, compiled once: SQLAlchemy's own way binds each value of each row by name,
+    which took a fifth of the whole drain (measured, 2026-11-25).
     """
 
-    __slots__ = ("_names", "_sql")
+    __slots__ = ("_is_positional", "_sql")
 
-    def __init__(self, dialect: Dialect, names: Sequence[str]) -> None:
-        compiled = insert(ledger).inline().compile(dialect=dialect, column_keys=list(names))
+    def __init__(self, dialect: Dialect) -> None:
+        compiled = insert(ledger).inline().compile(dialect=dialect, column_keys=list(COLUMNS))
         self._sql = str(compiled)
-        self._names = tuple(compiled.positiontup or ()) if compiled.positional else None
+        self._is_positional = compiled.positional
+        if compiled.positional and tuple(compiled.positiontup or ()) != COLUMNS:
+            raise TypeError("the statement's values are not in the order of the table's columns")
 
     def __call__(self, connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
-        names = self._names
-        if names is None:
-            connection.exec_driver_sql(self._sql, list(rows))
+        if self._is_positional:
+            connection.exec_driver_sql(self._sql, [tuple(row.values()) for row in rows])
         else:
-            connection.exec_driver_sql(self._sql, [tuple([row[name] for name in names]) for row in rows])
+            connection.exec_driver_sql(self._sql, list(rows))
 
 
 def _told(text: str | None) -> str | None:
@@ -184,4 +192,42 @@ def row_hash(row: Mapping[str, Any]) -> str:
         for name, value in row.items()
         if name not in ("entry_id", "row_hash") and (value is not None or name in _NULLABLE_FROM_THE_FIRST)
     }
-    return hashlib.sha256(_HASHED.encode(kept).encode()).hexdigest()
+    return sha256(_HASHED.encode(kept).encode()).hexdigest()
+
+
+def hash_of_booked(row: Mapping[str, Any]) -> str:
+    """`row_hash` of a row that `row_of` made: the same text, out of a template, in a quarter of the time.
+
+    A row costs some 25 us to book, and JSON with sorted names took 9 us of them (measured, 2026-11-25).
+    """
+    cost, first_byte, status = row["cost_nanos"], row["first_byte_at_us"], row["status"]
+    # What came with later schemas enters only where it has a value.
+    flaws = "" if row["flaws"] is None else f'"flaws": {_quoted(row["flaws"])}, '
+    held = "" if row["held_nanos"] is None else f'"held_nanos": {row["held_nanos"]}, '
+    saved = "" if row["saved_nanos"] is None else f'"saved_nanos": {row["saved_nanos"]}, '
+    text = (
+        f'{{"attempt_id": {_quoted(row["attempt_id"])}, "basis": {_quoted(row["basis"])}, '
+        f'"begun_at_us": {row["begun_at_us"]}, "cache_read_tokens": {row["cache_read_tokens"]}, '
+        f'"cache_write_1h_tokens": {row["cache_write_1h_tokens"]}, '
+        f'"cache_write_5m_tokens": {row["cache_write_5m_tokens"]}, '
+        f'"cost_nanos": {"null" if cost is None else cost}, "credential_id": {_quoted(row["credential_id"])}, '
+        f'"ended_at_us": {row["ended_at_us"]}, "error": {_or_null(row["error"])}, '
+        f'"first_byte_at_us": {"null" if first_byte is None else first_byte}, '
+        f'{flaws}{held}"input_tokens": {row["input_tokens"]}, "journal_run": {_quoted(row["journal_run"])}, '
+        f'"journal_seq": {row["journal_seq"]}, "key_id": {_quoted(row["key_id"])}, '
+        f'"model_requested": {_quoted(row["model_requested"])}, "model_served": {_or_null(row["model_served"])}, '
+        f'"outcome": {_quoted(row["outcome"])}, "output_tokens": {row["output_tokens"]}, '
+        f'"prev_hash": "{row["prev_hash"]}", "price_version": {_or_null(row["price_version"])}, '
+        f'"request_id": {_quoted(row["request_id"])}, '
+        f'{saved}"status": {"null" if status is None else status}, "stop_reason": {_or_null(row["stop_reason"])}, '
+        f'"streaming": {"true" if row["streaming"] else "false"}, "tenant_id": {_quoted(row["tenant_id"])}, '
+        f'"thinking_tokens": {row["thinking_tokens"]}, "upstream_id": {_quoted(row["upstream_id"])}, '
+        f'"upstream_request_id": {_or_null(row["upstream_request_id"])}, '
+        f'"usage_raw": {_quoted(row["usage_raw"])}, "web_fetch_requests": {row["web_fetch_requests"]}, '
+        f'"web_search_requests": {row["web_search_requests"]}}}'
+    )
+    return sha256(text.encode()).hexdigest()
+
+
+def _or_null(text: str | None) -> str:
+    return "null" if text is None else _quoted(text)

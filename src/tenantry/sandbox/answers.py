@@ -74,6 +74,9 @@ def compose(raw: bytes, body: dict[str, Any], model: str, scenario: Scenario) ->
     if "refusal" in scenario:
         stop_reason = "refusal"
     output = sum(count_tokens(block) for block in blocks)
+    most = body.get("max_tokens")
+    if isinstance(most, int):  # no more is ever told; the text stays whole, so that what is asked for is what comes
+        output = min(output, most)
     return Answer(
         f"msg_sandbox{digest[:20]}",
         model,

@@ -26,7 +26,7 @@ from tenantry.domain.directory import (
 from tenantry.domain.limits import Limits
 from tenantry.storage.caps import read_budgets
 from tenantry.storage.columns import utc
-from tenantry.storage.database import reading
+from tenantry.storage.database import StoreFile, path_of_store, reading
 from tenantry.storage.records import read_changes, read_tier, read_upstream
 from tenantry.storage.tables import credentials, gateway_keys, tenants, tiers, upstreams
 from tenantry.storage.vault import Sealed, Vault
@@ -313,11 +313,18 @@ class DirectoryWatch:
         self._connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         driver = self._connection.connection.driver_connection
         self._sqlite = driver if isinstance(driver, sqlite3.Connection) else None
+        path = path_of_store(engine.url)
+        self._file = StoreFile(path) if path is not None else None
         self._data_version: int | None = None
         self._version: int | None = None
         self.changed()
+        if self._sqlite is not None:
+            self._sqlite.execute("PRAGMA busy_timeout = 0")  # asked on the event loop, which waits for nobody's lock
 
     def changed(self) -> bool:
+        """Raises: StoreReplaced; the store's own errors."""
+        if self._file is not None:
+            self._file.require()
         if self._sqlite is not None:
             data_version = self._sqlite.execute("PRAGMA data_version").fetchone()[0]
             if data_version == self._data_version:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
-from litestar import Litestar, Request, get
+from litestar import Litestar, MediaType, Request, Response, get
 from litestar.connection import ASGIConnection
 from litestar.exceptions import NotAuthorizedException, NotFoundException, ValidationException
 from litestar.handlers import BaseRouteHandler
 
 from tenantry.control.site import Site
 from tenantry.control.views import tenant_view
+from tenantry.domain.printable import escaped
 from tenantry.ledger.usage import BadMonth, current_month, month_usage
 from tenantry.storage.directory import NotInDirectory
 
@@ -38,17 +40,19 @@ def healthz() -> dict[str, str]:
 
 
 @get("/api/v1/tenants", guards=[require_admin], sync_to_thread=True)
-def tenants(request: Request[Any, Any, Any]) -> list[dict[str, Any]]:
+def tenants(request: Request[Any, Any, Any]) -> Response[bytes]:
     site: Site = request.app.state.site
     audit_read(request, "tenants", None)
-    return [
-        tenant_view(site.settings, row).as_json() | {"limits": row.limits.as_json()}
-        for row in site.directory.list_tenants()
-    ]
+    return _shown(
+        [
+            tenant_view(site.settings, row).as_json() | {"limits": row.limits.as_json()}
+            for row in site.directory.list_tenants()
+        ]
+    )
 
 
 @get("/api/v1/tenants/{slug:str}/usage", guards=[require_admin], sync_to_thread=True)
-def usage(request: Request[Any, Any, Any], slug: str, month: str | None = None) -> dict[str, Any]:
+def usage(request: Request[Any, Any, Any], slug: str, month: str | None = None) -> Response[bytes]:
     site: Site = request.app.state.site
     zone = site.settings.zone
     try:
@@ -59,7 +63,12 @@ def usage(request: Request[Any, Any, Any], slug: str, month: str | None = None) 
         raise NotFoundException(str(error)) from None
     except BadMonth as error:
         raise ValidationException(str(error)) from None
-    return report.as_json(slug)
+    return _shown(report.as_json(slug))
+
+
+def _shown(value: object) -> Response[bytes]:
+    """JSON that does nothing to a terminal that it is printed on: names of models come from clients and upstreams."""
+    return Response(escaped(json.dumps(value, ensure_ascii=False)).encode(), media_type=MediaType.JSON)
 
 
 def control_app(site: Site) -> Litestar:

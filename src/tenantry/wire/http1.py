@@ -28,6 +28,8 @@ _FIELD = re.compile(
     rb"(?<=\n)([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*"
     rb"((?:[^\x00-\x20\x7f](?:[^\x00-\x08\x0a-\x1f\x7f]*[^\x00-\x20\x7f])?)?)[ \t]*\r\n"
 )
+# RFC 9110 5.6.2
+TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 # RFC 9110 7.2: uri-host [":" port], as a name, an IPv4 or a bracketed IPv6 address.
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~%!$&'()*+,;=\-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
@@ -204,7 +206,7 @@ def connection_options(fields: dict[bytes, bytes]) -> frozenset[bytes]:
 
 
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
-_STATUS_LINES = {
+STATUS_LINES = {
     code: b"HTTP/1.1 %d %b\r\n" % (code, _REASONS.get(code, b"Overloaded" if code == 529 else b"Unknown"))
     for code in range(200, 600)
 }
@@ -216,7 +218,7 @@ def response_head(status: int, headers: list[tuple[bytes, bytes]], more: bytes =
     Values come from a parser or from here, so they hold no CR or LF.
     """
     lines = [b"%b: %b\r\n" % field for field in headers]
-    return b"%b%b%b\r\n" % (_STATUS_LINES[status], b"".join(lines), more)
+    return b"%b%b%b\r\n" % (STATUS_LINES[status], b"".join(lines), more)
 
 
 def chunk(data: bytes) -> bytes:

@@ -13,8 +13,18 @@ from typing import Any
 import msgspec
 
 from tenantry.domain.settlement import USAGE_UNREADABLE, Observed
-from tenantry.domain.usage import USAGE_MALFORMED, Usage, as_word, is_count, merge_usage, read_usage
+from tenantry.domain.usage import (
+    USAGE_FELL,
+    USAGE_MALFORMED,
+    Usage,
+    as_word,
+    has_fallen,
+    is_count,
+    merge_usage,
+    read_usage,
+)
 from tenantry.wire.loose import decode_loosely, find_members
+from tenantry.wire.plain_usage import read_plain_usage
 
 # What is held of an unfinished event; as much as a slow client may leave unread.
 HELD_BYTES_MAX = 64 * 1024
@@ -61,11 +71,13 @@ class StreamObserver:
 
     __slots__ = (
         "_counts_passing",
+        "_has_fallen",
         "_has_hidden_work",
         "_held",
         "_is_malformed",
         "_tail",
         "_tells_output",
+        "_unfinished_chars",
         "_usage",
         "_wants_1h",
         "complete",
@@ -84,9 +96,11 @@ class StreamObserver:
         self._usage: dict[str, Any] = {}
         self._wants_1h = wants_1h
         self._counts_passing = False
+        self._has_fallen = False
         self._has_hidden_work = False
         self._is_malformed = False
         self._tells_output = False
+        self._unfinished_chars = 0  # those of `delta_chars` that stand in what is held
         self.started = False
         self.complete = False
         self.failed: str | None = None
@@ -119,15 +133,29 @@ class StreamObserver:
             held = self._held = bytearray(held)
         searched = max(0, len(held) - 2)
         held += chunk
+        self.delta_chars -= self._unfinished_chars
+        self._unfinished_chars = 0
         end = _last_blank_line(held, searched)
         if end > 0:
             ready = bytes(held[:end])
             self._held = held[end:] if end < len(held) else _NO_HELD
             self._read_events(ready)
+            self._count_unfinished()
             return ready
         if len(held) > HELD_BYTES_MAX:
             return self._let_pass(held)
+        self._count_unfinished()
         return b""
+
+    def _count_unfinished(self) -> None:
+        """Count a delta whose end has not come, to its last byte: what was generated is owed, passed on or not."""
+        held = self._held
+        start = held.find(b'"delta"', 0, EVENT_HEAD_BYTES)
+        at = held.find(b'_delta"', start, EVENT_HEAD_BYTES) if start >= 0 else -1
+        if at > 0 and held[at - 4 : at] in _COUNTED_DELTAS:
+            self.content_empty = False
+            self._unfinished_chars = len(held) - start
+            self.delta_chars += self._unfinished_chars
 
     def _let_pass(self, held: bytearray) -> bytes:
         """An event too large to hold: pass it on, unless it carries usage."""
@@ -166,6 +194,11 @@ class StreamObserver:
         told = self._usage.get("output_tokens")
         return told if isinstance(told, int) and is_count(told) else 0
 
+    def document(self) -> bytes:
+        """What is held of a body that is no event stream but a JSON object; nothing where it is something else."""
+        held = bytes(self._held)
+        return held if held.lstrip().startswith(b"{") else b""
+
     def finish(self) -> bytes:
         """What is still held at a clean end of the body; nothing when the stream is not complete."""
         held, self._held = self._held, _NO_HELD
@@ -177,6 +210,8 @@ class StreamObserver:
         usage = read_usage(self._usage, wants_1h=self._wants_1h, flaws=flaws)
         if self._is_malformed and not flaws:
             flaws.append(USAGE_MALFORMED)
+        if self._has_fallen and not usage.iterations and not self._has_hidden_work:  # another model may have begun anew
+            flaws.append(USAGE_FELL)
         knows_prompt = self.started or "input_tokens" in self._usage
         # An intermediate message_delta tells how far it has come; the last one also why it stopped (reference 4.5).
         is_final = self._tells_output and knows_prompt and (self.complete or self.stop_reason is not None)
@@ -271,7 +306,9 @@ class StreamObserver:
             self._is_malformed |= told is not None or bytes(raw).strip() != b"null"
             return False
         usage: dict[str, Any] = told  # pyright: ignore[reportUnknownVariableType] -- JSON objects have string keys
-        self._usage = merge_usage(self._usage, usage)
+        before, self._usage = self._usage, merge_usage(self._usage, usage)
+        if before and has_fallen(before, self._usage):
+            self._has_fallen = True
         return is_count(usage.get("output_tokens"))
 
     def _note_content(self, events: bytes, start: int = 0, end: int | None = None) -> None:
@@ -372,6 +409,14 @@ _BROKEN = Observed(None, None, Usage(), "", False, False, False, None, 0)
 NOTHING_OBSERVED = Observed(None, None, Usage(), "", True, False, False, None, 0)
 
 
+_BEGINS_AS_EVENTS = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*+(?::|(?:event|data|id|retry)[ \t]*+:)")
+
+
+def begins_as_events(body: bytes) -> bool:
+    """Whether the first bytes of a body are those of an event stream: a comment or a field (WHATWG HTML 9.2.5)."""
+    return _BEGINS_AS_EVENTS.match(body) is not None
+
+
 def read_message(body: bytes, *, wants_1h: bool = False, is_whole: bool = True) -> Observed:
     """What a non-streaming answer says.
 
@@ -379,6 +424,11 @@ def read_message(body: bytes, *, wants_1h: bool = False, is_whole: bool = True) 
     that broke off nothing is known, unless the document in it is whole.
     """
     message = _read_whole(body)
+    if message is not None and message.usage:
+        usage = read_plain_usage(message.usage, wants_1h)
+        plain = _plain_message(message, usage, is_whole) if usage is not None else None
+        if plain is not None:
+            return plain
     told = decode_loosely(bytes(message.usage)) if message is not None and message.usage else None
     if message is None or not isinstance(told, dict):
         return _UNREADABLE if is_whole else _BROKEN
@@ -388,7 +438,7 @@ def read_message(body: bytes, *, wants_1h: bool = False, is_whole: bool = True) 
     model = as_word(message.model)
     if model is None and message.model is not None and not flaws:
         flaws.append(USAGE_MALFORMED)
-    if raw.get("output_tokens") is None and raw.get("input_tokens") is None and not usage.iterations:
+    if not usage.iterations and (raw.get("output_tokens") is None or not _tells_prompt(raw)):
         flaws.append(USAGE_UNREADABLE)
     return Observed(
         model,
@@ -403,6 +453,30 @@ def read_message(body: bytes, *, wants_1h: bool = False, is_whole: bool = True) 
         is_final=True,
         flaws=tuple(flaws),
     )
+
+
+def _plain_message(message: _Message, usage: Usage, is_whole: bool) -> Observed | None:
+    """What a message without any flaw says; None where it has one after all."""
+    raw, reason, model = bytes(message.usage), message.stop_reason, as_word(message.model)
+    if model is None or not raw.isascii() or len(raw) > USAGE_RAW_BYTES_MAX:
+        return None
+    return Observed(
+        model,
+        as_word(reason) if reason is not None else None,
+        usage,
+        raw.decode(),
+        _is_empty(message.content),
+        True,
+        is_whole,
+        None,
+        0,
+        True,
+    )
+
+
+def _tells_prompt(raw: dict[str, Any]) -> bool:
+    """Servers that only speak the API's form may leave out what is nothing (reference 5.1), not all of it."""
+    return raw.get("input_tokens") is not None or raw.get("cache_read_input_tokens") is not None
 
 
 def _usage_text(raw: bytes, told: dict[str, Any]) -> str:

@@ -1,7 +1,9 @@
 """Dates, tiers and refusals of the price table. The fixtures of the reference are priced in tests/unit/wire."""
 
 import json
-from datetime import UTC, datetime
+import os
+import random
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from tenantry.domain.prices import BadPriceTable, PriceTable, load_default_prices
 from tenantry.domain.usage import Usage
 
+SEED = int(os.environ.get("TENANTRY_SEED", "0")) or random.SystemRandom().randrange(1 << 32)
 PRICES = load_default_prices()
 ROW = {"input": "2", "cache_write_5m": "2.5", "cache_write_1h": "4", "cache_read": "0.2", "output": "10"}
 DEAR = {name: str(2 * float(price)) for name, price in ROW.items()}
@@ -105,3 +108,23 @@ def test_a_kept_rate_is_the_rate_of_its_minute(
     )
     for _ in range(2):
         assert PRICES.rates_lately(model, prompt_tokens, at_us, speed=speed, is_us=is_us) == plain
+
+
+def test_the_short_way_to_a_cost_says_what_the_long_one_says() -> None:
+    chance = random.Random(SEED)
+    found = 0
+    for _ in range(5_000):
+        usage = Usage(
+            *[chance.choice((0, 1, 999, 150_000, 250_000)) for _ in range(5)],
+            web_search_requests=chance.choice((0, 0, 3)),
+            speed=chance.choice(("standard", "standard", "fast")),
+            inference_geo=chance.choice(("global", "global", "us")),
+            service_tier=chance.choice(("standard", "standard", "batch")),
+        )
+        model = chance.choice([*PRICES.models(), PRICES.models()[0] + "-20261001", "claude-unknown-9"])
+        at = datetime(2026, 11, 25, tzinfo=UTC) + timedelta(days=chance.randrange(-900, 900))
+        short = PRICES.plain_cost(usage, model, int(at.timestamp() * 1_000_000))
+        if short is not None:
+            found += 1
+            assert short == PRICES.price(usage, model, at).cost_nanos, (usage, model, at, SEED)
+    assert found > 500

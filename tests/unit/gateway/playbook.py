@@ -38,6 +38,7 @@ from tenantry.gateway.exchange import Exchange
 from tenantry.gateway.parts import Clock, Parts
 from tenantry.gateway.process import GatewayProcess, build_parts
 from tenantry.gateway.upstream import ConnectFailed
+from tenantry.gateway.upstream.head import head_of
 from tenantry.ledger.journal import JournalUnavailable
 from tenantry.ledger.opening import Opening
 from tenantry.settings import load_settings
@@ -185,7 +186,7 @@ class Connection:
 
     def head(self, status: int, headers: dict[str, str] | None = None) -> None:
         fields = [(name.encode(), text.encode()) for name, text in (headers or {}).items()]
-        self.sink.on_head(status, fields)
+        self.sink.on_head(head_of(status, fields))
 
     def body(self, data: bytes) -> None:
         sink = self.sink

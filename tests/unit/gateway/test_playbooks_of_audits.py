@@ -212,3 +212,36 @@ def test_a_message_that_is_labelled_a_stream_is_read_as_what_was_asked_for(tmp_p
     connection.end()
     world.turn()
     assert (ends(world)[0].outcome.value, ends(world)[0].usage.output_tokens) == ("settled", 20)
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_an_answer_that_comes_a_byte_at_a_time_ends_after_an_hour(tmp_path: Path, leaves: bool) -> None:
+    world = World(tmp_path, budget_nanos=10**9)
+    client = world.client()
+    client.ask(message())
+    world.turn()
+    world.connecting[0].made()
+    connection, body = world.sent[0], whole_answer()
+    connection.head(200, {"content-type": "application/json", "content-length": str(len(body))})
+    for at in range(36):
+        assert ends(world) == []
+        connection.body(body[at : at + 1])
+        world.advance(100)
+        if leaves and at == 30:
+            client.leave()  # nor is it read on for ever
+            break
+    world.advance(1)
+    [end] = ends(world)
+    assert (end.outcome.value, end.error) == ("estimated", "timed_out")
+    assert end.cost_nanos
+    assert client.answers == ([] if leaves else ["answer cut"])
+    assert world.leftovers() == []
+
+
+def test_a_stream_that_flows_slowly_goes_on(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    play(world, STREAM_SENT + ">> head 200 stream\n>> started\n<< journal progress")
+    for _ in range(50):
+        world.sent[0].body(b"event: ping\ndata: {}\n\n")
+        world.advance(100)
+    assert ends(world) == []

@@ -19,7 +19,7 @@ import pytest
 import uvloop
 
 from tenantry.domain.directory import Upstream
-from tenantry.gateway.upstream import ConnectFailed, Pool, Pools, ResponseSink, UpstreamConnection
+from tenantry.gateway.upstream import ConnectFailed, Pool, Pools, ResponseHead, ResponseSink, UpstreamConnection
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 REQUEST = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n"
@@ -32,8 +32,8 @@ class Told(ResponseSink):
         self.lines: list[str] = []
         self.ended = asyncio.get_running_loop().create_future()
 
-    def on_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        self.lines.append(f"head {status}")
+    def on_head(self, head: ResponseHead) -> None:
+        self.lines.append(f"head {head.status}")
 
     def on_body(self, data: bytes) -> None:
         self.lines.append(f"body {data[:20].decode()}")
@@ -159,8 +159,30 @@ def test_a_request_that_was_read_is_not_stale_though_not_acknowledged(then: Call
 
 def test_the_first_request_of_a_connection_is_never_stale() -> None:
     async def run() -> None:
+        is_sent = threading.Event()
+        pool = Peer(lambda client: bool(is_sent.wait(5)) and None).pool(Pools())
+        connection = await connected(pool)
+        asyncio.get_running_loop().call_later(0.05, is_sent.set)
+        assert await asked(connection) == ["upstream_dropped"]
+
+
+def test_a_connection_that_is_closed_before_it_is_used_has_failed() -> None:
+    async def run() -> None:
         pool = Peer(lambda client: None).pool(Pools())
-        assert await asked(await connected(pool)) == ["upstream_dropped"]
+        loop = asyncio.get_running_loop()
+        real = loop.create_connection
+
+        async def slow(*args: Any, **options: Any) -> Any:
+            made = await real(*args, **options)
+            for _ in range(500):
+                if made[1].transport is None:
+                    break
+                await asyncio.sleep(0.01)
+            return made
+
+        loop.create_connection = slow
+        assert isinstance(await pool.open_connection(), ConnectFailed)
+        assert pool.is_empty
 
     on_uvloop(run)
 

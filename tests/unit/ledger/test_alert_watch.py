@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import Engine, insert, select
 
-from tenantry.domain.alerts import Alert, AlertKind
+from tenantry.domain.alerts import Alert, AlertKind, Holder, budget_alerts
 from tenantry.domain.money import NANOS_PER_USD as USD
 from tenantry.ledger.alerts import AlertWatch, open_watch
 from tenantry.ledger.facts import HealthWatch, alerts_of_live
@@ -101,6 +101,37 @@ def test_each_threshold_is_told_once_across_watches_and_restarts(site: Site) -> 
     site.spend(14 * USD)
     assert (two.step(), one.step(), site.watch().step()) == (2, 0, 0)
     assert thresholds_told(site) == [70, 90, 100]
+
+
+def test_one_row_among_many_tenants_looks_at_its_own_alone(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(20):
+        site.directory.create_tenant(f"other-{number}", "Other", "standard")
+        site.directory.set_budgets(f"other-{number}", {"month": 50 * USD})
+    site.directory.set_budgets("acme", {"month": 50 * USD})
+    site.spend(1 * USD)
+    watch, looked = site.watch(), list[str]()
+    watch.step()
+
+    def noted(holder: Holder, *rest: Any) -> Iterator[Alert]:
+        looked.append(holder.slug)
+        return budget_alerts(holder, *rest)
+
+    monkeypatch.setattr("tenantry.ledger.alerts.budget_alerts", noted)
+    site.spend(36 * USD)
+    assert (watch.step(), looked) == (1, ["acme"])
+
+
+def test_a_look_that_a_fault_cut_off_tells_the_rest_later(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.directory.set_budgets("acme", {"month": 50 * USD})
+    watch = site.watch()
+    watch.step()
+    site.spend(36 * USD)
+    with monkeypatch.context() as patched:
+        patched.setattr(Outbox, "raise_alert", lambda *_: 1 / 0)  # pyright: ignore[reportUnknownLambdaType] -- any fault
+        with pytest.raises(ZeroDivisionError):
+            watch.step()
+    assert watch.step() == 1
+    assert thresholds_told(site) == [70]
 
 
 def test_watches_at_the_same_moment_raise_an_alert_once(site: Site) -> None:

@@ -5,7 +5,9 @@ import resource
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from zlib import crc32
 
+import msgspec
 import pytest
 from sqlalchemy import Engine, delete, select
 
@@ -13,8 +15,9 @@ from tenantry.domain.attempts import AttemptBegun, AttemptEnded, AttemptProgress
 from tenantry.domain.prices import load_default_prices
 from tenantry.domain.usage import Usage
 from tenantry.ledger.booking import Drain
-from tenantry.ledger.journal import JournalUnavailable, JournalWriter, files_of, is_alive, read_file
+from tenantry.ledger.journal import JournalUnavailable, JournalWriter, decode_line, files_of, is_alive, read_file
 from tenantry.ledger.rows import FIRST_HASH, row_hash
+from tenantry.ledger.verification import verify
 from tenantry.storage.tables import journals, ledger
 from tests.template import new_store
 
@@ -133,6 +136,67 @@ def test_a_long_run_makes_several_files(tmp_path: Path, monkeypatch: pytest.Monk
     assert list((tmp_path / "journal").iterdir()) == []
 
 
+def test_the_next_file_costs_the_event_loop_no_wait_for_the_disk(
+    writer: JournalWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tenantry.ledger.journal.FILE_BYTES_MAX", 1000)
+    waits: list[str] = []
+    for name in ("fsync", "fdatasync"):
+        monkeypatch.setattr(f"tenantry.ledger.journal.os.{name}", lambda descriptor: waits.append(path_of(descriptor)))
+    run = run_of(writer, tmp_path)
+    count = 1
+    for number in range(20):
+        write(writer, begun(f"a{number}"))
+        assert waits == []
+        first = files_of(run)[-1]
+        writer.sync()
+        # Whatever had lines since the last sync is on the disk with this one, its name and those before it first.
+        assert waits[-1] == str(first)
+        if len(files_of(run)) > count:
+            assert waits == [str(files_of(run)[-2]), str(run), str(first)]
+        count = len(files_of(run))
+        waits.clear()
+    assert count > 3
+    found = [entry.event for path in files_of(run) for entry in read_file(path, 0)]
+    assert found == [begun(f"a{number}") for number in range(20)]
+
+
+def path_of(descriptor: int) -> str:
+    return os.readlink(f"/proc/self/fd/{descriptor}")
+
+
+def test_a_reader_leaves_no_file_before_its_last_line(
+    writer: JournalWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: Engine
+) -> None:
+    """The next file is ready, and lines still go to the one before."""
+    monkeypatch.setattr("tenantry.ledger.journal.FILE_BYTES_MAX", 1)
+    drain = Drain(engine, tmp_path / "journal", load_default_prices())
+    for number in range(5):
+        write(writer, begun(f"a{number}"))
+        writer.sync()
+        drain.step()
+        write(writer, ended(f"a{number}"))
+        assert drain.step() == 1
+
+
+def test_a_file_that_cannot_follow_lets_the_one_before_grow(
+    writer: JournalWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tenantry.ledger.journal.FILE_BYTES_MAX", 1)
+    run = run_of(writer, tmp_path)
+    write(writer, begun("a1"))
+    writer.sync()
+    (run / "next").unlink()  # its number cannot be given
+    write(writer, begun("a2"), begun("a3"))
+    assert len(files_of(run)) == 1
+    writer.sync()
+    write(writer, begun("a4"))
+    assert [[entry.event for entry in read_file(path, 0)] for path in files_of(run)] == [
+        [begun("a1"), begun("a2"), begun("a3")],
+        [begun("a4")],
+    ]
+
+
 def test_draining_again_books_nothing_twice(writer: JournalWriter, tmp_path: Path, engine: Engine) -> None:
     drain = Drain(engine, tmp_path / "journal", load_default_prices())
     write(writer, begun("a1"), begun("a2"), ended("a1"))
@@ -146,6 +210,28 @@ def test_draining_again_books_nothing_twice(writer: JournalWriter, tmp_path: Pat
     write(writer, ended("a2"))
     assert drain.step() == 1
     assert [row["attempt_id"] for row in rows(engine)] == ["a1", "a2"]
+
+
+def test_an_attempt_that_ends_twice_is_booked_once_and_its_neighbours_too(
+    writer: JournalWriter, tmp_path: Path, engine: Engine
+) -> None:
+    twice = [begun("a2"), ended("a2"), begun("a2"), ended("a2", cost_nanos=6)]
+    write(writer, begun("a1"), ended("a1"), *twice, begun("a3"), ended("a3"))
+    assert Drain(engine, tmp_path / "journal", load_default_prices()).step() == 3
+    assert [(row["attempt_id"], row["journal_seq"], row["cost_nanos"]) for row in rows(engine)] == [
+        ("a1", 1, 5),
+        ("a2", 2, 5),
+        ("a3", 3, 5),
+    ]
+    assert verify(engine).fault_count == 0
+
+
+def test_a_line_that_says_more_than_one_thing_is_read_as_before(writer: JournalWriter, tmp_path: Path) -> None:
+    event = msgspec.json.encode(begun("a1"))
+    for body in (b'{"begin":%b,"later":1}' % event, b'{ "begin" : %b }' % event):
+        assert decode_line(b"%08x %b\n" % (crc32(body), body)) == begun("a1")
+    for body in (b'{"begin":%b' % event, b'{"begin":%b}}' % event, b'{"begin":1}', b"{}", b""):
+        assert decode_line(b"%08x %b\n" % (crc32(body), body)) is None
 
 
 def test_what_a_dead_gateway_left_open_is_orphaned_with_what_was_known(

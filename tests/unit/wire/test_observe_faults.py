@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tenantry.domain.settlement import USAGE_UNREADABLE, Observed
-from tenantry.domain.usage import USAGE_MALFORMED
+from tenantry.domain.usage import USAGE_FELL, USAGE_MALFORMED
 from tenantry.wire.chunked import ChunkedDecoder
 from tenantry.wire.observe import HELD_BYTES_MAX, StreamObserver, read_message
 
@@ -216,3 +216,87 @@ def test_any_bytes_in_any_cuts_are_relayed_as_they_came() -> None:
             assert relayed == data, f"seed {seed} turn {turn}"
         read_message(data)
         json.dumps(seen.usage_raw)
+
+
+@pytest.mark.parametrize(
+    ("usage", "is_flawed"),
+    [
+        (b'{"input_tokens":5,"output_tokens":5}', False),
+        (b'{"input_tokens":null,"cache_read_input_tokens":7,"output_tokens":5}', False),
+        (b'{"input_tokens":5}', True),
+        (b'{"input_tokens":5,"output_tokens":null}', True),
+        (b'{"output_tokens":5}', True),
+        (b"{}", True),
+        (b'{"iterations":[{"type":"message","input_tokens":5,"output_tokens":5}]}', False),
+    ],
+)
+def test_a_message_that_does_not_tell_both_ends_of_its_usage_is_flawed(usage: bytes, is_flawed: bool) -> None:
+    seen = read_message(b'{"model":"m","content":["x"],"usage":%b}' % usage)
+    assert seen.flaws == ((USAGE_UNREADABLE,) if is_flawed else ())
+
+
+def told(start: str, *deltas: str) -> Observed:
+    observer = StreamObserver()
+    message = b'{"type":"message_start","message":{"model":"m","content":[],"usage":%b}}' % start.encode()
+    observer.feed(event(b"message_start", message))
+    for usage in deltas:
+        delta = b'{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":%b}' % usage.encode()
+        observer.feed(event(b"message_delta", delta))
+    observer.feed(event(b"message_stop", STOP))
+    return observer.result()
+
+
+@pytest.mark.parametrize(
+    ("start", "deltas", "fell"),
+    [
+        ('{"input_tokens":9,"output_tokens":1}', ['{"output_tokens":0}'], False),  # the start's is a placeholder
+        ('{"input_tokens":9,"output_tokens":1}', ['{"output_tokens":500}', '{"output_tokens":501}'], False),
+        ('{"input_tokens":9,"output_tokens":1}', ['{"output_tokens":500}', '{"output_tokens":499}'], True),
+        ('{"input_tokens":9,"output_tokens":500}', ['{"output_tokens":4}'], True),
+        ('{"input_tokens":900,"output_tokens":1}', ['{"input_tokens":899,"output_tokens":4}'], True),
+        (
+            '{"input_tokens":900,"output_tokens":1}',
+            ['{"input_tokens":100,"cache_read_input_tokens":800,"output_tokens":4}'],
+            False,
+        ),
+        (
+            '{"input_tokens":9,"output_tokens":1,"server_tool_use":{"web_search_requests":2}}',
+            ['{"output_tokens":4,"server_tool_use":{"web_search_requests":1}}'],
+            True,
+        ),
+        (  # another model took over, and the totals are its own
+            '{"input_tokens":900,"output_tokens":1}',
+            [
+                '{"output_tokens":300}',
+                '{"input_tokens":400,"output_tokens":20,"iterations":[{"type":"message","input_tokens":900,'
+                '"output_tokens":300},{"type":"fallback_message","input_tokens":400,"output_tokens":20}]}',
+            ],
+            False,
+        ),
+    ],
+)
+def test_counts_that_fall_within_an_answer_are_flagged(start: str, deltas: list[str], fell: bool) -> None:
+    assert told(start, *deltas).flaws == ((USAGE_FELL,) if fell else ())
+
+
+@pytest.mark.parametrize("step", [1, 7, 1000])
+@pytest.mark.parametrize("kind", [b"text_delta", b"thinking_delta", b"input_json_delta", b"signature_delta"])
+def test_the_characters_of_an_event_that_broke_off_count(kind: bytes, step: int) -> None:
+    name = {b"thinking_delta": b"thinking", b"input_json_delta": b"partial_json", b"signature_delta": b"signature"}
+    data = b'{"type":"content_block_delta","index":0,"delta":{"type":"%b","%b":"%b"}}' % (
+        kind,
+        name.get(kind, b"text"),
+        b'quoted \\" words ' * 1000,
+    )
+    whole = event(b"content_block_delta", data)
+    observer = StreamObserver()
+    broken = whole[:-20]
+    for at in range(0, len(broken), step):
+        observer.feed(broken[at : at + step])
+    is_counted = kind != b"signature_delta"
+    assert (observer.delta_chars >= 15_900) is is_counted
+    # When its end comes, it counts as it would have at once.
+    observer.feed(whole[-20:])
+    at_once = StreamObserver()
+    at_once.feed(whole)
+    assert observer.delta_chars == at_once.delta_chars

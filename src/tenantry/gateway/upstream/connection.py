@@ -7,16 +7,24 @@ behind in either direction; anything else closes it. Nothing that an upstream se
 from __future__ import annotations
 
 import asyncio
+import re
 from abc import ABC, abstractmethod
 
 import httptools
 
 from tenantry.gateway.upstream import delivery
+from tenantry.gateway.upstream.head import RESPONSE_FIELDS_MAX, ResponseHead, head_of, read_plain_head
 
 # As nginx's and Node's heads; an answer of the Messages API has 2 KiB.
 RESPONSE_HEAD_BYTES_MAX = 64 * 1024
-# Twice Apache's limit of a hundred; an answer of the Messages API has thirty.
-RESPONSE_FIELDS_MAX = 200
+# The size of a chunk that is nothing but that (RFC 9112 7.1): extensions and the last chunk are left to the parser.
+_CHUNK_SIZE = re.compile(rb"([1-9A-Fa-f][0-9A-Fa-f]{0,7})\r\n")
+_SIZE_BEGUN = re.compile(rb"[1-9A-Fa-f][0-9A-Fa-f]{0,7}\r?")
+_CHUNK_SIZE_BYTES_MAX = 10
+_CRLF = b"\r\n"
+_CRLF_BYTES = 2
+# Makes the parser ready for the chunks of a body whose head has been read here.
+_CHUNKED_HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 # A body up to this is joined to its head: copying it costs less than a second buffer in the system call.
 JOINED_BYTES_MAX = 16384
 
@@ -37,8 +45,8 @@ class ResponseSink(ABC):
     __slots__ = ()
 
     @abstractmethod
-    def on_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        """Names in lower case; interim responses (1xx) are not told."""
+    def on_head(self, head: ResponseHead) -> None:
+        """Interim responses (1xx) are not told."""
 
     @abstractmethod
     def on_body(self, data: bytes) -> None:
@@ -57,6 +65,11 @@ class ResponseSink(ABC):
         """`upstream_dropped`, `upstream_dropped_reused`, `upstream_invalid_http`, or `stale`: nothing was processed."""
 
 
+def _may_be_size(rest: bytes) -> bool:
+    """Whether the plain size of a chunk may be at its beginning there."""
+    return len(rest) < _CHUNK_SIZE_BYTES_MAX and _SIZE_BEGUN.fullmatch(rest) is not None
+
+
 class ConnectionOwner(ABC):
     """The pool, as its connections see it."""
 
@@ -71,8 +84,15 @@ class ConnectionOwner(ABC):
         """The connection is closed."""
 
 
+# What reads the answer: nothing has come of it; a count of the bytes that are left; its chunks one by one; llhttp.
+_FRESH, _COUNTED, _CHUNKED, _PARSED = range(4)
+
+
 class UpstreamConnection(asyncio.Protocol):
-    """llhttp does the framing of responses."""
+    """A plain head is read by lines, a body of a told length is counted, plain chunks are taken as they come.
+
+    llhttp reads everything else, from the head on or from the first chunk that is not plain.
+    """
 
     __slots__ = (
         "__weakref__",
@@ -91,10 +111,13 @@ class UpstreamConnection(asyncio.Protocol):
         "_is_stale",
         "_is_tls",
         "_keep_alive",
+        "_left",
         "_owner",
         "_parser",
+        "_reader",
         "_request_bytes",
         "_sink",
+        "_size_begun",
         "_status",
         "_until_close",
         "_written",
@@ -118,16 +141,20 @@ class UpstreamConnection(asyncio.Protocol):
         self._request_bytes = 0
         self._acked_before: int | None = None
         self._body: list[bytes] = []
-        self._reset()
+        self._reader = _FRESH
+        self._left = 0  # bytes of a body that is counted, or of a chunk and the CR LF behind it
+        self._size_begun: bytes = b""  # of a chunk, that stands at the end of what has come
+        self._is_answering = False
+        self._is_head_told = False
+        self._reset_parsed()
 
-    def _reset(self) -> None:
+    def _reset_parsed(self) -> None:
+        """Forget what llhttp has told of an answer."""
         self._headers: list[tuple[bytes, bytes]] = []
         self._head_bytes = 0
         self._idle_bytes = 0
         self._status = 0  # of the final response, once its head is complete
         self._has_framing = False
-        self._is_answering = False
-        self._is_head_told = False
         self._is_complete = False
         self._is_no_status = False
         self._is_followed = False
@@ -182,11 +209,110 @@ class UpstreamConnection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
 
     def data_received(self, data: bytes) -> None:
-        parser = self._parser
-        if self._sink is None or parser is None:
+        if self._sink is None:
             self.close()  # bytes that nobody asked for: the next response could not be trusted
-            return
+        elif self._reader == _CHUNKED:
+            self._take_chunks(self._sink, data)
+        elif self._reader == _PARSED:
+            self._parse(data)
+        elif self._reader == _COUNTED:
+            self._take_counted(self._sink, data)
+        else:
+            self._begin(self._sink, data)
+
+    def _begin(self, sink: ResponseSink, data: bytes) -> None:
+        """The first bytes of an answer: mostly a whole head, and often its whole body."""
         self._is_answering = True
+        # `partition` and not `find`: CPython 3.11 formats an error, and drops it, whenever bytes are to be found.
+        told, end, body = data.partition(b"\r\n\r\n")
+        head = read_plain_head(told) if end and len(told) <= RESPONSE_HEAD_BYTES_MAX else None
+        if head is None:
+            self._reader = _PARSED
+            self._parse(data)
+            return
+        self._is_head_told = True
+        if head.length is not None:
+            self._reader, self._left = _COUNTED, head.length
+            sink.on_head(head)
+            if self._sink is not None:
+                self._take_counted(sink, body)
+            return
+        self._reader, self._status, self._left = _CHUNKED, head.status, 0
+        sink.on_head(head)
+        if self._sink is None:
+            return
+        if body:
+            self._take_chunks(sink, body)
+        else:
+            sink.on_flush()
+
+    def _take_chunks(self, sink: ResponseSink, data: bytes) -> None:
+        """Chunks, mostly one whole chunk."""
+        if self._left == 0 and not self._size_begun:
+            found = _CHUNK_SIZE.match(data)
+            if found is not None:
+                start = found.end()
+                end = start + int(found[1], 16)
+                if len(data) == end + _CRLF_BYTES and data.endswith(b"\r\n"):
+                    sink.on_body(data[start:end])
+                    self._flush()
+                    return
+        self._cut_chunks(sink, data)
+
+    def _cut_chunks(self, sink: ResponseSink, data: bytes) -> None:
+        """Chunks in any cuts. What is not plain, the end above all, goes to the parser, which stands where a chunk
+        begins.
+        """
+        data, self._size_begun = self._size_begun + data, b""
+        at, size, left = 0, len(data), self._left
+        bodies: list[bytes] = []
+        rest = b""
+        while at < size:
+            if left == 0:
+                found = _CHUNK_SIZE.match(data, at)
+                if found is None:
+                    rest = data[at:]
+                    break
+                at, left = found.end(), int(found[1], 16) + _CRLF_BYTES
+            elif left > _CRLF_BYTES:
+                body = data[at : at + left - _CRLF_BYTES]
+                bodies.append(body)
+                at, left = at + len(body), left - len(body)
+            elif data[at] != _CRLF[-left]:
+                rest = b"\r"  # no size begins so: the parser refuses it
+                break
+            else:
+                at, left = at + 1, left - 1
+        self._left = left
+        if bodies:
+            sink.on_body(bodies[0] if len(bodies) == 1 else b"".join(bodies))
+        if rest and self._sink is not None and _may_be_size(rest):
+            self._size_begun = rest
+        elif rest and self._sink is not None:
+            self._reader = _PARSED
+            self._parse(_CHUNKED_HEAD + rest)
+            return
+        self._flush()
+
+    def _take_counted(self, sink: ResponseSink, data: bytes) -> None:
+        """Bytes of a body whose length is known."""
+        left = self._left
+        is_alone = len(data) <= left
+        if not is_alone:
+            data = data[:left]
+        self._left = left = left - len(data)
+        if data:
+            sink.on_body(data)
+        if left == 0:
+            self._keep_alive = True
+            self._finish(is_alone=is_alone)
+        else:
+            self._flush()
+
+    def _parse(self, data: bytes) -> None:
+        parser, sink = self._parser, self._sink
+        if parser is None or sink is None:
+            return
         is_invalid = False
         try:
             parser.feed_data(data)
@@ -200,7 +326,7 @@ class UpstreamConnection(asyncio.Protocol):
                 self._is_head_told = True
                 self._idle_bytes = 0
                 headers, self._headers = self._headers, []
-                self._sink.on_head(self._status, headers)
+                sink.on_head(head_of(self._status, headers))
         if self._body:
             self._deliver_body()
         elif self._is_head_told and self._is_overlong(len(data)):
@@ -251,7 +377,10 @@ class UpstreamConnection(asyncio.Protocol):
         ):
             self._written += self._request_bytes
             self._is_reused = True
-            self._reset()
+            if self._reader == _PARSED:
+                self._reset_parsed()
+            self._reader = _FRESH
+            self._is_answering = self._is_head_told = False
             self._owner.on_idle(self)
         else:
             self.close()

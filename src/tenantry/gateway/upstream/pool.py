@@ -147,6 +147,8 @@ class Pool(ConnectionOwner):
             tls = self._pools.context(self._ca_file) if self._is_tls else None
             async with asyncio.timeout(self._connect_seconds):
                 _, made = await loop.create_connection(self._new, self._hostname, self._port, ssl=tls)
+            if made.transport is None:  # closed between the handshake and this turn of the loop
+                return ConnectFailed("closed as soon as it was made")
             self._open.add(made)
             return made
         except (OSError, ValueError) as error:  # time-outs and TLS among the first, a name that is none the second

@@ -1,0 +1,111 @@
+"""What booking costs: `python -m bench.drain [ROWS]` (default 40,000), in CPU time and beside SQLite itself.
+
+The control is SQLite taking the same rows with one `executemany` for each transaction of the same size, into the same
+tables with the same indexes: what is above it is Tenantry's. Both take turns, three times; medians are told.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+import tempfile
+import time
+from contextlib import closing
+from pathlib import Path
+from statistics import median
+
+from bench.ledger import END_US, MODELS, RAW, TENANTS
+from tenantry.domain.attempts import AttemptBegun, AttemptEnded, AttemptProgress, Outcome
+from tenantry.domain.prices import load_default_prices
+from tenantry.domain.usage import Usage
+from tenantry.ledger.booking import ROWS_PER_TRANSACTION_MAX, Drain
+from tenantry.ledger.journal import JournalWriter
+from tenantry.storage.columns import new_id
+from tenantry.storage.database import WRITER_CACHE_KIB, WRITER_LOG_PAGES, migrate, open_store
+
+ROWS = 40_000
+ROUNDS = 3
+_USAGE = Usage(input_tokens=1000, cache_read_tokens=20_000, output_tokens=300)
+
+
+def main() -> None:
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else ROWS
+    drained: list[float] = []
+    raw: list[float] = []
+    rates: list[float] = []
+    for _ in range(ROUNDS):
+        with tempfile.TemporaryDirectory(prefix="tenantry-bench-") as name:
+            folder = Path(name)
+            cpu, seconds = drain(folder, count)
+            drained.append(cpu / count * 1e6)
+            rates.append(count / seconds)
+            raw.append(insert_again(folder, count) / count * 1e6)
+    ratio = median(one / other for one, other in zip(drained, raw, strict=True))
+    print(f"{count:,} rows, medians of {ROUNDS} (least)\n\n| | |\n|---|---|")
+    print(f"| booking, CPU us a row | {median(drained):.1f} ({min(drained):.1f}) |")
+    print(f"| SQLite alone, CPU us a row | {median(raw):.1f} ({min(raw):.1f}) |")
+    print(f"| booking beside SQLite | {ratio:.2f}x |")
+    print(f"| booking, rows a second | {median(rates):,.0f} |")
+
+
+def drain(folder: Path, count: int) -> tuple[float, float]:
+    """Book a journal into an empty store: CPU seconds, and seconds."""
+    write_journal(folder / "journal", count)
+    engine = open_store(f"sqlite:///{folder / 'drained.db'}")
+    migrate(engine)
+    one = Drain(engine, folder / "journal", load_default_prices())
+    started, cpu = time.perf_counter(), time.process_time()
+    booked = one.step()
+    found = time.process_time() - cpu, time.perf_counter() - started
+    engine.dispose()
+    if booked != count:
+        raise SystemExit(f"{booked} of {count} rows were booked")
+    return found
+
+
+def insert_again(folder: Path, count: int) -> float:
+    """The rows of that store into another, by SQLite alone: CPU seconds."""
+    path = folder / "again.db"
+    engine = open_store(f"sqlite:///{path}")
+    migrate(engine)
+    engine.dispose()
+    with closing(sqlite3.connect(folder / "drained.db")) as source, closing(sqlite3.connect(path)) as target:
+        cursor = source.execute("SELECT * FROM ledger ORDER BY entry_id")
+        rows = cursor.fetchall()
+        statement = f"INSERT INTO ledger VALUES ({', '.join('?' * len(cursor.description))})"  # noqa: S608 -- marks alone
+        # As the booking's own connection (storage/database.py).
+        own = (f"cache_size = -{WRITER_CACHE_KIB}", f"wal_autocheckpoint = {WRITER_LOG_PAGES}")
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", *own):
+            target.execute(f"PRAGMA {pragma}")
+        cpu = time.process_time()
+        for first in range(0, count, ROWS_PER_TRANSACTION_MAX):
+            with target:
+                target.executemany(statement, rows[first : first + ROWS_PER_TRANSACTION_MAX])
+        return time.process_time() - cpu
+
+
+def write_journal(folder: Path, count: int) -> None:
+    """What a gateway writes for so many attempts, half of them streams, and then ends."""
+    writer = JournalWriter(folder, "gateway")
+    for number in range(count):
+        attempt, request = new_id("att"), new_id("req")
+        at_us = END_US + number * 1000
+        tenant = f"tnt_{number % TENANTS:020d}"
+        ids = (f"key_{number % TENANTS:020d}", f"crd_{number % TENANTS:020d}", "ups_00000000000000000000")
+        model, streams = MODELS[number % 3], bool(number & 1)
+        writer.begin(AttemptBegun(attempt, request, tenant, *ids, model, streams, at_us, 15_000_000))
+        told = f"req_011D{number:020d}"
+        if streams:
+            writer.progress(AttemptProgress(attempt, model, _USAGE, told, 15_000_000))
+        times = (at_us + 2000, at_us + 500)
+        writer.end(
+            AttemptEnded(
+                attempt, *times, 200, Outcome.SETTLED, model, "end_turn", _USAGE, RAW, 5000, "2026-11-24", told, None
+            )
+        )
+        writer.flush()
+    writer.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""What is wrong with a database, and the command that mends it. Nothing here changes it or makes one."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+from tenantry.control.findings import Finding
+from tenantry.control.kernel import STOPPED, command_of, holders_of, state_of
+from tenantry.settings import Settings
+from tenantry.storage.database import known_revisions
+
+# A transaction of Tenantry's takes milliseconds; whoever holds the file for longer is in the way.
+LOCK_SECONDS_MAX = 2.0
+_MAGIC = b"SQLite format 3\0"  # sqlite.org/fileformat.html, 1.3.1
+# Where SQLite's locks stand: of the file, from 1 GiB on; of the shared memory beside it, those of writing,
+# checkpointing and recovery (sqlite.org/walformat.html, 2.3).
+_FILE_LOCKS = (0x40000000, 0x40000000 + 511)
+_WRITE_LOCKS = (120, 122)
+_RESTORE = (
+    "stop Tenantry, `tenantry restore BACKUP.tar --yes` (what is there is kept aside), start it; "
+    "docs/operations.md says how journals since the backup are booked"
+)
+
+
+def check_file(settings: Settings, path: Path) -> Iterator[Finding]:
+    """Every reason for which an SQLite store cannot be used; nothing when it can."""
+    try:
+        fault = _fault(settings, path)
+    except sqlite3.DatabaseError as error:
+        fault = _told(path, error)
+    except OSError as error:
+        fault = f"{path}: {error.strerror}", "chown it, and its folder, to the user that Tenantry runs as"
+    if fault is not None:
+        yield Finding("database", False, *fault)
+
+
+def _fault(settings: Settings, path: Path) -> tuple[str, str] | None:
+    """What is wrong, and the cure. Raises: sqlite3.DatabaseError, OSError."""
+    # A site that was initialised has its key, and a journal folder.
+    was_there = settings.master_key_file.exists() and settings.journal_dir.exists()
+    begin = "run `tenantry init`"
+    if was_there:
+        begin = f"{_RESTORE}. Without a backup, `tenantry init` begins an empty site"
+    if not path.exists():
+        return (f"{path} was deleted" if was_there else "there is no database"), begin
+    with path.open("rb") as file:
+        start = file.read(len(_MAGIC))
+    if not start:
+        return f"{path} is empty", begin
+    if start != _MAGIC:
+        return f"{path} is not a database", _RESTORE
+    # Not through the store's own engine: it would wait for a lock, and write to the file.
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=LOCK_SECONDS_MAX)) as store:
+        revision = _revision(store)
+        if revision not in known_revisions():
+            return _of_another_version(revision, begin)
+        verdict = str(store.execute("PRAGMA quick_check(1)").fetchone()[0])
+        if verdict != "ok":
+            return f"{path} is damaged: {verdict.splitlines()[-1]}", _RESTORE
+        if revision != known_revisions()[0]:
+            return f"its schema ({revision}) is that of an earlier version", "`tenantry init` brings it up to date"
+        store.execute("BEGIN IMMEDIATE")
+        store.rollback()
+    return None
+
+
+def _revision(store: sqlite3.Connection) -> str | None:
+    """Raises: sqlite3.DatabaseError."""
+    tables = {name for (name,) in store.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if "alembic_version" not in tables:
+        return "" if tables else None
+    row = store.execute("SELECT version_num FROM alembic_version").fetchone()
+    return str(row[0]) if row is not None else None
+
+
+def _of_another_version(revision: str | None, begin: str) -> tuple[str, str]:
+    if revision is None:
+        return "the database has no tables", begin
+    if not revision:
+        return "it is the database of another program", _RESTORE
+    return (
+        f"its schema ({revision}) is that of a later version",
+        f"install the version that made it; or go back with a backup of this one: {_RESTORE}",
+    )
+
+
+def _told(path: Path, error: sqlite3.DatabaseError) -> tuple[str, str]:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return _locked(path)
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return f"{path} is damaged: {error}", _RESTORE
+    if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+        return f"{path}: {error}", f"free space on its disk (`df -h {path.parent}`); if there is some, the disk fails"
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+        return f"{path}: {error}", "chown it, and its folder, to the user that Tenantry runs as"
+    return f"{path}: {error}", _RESTORE
+
+
+def _locked(path: Path) -> tuple[str, str]:
+    """Who is in the way, where the kernel says so."""
+    pids = holders_of(path, *_FILE_LOCKS, writing=True)
+    pids += [
+        pid for pid in holders_of(path.with_name(f"{path.name}-shm"), *_WRITE_LOCKS, writing=True) if pid not in pids
+    ]
+    found = f"{path} is locked for more than {LOCK_SECONDS_MAX:g} s"
+    if not pids:
+        return found, f"`fuser -v {path}` names who uses it: end what is not Tenantry"
+    pid = pids[0]
+    found += f" by process {pid} ({command_of(pid)[:80]})"
+    if state_of(pid) == STOPPED:
+        return found + ", which is stopped", f"let it go on: `kill -CONT {pid}`"
+    return found, f"end it: `kill {pid}` (what it has not committed is undone; `tenantry serve` starts its own again)"

@@ -1,0 +1,85 @@
+"""The usage of nearly every answer, read in one typed decode.
+
+What is not plain in every respect is not read here: `domain.usage.read_usage` reads it member by member and says what
+is wrong with it. Both read the same of what both read (tests/unit/wire/test_plain_usage.py).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from tenantry.domain.usage import COUNT_MAX, TOOL_REQUESTS_MAX, Usage
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)]
+Requests = Annotated[int, msgspec.Meta(ge=0, le=TOOL_REQUESTS_MAX)]
+
+
+class _Split(msgspec.Struct):
+    ephemeral_5m_input_tokens: Count | None = None
+    ephemeral_1h_input_tokens: Count | None = None
+
+
+class _Tools(msgspec.Struct):
+    web_search_requests: Requests | None = None
+    web_fetch_requests: Requests | None = None
+
+
+class _Details(msgspec.Struct):
+    thinking_tokens: Count | None = None
+
+
+class _Told(msgspec.Struct):
+    """The members of reference 4.4; the words are those of 5.1."""
+
+    input_tokens: Count
+    output_tokens: Count
+    cache_creation_input_tokens: Count | None = None
+    cache_read_input_tokens: Count | None = None
+    cache_creation: _Split | None = None
+    server_tool_use: _Tools | None = None
+    output_tokens_details: _Details | None = None
+    speed: Literal["standard", "fast"] | None = None
+    inference_geo: Literal["global", "us"] | None = None
+    service_tier: Literal["standard", "priority", "batch"] | None = None
+    iterations: None = None
+
+
+_DECODER = msgspec.json.Decoder(_Told)
+
+
+def read_plain_usage(raw: bytes | msgspec.Raw, wants_1h: bool) -> Usage | None:
+    """The usage in `raw`; None where it has iterations, a word or a number that is not plain, or is no usage.
+
+    `wants_1h`: as for `read_usage`.
+    """
+    try:
+        told = _DECODER.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    written = told.cache_creation_input_tokens or 0
+    write_5m = write_1h = 0
+    split = told.cache_creation
+    if split is not None:
+        write_5m, write_1h = split.ephemeral_5m_input_tokens or 0, split.ephemeral_1h_input_tokens or 0
+    beyond = written - write_5m - write_1h
+    if beyond > 0:
+        if wants_1h:
+            write_1h += beyond
+        else:
+            write_5m += beyond
+    tools, details = told.server_tool_use, told.output_tokens_details
+    return Usage(
+        told.input_tokens,
+        write_5m,
+        write_1h,
+        told.cache_read_input_tokens or 0,
+        told.output_tokens,
+        (details.thinking_tokens or 0) if details is not None else 0,
+        (tools.web_search_requests or 0) if tools is not None else 0,
+        (tools.web_fetch_requests or 0) if tools is not None else 0,
+        told.speed or "standard",
+        told.inference_geo or "global",
+        told.service_tier or "standard",
+    )

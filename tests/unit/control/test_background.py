@@ -1,0 +1,48 @@
+"""What the control process says while its work fails."""
+
+import asyncio
+import logging
+
+import pytest
+
+from tenantry.control import background
+from tenantry.control.background import Chore, drain_until, repeat_until
+
+
+class Failing:
+    """Work that fails for the same reason each time; after `rounds` of it, `stop` is set."""
+
+    def __init__(self, stop: asyncio.Event, rounds: int) -> None:
+        self._stop = stop
+        self._loop = asyncio.get_running_loop()
+        self.rounds = rounds
+
+    def step(self) -> int:
+        self.rounds -= 1
+        if self.rounds == 0:
+            self._loop.call_soon_threadsafe(self._stop.set)
+        raise OSError("disk I/O error")
+
+    def forget(self) -> None:
+        return
+
+
+@pytest.mark.parametrize("what", ["booking", "chore"])
+def test_work_that_fails_the_same_way_each_round_says_so_once(
+    what: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background, "RETRY_SECONDS", 0.001)
+    monkeypatch.setattr(background, "CHORE_RETRY_SECONDS_MAX", 0.001)
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        work = Failing(stop, 20)
+        if what == "booking":
+            await drain_until(stop, work)  # type: ignore[arg-type]
+        else:
+            await repeat_until(stop, Chore("the chore", 0.001, work.step))
+
+    with caplog.at_level(logging.ERROR):
+        asyncio.run(run())
+    assert len(caplog.messages) == 1
+    assert "disk I/O error" in caplog.text
