@@ -64,6 +64,8 @@ def test_models_of_the_tenant_and_of_the_key_both_hold(of: str) -> None:
 def test_a_key_with_limits_of_its_own_is_under_its_tenants_too() -> None:
     with pytest.raises(ModelNotAllowed):
         Site().ask(replace(OPEN, models=("claude-opus-*",)), OPEN)
+    with pytest.raises(PolicyBlocked):
+        Site().ask(replace(OPEN, context_tokens_max=1), OPEN)
 
 
 @pytest.mark.parametrize("of", ["tenant", "key"])
