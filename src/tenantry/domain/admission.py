@@ -7,7 +7,6 @@ still; one that jumps ahead fills the buckets, and no further than full.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from enum import Enum
 
 from tenantry.domain.limits import Limits
@@ -16,18 +15,26 @@ from tenantry.domain.values import value
 
 # A session ends when some answer ends. Until a lane has seen one, this is the guess for how long that takes, seconds.
 FIRST_SESSION_GUESS = 2.0
+# What a session counts for in the guess at most, seconds: one that hung for an hour says little of the others.
+SESSION_SECONDS_MAX = 600.0
+# What a bucket lacks below this is a rounding error of the clock's and the rate's product.
+LACK_MIN = 1e-9
 
 
 class Bucket:
-    """A continuous-refill token bucket. `level` may be negative: a debt that is paid before anything else."""
+    """A continuous-refill token bucket. `level` may be negative: a debt that is paid before anything else.
 
-    __slots__ = ("at", "level", "rate", "size")
+    `of_input`: a request needs as much as it has input tokens; of every other bucket it needs one.
+    """
 
-    def __init__(self, per_minute: float, size: float, now: float) -> None:
+    __slots__ = ("at", "level", "of_input", "rate", "size")
+
+    def __init__(self, per_minute: float, size: float, now: float, of_input: bool = False) -> None:
         self.rate = per_minute / 60.0
         self.size = size
         self.level = size
         self.at = now
+        self.of_input = of_input
 
     def resize(self, per_minute: float, size: float, now: float) -> None:
         """New limits act at once: a smaller bucket holds no more than it can."""
@@ -45,7 +52,7 @@ class Bucket:
         """Seconds until `amount` can be taken; 0 when it can now. More than a full bucket needs a full bucket."""
         self.refill(now)
         missing = min(amount, self.size) - self.level
-        return missing / self.rate if missing > 1e-9 else 0.0
+        return missing / self.rate if missing > LACK_MIN else 0.0
 
     def take(self, amount: float) -> None:
         self.level -= amount
@@ -54,7 +61,7 @@ class Bucket:
         self.level = min(self.size, self.level + amount)
 
     def remaining(self) -> int:
-        return max(0, math.floor(self.level + 1e-9))
+        return max(0, math.floor(self.level + LACK_MIN))
 
     def seconds_to_full(self) -> float:
         return max(0.0, (self.size - self.level) / self.rate)
@@ -97,15 +104,24 @@ class Obstacle:
 class Lane:
     """The counters of one holder of limits, and the line of those that they hold back.
 
+    A tenant's, a key's, or what an upstream can take (`is_shared`): as configured or, where nothing is configured, as
+    it says itself. One class for all: the interpreter is slow where a loop meets several.
+
     `used_at` is when it last gave something; `waiting` counts those that wait for anything, of a tenant's lane.
+    `closed_until`: an upstream asked for a pause. `buckets`: those of the three that there are. `mean_session`: a guess
+    of how long sessions last, seconds.
     """
 
     __slots__ = (
-        "_mean_session",
+        "buckets",
+        "closed_until",
         "input_tokens",
+        "is_shared",
         "is_told",
+        "learned_at",
         "limits",
         "line",
+        "mean_session",
         "name",
         "output_tokens",
         "requests",
@@ -126,10 +142,15 @@ class Lane:
         self.is_told = False  # among those whose use is told to people
         self.sessions_max = limits.sessions_max
         self.sessions = 0
-        self.requests = _bucket(limits.requests_per_minute, limits.request_burst, now)
-        self.input_tokens = _bucket(limits.input_tokens_per_minute, limits.input_tokens_per_minute, now)
-        self.output_tokens = _bucket(limits.output_tokens_per_minute, limits.output_tokens_per_minute, now)
-        self._mean_session = FIRST_SESSION_GUESS
+        self.is_shared = scope in (Scope.UPSTREAM, Scope.MODEL)
+        self.closed_until = -math.inf
+        self.learned_at = -math.inf
+        self.requests: Bucket | None = None
+        self.input_tokens: Bucket | None = None
+        self.output_tokens: Bucket | None = None
+        self.buckets: tuple[Bucket, ...] = ()
+        self._size(now)
+        self.mean_session = FIRST_SESSION_GUESS
 
     def apply(self, limits: Limits, now: float) -> None:
         """Go on under other limits. What is in flight stays, even above a lowered limit."""
@@ -137,42 +158,39 @@ class Lane:
             return
         self.limits = limits
         self.sessions_max = limits.sessions_max
-        self.requests = _resized(self.requests, limits.requests_per_minute, limits.request_burst, now)
-        per_minute = limits.input_tokens_per_minute
-        self.input_tokens = _resized(self.input_tokens, per_minute, per_minute, now)
-        per_minute = limits.output_tokens_per_minute
-        self.output_tokens = _resized(self.output_tokens, per_minute, per_minute, now)
+        self._size(now)
 
-    def may(self, input_tokens: int, now: float) -> bool:
-        """Whether `obstacle` would be None for the first in line: one look at the numbers, for each request."""
-        if self.sessions >= self.sessions_max:
-            return False
-        bucket = self.requests
-        if bucket is not None:
-            if now > bucket.at:
-                level = bucket.level + (now - bucket.at) * bucket.rate
-                bucket.level = level if level < bucket.size else bucket.size
-            bucket.at = now
-            if 1 - bucket.level > 1e-9:
-                return False
-        bucket = self.input_tokens
-        if bucket is not None and bucket.wait(input_tokens, now) > 0:
-            return False
-        bucket = self.output_tokens
-        return bucket is None or bucket.wait(1, now) <= 0
+    def _size(self, now: float) -> None:
+        limits = self.limits
+        self.requests = _sized(self.requests, limits.requests_per_minute, limits.request_burst, now)
+        per_minute = limits.input_tokens_per_minute
+        self.input_tokens = _sized(self.input_tokens, per_minute, per_minute, now, of_input=True)
+        per_minute = limits.output_tokens_per_minute
+        self.output_tokens = _sized(self.output_tokens, per_minute, per_minute, now)
+        self.list_buckets()
 
     def obstacle(self, input_tokens: int, now: float, ahead: int = 0) -> Obstacle | None:
         """What this lane lacks for a request with `ahead` others before it; the longest wait when it lacks several."""
+        if now < self.closed_until:
+            return Obstacle("upstream_retry_after", self.closed_until - now, self.scope)
+        found = self._lacks(input_tokens, now, ahead)
+        if found is not None and getattr(self.limits, found.limit) is None:
+            # There is a bucket though nothing was declared: its number is what the upstream told.
+            bucket: Bucket = getattr(self, found.limit.removesuffix("_per_minute"))
+            return Obstacle(found.limit, found.seconds, found.scope, round(bucket.rate * 60))
+        return found
+
+    def _lacks(self, input_tokens: int, now: float, ahead: int) -> Obstacle | None:
         found: Obstacle | None = None
         if self.sessions + ahead >= self.limits.sessions_max:
             turns = (self.sessions + ahead - self.limits.sessions_max) // self.limits.sessions_max + 1
-            found = Obstacle("sessions_max", turns * self._mean_session, self.scope)
+            found = Obstacle("sessions_max", turns * self.mean_session, self.scope)
         bucket = self.requests
         if bucket is not None:
             # Not capped at a full bucket as one request would be: those ahead take theirs one by one.
             bucket.refill(now)
             missing = 1 + ahead - bucket.level
-            if missing > 1e-9:
+            if missing > LACK_MIN:
                 found = _longer(found, "requests_per_minute", missing / bucket.rate, self.scope)
         bucket = self.input_tokens
         if bucket is not None:
@@ -186,62 +204,7 @@ class Lane:
                 found = _longer(found, "output_tokens_per_minute", seconds, self.scope)
         return found
 
-    def take(self, input_tokens: int, now: float) -> None:
-        self.sessions += 1
-        self.used_at = now
-        bucket = self.requests
-        if bucket is not None:
-            bucket.level -= 1
-        bucket = self.input_tokens
-        if bucket is not None:
-            bucket.level -= input_tokens
-
-    def end_session(self, seconds: float) -> None:
-        self.sessions -= 1
-        self._mean_session += ((seconds if seconds < 600.0 else 600.0) - self._mean_session) / 8
-
-    def give_input(self, tokens: int) -> None:
-        """Input that was taken and not used; below 0: more was used than taken."""
-        bucket = self.input_tokens
-        if bucket is not None:
-            bucket.give(tokens)
-
-    @property
-    def is_idle(self) -> bool:
-        """Nothing in flight, nobody waits and every bucket is full: forgetting the lane changes nothing."""
-        buckets = (self.requests, self.input_tokens, self.output_tokens)
-        return not (self.sessions or self.waiting or self.line.count) and all(
-            bucket is None or bucket.level >= bucket.size for bucket in buckets
-        )
-
-    def refill(self, now: float) -> None:
-        for bucket in (self.requests, self.input_tokens, self.output_tokens):
-            if bucket is not None:
-                bucket.refill(now)
-
-
-class Capacity(Lane):
-    """What an upstream can take, as configured or, where nothing is configured, as it says itself."""
-
-    __slots__ = ("closed_until", "learned_at")
-
-    def __init__(self, limits: Limits, now: float, scope: Scope = Scope.UPSTREAM, name: str = "") -> None:
-        super().__init__(limits, now, scope, name)
-        self.closed_until = 0.0
-        self.learned_at = -math.inf
-
-    def may(self, input_tokens: int, now: float) -> bool:
-        return now >= self.closed_until and super().may(input_tokens, now)
-
-    def obstacle(self, input_tokens: int, now: float, ahead: int = 0) -> Obstacle | None:
-        if now < self.closed_until:
-            return Obstacle("upstream_retry_after", self.closed_until - now, self.scope)
-        found = super().obstacle(input_tokens, now, ahead)
-        if found is not None and getattr(self.limits, found.limit) is None:
-            # There is a bucket though nothing was declared: its number is what the upstream told.
-            bucket: Bucket = getattr(self, found.limit.removesuffix("_per_minute"))
-            return Obstacle(found.limit, found.seconds, found.scope, round(bucket.rate * 60))
-        return found
+    # What an upstream tells
 
     def close_until(self, then: float) -> None:
         """The upstream asked for a pause."""
@@ -258,59 +221,118 @@ class Capacity(Lane):
         """
         bucket: Bucket | None = getattr(self, limit)
         if bucket is None:
-            bucket = Bucket(per_minute, per_minute, now)
+            bucket = Bucket(per_minute, per_minute, now, limit == "input_tokens")
             setattr(self, limit, bucket)
+            self.list_buckets()
         elif self.declares(limit):
             bucket.refill(now)
         else:
             bucket.resize(per_minute, per_minute, now)
         bucket.level = min(bucket.level, remaining)
 
+    # At rest
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing in flight, nobody waits and every bucket is full: forgetting the lane changes nothing."""
+        return not (self.sessions or self.waiting or self.line.count) and all(
+            bucket.level >= bucket.size for bucket in self.buckets
+        )
+
+    def refill(self, now: float) -> None:
+        for bucket in self.buckets:
+            bucket.refill(now)
+
+    def list_buckets(self) -> None:
+        """To be called when a bucket has come or gone."""
+        found = (self.requests, self.input_tokens, self.output_tokens)
+        self.buckets = tuple(bucket for bucket in found if bucket is not None)
+
 
 class Grant:
-    """What one request was given. It comes back in parts as the truth is known, and whole exactly once."""
+    """What one request was given: a session of each of `lanes`, a request and `input_tokens`.
 
-    __slots__ = ("_begun_at", "_input", "_output", "is_open", "lanes")
+    It comes back in parts as the truth is known, and whole exactly once. `is_open`: it was given and did not come back.
+    """
 
-    def __init__(self, lanes: Sequence[Lane], input_tokens: int, now: float) -> None:
+    __slots__ = ("begun_at", "input_tokens", "is_open", "lanes", "output_tokens")
+
+    def __init__(self, input_tokens: int) -> None:
+        self.input_tokens = input_tokens
+        self.output_tokens = 0
+        self.lanes: tuple[Lane, ...] = ()
+        self.begun_at = 0.0
+        self.is_open = False
+
+    def take(self, lanes: tuple[Lane, ...], now: float) -> bool:
+        """Take from every lane, or nothing from any: False where one lacks something, as its `obstacle` tells.
+
+        The whole decision for nearly every request: so nothing is called, and nothing is made. A property test
+        (`test_lanes_simulated.py`) holds it equal to the obstacles.
+        """
+        tokens = self.input_tokens
+        for lane in lanes:
+            if lane.sessions >= lane.sessions_max or now < lane.closed_until:
+                return False
+            for bucket in lane.buckets:
+                if now > bucket.at:
+                    level = bucket.level + (now - bucket.at) * bucket.rate
+                    bucket.level = level if level < bucket.size else bucket.size
+                bucket.at = now
+                amount = tokens if bucket.of_input else 1
+                if (amount if amount < bucket.size else bucket.size) - bucket.level > LACK_MIN:
+                    return False
+        for lane in lanes:
+            lane.sessions += 1
+            lane.used_at = now
+            bucket = lane.requests
+            if bucket is not None:
+                bucket.level -= 1
+            bucket = lane.input_tokens
+            if bucket is not None:
+                bucket.level -= tokens
         self.lanes = lanes
-        self._input = input_tokens
-        self._output = 0
-        self._begun_at = now
+        self.begun_at = now
         self.is_open = True
+        return True
 
     def correct_input(self, tokens: int) -> int:
         """The input that counts is known: uncached and cache writes. So much came back; below 0: more was taken."""
-        too_much, self._input = self._input - tokens, tokens
-        if too_much:
-            for lane in self.lanes:
-                lane.give_input(too_much)
+        too_much, self.input_tokens = self.input_tokens - tokens, tokens
+        for lane in self.lanes:
+            bucket = lane.input_tokens
+            if bucket is not None:
+                level = bucket.level + too_much
+                bucket.level = level if level < bucket.size else bucket.size
         return too_much
 
     def produced(self, tokens: int) -> int:
         """So many output tokens have been produced in all. So much came back of what was estimated too high."""
-        more, self._output = tokens - self._output, tokens
-        if more:
-            for lane in self.lanes:
-                if lane.output_tokens is not None:
-                    lane.output_tokens.give(-more)
-        return -more
-
-    def move(self, shared: Sequence[Lane], now: float) -> None:
-        """Leave the shared lanes for these: the request goes to another upstream or credential."""
-        own: list[Lane] = []
+        too_much, self.output_tokens = self.output_tokens - tokens, tokens
         for lane in self.lanes:
-            if not isinstance(lane, Capacity):
-                own.append(lane)
-                continue
-            lane.end_session(max(0.0, now - self._begun_at))
-            lane.give_input(self._input)
-        for lane in shared:
-            lane.take(self._input, now)
-        self.lanes = (*own, *shared)
+            bucket = lane.output_tokens
+            if bucket is not None:
+                level = bucket.level + too_much
+                bucket.level = level if level < bucket.size else bucket.size
+        return too_much
+
+    def move(self, shared: tuple[Lane, ...], now: float) -> bool:
+        """Go on in these instead of the shared lanes that it has. False: they lack something, and nothing changes."""
+        had, begun_at = self.lanes, self.begun_at
+        if not self.take(shared, now):
+            return False
+        self.lanes, self.begun_at = tuple(lane for lane in had if lane.is_shared), begun_at
+        for lane in self.lanes:
+            if lane.input_tokens is not None:
+                lane.input_tokens.give(self.input_tokens)
+        self.release(now)
+        self.lanes = (*(lane for lane in had if not lane.is_shared), *shared)
+        self.is_open = True
+        return True
 
     @property
     def counts_output(self) -> bool:
+        """Whether a limit of output tokens holds for it."""
         return any(lane.output_tokens is not None for lane in self.lanes)
 
     def release(self, now: float) -> bool:
@@ -318,44 +340,24 @@ class Grant:
         if not self.is_open:
             return False
         self.is_open = False
-        seconds = now - self._begun_at
-        if seconds < 0.0:
-            seconds = 0.0
+        seconds = now - self.begun_at
+        seconds = 0.0 if seconds < 0.0 else seconds if seconds < SESSION_SECONDS_MAX else SESSION_SECONDS_MAX
         for lane in self.lanes:
-            lane.end_session(seconds)
+            lane.sessions -= 1
+            lane.mean_session += (seconds - lane.mean_session) / 8
         return True
-
-
-def admit(lanes: Sequence[Lane], input_tokens: int, now: float) -> Grant | Obstacle:
-    """Take one session, one request and the estimated input from every lane, or nothing from any."""
-    found = first_obstacle(lanes, input_tokens, now)
-    if found is not None:
-        return found
-    for lane in lanes:
-        lane.take(input_tokens, now)
-    return Grant(lanes, input_tokens, now)
-
-
-def first_obstacle(lanes: Sequence[Lane], input_tokens: int, now: float, ahead: int = 0) -> Obstacle | None:
-    """What is longest in the way of a request with `ahead` others before it."""
-    found: Obstacle | None = None
-    for lane in lanes:
-        obstacle = lane.obstacle(input_tokens, now, ahead)
-        if obstacle is not None and (found is None or obstacle.seconds > found.seconds):
-            found = obstacle
-    return found
 
 
 def _longer(found: Obstacle | None, limit: str, seconds: float, scope: Scope) -> Obstacle:
     return found if found is not None and found.seconds >= seconds else Obstacle(limit, seconds, scope)
 
 
-def _bucket(per_minute: int | None, size: int | None, now: float) -> Bucket | None:
-    return None if per_minute is None or size is None else Bucket(per_minute, size, now)
-
-
-def _resized(bucket: Bucket | None, per_minute: int | None, size: int | None, now: float) -> Bucket | None:
-    if bucket is None or per_minute is None or size is None:
-        return _bucket(per_minute, size, now)
+def _sized(
+    bucket: Bucket | None, per_minute: int | None, size: int | None, now: float, of_input: bool = False
+) -> Bucket | None:
+    if per_minute is None or size is None:
+        return None
+    if bucket is None:
+        return Bucket(per_minute, size, now, of_input)
     bucket.resize(per_minute, size, now)
     return bucket

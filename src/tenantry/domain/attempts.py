@@ -40,8 +40,9 @@ class AttemptBegun:
     """An attempt that is about to be sent.
 
     `bound_nanos` is the most that it may cost as far as is known then, at the `speed` and place (`inference_geo`) that
-    it asks for: what a crash before the first word of the answer leaves to be booked. Lines of older versions have
-    none of these.
+    it asks for: what a crash before the first word of the answer leaves to be booked. `output_tokens` of it are output
+    at `output_nanos` each, of `output_tokens_max` that may come, so that it can be told what a short time was enough
+    for. Lines of older versions have none of these.
     """
 
     attempt_id: str
@@ -56,6 +57,9 @@ class AttemptBegun:
     bound_nanos: int = 0
     speed: str = "standard"
     inference_geo: str = "global"
+    output_nanos: int = 0
+    output_tokens: int = 0
+    output_tokens_max: int = 0
 
 
 @value

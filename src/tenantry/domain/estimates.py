@@ -29,6 +29,8 @@ __all__ = [
     "History",
     "StreamMeter",
     "bound_of",
+    "nanos_by_time",
+    "per_second",
     "produced_tokens",
     "rough_input_bound",
     "worst_case_nanos",
@@ -63,15 +65,25 @@ SCALE_DECAY_SHIFT = 6
 class Bound:
     """The most that a request may cost, as known when it is sent.
 
-    `prompt_tokens` are those of one reading, `output_tokens` those of all models that may answer. `speed` is "fast"
-    where any of them may be, `inference_geo` is "us" unless the body says `global`.
+    `output_tokens` are those in it, and `output_nanos` what each of them may cost; `output_tokens_max` those that all
+    models which may answer can write together: a stream's are held as they come.
     """
 
     nanos: int
-    prompt_tokens: int
+    output_nanos: int
     output_tokens: int
-    speed: str
-    inference_geo: str
+    output_tokens_max: int
+
+
+def nanos_by_time(
+    bound_nanos: int, output_nanos: int, output_tokens: int, output_tokens_max: int, elapsed_us: int, per_second: int
+) -> int:
+    """What a request of which nothing was told may have cost so long after it was sent: never below its prompt.
+
+    What is generated on while a broken connection is noticed is in it (`MARGIN_TOKENS`). Arguments as in `Bound`.
+    """
+    tokens = produced_tokens(0, elapsed_us, 0, per_second) + MARGIN_TOKENS
+    return bound_nanos + output_nanos * (min(tokens, output_tokens_max) - output_tokens)
 
 
 def bound_of(
@@ -85,24 +97,19 @@ def bound_of(
     """The bound of a request; `prompt_tokens`: what the upstream has counted, else `body_bytes` bound the prompt."""
     prompt = rough_input_bound(body_bytes, fields) if prompt_tokens is None else prompt_tokens
     output = fields.output_tokens_max
-    fast = is_fast(fields)
     if is_plain(fields):
-        speed, is_us = "fast" if fast else "standard", fields.inference_geo != "global"
+        speed, is_us = "fast" if is_fast(fields) else "standard", fields.inference_geo != "global"
         rates = prices.rates_lately(fields.model, prompt, at_us, speed=speed, is_us=is_us)
-        nanos = (input_rate(rates, fields) if fields.has_cache_control else rates[0]) * prompt + rates[4] * output
+        rate = rates[4]
+        nanos = (input_rate(rates, fields) if fields.has_cache_control else rates[0]) * prompt + rate * output
     else:
         charges = charges_of(prices, fields, prompt, at_us)
         output *= charges.attempts
+        rate = charges.output_nanos + charges.again_nanos
         nanos = charges.total(prompt, output)
     if history is not None:
         nanos = history.scale(nanos)
-    return Bound(
-        nanos,
-        prompt,
-        output,
-        "fast" if fast else "standard",
-        "global" if fields.inference_geo == "global" else "us",
-    )
+    return Bound(nanos, rate, output, output)
 
 
 def worst_case_nanos(prices: PriceTable, fields: MessageFields, input_tokens_bound: int, at_us: int) -> int:
@@ -234,7 +241,7 @@ class StreamMeter:
         self._input_nanos = charges.input_nanos * input_tokens_bound
         self._again_nanos = charges.again_nanos * input_tokens_bound + charges.fixed_nanos
         self._output_nanos = charges.output_nanos + charges.again_nanos
-        self._per_second = FAST_TOKENS_PER_SECOND if is_fast(fields) else TOKENS_PER_SECOND
+        self._per_second = per_second("fast" if is_fast(fields) else "standard")
         self.max_tokens = fields.output_tokens_max * charges.attempts
         likely = history.output_tokens if history is not None else OUTPUT_TOKENS_FIRST
         self.held_tokens = min(self.max_tokens, likely + MARGIN_TOKENS)
@@ -243,6 +250,10 @@ class StreamMeter:
     def first_nanos(self) -> int:
         """What to hold before the request is sent, in nano-dollars."""
         return self._total()
+
+    def first_bound(self) -> Bound:
+        """The same, and what of it is output: to be asked before `started`."""
+        return Bound(self._total(), self._output_nanos, self.held_tokens, self.max_tokens)
 
     def _total(self) -> int:
         amount = self._input_nanos + self._again_nanos + self._output_nanos * self.held_tokens
@@ -291,6 +302,11 @@ class StreamMeter:
         """The most that may have been generated: for a stream that was cut. Never more than was asked for."""
         produced = produced_tokens(chars, elapsed_us, output_tokens, self._per_second)
         return max(output_tokens, min(self.max_tokens, produced))
+
+
+def per_second(speed: str) -> int:
+    """The most tokens that a model writes in a second."""
+    return TOKENS_PER_SECOND if speed == "standard" else FAST_TOKENS_PER_SECOND
 
 
 def produced_tokens(chars: int, elapsed_us: int, output_tokens: int = 0, per_second: int = TOKENS_PER_SECOND) -> int:

@@ -49,7 +49,10 @@ class Sub(Held, Generic[T]):
             branch.ready.move_to_end(self, last=False)
         flow = branch.flow
         flow.ready[branch] = None
-        flow.queue.place(flow)
+        if flow.line is not None:
+            flow.line.wake()  # another one is its first now, and may be let through where that one was not
+        else:
+            flow.queue.place(flow)
         return True  # should its flow be held back: none but that flow's stand in a key's row
 
     def stand(self, sign: int) -> None:
@@ -189,6 +192,10 @@ class FairQueue(Generic[T]):
         if flow.held or flow.waiting:
             self._weight += weight - flow.weight
         flow.weight = weight
+        if flow.stamp:
+            self._enter(flow)
+        if self.is_contended:
+            self.stir()  # the shares of all are others
 
     def forget(self, flow: Flow[T]) -> bool:
         """Drop a flow that means nothing any more; False when it does: its tag may lie ahead of who waits."""
@@ -196,6 +203,8 @@ class FairQueue(Generic[T]):
             return False
         del self.flows[flow.name]
         self._set_reserve()
+        if self.is_contended:
+            self.stir()  # nothing may have to be kept free any more
         return True
 
     def _set_reserve(self) -> None:

@@ -4,8 +4,8 @@ An account counts what one holder (a tenant, or one of its keys) has spent in th
 is held by requests in flight. The ledger books an attempt in the period in which it ended, so at the end of a period
 what was spent starts at 0 again while open holds go on, and settle in the new one.
 
-Times are unix microseconds, passed in. Time never goes back for an account: under a clock that was set back it stands
-still, so a period that has begun is never left for an earlier one.
+Times are unix microseconds, passed in. What was spent belongs to the period in which it was, whichever comes next: a
+clock that is wrong for a moment, forward or back, throws nothing away, for what was spent is found again in its period.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from tenantry.domain.values import value
 
 # All are counted, whatever is capped: a cap that is set later is right at once.
 _KINDS = ("day", "week", "month")
+# Of each kind, beside the current one: the period before, and those that a clock which is being set may show.
+PERIODS_KEPT_MAX = 4
 
 
 @value
@@ -50,13 +52,16 @@ class Short:
 class Account:
     """The counters of one holder. `holder` is what messages call it, such as `tenant acme`.
 
-    `spent` is by period kind (day, week, month) of the periods that hold `at_us`; what is not told is 0.
+    `spent` is by period kind (day, week, month) of the periods that hold `at_us`; what is not told is 0. What was spent
+    in other periods is kept beside it, for those used last.
     `excess_nanos` is what was billed above what had been held, ever: the only way past a hard budget.
     """
 
     __slots__ = (
         "_at_us",
         "_ends_us",
+        "_others",
+        "_starts_us",
         "budget",
         "excess_nanos",
         "held_nanos",
@@ -75,9 +80,15 @@ class Account:
         self._at_us = at_us
         self.periods: dict[str, Period] = {kind: period_of(kind, at_us, zone) for kind in _KINDS}
         self.spent = {kind: spent.get(kind, 0) for kind in _KINDS}
-        self._ends_us = min(period.end_us for period in self.periods.values())
+        self._others: dict[tuple[str, int], int] = {}  # by kind and start, the longest unused first
+        self._bound()
         self.budget = budget
         self.is_hard = budget.mode != "soft"
+
+    def _bound(self) -> None:
+        """From when until when no period changes."""
+        self._starts_us = max(period.start_us for period in self.periods.values())
+        self._ends_us = min(period.end_us for period in self.periods.values())
 
     def apply(self, budget: Budget, at_us: int) -> None:
         """Go on under another budget. What is spent and held stays, even above a lowered amount."""
@@ -92,22 +103,36 @@ class Account:
         """
         self.zone = zone
         self.periods = {kind: period_of(kind, self._at_us, zone) for kind in _KINDS}
-        self._ends_us = min(period.end_us for period in self.periods.values())
+        self._others.clear()
+        self._bound()
 
-    def advance(self, at_us: int) -> int:
-        """Begin the periods that `at_us` lies in; the time by which the account now goes."""
-        if at_us > self._at_us:
-            self._at_us = at_us
-            if at_us >= self._ends_us:
-                self._roll_over(at_us)
-        return self._at_us
+    def advance(self, at_us: int) -> None:
+        """Go on in the periods that `at_us` lies in."""
+        if not self._starts_us <= at_us < self._ends_us:
+            self._turn(at_us)
+        self._at_us = at_us
 
-    def _roll_over(self, at_us: int) -> None:
+    def _turn(self, at_us: int) -> None:
         for kind, period in self.periods.items():
-            if at_us >= period.end_us:
-                self.periods[kind] = period_of(kind, at_us, self.zone)
-                self.spent[kind] = 0
-        self._ends_us = min(period.end_us for period in self.periods.values())
+            if not period.start_us <= at_us < period.end_us:
+                found = self.periods[kind] = period_of(kind, at_us, self.zone)
+                spent, self.spent[kind] = self.spent[kind], self._others.pop((kind, found.start_us), 0)
+                self._keep(kind, period.start_us, spent)
+        self._bound()
+
+    def _keep(self, kind: str, start_us: int, nanos: int) -> None:
+        others = self._others
+        others.pop((kind, start_us), None)
+        others[kind, start_us] = nanos
+        same = [key for key in others if key[0] == kind]
+        if len(same) > PERIODS_KEPT_MAX:
+            del others[same[0]]
+
+    def learn(self, periods: Mapping[str, Period], spent: Mapping[str, int]) -> None:
+        """What the ledger says of some periods: news where the account has not been in them."""
+        for kind, period in periods.items():
+            if period.start_us != self.periods[kind].start_us and (kind, period.start_us) not in self._others:
+                self._keep(kind, period.start_us, spent.get(kind, 0))
 
     def amount(self, cap: Cap) -> int:
         """What the cap allows now, in nano-dollars."""
@@ -150,11 +175,17 @@ class Account:
             spent[kind] += cost_nanos
 
     def correct(self, nanos: int, counted_at_us: int) -> None:
-        """Count a correction of what was spent at `counted_at_us`, in those current periods that hold it."""
-        self.advance(counted_at_us)
+        """Count a correction of what was spent at `counted_at_us`, in those periods that hold it and are known."""
         for kind, period in self.periods.items():
             if period.start_us <= counted_at_us < period.end_us:
                 self.spent[kind] += nanos
+                continue
+            start_us = period_of(kind, counted_at_us, self.zone).start_us
+            known = self._others.get((kind, start_us))
+            if known is not None:
+                self._others[kind, start_us] = known + nanos
+            elif start_us > period.start_us:  # it has begun, and nobody has asked since
+                self._keep(kind, start_us, nanos)
 
 
 class Hold:

@@ -6,12 +6,29 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from tenantry.domain.attempts import BASIS_BOUND, AttemptBegun, AttemptEnded, AttemptProgress, Outcome
+from tenantry.domain.estimates import nanos_by_time, per_second, produced_tokens
 from tenantry.domain.prices import PriceTable
 from tenantry.domain.usage import Usage
+from tenantry.domain.values import value
 
 GATEWAY_DIED = "gateway_died"
 # The last second that a calendar of Python's can write: a damaged line may name any time.
 _SECONDS_MAX = 253_402_300_799
+
+
+# A gateway writes what goes on every second, whether or not anything does.
+QUIET_US = 3_000_000
+
+
+@value
+class LastSigns:
+    """Of a process that is dead: when it last wrote anything, and when anyone last saw it alive (unix microseconds).
+
+    Both are the same where nobody looked. A process that was stopped (SIGSTOP) is alive, and writes nothing.
+    """
+
+    written_us: int
+    alive_us: int
 
 
 def end_of_orphan(
@@ -20,14 +37,18 @@ def end_of_orphan(
     prices: PriceTable,
     ended_at_us: int,
     error: str = GATEWAY_DIED,
+    signs: LastSigns | None = None,
 ) -> AttemptEnded:
     """The end of an attempt of which no end is known, at the best estimate that was journalled.
 
-    What a stream had told is owed, and what was held covers what it generated until the next line; of an attempt that
-    had told nothing, only its bound is known. `ended_at_us` is when that was found out: the time of its beginning may
-    lie in a period that is exported and invoiced already.
+    What a stream had told is owed, and what was held covers what it generated until the next line; a process that had
+    stopped wrote none, and upstream went on. Of an attempt that had told nothing, only its bound is known, and what the
+    time of its gateway was enough for. `ended_at_us` is when that was found out: the time of its beginning may lie in a
+    period that is exported and invoiced already.
     """
     usage, cost_nanos, price_version = Usage(), begun.bound_nanos, None
+    if progress is None and signs is not None:
+        cost_nanos = _nanos_by_time(begun, signs)
     if progress is not None:
         usage = _as_asked(progress.usage, begun)
         at = datetime.fromtimestamp(min(max(0, begun.begun_at_us // 1_000_000), _SECONDS_MAX), UTC)
@@ -36,6 +57,8 @@ def end_of_orphan(
         cost_nanos = max(priced.cost_nanos or 0, progress.held_nanos)
         if priced.cost_nanos is None and not progress.held_nanos:
             cost_nanos = None
+        elif signs is not None:
+            cost_nanos += _nanos_unwritten(begun, usage, signs)
     return AttemptEnded(
         attempt_id=begun.attempt_id,
         ended_at_us=ended_at_us,
@@ -52,6 +75,30 @@ def end_of_orphan(
         error=error,
         basis=BASIS_BOUND,
     )
+
+
+def _nanos_by_time(begun: AttemptBegun, signs: LastSigns) -> int:
+    """What can have been generated until the gateway was last seen alive; of a stream that may be above its hold."""
+    elapsed_us = signs.alive_us - begun.begun_at_us
+    if elapsed_us < 0 or not begun.output_tokens_max:  # a clock that was set, a line of an older version
+        return begun.bound_nanos
+    return nanos_by_time(
+        begun.bound_nanos,
+        begun.output_nanos,
+        begun.output_tokens,
+        begun.output_tokens_max,
+        elapsed_us,
+        per_second(begun.speed),
+    )
+
+
+def _nanos_unwritten(begun: AttemptBegun, usage: Usage, signs: LastSigns) -> int:
+    """What a stream can have generated while its gateway lived and wrote nothing: it was stopped, or its disk was."""
+    silent_us = signs.alive_us - signs.written_us
+    if silent_us <= QUIET_US:
+        return 0
+    tokens = produced_tokens(0, silent_us, 0, per_second(begun.speed))
+    return begun.output_nanos * max(0, min(tokens, begun.output_tokens_max - usage.output_tokens))
 
 
 def _as_asked(usage: Usage, begun: AttemptBegun) -> Usage:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from functools import lru_cache
 
-from tenantry.domain.admission import Capacity, Grant, Lane
+from tenantry.domain.admission import Grant, Lane
 from tenantry.domain.directory import Credential, GatewayKey, Tenant
 from tenantry.domain.fair_queue import FairQueue, Flow, Sub
 
@@ -17,14 +17,14 @@ class Shared(FairQueue["Ask"]):
     __slots__ = ("capacity", "models", "name", "tenant_id", "used_at")
 
     def __init__(
-        self, name: str, stirred: list[FairQueue[Ask]], capacity: Capacity | None, is_shared: bool, now: float
+        self, name: str, stirred: list[FairQueue[Ask]], capacity: Lane | None, is_shared: bool, now: float
     ) -> None:
         super().__init__(stirred, math.inf if capacity is None else capacity.sessions_max, is_shared)
         self.name = name
         self.capacity = capacity
         self.used_at = now  # when its last way was made
         self.tenant_id = ""  # the one that used it last
-        self.models: dict[str, Capacity] = {}
+        self.models: dict[str, Lane] = {}
 
 
 class Way:
@@ -50,25 +50,14 @@ class Way:
         self.lanes: tuple[Lane, ...] = tuple(lane for lane in (tenant, key, shared.capacity) if lane is not None)
 
 
-class Ask:
-    """One request that wants to go upstream. `credential` is None for what costs nothing: it has a lane of its own.
+class Ask(Grant):
+    """One request that wants to go upstream, and what it was given. `credential` is None for what costs nothing: that
+    has a lane of its own.
 
     `on_grant` is called when a request that had to wait gets its turn; `queue` is not None until then.
     """
 
-    __slots__ = (
-        "credential",
-        "grant",
-        "input_tokens",
-        "is_new",
-        "key",
-        "model",
-        "on_grant",
-        "queue",
-        "sub",
-        "tenant",
-        "way",
-    )
+    __slots__ = ("credential", "is_new", "key", "model", "on_grant", "queue", "sub", "tenant", "way")
 
     def __init__(
         self,
@@ -80,17 +69,26 @@ class Ask:
         on_grant: Callable[[Grant], None],
         way: Way | None = None,
     ) -> None:
+        # What `Grant` begins with, without a call: an ask is made for each request.
+        self.input_tokens = input_tokens
+        self.output_tokens = 0
+        self.lanes = ()
+        self.begun_at = 0.0
+        self.is_open = False
         self.tenant = tenant
         self.key = key
         self.credential = credential
         self.model = undated(model)
-        self.input_tokens = input_tokens
         self.on_grant = on_grant
         self.way = way
-        self.grant: Grant | None = None
         self.queue: Shared | None = None
         self.sub: Sub[Ask] | None = None  # where it stands in the queue
         self.is_new = True
+
+    @property
+    def grant(self) -> Grant | None:
+        """What it was given, once it was."""
+        return self if self.lanes else None
 
 
 def capacity_name(credential: Credential | None) -> str:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from tenantry.domain.attempts import AttemptBegun, AttemptEnded, AttemptProgress, Outcome
-from tenantry.domain.charges import is_plain
+from tenantry.domain.charges import is_fast, is_plain
 from tenantry.domain.directory import Credential
 from tenantry.domain.plausible import could_be
 from tenantry.domain.prompt_budget import saved_by_caching_nanos
@@ -152,9 +152,12 @@ class Attempt(ResponseSink):
                 fields.model,
                 fields.stream,
                 money.at_us,
-                money.bound_nanos,
+                money.bound.nanos,
                 fields.speed or "standard",
                 fields.inference_geo or "global",
+                money.bound.output_nanos,
+                money.bound.output_tokens,
+                money.bound.output_tokens_max,
             ),
             self._on_journalled,
         )
@@ -345,12 +348,14 @@ class Attempt(ResponseSink):
         if money is None or fields is None:
             return None
         at_us = parts.clock.wall_us()
+        held_nanos = money.held_nanos
+        if self.was_sent and not (seen.started or seen.is_final or seen.complete):
+            held_nanos = money.nanos_by_now(is_fast(fields), parts.clock.now())  # what is owed grows with time
         sent = Sent(
             fields.model,
             self._status,
             self.was_sent,
-            money.bound_nanos,
-            money.held_nanos,
+            held_nanos,
             money.produced_tokens(self.relay.chars, seen.usage.output_tokens, parts.clock.now())
             if self.is_stream
             else 0,

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tenantry.domain.admission import Capacity, Grant, Lane, Obstacle, Scope
+from tenantry.domain.admission import Grant, Lane, Obstacle, Scope
 from tenantry.domain.directory import Credential, GatewayKey, Snapshot, Tenant
 from tenantry.domain.fair_queue import Flow, Sub
 from tenantry.domain.limits import Limits
@@ -30,8 +30,10 @@ log = logging.getLogger("tenantry.gateway")
 class Lanes:
     """All lanes and queues of this process. `now` and `call_later` are the event loop's, in seconds."""
 
+    __slots__ = ("_alarm", "_granted", "_is_delivering", "_now", "_shared_lines", "_waits", "register")
+
     def __init__(self, now: Callable[[], float], call_later: CallLater) -> None:
-        self.register = Register(now())
+        self.register = Register()
         self._now = now
         self._waits = 0  # in all queues
         self._granted: deque[Ask] = deque()
@@ -51,26 +53,26 @@ class Lanes:
         way = ask.way
         if way is None or way.epoch != register.epoch:
             way = ask.way = register.way(ask.tenant, ask.key, ask.credential, now)
-        shared, flow = way.shared, way.flow
-        model = shared.models.get(ask.model) if shared.models else None
-        if not flow.waiting and not shared.is_contended and _may(way, model, ask.input_tokens, now):
-            grant = ask.grant = self._take(ask, way, model, now)
-            ask.is_new = False
-            shared.take(flow)
-            return grant
+        shared, lanes, model = way.shared, way.lanes, None
+        if shared.models:
+            model = shared.models.get(ask.model)
+            if model is not None:
+                lanes = (*lanes, model)
+        capacity = shared.capacity
+        if (
+            (not self._waits or not _is_anyone_before(way, model))
+            and (
+                capacity is None or capacity.sessions < shared.ample or shared.leaves_room(way.flow, capacity.sessions)
+            )
+            and ask.take(lanes, now)
+        ):
+            if not way.tenant.is_told:
+                register.tell(way.tenant)
+            shared.take(way.flow)
+            return ask
         return self._wait(ask, way, model, now)
 
-    def _take(self, ask: Ask, way: Way, model: Capacity | None, now: float) -> Grant:
-        tokens, lanes = ask.input_tokens, way.lanes
-        if model is not None:
-            lanes = (*lanes, model)
-        for lane in lanes:
-            lane.take(tokens, now)
-        if not way.tenant.is_told:
-            self.register.tell(way.tenant)
-        return Grant(lanes, tokens, now)
-
-    def _wait(self, ask: Ask, way: Way, model: Capacity | None, now: float) -> Grant | Obstacle | None:
+    def _wait(self, ask: Ask, way: Way, model: Lane | None, now: float) -> Grant | Obstacle | None:
         limits, flow = ask.tenant.limits, way.flow
         obstacle = _longest(ask, way, model, now)
         if obstacle is not None and (flow.waiting >= limits.queue_depth_max or _is_hopeless(obstacle, limits)):
@@ -84,9 +86,11 @@ class Lanes:
         # Still new while the others are told: what they give back may be its turn, which it hears of here.
         self._run()
         ask.is_new = False
-        if ask.grant is None and (flow.waiting > limits.queue_depth_max or limits.queue_wait_ms_max == 0):
+        if ask.is_open:
+            return ask
+        if flow.waiting > limits.queue_depth_max or limits.queue_wait_ms_max == 0:
             return self.leave(ask)  # it was not its turn, and it may not wait
-        return ask.grant
+        return None
 
     def leave(self, ask: Ask) -> Obstacle:
         """Take a request that waits out of its queue; what is still in its way."""
@@ -95,7 +99,7 @@ class Lanes:
         if queue is not None and ask.sub is not None:
             queue.remove(ask.sub, ask)
             self._is_out(ask, way)
-        elif queue is not None and ask.grant is not None:
+        elif queue is not None and ask.is_open:
             self.release(ask)  # it had its turn and was not told yet
         self._run()
         # Where nothing is in the way any more, it lost its turn to another or, by a hair, to a timer.
@@ -111,11 +115,11 @@ class Lanes:
 
     def release(self, ask: Ask) -> bool:
         """Give the sessions of a granted request back; whoever waits for them is served. False the second time."""
-        grant, way = ask.grant, ask.way
-        if grant is None or way is None or not grant.release(self._now()):
+        way = ask.way
+        if way is None or not ask.release(self._now()):
             return False
         if self._waits:
-            _wake(grant.lanes)
+            _wake(ask.lanes)
         way.shared.give(way.flow)
         if self.register.stirred:
             self._run()
@@ -123,18 +127,16 @@ class Lanes:
 
     def correct_input(self, ask: Ask, tokens: int) -> None:
         """The input of a granted request that counts is known; whoever waits for what comes back is served."""
-        grant = ask.grant
-        if grant is not None and grant.correct_input(tokens) > 0 and self._waits:
-            self._came_back(grant, ask)
+        if tokens != ask.input_tokens and ask.lanes and ask.correct_input(tokens) > 0 and self._waits:
+            self._came_back(ask)
 
     def produced(self, ask: Ask, tokens: int) -> None:
         """A granted request has produced so many output tokens in all, as far as is known."""
-        grant = ask.grant
-        if grant is not None and grant.produced(tokens) > 0 and self._waits:
-            self._came_back(grant, ask)
+        if tokens != ask.output_tokens and ask.lanes and ask.produced(tokens) > 0 and self._waits:
+            self._came_back(ask)
 
-    def _came_back(self, grant: Grant, ask: Ask) -> None:
-        _wake(grant.lanes)
+    def _came_back(self, ask: Ask) -> None:
+        _wake(ask.lanes)
         if ask.way is not None and ask.way.shared.is_contended:
             ask.way.shared.stir()
         self._run()
@@ -143,24 +145,22 @@ class Lanes:
 
     def may_move(self, ask: Ask, credential: Credential) -> bool:
         """Whether `move` would succeed; nothing is taken."""
-        if ask.grant is None or not ask.grant.is_open:
+        if not ask.is_open:
             return False
         return _has_room(self.resolve(ask.tenant, ask.key, credential).shared, ask, self._now())
 
     def move(self, ask: Ask, credential: Credential) -> bool:
         """Go on with a granted request under another credential, unless that one has no room for it now."""
-        grant, left, now = ask.grant, ask.way, self._now()
-        if grant is None or left is None or not grant.is_open:
+        left, now = ask.way, self._now()
+        if left is None or not ask.is_open:
             return False
-        way = self.resolve(ask.tenant, ask.key, credential)
-        if not _has_room(way.shared, ask, now):
-            return False
+        way, lanes = self.resolve(ask.tenant, ask.key, credential), ask.lanes
         model = way.shared.models.get(ask.model)
-        lanes = [lane for lane in grant.lanes if isinstance(lane, Capacity)]
-        grant.move([lane for lane in (way.shared.capacity, model) if lane is not None], now)
+        if not ask.move(tuple(lane for lane in (way.shared.capacity, model) if lane is not None), now):
+            return False
         ask.way, ask.credential = way, credential
         way.shared.take(way.flow)
-        _wake(lanes)
+        _wake([lane for lane in lanes if lane.is_shared])
         left.shared.give(left.flow)
         self._run()
         return True
@@ -184,12 +184,12 @@ class Lanes:
             return way.key.line
         if model is not None and model.line.is_closed_to(sub.branch, not shared.is_below(flow), flow.tag):
             return model.line
-        for lane in (way.tenant, way.key, model, shared.capacity):
-            if lane is not None and not lane.may(ask.input_tokens, now):
-                return self._refused(lane, shared, ask.input_tokens, now)
-        if shared.capacity is not None and not shared.leaves_room(flow, shared.capacity.sessions):
-            return shared.line
-        ask.grant = self._take(ask, way, model, now)
+        lanes = way.lanes if model is None else (*way.lanes, model)
+        has_room = shared.capacity is None or shared.leaves_room(flow, shared.capacity.sessions)
+        if not has_room or not ask.take(lanes, now):
+            return self._refused(ask, way, model, now)
+        if not way.tenant.is_told:
+            self.register.tell(way.tenant)
         self._is_out(ask, way)
         if ask.is_new:
             ask.queue = None
@@ -197,14 +197,18 @@ class Lanes:
             self._granted.append(ask)
         return None
 
-    def _refused(self, lane: Lane, shared: Shared, input_tokens: int, now: float) -> Line:
-        obstacle = lane.obstacle(input_tokens, now)
-        line = lane.line
-        if obstacle is not None and obstacle.limit != "sessions_max":
-            self._alarm.set(line, now + obstacle.seconds)
-            if lane is shared.capacity:
-                self._shared_lines[line] = shared
-        return shared.line if lane is shared.capacity else line
+    def _refused(self, ask: Ask, way: Way, model: Lane | None, now: float) -> Line:
+        shared = way.shared
+        for lane in (way.tenant, way.key, model, shared.capacity):
+            obstacle = lane.obstacle(ask.input_tokens, now) if lane is not None else None
+            if lane is None or obstacle is None:
+                continue
+            if obstacle.limit != "sessions_max":
+                self._alarm.set(lane.line, now + obstacle.seconds)
+                if lane is shared.capacity:
+                    self._shared_lines[lane.line] = shared
+            return shared.line if lane is shared.capacity else lane.line
+        return shared.line  # what is left is kept for others
 
     def _wake(self, line: Line) -> None:
         """The time of a line has come. That of a capacity has none in it: its whole queue is asked."""
@@ -238,12 +242,11 @@ class Lanes:
         try:
             while self._granted:
                 ask = self._granted.popleft()
-                grant = ask.grant
-                if ask.queue is None or grant is None or not grant.is_open:
+                if ask.queue is None or not ask.is_open:
                     continue  # it left, or was given back, before it was told
                 ask.queue = None
                 try:
-                    ask.on_grant(grant)
+                    ask.on_grant(ask)
                 except Exception:  # one request's fault must not cost the others their turns
                     log.exception("a request failed when its turn came")
         finally:
@@ -298,18 +301,17 @@ def _wake(lanes: Sequence[Lane]) -> None:
             lane.line.wake()
 
 
-def _may(way: Way, model: Capacity | None, input_tokens: int, now: float) -> bool:
-    """Whether nothing at all is in the way, nor anyone before it: the whole decision for nearly every request."""
+def _is_anyone_before(way: Way, model: Lane | None) -> bool:
+    """Whether others wait for what a request wants that comes now."""
+    if way.flow.waiting or way.shared.is_contended:
+        return True
     for lane in way.lanes:
-        if lane.line.count or not lane.may(input_tokens, now):
-            return False
-    shared = way.shared
-    if shared.capacity is not None and not shared.leaves_room(way.flow, shared.capacity.sessions):
-        return False
-    return model is None or (not model.line.count and model.may(input_tokens, now))
+        if lane.line.count:
+            return True
+    return model is not None and model.line.count > 0
 
 
-def _longest(ask: Ask, way: Way, model: Capacity | None, now: float) -> Obstacle | None:
+def _longest(ask: Ask, way: Way, model: Lane | None, now: float) -> Obstacle | None:
     """What is longest in the way. Others stand before it that the same limits hold back, and not those of others."""
     found: Obstacle | None = None
     flow: Flow[Ask] = way.flow
@@ -330,8 +332,9 @@ def _longest(ask: Ask, way: Way, model: Capacity | None, now: float) -> Obstacle
 
 def _has_room(shared: Shared, ask: Ask, now: float) -> bool:
     model = shared.models.get(ask.model)
-    return (shared.capacity is None or shared.capacity.may(ask.input_tokens, now)) and (
-        model is None or model.may(ask.input_tokens, now)
+    tokens = ask.input_tokens
+    return (shared.capacity is None or shared.capacity.obstacle(tokens, now) is None) and (
+        model is None or model.obstacle(tokens, now) is None
     )
 
 

@@ -10,7 +10,6 @@ import logging
 import resource
 import signal
 import ssl
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -35,6 +34,7 @@ from tenantry.gateway.tallies import Tallies
 from tenantry.gateway.telling import Telling
 from tenantry.gateway.till import Till
 from tenantry.gateway.upstream import Pools
+from tenantry.gateway.wall import WallClock, monotonic_us, wall_us
 from tenantry.ledger.adjustments import adjustments_since
 from tenantry.ledger.journal import JournalUnavailable, JournalWriter
 from tenantry.ledger.live import LIVE_FILE, Live, LiveHealth, LiveUse, write_live
@@ -54,6 +54,7 @@ JOURNAL_SYNC_SECONDS = 0.02
 # People look at what goes on now; a second is now.
 TALLY_SECONDS = 1.0
 LIVE_SECONDS = 1.0
+CLOCK_SECONDS = 0.5
 # Everything live at start is frozen and the collector is off under traffic: a full collection stops the world.
 COLLECT_SECONDS = 30.0
 # The journal's and the store's own messages come at once; what follows them, after so many seconds.
@@ -201,9 +202,10 @@ async def serve_gateway(settings: GatewaySettings, ready: Callable[[int], None] 
     snapshot = loader.load()
     prices = load_default_prices()
     journal_dir = settings.data_dir / "journal"
-    opening = open_counters(engine, journal_dir, prices, settings.zone, time.time_ns() // 1000)
+    opening = open_counters(engine, journal_dir, prices, settings.zone, wall_us())
     journal = JournalWriter(journal_dir, "gateway")
-    clock = Clock(loop.time, _wall_us, loop.call_soon, loop.call_later)
+    wall = WallClock(monotonic_us, wall_us)
+    clock = Clock(loop.time, wall.now_us, loop.call_soon, loop.call_later)
     parts = build_parts(settings, snapshot, vault.pepper, prices, journal, opening, clock, _beside)
     gateway = GatewayProcess(parts)
     server = await loop.create_server(
@@ -221,6 +223,12 @@ async def serve_gateway(settings: GatewaySettings, ready: Callable[[int], None] 
         asyncio.create_task(_every(TICK_SECONDS, gateway.tick), name="deadlines"),
         asyncio.create_task(_every(TALLY_SECONDS, gateway.tell_tallies), name="tallies"),
         asyncio.create_task(_follow_directory(watch, loader, gateway, engine, opening.entry_id), name="the directory"),
+        asyncio.create_task(
+            _follow_clock(
+                wall, gateway, lambda at_us: open_counters(engine, journal_dir, prices, settings.zone, at_us)
+            ),
+            name="the clock",
+        ),
         asyncio.create_task(_sync_journal(parts.recorder, journal, clock.now), name="the journal"),
         asyncio.create_task(_tell_live(gateway, journal.folder / LIVE_FILE), name="the facts for people"),
     ]
@@ -277,10 +285,6 @@ def _beside(read: Callable[[], MessageFields], then: Callable[[MessageFields | E
     asyncio.get_running_loop().run_in_executor(_reader, read).add_done_callback(on_done)
 
 
-def _wall_us() -> int:
-    return time.time_ns() // 1000
-
-
 async def _every(seconds: float, chore: Callable[[], None]) -> None:
     while True:
         await asyncio.sleep(seconds)
@@ -313,6 +317,22 @@ async def _follow_directory(
                 log.exception("the directory could not be read; the last known one stays in force")
             watch.forget()
             await asyncio.sleep(RETRY_SECONDS)
+
+
+async def _follow_clock(wall: WallClock, gateway: GatewayProcess, reopen: Callable[[int], Opening]) -> None:
+    """A clock that was set is followed once it has stayed so; budgets know before what was spent at its time."""
+    while True:
+        await asyncio.sleep(CLOCK_SECONDS)
+        moved_us = wall.look()
+        if moved_us is None:
+            continue
+        log.warning("the machine's clock was set by %+.1f s", moved_us / 1_000_000)
+        try:
+            gateway.parts.till.reopen(await asyncio.to_thread(reopen, wall.now_us() + moved_us))
+        except Exception:  # open: requests go on under the time before, and what was spent is counted in it
+            log.exception("the ledger could not be read; the gateway stays at its own time")
+            continue
+        wall.move(moved_us)
 
 
 async def _sync_journal(recorder: Recorder, journal: JournalWriter, now: Callable[[], float]) -> None:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tenantry.domain.admission import Capacity, Lane, Scope
+from tenantry.domain.admission import Lane, Scope
 from tenantry.domain.directory import UNLIMITED, Credential, GatewayKey, Snapshot, Tenant
 from tenantry.domain.fair_queue import FairQueue, Flow
 from tenantry.domain.limits import Limits
@@ -32,11 +32,23 @@ _LEARNED = (
 class Register:
     """All lanes and queues. A way that was found under another `epoch` is to be found again."""
 
-    def __init__(self, now: float) -> None:
+    __slots__ = (
+        "_digests",
+        "_free",
+        "_keys",
+        "_tenants",
+        "_told",
+        "_visits",
+        "_ways",
+        "epoch",
+        "shared",
+        "stirred",
+    )
+
+    def __init__(self) -> None:
         self.epoch = 1
         self.stirred: list[FairQueue[Ask]] = []  # queues in which someone can be asked
         self.shared: dict[str, Shared] = {}
-        self._started_at = now
         self._tenants: dict[str, Lane] = {}
         self._free: dict[str, Lane] = {}
         self._keys: dict[str, Lane] = {}
@@ -78,7 +90,7 @@ class Register:
         if shared is None:
             capacity, is_shared = None, False
             if credential is not None:
-                capacity = Capacity(credential.upstream.capacity, now, name=name)
+                capacity = Lane(credential.upstream.capacity, now, Scope.UPSTREAM, name)
                 is_shared = credential.upstream.shares_capacity
             shared = self.shared[name] = Shared(name, self.stirred, capacity, is_shared, now)
             self._visits.append(shared)
@@ -106,7 +118,7 @@ class Register:
 
     def learn(
         self, credential: Credential, model: str, fields: Mapping[bytes, bytes], retry_after: float | None, now: float
-    ) -> Capacity | None:
+    ) -> Lane | None:
         """Read an answer's rate-limit fields; the model's lane, when something was learned.
 
         A limit that is declared for the capacity is obeyed as declared: what is told of it counts after a refusal
@@ -120,7 +132,7 @@ class Register:
                 return None
             if len(shared.models) >= MODELS_MAX and not _drop_model(shared, now):
                 return None
-            lane = shared.models[name] = Capacity(UNLIMITED, now, Scope.MODEL, f"{shared.name} {name}")
+            lane = shared.models[name] = Lane(UNLIMITED, now, Scope.MODEL, f"{shared.name} {name}")
         if retry_after is not None:
             lane.close_until(now + retry_after)
         elif now - lane.learned_at < LEARN_SECONDS:
@@ -189,24 +201,12 @@ class Register:
         dropped = False
         for _ in range(min(SWEEP_VISITS, len(self._visits))):
             seen = self._visits.popleft()
-            self._ask_again(seen)
             if self._forget(seen, now):
                 dropped = True
             else:
                 self._visits.append(seen)
         if dropped:
             self.new_epoch()
-
-    def _ask_again(self, seen: Lane | Flow[Ask] | Shared) -> None:
-        """Should a reason to ask someone again ever have been missed, it is not for longer than a round of sweeps."""
-        if isinstance(seen, Lane):
-            if seen.line.count:
-                seen.line.wake()
-        elif isinstance(seen, Flow):
-            if seen.waiting:
-                seen.queue.stir()
-        elif seen.waiting:
-            seen.stir()
 
     def _forget(self, seen: Lane | Flow[Ask] | Shared, now: float) -> bool:
         if isinstance(seen, Flow):
@@ -269,7 +269,7 @@ class Register:
                 yield shared.capacity
 
 
-def _is_forgettable(lane: Capacity, now: float) -> bool:
+def _is_forgettable(lane: Lane, now: float) -> bool:
     lane.refill(now)
     return lane.is_idle and now >= lane.closed_until
 

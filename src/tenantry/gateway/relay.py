@@ -10,7 +10,8 @@ from typing import Final
 
 from tenantry.domain.settlement import USAGE_UNREADABLE, Observed
 from tenantry.domain.usage import Usage
-from tenantry.wire.observe import NOTHING_OBSERVED, StreamObserver, begins_as_events, read_message
+from tenantry.wire.answers import NOTHING_OBSERVED, begins_as_events, read_message
+from tenantry.wire.observe import StreamObserver
 
 # Largest non-streaming answer kept to read its usage: an answer of 128k tokens is under 1 MB; big tool results are not.
 ANSWER_BYTES_MAX = 64 * 1024 * 1024

@@ -8,13 +8,23 @@ from zoneinfo import ZoneInfo
 from tenantry.domain.attempts import Outcome
 from tenantry.domain.budgets import Budget
 from tenantry.domain.directory import Change
-from tenantry.domain.estimates import Histories, History, StreamMeter, bound_of, rough_input_bound
+from tenantry.domain.estimates import (
+    Bound,
+    Histories,
+    History,
+    StreamMeter,
+    bound_of,
+    nanos_by_time,
+    per_second,
+    rough_input_bound,
+)
 from tenantry.domain.holds import Account, Hold, Short, place
+from tenantry.domain.periods import period_of
 from tenantry.domain.prices import PriceTable
 from tenantry.domain.settlement import BY_USAGE, Settlement
 from tenantry.domain.usage import Usage
 from tenantry.gateway.authentication import Principal
-from tenantry.ledger.opening import Opening
+from tenantry.ledger.opening import PERIODS, Opening
 from tenantry.wire.inspect import MessageFields
 
 Accounts = tuple[Account, Account]
@@ -61,6 +71,13 @@ class Till:
             else:
                 self._corrections.setdefault(holder, []).append((at_us, nanos))
 
+    def reopen(self, opening: Opening) -> None:
+        """The clock is about to go to another time: what was spent in the periods that hold that time."""
+        self._opening = opening
+        periods = {kind: period_of(kind, opening.at_us, self._zone) for kind in PERIODS}
+        for (tenant_id, key_id), account in self._accounts.items():
+            account.learn(periods, opening.of(tenant_id, key_id))
+
     def apply(self, change: Change, at_us: int) -> None:
         """Go on under the budgets of another snapshot."""
         snapshot = change.snapshot
@@ -93,13 +110,13 @@ class Till:
         if fields.stream:
             prompt = rough_input_bound(body_bytes, fields) if prompt_tokens is None else prompt_tokens
             meter = StreamMeter(self.prices, fields, prompt, history, at_us)
-            amount = meter.first_nanos
+            bound = meter.first_bound()
         else:
-            amount = bound_of(self.prices, fields, body_bytes, at_us, history, prompt_tokens).nanos
+            bound = bound_of(self.prices, fields, body_bytes, at_us, history, prompt_tokens)
         if not accounts[0].budget.caps and not accounts[1].budget.caps:
-            return Money(self, accounts, None, meter, history, amount, at_us, now)
-        hold = place(accounts, amount, at_us)
-        return hold if isinstance(hold, Short) else Money(self, accounts, hold, meter, history, amount, at_us, now)
+            return Money(self, accounts, None, meter, history, bound, at_us, now)
+        hold = place(accounts, bound.nanos, at_us)
+        return hold if isinstance(hold, Short) else Money(self, accounts, hold, meter, history, bound, at_us, now)
 
     def would_fit(self, accounts: Accounts, fields: MessageFields, at_us: int) -> bool:
         """Whether a request would fit with an empty prompt: then counting it may help. Holds nothing."""
@@ -130,7 +147,7 @@ class Till:
 class Money:
     """The money of one attempt, from before its first byte goes upstream to its settlement.
 
-    `at_us` is when it was held, `bound_nanos` the most it may cost as known then. Without a budget nothing is held:
+    `at_us` is when it was held, `bound` the most it may cost as known then. Without a budget nothing is held:
     what it costs is counted when it is known.
     """
 
@@ -143,7 +160,7 @@ class Money:
         "_started_at",
         "_till",
         "at_us",
-        "bound_nanos",
+        "bound",
         "held_nanos",
         "history",
     )
@@ -155,7 +172,7 @@ class Money:
         hold: Hold | None,
         meter: StreamMeter | None,
         history: History,
-        bound_nanos: int,
+        bound: Bound,
         at_us: int,
         now: float,
     ) -> None:
@@ -168,8 +185,8 @@ class Money:
         self._held_at = now
         self._started_at: float | None = None
         self.history = history
-        self.bound_nanos = bound_nanos
-        self.held_nanos = bound_nanos  # what is, or would be, held now
+        self.bound = bound
+        self.held_nanos = bound.nanos  # what is, or would be, held now
 
     @property
     def short(self) -> Short | None:
@@ -210,6 +227,15 @@ class Money:
             return output_tokens
         produced = meter.produced_tokens(chars, int((now - self._held_at) * 1_000_000), output_tokens)
         return max(output_tokens, min(produced, meter.held_tokens))
+
+    def nanos_by_now(self, is_fast: bool, now: float) -> int:
+        """The most that an attempt which has told nothing may have cost by now; never more than is held for it."""
+        bound, elapsed_us = self.bound, int((now - self._held_at) * 1_000_000)
+        rate = per_second("fast" if is_fast else "standard")
+        cost = nanos_by_time(
+            bound.nanos, bound.output_nanos, bound.output_tokens, bound.output_tokens_max, elapsed_us, rate
+        )
+        return min(cost, self.held_nanos)
 
     def settle(self, booked: Settlement, at_us: int) -> None:
         """Exactly once. An attempt without a price is taken at what was held for it: unknown is not free."""

@@ -21,7 +21,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 
 from tenantry.domain.prices import PriceTable
 from tenantry.ledger.events import DAMAGED, MISSING_BEGIN, EndedAttempt, RunFold, RunReader, TallyLine, Unusable
-from tenantry.ledger.journal import is_alive
+from tenantry.ledger.journal import is_alive, last_signs
 from tenantry.ledger.own_run import in_order
 from tenantry.ledger.quarantine import put_aside
 from tenantry.ledger.rollup import add_to_rollup
@@ -136,7 +136,7 @@ class Drain:
     def _close(self, run: _Run) -> int:
         """The process is dead: what it left open is orphaned, then its files can go."""
         fold = run.reader.fold
-        fold.ended = fold.orphans(self._prices, _now_us())
+        fold.ended = fold.orphans(self._prices, _now_us(), last_signs(run.path))
         fold.open.clear()
         booked = self._book(run, _take(fold), closed=True)
         shutil.rmtree(run.path)

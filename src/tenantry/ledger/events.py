@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from tenantry.domain.attempts import AttemptBegun, AttemptEnded, AttemptProgress, Tally
-from tenantry.domain.orphans import end_of_orphan
+from tenantry.domain.orphans import LastSigns, end_of_orphan
 from tenantry.domain.prices import PriceTable
 from tenantry.domain.values import value
 from tenantry.ledger.journal import Entry, attempt_named_in, files_of, read_file
@@ -121,12 +121,12 @@ class RunFold:
             Unusable(UNKNOWN_LINE, file_number, entry.offset, entry.line, attempt_id, begun, begun_line)
         )
 
-    def orphans(self, prices: PriceTable, at_us: int) -> list[EndedAttempt]:
+    def orphans(self, prices: PriceTable, at_us: int, signs: LastSigns) -> list[EndedAttempt]:
         """What is open, ended: for a run whose process is dead. `at_us` is now."""
         return [
             EndedAttempt(
                 one.begun,
-                end_of_orphan(one.begun, one.progress, prices, at_us),
+                end_of_orphan(one.begun, one.progress, prices, at_us, signs=signs),
                 one.file_number,
                 one.offset,
                 one.line,

@@ -23,6 +23,7 @@ from zlib import crc32
 import msgspec
 
 from tenantry.domain.attempts import AttemptBegun, AttemptEnded, AttemptProgress, Tally
+from tenantry.domain.orphans import LastSigns
 
 # Small enough to re-read in a second after a crash, large enough that a busy day makes only some files.
 FILE_BYTES_MAX = 64 * 1024 * 1024
@@ -298,7 +299,7 @@ def files_of(run: Path) -> list[Path]:
 
 
 def is_alive(run: Path) -> bool:
-    """Whether the gateway process that writes this run still lives."""
+    """Whether the gateway process that writes this run still lives. That it does is noted, for `last_signs`."""
     try:
         descriptor = os.open(run / "lock", os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -307,7 +308,20 @@ def is_alive(run: Path) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
+        os.utime(descriptor)
         return True
     finally:
         os.close(descriptor)
     return False
+
+
+def last_signs(run: Path) -> LastSigns:
+    """When a run that is dead last wrote anything, and when it was last seen alive: the times of its files."""
+    written_us = alive_us = 0
+    for path in run.iterdir():
+        with contextlib.suppress(OSError):
+            at_us = path.stat().st_mtime_ns // 1000
+            alive_us = max(alive_us, at_us)
+            if path.name != "lock":
+                written_us = max(written_us, at_us)
+    return LastSigns(written_us, alive_us)

@@ -49,7 +49,7 @@ def booking_lag(engine: Engine, journal_dir: Path) -> Lag:
         try:
             died_us = None if is_alive(path) else path.stat().st_mtime_ns // 1000
             reader = RunReader(path, *cursors.get(path.name, (1, 0)))
-            is_more |= reader.read(lambda fold: len(fold.ended) + len(waiting) > ATTEMPTS_COUNTED_MAX)
+            is_more |= reader.read(max(1, ATTEMPTS_COUNTED_MAX - len(waiting)))
         except FileNotFoundError:  # it was booked to its end, and removed, meanwhile
             continue
         waiting.update(_ended(reader.fold, died_us))

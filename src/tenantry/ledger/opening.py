@@ -18,7 +18,7 @@ from tenantry.domain.prices import PriceTable
 from tenantry.ledger.adjustments import held_unpriced, newest_entry
 from tenantry.ledger.booking import already_booked
 from tenantry.ledger.events import EndedAttempt, RunReader
-from tenantry.ledger.journal import is_alive
+from tenantry.ledger.journal import is_alive, last_signs
 from tenantry.ledger.quarantine import attempts_in_quarantine, counted_nanos, held_in_quarantine
 from tenantry.ledger.spending import spent_by_holder
 from tenantry.storage.database import reading
@@ -89,5 +89,5 @@ def _read_journals(engine: Engine, journal_dir: Path, prices: PriceTable) -> lis
         reader.read()
         found.extend(reader.fold.ended)
         if not alive:
-            found.extend(reader.fold.orphans(prices, time.time_ns() // 1000))
+            found.extend(reader.fold.orphans(prices, time.time_ns() // 1000, last_signs(run)))
     return found

@@ -11,20 +11,22 @@ from typing import Any
 import msgspec
 
 from tenantry.domain.asked import MessageFields, ServerTool
-from tenantry.wire import blocks
+from tenantry.wire.blocks import Reading
 from tenantry.wire.members import (
     ECHO_CHARS_MAX,
     MEMBERS_MAX,
+    REPEAT_BYTES_MIN,
     WALKED_BYTES_MIN,
     BadBody,
     Members,
     RepeatedName,
     TooManyMembers,
     find_values,
-    may_repeat,
     read_members,
     refuse_repeats,
+    written,
 )
+from tenantry.wire.prompt import BadShape, Prompt, decode_bounded, read_messages, read_system, read_tools
 
 __all__ = ["BadBody", "MessageFields", "inspect_message"]
 
@@ -69,6 +71,25 @@ _CONTEXT = msgspec.json.Decoder(_ContextManagement | None)
 _NOT_JSON = "The request body is not valid JSON."
 
 
+class _Asked(Prompt, gc=False):
+    """A request that is as published, in one decode."""
+
+    model: str = ""
+    max_tokens: int = -1
+    stream: bool | None = None
+
+
+_ASKED = msgspec.json.Decoder(_Asked)
+_NOT_AS_PUBLISHED = (
+    BadBody,
+    msgspec.DecodeError,
+    UnicodeDecodeError,
+    RecursionError,
+    RepeatedName,
+    TooManyMembers,
+)
+
+
 def inspect_message(body: bytes, *, count_only: bool = False) -> MessageFields:
     """Read the fields of a Messages request, or of a count_tokens request when `count_only`.
 
@@ -76,7 +97,43 @@ def inspect_message(body: bytes, *, count_only: bool = False) -> MessageFields:
         BadBody: not a JSON object, a field is missing or has the wrong type, a name stands twice, or there is more of
             something than is read (members, messages and blocks, tools, depth).
     """
-    members = _read_members(body)
+    if count_only or len(body) >= WALKED_BYTES_MIN:
+        return _read_by_parts(_read_members(body), count_only)
+    try:
+        members = read_members(body)
+        if len(body) - len(written(members)) >= REPEAT_BYTES_MIN:
+            find_values(body, members)
+        asked: _Asked = decode_bounded(_ASKED, body)
+    except _NOT_AS_PUBLISHED:
+        return _read_by_parts(_read_members(body), count_only)
+    model, max_tokens = asked.model, asked.max_tokens
+    if not 0 <= max_tokens <= MAX_TOKENS_MAX or not 0 < len(model) <= MODEL_CHARS_MAX or not model.isprintable():
+        return _read_by_parts(members, count_only)
+    fields = MessageFields(model, max_tokens, asked.stream is True, False, members=members)
+    # Most prompts are plain texts and ask for nothing else.
+    is_plain = asked.system.__class__ is not list and not asked.tools and not members.cache_control
+    for message in asked.messages or ():
+        if message.content.__class__ is list:
+            is_plain = False
+            break
+    if not is_plain:
+        _read_content(fields, members, asked)
+    if (
+        members.speed
+        or members.inference_geo
+        or members.service_tier
+        or members.thread
+        or members.mcp_servers
+        or members.compaction
+        or members.context_management
+        or members.fallbacks
+    ):
+        _read_extras(fields, members)
+    return fields
+
+
+def _read_by_parts(members: Members, count_only: bool) -> MessageFields:
+    """One member after the other, each with its own words for what is wrong with it."""
     stream = members.stream
     fields = MessageFields(
         _model(members),
@@ -86,7 +143,7 @@ def inspect_message(body: bytes, *, count_only: bool = False) -> MessageFields:
         members=members,
     )
     if not count_only:
-        _read_content(fields, members)
+        _read_content(fields, members, None)
     _read_extras(fields, members)
     return fields
 
@@ -95,7 +152,7 @@ def _read_members(body: bytes) -> Members:
     try:
         if len(body) < WALKED_BYTES_MIN:
             members = read_members(body)
-            if may_repeat(body, members):
+            if len(body) - len(written(members)) >= REPEAT_BYTES_MIN:
                 find_values(body, members)
         else:
             find_values(body, None)
@@ -113,25 +170,29 @@ def _read_members(body: bytes) -> Members:
     return members
 
 
-def _read_content(fields: MessageFields, members: Members) -> None:
-    """The prompt: messages, system, tools."""
-    reading = blocks.Reading(fields)
+def _read_content(fields: MessageFields, members: Members, prompt: Prompt | None) -> None:
+    """The messages, system and tools: as decoded, or each from its own bytes."""
+    reading = Reading(fields)
     try:
         if members.messages:
-            reading.read_messages(members.messages)
+            messages = read_messages(members.messages) if prompt is None else prompt.messages
+            reading.note_messages(messages or [], members.messages)
         if members.system:
-            reading.read_system(members.system)
-    except blocks.BadShape:
+            system = read_system(members.system) if prompt is None else prompt.system
+            reading.note_system(system, members.system)
+    except BadShape:
         _assume_the_worst(fields)
     if members.cache_control:
         try:
-            reading.read_cache(members.cache_control)
-        except blocks.BadShape as error:
+            reading.note_cache(members.cache_control)
+        except BadShape as error:
             raise BadBody(_named("cache_control", str(error))) from None
     if members.tools:
         try:
-            reading.read_tools(members.tools)
-        except blocks.BadShape as error:
+            tools = read_tools(members.tools) if prompt is None else prompt.tools
+            if tools:
+                reading.note_tools(tools, members.tools)
+        except BadShape as error:
             raise BadBody(_named("tools", str(error))) from None
     reading.end()
 

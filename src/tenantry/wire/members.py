@@ -10,7 +10,7 @@ read is skipped in C and makes no object, and what makes objects is bounded in n
 from __future__ import annotations
 
 import re
-from itertools import compress
+from collections.abc import Callable
 
 import msgspec
 
@@ -26,7 +26,8 @@ SMALL_BYTES_MAX = 4096
 # call of C takes long: a megabyte of tiny members takes 4 ms to decode.
 WALKED_BYTES_MIN = 1_000_000
 
-_NONE = msgspec.Raw()
+# What a member has that is absent.
+ABSENT = msgspec.Raw()
 
 
 class BadBody(Exception):
@@ -41,54 +42,53 @@ class TooManyMembers(Exception):
     """An object has more members than any request needs."""
 
 
-class Members(msgspec.Struct, gc=False):
+class Members(msgspec.Struct, gc=False, omit_defaults=True):
     """The members of a Messages request that are known; an absent one has no bytes. Others are skipped.
 
-    Those that the gateway does not read are named so that their bytes are explained (`may_repeat`).
+    Those that the gateway does not read are named so that their bytes are explained (`written`).
     """
 
-    model: msgspec.Raw = _NONE
-    max_tokens: msgspec.Raw = _NONE
-    stream: msgspec.Raw = _NONE
-    messages: msgspec.Raw = _NONE
-    system: msgspec.Raw = _NONE
-    tools: msgspec.Raw = _NONE
-    cache_control: msgspec.Raw = _NONE
-    fallbacks: msgspec.Raw = _NONE
-    inference_geo: msgspec.Raw = _NONE
-    mcp_servers: msgspec.Raw = _NONE
-    service_tier: msgspec.Raw = _NONE
-    speed: msgspec.Raw = _NONE
-    thread: msgspec.Raw = _NONE
-    compaction: msgspec.Raw = _NONE
-    context_management: msgspec.Raw = _NONE
-    metadata: msgspec.Raw = _NONE
-    tool_choice: msgspec.Raw = _NONE
-    thinking: msgspec.Raw = _NONE
-    output_config: msgspec.Raw = _NONE
-    container: msgspec.Raw = _NONE
-    diagnostics: msgspec.Raw = _NONE
-    stop_sequences: msgspec.Raw = _NONE
-    billing_policy: msgspec.Raw = _NONE
-    fallback_credit_token: msgspec.Raw = _NONE
-    temperature: msgspec.Raw = _NONE
-    top_p: msgspec.Raw = _NONE
-    top_k: msgspec.Raw = _NONE
-    output_format: msgspec.Raw = _NONE
-    safeguards: msgspec.Raw = _NONE
-    tags: msgspec.Raw = _NONE
+    model: msgspec.Raw = ABSENT
+    max_tokens: msgspec.Raw = ABSENT
+    stream: msgspec.Raw = ABSENT
+    messages: msgspec.Raw = ABSENT
+    system: msgspec.Raw = ABSENT
+    tools: msgspec.Raw = ABSENT
+    cache_control: msgspec.Raw = ABSENT
+    fallbacks: msgspec.Raw = ABSENT
+    inference_geo: msgspec.Raw = ABSENT
+    mcp_servers: msgspec.Raw = ABSENT
+    service_tier: msgspec.Raw = ABSENT
+    speed: msgspec.Raw = ABSENT
+    thread: msgspec.Raw = ABSENT
+    compaction: msgspec.Raw = ABSENT
+    context_management: msgspec.Raw = ABSENT
+    metadata: msgspec.Raw = ABSENT
+    tool_choice: msgspec.Raw = ABSENT
+    thinking: msgspec.Raw = ABSENT
+    output_config: msgspec.Raw = ABSENT
+    container: msgspec.Raw = ABSENT
+    diagnostics: msgspec.Raw = ABSENT
+    stop_sequences: msgspec.Raw = ABSENT
+    billing_policy: msgspec.Raw = ABSENT
+    fallback_credit_token: msgspec.Raw = ABSENT
+    temperature: msgspec.Raw = ABSENT
+    top_p: msgspec.Raw = ABSENT
+    top_k: msgspec.Raw = ABSENT
+    output_format: msgspec.Raw = ABSENT
+    safeguards: msgspec.Raw = ABSENT
+    tags: msgspec.Raw = ABSENT
 
 
 _DECODER = msgspec.json.Decoder(Members)
+_WRITER = msgspec.json.Encoder()
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _VALUE = msgspec.json.Decoder(msgspec.Raw)
 _WORD = msgspec.json.Decoder(str)
 _NAMES = Members.__struct_fields__
-# What a member takes beside its value: the name, two quotes, a colon, a comma.
-_NAME_BYTES = tuple(len(name) + 4 for name in _NAMES)
 # The shortest member that repeats a name which the gateway reads, `,"model":0`: a body that has fewer bytes than this
 # to spare repeats none of them. Of the smaller objects it is `,"ttl":0`.
-_REPEAT_BYTES_MIN = len(b',"model":0')
+REPEAT_BYTES_MIN = len(b',"model":0')
 _INNER_REPEAT_BYTES_MIN = len(b',"ttl":0')
 
 _SPACES = b" \t\r\n"
@@ -99,26 +99,17 @@ _SIMPLE = re.compile(rb'("[^"\\]*+"|[-+.0-9A-Za-z]++)[ \t\r\n]*+([,}])')
 _TRAILING = re.compile(r"trailing characters \(byte (\d+)\)")
 
 
-def read_members(body: bytes) -> Members:
-    """The members of a JSON object; the last of a repeated name. msgspec's errors pass through."""
-    return _DECODER.decode(body)
+# The members of a JSON object; the last of a repeated name. msgspec's errors pass through.
+read_members: Callable[[bytes], Members] = _DECODER.decode
+# Written once more: without spaces, each once, in no more bytes than it took. Only a body that is longer than this, by
+# `REPEAT_BYTES_MIN` or more, may repeat a name that the gateway reads.
+written: Callable[[Members], bytes] = msgspec.json.Encoder().encode
 
 
 def members_of(fields: MessageFields) -> Members:
     """What was read of the body that these fields are of; nothing where they were made otherwise."""
     members = fields.members
     return members if isinstance(members, Members) else Members()
-
-
-def may_repeat(body: bytes, members: Members) -> bool:
-    """Whether the body has room for a repeated name: bytes that its members do not explain, whitespace included.
-
-    Never False when a name that the gateway reads is repeated: every member was counted once, at no more than the
-    bytes it takes.
-    """
-    sizes = list(map(len, msgspec.structs.astuple(members)))
-    explained = 1 + sum(sizes) + sum(compress(_NAME_BYTES, sizes))
-    return len(body) - explained >= _REPEAT_BYTES_MIN
 
 
 def refuse_repeats(raw: msgspec.Raw) -> None:
@@ -133,10 +124,7 @@ def refuse_repeats(raw: msgspec.Raw) -> None:
         return
     if len(body) <= SMALL_BYTES_MAX:
         found: dict[str, msgspec.Raw] = _OBJECT.decode(body)
-        explained = 1
-        for name, value in found.items():
-            explained += len(name) + 4 + len(value)
-        if len(body) - explained < _INNER_REPEAT_BYTES_MIN:
+        if len(body) - len(_WRITER.encode(found)) < _INNER_REPEAT_BYTES_MIN:
             return
     find_values(body, None)
 

@@ -13,35 +13,28 @@ from typing import Any
 import msgspec
 
 from tenantry.domain.settlement import USAGE_UNREADABLE, Observed
-from tenantry.domain.usage import (
-    USAGE_FELL,
-    USAGE_MALFORMED,
-    Usage,
-    as_word,
-    has_fallen,
-    is_count,
-    merge_usage,
-    read_usage,
-)
-from tenantry.wire.loose import decode_loosely, find_members
-from tenantry.wire.plain_usage import read_plain_usage
+from tenantry.domain.usage import USAGE_FELL, USAGE_MALFORMED, as_word, has_fallen, is_count, merge_usage, read_usage
+from tenantry.wire.answers import USAGE_RAW_BYTES_MAX, Event, is_empty, read_event, read_whole
+from tenantry.wire.events import BLANK_LINE, event_end, fields, last_blank_line
+from tenantry.wire.loose import decode_loosely
 
 # What is held of an unfinished event; as much as a slow client may leave unread.
 HELD_BYTES_MAX = 64 * 1024
 # An event that carries usage is held far longer before it would pass unread.
 HELD_USAGE_BYTES_MAX = 4 * 1024 * 1024
-# The text of a usage object that the ledger keeps: a thousand times what one has today.
-USAGE_RAW_BYTES_MAX = 256 * 1024
 # Within so many bytes an event says what it is: its name and `"delta":{"type":` come first.
 EVENT_HEAD_BYTES = 256
 # Reference 5.2 rule 7: an answer that broke off has at most a token for every two characters shown.
 CHARS_PER_TOKEN = 2
 
-# Two line ends in a row, of any of the three kinds (WHATWG HTML 9.2.6).
-_BLANK_LINE = re.compile(rb"\n\n|[\n\r]\r\n?")
-_FIELD = re.compile(rb"(?:\A(?:\xef\xbb\xbf)?|[\r\n])(event|data)(?::[ ]?([^\r\n]*))?(?=[\r\n]|\Z)")
 # The common event with nothing to tell: its name and its data agree that it is content.
 _IS_CONTENT = re.compile(rb'event: ?content_block_\w+\r?\ndata: ?\{"type": ?"content_block_')
+# The beginning of the commonest event of all, up to where its text begins; the text of one delta is what changes in it.
+_DELTA = re.compile(
+    rb'event: content_block_delta\ndata: \{"type":"content_block_delta","index":[0-9]{1,9},"delta":'
+    rb'\{"type":"(?:text_delta","text|thinking_delta","thinking|input_json_delta","partial_json)":"'
+)
+_DELTA_END = b'"}}\n\n'
 _COUNTED_DELTAS = (b"text", b"king", b"json")  # the ends of text_delta, thinking_delta, input_json_delta
 # Blocks that stand for prompts read again, which only the final usage tells (reference 4.3, 4.4).
 _HIDDEN_WORK = re.compile(rb'"type": ?"(?:server_tool_use|mcp_tool_use|fallback|compaction)"')
@@ -60,6 +53,8 @@ _KINDS = frozenset(
 )
 
 _NO_HELD = b""
+_NO_DELTA = b"\0"  # what no event begins with
+_NOT_READ = ()
 
 
 class StreamObserver:
@@ -71,6 +66,7 @@ class StreamObserver:
 
     __slots__ = (
         "_counts_passing",
+        "_delta",
         "_has_fallen",
         "_has_hidden_work",
         "_held",
@@ -96,6 +92,7 @@ class StreamObserver:
         self._usage: dict[str, Any] = {}
         self._wants_1h = wants_1h
         self._counts_passing = False
+        self._delta = _NO_DELTA
         self._has_fallen = False
         self._has_hidden_work = False
         self._is_malformed = False
@@ -112,6 +109,24 @@ class StreamObserver:
 
     def feed(self, chunk: bytes) -> bytes:
         """What may be relayed now: everything up to the end of the last whole event."""
+        delta = self._delta
+        if chunk.startswith(delta) and chunk.endswith(_DELTA_END) and not self._held and not self.mid_event:
+            # One event like the one before: only its text is new, which has no line end in it. (`_read_events` has to
+            # see a block that starts, for its kind.)
+            opened, size = len(delta), len(chunk)
+            if (
+                chunk.find(b"\n", opened) == size - 2
+                and opened <= size - 5
+                and b"\r" not in chunk
+                and b"k_start" not in chunk
+            ):
+                if chunk.isascii():
+                    self.delta_chars += size - 5 - opened
+                else:
+                    self.delta_chars += len(chunk[opened:-5].decode("utf-8", "replace"))
+                return chunk
+            if self._count_alike(chunk, delta):
+                return chunk
         if self._held or self.mid_event or not chunk.endswith(b"\n\n"):
             return self._feed_cut(chunk)
         if b"message_" in chunk or b"error" in chunk:
@@ -122,7 +137,29 @@ class StreamObserver:
                 self._note_content(chunk)
             else:
                 self._count(chunk, 0, len(chunk))
+            found = _DELTA.match(chunk)
+            if found is not None:
+                self._delta = found[0]
         return chunk
+
+    def _count_alike(self, chunk: bytes, delta: bytes) -> bool:
+        """Count a chunk of several events that all begin with `delta`; False where they are not all alike.
+
+        `chunk` begins and ends as they do. Searches in C alone, however many they are: each end of an event is one of a
+        delta, with the beginning of the next behind it, and there are no other line ends.
+        """
+        events = chunk.count(b"\n\n")
+        if (
+            chunk.count(_DELTA_END + delta) != events - 1
+            or chunk.count(b"\n") != 3 * events
+            or b"\r" in chunk
+            or b"k_start" in chunk
+            or delta + _DELTA_END[1:] in chunk  # a quote that begins a text and ends it
+        ):
+            return False
+        size = len(chunk) if chunk.isascii() else len(chunk.decode("utf-8", "replace"))
+        self.delta_chars += size - events * (len(delta) + len(_DELTA_END))
+        return True
 
     def _feed_cut(self, chunk: bytes) -> bytes:
         """The general case: cuts at any byte."""
@@ -135,11 +172,13 @@ class StreamObserver:
         held += chunk
         self.delta_chars -= self._unfinished_chars
         self._unfinished_chars = 0
-        end = _last_blank_line(held, searched)
+        end = last_blank_line(held, searched)
         if end > 0:
             ready = bytes(held[:end])
             self._held = held[end:] if end < len(held) else _NO_HELD
-            self._read_events(ready)
+            delta = self._delta
+            if not (ready.startswith(delta) and ready.endswith(_DELTA_END) and self._count_alike(ready, delta)):
+                self._read_events(ready)
             self._count_unfinished()
             return ready
         if len(held) > HELD_BYTES_MAX:
@@ -175,7 +214,7 @@ class StreamObserver:
 
     def _feed_mid_event(self, chunk: bytes) -> bytes:
         joined = self._tail + chunk
-        found = _BLANK_LINE.search(joined)
+        found = BLANK_LINE.search(joined)
         if found is None:
             self._tail = joined[-2:]
             if self._counts_passing:
@@ -243,8 +282,9 @@ class StreamObserver:
         message, error = events.find(b"message_"), events.find(b"error")
         while message >= 0 or error >= 0:
             hit = message if error < 0 or 0 <= message < error else error
-            start = max(at, _last_blank_line(events, at, hit) if has_cr else events.rfind(b"\n\n", at, hit) + 2)
-            end = _event_end(events, hit, has_cr)
+            blank = last_blank_line(events, at, hit) if has_cr else events.rfind(b"\n\n", at, hit) + 2
+            start = blank if blank > 1 else at  # 1: there is none
+            end = event_end(events, hit, has_cr)
             if start > at:
                 self._note_content(events, at, start)
             if _IS_CONTENT.match(events, start, end) is not None:
@@ -260,8 +300,8 @@ class StreamObserver:
             self._note_content(events, at, size)
 
     def _read_event(self, event: bytes) -> None:
-        name, data = _fields(event)
-        body = _read_body(data)
+        name, data = fields(event)
+        body = read_event(data)
         kind = body.type if isinstance(body.type, str) and body.type in _KINDS else name
         if self.complete:
             return  # what comes behind the end belongs to no answer
@@ -280,17 +320,17 @@ class StreamObserver:
         if self.started:
             self._is_malformed = True  # one stream is one message
         self.started = True
-        message = _read_whole(bytes(raw))
+        message = read_whole(bytes(raw))
         if message is None:
             self._is_malformed = True
             return
         self.model = as_word(message.model)
         self._is_malformed |= self.model is None and message.model is not None
         self._merge(message.usage)
-        if not _is_empty(message.content):
+        if not is_empty(message.content):
             self.content_empty = False
 
-    def _on_delta(self, body: _Event) -> None:
+    def _on_delta(self, body: Event) -> None:
         reason = as_word(_object(body.delta).get("stop_reason"))
         if reason is not None:
             self.stop_reason = reason
@@ -345,185 +385,6 @@ class StreamObserver:
             if line_end + 7 >= stop:  # as many bytes as what is searched for
                 return
             start = events.find(b'"delta"', line_end, stop)
-
-
-class _Event(msgspec.Struct):
-    """The members of an event's data that matter here."""
-
-    type: Any = None
-    message: msgspec.Raw = msgspec.Raw()
-    delta: Any = None
-    usage: msgspec.Raw = msgspec.Raw()
-    error: Any = None
-
-
-class _Message(msgspec.Struct):
-    """The members of a message that matter here; the content stays undecoded."""
-
-    model: Any = None
-    stop_reason: Any = None
-    usage: msgspec.Raw = msgspec.Raw()
-    content: msgspec.Raw = msgspec.Raw()
-
-
-_EVENT_DECODER = msgspec.json.Decoder(_Event)
-_MESSAGE_DECODER = msgspec.json.Decoder(_Message)
-_EVENT_NAMES = frozenset({b"type", b"message", b"delta", b"usage", b"error"})
-_MESSAGE_NAMES = frozenset({b"model", b"stop_reason", b"usage", b"content"})
-_NOT_READ = ()
-
-
-def _read_body(data: bytes) -> _Event:
-    """An event's data, whatever else it holds; nothing where it is no object."""
-    try:
-        return _EVENT_DECODER.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        found = find_members(data, _EVENT_NAMES) or {}
-    return _Event(
-        type=decode_loosely(found.get(b"type", b"")),
-        message=msgspec.Raw(found.get(b"message", b"")),
-        delta=decode_loosely(found.get(b"delta", b"")),
-        usage=msgspec.Raw(found.get(b"usage", b"")),
-        error=decode_loosely(found.get(b"error", b"")),
-    )
-
-
-def _read_whole(body: bytes) -> _Message | None:
-    """A message, whatever its content holds; None where it is no whole object."""
-    try:
-        return _MESSAGE_DECODER.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        found = find_members(body, _MESSAGE_NAMES)
-    if found is None:
-        return None
-    return _Message(
-        model=decode_loosely(found.get(b"model", b"")),
-        stop_reason=decode_loosely(found.get(b"stop_reason", b"")),
-        usage=msgspec.Raw(found.get(b"usage", b"")),
-        content=msgspec.Raw(found.get(b"content", b"")),
-    )
-
-
-_UNREADABLE = Observed(None, None, Usage(), "", False, False, True, None, 0, flaws=(USAGE_UNREADABLE,))
-_BROKEN = Observed(None, None, Usage(), "", False, False, False, None, 0)
-NOTHING_OBSERVED = Observed(None, None, Usage(), "", True, False, False, None, 0)
-
-
-_BEGINS_AS_EVENTS = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*+(?::|(?:event|data|id|retry)[ \t]*+:)")
-
-
-def begins_as_events(body: bytes) -> bool:
-    """Whether the first bytes of a body are those of an event stream: a comment or a field (WHATWG HTML 9.2.5)."""
-    return _BEGINS_AS_EVENTS.match(body) is not None
-
-
-def read_message(body: bytes, *, wants_1h: bool = False, is_whole: bool = True) -> Observed:
-    """What a non-streaming answer says.
-
-    `is_whole`: its body came to its end. A whole body without usage is an answer all the same, and flawed. Of a body
-    that broke off nothing is known, unless the document in it is whole.
-    """
-    message = _read_whole(body)
-    if message is not None and message.usage:
-        usage = read_plain_usage(message.usage, wants_1h)
-        plain = _plain_message(message, usage, is_whole) if usage is not None else None
-        if plain is not None:
-            return plain
-    told = decode_loosely(bytes(message.usage)) if message is not None and message.usage else None
-    if message is None or not isinstance(told, dict):
-        return _UNREADABLE if is_whole else _BROKEN
-    raw: dict[str, Any] = told  # pyright: ignore[reportUnknownVariableType] -- JSON objects have string keys
-    flaws: list[str] = []
-    usage = read_usage(raw, wants_1h=wants_1h, flaws=flaws)
-    model = as_word(message.model)
-    if model is None and message.model is not None and not flaws:
-        flaws.append(USAGE_MALFORMED)
-    if not usage.iterations and (raw.get("output_tokens") is None or not _tells_prompt(raw)):
-        flaws.append(USAGE_UNREADABLE)
-    return Observed(
-        model,
-        as_word(message.stop_reason),
-        usage,
-        _usage_text(bytes(message.usage), raw),
-        _is_empty(message.content),
-        started=True,
-        complete=is_whole,
-        failed=None,
-        estimated_output_tokens=0,
-        is_final=True,
-        flaws=tuple(flaws),
-    )
-
-
-def _plain_message(message: _Message, usage: Usage, is_whole: bool) -> Observed | None:
-    """What a message without any flaw says; None where it has one after all."""
-    raw, reason, model = bytes(message.usage), message.stop_reason, as_word(message.model)
-    if model is None or not raw.isascii() or len(raw) > USAGE_RAW_BYTES_MAX:
-        return None
-    return Observed(
-        model,
-        as_word(reason) if reason is not None else None,
-        usage,
-        raw.decode(),
-        _is_empty(message.content),
-        True,
-        is_whole,
-        None,
-        0,
-        True,
-    )
-
-
-def _tells_prompt(raw: dict[str, Any]) -> bool:
-    """Servers that only speak the API's form may leave out what is nothing (reference 5.1), not all of it."""
-    return raw.get("input_tokens") is not None or raw.get("cache_read_input_tokens") is not None
-
-
-def _usage_text(raw: bytes, told: dict[str, Any]) -> str:
-    """The usage as it came; written anew where it is not clean text, and not at all where it is a novel."""
-    if len(raw) > USAGE_RAW_BYTES_MAX:
-        return ""
-    return raw.decode() if raw.isascii() else msgspec.json.encode(told).decode()
-
-
-_NO_CONTENT = (b"", b"[]", b"null", b'""')
-
-
-def _is_empty(content: msgspec.Raw) -> bool:
-    return len(content) < 16 and bytes(content).translate(None, b" \t\r\n") in _NO_CONTENT
-
-
-def _last_blank_line(data: bytes | bytearray, start: int, stop: int | None = None) -> int:
-    """The end of the last blank line between `start` and `stop`, or -1."""
-    stop = len(data) if stop is None else stop
-    plain = data.rfind(b"\n\n", start, stop)
-    other = data.rfind(b"\r", start + 1, stop)
-    while other > start and data[other - 1] not in b"\r\n":
-        other = data.rfind(b"\r", start + 1, other)
-    if other > start:
-        other_end = other + (2 if data[other + 1 : other + 2] == b"\n" and other + 1 < stop else 1)
-        return max(other_end, plain + 2 if plain >= 0 else -1)
-    return plain + 2 if plain >= 0 else -1
-
-
-def _event_end(events: bytes, start: int, has_cr: bool) -> int:
-    if not has_cr:
-        end = events.find(b"\n\n", start)
-        return end + 2 if end >= 0 else len(events)
-    found = _BLANK_LINE.search(events, start)
-    return found.end() if found is not None else len(events)
-
-
-def _fields(event: bytes) -> tuple[str, bytes]:
-    """The event name and the data lines, joined, of one event (WHATWG HTML 9.2.6)."""
-    name = ""
-    data: list[bytes] = []
-    for field, told in _FIELD.findall(event):
-        if field == b"event":
-            name = told.decode("utf-8", "replace")
-        else:
-            data.append(told)
-    return name, data[0] if len(data) == 1 else b"\n".join(data)
 
 
 def _object(value: object) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantry.domain.admission import Capacity, Grant, Lane, Obstacle, admit
+from tenantry.domain.admission import Grant, Lane, Scope
 from tenantry.domain.fair_queue import FairQueue as DomainQueue
 from tenantry.domain.fair_queue import Sub
 from tenantry.domain.limits import Limits
@@ -169,7 +169,7 @@ def test_while_backlogged_no_flow_is_ahead_of_its_share_by_more_than_a_turn(
 
 def test_nine_normal_tenants_do_not_feel_one_at_a_hundred_times_its_share() -> None:
     """DESIGN 6: a minute of virtual time on a capacity of 600 requests a minute."""
-    capacity = Capacity(Limits(sessions_max=1000, requests_per_minute=600, request_burst=10), 0.0)
+    capacity = Lane(Limits(sessions_max=1000, requests_per_minute=600, request_burst=10), 0.0, Scope.UPSTREAM)
     lanes = {name: Lane(Limits(sessions_max=1000, requests_per_minute=None), 0.0) for name in "abcdefghiN"}
     queue: FairQueue[tuple[str, float]] = FairQueue()
     waits: dict[str, list[float]] = {name: [] for name in lanes}
@@ -177,10 +177,9 @@ def test_nine_normal_tenants_do_not_feel_one_at_a_hundred_times_its_share() -> N
     now = 0.0
 
     def offer(item: tuple[str, float]) -> Served:
-        grant = admit((lanes[item[0]], capacity), 100, now)
-        if isinstance(grant, Obstacle):
-            return Served.ALL_BLOCKED if grant.is_shared else Served.FLOW_BLOCKED
-        assert isinstance(grant, Grant)
+        grant = Grant(100)
+        if not grant.take((lanes[item[0]], capacity), now):
+            return Served.FLOW_BLOCKED if lanes[item[0]].obstacle(100, now) is not None else Served.ALL_BLOCKED
         grant.release(now)
         waits[item[0]].append(now - item[1])
         return Served.TAKEN

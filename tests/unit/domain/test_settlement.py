@@ -26,7 +26,7 @@ from tests.conftest import FIXTURES
 PRICES = load_default_prices()
 MODEL = "claude-opus-5-5"
 AT_US = int(datetime(2026, 11, 24, tzinfo=UTC).timestamp() * 1_000_000)
-BOUND, HELD = 900_000_000, 500_000_000
+HELD = 500_000_000
 TOLD = Usage(input_tokens=1000, output_tokens=10)
 PRICE = 1000 * 4000 + 10 * 20_000
 
@@ -36,7 +36,6 @@ def sent(**changes: Any) -> Sent:
         "model": MODEL,
         "status": 200,
         "was_sent": True,
-        "bound_nanos": BOUND,
         "held_nanos": HELD,
         "produced_tokens": 0,
     }
@@ -67,7 +66,7 @@ CUT: dict[str, Any] = {"complete": False, "is_final": False}
     ("about", "answer", "outcome", "nanos", "basis"),
     [
         ({"was_sent": False, "status": None}, NOTHING, Outcome.VOIDED, 0, "usage"),
-        ({"status": None}, NOTHING, Outcome.ESTIMATED, BOUND, "bound"),
+        ({"status": None}, NOTHING, Outcome.ESTIMATED, HELD, "bound"),
         ({"status": 529}, NOTHING, Outcome.VOIDED, 0, "usage"),
         ({}, NOTHING | {"failed": "overloaded_error", "content_empty": True}, Outcome.VOIDED, 0, "usage"),
         ({}, NOTHING | {"failed": "overloaded_error"}, Outcome.ESTIMATED, HELD, "bound"),

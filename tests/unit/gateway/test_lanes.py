@@ -74,11 +74,20 @@ class World:
         self.limits = limits
         self.granted: list[Ask] = []
 
-    def ask(self, slug: str = "a", model: str = "m", tokens: int = 1, **own: Any) -> tuple[Ask, Any]:
+    def ask(
+        self,
+        slug: str = "a",
+        model: str = "m",
+        tokens: int = 1,
+        key: str = "",
+        key_limits: Limits | None = None,
+        **own: Any,
+    ) -> tuple[Ask, Any]:
         limits = replace(self.limits, **own)
         tenant = Tenant(f"tnt_{slug}", slug, slug, TenantStatus.ACTIVE, "t", limits, self.credential)
-        key = GatewayKey(f"key_{slug}", tenant.tenant_id, b"d", KeyStatus.ACTIVE)
-        ask = Ask(tenant, key, self.credential, model, tokens, lambda _: self.granted.append(ask))
+        name = f"key_{slug}{key}"
+        held = GatewayKey(name, tenant.tenant_id, name.encode(), KeyStatus.ACTIVE, limits=key_limits)
+        ask = Ask(tenant, held, self.credential, model, tokens, lambda _: self.granted.append(ask))
         found = self.lanes.ask(ask)
         if isinstance(found, Grant):
             self.granted.append(ask)
@@ -231,6 +240,42 @@ def test_models_that_clients_name_do_not_pile_up() -> None:
     world.clock.advance(1000)
     world.lanes.sweep()
     assert not world.lanes.register.shared
+
+
+def test_who_comes_to_stand_first_is_asked_though_another_of_its_tenant_was_refused() -> None:
+    world = World(replace(OPEN, input_tokens_per_minute=6000))
+    slow = replace(OPEN, requests_per_minute=60, request_burst=1)
+    world.ask(tokens=1000, key="slow", key_limits=slow)
+    small, found = world.ask(tokens=100, key="slow", key_limits=slow)
+    assert found is None
+    large, found = world.ask(tokens=6000)  # the whole tenant stands in its line now: it needs a full bucket
+    assert found is None
+    world.clock.advance(1.01)
+    assert world.granted[-1] is small
+    world.clock.advance(60)
+    assert world.granted[-1] is large
+
+
+def test_who_waits_at_the_reserve_is_served_when_the_only_other_tenant_is_forgotten() -> None:
+    world = World(capacity=replace(OPEN, sessions_max=30))
+    world.lanes.release(world.ask("b")[0])
+    asks = [world.ask("a", queue_wait_ms_max=600_000)[0] for _ in range(30)]
+    assert world.granted[1:] == asks[:27]
+    world.clock.advance(1000)
+    world.lanes.sweep()
+    world.lanes.sweep()
+    assert world.granted[1:] == asks
+
+
+def test_who_waits_at_the_reserve_is_served_when_another_tenant_weighs_less() -> None:
+    world = World(capacity=replace(OPEN, sessions_max=10))
+    once = {"requests_per_minute": 1, "request_burst": 1, "queue_wait_ms_max": 600_000}
+    world.lanes.release(world.ask("a", weight=7, **once)[0])
+    assert world.ask("a", weight=7, **once)[1] is None
+    held = [world.ask("b", weight=7)[0] for _ in range(10)]
+    assert world.granted[1:] == held[:9]
+    assert world.ask("a", weight=1, **once)[1] is None
+    assert world.granted[1:] == held
 
 
 class Storm(RuleBasedStateMachine):

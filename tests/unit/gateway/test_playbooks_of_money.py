@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from tenantry.gateway.authentication import Principal
 from tenantry.gateway.lanes import Lanes
+from tenantry.ledger.opening import Opening
 from tests.unit.gateway.playbook import (
     Connection,
     World,
@@ -180,3 +182,72 @@ def test_output_above_max_tokens_is_booked_at_max_tokens_and_flagged(tmp_path: P
     assert end.usage.output_tokens == 100
     assert 1000 * 100 + 100 * 500 <= end.cost_nanos <= events(world, "begin")[0].bound_nanos + 1000 * 100
     assert "10000000" in end.usage_raw
+
+
+def dropped(tmp_path: Path, after_s: float, *, stream: bool = False, head: bool = False) -> tuple[int, int, int]:
+    """What is booked for an attempt that is dropped without a word so long after it was sent, its bound, its prompt."""
+    world = World(tmp_path)
+    client = world.client()
+    client.ask(message("x" * 1000, 64_000, stream=stream))
+    world.turn()
+    world.connecting[0].made()
+    connection = world.sent[0]
+    if head:
+        connection.head(200, {"content-type": "text/event-stream" if stream else "application/json"})
+    world.advance(after_s)
+    client.leave()
+    connection.broken()
+    world.turn()
+    begun, end = events(world, "begin")[0], ends(world)[0]
+    assert (end.outcome.value, end.basis) == ("estimated", "bound")
+    return end.cost_nanos, begun.bound_nanos, begun.bound_nanos - begun.output_nanos * begun.output_tokens
+
+
+@pytest.mark.parametrize("head", [False, True])
+def test_a_drop_is_booked_at_its_prompt_and_what_its_time_was_enough_for(tmp_path: Path, head: bool) -> None:
+    soon, bound, prompt = dropped(tmp_path / "soon", 0.1, head=head)
+    later, _, _ = dropped(tmp_path / "later", 100, head=head)
+    assert bound == prompt + 64_000 * 550
+    assert prompt + 1024 * 550 <= soon < prompt + 1100 * 550
+    assert prompt + (100 * 150 + 1024) * 550 <= later < prompt + (101 * 150 + 1024) * 550
+
+
+def test_a_stream_that_is_dropped_before_its_first_word_is_booked_at_no_more_than_was_held(tmp_path: Path) -> None:
+    soon, bound, prompt = dropped(tmp_path / "soon", 0.1, stream=True, head=True)
+    later, _, _ = dropped(tmp_path / "later", 100, stream=True, head=True)
+    assert prompt < soon < later == bound
+
+
+def test_a_whole_answer_that_cannot_be_read_is_booked_at_its_hold_however_soon_it_came(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    connection = sent(world, message("x", 64_000))
+    connection.head(200, {"content-type": "application/json"})
+    connection.body(b"{}")
+    connection.end()
+    world.turn()
+    (end,) = ends(world)
+    assert (end.cost_nanos, end.flaws) == (events(world, "begin")[0].bound_nanos, ("usage_unreadable",))
+
+
+def test_a_new_time_is_gone_to_with_what_was_spent_in_it(tmp_path: Path) -> None:
+    """A gateway that started under a clock that was a month late."""
+    world = World(tmp_path)
+    till, late_us = world.parts.till, world.wall_us() + 31 * 86_400_000_000
+    own, of_key = till.accounts_of(principal_of(world))
+    own.spend(5, world.wall_us())
+    opening = Opening(late_us)
+    opening.add("tnt_acme", "key_acme", "month", 70)
+    opening.add("tnt_acme", "key_other", "month", 3)
+    till.reopen(opening)
+    assert own.spent["month"] == 5
+    for account, spent in ((own, 73), (of_key, 70)):
+        account.advance(late_us)
+        assert account.spent["month"] == spent
+    own.advance(world.wall_us())
+    assert own.spent["month"] == 5
+
+
+def principal_of(world: World) -> Principal:
+    snapshot = world.parts.latest.snapshot
+    (key,) = snapshot.keys.values()
+    return Principal(snapshot.tenants[key.tenant_id], key)

@@ -90,11 +90,13 @@ def on_uvloop(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 
 async def connected(pool: Pool) -> UpstreamConnection:
-    found: asyncio.Future[UpstreamConnection | ConnectFailed] = asyncio.get_running_loop().create_future()
-    pool.connect(found.set_result)
-    connection = await found
-    assert isinstance(connection, UpstreamConnection)
-    return connection
+    while True:
+        found: asyncio.Future[UpstreamConnection | ConnectFailed] = asyncio.get_running_loop().create_future()
+        pool.connect(found.set_result)
+        connection = await found
+        assert isinstance(connection, UpstreamConnection)
+        if connection.is_usable:  # a peer may close it before this coroutine goes on
+            return connection
 
 
 async def asked(connection: UpstreamConnection, body: bytes = b"") -> list[str]:

@@ -65,7 +65,7 @@ def settled(number: int, raw: dict[str, Any], prices: PriceTable = PRICES, **cha
     complete = changes.pop("complete", True)
     stop = changes.pop("stop_reason", "end_turn")
     seen = Observed(model, stop, usage, json.dumps(raw), empty, True, complete, None, 25)
-    done = settle(Sent(MODEL, 200, True, 0, 0, 0), seen, prices, START_US)
+    done = settle(Sent(MODEL, 200, True, 0, 0), seen, prices, START_US)
     return attempt(
         number,
         outcome=done.outcome,

@@ -1,5 +1,6 @@
 """What a gateway starts with is what the one before it had counted: booked, still in journals, or lost."""
 
+import os
 import random
 import time
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from tenantry.domain.holds import Account
 from tenantry.domain.usage import Usage
 from tenantry.ledger.adjustments import Scope, adjustments_since, book_adjustments, recompute
 from tenantry.ledger.booking import Drain
-from tenantry.ledger.journal import JournalWriter
+from tenantry.ledger.journal import JournalWriter, is_alive
 from tenantry.ledger.opening import Opening, open_counters
 from tenantry.ledger.verification import verify
 from tests.unit.ledger.books import HOUR_US, MODEL, PRICES, START_US, Attempt, attempt, book, new_store, rows
@@ -119,6 +120,29 @@ def test_an_orphan_is_booked_at_its_best_estimate_in_opening_and_ledger_alike(
         "gateway_died",
     )
     assert opened(engine, tmp_path, at_us).of("tnt_a") == dict.fromkeys(KINDS, cost)
+
+
+def test_an_orphan_is_booked_at_the_time_at_which_its_gateway_was_last_seen(engine: Engine, tmp_path: Path) -> None:
+    """A gateway that was stopped for a minute, and then killed: its control process saw it alive until the end."""
+    begun_us = wall_us() - 62_000_000
+    begun = replace(
+        BEGUN, begun_at_us=begun_us, speed="standard", output_nanos=10, output_tokens=3_000, output_tokens_max=64_000
+    )
+    writer = JournalWriter(tmp_path / "journal", "gateway")
+    writer.begin(begun)
+    writer.flush()
+    [run] = (tmp_path / "journal").iterdir()
+    for path in run.iterdir():
+        os.utime(path, ns=(0, (begun_us + 2_000_000) * 1000))
+    assert is_alive(run)
+    writer.close()
+    at_us = wall_us()
+    found = opened(engine, tmp_path, at_us).of("tnt_a")["day"]
+    least = 9_000 + 10 * (62 * 150 + 1024 - 3_000)
+    assert least <= found <= least + 10 * 150 * 30
+    Drain(engine, tmp_path / "journal", PRICES).step()
+    [row] = rows(engine)
+    assert row["cost_nanos"] == found == opened(engine, tmp_path, at_us).of("tnt_a")["day"]
 
 
 def wall_us() -> int:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tenantry.domain.asked import MessageFields, ServerTool
 from tenantry.wire.inspect import BadBody, inspect_message
-from tenantry.wire.members import RepeatedName, find_values, may_repeat, read_members
+from tenantry.wire.members import REPEAT_BYTES_MIN, RepeatedName, find_values, read_members, written
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "requests"
 
@@ -281,7 +281,7 @@ def test_repeats_are_found_and_nothing_else(names: list[str], spaces: int) -> No
     members = read_members(raw)
     is_repeated = len(set(names)) != len(names)
     if {name for name in names if names.count(name) > 1} - {"a", "b"}:
-        assert may_repeat(raw, members)
+        assert len(raw) - len(written(members)) >= REPEAT_BYTES_MIN
     if is_repeated:
         with pytest.raises(RepeatedName):
             find_values(raw, None)
@@ -318,3 +318,27 @@ def test_tools_of_a_compaction_block_are_tools() -> None:
     change = {"type": "tool_addition", "tool": {"type": "tool_definition", "definition": {"type": "web_search_1"}}}
     fields = inspect_message(body(**user({"type": "compaction", "content": "c", "tool_changes": [change]})))
     assert fields.server_tools == (ServerTool("web_search_1"),)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        b'"tools":[{"type":"custom","\xff":1}]',
+        b'"cache_control":{"\xff":1}',
+        b'"messages":[{"role":"user","content":[{"type":"text","cache_control":{"ttl":"1h"},"\xff":1}]}]',
+        b'"fallbacks":[{"model":"a","\xff":1}]',
+    ],
+)
+def test_a_name_that_is_not_utf8_is_refused_where_names_are_looked_at(more: bytes) -> None:
+    with pytest.raises(BadBody):
+        inspect_message(b'{"model":"a","max_tokens":1,' + more + b"}")
+
+
+def test_text_that_is_not_utf8_hides_nothing() -> None:
+    """The upstream decides on it; what stands beside it is seen."""
+    image = b'{"type":"image","source":{"type":"base64","data":"AAAA"},"cache_control":{"type":"ephemeral"}}'
+    text = b'{"type":"text","text":"\xff"}'
+    fields = inspect_message(
+        b'{"model":"a","max_tokens":1,"messages":[{"role":"user","content":[%b,%b]}]}' % (text, image)
+    )
+    assert (fields.images, fields.has_cache_control, fields.has_sources) == (1, True, False)

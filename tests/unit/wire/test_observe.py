@@ -14,7 +14,8 @@ from tenantry.domain.attempts import Outcome
 from tenantry.domain.money import usd_to_nanos
 from tenantry.domain.prices import load_default_prices
 from tenantry.domain.settlement import Observed, Sent, Settlement, settle
-from tenantry.wire.observe import HELD_BYTES_MAX, StreamObserver, read_message
+from tenantry.wire.answers import read_message
+from tenantry.wire.observe import HELD_BYTES_MAX, StreamObserver
 from tests.conftest import FIXTURES
 
 EXPECTED: dict[str, dict[str, Any]] = json.loads((FIXTURES / "expected.json").read_text())
@@ -40,7 +41,7 @@ def observe(data: bytes, cuts: random.Random | None = None, most: int = 60) -> t
 
 
 def booked(seen: Observed) -> Settlement:
-    return settle(Sent("unknown", 200, True, 0, 0, 0), seen, PRICES, AT_US)
+    return settle(Sent("unknown", 200, True, 0, 0), seen, PRICES, AT_US)
 
 
 def check(want: dict[str, Any], seen: Observed) -> None:

@@ -10,8 +10,9 @@ import pytest
 
 from tenantry.domain.settlement import USAGE_UNREADABLE, Observed
 from tenantry.domain.usage import USAGE_FELL, USAGE_MALFORMED
+from tenantry.wire.answers import read_message
 from tenantry.wire.chunked import ChunkedDecoder
-from tenantry.wire.observe import HELD_BYTES_MAX, StreamObserver, read_message
+from tenantry.wire.observe import HELD_BYTES_MAX, StreamObserver
 
 START = (
     b'{"type":"message_start","message":{"model":"claude-opus-5-5","content":[],'

@@ -1,0 +1,57 @@
+"""What time it is, by a clock that somebody may set.
+
+Budgets begin anew with each day, week and month, so a clock that is wrong for a moment must not be believed: time goes
+on by the monotonic clock (which NTP slews alike), and a step of the wall clock counts once it has stayed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+# NTP steps a clock that is off by more than 128 ms (ntpd) or a second (chrony's makestep 1.0); so much is followed at
+# once: no more than that is spent in a wrong day.
+STEP_US_MIN = 2_000_000
+# How long another time must have been told before it is believed. A daemon that corrects a wrong step takes some polls
+# of a second; a machine that wakes up is wrong for as long.
+STEADY_US = 10_000_000
+
+
+class WallClock:
+    """`monotonic_us` and `told_us` are the machine's two clocks, in microseconds; `now_us` is unix time."""
+
+    __slots__ = ("_monotonic_us", "_offset_us", "_seen_offset_us", "_seen_since_us", "_told_us")
+
+    def __init__(self, monotonic_us: Callable[[], int], told_us: Callable[[], int]) -> None:
+        self._monotonic_us = monotonic_us
+        self._told_us = told_us
+        self._offset_us = self._seen_offset_us = told_us() - monotonic_us()
+        self._seen_since_us = monotonic_us()
+
+    def now_us(self) -> int:
+        return self._monotonic_us() + self._offset_us
+
+    def look(self) -> int | None:
+        """To be called about twice a second: by how much the time is to be moved now; None: not at all, or not yet."""
+        at_us = self._monotonic_us()
+        offset_us = self._told_us() - at_us
+        if abs(offset_us - self._seen_offset_us) >= STEP_US_MIN:
+            self._seen_since_us = at_us
+        self._seen_offset_us = offset_us
+        moved_us = offset_us - self._offset_us
+        if abs(moved_us) < STEP_US_MIN:
+            self._offset_us = offset_us
+            return None
+        return moved_us if at_us - self._seen_since_us >= STEADY_US else None
+
+    def move(self, by_us: int) -> None:
+        """Go to the time that `look` told."""
+        self._offset_us += by_us
+
+
+def monotonic_us() -> int:
+    return time.monotonic_ns() // 1000
+
+
+def wall_us() -> int:
+    return time.time_ns() // 1000

@@ -1,0 +1,148 @@
+"""The events that say nothing but text: counted by searches alone, and to the same number however they are cut."""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+
+import pytest
+
+from tenantry.wire.observe import StreamObserver
+
+STREAMS = 300
+KINDS = [("text", "text"), ("thinking", "thinking"), ("input_json", "partial_json"), ("signature", "signature")]
+# What a text may hold that looks like something else.
+WORDS = [
+    "hello ",
+    "é",
+    "😀",
+    '"',
+    "\\",
+    "\n",
+    "message_delta",
+    "error",
+    "content_block_start",
+    '"delta"',
+    '_delta":"',
+    "}}",
+]
+START = b"""event: message_start
+data: {"type":"message_start","message":{"model":"m","usage":{"input_tokens":25,"output_tokens":1}}}
+
+event: content_block_start
+data: {"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}
+
+"""
+END = b"""event: content_block_stop
+data: {"type":"content_block_stop","index":0}
+
+event: message_delta
+data: {"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":150}}
+
+event: message_stop
+data: {"type":"message_stop"}
+
+"""
+
+
+def delta(text: str, index: int = 0, kind: int = 0, *, ensure_ascii: bool = False, gap: bytes = b"\n") -> bytes:
+    """One event, as upstream writes it."""
+    name, member = KINDS[kind]
+    told = json.dumps(text, ensure_ascii=ensure_ascii)
+    data = f'{{"type":"content_block_delta","index":{index},"delta":{{"type":"{name}_delta","{member}":{told}}}}}'
+    return b"event: content_block_delta%bdata: %b%b%b" % (gap, data.encode(), gap, gap)
+
+
+def a_stream(rng: random.Random) -> tuple[list[bytes], int]:
+    """Events, and how many characters their deltas have as they stand in the JSON; a signature has none."""
+    events, chars = [START], 0
+    gap = b"\r\n" if rng.random() < 0.1 else b"\n"
+    for _ in range(rng.randrange(60)):
+        text = "".join(rng.choices(WORDS, k=rng.randrange(4))) if rng.random() < 0.3 else "the " * rng.randrange(4)
+        index, kind = rng.choice([(0, 0), (0, 0), (0, 0), (1, 1), (2, 2), (1, 3)])
+        is_ascii = rng.random() < 0.5
+        events.append(delta(text, index, kind, ensure_ascii=is_ascii, gap=gap))
+        chars += len(json.dumps(text, ensure_ascii=is_ascii)) - 2 if kind < 3 else 0
+    return [*events, END], chars
+
+
+def cut(rng: random.Random, events: list[bytes]) -> list[bytes]:
+    """In events, in some events together, or at any byte."""
+    whole, chunks, at = b"".join(events), [], 0
+    match rng.randrange(3):
+        case 0:
+            return events
+        case 1:
+            while at < len(events):
+                number = rng.randint(1, 9)
+                chunks.append(b"".join(events[at : at + number]))
+                at += number
+        case _:
+            most = rng.choice([7, 100, 2_000])
+            while at < len(whole):
+                number = rng.randint(1, most)
+                chunks.append(whole[at : at + number])
+                at += number
+    return chunks
+
+
+def test_deltas_are_counted_to_the_character_however_they_are_cut() -> None:
+    seed = random.randrange(10**9)
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    for number in range(STREAMS):
+        events, chars = a_stream(rng)
+        observer, relayed = StreamObserver(), b""
+        for chunk in cut(rng, events):
+            relayed += observer.feed(chunk)
+        seen = observer.result()
+        assert observer.delta_chars == chars, f"seed {seed}, stream {number}"
+        assert relayed == b"".join(events)
+        assert (seen.complete, seen.usage.output_tokens, seen.flaws) == (True, 150, ())
+
+
+def calls_of(observer: StreamObserver, chunk: bytes) -> tuple[int, int]:
+    """How many calls of Python and of C a chunk costs."""
+    counts = {"call": 0, "c_call": 0}
+
+    def count(_frame: object, event: str, _of: object) -> None:
+        if event in counts:
+            counts[event] += 1
+
+    sys.setprofile(count)
+    try:
+        observer.feed(chunk)
+    finally:
+        sys.setprofile(None)
+    return counts["call"], counts["c_call"] - 1  # without that of `setprofile`
+
+
+def test_a_delta_like_the_one_before_is_one_call() -> None:
+    observer = StreamObserver()
+    observer.feed(START)
+    observer.feed(delta("hello"))
+    python, c = calls_of(observer, delta("there \U0001f600, you"))
+    assert python == 1
+    assert c <= 8
+    assert observer.delta_chars == 5 + 12
+
+
+@pytest.mark.parametrize("number", [2, 50, 500])
+def test_deltas_that_come_together_cost_no_calls_of_their_own(number: int) -> None:
+    observer = StreamObserver()
+    observer.feed(START)
+    observer.feed(delta("hello"))
+    python, c = calls_of(observer, b"".join(delta(f"café {index}") for index in range(number)))
+    assert python + c <= 20
+    assert observer.delta_chars == 5 + sum(len(f"café {index}") for index in range(number))
+
+
+@pytest.mark.parametrize("before", [b"", b'event: ping\ndata: {"type":"ping"}\n\n'])
+def test_the_first_event_of_a_chunk_is_known_by_its_name_too(before: bytes) -> None:
+    observer = StreamObserver()
+    observer.feed(START)
+    observer.feed(
+        before + b'event: message_delta\ndata: {"delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":7}}\n\n'
+    )
+    assert (observer.stop_reason, observer.told_output_tokens) == ("end_turn", 7)
