@@ -29,7 +29,7 @@ IMPATIENT = replace(OPEN, queue_depth_max=0, queue_wait_ms_max=0)
 
 def sent(world: World, client: ClientSocket, key: str, path: str = "/v1/messages", **more: bool) -> None:
     """A request that goes upstream and is not answered yet, unless it is refused."""
-    client.ask(message(max_tokens=1_000, **more), key, path)
+    client.ask(message(**more), key, path)
     world.turn()
     for connecting in list(world.connecting):
         connecting.made()
