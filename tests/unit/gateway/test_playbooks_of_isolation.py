@@ -29,7 +29,7 @@ IMPATIENT = replace(OPEN, queue_depth_max=0, queue_wait_ms_max=0)
 
 def sent(world: World, client: ClientSocket, key: str, path: str = "/v1/messages", **more: bool) -> None:
     """A request that goes upstream and is not answered yet, unless it is refused."""
-    client.ask(message(max_tokens=1_000, **more), key, path)
+    client.ask(message(**more), key, path)
     world.turn()
     for connecting in list(world.connecting):
         connecting.made()
@@ -56,11 +56,11 @@ def two_keys(tmp_path: Path, **of_world: Any) -> World:
     return world
 
 
-# What is full after one request that is answered with 500 tokens.
+# What is full after one request that is answered with as many tokens as it asked for.
 ONE: dict[str, dict[str, int]] = {
     "requests": {"requests_per_minute": 1, "request_burst": 1},
     "input tokens": {"input_tokens_per_minute": 10},
-    "output tokens": {"output_tokens_per_minute": 400},
+    "output tokens": {"output_tokens_per_minute": 60},
 }
 
 
@@ -70,7 +70,7 @@ def test_each_limit_of_a_tenant_holds_over_its_keys_and_over_nobody_elses(tmp_pa
     limits = replace(IMPATIENT, **ONE[limit])
     world.change("acme", limits=limits)
     world.change("globex", limits=limits)
-    assert served(world, "acme", output_tokens=500) == "answer 200"
+    assert served(world, "acme", output_tokens=100) == "answer 200"
     assert [served(world, key) for key in ("acme", "ci")] == ["answer 429"] * 2
     assert served(world, "globex") == "answer 200"
 
@@ -81,7 +81,7 @@ def test_each_limit_of_a_key_holds_for_that_key_only(tmp_path: Path, limit: str)
     own: Limits = replace(IMPATIENT, **ONE[limit])
     for key, slug in (("acme", "acme"), ("ci", "acme"), ("globex", "globex")):
         world.set_key(key, slug, limits=own)
-    assert served(world, "acme", output_tokens=500) == "answer 200"
+    assert served(world, "acme", output_tokens=100) == "answer 200"
     assert served(world, "acme") == "answer 429"
     assert [served(world, key) for key in ("ci", "globex")] == ["answer 200"] * 2
 
@@ -187,6 +187,16 @@ def test_what_a_request_costs_is_counted_for_its_key_and_its_tenant_and_nobody_e
     assert spent_by(world) == {"tnt_acme": cost, "key_acme": cost, "key_ci": 0} | nobody
     assert served(world, "ci") == "answer 200"
     assert spent_by(world) == {"tnt_acme": 2 * cost, "key_acme": cost, "key_ci": cost} | nobody
+
+
+def test_a_correction_is_counted_for_its_key_and_its_tenant_and_nobody_else(tmp_path: Path) -> None:
+    world = two_keys(tmp_path)
+    world.parts.till.adjust("tnt_acme", "key_acme", world.wall_us(), 70)
+    seen = spent_by(world)
+    world.parts.till.adjust("tnt_acme", "key_acme", world.wall_us(), 7)
+    nobody = {"key_ci": 0, "tnt_globex": 0, "key_globex": 0}
+    assert seen == {"tnt_acme": 70, "key_acme": 70} | nobody
+    assert spent_by(world) == {"tnt_acme": 77, "key_acme": 77} | nobody
 
 
 def use_up(world: World, key: str) -> None:

@@ -61,6 +61,13 @@ def test_models_of_the_tenant_and_of_the_key_both_hold(of: str) -> None:
     assert caught.value.message.endswith("Allowed: claude-opus-5-5.")
 
 
+def test_a_key_with_limits_of_its_own_is_under_its_tenants_too() -> None:
+    with pytest.raises(ModelNotAllowed):
+        Site().ask(replace(OPEN, models=("claude-opus-*",)), OPEN)
+    with pytest.raises(PolicyBlocked):
+        Site().ask(replace(OPEN, context_tokens_max=1), OPEN)
+
+
 @pytest.mark.parametrize("of", ["tenant", "key"])
 def test_max_tokens_are_capped_in_the_body_and_in_what_is_held_for_it(of: str) -> None:
     narrow = replace(OPEN, max_tokens_cap=50)

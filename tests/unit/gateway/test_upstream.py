@@ -298,7 +298,12 @@ def test_a_pool_is_one_tenants_under_one_credential_at_one_upstream() -> None:
         pools.of(replace(upstream, ca_file="/authorities.pem"), "cred_1", "tnt_1"),
         pools.of(replace(upstream, connect_seconds=1.0), "cred_1", "tnt_1"),
     ]
-    assert len({id(each) for each in (pool, *others)}) == 7
+    assert len({each.key for each in (pool, *others)}) == 7
+
+
+def test_what_stands_before_the_host_of_an_upstream_is_not_told() -> None:
+    pool = Pools().of(Upstream("up_1", "own", "http://user:canary@127.0.0.1:1/prefix", None), "cred_1", "tnt_1")
+    assert (pool.host, pool.path_prefix) == (b"127.0.0.1:1", b"/prefix")
 
 
 def test_servers_are_verified_and_old_versions_of_tls_refused() -> None:

@@ -110,7 +110,7 @@ class Changes:
         self.directory.set_tenant(self.slug(), TenantChange(inherit=["sessions_max"], disconnect="cancel"))
 
     def do_describe(self) -> None:
-        self.directory.describe_tenant(self.slug(), {"name": f"n{next(self._numbers)}", "offboard": "delete"})
+        self.directory.set_tenant(self.slug(), TenantChange(name=f"n{next(self._numbers)}", offboard="delete"))
 
     def do_status(self) -> None:
         self.directory.set_tenant_status(self.slug(), self.chance.choice(tuple(TenantStatus)))

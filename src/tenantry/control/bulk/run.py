@@ -87,9 +87,7 @@ def _finish(site: Site, client: Client, keys: KeysFile, guide_folder: Path) -> O
     key = site.directory.issue_key(client.slug, SECOND_KEY_LABEL)
     check_live(site.settings, client.slug, key.text)
     # Made whole by this version; one before it could be killed between the tenant and its terms.
-    if client.contact is not None:
-        site.directory.set_tenant(client.slug, TenantChange(contact=client.contact))
-    site.directory.set_budgets(client.slug, client.budgets)
+    site.directory.set_tenant(client.slug, TenantChange(contact=client.contact, budgets=client.budgets))
     write_client_guide(site, client.slug, guide_folder)
     endpoint = endpoint_of(site.settings, client.slug)
     keys.add(client.slug, client.name, endpoint, key.text, key.key_id)

@@ -27,9 +27,9 @@ _ACTIONS = {
     "workspace": ("credential.workspace", "credential.bind"),
     "thresholds": ("alerts.thresholds",),
     "targets": ("alerts.target", "alerts.target_remove"),
-    "month_nanos": ("budget.set",),
-    "week_nanos": ("budget.set",),
-    "day_nanos": ("budget.set",),
+    "month_nanos": ("budget.set", "tenant.set"),
+    "week_nanos": ("budget.set", "tenant.set"),
+    "day_nanos": ("budget.set", "tenant.set"),
     "budget_mode": ("budget.set", "tenant.set"),
 }
 _TENANT_ACTIONS = ("tenant.set",)

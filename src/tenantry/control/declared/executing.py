@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,10 +13,10 @@ from tenantry.control.declared.changes import Change, is_wanted, own_credential
 from tenantry.control.declared.model import Declaration, KeyBlock, TenantBlock
 from tenantry.control.declared.references import References
 from tenantry.control.declared.state import Standing, target_name
-from tenantry.domain.limits import as_json
 from tenantry.storage.columns import now_utc
 from tenantry.storage.directory import Directory, DirectoryError, first_limits
 from tenantry.storage.directory.alert_targets import APPRISE, WEBHOOK
+from tenantry.storage.directory.tenants import TenantChange
 
 # How long a key goes on that its `rotate_days` replaced: time to hand the new one to a client that is on holiday.
 ROTATION_GRACE_DAYS = 7
@@ -33,6 +32,7 @@ _COLUMNS = {
     "disconnect": "disconnect",
     "offboard": "offboard",
     "declared": "declared",
+    "budget_mode": "budget_mode",
 }
 _BUDGETS = {"month_nanos": "month", "week_nanos": "week", "day_nanos": "day"}
 
@@ -143,15 +143,15 @@ class Executor:
             self._bind(slug)
 
     def _describe(self, slug: str, values: dict[str, Any]) -> None:
-        columns = {_COLUMNS[name]: value for name, value in values.items() if name in _COLUMNS}
-        if "limits" in values:
-            limits = self._block(slug).limits
-            columns["limits"] = json.dumps({name: as_json(value) for name, value in limits.items()})
-        if columns:
-            self._directory.describe_tenant(slug, columns)
+        columns: dict[str, Any] = {
+            _COLUMNS[name]: "" if value is None else value for name, value in values.items() if name in _COLUMNS
+        }
+        limits = self._block(slug).limits if "limits" in values else None
         amounts = {period: values[name] for name, period in _BUDGETS.items() if name in values}
-        if amounts or "budget_mode" in values:
-            self._directory.set_budgets(slug, amounts, values.get("budget_mode"))
+        change = TenantChange(
+            limits=limits, only_limits=limits is not None, keys_follow=True, budgets=amounts, **columns
+        )
+        self._directory.set_tenant(slug, change)
         if "thresholds" in values:
             self._directory.set_thresholds(slug, values["thresholds"])
         if "targets" in values:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
+from tenantry.control.importing.checking import checked
 from tenantry.control.importing.dotenv import Entry, read_entries
 from tenantry.control.importing.report import Imported, Report, take_over_key
 from tenantry.control.importing.routes import Routes, read_routes
@@ -70,7 +71,7 @@ def import_env_file(
         _read_entry(reading, entry)
     _check_tenants(reading)
     report.require_sound()
-    return _result(reading, text, entries)
+    return checked(_result(reading, text, entries))
 
 
 def _entries(reading: _Reading, text: str) -> list[Entry]:

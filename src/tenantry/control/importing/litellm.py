@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import Any, cast
 
+from tenantry.control.importing.checking import checked
 from tenantry.control.importing.litellm_clients import TIER, Clients, read_clients
 from tenantry.control.importing.litellm_reading import REFERENCE, Reading, rows
 from tenantry.control.importing.report import Fate, Imported, Report
@@ -77,7 +78,7 @@ def import_litellm(source: str, text: str, until: date | None, report: Report | 
     _read_settings(reading)
     _tell_the_rest(reading)
     report.require_sound()
-    return _result(reading, clients)
+    return checked(_result(reading, clients))
 
 
 def _read_models(reading: Reading) -> None:

@@ -3,63 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select
 
 from tenantry.domain.budgets import Budget
 from tenantry.domain.money import BadAmount, check_amount
 from tenantry.storage.caps import BUDGET_MODES, BUDGET_PERIODS, read_budgets
 from tenantry.storage.columns import new_id, now_utc
 from tenantry.storage.directory.changes import Changes, DirectoryError, NotInDirectory
-from tenantry.storage.tables import budget_raises, budgets, gateway_keys, tenants
+from tenantry.storage.tables import budget_raises, budgets, gateway_keys
 from tenantry.storage.versions import tenant_touched
 
 
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """Amounts by period, in nano-dollars, of a tenant or a key, before and after a change."""
+
+    before: Mapping[str, int]
+    after: Mapping[str, int]
+
+
 class BudgetChanges(Changes):
-    """Changes to budgets."""
+    """Changes to budgets. Those of a tenant are set by `set_tenant`."""
 
-    def set_budgets(
-        self, slug: str, amounts: Mapping[str, int | None], mode: str | None = None, key_id: str = ""
-    ) -> None:
-        """Set what a tenant (or one of its keys) may cost in a day, week or month; None removes it, and the rest stays.
+    def set_key_budgets(self, slug: str, key_id: str, amounts: Mapping[str, int | None]) -> None:
+        """Set what one key of a tenant may cost in a day, week or month; None removes it, and the rest stays.
 
-        Nothing is written when it is so already. `mode` is the tenant's: hard refuses what does not fit, soft only
-        tells.
+        Nothing is written when it is so already.
 
         Raises:
             NotInDirectory: no such tenant, or no such key of it.
-            DirectoryError: a period, amount or mode that cannot be.
+            DirectoryError: a period or amount that cannot be.
         """
-        _check(amounts, mode)
+        check_budgets(amounts)
         with self._engine.begin() as connection:
             tenant = self._tenant(connection, slug)
-            if key_id:
-                _require_key(connection, tenant.tenant_id, key_id, slug)
-            here = (budgets.c.tenant_id == tenant.tenant_id) & (budgets.c.key_id == key_id)
-            before = {row.period: row.amount_nanos for row in connection.execute(select(budgets).where(here))}
-            changed = {period: nanos for period, nanos in amounts.items() if before.get(period) != nanos}
-            mode_after = mode if mode is not None else tenant.budget_mode
-            if not changed and mode_after == tenant.budget_mode:
-                return
-            for period, nanos in changed.items():
-                connection.execute(delete(budgets).where(here, budgets.c.period == period))
-                if nanos is not None:
-                    connection.execute(
-                        insert(budgets).values(
-                            tenant_id=tenant.tenant_id,
-                            key_id=key_id,
-                            period=period,
-                            amount_nanos=nanos,
-                            created_at=now_utc(),
-                        )
-                    )
-            connection.execute(
-                update(tenants).where(tenants.c.tenant_id == tenant.tenant_id).values(budget_mode=mode_after)
-            )
-            after = {period: nanos for period, nanos in (before | changed).items() if nanos is not None}
-            detail = {"key": key_id, "before": before, "after": after, "mode": [tenant.budget_mode, mode_after]}
-            self._record(connection, "budget.set", slug, detail, tenant_touched(tenant.tenant_id))
+            _require_key(connection, tenant.tenant_id, key_id, slug)
+            caps = put_caps(connection, tenant.tenant_id, key_id, amounts)
+            if caps.after != caps.before:
+                detail = {"key": key_id, "before": dict(caps.before), "after": dict(caps.after)}
+                self._record(connection, "budget.set", slug, detail, tenant_touched(tenant.tenant_id))
 
     def raise_budget(self, slug: str, period: str, amount_nanos: int, until: datetime) -> str:
         """More money on top of a tenant's budget, from now until `until`; the raise's id.
@@ -68,7 +53,7 @@ class BudgetChanges(Changes):
             NotInDirectory: no such tenant.
             DirectoryError: there is no budget of that period, or the amount or the time cannot be.
         """
-        _check({period: amount_nanos}, None)
+        check_budgets({period: amount_nanos})
         now = now_utc()
         if until <= now:
             raise DirectoryError(f"a raise must end in the future, not at {until.isoformat()}")
@@ -106,7 +91,8 @@ class BudgetChanges(Changes):
         return {key_id: budget for (_, key_id), budget in sorted(found.items())}
 
 
-def _check(amounts: Mapping[str, int | None], mode: str | None) -> None:
+def check_budgets(amounts: Mapping[str, int | None], mode: str | None = None) -> None:
+    """Raises: DirectoryError: a period, amount or mode that cannot be."""
     for period, nanos in amounts.items():
         if period not in BUDGET_PERIODS:
             raise DirectoryError(f"a budget is for a {', a '.join(BUDGET_PERIODS)}, not a {period!r}")
@@ -117,6 +103,20 @@ def _check(amounts: Mapping[str, int | None], mode: str | None) -> None:
             raise DirectoryError(f"the budget by {period}: {error}") from None
     if mode is not None and mode not in BUDGET_MODES:
         raise DirectoryError(f"a budget's mode is {' or '.join(BUDGET_MODES)}, not {mode!r}")
+
+
+def put_caps(connection: Connection, tenant_id: str, key_id: str, amounts: Mapping[str, int | None]) -> Caps:
+    """Write the amounts that differ; None takes one away, and the rest stays. `key_id` is "" for the tenant's own."""
+    here = (budgets.c.tenant_id == tenant_id) & (budgets.c.key_id == key_id)
+    before = {row.period: row.amount_nanos for row in connection.execute(select(budgets).where(here))}
+    changed = {period: nanos for period, nanos in amounts.items() if before.get(period) != nanos}
+    for period, nanos in changed.items():
+        connection.execute(delete(budgets).where(here, budgets.c.period == period))
+        if nanos is not None:
+            values = {"tenant_id": tenant_id, "key_id": key_id, "period": period, "amount_nanos": nanos}
+            connection.execute(insert(budgets).values(created_at=now_utc(), **values))
+    after = {period: nanos for period, nanos in (before | changed).items() if nanos is not None}
+    return Caps(before, after)
 
 
 def _require_key(connection: Connection, tenant_id: str, key_id: str, slug: str) -> None:

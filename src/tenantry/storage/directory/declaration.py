@@ -29,21 +29,6 @@ from tenantry.storage.tables import (
 )
 from tenantry.storage.versions import NOTHING, tenant_touched, tier_touched
 
-# What `describe_tenant` may set: columns of `tenants` that hold a value and no rule.
-DESCRIPTIVE = (
-    "name",
-    "status",
-    "tier",
-    "limits",
-    "plan",
-    "contact",
-    "user_profile_id",
-    "disconnect",
-    "offboard",
-    "declared",
-)
-
-
 _MARKED = {"tier": tiers, "plan": plans}
 
 
@@ -121,17 +106,6 @@ class DeclarationChanges(TierChanges):
         """Own thresholds of tenants, by internal id."""
         with self._engine.connect() as connection:
             return read_thresholds_of(connection)
-
-    def describe_tenant(self, slug: str, values: Mapping[str, Any]) -> None:
-        """Set columns of a tenant. Raises: NotInDirectory."""
-        foreign = values.keys() - set(DESCRIPTIVE)
-        if foreign:
-            raise ValueError(f"not a description: {', '.join(sorted(foreign))}")
-        with self._engine.begin() as connection:
-            row = self._tenant(connection, slug)
-            connection.execute(update(tenants).where(tenants.c.tenant_id == row.tenant_id).values(dict(values)))
-            detail = {"before": {name: getattr(row, name) for name in values}, "after": dict(values)}
-            self._record(connection, "tenant.set", slug, detail, tenant_touched(row.tenant_id))
 
     def forget_declared_tier(self, name: str) -> None:
         """Take the mark of a file from a tier; it stays as it is."""

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Select, delete, insert, select, update
+from sqlalchemy import Connection, Row, Select, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from tenantry.domain.directory import Disconnect, TenantStatus
 from tenantry.domain.keys import is_slug
 from tenantry.domain.limits import Limits, as_json
 from tenantry.storage.columns import new_id, now_utc
+from tenantry.storage.directory.budgets import BudgetChanges, Caps, check_budgets, put_caps
 from tenantry.storage.directory.changes import AlreadyThere, DirectoryError
 from tenantry.storage.directory.tiers import TierChanges
 from tenantry.storage.records import TenantRecord, read_changes, read_tenant
@@ -32,28 +33,45 @@ from tenantry.storage.tables import (
 from tenantry.storage.versions import credential_touched, tenant_touched
 
 DISCONNECTS = tuple(one.value for one in Disconnect)
+STATUSES = tuple(one.value for one in TenantStatus)
 # A line on a page; a mailbox has 254 characters at most (RFC 5321 4.5.3.1.3).
 CONTACT_CHARACTERS_MAX = 300
 # It becomes a header field of every request (reference 10.3); the column holds 64.
 _USER_PROFILE = re.compile(r"[A-Za-z0-9_-]{1,64}")
+# Columns of which an empty text takes the value away, and those that always have one.
+_MAY_BE_EMPTY = ("user_profile_id", "contact", "disconnect", "plan")
+_NEVER_EMPTY = ("name", "status", "offboard", "declared", "budget_mode")
 
 
 @dataclass(frozen=True, slots=True)
 class TenantChange:
     """What `set_tenant` is to change; None leaves things as they are, an empty text takes them away.
 
-    `limits` are overrides that have been read by `read_limits`; `inherit` names those that go back to the tier's.
-    `disconnect` says what becomes of an answer whose client left: `drain` reads the rest, `cancel` does not.
+    `limits` are overrides that have been read by `read_limits`; `inherit` names those that go back to the tier's, and
+    with `only_limits` all that are not among `limits` do. `disconnect` says what becomes of an answer whose client
+    left: `drain` reads the rest, `cancel` does not. `budgets` are nano-dollars by day, week and month, None takes one
+    away; `budget_mode` hard refuses what does not fit, soft only tells. `offboard` says what becomes of the tenant when
+    it leaves the file that `declared` it. `keys_follow`: keys that would have more than the tenant are changed in the
+    same transaction, and whoever asks has checked that.
     """
 
     tier: str | None = None
     limits: Mapping[str, Any] | None = None
     inherit: Sequence[str] = ()
+    only_limits: bool = False
+    keys_follow: bool = False
     user_profile_id: str | None = None
     contact: str | None = None
     disconnect: str | None = None
+    name: str | None = None
+    status: str | None = None
+    plan: str | None = None
+    offboard: str | None = None
+    declared: bool | None = None
+    budgets: Mapping[str, int | None] = field(default_factory=dict[str, int | None])
+    budget_mode: str | None = None
 
-    def columns(self) -> dict[str, str | None]:
+    def columns(self) -> dict[str, str | bool | None]:
         """The columns beside tier and limits, by name.
 
         Raises:
@@ -65,11 +83,14 @@ class TenantChange:
             raise DirectoryError(f"a contact is one line of {CONTACT_CHARACTERS_MAX} characters at most")
         if self.disconnect is not None and self.disconnect not in DISCONNECTS:
             raise DirectoryError(f"disconnect must be {' or '.join(DISCONNECTS)}, not {self.disconnect!r}")
-        asked = {"user_profile_id": self.user_profile_id, "contact": self.contact, "disconnect": self.disconnect}
-        return {name: value or None for name, value in asked.items() if value is not None}
+        if self.status is not None and self.status not in STATUSES:
+            raise DirectoryError(f"a tenant's status is {' or '.join(STATUSES)}, not {self.status!r}")
+        check_budgets(self.budgets, self.budget_mode)
+        taken_away = {name: getattr(self, name) or None for name in _MAY_BE_EMPTY if getattr(self, name) is not None}
+        return taken_away | {name: getattr(self, name) for name in _NEVER_EMPTY if getattr(self, name) is not None}
 
 
-class TenantChanges(TierChanges):
+class TenantChanges(BudgetChanges, TierChanges):
     """Changes to tenants."""
 
     def create_tenant(self, slug: str, name: str, tier: str, tenant_id: str | None = None) -> str:
@@ -109,7 +130,9 @@ class TenantChanges(TierChanges):
         return tenant_id
 
     def set_tenant(self, slug: str, change: TenantChange) -> Limits:
-        """Another tier, limits of its own, user profile, contact; the limits in force then.
+        """The one door through which a tenant is changed, with one line of audit; the limits in force then.
+
+        Nothing is written when it is so already.
 
         Raises:
             NotInDirectory: no such tenant or tier.
@@ -118,33 +141,63 @@ class TenantChanges(TierChanges):
         columns = change.columns()
         with self._engine.begin() as connection:
             row = self._tenant(connection, slug)
-            own = {**read_changes(row.limits), **(change.limits or {})}
+            own = {**({} if change.only_limits else read_changes(row.limits)), **(change.limits or {})}
             for name in change.inherit:
                 own.pop(name, None)
             tier = self._tier(connection, change.tier or row.tier)
             limits = tier.limits.with_changes(own)
-            self._check_keys(connection, row.tenant_id, limits)
-            stored = json.dumps({name: as_json(value) for name, value in own.items()})
-            connection.execute(
-                update(tenants)
-                .where(tenants.c.tenant_id == row.tenant_id)
-                .values(tier=tier.name, limits=stored, **columns)
-            )
-            before = {"tier": row.tier, "limits": json.loads(row.limits)}
-            before |= {name: getattr(row, name) for name in columns}
-            after = {"tier": tier.name, "limits": json.loads(stored), **columns}
-            detail = {"before": before, "after": after}
-            self._record(connection, "tenant.set", slug, detail, tenant_touched(row.tenant_id))
+            if not change.keys_follow:
+                self._check_keys(connection, row.tenant_id, limits)
+            stored = {"tier": tier.name, "limits": {name: as_json(value) for name, value in own.items()}, **columns}
+            stood: dict[str, Any] = {name: getattr(row, name) for name in stored} | {"limits": json.loads(row.limits)}
+            after = {name: value for name, value in stored.items() if stood[name] != value}
+            before = {name: stood[name] for name in after}
+            if after:
+                written = {name: json.dumps(value) if name == "limits" else value for name, value in after.items()}
+                connection.execute(update(tenants).where(tenants.c.tenant_id == row.tenant_id).values(written))
+            caps = put_caps(connection, row.tenant_id, "", change.budgets)
+            self._tell_change(connection, row, before, after, caps)
         return limits
+
+    def _tell_change(
+        self,
+        connection: Connection,
+        row: Row[*tuple[Any, ...]],
+        before: dict[str, Any],
+        after: dict[str, Any],
+        caps: Caps,
+    ) -> None:
+        """One line, under the word for what was changed where it is one thing."""
+        for period in sorted(caps.before.keys() | caps.after.keys()):
+            if caps.before.get(period) != caps.after.get(period):
+                before[f"{period}_nanos"], after[f"{period}_nanos"] = caps.before.get(period), caps.after.get(period)
+        if not after:
+            return
+        action = "tenant.set"
+        if after.keys() == {"status"}:
+            action = f"tenant.{after['status']}"
+        elif all(name == "budget_mode" or name.endswith("_nanos") for name in after):
+            action = "budget.set"
+        self._record(connection, action, row.slug, {"before": before, "after": after}, tenant_touched(row.tenant_id))
 
     def set_tenant_status(self, slug: str, status: TenantStatus) -> None:
         """Raises: NotInDirectory."""
-        with self._engine.begin() as connection:
-            row = self._tenant(connection, slug)
-            if row.status != status.value:
-                connection.execute(update(tenants).where(tenants.c.slug == slug).values(status=status.value))
-                detail = {"before": {"status": row.status}, "after": {"status": status.value}}
-                self._record(connection, f"tenant.{status.value}", slug, detail, tenant_touched(row.tenant_id))
+        self.set_tenant(slug, TenantChange(status=status.value, keys_follow=True))
+
+    def set_budgets(
+        self, slug: str, amounts: Mapping[str, int | None], mode: str | None = None, key_id: str = ""
+    ) -> None:
+        """What a tenant may cost, or one of its keys; see `TenantChange`. `mode` is always the tenant's.
+
+        Raises:
+            NotInDirectory: no such tenant, or no such key of it.
+            DirectoryError: a period, amount or mode that cannot be.
+        """
+        if key_id:
+            self.set_key_budgets(slug, key_id, amounts)
+        if mode is not None or not key_id:
+            own: Mapping[str, int | None] = {} if key_id else amounts
+            self.set_tenant(slug, TenantChange(budgets=own, budget_mode=mode, keys_follow=True))
 
     def get_tenant(self, slug: str) -> TenantRecord:
         """Raises: NotInDirectory."""
