@@ -202,13 +202,13 @@ def test_what_a_tenant_uses_and_was_refused_is_shown(stack: Stack) -> None:
 def test_a_rotated_key_works_on_until_its_grace_is_over(stack: Stack) -> None:
     old = stack.tenant("rotating")
     key_id = stack.site.directory.list_keys("rotating")[0].key_id
-    made = told(stack, "keys", "rotate", key_id, "--grace", "3s")
+    made = told(stack, "keys", "rotate", key_id, "--grace", "7s")
     assert made["replaces"] == key_id
     wait_for(lambda: stack.get(made["key"], "/v1/models")[0] == 200, 2, "the new key")
     again = tenantry(stack, "keys", "rotate", key_id)
     assert again.returncode == 1
     assert made["key_id"] in again.stderr
-    wait_for(lambda: stack.get(old, "/v1/models")[0] == 403, 6, "the end of the old key")
+    wait_for(lambda: stack.get(old, "/v1/models")[0] == 403, 12, "the end of the old key")
     assert stack.get(made["key"], "/v1/models")[0] == 200
     listed = {row["key_id"]: row for row in told(stack, "keys", "list", "rotating")}
     assert (listed[key_id]["status"], listed[key_id]["replaced_by"]) == ("expired", made["key_id"])

@@ -6,7 +6,7 @@ import pytest
 
 from tenantry.domain.limits import CAPACITY_LIMITS, KEY_LIMITS, LIMITS, Limits
 from tenantry.settings import SETTINGS, UPSTREAM_SETTINGS
-from tenantry.wire import blocks, inspect, members
+from tenantry.wire import blocks, inspect, members, prompt
 
 DOCS = Path(__file__).parents[2] / "docs"
 LIMITS_PAGE = (DOCS / "limits.md").read_text("utf-8")
@@ -44,9 +44,9 @@ def test_a_field_of_an_upstream_is_documented(name: str) -> None:
     "bound",
     [
         members.MEMBERS_MAX,
-        blocks.ITEMS_MAX,
+        prompt.ITEMS_MAX,
         blocks.DEPTH_MAX,
-        blocks.TOOLS_MAX,
+        prompt.TOOLS_MAX,
         blocks.LOOKS_MAX,
         inspect.ENTRIES_MAX,
         blocks.CACHE_BYTES_MAX,

@@ -26,7 +26,8 @@ from tenantry.ledger.journal import JournalWriter
 from tenantry.ledger.story import find_story
 from tenantry.ledger.usage import current_month, month_usage
 from tenantry.ledger.verification import verify
-from tenantry.wire.observe import StreamObserver, read_message
+from tenantry.wire.answers import read_message
+from tenantry.wire.observe import StreamObserver
 from tests.unit.ledger.books import MODEL, PRICES, START_US, attempt, book, new_store, rows
 
 ALL = Scope()
