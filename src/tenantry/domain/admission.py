@@ -115,6 +115,7 @@ class Lane:
     __slots__ = (
         "buckets",
         "closed_until",
+        "counts_tokens",
         "input_tokens",
         "is_shared",
         "is_told",
@@ -149,6 +150,7 @@ class Lane:
         self.input_tokens: Bucket | None = None
         self.output_tokens: Bucket | None = None
         self.buckets: tuple[Bucket, ...] = ()
+        self.counts_tokens = False
         self._size(now)
         self.mean_session = FIRST_SESSION_GUESS
 
@@ -255,6 +257,7 @@ class Lane:
         """To be called when a bucket has come or gone."""
         found = (self.requests, self.input_tokens, self.output_tokens)
         self.buckets = tuple(bucket for bucket in found if bucket is not None)
+        self.counts_tokens = self.input_tokens is not None or self.output_tokens is not None
 
 
 class Grant:

@@ -160,14 +160,22 @@ class PriceTable:
         if usage.service_tier == "batch":
             return None
         read, write_5m, write_1h = usage.cache_read_tokens, usage.cache_write_5m_tokens, usage.cache_write_1h_tokens
-        prompt = usage.input_tokens + write_5m + write_1h + read
-        rates = self.rates_lately(model, prompt, at_us, speed="standard", is_us=False)
-        cost = rates[0] * usage.input_tokens + rates[4] * usage.output_tokens
+        cost = self.cost_of_tokens(usage.input_tokens, write_5m, write_1h, read, usage.output_tokens, model, at_us)
+        return cost + self.web_search_nanos * usage.web_search_requests if usage.web_search_requests else cost
+
+    def cost_of_tokens(
+        self, fresh: int, write_5m: int, write_1h: int, read: int, output: int, model: str, at_us: int
+    ) -> int:
+        """What tokens cost at standard speed by a model that has a price: uncached input, both kinds of writes to the
+        cache, reads from it, output. Nano-dollars.
+        """
+        rates = self.rates_lately(model, fresh + write_5m + write_1h + read, at_us, speed="standard", is_us=False)
+        cost = rates[0] * fresh + rates[4] * output
         if read:
             cost += rates[3] * read
         if write_5m or write_1h:
             cost += rates[1] * write_5m + rates[2] * write_1h
-        return cost + self.web_search_nanos * usage.web_search_requests if usage.web_search_requests else cost
+        return cost
 
     def rates_max(self, prompt_tokens: int, at: datetime, *, speed: str = "standard", is_us: bool = False) -> Rates:
         """The dearest of all models, class by class: what a model without a price may cost."""

@@ -16,6 +16,7 @@ from tenantry.gateway.headers import upstream_head, upstream_head_end
 from tenantry.gateway.parts import Parts
 from tenantry.gateway.tallies import AGENT_BYTES_MAX
 from tenantry.gateway.upstream import Pool
+from tenantry.ledger.templates import begin_template
 from tenantry.wire.http1 import KnownHead, RequestHead, small_number
 from tenantry.wire.routes import Kind, Target, find_target
 
@@ -30,6 +31,8 @@ class Caller:
 
     __slots__ = (
         "_accounts",
+        "_begin_template",
+        "_begun",
         "_credential",
         "_pool",
         "_principal",
@@ -61,6 +64,8 @@ class Caller:
         self._pool: Pool | None = None
         self._upstream_head = b""
         self.way: Way | None = None
+        self._begun: tuple[Credential, str, bool] | None = None
+        self._begin_template = b""
         kind = self.target.route.kind
         self.is_inspected = kind is not Kind.MODELS
         self.is_metered = kind is Kind.MESSAGES
@@ -85,7 +90,7 @@ class Caller:
             parts.clock.wall_us(),
         )
         self._snapshot, self._principal = snapshot, principal
-        self._accounts = self._credential = self.way = None
+        self._accounts = self._credential = self._begun = self.way = None
         limits = principal.key.limits
         self.has_policies = has_policies(principal.tenant.limits) or (limits is not None and has_policies(limits))
         return principal
@@ -109,6 +114,21 @@ class Caller:
             )
             self._credential = credential
         return pool, self._upstream_head + upstream_head_end(self.head.method, size)
+
+    def begin_template(self, principal: Principal, credential: Credential, model: str, streaming: bool) -> bytes:
+        """The journal's line for the beginning of an attempt, but for what differs (`ledger.templates`)."""
+        known = self._begun
+        if known is None or known[0] is not credential or known[1] != model or known[2] is not streaming:
+            self._begun = (credential, model, streaming)
+            self._begin_template = begin_template(
+                principal.tenant.tenant_id,
+                principal.key.key_id,
+                credential.credential_id,
+                credential.upstream.upstream_id,
+                model,
+                streaming,
+            )
+        return self._begin_template
 
     def way_to_count(self, parts: Parts, principal: Principal, credential: Credential) -> tuple[Pool, bytes]:
         """Where to ask how many tokens the message has, and the head of that question, but for its end."""

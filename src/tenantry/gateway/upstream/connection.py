@@ -48,6 +48,13 @@ class ResponseSink(ABC):
     def on_head(self, head: ResponseHead) -> None:
         """Interim responses (1xx) are not told."""
 
+    def on_whole(self, head: ResponseHead, body: bytes) -> None:
+        """All of a response that came in one; nothing else is told of it. The connection is not the sink's any more."""
+        self.on_head(head)
+        if body:
+            self.on_body(body)
+        self.on_end()
+
     @abstractmethod
     def on_body(self, data: bytes) -> None:
         """Never empty."""
@@ -230,9 +237,15 @@ class UpstreamConnection(asyncio.Protocol):
             self._reader = _PARSED
             self._parse(data)
             return
+        length = head.length
+        if length is not None and length == len(body):
+            self._keep_alive = True
+            self._let_go(is_alone=True)
+            sink.on_whole(head, body)
+            return
         self._is_head_told = True
-        if head.length is not None:
-            self._reader, self._left = _COUNTED, head.length
+        if length is not None:
+            self._reader, self._left = _COUNTED, length
             sink.on_head(head)
             if self._sink is not None:
                 self._take_counted(sink, body)
@@ -364,6 +377,13 @@ class UpstreamConnection(asyncio.Protocol):
             self._sink.on_body(parts[0] if len(parts) == 1 else b"".join(parts))
 
     def _finish(self, *, is_alone: bool) -> None:
+        sink = self._sink
+        self._let_go(is_alone=is_alone)
+        if sink is not None:
+            sink.on_end()
+
+    def _let_go(self, *, is_alone: bool) -> None:
+        """The response is complete: the connection is idle again, or closed."""
         sink, self._sink = self._sink, None
         transport = self.transport
         if (
@@ -384,8 +404,6 @@ class UpstreamConnection(asyncio.Protocol):
             self._owner.on_idle(self)
         else:
             self.close()
-        if sink is not None:
-            sink.on_end()
 
     def _break(self, reason: str) -> None:
         sink, self._sink = self._sink, None

@@ -88,6 +88,18 @@ class ResponseHead:
                 fields[name.lower()] = value.strip(b" \t")
         return fields
 
+    @property
+    def has_limits(self) -> bool:
+        return self.shape.has_limits
+
+    @property
+    def request_id(self) -> bytes:
+        return self.value_at(self.shape.id_at)
+
+    @property
+    def content_type(self) -> bytes:
+        return self.value_at(self.shape.type_at)
+
     def value_at(self, place: int) -> bytes:
         """The value of the field in that line; empty for place 0."""
         return self.lines[place][len(self.shape.prefixes[place]) :].strip(b" \t") if place else b""
