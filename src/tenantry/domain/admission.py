@@ -27,10 +27,11 @@ class Bucket:
     `of_input`: a request needs as much as it has input tokens; of every other bucket it needs one.
     """
 
-    __slots__ = ("at", "level", "of_input", "rate", "size")
+    __slots__ = ("at", "level", "of_input", "per_minute", "rate", "size")
 
     def __init__(self, per_minute: float, size: float, now: float, of_input: bool = False) -> None:
         self.rate = per_minute / 60.0
+        self.per_minute = round(per_minute)
         self.size = size
         self.level = size
         self.at = now
@@ -40,6 +41,7 @@ class Bucket:
         """New limits act at once: a smaller bucket holds no more than it can."""
         self.refill(now)
         self.rate = per_minute / 60.0
+        self.per_minute = round(per_minute)
         self.size = size
         self.level = min(self.level, size)
 

@@ -60,13 +60,15 @@ class Account:
 
     Nearly every question is about now, and what is spent counts in all three periods alike. So it is added up in one
     number, and all caps are one number too: from `starts_us` until before `ends_us` nothing else decides, and no more
-    than `most_nanos` may be spent since then and held (`take_plainly`, `settle_plainly`).
+    than `most_nanos` may be spent since then and held (`take_plainly`, `settle_plainly`). `bounds` counts how often
+    that was decided anew.
     """
 
     __slots__ = (
         "_at_us",
         "_others",
         "_spent",
+        "bounds",
         "budget",
         "ends_us",
         "excess_nanos",
@@ -84,6 +86,7 @@ class Account:
         self.holder = holder
         self.zone = zone
         self.held_nanos = 0
+        self.bounds = 0
         self.excess_nanos = 0
         self._at_us = at_us
         self.periods: dict[str, Period] = {kind: period_of(kind, at_us, zone) for kind in _KINDS}
@@ -115,6 +118,7 @@ class Account:
                     else:
                         ends_us = min(ends_us, edge_us)
             most = min(most, self.amount(cap) - self._spent[cap.period])
+        self.bounds += 1
         self.starts_us, self.ends_us, self.most_nanos = starts_us, ends_us, most
 
     def apply(self, budget: Budget, at_us: int) -> None:
@@ -199,6 +203,16 @@ class Account:
             if most is None or percent > most[0]:
                 most = (percent, cap.period, self.periods[cap.period].end_us)
         return most
+
+    def told_until_nanos(self) -> int:
+        """Up to where `since_nanos` may go before the percentage of any cap is another."""
+        found = NO_CAP_NANOS
+        for cap in self.budget.caps:
+            amount, spent = self.amount(cap), self._spent[cap.period]
+            if amount > 0:
+                percent = (spent + self.since_nanos) * 100 // amount
+                found = min(found, -(-(percent + 1) * amount // 100) - spent)
+        return found
 
     def spend(self, cost_nanos: int, at_us: int) -> None:
         """Count what was spent without a hold: a correction, or an attempt of before the start."""

@@ -175,11 +175,10 @@ def settle_tokens(
         output > output_tokens_max
         or fresh + write_5m + write_1h + read > CONTEXT_TOKENS_OLD
         or stop_reason == "refusal"
-        or not prices.knows(model)
     ):
         return None
     cost = prices.cost_of_tokens(fresh, write_5m, write_1h, read, output, model, at_us)
-    return cost if cost <= COST_NANOS_MAX else None
+    return None if cost is None or cost > COST_NANOS_MAX else cost
 
 
 def _is_far_within(usage: Usage, sent: Sent) -> bool:

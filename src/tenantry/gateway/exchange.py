@@ -35,6 +35,7 @@ from tenantry.domain.settlement import Settlement
 from tenantry.domain.usage import Usage
 from tenantry.gateway.answer import Client, ClientAnswer, HeldAnswer, whole_answer
 from tenantry.gateway.attempt import Attempt, AttemptOwner
+from tenantry.gateway.authentication import Principal
 from tenantry.gateway.bodies import BESIDE_BYTES_MIN
 from tenantry.gateway.caller import Caller
 from tenantry.gateway.counting import Count
@@ -128,10 +129,9 @@ class Exchange(AttemptOwner):
 
     strict = False
 
-    def __init__(self, parts: Parts, client: Client, caller: Caller) -> None:
-        """Raises: ApiError, when the caller is refused; then nothing has begun."""
+    def __init__(self, parts: Parts, client: Client, caller: Caller, principal: Principal) -> None:
         # As `Served` and `Timed` do, without their calls.
-        self.principal = caller.principal(parts)
+        self.principal = principal
         self.deadline = self.watched_at = NEVER
         self._parts = parts
         self._client: Client | None = client
@@ -552,7 +552,7 @@ class Exchange(AttemptOwner):
             principal = self.principal
             if principal.tenant.budget.caps or principal.key.budget.caps:
                 accounts = self._caller.accounts(self._parts, principal)
-                lines += self._parts.telling.budget_lines(accounts, at_us)
+                lines += self._parts.telling.budget_lines(accounts, at_us, self._caller.budget_lines)
         if request.warning:
             lines += b"%b: %b\r\n" % (WARNING_FIELD, request.warning.encode())
         return lines

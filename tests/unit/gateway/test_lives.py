@@ -224,11 +224,12 @@ def watch_the_straight_way(monkeypatch: pytest.MonkeyPatch, cells: Counter[tuple
         "_end_whole": (State.SENT, Event.HEAD, (State.ENDED,)),
     }
     for name, (before, event, after) in straight.items():
+        real = getattr(Exchange, name)
 
         def step(
             self: Exchange,
             *given: Any,
-            real: Any = getattr(Exchange, name),
+            real: Any = real,
             before: State = before,
             event: Event = event,
             after: tuple[State, ...] = after,
