@@ -232,14 +232,14 @@ class Attempt(ResponseSink):
         status = self._status = head.status
         self.first_byte_at_us = self._parts.clock.wall_us()
         asked = self._request.fields
-        if head.shape.id_at:
-            self._upstream_request_id = head.value_at(head.shape.id_at).decode("latin-1")
+        if head.request_id:
+            self._upstream_request_id = head.request_id.decode("latin-1")
         if 200 <= status < 300 and self.money is not None and asked is not None:
             # What was asked decides first: a label that lies must not make an answer unreadable, and so dear.
             kind = MESSAGE
             if asked.stream:
                 self.is_stream = self._progress_due = True
-                kind = STREAM if is_event_stream(head.value_at(head.shape.type_at)) else UNSURE
+                kind = STREAM if is_event_stream(head.content_type) else UNSURE
             self.relay = Relay(kind, asked.wants_1h)
         if self._owner is not None:
             self._owner.on_head(head)

@@ -406,7 +406,7 @@ class Exchange(AttemptOwner):
         if status == 200 and tries.number > 1:
             standing.retries.give_back()
         # Of what it allows only an answer tells, and a refusal for being too much: other errors may come from a proxy.
-        if request.fields is not None and (status == 429 or (status == 200 and head.shape.has_limits)):
+        if request.fields is not None and (status == 429 or (status == 200 and head.has_limits)):
             pause = read_retry_after(head.fields, datetime.now(UTC)) if status == 429 else None
             parts.lanes.learn(credential, request.fields.model, head.fields, pause)
         if status >= 300 and self._may_be_held(head):
