@@ -1,15 +1,23 @@
 """Byte work that `_bytes.c` does too: this is the reference, and what runs where nothing is compiled.
 
-For any arguments both give the same values and refuse the same ones. `bytework` says which of them runs.
+For arguments as they are described both give the same values, and for others both raise the same error.
+`bytework` says which of them runs. Only bytes themselves are taken: a subclass may answer as it likes, and
+anything else may change while it is read.
 """
 
 from __future__ import annotations
 
+import hmac
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Collection
 from operator import itemgetter
 
-from tenantry.wire.http1 import TOKEN, small_number
+# Longer than any name of a field that is dropped.
+NAME_BYTES_MAX = 64
+NAMES_MAX = 64
+PREFIXES_MAX = 16
+LINES_MAX = 256
 
 # What a plain head tells: its status; the length of its body, or CHUNKED; the lines that are kept, each with its end;
 # the values of `request-id` and of `content-type`, empty without one; whether it tells rate limits.
@@ -23,6 +31,15 @@ _CRLF_BYTES = 2
 # RFC 9110 8.6, 15: an answer without a body says so by its status, whatever its fields say.
 _NO_BODY = frozenset({204, 304})
 _OK_LINE = b"HTTP/1.1 200 OK"
+# RFC 9110 5.6.2
+TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+# Python refuses to read a number of more than 4,300 digits.
+_LENGTH = re.compile(rb"[0-9]{1,18}")
+
+_DELTA_END = b'"}}\n\n'
+_DELTA_END_BYTES = len(_DELTA_END)
+# The size of a chunk that is nothing but that (RFC 9112 7.1): extensions and the last chunk are left to the parser.
+_CHUNK_SIZE = re.compile(rb"([1-9A-Fa-f][0-9A-Fa-f]{0,7})\r\n")
 
 
 def head_reader(
@@ -34,7 +51,15 @@ def head_reader(
     `Transfer-Encoding: chunked`, a connection that is kept, no more than `lines_max` lines and `bytes_max` bytes.
     Fields whose names, in lower case, are `dropped` or begin with one of `prefixes` are not kept. Of a name that comes
     twice the last value counts.
+
+    Raises:
+        TypeError: what is to be read, or a name, is not bytes.
+        ValueError: a name is no token in lower case, or a bound of this module is passed.
     """
+    _check_names(dropped, NAMES_MAX)
+    _check_names(prefixes, PREFIXES_MAX)
+    if not (1 <= lines_max <= LINES_MAX and 0 <= bytes_max <= sys.maxsize - 2):
+        raise ValueError("a number is out of bounds")
     return _HeadReader(dropped, prefixes, lines_max, bytes_max).read
 
 
@@ -93,7 +118,7 @@ class _HeadReader:
 
     def read(self, raw: bytes) -> HeadTold | None:
         if type(raw) is not bytes:
-            raise TypeError("a head is bytes")
+            raise TypeError("bytes are expected")
         lines = raw.split(b"\r\n")
         size = len(lines)
         # As many control bytes as there are line ends: no bare CR, no bare LF, no NUL, none of the others.
@@ -154,5 +179,91 @@ def _length(lines: list[bytes], shape: _Shape) -> int | None:
     if shape.connection_at and shape.value_at(lines, shape.connection_at).lower() != b"keep-alive":
         return None
     if shape.length_at:
-        return small_number(shape.value_at(lines, shape.length_at))
+        value = shape.value_at(lines, shape.length_at)
+        return int(value) if _LENGTH.fullmatch(value) is not None else None
     return CHUNKED if shape.value_at(lines, shape.transfer_at).lower() == b"chunked" else None
+
+
+def count_deltas(data: bytes, start: int, stop: int, delta: bytes) -> int:
+    """The characters of the texts in `data[start:stop]`, one or more whole events; -1 where they are not all alike.
+
+    Alike: each begins with `delta`, which is everything from the event's name to the quote that opens its text, ends
+    with the quote that closes the text, two braces and a blank line, and has no other line ends. An event that starts a
+    block is none of them, nor is anything for an empty `delta`. A character is what `decode("utf-8", "replace")` makes
+    one.
+
+    Raises:
+        ValueError: `start` and `stop` are not within `data`, in this order.
+    """
+    if type(data) is not bytes or type(delta) is not bytes:
+        raise TypeError("bytes are expected")
+    whole = len(data)
+    if not 0 <= start <= stop <= whole:
+        raise ValueError("a number is out of bounds")
+    if not delta or not data.startswith(delta, start, stop) or not data.endswith(_DELTA_END, start, stop):
+        return -1
+    size = stop - start
+    events = data if size == whole else data[start:stop]
+    if b"\r" in events or b"k_start" in events:
+        return -1
+    opened = len(delta)
+    if events.find(b"\n", opened) == size - 2:
+        if opened > size - _DELTA_END_BYTES:
+            return -1  # a quote that begins the text and ends it
+        return len(events[opened:-_DELTA_END_BYTES].decode("utf-8", "replace"))
+    # Each end of an event is one of a delta, with the beginning of the next behind it; there are no other line ends.
+    number = events.count(b"\n\n")
+    if (
+        events.count(_DELTA_END + delta) != number - 1
+        or events.count(b"\n") != 3 * number
+        or delta + _DELTA_END[1:] in events
+    ):
+        return -1
+    chars = size if events.isascii() else len(events.decode("utf-8", "replace"))
+    return chars - number * (opened + _DELTA_END_BYTES)
+
+
+def plain_chunk(data: bytes) -> int:
+    """Where the data of a chunk begins, when `data` is exactly one whole chunk without extensions; else 0.
+
+    It ends two bytes before the end of `data`.
+    """
+    if type(data) is not bytes:
+        raise TypeError("bytes are expected")
+    found = _CHUNK_SIZE.match(data)
+    if found is None:
+        return 0
+    start = found.end()
+    is_whole = len(data) == start + int(found[1], 16) + _CRLF_BYTES and data.endswith(b"\r\n")
+    return start if is_whole else 0
+
+
+def known_head(data: bytes, before: bytes, after: bytes) -> tuple[int, int] | None:
+    """A number, and where what follows begins, when `data` begins with `before`, the number's digits and `after`.
+
+    At most 18 digits. Without an `after` there is no number, and -1 is told. Compared in constant time.
+    """
+    if type(data) is not bytes or type(before) is not bytes or type(after) is not bytes:
+        raise TypeError("bytes are expected")
+    at = len(before)
+    if not hmac.compare_digest(data[:at], before):
+        return None
+    if not after:
+        return -1, at
+    digits = _LENGTH.match(data, at)
+    if digits is None:
+        return None
+    end = digits.end() + len(after)
+    if not hmac.compare_digest(data[digits.end() : end], after):
+        return None
+    return int(digits[0]), end
+
+
+def _check_names(names: Collection[bytes], most: int) -> None:
+    for name in names:
+        if type(name) is not bytes:
+            raise TypeError("bytes are expected")
+        if len(name) > NAME_BYTES_MAX or TOKEN.fullmatch(name) is None or name != name.lower():
+            raise ValueError("no name of a field in lower case, or one that is too long")
+    if len(names) > most:
+        raise ValueError("too many names")
