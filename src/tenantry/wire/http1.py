@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from hmac import compare_digest
 from http import HTTPStatus
 
 import httptools
+
+from tenantry.wire.bytework import known_head
 
 # nginx allows 32 KiB, Node 16 KiB, hyper 400 KiB; Claude Code sends under 3 KiB.
 HEAD_BYTES_MAX = 64 * 1024
@@ -28,13 +29,9 @@ _FIELD = re.compile(
     rb"(?<=\n)([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*"
     rb"((?:[^\x00-\x20\x7f](?:[^\x00-\x08\x0a-\x1f\x7f]*[^\x00-\x20\x7f])?)?)[ \t]*\r\n"
 )
-# RFC 9110 5.6.2
-TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 # RFC 9110 7.2: uri-host [":" port], as a name, an IPv4 or a bracketed IPv6 address.
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~%!$&'()*+,;=\-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
-LENGTH_DIGITS_MAX = 18
 _LENGTH = re.compile(rb"[0-9]{1,18}")
-_CR = 0x0D
 _LENGTH_LINE = re.compile(rb"\ncontent-length: ?([0-9]{1,18})\r\n", re.IGNORECASE)
 
 # A second copy of any of these could be read differently by two parties (RFC 9112 section 11.2).
@@ -98,18 +95,12 @@ class KnownHead:
 
         `length` is None when the body is chunked.
         """
-        before, after = self._before, self._after
-        at = len(before)
-        if not compare_digest(buffer[:at], before):
+        known = known_head(buffer, self._before, self._after)
+        if known is None:
             return 0
-        if not after:
-            return at
-        digits_end = buffer.find(_CR, at, at + LENGTH_DIGITS_MAX + 1)
-        digits = buffer[at:digits_end]
-        end = digits_end + len(after)
-        if digits_end < 0 or not digits.isdigit() or not compare_digest(buffer[digits_end:end], after):
-            return 0
-        self.length = int(digits)
+        length, end = known
+        if length >= 0:
+            self.length = length
         return end
 
 

@@ -13,10 +13,14 @@ from abc import ABC, abstractmethod
 import httptools
 
 from tenantry.gateway.upstream import delivery
-from tenantry.gateway.upstream.head import RESPONSE_FIELDS_MAX, ResponseHead, head_of, read_plain_head
+from tenantry.gateway.upstream.head import (
+    RESPONSE_FIELDS_MAX,
+    RESPONSE_HEAD_BYTES_MAX,
+    ResponseHead,
+    head_of,
+    read_plain_head,
+)
 
-# As nginx's and Node's heads; an answer of the Messages API has 2 KiB.
-RESPONSE_HEAD_BYTES_MAX = 64 * 1024
 # The size of a chunk that is nothing but that (RFC 9112 7.1): extensions and the last chunk are left to the parser.
 _CHUNK_SIZE = re.compile(rb"([1-9A-Fa-f][0-9A-Fa-f]{0,7})\r\n")
 _SIZE_BEGUN = re.compile(rb"[1-9A-Fa-f][0-9A-Fa-f]{0,7}\r?")
@@ -232,7 +236,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._is_answering = True
         # `partition` and not `find`: CPython 3.11 formats an error, and drops it, whenever bytes are to be found.
         told, end, body = data.partition(b"\r\n\r\n")
-        head = read_plain_head(told) if end and len(told) <= RESPONSE_HEAD_BYTES_MAX else None
+        head = read_plain_head(told) if end else None
         if head is None:
             self._reader = _PARSED
             self._parse(data)
