@@ -20,6 +20,7 @@ from tenantry.gateway.upstream.head import (
     head_of,
     read_plain_head,
 )
+from tenantry.wire.bytework import plain_chunk
 
 # The size of a chunk that is nothing but that (RFC 9112 7.1): extensions and the last chunk are left to the parser.
 _CHUNK_SIZE = re.compile(rb"([1-9A-Fa-f][0-9A-Fa-f]{0,7})\r\n")
@@ -253,14 +254,11 @@ class UpstreamConnection(asyncio.Protocol):
     def _take_chunks(self, sink: ResponseSink, data: bytes) -> None:
         """Chunks, mostly one whole chunk."""
         if self._left == 0 and not self._size_begun:
-            found = _CHUNK_SIZE.match(data)
-            if found is not None:
-                start = found.end()
-                end = start + int(found[1], 16)
-                if len(data) == end + _CRLF_BYTES and data.endswith(b"\r\n"):
-                    sink.on_body(data[start:end])
-                    self._flush()
-                    return
+            start = plain_chunk(data)
+            if start:
+                sink.on_body(data[start:-_CRLF_BYTES])
+                self._flush()
+                return
         self._cut_chunks(sink, data)
 
     def _cut_chunks(self, sink: ResponseSink, data: bytes) -> None:
