@@ -20,7 +20,7 @@ from tenantry.ledger.alerts import AlertWatch, open_watch
 from tenantry.ledger.facts import HealthWatch, alerts_of_live
 from tenantry.ledger.live import read_live
 from tenantry.ledger.outbox import AWAY_US, SECOND_US, Outbox
-from tenantry.ledger.rollup import add_to_rollup
+from tenantry.ledger.rollup import COLUMNS, add_to_rollup
 from tenantry.storage.directory import Directory
 from tenantry.storage.tables import alert_deliveries, alerts, ledger, refusals, upstreams
 from tenantry.storage.vault import Vault
@@ -73,7 +73,7 @@ class Site:
         } | columns
         with self.engine.begin() as connection:
             connection.execute(insert(ledger).values(row))
-            add_to_rollup(connection, [row])
+            add_to_rollup(connection, [[row.get(name) for name in COLUMNS]])
 
     def told(self) -> list[tuple[str, Any]]:
         with self.engine.connect() as connection:
