@@ -15,7 +15,7 @@ from tenantry.ledger.events import EndedAttempt, RunReader
 from tenantry.ledger.journal import JournalWriter
 from tenantry.ledger.lines import BeginLine, EndLine, UsageCounts, decode_begin, event_of
 from tenantry.ledger.rollup import COLUMNS, TOKEN_CLASSES
-from tenantry.ledger.rows import RANGES, RowInsert, chained, fits, row_hash, row_of
+from tenantry.ledger.rows import RANGES, chained, fits, row_hash, row_insert, row_of
 from tenantry.storage.tables import ledger
 from tests.unit.ledger.books import Attempt, attempt
 
@@ -122,4 +122,4 @@ def test_a_known_row_keeps_its_hash() -> None:
 
 def test_a_row_has_its_values_in_the_order_of_the_statement() -> None:
     assert tuple(row_of(*attempt(1))) == COLUMNS
-    RowInsert(create_engine("sqlite://").dialect)  # which refuses another order
+    row_insert(create_engine("sqlite://").dialect)  # which refuses another order
