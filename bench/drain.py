@@ -21,7 +21,8 @@ from tenantry.domain.usage import Usage
 from tenantry.ledger.booking import ROWS_PER_TRANSACTION_MAX, Drain
 from tenantry.ledger.journal import JournalWriter
 from tenantry.storage.columns import new_id
-from tenantry.storage.database import WRITER_CACHE_KIB, WRITER_LOG_PAGES, migrate, open_store
+from tenantry.storage.database import WRITER_CACHE_KIB, WRITER_LOG_PAGES, open_store
+from tenantry.storage.migrating import migrate
 
 ROWS = 40_000
 ROUNDS = 3

@@ -13,8 +13,10 @@ from sqlalchemy import Column, Engine, MetaData, Table, insert, select, text
 from tenantry.domain.directory import TenantStatus
 from tenantry.domain.limits import Limits
 from tenantry.storage import database
-from tenantry.storage.database import migrate, open_store, schema_is_current
+from tenantry.storage.database import open_store
 from tenantry.storage.directory import Directory
+from tenantry.storage.migrating import migrate
+from tenantry.storage.schema import schema_is_current
 from tenantry.storage.snapshot import SnapshotLoader
 from tenantry.storage.tables import metadata
 from tenantry.storage.vault import Vault

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from tenantry.cli.context import USAGE, confirm, fail, opened_site
+from tenantry.cli.options import AsJson, Slug, Yes
 from tenantry.cli.output import print_json, print_table, say
 from tenantry.cli.provision import read_secret
-from tenantry.cli.tenants import AsJson, Slug, Yes
 from tenantry.control.alerting import is_apprise_url, send, trial_message
 from tenantry.control.views import alert_target_view, alert_view
 from tenantry.domain.alerts import BadThresholds, read_thresholds, with_classic

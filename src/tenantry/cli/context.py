@@ -7,18 +7,15 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import typer
-from sqlalchemy.exc import DatabaseError, OperationalError
 
 from tenantry.cli.output import say
-from tenantry.control.provisioning import ProvisionFailed
-from tenantry.control.site import Site, open_site
 from tenantry.settings import Settings, SettingsError, load_settings
-from tenantry.storage.database import StoreMissing, StoreOutdated
-from tenantry.storage.directory import DirectoryError
-from tenantry.storage.vault import MasterKeyUnusable, SecretUnreadable
+
+if TYPE_CHECKING:
+    from tenantry.control.site import Site
 
 FAILED = 1
 USAGE = 2
@@ -53,6 +50,8 @@ def settings() -> Settings:
 @contextmanager
 def opened_site() -> Generator[Site]:
     """The site, closed at the end; what the directory refuses becomes a message and exit 1."""
+    from tenantry.control.site import open_site
+
     with told():
         site = open_site(settings())
         try:
@@ -64,6 +63,14 @@ def opened_site() -> Generator[Site]:
 @contextmanager
 def told() -> Generator[None]:
     """Errors that are meant for the user."""
+    from sqlalchemy.exc import DatabaseError, OperationalError
+
+    from tenantry.control.refusals import ProvisionFailed
+    from tenantry.storage.database import StoreMissing
+    from tenantry.storage.directory import DirectoryError
+    from tenantry.storage.schema import StoreOutdated
+    from tenantry.storage.vault import MasterKeyUnusable, SecretUnreadable
+
     try:
         yield
     except (DirectoryError, ProvisionFailed, MasterKeyUnusable, SecretUnreadable) as error:

@@ -10,8 +10,7 @@ from typing import Any
 
 import typer
 
-from tenantry.control.views import stamp
-from tenantry.domain.printable import escaped, printable
+from tenantry.domain.printable import escaped, printable, stamp
 
 
 def say(text: str = "", *, err: bool = False, nl: bool = True) -> None:

@@ -16,7 +16,8 @@ from tenantry.ledger.rollup import differences
 from tenantry.ledger.spending import RunningSums, spent_by_tenant, spent_nanos
 from tenantry.ledger.usage import BadMonth, month_bounds_us, month_usage
 from tenantry.storage import database
-from tenantry.storage.database import migrate, open_store
+from tenantry.storage.database import open_store
+from tenantry.storage.migrating import migrate
 from tenantry.storage.tables import ledger, usage_rollup
 from tests.unit.ledger.books import HOUR_US, START_US, attempt, book, new_store, random_attempts, rows
 
