@@ -4,10 +4,11 @@ gateway nothing of the control plane's, and no command anything of another's.
 
 from __future__ import annotations
 
+import gc
 import sys
 from typing import TYPE_CHECKING
 
-from tenantry.cli.main import build_cli
+from tenantry.cli.direct import run_direct
 from tenantry.settings import Settings
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ class Processes:
     """The long-running commands. Each returns its exit code."""
 
     def gateway(self, settings: Settings) -> int:
+        gc.disable()  # until it serves: nothing that is loaded is garbage
         from tenantry.gateway.process import serve_gateway
         from tenantry.running import run
 
@@ -60,4 +62,10 @@ def _greet(site: Site) -> str:
 
 def main() -> None:
     """The `tenantry` command."""
-    build_cli(Processes())()
+    processes = Processes()
+    code = run_direct(processes, sys.argv[1:])
+    if code is not None:
+        sys.exit(code)
+    from tenantry.cli.main import build_cli
+
+    build_cli(processes)()
