@@ -20,6 +20,7 @@ from tenantry.ledger.booking import Drain
 from tenantry.ledger.outbox import Outbox
 from tenantry.running import stop_on_signals
 from tenantry.settings import Settings
+from tenantry.storage.changes import StoreChanges
 from tenantry.web.api import control_app
 
 # A threshold is to be told within two seconds of the row that passed it.
@@ -55,8 +56,9 @@ async def serve_control(settings: Settings) -> int:
     web = asyncio.create_task(server.serve())
     caught_up = asyncio.Event()
     booking = asyncio.create_task(drain_until(stop, drain, caught_up))
-    courier = Courier(Outbox(site.engine), site.directory, _now_us)
-    chores = [asyncio.create_task(repeat_until(stop, chore)) for chore in _chores(site, courier)]
+    watched, delivered = StoreChanges(site.engine), StoreChanges(site.engine)
+    courier = Courier(Outbox(site.engine), site.directory, _now_us, changes=delivered)
+    chores = [asyncio.create_task(repeat_until(stop, chore)) for chore in _chores(site, courier, watched)]
     exporting = Chore("exports", EXPORT_SECONDS, Exporter(site.engine, settings).step)
     chores.append(asyncio.create_task(repeat_until(stop, exporting, caught_up)))
     named = {web: "the web server", booking: "the booking of journals"} | dict.fromkeys(chores, "a chore")
@@ -65,14 +67,18 @@ async def serve_control(settings: Settings) -> int:
     courier.stop()
     server.should_exit = True
     await asyncio.gather(web, booking, *chores, return_exceptions=failed)
+    watched.close()
+    delivered.close()
     site.engine.dispose()
     return 1 if failed else 0
 
 
-def _chores(site: Site, courier: Courier) -> list[Chore]:
+def _chores(site: Site, courier: Courier, changes: StoreChanges) -> list[Chore]:
     settings = site.settings
     thresholds = with_classic(settings.usage_alert_threshold_percent)
-    watch = open_watch(site.engine, settings.zone, thresholds, settings.data_dir, settings.journal_dir, _now_us)
+    watch = open_watch(
+        site.engine, settings.zone, thresholds, settings.data_dir, settings.journal_dir, _now_us, changes
+    )
     return [
         Chore("the watch for alerts", ALERT_WATCH_SECONDS, watch.step),
         Chore("the delivery of alerts", ALERT_DELIVERY_SECONDS, courier.step),

@@ -91,6 +91,10 @@ class Drain:
             booked += self._drain_run(self._runs.get(path.name) or self._load(path))
         return booked
 
+    def has_news(self) -> bool:
+        """Whether a run that is known has written since the last step: as cheap as asking for the size of a file."""
+        return any(run.reader.is_behind() for run in self._runs.values())
+
     def forget(self) -> None:
         """Start again from the cursors: what was read and could not be booked is read again."""
         self._runs.clear()

@@ -18,7 +18,7 @@ from tenantry.domain.attempts import AttemptBegun, AttemptEnded, AttemptProgress
 from tenantry.domain.orphans import LastSigns, end_of_orphan
 from tenantry.domain.prices import PriceTable
 from tenantry.domain.values import value
-from tenantry.ledger.journal import files_of
+from tenantry.ledger.journal import file_name, files_of
 from tenantry.ledger.lines import (
     BEGIN_START,
     CHECKSUM_BYTES,
@@ -245,6 +245,13 @@ class RunReader:
                 return False
             self.file_number, self.offset = self.file_number + 1, 0
         return False
+
+    def is_behind(self) -> bool:
+        """Whether its file has grown; what stands in a file that follows is found by reading."""
+        try:
+            return (self.path / file_name(self.file_number)).stat().st_size > self.offset
+        except FileNotFoundError:
+            return False
 
     def _read_file(self, path: Path, events_max: int) -> bool:
         """Read a file on; whether as much has gathered as is wanted."""

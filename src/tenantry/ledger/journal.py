@@ -189,7 +189,7 @@ class JournalWriter:
         before = os.dup(self._file) if self._file >= 0 else -1
         try:
             # A reader that sees the number may leave the file before: from here on no line goes there.
-            (self.folder / _NEXT_FILE).rename(self.folder / f"{number:06d}.log")
+            (self.folder / _NEXT_FILE).rename(self.folder / file_name(number))
         except OSError:
             for descriptor in (before, self._next):
                 if descriptor >= 0:
@@ -214,6 +214,11 @@ def _sync_folder(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def file_name(number: int) -> str:
+    """Of a file of a run; the first is 1."""
+    return f"{number:06d}.log"
 
 
 def files_of(run: Path) -> list[Path]:

@@ -12,7 +12,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from sqlalchemy import Engine, insert, select
+from sqlalchemy import Engine, event, insert, select
 
 from tenantry.domain.alerts import Alert, AlertKind, Holder, budget_alerts
 from tenantry.domain.money import NANOS_PER_USD as USD
@@ -21,6 +21,7 @@ from tenantry.ledger.facts import HealthWatch, alerts_of_live
 from tenantry.ledger.live import read_live
 from tenantry.ledger.outbox import AWAY_US, SECOND_US, Outbox
 from tenantry.ledger.rollup import COLUMNS, add_to_rollup
+from tenantry.storage.changes import StoreChanges
 from tenantry.storage.directory import Directory
 from tenantry.storage.tables import alert_deliveries, alerts, ledger, refusals, upstreams
 from tenantry.storage.vault import Vault
@@ -46,7 +47,8 @@ class Site:
         self._rows = 0
 
     def watch(self) -> AlertWatch:
-        return open_watch(self.engine, ZONE, (70, 90, 100), self.folder, self.folder / "journal", lambda: self.now_us)
+        journal, changes = self.folder / "journal", StoreChanges(self.engine)
+        return open_watch(self.engine, ZONE, (70, 90, 100), self.folder, journal, lambda: self.now_us, changes)
 
     def spend(self, nanos: int | None, at_us: int | None = None, **columns: Any) -> None:
         self._rows += 1
@@ -132,6 +134,28 @@ def test_a_look_that_a_fault_cut_off_tells_the_rest_later(site: Site, monkeypatc
             watch.step()
     assert watch.step() == 1
     assert thresholds_told(site) == [70]
+
+
+def test_nothing_is_read_while_nothing_is_written(site: Site) -> None:
+    watch = site.watch()
+    queries: list[str] = []
+    watch.step()
+    watch.step()
+    event.listen(site.engine, "before_cursor_execute", lambda _1, _2, statement, *_: queries.append(statement))
+    for _ in range(10):
+        site.now_us += 500_000
+        watch.step()
+    assert queries == []
+    site.spend(1)
+    queries.clear()
+    watch.step()
+    assert queries
+    queries.clear()
+    watch.step()
+    assert queries == []
+    site.now_us += 60_000_000  # a period may have ended
+    watch.step()
+    assert queries
 
 
 def test_watches_at_the_same_moment_raise_an_alert_once(site: Site) -> None:

@@ -226,6 +226,23 @@ def test_draining_again_books_nothing_twice(writer: JournalWriter, tmp_path: Pat
     assert [row["attempt_id"] for row in rows(engine)] == ["a1", "a2"]
 
 
+def test_a_drain_has_news_when_a_run_that_it_knows_has_grown(
+    writer: JournalWriter, tmp_path: Path, engine: Engine
+) -> None:
+    drain = Drain(engine, tmp_path / "journal", load_default_prices())
+    write(writer, begun("a1"))
+    assert not drain.has_news()  # of a run that it does not know
+    drain.step()
+    assert not drain.has_news()
+    write(writer, ended("a1"))
+    assert drain.has_news()
+    drain.step()
+    assert not drain.has_news()
+    writer.close()
+    drain.step()
+    assert not drain.has_news()
+
+
 def test_an_attempt_that_ends_twice_is_booked_once_and_its_neighbours_too(
     writer: JournalWriter, tmp_path: Path, engine: Engine
 ) -> None:
