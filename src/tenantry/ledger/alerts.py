@@ -27,7 +27,8 @@ from tenantry.domain.budgets import Budget
 from tenantry.domain.periods import Period, period_of, previous_period
 from tenantry.ledger.facts import HealthWatch, QuarantineWatch, RefusalWatch, RowWatch
 from tenantry.ledger.outbox import SECOND_US, Outbox
-from tenantry.ledger.spending import RunningSums, spent_by_tenant
+from tenantry.ledger.running_sums import RunningSums
+from tenantry.ledger.spending import spent_by_tenant
 from tenantry.storage.caps import read_budgets
 from tenantry.storage.changes import StoreChanges
 from tenantry.storage.directory.alert_targets import read_thresholds_of

@@ -271,6 +271,19 @@ def test_a_key_is_measured_by_its_own_spending(site: Site) -> None:
     assert thresholds_told(site) == [70]
 
 
+def test_what_is_held_for_attempts_without_a_price_counts_as_it_does_in_the_budget(site: Site) -> None:
+    site.directory.set_budgets("acme", {"month": 10 * USD})
+    watch = site.watch()
+    watch.step()
+    site.spend(None, outcome="unpriced", held_nanos=7 * USD)
+    watch.step()
+    assert thresholds_told(site) == [70]
+    site.spend(2 * USD)
+    watch.step()
+    assert thresholds_told(site) == [70, 90]
+    assert site.watch().step() == 0  # one that sums anew finds no more
+
+
 def test_a_spike_and_a_projection_are_told_once(site: Site) -> None:
     site.directory.set_budgets("acme", {"month": 1000 * USD})
     for day in range(1, 15):

@@ -181,12 +181,12 @@ def test_a_log_from_before_the_chain_is_chained_by_the_migration_and_sealed_by_i
     from tenantry.control.init import init_site
     from tenantry.control.site import open_site
     from tenantry.settings import load_settings
-    from tenantry.storage import database
+    from tenantry.storage import migrating
 
     settings = load_settings(None, {"TENANTRY_DATA_DIR": str(tmp_path)})
     engine = open_store(settings.store_url)
     with engine.begin() as connection:
-        config = database._config()
+        config = migrating._config()
         config.attributes["connection"] = connection
         command.upgrade(config, "0003")
         for number in range(3):
