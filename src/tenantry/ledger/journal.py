@@ -21,7 +21,7 @@ from zlib import crc32
 import msgspec
 
 from tenantry.domain.attempts import AttemptBegun, AttemptEnded, AttemptProgress, Tally
-from tenantry.domain.orphans import LastSigns
+from tenantry.domain.orphans import QUIET_US, LastSigns
 from tenantry.ledger.lines import BEGIN_START, CHECKSUM_BYTES, END_START, PROGRESS_START, TALLY_START, Event
 
 # Small enough to re-read in a second after a crash, large enough that a busy day makes only some files.
@@ -30,6 +30,8 @@ FILE_BYTES_MAX = 64 * 1024 * 1024
 PENDING_MAX = 10_000
 # The file to come; no reader takes it for one of the run's.
 _NEXT_FILE = "next"
+# Made by who first finds a run dead.
+_FOUND_DEAD = "found_dead"
 
 
 class JournalUnavailable(Exception):
@@ -244,12 +246,38 @@ def is_alive(run: Path) -> bool:
 
 
 def last_signs(run: Path) -> LastSigns:
-    """When a run that is dead last wrote anything, and when it was last seen alive: the times of its files."""
-    written_us = alive_us = 0
+    """When a run that is dead last wrote anything, and until when it may have lived.
+
+    That is when it was last seen alive; where nobody looked for longer than it is ever silent, it may have been stopped
+    (SIGSTOP) until it was found dead, or until the machine was started again, while upstream went on.
+    """
+    found_us = _found_dead_us(run)
+    written_us = seen_us = 0
     for path in run.iterdir():
+        if path.name == _FOUND_DEAD:
+            continue
         with contextlib.suppress(OSError):
             at_us = path.stat().st_mtime_ns // 1000
-            alive_us = max(alive_us, at_us)
+            seen_us = max(seen_us, at_us)
             if path.name != "lock":
                 written_us = max(written_us, at_us)
-    return LastSigns(written_us, alive_us)
+    booted_us = _booted_us()
+    until_us = min(found_us, booted_us) if booted_us > seen_us else found_us
+    return LastSigns(written_us, until_us if until_us - seen_us > QUIET_US else seen_us)
+
+
+def _found_dead_us(run: Path) -> int:
+    """When somebody first found the run dead: noted once, so that opening and booking say the same of it."""
+    mark = run / _FOUND_DEAD
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(mark, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        return mark.stat().st_mtime_ns // 1000
+    except OSError:  # a full disk, which frees itself no later than the run is removed
+        return time.time_ns() // 1000
+
+
+def _booted_us() -> int:
+    """When the machine was started, in unix microseconds; 0 where that is not known."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)  # Linux alone
+    return (time.time_ns() - time.clock_gettime_ns(clock)) // 1000 if clock is not None else 0
