@@ -26,7 +26,8 @@ class StoreMissing(Exception):
 class StoreReplaced(OSError):
     """The database file was deleted or replaced while it was in use: nothing is read from it or written to it any more.
 
-    What is known stays in force and journals are kept; the file that is there is used after a restart.
+    A gateway ends, so that nobody is served by what was revoked elsewhere; control keeps the journals, and books them
+    into the file that is there after a restart.
     """
 
     def __init__(self) -> None:
