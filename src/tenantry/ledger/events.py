@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 from zlib import crc32
 
 import msgspec
@@ -50,22 +49,24 @@ UNKNOWN_LINE = "it is none that this version knows"
 MISSING_BEGIN = "the beginning of its attempt is missing"
 
 
-class ProgressLine(NamedTuple):
-    """The last line that tells how an attempt goes on, and where it stands. It is read when there will be no other."""
-
-    line: bytes
-    file_number: int
-    offset: int
-
-
 class OpenAttempt(msgspec.Struct, gc=False):
-    """An attempt whose end has not been read. `file_number` and `offset` say where its beginning stands."""
+    """An attempt whose end has not been read. `file_number` and `offset` say where its beginning stands.
+
+    `progress` is the last line that told how it goes on, and where that stands: it is read when no other will come.
+    """
 
     begun: Begun
     file_number: int
     offset: int
     line: bytes
-    progress: ProgressLine | None = None
+    progress: bytes | None = None
+    progress_file: int = 0
+    progress_offset: int = 0
+
+    def go_on(self, line: bytes, file_number: int, offset: int) -> None:
+        self.progress = line
+        self.progress_file = file_number
+        self.progress_offset = offset
 
 
 class EndedAttempt(msgspec.Struct, gc=False):
@@ -149,7 +150,7 @@ class RunFold:
                 elif line[CHECKSUM_BYTES:_PROGRESS_AT] == PROGRESS_START:
                     known = running.get(decode_progress_id(line[_PROGRESS_AT:-2]).attempt_id)
                     if known is not None:
-                        known.progress = ProgressLine(line, file_number, at)
+                        known.go_on(line, file_number, at)
                 else:
                     self._take_any(line, file_number, at)
             except UNREADABLE:
@@ -173,7 +174,7 @@ class RunFold:
         elif isinstance(event, AttemptProgress):
             known = self.open.get(event.attempt_id)
             if known is not None:
-                known.progress = ProgressLine(line, file_number, at)
+                known.go_on(line, file_number, at)
         elif event is not None:
             self.gathered += 1
             self.tallies.append(TallyLine(event, file_number, at, line))
@@ -209,11 +210,10 @@ class RunFold:
     def _read_progress(self, one: OpenAttempt) -> AttemptProgress | None:
         if one.progress is None:
             return None
-        line, file_number, at = one.progress
-        event = decode_line(line)
+        event = decode_line(one.progress)
         if isinstance(event, AttemptProgress):
             return event
-        self._put_aside(Unusable(UNKNOWN_LINE, file_number, at, line))
+        self._put_aside(Unusable(UNKNOWN_LINE, one.progress_file, one.progress_offset, one.progress))
         return None
 
 
