@@ -26,7 +26,7 @@ from tenantry.domain.alerts import with_classic
 from tenantry.domain.prices import load_default_prices
 from tenantry.domain.printable import printable
 from tenantry.domain.pulse import BEAT_SECONDS
-from tenantry.gateway.process import serve_gateway
+from tenantry.gateway.serving import serve_gateway
 from tenantry.ledger.alerts import open_watch
 from tenantry.ledger.booking import Drain
 from tenantry.ledger.outbox import Outbox

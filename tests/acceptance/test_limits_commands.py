@@ -18,6 +18,7 @@ from tenantry.app import Processes
 from tenantry.cli.main import build_cli
 from tenantry.domain.limits import LIMITS, Limits
 from tenantry.ledger.journal import JournalWriter
+from tenantry.ledger.live import LIVE_FILE, LiveBucket, LiveFile, LiveHead, LiveHealth, LiveTenant, encode_line
 from tenantry.storage.snapshot import SnapshotLoader
 from tenantry.storage.tables import audit_log, refusals
 from tests.stack import Stack, free_ports, tenantry, wait_for
@@ -183,8 +184,10 @@ def test_what_a_tenant_uses_and_was_refused_is_shown(stack: Stack) -> None:
     use = {"sessions": 3, "waiting": 1, "requests_remaining": 7}
     use |= {"input_tokens_remaining": None, "output_tokens_remaining": 0}
     alone = quiet.site.directory.get_tenant("alone").tenant_id
-    file = quiet.settings.journal_dir / writer.run_id / "live.json"
-    file.write_text(json.dumps({"at": time.time(), "tenants": {alone: use}, "health": {}}))
+    file, now = LiveFile(writer.folder / LIVE_FILE), time.time()
+    line = LiveTenant(alone, now, 3, 1, LiveBucket(7.0, 0.0, 10.0), None, LiveBucket(-5.0, 0.0, 10.0))
+    file.write(LiveHead(now, LiveHealth()), {alone: encode_line(line)})
+    file.close()
     assert told(quiet, "tenants", "show", "alone")["uses"] == use
     writer.close()
     assert told(quiet, "tenants", "show", "alone")["uses"] is None

@@ -241,6 +241,11 @@ class Lane:
     # At rest
 
     @property
+    def is_in_use(self) -> bool:
+        """Something is in flight, or someone waits."""
+        return bool(self.sessions or self.waiting)
+
+    @property
     def is_idle(self) -> bool:
         """Nothing in flight, nobody waits and every bucket is full: forgetting the lane changes nothing."""
         return not (self.sessions or self.waiting or self.line.count) and all(

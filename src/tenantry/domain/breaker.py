@@ -23,9 +23,23 @@ class Breaker:
     not: an attempt that ends neither well nor badly, because its client has gone, holds nothing up.
     """
 
-    __slots__ = ("_bad_since", "_good", "_is_open", "_next_probe", "_refused", "_second", "_silent", "used_at")
+    __slots__ = (
+        "_bad_since",
+        "_good",
+        "_is_open",
+        "_name",
+        "_next_probe",
+        "_opened",
+        "_refused",
+        "_second",
+        "_silent",
+        "used_at",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "", opened: set[str] | None = None) -> None:
+        """`opened` is told `name` when it stops sending, so that nobody has to look for it among thousands."""
+        self._name = name
+        self._opened = opened
         self._is_open = False
         self._next_probe = 0.0
         self._second = 0
@@ -81,6 +95,8 @@ class Breaker:
             self._bad_since = now
         if silent >= FAILURES_MIN or now - self._bad_since >= LASTING_SECONDS:
             self._is_open = True
+            if self._opened is not None:
+                self._opened.add(self._name)
             self._next_probe = now + PROBE_SECONDS
 
     def _slot(self, now: float) -> int:

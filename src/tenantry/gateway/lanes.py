@@ -10,10 +10,9 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from tenantry.domain.admission import Grant, Lane, Obstacle, Scope
-from tenantry.domain.directory import Credential, GatewayKey, Snapshot, Tenant
+from tenantry.domain.directory import Change, Credential, GatewayKey, Tenant
 from tenantry.domain.flows import Flow, Sub
 from tenantry.domain.limits import Limits
 from tenantry.domain.lines import Line
@@ -101,6 +100,8 @@ class Lanes:
         ask.queue = way.shared
         way.tenant.waiting += 1
         self._waits += 1
+        if not way.tenant.is_told:
+            self.register.tell(way.tenant)
         ask.sub = way.shared.push(flow, ask.model, ask.key.key_id, ask.input_tokens, ask)
         # Still new while the others are told: what they give back may be its turn, which it hears of here.
         self._run()
@@ -316,9 +317,9 @@ class Lanes:
             lane.line.wake()  # for how long it waits may be another time now
             self._run()
 
-    def apply(self, snapshot: Snapshot) -> None:
+    def apply(self, change: Change) -> None:
         """Go on under the limits of another snapshot, at once."""
-        self.register.apply(snapshot, self._now())
+        self.register.apply(change, self._now())
         self._run()
 
     def sweep(self) -> None:
@@ -334,10 +335,6 @@ class Lanes:
     def key_lane_of(self, key: GatewayKey) -> Lane | None:
         """The lane of a key that has limits of its own."""
         return self.register.key_lane_of(key, self._now())
-
-    def standing(self) -> dict[str, dict[str, Any]]:
-        """What each tenant that is not idle uses now."""
-        return self.register.standing(self._now())
 
     def in_flight(self) -> int:
         """Sessions of every kind of lane; 0 when everything has been given back."""

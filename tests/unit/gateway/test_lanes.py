@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from tenantry.domain.admission import Grant, Obstacle, Scope
 from tenantry.domain.directory import (
+    Change,
     Credential,
     GatewayKey,
     KeyStatus,
@@ -199,9 +200,10 @@ def test_a_raised_limit_serves_those_who_wait_and_a_lowered_one_lets_run_what_ru
     world = World(replace(OPEN, sessions_max=1))
     asks = [world.ask()[0] for _ in range(4)]
     tenant = replace(asks[0].tenant, limits=replace(OPEN, sessions_max=3))
-    world.lanes.apply(Snapshot(2, {}, {tenant.tenant_id: tenant}))
+    world.lanes.apply(Change(Snapshot(2, {}, {tenant.tenant_id: tenant}), None, None))
     assert len(world.granted) == 3
-    world.lanes.apply(Snapshot(3, {}, {tenant.tenant_id: replace(tenant, limits=replace(OPEN, sessions_max=1))}))
+    lower = replace(tenant, limits=replace(OPEN, sessions_max=1))
+    world.lanes.apply(Change(Snapshot(3, {}, {tenant.tenant_id: lower}), frozenset({tenant.tenant_id}), frozenset()))
     assert world.lanes.release(world.granted[0])
     assert len(world.granted) == 3
 
