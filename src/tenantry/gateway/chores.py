@@ -19,7 +19,7 @@ from tenantry.gateway.recorder import Recorder
 from tenantry.gateway.wall import WallClock
 from tenantry.ledger.adjustments import adjustments_since
 from tenantry.ledger.journal import JournalUnavailable, JournalWriter
-from tenantry.ledger.live import LiveFile
+from tenantry.ledger.live import LiveFile, LiveHealth
 from tenantry.ledger.opening import Opening
 from tenantry.storage.database import StoreReplaced
 from tenantry.storage.snapshot import DirectoryWatch, SnapshotLoader
@@ -33,6 +33,8 @@ JOURNAL_SYNC_SECONDS = 0.02
 # People look at what goes on now; a second is now.
 TALLY_SECONDS = 1.0
 LIVE_SECONDS = 1.0
+# Where nothing has changed, a sign of life comes so often: three in the time after which a gateway counts as frozen.
+QUIET_SECONDS = 3.0
 CLOCK_SECONDS = 0.5
 CLOCK_RETRY_SECONDS = 30.0
 # The journal's and the store's own messages come at once; what follows them, after so many seconds.
@@ -127,11 +129,17 @@ async def sync_journal(recorder: Recorder, journal: JournalWriter, now: Callable
 
 async def tell_live(gateway: GatewayProcess, file: LiveFile) -> None:
     """Add to the file from which commands read what goes on now; it never holds up a request."""
+    health: LiveHealth | None = None
+    told_at, now = 0.0, gateway.parts.clock.now
     while True:
         await asyncio.sleep(LIVE_SECONDS)
         changed: dict[str, bytes] = {}
         for some in gateway.live.take():
             changed.update(some)
             await asyncio.sleep(0)
+        head = gateway.live.head()
+        if not changed and head.health == health and now() - told_at < QUIET_SECONDS:
+            continue
+        health, told_at = head.health, now()
         with contextlib.suppress(OSError):  # without the disk there is no news, and the journal has said so already
-            await asyncio.to_thread(file.write, gateway.live.head(), changed)
+            await asyncio.to_thread(file.write, head, changed)

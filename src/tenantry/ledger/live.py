@@ -1,4 +1,4 @@
-"""What each gateway uses now, and how it is: a record beside its journal, to which it adds each second what changed.
+"""What each gateway uses now, and how it is: a record beside its journal, to which it adds within a second what changed.
 
 The record is a file of JSON lines. A line of a tenant replaces the one before it; a head tells when all of it was true,
 and how the gateway is. A bucket stands there as it was, with its rate: readers refill it, so that nothing has to be
@@ -22,7 +22,7 @@ from tenantry.domain.values import value
 from tenantry.ledger.journal import is_alive
 
 LIVE_FILE = "live.jsonl"
-# Ten times the time between two heads.
+# Three times what may lie between two heads, and more.
 LIVE_SECONDS_MAX = 10.0
 # 10,000 tenants in use take 3 MB, and as much again before the file is written anew.
 _FILE_BYTES_MAX = 64 * 1024 * 1024
