@@ -93,6 +93,8 @@ class Lanes:
     def _wait(self, ask: Ask, way: Way, model: Lane | None, now: float) -> Grant | Obstacle | None:
         limits, flow = ask.tenant.limits, way.flow
         obstacle = _longest(ask, way, model, now)
+        if obstacle is not None and obstacle.announced is not None and model is not None:
+            _log_announced(ask, model, obstacle)
         if obstacle is not None and (flow.waiting >= limits.queue_depth_max or _is_hopeless(obstacle, limits)):
             return obstacle
         if flow.weight != limits.weight:
@@ -378,6 +380,22 @@ def _longest(ask: Ask, way: Way, model: Lane | None, now: float) -> Obstacle | N
     if found is None and capacity is not None and not way.shared.leaves_room(flow, capacity.sessions):
         return Obstacle("sessions_max", SESSION_GUESS_SECONDS, Scope.UPSTREAM)
     return found
+
+
+def _log_announced(ask: Ask, model: Lane, obstacle: Obstacle) -> None:
+    """Once for each number that an upstream announces to a credential: nobody declared it, and it holds requests up."""
+    if model.is_logged or ask.credential is None:
+        return
+    model.is_logged = True
+    log.warning(
+        "upstream %s announces %s = %d to credential %s for %s, and requests wait for it; a capacity that is declared"
+        " for the upstream is obeyed instead",
+        ask.credential.upstream.name,
+        obstacle.limit,
+        obstacle.announced,
+        ask.credential.name,
+        ask.model,
+    )
 
 
 def _has_room(shared: Shared, ask: Ask, now: float) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping
 
-from tenantry.domain.admission import Lane, Scope
+from tenantry.domain.admission import BUCKETS, Lane, Scope
 from tenantry.domain.directory import UNLIMITED, Change, Credential, GatewayKey, Tenant
 from tenantry.domain.fair_queue import FairQueue
 from tenantry.domain.flows import Flow
@@ -34,6 +34,7 @@ class Register:
     """All lanes and queues. A way that was found under another `epoch` is to be found again."""
 
     __slots__ = (
+        "_announcing",
         "_free",
         "_keys",
         "_tenants",
@@ -53,6 +54,7 @@ class Register:
         self._free: dict[str, Lane] = {}
         self._keys: dict[str, Lane] = {}
         self._ways: dict[str, Way] = {}  # by key: the latest
+        self._announcing: dict[str, None] = {}  # capacities of which an upstream has announced other limits
         self._told: dict[str, None] = {}  # tenants whose use is to be told anew
         self._visits: deque[tuple[float, Lane | Flow[Ask] | Shared]] = deque()  # what a sweep looks at, and when
 
@@ -150,7 +152,9 @@ class Register:
             if not limit or remaining is None:
                 continue
             if capacity is None or not capacity.declares(bucket):
-                lane.learn(bucket, limit, remaining, now)
+                if lane.learn(bucket, limit, remaining, now):
+                    lane.is_logged = False
+                    self._announcing[shared.name] = None
             elif retry_after is not None:
                 capacity.learn(bucket, limit, remaining, now)
         return lane
@@ -183,12 +187,27 @@ class Register:
             if shared is None:
                 continue
             if credential is not None:
-                _declare(shared, credential, now)
+                self._declare(shared, credential, now)
             flow = shared.flows.get(name)
             if flow is not None and flow.weight != weight:
                 shared.reweigh(flow, weight)
             if shared.waiting:
                 shared.stir()
+
+    def _declare(self, shared: Shared, credential: Credential, now: float) -> None:
+        """Bring a capacity up to what a credential that draws on it declares."""
+        capacity, upstream = shared.capacity, credential.upstream
+        if capacity is None or (capacity.limits is upstream.capacity and shared.is_shared is upstream.shares_capacity):
+            return
+        capacity.apply(upstream.capacity, now)
+        for lane in shared.models.values():
+            # What is declared now is obeyed as it is declared: what was told of it before does not go on beside it.
+            gone = [bucket for bucket in BUCKETS if capacity.declares(bucket) and lane.unlearn(bucket)]
+            if gone:
+                self._announcing[shared.name] = None
+                if lane.line.count:
+                    lane.line.wake()
+        shared.resize(capacity.sessions_max, upstream.shares_capacity)
 
     def new_epoch(self) -> None:
         """Ways are to be found again."""
@@ -260,6 +279,15 @@ class Register:
         told, self._told = list(self._told), {}
         return told
 
+    def take_announced(self) -> dict[str, dict[str, dict[str, int]]]:
+        """The limits that upstreams announce, by capacity and model: of the capacities where they became others."""
+        names, self._announcing = self._announcing, {}
+        return {
+            name: {model: found for model, lane in shared.models.items() if (found := lane.announced())}
+            for name in names
+            if (shared := self.shared.get(name)) is not None
+        }
+
     def told_of(self, tenant_id: str) -> tuple[Lane | None, Lane | None]:
         """The lanes of a tenant's metered and free requests, to be told now."""
         found = self._tenants.get(tenant_id), self._free.get(tenant_id)
@@ -306,12 +334,3 @@ def _limit(lane: Lane, limits: Limits, now: float) -> None:
     lane.apply(limits, now)
     if lane.line.count:
         lane.line.wake()
-
-
-def _declare(shared: Shared, credential: Credential, now: float) -> None:
-    """Bring a capacity up to what a credential that draws on it declares."""
-    capacity, upstream = shared.capacity, credential.upstream
-    if capacity is None or (capacity.limits is upstream.capacity and shared.is_shared is upstream.shares_capacity):
-        return
-    capacity.apply(upstream.capacity, now)
-    shared.resize(capacity.sessions_max, upstream.shares_capacity)

@@ -1,10 +1,10 @@
-"""What each gateway uses now, and how it is: a record beside its journal, to which it adds within a second what changed.
+"""What each gateway uses now, and how it is: a record beside its journal, to which it adds what changed.
 
-The record is a file of JSON lines. A line of a tenant replaces the one before it; a head tells when all of it was true,
-and how the gateway is. A bucket stands there as it was, with its rate: readers refill it, so that nothing has to be
-written because time passes. `LiveFile` is the only writer and `read_live` the only reader. A last line without its end
-is passed over. A record that cannot be read, is of another version or was left by a dead gateway is unknown; it never
-stops who asks.
+The record is a file of JSON lines. A line of a tenant or a capacity replaces the one before it; a head tells when all
+of it was true, and how the gateway is. A bucket stands there as it was, with its rate: readers refill it, so that
+nothing has to be written because time passes. `LiveFile` is the only writer and `read_live` the only reader. A last
+line without its end is passed over. A record that cannot be read, is of another version or was left by a dead gateway
+is unknown; it never stops who asks.
 """
 
 from __future__ import annotations
@@ -148,12 +148,29 @@ class LiveHead(msgspec.Struct, tag_field="line", tag="head"):
     health: LiveHealth
 
 
+class LiveCapacity(msgspec.Struct, tag_field="line", tag="capacity"):
+    """A line of the file: the limits that an upstream announces, by model and limit.
+
+    `name` is the credential's id, or that of its upstream where all credentials together are one organization.
+    """
+
+    name: str
+    announced: dict[str, dict[str, int]]
+
+
+Line = LiveHead | LiveTenant | LiveCapacity
+
+
 @value
 class Live:
-    """All that a gateway tells. `at` is unix seconds; `lines`: of tenants that it has served, by internal id."""
+    """All that a gateway tells. `at` is unix seconds; `lines`: of tenants that it has served, by internal id.
+
+    `announced`: by capacity, model and limit, where nothing is declared.
+    """
 
     at: float
     lines: dict[str, LiveTenant]
+    announced: dict[str, dict[str, dict[str, int]]]
     health: LiveHealth
 
 
@@ -175,10 +192,10 @@ class LiveGateway:
 
 
 _ENCODER = msgspec.json.Encoder()
-_DECODER = msgspec.json.Decoder(LiveHead | LiveTenant)
+_DECODER = msgspec.json.Decoder(Line)
 
 
-def encode_line(line: LiveHead | LiveTenant) -> bytes:
+def encode_line(line: Line) -> bytes:
     """One line of the file, its end included."""
     return _ENCODER.encode(line) + b"\n"
 
@@ -188,13 +205,13 @@ class LiveFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._lines: dict[str, bytes] = {}  # the latest of each tenant
+        self._lines: dict[str, bytes] = {}  # the latest of each tenant and capacity
         self._file = -1
         self._size = 0
         self._size_max = 0
 
     def write(self, head: LiveHead, changed: Mapping[str, bytes]) -> None:
-        """Add the lines of tenants that changed, by internal id, and a head. What could not be written comes later.
+        """Add the lines of tenants and capacities that changed, by id, and a head. What cannot be written comes later.
 
         Raises:
             OSError: the disk refused.
@@ -254,38 +271,47 @@ def read_live(journal_dir: Path, now: float | None = None) -> list[LiveGateway]:
 def _read(path: Path) -> Live | None:
     head: LiveHead | None = None
     tenants: dict[str, LiveTenant] = {}
+    announced: dict[str, dict[str, dict[str, int]]] = {}
     try:
         with path.open("rb") as file:
             text = file.read(_FILE_BYTES_MAX)
         for line in _DECODER.decode_lines(text[: text.rfind(b"\n") + 1]):
             if isinstance(line, LiveHead):
                 head = line
+            elif isinstance(line, LiveCapacity):
+                announced[line.name] = line.announced
             else:
                 tenants[line.tenant_id] = line
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     if head is None:
         return None
-    return Live(head.at, tenants, head.health)
+    return Live(head.at, tenants, announced, head.health)
 
 
 @value
 class LiveSums:
-    """How many gateways told their use, and the use of each tenant that one has served, by internal id."""
+    """How many gateways told their use, and the use of each tenant that one has served, by internal id.
+
+    `announced`: the limits that upstreams announce, by capacity and model.
+    """
 
     gateways: int
     tenants: dict[str, LiveUse]
+    announced: dict[str, dict[str, dict[str, int]]]
 
 
 def sum_live(gateways: list[LiveGateway]) -> LiveSums:
     """The use in all gateways whose record is fresh."""
     count = 0
     tenants: dict[str, LiveUse] = {}
+    announced: dict[str, dict[str, dict[str, int]]] = {}
     for gateway in gateways:
         if gateway.told is None or not gateway.is_fresh:
             continue
         count += 1
+        announced |= gateway.told.announced
         for tenant_id, line in gateway.told.lines.items():
             known, use = tenants.get(tenant_id), line.use(gateway.read_at)
             tenants[tenant_id] = use if known is None else known.plus(use)
-    return LiveSums(count, tenants)
+    return LiveSums(count, tenants, announced)
