@@ -176,7 +176,7 @@ def _announced(
     """The limits that the tenant's upstream announces, by model: they hold where no capacity is declared."""
     if credential_id is None or not announced:
         return {}
-    if credential_id in announced:
+    if announced.get(credential_id):
         return announced[credential_id]
     ids = {one.name: one.upstream_id for one in site.directory.list_upstreams()}
     found = [ids[one.upstream] for one in site.directory.list_credentials() if one.credential_id == credential_id]

@@ -53,7 +53,7 @@ async def serve_gateway(settings: GatewaySettings, ready: Callable[[int], None] 
     `ready` is called with the port once connections are accepted.
     """
     loop = asyncio.get_running_loop()
-    settings = _bound_idle(settings, _raise_descriptor_limit())
+    settings = bound_idle(settings, _raise_descriptor_limit())
     _keep_freed_memory()
     vault = Vault(load_master_key(settings.master_key_file))
     engine = open_store(settings.store_url, must_exist=True)
@@ -161,11 +161,18 @@ def _raise_descriptor_limit() -> int:
     return hard
 
 
-def _bound_idle(settings: GatewaySettings, descriptors: int) -> GatewaySettings:
+def bound_idle(settings: GatewaySettings, descriptors: int) -> GatewaySettings:
+    """The settings, with no more idle connections than so many descriptors leave room for."""
     most = descriptors // IDLE_DESCRIPTORS_DIVISOR
     if settings.idle_upstream_connections_max <= most:
         return settings
-    log.warning("this process may open %d files: only %d idle connections to upstreams are kept", descriptors, most)
+    wanted = settings.idle_upstream_connections_max
+    log.warning(
+        "this process may open %d files: only %d idle connections to upstreams are kept, not %d",
+        descriptors,
+        most,
+        wanted,
+    )
     return replace(settings, idle_upstream_connections_max=most)
 
 

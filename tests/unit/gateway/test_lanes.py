@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -178,6 +179,58 @@ def test_quota_fields_become_the_capacity_and_nonsense_is_passed_over() -> None:
     world.clock.advance(1)
     world.lanes.learn(world.credential, "n", nonsense, None)
     assert isinstance(world.ask("b", "n")[1], Grant)
+
+
+def announced(limit: int, remaining: int) -> dict[bytes, bytes]:
+    told = {b"limit": limit, b"remaining": remaining}
+    return {b"anthropic-ratelimit-requests-%b" % name: b"%d" % number for name, number in told.items()}
+
+
+def test_a_capacity_that_is_declared_is_obeyed_though_less_is_announced() -> None:
+    world = World(capacity=replace(OPEN, requests_per_minute=600, request_burst=100))
+    for remaining in range(9, -1, -1):
+        world.lanes.learn(world.credential, "m", announced(10, remaining), None)
+        world.clock.advance(0.1)
+    assert all(isinstance(world.ask()[1], Grant) for _ in range(100))
+
+
+def test_after_a_refusal_what_is_left_of_a_declared_capacity_is_what_the_upstream_tells() -> None:
+    world = World(capacity=replace(OPEN, requests_per_minute=60, request_burst=100))
+    world.lanes.learn(world.credential, "m", announced(10, 2), 0.5)
+    world.clock.advance(0.6)
+    assert [isinstance(world.ask()[1], Grant) for _ in range(4)] == [True, True, False, False]
+    world.clock.advance(30)  # it fills as it is declared
+    assert len(world.granted) == 4
+    assert all(isinstance(world.ask()[1], Grant) for _ in range(26))
+
+
+def test_what_was_announced_ends_when_a_capacity_is_declared() -> None:
+    world = World(capacity=OPEN)
+    world.lanes.learn(world.credential, "m", announced(1, 0), None)
+    waiting, found = world.ask()
+    assert found is None
+    declared = credential(replace(OPEN, requests_per_minute=600, request_burst=100))
+    tenant = replace(waiting.tenant, credential=declared)
+    change = Change(Snapshot(2, {}, {tenant.tenant_id: tenant}), frozenset({tenant.tenant_id}), frozenset())
+    world.lanes.apply(change)
+    assert world.granted == [waiting]
+    world.credential = declared
+    assert all(isinstance(world.ask()[1], Grant) for _ in range(99))
+
+
+def test_an_announced_limit_that_holds_requests_back_is_logged_once_with_its_number(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = World()
+    for number in (60, 60, 30):
+        world.clock.advance(1)
+        world.lanes.learn(world.credential, "m", announced(number, 0), None)
+        for _ in range(3):
+            world.ask()
+    assert [record.getMessage().partition(",")[0] for record in caplog.records] == [
+        "upstream up announces requests_per_minute = 60 to credential crd_1 for m",
+        "upstream up announces requests_per_minute = 30 to credential crd_1 for m",
+    ]
 
 
 def test_credentials_of_one_organization_share_its_capacity_when_that_is_declared() -> None:
