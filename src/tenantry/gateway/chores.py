@@ -46,12 +46,6 @@ RETRY_SECONDS = 1.0
 FAULT_CHARS_MAX = 300
 
 
-async def every(seconds: float, chore: Callable[[], None]) -> None:
-    while True:
-        await asyncio.sleep(seconds)
-        chore()
-
-
 async def every_in_steps(seconds: float, chore: Callable[[], Iterable[None]]) -> None:
     while True:
         await asyncio.sleep(seconds)

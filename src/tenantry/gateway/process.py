@@ -136,11 +136,19 @@ class GatewayProcess:
 
     def tell_tallies(self) -> None:
         """Journal what has been counted since the last time; a journal that could not be written is tried anyway."""
-        tally = self.parts.tallies.take()
-        if tally is None and not self.parts.recorder.works:
-            tally = Tally([], [])
-        if tally is not None:
-            self.parts.recorder.tally(tally)
+        for _ in self.telling_tallies():
+            pass
+
+    def telling_tallies(self) -> Iterator[None]:
+        """`tell_tallies` in steps, between which other things may be done."""
+        recorder, tallies = self.parts.recorder, self.parts.tallies
+        if not tallies.steps and not recorder.works:
+            recorder.tally(Tally([], []))
+        for _ in range(tallies.steps):  # what comes meanwhile has its turn the next time
+            tally = tallies.take()
+            if tally is not None:
+                recorder.tally(tally)
+            yield
 
     async def drain(self, seconds: float) -> None:
         """Refuse new work, let what runs end within `seconds`, then end it with an `error` event."""

@@ -19,7 +19,6 @@ from pathlib import Path
 from tenantry.domain.prices import load_default_prices
 from tenantry.gateway.chores import (
     TALLY_SECONDS,
-    every,
     every_in_steps,
     follow_clock,
     follow_directory,
@@ -83,7 +82,7 @@ async def serve_gateway(settings: GatewaySettings, ready: Callable[[int], None] 
     reopen = partial(open_counters, engine, journal_dir, prices, settings.zone)
     work = {
         "deadlines": every_in_steps(TICK_SECONDS, gateway.ticking),
-        "tallies": every(TALLY_SECONDS, gateway.tell_tallies),
+        "tallies": every_in_steps(TALLY_SECONDS, gateway.telling_tallies),
         "the directory": follow_directory(watch, loader, gateway, engine, opening.entry_id),
         "the clock": follow_clock(wall, gateway, reopen),
         "the journal": sync_journal(parts.recorder, journal, clock.now),
