@@ -66,6 +66,12 @@ class Client:
         while missing > 0:
             missing -= len(self._more(data))
 
+    def await_end(self, end: bytes) -> None:
+        """Read until what has come ends with this."""
+        data = self._more(b"")
+        while not data.endswith(end):
+            data = data[-len(end) :] + self._more(data)
+
     def close(self) -> None:
         self._socket.close()
 
