@@ -17,7 +17,7 @@ from pathlib import Path
 
 from bench.client import ANSWER_SECONDS_MAX, Client
 from bench.processes import Proxy
-from bench.upstream import CHUNKS, DELTA, END, HEAD, START, WHOLE
+from bench.upstream import CHUNKS, END, HEAD, START, WHOLE, delta
 
 BACKLOG = 1024
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
@@ -111,7 +111,7 @@ class Lockstep:
         """One round of streams: no chunk is sent before each client has the one before."""
         connections = self._send(requests)
         clients = self._clients[: len(requests)]
-        events = [HEAD + START, *[DELTA] * CHUNKS, END]
+        events = [HEAD + START, *[delta(0)] * CHUNKS, END]
         for number, event in enumerate(events):
             if number:
                 self._stop()

@@ -110,11 +110,11 @@ def start_gateway(
     return start("Tenantry", port, *before, python, "-m", module, "gateway", key=stored.key, core=core, **environ)
 
 
-def start_control(stored: Stored, gateway: Proxy, core: int | None = None) -> Proxy:
+def start_control(stored: Stored, gateway: Proxy, core: int | None = None, python: str = sys.executable) -> Proxy:
     """The control process beside a gateway: it drains its journal."""
     port = free_port()
     environ = stored.environ | {"TENANTRY_GATEWAY_PORT": str(gateway.port), "TENANTRY_CONTROL_PORT": str(port)}
-    return start("control", port, sys.executable, "-m", "tenantry", "control", core=core, **environ)
+    return start("control", port, python, "-m", "tenantry", "control", core=core, **environ)
 
 
 def load_tenants(site: Site, count: int, upstream_id: str, tier: str) -> list[str]:

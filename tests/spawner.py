@@ -84,12 +84,13 @@ def spawn(
     stdout: Any = None,
     stderr: Any = None,
     module: str = "tenantry",
+    cold: bool = COLD,
 ) -> Process:
     """Start `tenantry`, or another module, with these words. `stdin` and the others are files, or None for nothing."""
     with contextlib.ExitStack() as opened:
         null = opened.enter_context(Path(os.devnull).open("r+b"))
         files = [one or null for one in (stdin, stdout, stderr)]
-        if COLD:
+        if cold:
             command = [sys.executable, "-m", module, *words]
             return subprocess.Popen(command, env=env, cwd=cwd, stdin=files[0], stdout=files[1], stderr=files[2])
         told, teller = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -22,7 +22,7 @@ from tenantry.sandbox.log import read_log
 from tenantry.settings import Settings, load_settings
 from tenantry.storage.directory.tenants import TenantChange
 from tenantry.storage.tables import ledger
-from tests.spawner import Process, run, spawn
+from tests.spawner import COLD, Process, run, spawn
 from tests.template import init_from_template
 
 
@@ -58,6 +58,7 @@ class Stack:
 
     def __init__(self, folder: Path, **extra: str) -> None:
         self.folder = folder
+        self.cold = COLD  # whether its processes start as they do outside of tests
         gateway, control, sandbox = free_ports(3)
         self.environ = {
             "TENANTRY_DATA_DIR": str(folder / "data"),
@@ -78,7 +79,9 @@ class Stack:
         ports = {"gateway": self.port, "control": self.settings.control_port, "sandbox": self.settings.sandbox_port}
         for name in names or ("sandbox", "gateway", "control"):
             log = (self.folder / f"{name}.log").open("ab")
-            self.processes[name] = spawn(name, env=os.environ | self.environ, cwd=self.folder, stdout=log, stderr=log)
+            self.processes[name] = spawn(
+                name, env=os.environ | self.environ, cwd=self.folder, stdout=log, stderr=log, cold=self.cold
+            )
             log.close()
         for name in names or ("sandbox", "gateway", "control"):
             wait_for(lambda port=ports[name]: listens(port), 60, f"{name} listening")
