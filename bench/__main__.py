@@ -169,6 +169,7 @@ def report_memory(bench: Bench) -> None:
     for make in makers:
         system = make()
         try:
+            measures.streams(system)  # what is there once, whatever comes, is not a stream's
             print(f"| {system.name} | {measures.memory(system)['kib']:.1f} |", flush=True)
         finally:
             system.stop()

@@ -10,6 +10,7 @@ import contextlib
 import gc
 import json
 import os
+import random
 import runpy
 import select
 import selectors
@@ -180,6 +181,11 @@ def _become(descriptors: Sequence[int], environ: dict[str, str], folder: str) ->
     os.environ.clear()
     os.environ.update(environ)
     time.tzset()
+    # What drew its start from chance when it was imported draws anew: no two processes give the same names.
+    for module in [module for name, module in sys.modules.items() if name.startswith("tenantry")]:
+        for value in vars(module).values():
+            if isinstance(value, random.Random):
+                value.seed()
 
 
 def _main() -> None:

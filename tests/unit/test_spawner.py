@@ -38,8 +38,15 @@ def test_a_signal_ends_it_and_is_told(tmp_path: Path) -> None:
     assert process.poll() == -signal.SIGKILL
 
 
-def test_two_processes_draw_different_random_numbers(tmp_path: Path) -> None:
-    (tmp_path / "draw.py").write_text("import random\nprint(random.random())\n")
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import random\nprint(random.random())\n",
+        "from tenantry.gateway.request import new_request_id\nprint(new_request_id())\n",
+    ],
+)
+def test_two_processes_draw_different_names(tmp_path: Path, code: str) -> None:
+    (tmp_path / "draw.py").write_text(code)
     drawn: set[str] = set()
     for number in range(2):
         with (tmp_path / f"out-{number}").open("w+b") as out:
