@@ -8,7 +8,13 @@ GATES_PYTHON ?= $(BIN)/python
 TEST_WORKERS ?= 3
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
 
-.PHONY: help run test check bench gates fairness lock clean
+.PHONY: help run test check bench gates fairness native fuzz-native lock clean
+
+# The byte work (docs/decisions/0009-native-bytes.md): CPython's limited API, so one library for 3.11 and later.
+BYTES := src/tenantry/wire/_bytes
+SANITIZED := .native/_bytes.abi3.so
+C_FLAGS := -std=c11 -fPIC -shared -Wall -Wextra -Wpedantic -Wconversion -Wshadow $(if $(filter Darwin,$(shell uname)),-undefined dynamic_lookup)
+COMPILE_C = $(CC) $(C_FLAGS) -isystem $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))')
 
 help: ## Show this help
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/\1\t\2/' | expand -t 10
@@ -38,12 +44,26 @@ gates: $(VENV)/.dev ## Count instructions of a request; fails when a bound of be
 fairness: $(VENV)/.dev ## Shares of an upstream beside a tenant of long streams, in simulated minutes (seconds)
 	$(BIN)/python -m bench.shares
 
+native: $(BYTES).abi3.so ## Compile the byte work in place (needs a C compiler; everything runs without it)
+
+fuzz-native: $(SANITIZED) ## The compiled byte work against the Python one, with sanitizers (a minute; needs gcc)
+	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
+	  ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
+	  $(BIN)/python -m tests.fuzz_bytework --library $(SANITIZED) --seconds $(or $(FUZZ_SECONDS),60)
+
 lock: $(VENV)/.dev ## Lock the dependencies again, with hashes and without URLs
 	$(BIN)/pip install --quiet uv
 	for name in base dev parquet sdk-0.97; do $(COMPILE) requirements/$$name.in -o requirements/$$name.txt; done
 
 clean: ## Remove what was installed and built; keeps .tenantry and clients
-	rm -rf $(VENV) $(OLD_SDK) .pytest_cache .ruff_cache .hypothesis .import_linter_cache bench/.work
+	rm -rf $(VENV) $(OLD_SDK) .pytest_cache .ruff_cache .hypothesis .import_linter_cache .native bench/.work $(BYTES).abi3.so
+
+$(BYTES).abi3.so: $(BYTES).c | $(VENV)/bin/python
+	$(COMPILE_C) -O2 -o $@ $<
+
+$(SANITIZED): $(BYTES).c | $(VENV)/.dev
+	@mkdir -p $(@D)
+	$(COMPILE_C) -Werror -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all -o $@ $<
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

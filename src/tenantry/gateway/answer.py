@@ -62,34 +62,51 @@ class HeldAnswer:
         return b"".join(self._parts)
 
 
+def whole_answer(head: ResponseHead, name: bytes, lines: bytes, keeps_alive: bool, body: bytes) -> bytes:
+    """An answer that has come whole. `name` is that of its request, `lines` are whole header lines of the gateway's."""
+    return b"%b%brequest-id: req_%b\r\ncontent-length: %d\r\nconnection: %b\r\n%b\r\n%b" % (
+        STATUS_LINES[head.status],
+        head.lines_for_client(),
+        name,
+        len(body),
+        b"keep-alive" if keeps_alive else b"close",
+        lines,
+        body,
+    )
+
+
 class ClientAnswer:
-    """One answer. `head` is the upstream's, once there is one; `started`: ours is on its way to the client.
+    """One answer of an upstream on its way to the client.
 
     What one read of the upstream gave is written in one go, by `flush`.
     """
 
-    __slots__ = ("_client", "_framing", "_is_cut", "_out", "head", "started")
+    __slots__ = ("_client", "_framing", "_is_cut", "_out")
 
     def __init__(self, client: Client) -> None:
         self._client: Client | None = client
         self._framing = _NONE
         self._is_cut = False
         self._out: list[bytes] = []
-        self.head: ResponseHead | None = None
-        self.started = False
 
     def begin(
-        self, request_id: str, lines: bytes, http_1_0: bool, *, may_grow: bool = False, is_final: bool = False
+        self,
+        head: ResponseHead,
+        name: bytes,
+        lines: bytes,
+        http_1_0: bool,
+        *,
+        may_grow: bool = False,
+        is_final: bool = False,
     ) -> None:
-        """The head; `lines` are whole header lines of the gateway's own.
+        """The head, as the upstream's; `name` is that of the request, `lines` are whole header lines of the gateway's.
 
         `may_grow`: the gateway may have to add an `error` event, so no length is promised. `is_final`: the client's SDK
         is told not to try again.
         """
-        client, head = self._client, self.head
-        if client is None or head is None:
+        client = self._client
+        if client is None:
             return
-        self.started = True
         status = head.status
         if head.length is not None and not may_grow:
             self._framing = _LENGTH
@@ -102,11 +119,11 @@ class ClientAnswer:
         else:
             self._framing, framing = _CHUNKED, b"transfer-encoding: chunked\r\n"
         self._out.append(
-            b"%b%brequest-id: %b\r\n%bconnection: %b\r\n%b\r\n"
+            b"%b%brequest-id: req_%b\r\n%bconnection: %b\r\n%b\r\n"
             % (
                 STATUS_LINES[status],
                 head.lines_for_client(is_final=is_final),
-                request_id.encode(),
+                name,
                 framing,
                 b"keep-alive" if client.keeps_alive else b"close",
                 lines,
