@@ -19,13 +19,15 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-COLD = os.environ.get("TENANTRY_TESTS_COLD") == "1"
+# Linux has what this needs.
+COLD = os.environ.get("TENANTRY_TESTS_COLD") == "1" or not hasattr(os, "pidfd_open")
 ROOT = Path(__file__).parents[1]
 _NUMBER_BYTES = 8
 _REQUEST_BYTES_MAX = 1 << 20
@@ -97,7 +99,9 @@ def spawn(
         told, teller = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with teller:
             request = json.dumps([module, words, dict(env), str(cwd)]).encode()
-            socket.send_fds(_spawner(), [request], [teller.fileno(), *(one.fileno() for one in files)])
+            with _starting:
+                spawner = _spawner()
+            socket.send_fds(spawner, [request], [teller.fileno(), *(one.fileno() for one in files)])
         return Spawned(words, told)
 
 
@@ -132,6 +136,7 @@ def _spawner() -> socket.socket:
     return ours
 
 
+_starting = threading.Lock()
 _started: list[subprocess.Popen[bytes]] = []
 
 
