@@ -17,8 +17,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import select
 
-from tenantry.control.provisioning import ensure_sandbox_credential
-from tenantry.control.site import Site, open_site
+from tenantry.control.site import Site, ensure_sandbox_credential, open_site
 from tenantry.ledger.live import read_live
 from tenantry.sandbox.log import read_log
 from tenantry.settings import Settings, load_settings

@@ -73,13 +73,12 @@ async def follow_directory(
             if faults.count and (count := faults.went_well(now())):
                 log.warning("the directory can be read again; it could not %d times", count)
             gateway.live.directory_fault = ""
+        except StoreReplaced as error:
+            log.critical("%s The gateway ends: no change would reach it any more. `tenantry doctor` says more.", error)
+            raise
         except Exception as error:
             fault = gateway.live.directory_fault = f"{type(error).__name__}: {error}"[:FAULT_CHARS_MAX]
-            if not faults.came(fault, now()):
-                pass
-            elif isinstance(error, StoreReplaced):
-                log.critical("%s The last known directory stays in force; `tenantry doctor` says more.", error)
-            else:
+            if faults.came(fault, now()):
                 log.exception("the directory could not be read; the last known one stays in force")
             watch.forget()
             await asyncio.sleep(RETRY_SECONDS)
