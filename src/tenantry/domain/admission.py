@@ -27,10 +27,11 @@ class Bucket:
     `of_input`: a request needs as much as it has input tokens; of every other bucket it needs one.
     """
 
-    __slots__ = ("at", "level", "of_input", "rate", "size")
+    __slots__ = ("at", "level", "of_input", "per_minute", "rate", "size")
 
     def __init__(self, per_minute: float, size: float, now: float, of_input: bool = False) -> None:
         self.rate = per_minute / 60.0
+        self.per_minute = round(per_minute)
         self.size = size
         self.level = size
         self.at = now
@@ -40,6 +41,7 @@ class Bucket:
         """New limits act at once: a smaller bucket holds no more than it can."""
         self.refill(now)
         self.rate = per_minute / 60.0
+        self.per_minute = round(per_minute)
         self.size = size
         self.level = min(self.level, size)
 
@@ -115,6 +117,7 @@ class Lane:
     __slots__ = (
         "buckets",
         "closed_until",
+        "counts_tokens",
         "input_tokens",
         "is_shared",
         "is_told",
@@ -149,6 +152,7 @@ class Lane:
         self.input_tokens: Bucket | None = None
         self.output_tokens: Bucket | None = None
         self.buckets: tuple[Bucket, ...] = ()
+        self.counts_tokens = False
         self._size(now)
         self.mean_session = FIRST_SESSION_GUESS
 
@@ -255,6 +259,7 @@ class Lane:
         """To be called when a bucket has come or gone."""
         found = (self.requests, self.input_tokens, self.output_tokens)
         self.buckets = tuple(bucket for bucket in found if bucket is not None)
+        self.counts_tokens = self.input_tokens is not None or self.output_tokens is not None
 
 
 class Grant:

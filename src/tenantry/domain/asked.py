@@ -46,7 +46,8 @@ class MessageFields:
     upstream adds. `mcp_servers`: how many are named. `is_compaction`: the request is to be summarized;
     `compact_at_tokens`: a conversation above so many tokens is summarized on the way, None for never.
     `ends_in_tool_result`: the user's last message answers a tool. `is_cached_here`: the gateway itself has added the
-    cache breakpoint. `members`: what was read of the body, so that nobody reads it again (`wire.members.Members`).
+    cache breakpoint. `is_simple`: plain texts, a model and a bound are all that it says. `members`: what was read
+    of the body, so that nobody reads it again (`wire.members.Members`).
     """
 
     model: str
@@ -74,6 +75,7 @@ class MessageFields:
     compact_at_tokens: int | None = None
     ends_in_tool_result: bool = False
     is_cached_here: bool = False
+    is_simple: bool = field(default=False, compare=False)
     members: object = field(default=None, repr=False, compare=False)
 
     @property

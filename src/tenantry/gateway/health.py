@@ -39,6 +39,11 @@ class Standing:
         self.breaker = Breaker()
         self.retries = RetryBudget()
 
+    def sent(self, now: float) -> None:
+        """A request's first attempt goes out."""
+        self.retries.sent()
+        self.breaker.sent(now)
+
 
 @dataclass(frozen=True, slots=True)
 class _Dead:

@@ -159,6 +159,15 @@ class Lanes:
             self._run()
         return True
 
+    def settled(self, ask: Ask, input_tokens: int, output_tokens: int) -> None:
+        """What a granted request has used is known: input that counts, and output, in tokens."""
+        for lane in ask.lanes:
+            if lane.counts_tokens:
+                self.correct_input(ask, input_tokens)
+                self.produced(ask, output_tokens)
+                return
+        ask.input_tokens, ask.output_tokens = input_tokens, output_tokens
+
     def correct_input(self, ask: Ask, tokens: int) -> None:
         """The input of a granted request that counts is known; whoever waits for what comes back is served."""
         if tokens != ask.input_tokens and ask.lanes and ask.correct_input(tokens) > 0 and self._waits:

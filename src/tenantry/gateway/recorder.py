@@ -27,8 +27,16 @@ class Recorder:
         self.is_dirty = False
         self.works = True
 
-    def begin(self, event: AttemptBegun, then: Callable[[bool], None]) -> None:
+    def begin(self, document: bytes, then: Callable[[bool], None]) -> None:
         """`then` is told whether the event is on the file; only then may the attempt be sent."""
+        self._journal.add(document)
+        self._begun.append(then)
+        if not self._is_planned:
+            self._is_planned = True
+            self._call_soon(self.flush)
+
+    def begin_event(self, event: AttemptBegun, then: Callable[[bool], None]) -> None:
+        """The same, of an event that is no document yet."""
         self._journal.begin(event)
         self._begun.append(then)
         self._plan()
@@ -37,7 +45,13 @@ class Recorder:
         self._journal.progress(event)
         self._plan()
 
-    def end(self, event: AttemptEnded) -> None:
+    def end(self, document: bytes) -> None:
+        self._journal.add(document)
+        if not self._is_planned:
+            self._is_planned = True
+            self._call_soon(self.flush)
+
+    def end_event(self, event: AttemptEnded) -> None:
         self._journal.end(event)
         self._plan()
 

@@ -105,8 +105,11 @@ class JournalWriter:
             payload = self._encode(event)
         except UnicodeEncodeError:
             payload = _encode_scrubbed(event)
-        body = start + payload + b"}"
-        self._lines.append(b"%08x %b\n" % (crc32(body), body))
+        self.add(start + payload + b"}")
+
+    def add(self, document: bytes) -> None:
+        """An event that is a JSON document already (`ledger.templates`)."""
+        self._lines.append(b"%08x %b\n" % (crc32(document), document))
 
     @property
     def has_lines(self) -> bool:

@@ -38,6 +38,9 @@ _LENGTH = re.compile(rb"[0-9]{1,18}")
 
 _DELTA_END = b'"}}\n\n'
 _DELTA_END_BYTES = len(_DELTA_END)
+_DELTA_CHUNK_END = _DELTA_END + b"\r\n"
+# Most chunks of a stream are this small.
+_SIZES = {b"%x" % size: size for size in range(1, 1025)}
 _LF, _CR = b"\n\r"
 # The size of a chunk that is nothing but that (RFC 9112 7.1): extensions and the last chunk are left to the parser.
 _CHUNK_SIZE = re.compile(rb"([1-9A-Fa-f][0-9A-Fa-f]{0,7})\r\n")
@@ -224,6 +227,36 @@ def count_deltas(data: bytes, start: int, stop: int, delta: bytes) -> int:
         return -1
     chars = size if events.isascii() else len(events.decode("utf-8", "replace"))
     return chars - number * (opened + _DELTA_END_BYTES)
+
+
+def chunk_counter(delta: bytes) -> Callable[[bytes], int]:
+    """`count_deltas` of what is in some data, where that is exactly one whole chunk without extensions; else -1.
+
+    Nearly every chunk is one event like the one before, and its text is all that is new. To look for one byte by its
+    number takes CPython 3.11 a tenth of what it takes to look for bytes.
+    """
+    if type(delta) is not bytes:
+        raise TypeError("bytes are expected")
+    opened, around = len(delta), len(delta) + len(_DELTA_CHUNK_END)
+
+    def count(data: bytes) -> int:
+        if type(data) is not bytes:
+            raise TypeError("bytes are expected")
+        size, _, rest = data.partition(b"\r\n")
+        if rest.startswith(delta) and rest.endswith(_DELTA_CHUNK_END) and _SIZES.get(size) == len(rest) - _CRLF_BYTES:
+            text = rest[opened : -len(_DELTA_CHUNK_END)]
+            if (
+                opened
+                and len(rest) >= around
+                and _LF not in text
+                and _CR not in text
+                and not text.partition(b"k_start")[1]
+            ):
+                return len(text) if text.isascii() else len(text.decode("utf-8", "replace"))
+        start = plain_chunk(data)
+        return count_deltas(data, start, len(data) - _CRLF_BYTES, delta) if start else -1
+
+    return count
 
 
 def plain_chunk(data: bytes) -> int:

@@ -9,7 +9,7 @@ Invariant: any bytes either parse or raise `BadHead`, never another error.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from http import HTTPStatus
 
 import httptools
@@ -74,28 +74,34 @@ class RequestHead:
 class KnownHead:
     """A head that has passed, to know it again by: a client sends the same one over and over on a connection.
 
-    Only the digits of `Content-Length` may differ. They stand in a line of their own in a head that passed with exactly
-    one such line, so other digits in their place make a head that would pass too. Compared in constant time, for a head
-    holds a key and a front proxy may carry several clients on one connection.
+    `length` is that of the latest one's body. Only the digits of `Content-Length` may differ. They stand in a line of
+    their own in a head that passed with exactly one such line, so other digits in their place make a head that would
+    pass too. Compared in constant time, for a head holds a key and a front proxy may carry several clients on one
+    connection.
     """
 
-    __slots__ = ("_after", "_before", "_head")
+    __slots__ = ("_after", "_before", "length")
 
     def __init__(self, raw: bytes, head: RequestHead) -> None:
-        self._head = head
+        self.length = head.content_length
         self._before, self._after = raw, b""
         if b"content-length" in head.fields:
             line = _LENGTH_LINE.search(raw)
             if line is not None:
                 self._before, self._after = raw[: line.start(1)], raw[line.end(1) :]
 
-    def again(self, buffer: bytes) -> tuple[RequestHead, int] | None:
-        """This head with its own body length, and the byte behind it, when `buffer` begins with it again."""
+    def again(self, buffer: bytes) -> int:
+        """The byte behind this head when `buffer` begins with it again, and then `length` is that of its body; else 0.
+
+        `length` is None when the body is chunked.
+        """
         known = known_head(buffer, self._before, self._after)
         if known is None:
-            return None
-        head, (length, end) = self._head, known
-        return (head if length < 0 or head.content_length == length else replace(head, content_length=length)), end
+            return 0
+        length, end = known
+        if length >= 0:
+            self.length = length
+        return end
 
 
 class _NoCallbacks:

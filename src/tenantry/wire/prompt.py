@@ -84,8 +84,15 @@ class Message(msgspec.Struct, gc=False):
 
 
 class Asked(Members, gc=False, omit_defaults=True):
-    """A whole request in one decode, its messages taken apart. `decode_bounded` only."""
+    """A whole request in one decode, its messages taken apart, where its words are of the types that are published.
 
+    `decode_bounded` only.
+    """
+
+    # The same members, read further. What is absent is no model and no bound.
+    model: str = ""  # pyright: ignore[reportIncompatibleVariableOverride]
+    max_tokens: int = -1  # pyright: ignore[reportIncompatibleVariableOverride]
+    stream: bool | UnsetType | None = UNSET  # pyright: ignore[reportIncompatibleVariableOverride]
     messages: list[Message] | None = None
 
 

@@ -148,32 +148,36 @@ def test_the_first_event_of_a_chunk_is_known_by_its_name_too(before: bytes) -> N
     assert (observer.stop_reason, observer.told_output_tokens) == ("end_turn", 7)
 
 
-def test_what_is_counted_in_its_place_is_counted_as_if_it_were_fed() -> None:
-    """And what is not is left as it was, to be fed."""
+def chunk_of(data: bytes) -> bytes:
+    """As it comes in a chunked body (RFC 9112 7.1)."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def test_a_chunk_that_is_taken_whole_is_counted_as_if_it_were_fed() -> None:
+    """And one that is not is left as it was, to be fed."""
     rng = random.Random()
     seed = rng.randrange(1 << 32)
     rng.seed(seed)
-    within = 0
+    taken = 0
     for number in range(STREAMS):
         events, chars = a_stream(rng)
         observer = StreamObserver()
         for chunk in cut(rng, events):
-            data = b"1a\r\n" + chunk + b"\r\n"
-            if observer.feed_within(data, 4, len(data) - 2):
-                within += 1
+            if observer.take_chunk(chunk_of(chunk)):
+                taken += 1
             else:
                 observer.feed(chunk)
         assert observer.delta_chars == chars, f"seed {seed}, stream {number}"
         assert observer.result().complete, f"seed {seed}, stream {number}"
-    assert within > STREAMS
+    assert taken > STREAMS
 
 
-def test_nothing_is_counted_in_its_place_behind_an_event_that_has_not_ended() -> None:
+def test_no_chunk_is_taken_whole_behind_an_event_that_has_not_ended() -> None:
     observer, event = StreamObserver(), delta("hello")
     observer.feed(START)
     observer.feed(event)
     observer.feed(event[:50])
-    assert not observer.feed_within(event, 0, len(event))
+    assert not observer.take_chunk(chunk_of(event))
     observer.feed(event[50:])
-    assert observer.feed_within(event, 0, len(event))
+    assert observer.take_chunk(chunk_of(event))
     assert observer.delta_chars == 15

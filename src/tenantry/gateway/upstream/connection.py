@@ -53,6 +53,21 @@ class ResponseSink(ABC):
     def on_head(self, head: ResponseHead) -> None:
         """Interim responses (1xx) are not told."""
 
+    def on_whole(self, head: ResponseHead, body: bytes) -> None:
+        """All of a response that came in one; nothing else is told of it. The connection is not the sink's any more."""
+        self.on_head(head)
+        if body:
+            self.on_body(body)
+        self.on_end()
+
+    def on_chunk(self, data: bytes) -> bool:
+        """Bytes that came where a chunk of the body begins, before they are taken apart.
+
+        True: they are one whole chunk, it has been taken as it is, and nothing else is told of it. False: nothing has
+        happened.
+        """
+        return False
+
     @abstractmethod
     def on_body(self, data: bytes) -> None:
         """Never empty."""
@@ -217,7 +232,8 @@ class UpstreamConnection(asyncio.Protocol):
         if self._sink is None:
             self.close()  # bytes that nobody asked for: the next response could not be trusted
         elif self._reader == _CHUNKED:
-            self._take_chunks(self._sink, data)
+            if self._left or self._size_begun or not self._sink.on_chunk(data):
+                self._take_chunks(self._sink, data)
         elif self._reader == _PARSED:
             self._parse(data)
         elif self._reader == _COUNTED:
@@ -235,9 +251,15 @@ class UpstreamConnection(asyncio.Protocol):
             self._reader = _PARSED
             self._parse(data)
             return
+        length = head.length
+        if length is not None and length == len(body):
+            self._keep_alive = True
+            self._let_go(is_alone=True)
+            sink.on_whole(head, body)
+            return
         self._is_head_told = True
-        if head.length is not None:
-            self._reader, self._left = _COUNTED, head.length
+        if length is not None:
+            self._reader, self._left = _COUNTED, length
             sink.on_head(head)
             if self._sink is not None:
                 self._take_counted(sink, body)
@@ -366,6 +388,13 @@ class UpstreamConnection(asyncio.Protocol):
             self._sink.on_body(parts[0] if len(parts) == 1 else b"".join(parts))
 
     def _finish(self, *, is_alone: bool) -> None:
+        sink = self._sink
+        self._let_go(is_alone=is_alone)
+        if sink is not None:
+            sink.on_end()
+
+    def _let_go(self, *, is_alone: bool) -> None:
+        """The response is complete: the connection is idle again, or closed."""
         sink, self._sink = self._sink, None
         transport = self.transport
         if (
@@ -386,8 +415,6 @@ class UpstreamConnection(asyncio.Protocol):
             self._owner.on_idle(self)
         else:
             self.close()
-        if sink is not None:
-            sink.on_end()
 
     def _break(self, reason: str) -> None:
         sink, self._sink = self._sink, None
