@@ -16,8 +16,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from tenantry.control.provisioning import ensure_sandbox_credential
-from tenantry.control.site import Site, open_site
+from tenantry.control.site import Site, ensure_sandbox_credential, open_site
 from tenantry.ledger.journal import is_alive
 from tenantry.sandbox.log import read_log
 from tenantry.settings import Settings, load_settings

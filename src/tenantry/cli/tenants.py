@@ -7,8 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
+from tenantry.cli import guides
 from tenantry.cli.context import USAGE, confirm, fail, opened_site
 from tenantry.cli.limit_options import limit_options, read_inherited, shown
+from tenantry.cli.options import AsJson, Slug, Yes
 from tenantry.cli.output import print_json, print_table, say, stamp
 from tenantry.control.declared.exporting import export_tenants
 from tenantry.control.declared.schema import json_schema
@@ -23,10 +25,6 @@ from tenantry.storage.columns import now_utc
 from tenantry.storage.directory.tenants import DISCONNECTS, TenantChange
 
 app = typer.Typer(help="List, show, change, disable and enable tenants.", no_args_is_help=True)
-
-Slug = Annotated[str, typer.Argument(help="The tenant's slug.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
 @app.command("list")
@@ -197,3 +195,6 @@ def _print(values: dict[str, Any]) -> None:
 
 def _key_cells(key: dict[str, Any]) -> list[Any]:
     return [key["key_id"], key["key"], key["status"], key["label"]]
+
+
+guides.register(app)

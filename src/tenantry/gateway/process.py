@@ -296,7 +296,10 @@ async def _every(seconds: float, chore: Callable[[], None]) -> None:
 async def _follow_directory(
     watch: DirectoryWatch, loader: SnapshotLoader, gateway: GatewayProcess, engine: Engine, entry_id: int
 ) -> None:
-    """Fails closed for what is new, open for what was known: a store that cannot be read leaves the last snapshot."""
+    """Fails closed for what is new, open for what was known: a store that cannot be read leaves the last snapshot.
+
+    One that was replaced would leave it for good, and no revocation would ever arrive: then the gateway ends.
+    """
     faults, now = Repeats(), gateway.parts.clock.now
     while True:
         await asyncio.sleep(DIRECTORY_POLL_SECONDS)
@@ -309,13 +312,12 @@ async def _follow_directory(
             if faults.count and (count := faults.went_well(now())):
                 log.warning("the directory can be read again; it could not %d times", count)
             gateway.directory_fault = ""
+        except StoreReplaced as error:
+            log.critical("%s The gateway ends: no change would reach it any more. `tenantry doctor` says more.", error)
+            raise
         except Exception as error:
             gateway.directory_fault = f"{type(error).__name__}: {error}"[:FAULT_CHARS_MAX]
-            if not faults.came(gateway.directory_fault, now()):
-                pass
-            elif isinstance(error, StoreReplaced):
-                log.critical("%s The last known directory stays in force; `tenantry doctor` says more.", error)
-            else:
+            if faults.came(gateway.directory_fault, now()):
                 log.exception("the directory could not be read; the last known one stays in force")
             watch.forget()
             await asyncio.sleep(RETRY_SECONDS)

@@ -21,15 +21,17 @@ import pytest
 from tenantry.control.backup import back_up, restore
 from tenantry.control.doctor import examine
 from tenantry.control.findings import Finding
+from tenantry.control.init import init_site
 from tenantry.control.presence import present
 from tenantry.control.process_check import check_gateways, check_journal
-from tenantry.control.site import init_site, open_site
+from tenantry.control.site import open_site
 from tenantry.domain.prices import load_default_prices
 from tenantry.ledger.booking import Drain
 from tenantry.ledger.journal import JournalWriter
 from tenantry.ledger.live import LIVE_FILE, Live, LiveHealth, write_live
 from tenantry.settings import Settings, load_settings
-from tenantry.storage.database import migrate, open_store
+from tenantry.storage.database import open_store
+from tenantry.storage.migrating import migrate
 from tenantry.storage.tables import upstreams
 from tests.stack import free_ports, wait_for
 from tests.template import init_from_template

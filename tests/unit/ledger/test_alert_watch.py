@@ -12,7 +12,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from sqlalchemy import Engine, insert, select
+from sqlalchemy import Engine, event, insert, select
 
 from tenantry.domain.alerts import Alert, AlertKind, Holder, budget_alerts
 from tenantry.domain.money import NANOS_PER_USD as USD
@@ -20,7 +20,8 @@ from tenantry.ledger.alerts import AlertWatch, open_watch
 from tenantry.ledger.facts import HealthWatch, alerts_of_live
 from tenantry.ledger.live import read_live
 from tenantry.ledger.outbox import AWAY_US, SECOND_US, Outbox
-from tenantry.ledger.rollup import add_to_rollup
+from tenantry.ledger.rollup import COLUMNS, add_to_rollup
+from tenantry.storage.changes import StoreChanges
 from tenantry.storage.directory import Directory
 from tenantry.storage.tables import alert_deliveries, alerts, ledger, refusals, upstreams
 from tenantry.storage.vault import Vault
@@ -46,7 +47,8 @@ class Site:
         self._rows = 0
 
     def watch(self) -> AlertWatch:
-        return open_watch(self.engine, ZONE, (70, 90, 100), self.folder, self.folder / "journal", lambda: self.now_us)
+        journal, changes = self.folder / "journal", StoreChanges(self.engine)
+        return open_watch(self.engine, ZONE, (70, 90, 100), self.folder, journal, lambda: self.now_us, changes)
 
     def spend(self, nanos: int | None, at_us: int | None = None, **columns: Any) -> None:
         self._rows += 1
@@ -73,7 +75,7 @@ class Site:
         } | columns
         with self.engine.begin() as connection:
             connection.execute(insert(ledger).values(row))
-            add_to_rollup(connection, [row])
+            add_to_rollup(connection, [[row.get(name) for name in COLUMNS]])
 
     def told(self) -> list[tuple[str, Any]]:
         with self.engine.connect() as connection:
@@ -132,6 +134,28 @@ def test_a_look_that_a_fault_cut_off_tells_the_rest_later(site: Site, monkeypatc
             watch.step()
     assert watch.step() == 1
     assert thresholds_told(site) == [70]
+
+
+def test_nothing_is_read_while_nothing_is_written(site: Site) -> None:
+    watch = site.watch()
+    queries: list[str] = []
+    watch.step()
+    watch.step()
+    event.listen(site.engine, "before_cursor_execute", lambda _1, _2, statement, *_: queries.append(statement))
+    for _ in range(10):
+        site.now_us += 500_000
+        watch.step()
+    assert queries == []
+    site.spend(1)
+    queries.clear()
+    watch.step()
+    assert queries
+    queries.clear()
+    watch.step()
+    assert queries == []
+    site.now_us += 60_000_000  # a period may have ended
+    watch.step()
+    assert queries
 
 
 def test_watches_at_the_same_moment_raise_an_alert_once(site: Site) -> None:
@@ -245,6 +269,19 @@ def test_a_key_is_measured_by_its_own_spending(site: Site) -> None:
     site.spend(7 * USD, key_id=key_id)
     watch.step()
     assert thresholds_told(site) == [70]
+
+
+def test_what_is_held_for_attempts_without_a_price_counts_as_it_does_in_the_budget(site: Site) -> None:
+    site.directory.set_budgets("acme", {"month": 10 * USD})
+    watch = site.watch()
+    watch.step()
+    site.spend(None, outcome="unpriced", held_nanos=7 * USD)
+    watch.step()
+    assert thresholds_told(site) == [70]
+    site.spend(2 * USD)
+    watch.step()
+    assert thresholds_told(site) == [70, 90]
+    assert site.watch().step() == 0  # one that sums anew finds no more
 
 
 def test_a_spike_and_a_projection_are_told_once(site: Site) -> None:
