@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from types import ModuleType
 
+NAMES_OF_CALLS = ("read", "count_deltas", "count_chunk", "plain_chunk", "known_head")
 Arguments = tuple[str, tuple[object, ...]]
 
 DROPPED = frozenset({b"server", b"via", b"connection", b"content-length", b"transfer-encoding", b"request-id"})
@@ -131,12 +133,16 @@ def some_head(rng: random.Random) -> bytes:
     return raw[: rng.randrange(len(raw) + 1)] if rng.random() < 0.1 else raw
 
 
-def some_events(rng: random.Random) -> tuple[bytes, int, int, bytes]:
-    delta = rng.choice(DELTAS)
+def some_deltas(rng: random.Random, delta: bytes) -> bytes:
     texts = [rng.choice(TEXTS) for _ in range(rng.choice((1, 1, 1, 2, 3, 9)))]
     if rng.random() < 0.5:
         texts = [b"".join(rng.choices(TEXTS[:8], k=rng.randrange(5))) for _ in texts]
-    events = mutated(rng, b"".join(delta + text + DELTA_END for text in texts), rng.choice((0, 0, 0, 1, 2)))
+    return mutated(rng, b"".join(delta + text + DELTA_END for text in texts), rng.choice((0, 0, 0, 1, 2)))
+
+
+def some_events(rng: random.Random) -> tuple[bytes, int, int, bytes]:
+    delta = rng.choice(DELTAS)
+    events = some_deltas(rng, delta)
     before, after = rng.choice((b"", b"5a\r\n", b"\n")), rng.choice((b"", b"\r\n", b"\n", events))
     start, stop = len(before), len(before) + len(events)
     if rng.random() < 0.1:
@@ -144,10 +150,10 @@ def some_events(rng: random.Random) -> tuple[bytes, int, int, bytes]:
     return before + events + after, start, stop, delta if rng.random() < 0.95 else b""
 
 
-def some_chunk(rng: random.Random) -> bytes:
-    size = rng.choice((0, 1, 9, 10, 15, 16, 255, 256))
+def some_chunk(rng: random.Random, body: bytes = b"") -> bytes:
+    size = len(body) or rng.choice((0, 1, 9, 10, 15, 16, 255, 256))
     told = rng.choice((b"%x", b"%X", b"0%x", b"%x;a", b"1%x")) % max(0, size + rng.choice((0, 0, 0, 0, 1, -1)))
-    raw = told + b"\r\n" + b"a" * size + b"\r\n"
+    raw = told + b"\r\n" + (body or b"a" * size) + b"\r\n"
     return mutated(rng, raw, rng.choice((0, 0, 0, 1)))
 
 
@@ -163,16 +169,29 @@ def some_known(rng: random.Random) -> tuple[bytes, bytes, bytes]:
 
 
 def cases(rng: random.Random) -> Arguments:
-    """One call: the function's name and its arguments. `read` is what `head_reader` gives."""
-    match rng.randrange(4):
+    """One call, to what `function_of` that name is, and its arguments."""
+    match rng.randrange(5):
         case 0:
             return "read", (some_head(rng),)
         case 1:
             return "count_deltas", some_events(rng)
         case 2:
             return "plain_chunk", (some_chunk(rng),)
+        case 3:
+            return "count_chunk", (some_chunk(rng, some_deltas(rng, DELTAS[0])),)
         case _:
             return "known_head", some_known(rng)
+
+
+def function_of(work: ModuleType, name: str) -> Callable[..., object]:
+    """What a case calls."""
+    match name:
+        case "read":
+            return work.head_reader(*READER)
+        case "count_chunk":
+            return work.chunk_counter(DELTAS[0])
+        case _:
+            return getattr(work, name)
 
 
 def outcome(function: Callable[..., object], arguments: tuple[object, ...]) -> object:

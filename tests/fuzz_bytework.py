@@ -19,7 +19,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from types import ModuleType
 
 from tenantry.wire import bytes_in_python
-from tests.byte_cases import READER, cases, outcome
+from tests.byte_cases import NAMES_OF_CALLS, cases, function_of, outcome
 
 NAME = "tenantry.wire._bytes"
 # Where the bytes of a bytes object begin; a NUL stands behind them.
@@ -76,11 +76,9 @@ def fuzz(work: ModuleType, seconds: float, rng: random.Random) -> int:
     poison, calls, end = Poison(), 0, time.monotonic() + seconds
 
     def pair(name: str) -> tuple[Callable[..., object], Callable[..., object]]:
-        if name == "read":
-            return bytes_in_python.head_reader(*READER), work.head_reader(*READER)
-        return getattr(bytes_in_python, name), getattr(work, name)
+        return function_of(bytes_in_python, name), function_of(work, name)
 
-    pairs = {name: pair(name) for name in ("read", "count_deltas", "plain_chunk", "known_head")}
+    pairs = {name: pair(name) for name in NAMES_OF_CALLS}
     while time.monotonic() < end:
         name, arguments = cases(rng)
         arguments = owned(arguments)
@@ -91,7 +89,7 @@ def fuzz(work: ModuleType, seconds: float, rng: random.Random) -> int:
         assert told == expected, (name, arguments, expected, told)
         calls += 1
         if calls % 10_000 == 0:
-            pairs["read"] = pair("read")
+            pairs = {name: pair(name) for name in NAMES_OF_CALLS}
     return calls
 
 

