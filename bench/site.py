@@ -10,7 +10,8 @@ from typing import Any
 from sqlalchemy import insert, select
 
 from bench.processes import Proxy, free_port, start
-from tenantry.control.site import Site, init_site, open_site
+from tenantry.control.init import init_site
+from tenantry.control.site import Site, open_site
 from tenantry.domain.keys import digest_key, new_gateway_key
 from tenantry.settings import load_settings
 from tenantry.storage.columns import new_id, now_utc

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from sqlalchemy import select
 
-from tenantry.control.provisioning import ensure_sandbox_credential
-from tenantry.control.site import Site, open_site
-from tenantry.ledger.journal import is_alive
+from tenantry.control.site import Site, ensure_sandbox_credential, open_site
+from tenantry.ledger.live import read_live
 from tenantry.sandbox.log import read_log
 from tenantry.settings import Settings, load_settings
 from tenantry.storage.directory.tenants import TenantChange
@@ -124,11 +124,12 @@ class Stack:
         return key
 
     def lanes(self) -> dict[str, Any]:
-        """What the living gateway says of itself, rewritten every second."""
-        for path in self.settings.journal_dir.glob("*/live.json"):
-            with contextlib.suppress(FileNotFoundError):
-                if is_alive(path.parent):
-                    return json.loads(path.read_text())
+        """What the living gateway says of itself, every second."""
+        for gateway in read_live(self.settings.journal_dir):
+            if gateway.told is not None:
+                uses = {tenant_id: line.use(gateway.read_at) for tenant_id, line in gateway.told.lines.items()}
+                told = {"at": gateway.told.at, "tenants": uses, "health": gateway.told.health}
+                return msgspec.to_builtins(told)
         return {}
 
     def rows(self, slug: str | None = None) -> list[dict[str, Any]]:

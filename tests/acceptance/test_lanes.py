@@ -26,7 +26,8 @@ STREAM = BODY.replace(b'"max_tokens"', b'"stream": true, "max_tokens"')
 
 def use_of(stack: Stack, slug: str) -> dict[str, int]:
     tenant_id = stack.site.directory.get_tenant(slug).tenant_id
-    return stack.lanes().get("tenants", {}).get(tenant_id, {"sessions": 0, "waiting": 0})
+    use = stack.lanes().get("tenants", {}).get(tenant_id, {})
+    return {name: use.get(name, 0) for name in ("sessions", "waiting")}
 
 
 def test_a_burst_is_served_and_the_rest_waits_its_turn(stack: Stack) -> None:

@@ -166,7 +166,7 @@ def test_a_line_that_can_be_booked_now_is_booked_as_it_says(
 ) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(booking, "unfit", lambda row: "not yet" if row["attempt_id"] == "att_1" else None)  # pyright: ignore[reportUnknownLambdaType]
-        drained(engine, tmp_path, [attempt(1)])
+        drained(engine, tmp_path, [attempt(1, stop_reason="x" * 600)])  # too long for the column as it is
     assert len(aside(engine)) == 1
     assert resolve(engine, PRICES, NOW_US).booked == 1
     assert (rows(engine)[-1]["attempt_id"], rows(engine)[-1]["cost_nanos"]) == ("att_1", 1001)

@@ -26,6 +26,7 @@ from tenantry.control.declared.words import in_words
 from tenantry.control.site import Site
 from tenantry.domain.directory import TenantStatus
 from tenantry.ledger.journal import JournalWriter
+from tenantry.ledger.live import LIVE_FILE, LiveFile, LiveHead, LiveHealth, LiveTenant, encode_line
 from tenantry.storage.columns import now_utc
 from tenantry.storage.directory import DirectoryError
 from tenantry.storage.tables import audit_log, gateway_keys
@@ -235,9 +236,9 @@ def test_money_and_running_requests_are_told(site: Site, tmp_path: Path) -> None
     applied(site, tmp_path, ACME)
     tenant_id = site.directory.get_tenant("acme").tenant_id
     writer = JournalWriter(site.settings.journal_dir, "gw-1")
-    folder = writer.folder
-    lanes = {"at": time.time(), "tenants": {tenant_id: {"sessions": 12}}, "health": {}}
-    (folder / "live.json").write_text(json.dumps(lanes))
+    file = LiveFile(writer.folder / LIVE_FILE)
+    uses = {tenant_id: encode_line(LiveTenant(tenant_id, time.time(), 12))}
+    file.write(LiveHead(time.time(), LiveHealth()), uses)
     text = ACME.replace("sessions_max = 20", "sessions_max = 6").replace('"50.00"', '"80.00"')
     plan = planned(site, tmp_path, text)
     assert any("12 requests in flight now, the new limit is 6" in line for line in plan.sessions)
@@ -245,8 +246,11 @@ def test_money_and_running_requests_are_told(site: Site, tmp_path: Path) -> None
     gone = planned(site, tmp_path, ACME.replace("[tenants.acme]\n", '[tenants.acme]\nstatus = "disabled"\n'))
     assert any("cut off" in line for line in gone.sessions)
     assert "Plan fees a month: $179.00 -> $0.00 (-$179.00)" in list(gone.money.words())
-    for text in ("", "[]", '{"at": "x"}', json.dumps(lanes | {"at": 0})):
-        (folder / "live.json").write_text(text)
+    file.write(LiveHead(0.0, LiveHealth()), {})
+    file.close()
+    for text in (None, "", "[]\n", '{"line": "head", "at": "x"}\n'):
+        if text is not None:
+            (writer.folder / LIVE_FILE).write_text(text)
         assert planned(site, tmp_path, ACME.replace("max = 20", "max = 6")).sessions == []
     writer.close()
 
