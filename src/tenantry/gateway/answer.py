@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from tenantry.domain.errors import ApiError
 from tenantry.gateway.population import Connected
 from tenantry.gateway.upstream import ResponseHead
@@ -78,16 +80,18 @@ def whole_answer(head: ResponseHead, name: bytes, lines: bytes, keeps_alive: boo
 class ClientAnswer:
     """One answer of an upstream on its way to the client.
 
-    What one read of the upstream gave is written in one go, by `flush`.
+    What one read of the upstream gave is written in one go, by `flush`; until then it stands in `out`. `is_chunked`: a
+    whole chunk may go out as it is.
     """
 
-    __slots__ = ("_client", "_framing", "_is_cut", "_out")
+    __slots__ = ("_client", "_framing", "_is_cut", "is_chunked", "out")
 
     def __init__(self, client: Client) -> None:
         self._client: Client | None = client
         self._framing = _NONE
         self._is_cut = False
-        self._out: list[bytes] = []
+        self.out: list[bytes] = []
+        self.is_chunked = False
 
     def begin(
         self,
@@ -118,7 +122,8 @@ class ClientAnswer:
             client.keeps_alive = False
         else:
             self._framing, framing = _CHUNKED, b"transfer-encoding: chunked\r\n"
-        self._out.append(
+            self.is_chunked = True
+        self.out.append(
             b"%b%brequest-id: req_%b\r\n%bconnection: %b\r\n%b\r\n"
             % (
                 STATUS_LINES[status],
@@ -132,10 +137,15 @@ class ClientAnswer:
 
     def body(self, ready: bytes) -> None:
         if ready and self._client is not None:
-            self._out.append(b"%x\r\n%b\r\n" % (len(ready), ready) if self._framing == _CHUNKED else ready)
+            self.out.append(b"%x\r\n%b\r\n" % (len(ready), ready) if self._framing == _CHUNKED else ready)
+
+    def chunk(self, data: bytes) -> None:
+        """A whole chunk, as it came, which cannot go out as it is."""
+        self.body(data.partition(b"\r\n")[2][:-2])
+        self.flush()
 
     def flush(self) -> None:
-        out = self._out
+        out = self.out
         if out and self._client is not None:
             self._client.write(out[0] if len(out) == 1 else b"".join(out))
         out.clear()
@@ -150,7 +160,7 @@ class ClientAnswer:
         if client is None:
             return
         if not self._is_cut and self._framing == _CHUNKED:
-            self._out.append(LAST_CHUNK)
+            self.out.append(LAST_CHUNK)
         self.flush()
         self._client = None
         if self._is_cut:
@@ -160,7 +170,10 @@ class ClientAnswer:
 
     def lose_client(self) -> None:
         self._client = None
-        self._out.clear()
+        self.out.clear()
 
 
-_NONE, _LENGTH, _CHUNKED, _CLOSE = range(4)
+_NONE: Final = 0
+_LENGTH: Final = 1
+_CHUNKED: Final = 2
+_CLOSE: Final = 3

@@ -50,6 +50,10 @@ class AttemptOwner(Served):
         """All of an answer that is settled, in one: as many tokens count for limits."""
         raise NotImplementedError
 
+    def on_chunk(self, data: bytes) -> None:
+        """One whole chunk, as it came."""
+        raise NotImplementedError
+
     def on_body(self, ready: bytes) -> None:
         raise NotImplementedError
 
@@ -317,6 +321,16 @@ class Attempt(ResponseSink):
             settled_line(name, self.number, at_us, at_us, model, reason, counts, usage, cost, version, upstream_id)
         )
         owner.on_whole(head, body, fresh + write_5m + write_1h, output)
+        return True
+
+    def on_chunk(self, data: bytes) -> bool:
+        observer, owner = self.relay.observer, self._owner
+        if observer is None or owner is None or not observer.take_chunk(data):
+            return False
+        owner.on_chunk(data)
+        if observer.delta_chars >= self._told_chars:
+            self._told_chars = observer.delta_chars + TELL_CHARS
+            self._count()
         return True
 
     def on_body(self, data: bytes) -> None:

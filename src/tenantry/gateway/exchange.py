@@ -573,6 +573,15 @@ class Exchange(AttemptOwner):
         elif self.state is _HELD_BACK and self._held is not None and not self._held.add(ready):
             self.on(Event.OVERFLOW)
 
+    def on_chunk(self, data: bytes) -> None:
+        answer, client = self._answer, self._client
+        if self.state is _RELAYING and answer is not None and client is not None:
+            self._is_flowing = True
+            if answer.is_chunked and not answer.out:
+                client.write(data)
+            else:
+                answer.chunk(data)
+
     def on_flush(self) -> None:
         if self.state is _RELAYING and self._answer is not None:
             self._answer.flush()

@@ -247,33 +247,35 @@ static size_t read_status(Span raw, Head *head)
 /* The place of the colon behind a name, which is left in lower case, of a longer one its beginning; 0: there is none. */
 static size_t read_name(Span raw, size_t at, Name *name)
 {
-    size_t start = at;
-    name->size = 0;
-    for (; at < raw.size; at++) {
-        byte lower = TOKEN[raw.at[at]];
-        if (lower == 0) {
-            break;
-        }
-        if (at - start < NAME_BYTES_MAX) {
-            name->text[at - start] = lower;
+    size_t left = raw.size - at, most = left < NAME_BYTES_MAX ? left : NAME_BYTES_MAX, size = 0;
+    const byte *told = raw.at + at;
+    byte lower;
+    while (size < most && (lower = TOKEN[told[size]]) != 0) {
+        name->text[size++] = lower;
+    }
+    if (size == NAME_BYTES_MAX) {
+        while (size < left && TOKEN[told[size]] != 0) {
+            size++;
         }
     }
-    name->size = at - start;
-    return name->size > 0 && at < raw.size && raw.at[at] == ':' ? at : 0;
+    name->size = size;
+    return size > 0 && size < left && told[size] == ':' ? at + size : 0;
 }
 
 static int is_kept(const Filter *filter, const Name *name)
 {
     if (name->size <= NAME_BYTES_MAX) {
         for (size_t at = filter->first[name->size]; at < filter->first[name->size + 1]; at++) {
-            if (memcmp(filter->dropped[at].text, name->text, name->size) == 0) {
+            const byte *text = filter->dropped[at].text;
+            if (text[0] == name->text[0] && memcmp(text, name->text, name->size) == 0) {
                 return 0;
             }
         }
     }
     for (size_t at = 0; at < filter->prefixes; at++) {
         const Name *prefix = &filter->prefix[at];
-        if (prefix->size <= name->size && memcmp(prefix->text, name->text, prefix->size) == 0) {
+        if (prefix->text[0] == name->text[0] && prefix->size <= name->size &&
+            memcmp(prefix->text, name->text, prefix->size) == 0) {
             return 0;
         }
     }

@@ -11,6 +11,7 @@ import hmac
 import re
 import sys
 from collections.abc import Callable, Collection
+from functools import lru_cache
 from operator import itemgetter
 
 # Longer than any name of a field that is dropped.
@@ -38,6 +39,10 @@ _LENGTH = re.compile(rb"[0-9]{1,18}")
 
 _DELTA_END = b'"}}\n\n'
 _DELTA_END_BYTES = len(_DELTA_END)
+_DELTA_CHUNK_END = _DELTA_END + b"\r\n"
+# Most chunks of a stream are this small.
+_SIZES = {b"%x" % size: size for size in range(1, 1025)}
+_LF, _CR = b"\n\r"
 # The size of a chunk that is nothing but that (RFC 9112 7.1): extensions and the last chunk are left to the parser.
 _CHUNK_SIZE = re.compile(rb"([1-9A-Fa-f][0-9A-Fa-f]{0,7})\r\n")
 
@@ -200,27 +205,50 @@ def count_deltas(data: bytes, start: int, stop: int, delta: bytes) -> int:
     whole = len(data)
     if not 0 <= start <= stop <= whole:
         raise ValueError("a number is out of bounds")
-    if not delta or not data.startswith(delta, start, stop) or not data.endswith(_DELTA_END, start, stop):
-        return -1
-    size = stop - start
+    size, opened = stop - start, len(delta)
     events = data if size == whole else data[start:stop]
-    if b"\r" in events or b"k_start" in events:
-        return -1
-    opened = len(delta)
-    if events.find(b"\n", opened) == size - 2:
-        if opened > size - _DELTA_END_BYTES:
-            return -1  # a quote that begins the text and ends it
-        return len(events[opened:-_DELTA_END_BYTES].decode("utf-8", "replace"))
-    # Each end of an event is one of a delta, with the beginning of the next behind it; there are no other line ends.
-    number = events.count(b"\n\n")
+    # CPython 3.11 formats an error, and drops it, whenever bytes are to be found; not for a number, nor in `partition`.
     if (
-        events.count(_DELTA_END + delta) != number - 1
-        or events.count(b"\n") != 3 * number
-        or delta + _DELTA_END[1:] in events
+        not delta
+        or events[:opened] != delta
+        or events[-_DELTA_END_BYTES:] != _DELTA_END
+        or _CR in events
+        or events.partition(b"k_start")[1]
     ):
+        return -1
+    # There are three line ends to an event. So where each end of an event but the last has the beginning of the next
+    # behind it, there are no others.
+    number, more = divmod(events.count(_LF), 3)
+    if more:
+        return -1
+    if number == 1:
+        if size < opened + _DELTA_END_BYTES:
+            return -1  # a quote that begins the text and ends it
+    elif events.count(_DELTA_END + delta) != number - 1 or events.partition(delta + _DELTA_END[1:])[1]:
         return -1
     chars = size if events.isascii() else len(events.decode("utf-8", "replace"))
     return chars - number * (opened + _DELTA_END_BYTES)
+
+
+@lru_cache(maxsize=64)
+def chunk_counter(delta: bytes) -> Callable[[bytes], int]:
+    """`count_deltas` of what is in some data, where that is exactly one whole chunk without extensions; else -1.
+
+    Nearly every chunk is one event like the one before, and its text is all that is new. To look for one byte by its
+    number takes CPython 3.11 a tenth of what it takes to look for bytes.
+    """
+    opened, around = len(delta), len(delta) + len(_DELTA_CHUNK_END)
+
+    def count(data: bytes) -> int:
+        size, _, rest = data.partition(b"\r\n")
+        if rest.startswith(delta) and rest.endswith(_DELTA_CHUNK_END) and _SIZES.get(size) == len(rest) - _CRLF_BYTES:
+            text = rest[opened : -len(_DELTA_CHUNK_END)]
+            if opened and len(rest) >= around and _LF not in text and _CR not in text and b"k_start" not in text:
+                return len(text) if text.isascii() else len(text.decode("utf-8", "replace"))
+        start = plain_chunk(data)
+        return count_deltas(data, start, len(data) - _CRLF_BYTES, delta) if start else -1
+
+    return count
 
 
 def plain_chunk(data: bytes) -> int:

@@ -24,7 +24,7 @@ from tenantry.domain.usage import (
     usage_document,
 )
 from tenantry.wire.answers import USAGE_RAW_BYTES_MAX, Event, is_empty, read_event, read_whole
-from tenantry.wire.bytework import count_deltas
+from tenantry.wire.bytework import chunk_counter, count_deltas
 from tenantry.wire.events import BLANK_LINE, event_end, fields, last_blank_line
 from tenantry.wire.loose import decode_loosely
 
@@ -63,6 +63,7 @@ _KINDS = frozenset(
 
 _NO_HELD = b""
 _NOT_READ = ()
+_NO_CHUNK = chunk_counter(b"")
 
 
 class StreamObserver:
@@ -73,6 +74,7 @@ class StreamObserver:
     """
 
     __slots__ = (
+        "_count_chunk",
         "_counts_passing",
         "_delta",
         "_has_fallen",
@@ -101,6 +103,7 @@ class StreamObserver:
         self._wants_1h = wants_1h
         self._counts_passing = False
         self._delta = b""  # no event is like it
+        self._count_chunk = _NO_CHUNK
         self._has_fallen = False
         self._has_hidden_work = False
         self._is_malformed = False
@@ -135,16 +138,17 @@ class StreamObserver:
             found = _DELTA.match(chunk)
             if found is not None:
                 self._delta = found[0]
+                self._count_chunk = chunk_counter(found[0])
         return chunk
 
-    def feed_within(self, data: bytes, start: int, stop: int) -> bool:
-        """Whether `data[start:stop]` is the common chunk, some events like the one before, and may pass: it is counted.
+    def take_chunk(self, data: bytes) -> bool:
+        """Whether `data` is a whole chunk of the common kind, some events like the one before: then it is counted.
 
-        False: nothing has happened, and it has to be fed.
+        False: nothing has happened, and what is in it has to be fed.
         """
         if self._held or self.mid_event:
             return False
-        chars = count_deltas(data, start, stop, self._delta)
+        chars = self._count_chunk(data)
         if chars < 0:
             return False
         self.delta_chars += chars

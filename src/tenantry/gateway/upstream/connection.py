@@ -20,6 +20,7 @@ from tenantry.gateway.upstream.head import (
     head_of,
     read_plain_head,
 )
+from tenantry.wire.bytework import plain_chunk
 
 # The size of a chunk that is nothing but that (RFC 9112 7.1): extensions and the last chunk are left to the parser.
 _CHUNK_SIZE = re.compile(rb"([1-9A-Fa-f][0-9A-Fa-f]{0,7})\r\n")
@@ -58,6 +59,14 @@ class ResponseSink(ABC):
         if body:
             self.on_body(body)
         self.on_end()
+
+    def on_chunk(self, data: bytes) -> bool:
+        """Bytes that came where a chunk of the body begins, before they are taken apart.
+
+        True: they are one whole chunk, it has been taken as it is, and nothing else is told of it. False: nothing has
+        happened.
+        """
+        return False
 
     @abstractmethod
     def on_body(self, data: bytes) -> None:
@@ -223,7 +232,8 @@ class UpstreamConnection(asyncio.Protocol):
         if self._sink is None:
             self.close()  # bytes that nobody asked for: the next response could not be trusted
         elif self._reader == _CHUNKED:
-            self._take_chunks(self._sink, data)
+            if self._left or self._size_begun or not self._sink.on_chunk(data):
+                self._take_chunks(self._sink, data)
         elif self._reader == _PARSED:
             self._parse(data)
         elif self._reader == _COUNTED:
@@ -266,14 +276,11 @@ class UpstreamConnection(asyncio.Protocol):
     def _take_chunks(self, sink: ResponseSink, data: bytes) -> None:
         """Chunks, mostly one whole chunk."""
         if self._left == 0 and not self._size_begun:
-            found = _CHUNK_SIZE.match(data)
-            if found is not None:
-                start = found.end()
-                end = start + int(found[1], 16)
-                if len(data) == end + _CRLF_BYTES and data.endswith(b"\r\n"):
-                    sink.on_body(data[start:end])
-                    self._flush()
-                    return
+            start = plain_chunk(data)
+            if start:
+                sink.on_body(data[start:-_CRLF_BYTES])
+                self._flush()
+                return
         self._cut_chunks(sink, data)
 
     def _cut_chunks(self, sink: ResponseSink, data: bytes) -> None:
