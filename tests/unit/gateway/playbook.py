@@ -41,7 +41,8 @@ from tenantry.gateway.parts import Clock, Parts
 from tenantry.gateway.process import GatewayProcess, build_parts
 from tenantry.gateway.upstream import ConnectFailed
 from tenantry.gateway.upstream.head import head_of
-from tenantry.ledger.journal import JournalUnavailable, decode_line
+from tenantry.ledger.journal import JournalUnavailable
+from tenantry.ledger.lines import decode_line
 from tenantry.ledger.opening import Opening
 from tenantry.settings import load_settings
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from tenantry.domain.directory import Change, Credential, TenantStatus, Upstream
 from tenantry.gateway.authentication import Principal
 from tenantry.gateway.health import Health
+from tenantry.gateway.process import COLLECT_OBJECTS
 from tests.unit.gateway.playbook import OPEN, World
 from tests.unit.gateway.test_lanes_cost import calls_of
 from tests.unit.gateway.test_playbooks_of_isolation import sent, served
@@ -87,6 +89,27 @@ def test_who_is_cut_off_by_a_change_of_many_is_cut_off_in_its_first_step(tmp_pat
     next(world.process.applying(Change(replace(snapshot, tenants=disabled), frozenset(disabled), frozenset())))
     world.turn()
     assert client.answers == ["answer 403"]
+
+
+def test_the_collector_looks_at_what_is_new_not_at_every_tenant_in_use(tmp_path: Path) -> None:
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        world = in_use(tmp_path, 1000)
+        world.process.collects = True
+        assert gc.get_count()[0] > COLLECT_OBJECTS
+        world.process.tick()
+        assert gc.get_count()[0] < COLLECT_OBJECTS / 10
+        assert len(gc.get_objects()) < COLLECT_OBJECTS / 10
+        client = world.client()
+        sent(world, client, "acme")
+        piled_up: list[list[int]] = [[] for _ in range(2 * COLLECT_OBJECTS)]
+        world.process.tick()
+        assert gc.get_count()[0] > len(piled_up)  # not while a request is in flight
+    finally:
+        gc.unfreeze()
+        if was_enabled:
+            gc.enable()
 
 
 def test_open_breakers_are_found_without_a_look_at_the_others() -> None:
