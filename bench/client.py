@@ -68,6 +68,12 @@ class Client:
         """Read the head of one answer, and no more; its status."""
         return self._head()[0][9:12]
 
+    def await_end(self, end: bytes) -> None:
+        """Read until what has come ends with this."""
+        data = self._more(b"")
+        while not data.endswith(end):
+            data = data[-len(end) :] + self._more(data)
+
     def close(self) -> None:
         self._socket.close()
 

@@ -91,9 +91,11 @@ def test_input_tokens_count_what_was_used_and_output_as_it_is_produced(stack: St
 
 def test_a_full_queue_refuses_and_who_leaves_makes_room(stack: Stack) -> None:
     key = stack.tenant("queue", sessions_max=1, queue_depth_max=2, queue_wait_ms_max=20_000)
-    slow = {"x-api-key": key, "x-sandbox-scenario": "chunks=200;chunk-ms=30"}  # longer than it takes to be told of it
+    slow = {"x-api-key": key, "x-sandbox-scenario": "chunks=20;chunk-ms=30"}
     running = stack.connect()
-    running.sendall(request("POST", "/v1/messages", slow, STREAM))
+    # Long enough for all that is looked at while it runs, also on a busy machine.
+    longer = slow | {"x-sandbox-scenario": "chunks=250;chunk-ms=30"}
+    running.sendall(request("POST", "/v1/messages", longer, STREAM))
     wait_for(lambda: use_of(stack, "queue")["sessions"] == 1, 3, "the first one")
     waiting = [stack.connect() for _ in range(2)]
     for client in waiting:

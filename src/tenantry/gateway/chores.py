@@ -60,7 +60,10 @@ async def _in_steps(steps: Iterable[object]) -> None:
 async def follow_directory(
     watch: DirectoryWatch, loader: SnapshotLoader, gateway: GatewayProcess, engine: Engine, entry_id: int
 ) -> None:
-    """Fails closed for what is new, open for what was known: a store that cannot be read leaves the last snapshot."""
+    """Fails closed for what is new, open for what was known: a store that cannot be read leaves the last snapshot.
+
+    One that was replaced would leave it for good, and no revocation would ever arrive: then the gateway ends.
+    """
     faults, now = Repeats(), gateway.parts.clock.now
     while True:
         await asyncio.sleep(DIRECTORY_POLL_SECONDS)
