@@ -9,6 +9,8 @@ Times are unix microseconds. No float touches money.
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Final
 
 from tenantry.domain.asked import MessageFields
 from tenantry.domain.charges import (
@@ -21,7 +23,6 @@ from tenantry.domain.charges import (
 )
 from tenantry.domain.prices import PriceTable
 from tenantry.domain.usage import Usage
-from tenantry.domain.values import value
 
 __all__ = [
     "Bound",
@@ -61,7 +62,7 @@ SCALE_MAX = 16 * SCALE_ONE
 SCALE_DECAY_SHIFT = 6
 
 
-@value
+@dataclass(init=False, slots=True)
 class Bound:
     """The most that a request may cost, as known when it is sent.
 
@@ -69,10 +70,22 @@ class Bound:
     models which may answer can write together: a stream's are held as they come.
     """
 
-    nanos: int
-    output_nanos: int
-    output_tokens: int
-    output_tokens_max: int
+    nanos: Final[int]
+    output_nanos: Final[int]
+    output_tokens: Final[int]
+    output_tokens_max: Final[int]
+
+    def __init__(
+        self,
+        nanos: int,
+        output_nanos: int,
+        output_tokens: int,
+        output_tokens_max: int,
+    ) -> None:
+        self.nanos = nanos
+        self.output_nanos = output_nanos
+        self.output_tokens = output_tokens
+        self.output_tokens_max = output_tokens_max
 
 
 def nanos_by_time(

@@ -46,7 +46,8 @@ def end_of_orphan(
     time of its gateway was enough for. `ended_at_us` is when that was found out: the time of its beginning may lie in a
     period that is exported and invoiced already.
     """
-    usage, cost_nanos, price_version = Usage(), begun.bound_nanos, None
+    usage, price_version = Usage(), None
+    cost_nanos: int | None = begun.bound_nanos
     if progress is None and signs is not None:
         cost_nanos = _nanos_by_time(begun, signs)
     if progress is not None:

@@ -77,6 +77,7 @@ def read_retry_after(headers: Mapping[bytes, bytes], now: datetime) -> float | N
         raw = headers.get(name)
         if raw is None:
             continue
+        seconds: float | None
         try:
             seconds = float(raw) * unit
         except ValueError:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
 from tenantry.domain.values import value
 
@@ -41,22 +42,50 @@ class Iteration:
         return self.input_tokens + self.cache_write_5m_tokens + self.cache_write_1h_tokens + self.cache_read_tokens
 
 
-@value
+@dataclass(init=False, slots=True)
 class Usage:
     """What one answer used. Counts are tokens, or requests for the server tools."""
 
-    input_tokens: int = 0
-    cache_write_5m_tokens: int = 0
-    cache_write_1h_tokens: int = 0
-    cache_read_tokens: int = 0
-    output_tokens: int = 0
-    thinking_tokens: int = 0
-    web_search_requests: int = 0
-    web_fetch_requests: int = 0
-    speed: str = "standard"
-    inference_geo: str = "global"
-    service_tier: str = "standard"
-    iterations: tuple[Iteration, ...] = ()
+    input_tokens: Final[int]
+    cache_write_5m_tokens: Final[int]
+    cache_write_1h_tokens: Final[int]
+    cache_read_tokens: Final[int]
+    output_tokens: Final[int]
+    thinking_tokens: Final[int]
+    web_search_requests: Final[int]
+    web_fetch_requests: Final[int]
+    speed: Final[str]
+    inference_geo: Final[str]
+    service_tier: Final[str]
+    iterations: Final[tuple[Iteration, ...]]
+
+    def __init__(
+        self,
+        input_tokens: int = 0,
+        cache_write_5m_tokens: int = 0,
+        cache_write_1h_tokens: int = 0,
+        cache_read_tokens: int = 0,
+        output_tokens: int = 0,
+        thinking_tokens: int = 0,
+        web_search_requests: int = 0,
+        web_fetch_requests: int = 0,
+        speed: str = "standard",
+        inference_geo: str = "global",
+        service_tier: str = "standard",
+        iterations: tuple[Iteration, ...] = (),
+    ) -> None:
+        self.input_tokens = input_tokens
+        self.cache_write_5m_tokens = cache_write_5m_tokens
+        self.cache_write_1h_tokens = cache_write_1h_tokens
+        self.cache_read_tokens = cache_read_tokens
+        self.output_tokens = output_tokens
+        self.thinking_tokens = thinking_tokens
+        self.web_search_requests = web_search_requests
+        self.web_fetch_requests = web_fetch_requests
+        self.speed = speed
+        self.inference_geo = inference_geo
+        self.service_tier = service_tier
+        self.iterations = iterations
 
     @property
     def prompt_tokens(self) -> int:

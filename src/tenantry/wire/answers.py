@@ -14,29 +14,11 @@ from tenantry.domain.settlement import USAGE_UNREADABLE, Observed
 from tenantry.domain.usage import USAGE_MALFORMED, Usage, as_word, read_usage, usage_document
 from tenantry.wire.loose import decode_loosely, find_members
 from tenantry.wire.plain_usage import read_plain_usage
+from tenantry.wire.shapes import Answer, Event
 
 # The text of a usage object that the ledger keeps as it came: a thousand times what one has today. Of a longer one it
 # keeps what was read of it.
 USAGE_RAW_BYTES_MAX = 256 * 1024
-
-
-class Event(msgspec.Struct):
-    """The members of an event's data that matter here."""
-
-    type: Any = None
-    message: msgspec.Raw = msgspec.Raw()
-    delta: Any = None
-    usage: msgspec.Raw = msgspec.Raw()
-    error: Any = None
-
-
-class Answer(msgspec.Struct):
-    """The members of a message that matter here; the content stays undecoded."""
-
-    model: Any = None
-    stop_reason: Any = None
-    usage: msgspec.Raw = msgspec.Raw()
-    content: msgspec.Raw = msgspec.Raw()
 
 
 _EVENT_DECODER = msgspec.json.Decoder(Event)

@@ -16,8 +16,9 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from tenantry.domain.asked import MessageFields, ServerTool
-from tenantry.wire.members import ABSENT, BadBody, RepeatedName, TooManyMembers, refuse_repeats
-from tenantry.wire.prompt import ITEMS_MAX, BadShape, Block, ListedTool, Message, Source, Tool, read_blocks
+from tenantry.wire.members import BadBody, RepeatedName, TooManyMembers, refuse_repeats
+from tenantry.wire.prompt import ITEMS_MAX, BadShape, read_blocks
+from tenantry.wire.shapes import ABSENT, Block, CacheControl, ListedTool, Message, Source, Tool, ToolChange
 
 # Blocks within blocks. Published shapes need four: a tool's result, its search result or document, its text.
 DEPTH_MAX = 5
@@ -41,19 +42,9 @@ _NO_CONTENT = "content is neither text nor a list of blocks"
 _TOO_MANY_LOOKS = f"at most {LOOKS_MAX} typed tools and cache breakpoints are allowed"
 
 
-class _ToolChange(msgspec.Struct, gc=False):
-    """A tool by reference, or defined within the conversation."""
-
-    definition: msgspec.Raw = ABSENT
-
-
-class _Cache(msgspec.Struct, gc=False):
-    ttl: Any = None
-
-
 _TOOL = msgspec.json.Decoder(Tool | None)
-_TOOL_CHANGE = msgspec.json.Decoder(_ToolChange | None)
-_CACHE = msgspec.json.Decoder(_Cache | None)
+_TOOL_CHANGE = msgspec.json.Decoder(ToolChange | None)
+_CACHE = msgspec.json.Decoder(CacheControl | None)
 _RAWS = msgspec.json.Decoder(list[msgspec.Raw])
 _LIST, _TEXT, _NULL, _OBJECT = b'["n{'
 
@@ -132,7 +123,7 @@ class Reading:
         if len(raw) > CACHE_BYTES_MAX:
             raise BadBody(f"{where}: at most {CACHE_BYTES_MAX} bytes are allowed")
         self._look(raw, where)
-        cache: _Cache | None = _decode(_CACHE, raw)
+        cache: CacheControl | None = _decode(_CACHE, raw)
         if cache is not None:
             self.fields.has_cache_control = True
             if cache.ttl == "1h":
@@ -225,7 +216,7 @@ class Reading:
             self.note_cache(block.cache_control)
         if block.tool:
             self._look(block.tool, "tool_addition")
-            change: _ToolChange | None = _decode(_TOOL_CHANGE, block.tool)
+            change: ToolChange | None = _decode(_TOOL_CHANGE, block.tool)
             if change is not None and change.definition:
                 tool: Tool | None = _decode(_TOOL, change.definition)
                 if tool is not None:

@@ -12,6 +12,7 @@ import hmac
 import re
 from dataclasses import dataclass, replace
 from http import HTTPStatus
+from typing import Final
 
 import httptools
 
@@ -55,21 +56,41 @@ class BadHead(Exception):
     """The peer's bytes are not an acceptable HTTP/1.1 head; the message says which rule they break."""
 
 
-@dataclass(slots=True)
+@dataclass(init=False, slots=True)
 class RequestHead:
     """A request's head. Names are lower case; `fields` holds the first value of each name.
 
     `content_length` is None when the body is chunked; 0 when there is none.
     """
 
-    method: bytes
-    target: bytes
-    headers: list[tuple[bytes, bytes]]
-    fields: dict[bytes, bytes]
-    keep_alive: bool
-    http_1_0: bool
-    chunked: bool
-    content_length: int | None
+    method: Final[bytes]
+    target: Final[bytes]
+    headers: Final[list[tuple[bytes, bytes]]]
+    fields: Final[dict[bytes, bytes]]
+    keep_alive: Final[bool]
+    http_1_0: Final[bool]
+    chunked: Final[bool]
+    content_length: Final[int | None]
+
+    def __init__(
+        self,
+        method: bytes,
+        target: bytes,
+        headers: list[tuple[bytes, bytes]],
+        fields: dict[bytes, bytes],
+        keep_alive: bool,
+        http_1_0: bool,
+        chunked: bool,
+        content_length: int | None,
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.headers = headers
+        self.fields = fields
+        self.keep_alive = keep_alive
+        self.http_1_0 = http_1_0
+        self.chunked = chunked
+        self.content_length = content_length
 
 
 class KnownHead:

@@ -18,8 +18,6 @@ from tenantry.wire.members import (
     REPEAT_BYTES_MIN,
     WALKED_BYTES_MIN,
     BadBody,
-    Members,
-    RawMembers,
     RepeatedName,
     TooManyMembers,
     find_values,
@@ -27,7 +25,8 @@ from tenantry.wire.members import (
     refuse_repeats,
     written,
 )
-from tenantry.wire.prompt import ASKED, Asked, BadShape, decode_bounded, read_messages, read_tools
+from tenantry.wire.prompt import ASKED, BadShape, decode_bounded, read_messages, read_tools
+from tenantry.wire.shapes import Asked, ContextEdit, ContextManagement, Fallback, Members, RawMembers, Trigger
 
 __all__ = ["BadBody", "MessageFields", "inspect_message"]
 
@@ -45,32 +44,13 @@ SPACES_BYTES = 64
 COMPACT_AT_TOKENS = 150_000
 
 
-class _Fallback(msgspec.Struct, gc=False):
-    model: str
-    speed: str | None = None
-    max_tokens: int | None = None
-
-
-class _Trigger(msgspec.Struct, gc=False):
-    value: int | None = None
-
-
-class _Edit(msgspec.Struct, gc=False):
-    type: str | None = None
-    trigger: _Trigger | None = None
-
-
-class _ContextManagement(msgspec.Struct, gc=False):
-    edits: list[_Edit] | None = None
-
-
 _STRING = msgspec.json.Decoder(str)
 _INT = msgspec.json.Decoder(int)
 _BOOL = msgspec.json.Decoder(bool | None)
 _WORD = msgspec.json.Decoder(str | None)
 _LIST = msgspec.json.Decoder(list[msgspec.Raw] | None)
-_FALLBACK = msgspec.json.Decoder(_Fallback)
-_CONTEXT = msgspec.json.Decoder(_ContextManagement | None)
+_FALLBACK = msgspec.json.Decoder(Fallback)
+_CONTEXT = msgspec.json.Decoder(ContextManagement | None)
 _NOT_JSON = "The request body is not valid JSON."
 
 
@@ -281,7 +261,7 @@ def _read_servers(fields: MessageFields, raw: msgspec.Raw) -> None:
 def _read_context_management(fields: MessageFields, raw: msgspec.Raw) -> None:
     """At how many tokens the conversation is to be summarized; an unknown shape may ask for it at any."""
     try:
-        found: _ContextManagement | None = _CONTEXT.decode(raw) if len(raw) <= ENTRIES_BYTES_MAX else _UNKNOWN
+        found: ContextManagement | None = _CONTEXT.decode(raw) if len(raw) <= ENTRIES_BYTES_MAX else _UNKNOWN
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         found = _UNKNOWN
     for edit in (found.edits if found is not None else None) or ():
@@ -292,14 +272,14 @@ def _read_context_management(fields: MessageFields, raw: msgspec.Raw) -> None:
             fields.compact_at_tokens = at if known is None else min(known, at)
 
 
-_UNKNOWN = _ContextManagement([_Edit(None, _Trigger(0))])
+_UNKNOWN = ContextManagement([ContextEdit(None, Trigger(0))])
 
 
 def _read_fallbacks(fields: MessageFields, raw: msgspec.Raw) -> None:
     if memoryview(raw)[0] == _QUOTE:
         fields.fallbacks_default = True
         return
-    entries: list[_Fallback] = []
+    entries: list[Fallback] = []
     for index, entry in enumerate(_entries(raw, "fallbacks")):
         where = f"fallbacks[{index}]"
         try:
@@ -308,7 +288,7 @@ def _read_fallbacks(fields: MessageFields, raw: msgspec.Raw) -> None:
             raise BadBody(f"{where}: A field appears more than once, or there are too many") from None
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise BadBody(_NOT_JSON) from None
-        found: _Fallback = _read(_FALLBACK, entry, where)
+        found: Fallback = _read(_FALLBACK, entry, where)
         _checked_model(found.model, f"{where}.model")
         entries.append(found)
     if entries:

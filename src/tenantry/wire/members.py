@@ -15,6 +15,7 @@ from collections.abc import Callable
 import msgspec
 
 from tenantry.domain.asked import MessageFields
+from tenantry.wire.shapes import Members, RawMembers
 
 # No error repeats more of what a client sent than this.
 ECHO_CHARS_MAX = 100
@@ -25,9 +26,6 @@ SMALL_BYTES_MAX = 4096
 # Above this a body is walked member by member before it is decoded, so that its members are counted first and no one
 # call of C takes long: a megabyte of tiny members takes 4 ms to decode.
 WALKED_BYTES_MIN = 1_000_000
-
-# What a member has that is absent.
-ABSENT = msgspec.Raw()
 
 
 class BadBody(Exception):
@@ -40,49 +38,6 @@ class RepeatedName(Exception):
 
 class TooManyMembers(Exception):
     """An object has more members than any request needs."""
-
-
-class Members(msgspec.Struct, gc=False, omit_defaults=True):
-    """The members of a Messages request that are known, without its messages. An absent one has no bytes.
-
-    Those that the gateway does not read are named so that their bytes are explained (`written`).
-    """
-
-    model: msgspec.Raw = ABSENT
-    max_tokens: msgspec.Raw = ABSENT
-    stream: msgspec.Raw = ABSENT
-    system: msgspec.Raw = ABSENT
-    tools: msgspec.Raw = ABSENT
-    cache_control: msgspec.Raw = ABSENT
-    fallbacks: msgspec.Raw = ABSENT
-    inference_geo: msgspec.Raw = ABSENT
-    mcp_servers: msgspec.Raw = ABSENT
-    service_tier: msgspec.Raw = ABSENT
-    speed: msgspec.Raw = ABSENT
-    thread: msgspec.Raw = ABSENT
-    compaction: msgspec.Raw = ABSENT
-    context_management: msgspec.Raw = ABSENT
-    metadata: msgspec.Raw = ABSENT
-    tool_choice: msgspec.Raw = ABSENT
-    thinking: msgspec.Raw = ABSENT
-    output_config: msgspec.Raw = ABSENT
-    container: msgspec.Raw = ABSENT
-    diagnostics: msgspec.Raw = ABSENT
-    stop_sequences: msgspec.Raw = ABSENT
-    billing_policy: msgspec.Raw = ABSENT
-    fallback_credit_token: msgspec.Raw = ABSENT
-    temperature: msgspec.Raw = ABSENT
-    top_p: msgspec.Raw = ABSENT
-    top_k: msgspec.Raw = ABSENT
-    output_format: msgspec.Raw = ABSENT
-    safeguards: msgspec.Raw = ABSENT
-    tags: msgspec.Raw = ABSENT
-
-
-class RawMembers(Members, gc=False, omit_defaults=True):
-    """With the messages undecoded."""
-
-    messages: msgspec.Raw = ABSENT
 
 
 _DECODER = msgspec.json.Decoder(RawMembers)

@@ -6,47 +6,12 @@ is wrong with it. Both read the same of what both read (tests/unit/wire/test_pla
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
 import msgspec
 
-from tenantry.domain.usage import COUNT_MAX, TOOL_REQUESTS_MAX, Usage
+from tenantry.domain.usage import Usage
+from tenantry.wire.shapes import ToldUsage
 
-Count = Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)]
-Requests = Annotated[int, msgspec.Meta(ge=0, le=TOOL_REQUESTS_MAX)]
-
-
-class _Split(msgspec.Struct):
-    ephemeral_5m_input_tokens: Count | None = None
-    ephemeral_1h_input_tokens: Count | None = None
-
-
-class _Tools(msgspec.Struct):
-    web_search_requests: Requests | None = None
-    web_fetch_requests: Requests | None = None
-
-
-class _Details(msgspec.Struct):
-    thinking_tokens: Count | None = None
-
-
-class _Told(msgspec.Struct):
-    """The members of reference 4.4; the words are those of 5.1."""
-
-    input_tokens: Count
-    output_tokens: Count
-    cache_creation_input_tokens: Count | None = None
-    cache_read_input_tokens: Count | None = None
-    cache_creation: _Split | None = None
-    server_tool_use: _Tools | None = None
-    output_tokens_details: _Details | None = None
-    speed: Literal["standard", "fast"] | None = None
-    inference_geo: Literal["global", "us"] | None = None
-    service_tier: Literal["standard", "priority", "batch"] | None = None
-    iterations: None = None
-
-
-_DECODER = msgspec.json.Decoder(_Told)
+_DECODER = msgspec.json.Decoder(ToldUsage)
 
 
 def read_plain_usage(raw: bytes | msgspec.Raw, wants_1h: bool) -> Usage | None:

@@ -8,6 +8,7 @@ import msgspec
 
 from tenantry.domain.asked import MessageFields
 from tenantry.wire.members import members_of
+from tenantry.wire.shapes import Metadata, UserId
 
 # Claude Code sends a UUID.
 SESSION_ID_CHARS_MAX = 128
@@ -16,16 +17,8 @@ METADATA_BYTES_MAX = 4_096
 _OLD_FORM = re.compile(r"_session_([0-9A-Za-z-]+)$")
 
 
-class _Metadata(msgspec.Struct, gc=False):
-    user_id: str | None = None
-
-
-class _UserId(msgspec.Struct, gc=False):
-    session_id: str | None = None
-
-
-_METADATA = msgspec.json.Decoder(_Metadata | None)
-_USER_ID = msgspec.json.Decoder(_UserId)
+_METADATA = msgspec.json.Decoder(Metadata | None)
+_USER_ID = msgspec.json.Decoder(UserId)
 
 
 def find_session_id(header: bytes | None, fields: MessageFields) -> str | None:
@@ -36,7 +29,7 @@ def find_session_id(header: bytes | None, fields: MessageFields) -> str | None:
     if not raw or len(raw) > METADATA_BYTES_MAX:
         return None
     try:
-        metadata: _Metadata | None = _METADATA.decode(raw)
+        metadata: Metadata | None = _METADATA.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     user_id = metadata.user_id if metadata is not None else None
