@@ -29,6 +29,7 @@ from tenantry.cli import (
 )
 from tenantry.cli.context import Processes
 from tenantry.cli.output import say
+from tenantry.control.form import describe_form
 
 PLAIN = {"help_option_names": ["-h", "--help"]}
 
@@ -46,11 +47,14 @@ def build_cli(processes: Processes) -> typer.Typer:
     @app.callback()
     def top(  # pyright: ignore[reportUnusedFunction] -- registered by its decorator
         context: typer.Context,
-        version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+        version: Annotated[
+            bool, typer.Option("--version", help="Print the version, and whether it is compiled.", is_eager=True)
+        ] = False,
     ) -> None:
         context.obj = processes
         if version:
             say(f"tenantry {__version__}")
+            say(describe_form())
             raise typer.Exit
 
     serving.register(app)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from typing import cast
 
 from tenantry.domain.errors import (
     ApiError,
@@ -99,7 +100,7 @@ class ClientConnection(asyncio.Protocol, Client):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # pyright: ignore[reportAttributeAccessIssue] -- a stream transport by construction
+        self._transport = cast(asyncio.Transport, transport)  # a stream transport by construction
         population, settings = self._parts.population, self._parts.settings
         peer = transport.get_extra_info("peername")
         self.peer = peer[0] if peer else ""
@@ -218,8 +219,8 @@ class ClientConnection(asyncio.Protocol, Client):
             if caller is None:
                 caller = self._caller = Caller(buffer[:end], self._head)
             self._open(caller, self._head)
-        except ApiError as error:
-            self._refuse_with_body_unread(error)
+        except ApiError as refusal:
+            self._refuse_with_body_unread(refusal)
 
     def _wait_for_head(self, buffer: bytes) -> None:
         if len(buffer) >= HEAD_BYTES_MAX:

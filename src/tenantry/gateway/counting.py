@@ -7,15 +7,12 @@ from collections.abc import Callable
 import msgspec
 
 from tenantry.gateway.upstream import ConnectFailed, Connecting, Pool, ResponseHead, ResponseSink, UpstreamConnection
+from tenantry.wire.shapes import Counted
 
 ANSWER_BYTES_MAX = 64 * 1024
 
 
-class _Answer(msgspec.Struct):
-    input_tokens: int
-
-
-_DECODER = msgspec.json.Decoder(_Answer)
+_DECODER = msgspec.json.Decoder(Counted)
 
 
 class Count(ResponseSink):

@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from tenantry.domain.subclassing import mypyc_attr
+
 log = logging.getLogger("tenantry.gateway")
 
 # Deadlines need no finer grain: the shortest is a client's wait in a queue, told in seconds.
@@ -20,6 +22,7 @@ NEVER = float("inf")
 _FORGOTTEN = -1.0
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Timed:
     """Something with a deadline, in seconds of the event loop's time. `watched_at`: when the wheel will look at it."""
 

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import ClassVar, Final
 
 from tenantry.domain.admission import Grant
 from tenantry.domain.directory import Disconnect
@@ -77,7 +79,7 @@ _HEAD, _END, _GO, _FINISH, _LAST_STEP = Event.HEAD, Event.END, Event.GO, Do.FINI
 _READING, _RELAYING, _HELD_BACK = State.READING, State.RELAYING, State.HELD_BACK
 
 
-class Unforeseen(AssertionError):
+class Unforeseen(Exception):
     """An event came in a state that has no cell for it."""
 
 
@@ -105,7 +107,7 @@ class Exchange(AttemptOwner):
         "state",
     )
 
-    strict = False
+    strict: ClassVar[bool] = False
 
     def __init__(self, parts: Parts, client: Client, caller: Caller) -> None:
         """Raises: ApiError, when the caller is refused; then nothing has begun."""
@@ -145,7 +147,7 @@ class Exchange(AttemptOwner):
             if do > _LAST_STEP:
                 self._end(do)
             else:
-                self._STEPS[do](self)
+                _STEPS[do](self)
         # A fault of ours must not leave the client without an answer, nor the request with its session.
         except Exception:
             if self.strict:
@@ -709,23 +711,27 @@ class Exchange(AttemptOwner):
             self._answer.body(rest)
         self._answer.finish()
 
-    # What the words of the table ask for, in their order (`Do`), but for those that end a life.
-    _STEPS = (
-        _nothing,
-        _admit,
-        _decide,
-        _try_again,
-        _ask_count,
-        _journal,
-        _connect,
-        _expect_answer,
-        _relay,
-        _release_held,
-        _hold_back,
-        _after_failure,
-        _back_off,
-        _drain,
+
+# What the words of the table ask for, in their order (`Do`), but for those that end a life.
+_STEPS: Final[list[Callable[[Exchange], None]]] = [
+    getattr(Exchange, name)
+    for name in (
+        "_nothing",
+        "_admit",
+        "_decide",
+        "_try_again",
+        "_ask_count",
+        "_journal",
+        "_connect",
+        "_expect_answer",
+        "_relay",
+        "_release_held",
+        "_hold_back",
+        "_after_failure",
+        "_back_off",
+        "_drain",
     )
+]
 
 
 def _counted_input(usage: Usage) -> int:

@@ -134,8 +134,8 @@ def _read_members(body: bytes) -> RawMembers:
         raise BadBody("The request body is nested too deeply.") from None
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise BadBody(_NOT_JSON) from None
-    except RepeatedName as error:
-        raise BadBody(f"{error}: Field appears more than once") from None
+    except RepeatedName as repeated:
+        raise BadBody(f"{repeated}: Field appears more than once") from None
     except TooManyMembers:
         raise BadBody(f"The request body may have {MEMBERS_MAX} fields at most.") from None
     return members

@@ -216,3 +216,9 @@ class ToldUsage(msgspec.Struct):
     inference_geo: Literal["global", "us"] | None = None
     service_tier: Literal["standard", "priority", "batch"] | None = None
     iterations: None = None
+
+
+class Counted(msgspec.Struct):
+    """The answer to a count of tokens."""
+
+    input_tokens: int

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from tenantry.domain.directory import Upstream
+from tenantry.domain.subclassing import mypyc_attr
 from tenantry.domain.values import value
 from tenantry.gateway.upstream.connection import ConnectionOwner, UpstreamConnection
 
@@ -40,6 +41,7 @@ class ConnectFailed:
 Key = tuple[str, str | None, float, str, str]
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Connecting:
     """A connection on its way. Its receiver is told exactly once, unless it cancels."""
 
@@ -67,6 +69,7 @@ class Connecting:
             found.close()
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Pool(ConnectionOwner):
     """Idle connections of one tenant to one upstream under one credential, newest first."""
 
@@ -187,6 +190,7 @@ class Pool(ConnectionOwner):
         self._idle.pop(connection, None)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Pools:
     """All pools of a gateway, by upstream, credential and tenant. A pool without connections is forgotten."""
 
