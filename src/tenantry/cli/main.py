@@ -34,6 +34,17 @@ from tenantry.control.form import describe_form
 PLAIN = {"help_option_names": ["-h", "--help"]}
 
 
+def _tell_version(asked: bool) -> None:
+    """The version, and in which form it runs, told before a command is asked for."""
+    if asked:
+        say(f"tenantry {__version__}")
+        say(describe_form())
+        raise typer.Exit
+
+
+VERSION = typer.Option("--version", help="Print version and form.", is_eager=True, callback=_tell_version)
+
+
 def build_cli(processes: Processes) -> typer.Typer:
     """The `tenantry` command, with `processes` behind the ones that run for long."""
     app = typer.Typer(
@@ -47,15 +58,9 @@ def build_cli(processes: Processes) -> typer.Typer:
     @app.callback()
     def top(  # pyright: ignore[reportUnusedFunction] -- registered by its decorator
         context: typer.Context,
-        version: Annotated[
-            bool, typer.Option("--version", help="Print the version, and whether it is compiled.", is_eager=True)
-        ] = False,
+        version: Annotated[bool, VERSION] = False,
     ) -> None:
         context.obj = processes
-        if version:
-            say(f"tenantry {__version__}")
-            say(describe_form())
-            raise typer.Exit
 
     serving.register(app)
     provision.register(app)

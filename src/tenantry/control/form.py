@@ -1,4 +1,4 @@
-"""Which form of Tenantry runs: its hot path compiled, or the same files interpreted (docs/decisions/0008-compiled.md)."""
+"""Which form of Tenantry runs: its hot path compiled, or the same files interpreted (decision 0008)."""
 
 from __future__ import annotations
 
