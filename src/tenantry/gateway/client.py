@@ -49,11 +49,10 @@ PIPELINE_BYTES_MAX = 64 * 1024
 _HEAD, _PART, _BODY, _ANSWERING, _LINGERING, _CLOSED = range(6)  # `_PART`: of a head has come
 
 
-class ClientConnection(asyncio.Protocol, Client):
-    """One socket from a client."""
+class ClientConnection(Client):
+    """One socket from a client: an `asyncio.Protocol` by its methods, for no compiled class may inherit from one."""
 
     __slots__ = (
-        "__weakref__",
         "_body",
         "_body_bytes",
         "_body_since",

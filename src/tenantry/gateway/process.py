@@ -13,6 +13,7 @@ import ssl
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import cast
 
 from sqlalchemy import Engine
 
@@ -211,7 +212,7 @@ async def serve_gateway(settings: GatewaySettings, ready: Callable[[int], None] 
     parts = build_parts(settings, snapshot, vault.pepper, prices, journal, opening, clock, _beside)
     gateway = GatewayProcess(parts)
     server = await loop.create_server(
-        lambda: ClientConnection(parts),
+        lambda: cast(asyncio.BaseProtocol, ClientConnection(parts)),  # by its methods
         settings.host,
         settings.port,
         ssl=_tls(settings.tls_cert_file, settings.tls_key_file),

@@ -93,14 +93,15 @@ _FRESH, _COUNTED, _CHUNKED, _PARSED = range(4)
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class UpstreamConnection(asyncio.Protocol):
-    """A plain head is read by lines, a body of a told length is counted, plain chunks are taken as they come.
+class UpstreamConnection:
+    """An `asyncio.Protocol` by its methods, for no compiled class may inherit from one (decision 0008).
+
+    A plain head is read by lines, a body of a told length is counted, plain chunks are taken as they come.
 
     llhttp reads everything else, from the head on or from the first chunk that is not plain.
     """
 
     __slots__ = (
-        "__weakref__",
         "_acked_before",
         "_body",
         "_has_framing",
@@ -208,6 +209,12 @@ class UpstreamConnection(asyncio.Protocol):
         return self.transport is not None and not self.transport.is_closing()
 
     # asyncio.Protocol
+
+    def pause_writing(self) -> None:
+        """A request is sent whole, and its body is in memory already."""
+
+    def resume_writing(self) -> None:
+        pass
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # a stream transport by construction

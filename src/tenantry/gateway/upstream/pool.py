@@ -12,6 +12,7 @@ import ssl
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from tenantry.domain.directory import Upstream
@@ -74,7 +75,6 @@ class Pool(ConnectionOwner):
     """Idle connections of one tenant to one upstream under one credential, newest first."""
 
     __slots__ = (
-        "__weakref__",
         "_ca_file",
         "_connect_seconds",
         "_hostname",
@@ -149,7 +149,8 @@ class Pool(ConnectionOwner):
         try:
             tls = self._pools.context(self._ca_file) if self._is_tls else None
             async with asyncio.timeout(self._connect_seconds):
-                _, made = await loop.create_connection(self._new, self._hostname, self._port, ssl=tls)
+                _, protocol = await loop.create_connection(self._new, self._hostname, self._port, ssl=tls)
+            made = cast(UpstreamConnection, protocol)
             if made.transport is None:  # closed between the handshake and this turn of the loop
                 return ConnectFailed("closed as soon as it was made")
             self._open.add(made)
@@ -161,7 +162,8 @@ class Pool(ConnectionOwner):
             if self.is_empty:
                 self._pools.forget(self)
 
-    def _new(self) -> UpstreamConnection:
+    def _new(self) -> Any:
+        """A protocol as the loop takes it: by its methods."""
         return UpstreamConnection(self, self._is_tls)
 
     def on_idle(self, connection: UpstreamConnection) -> None:
