@@ -28,7 +28,7 @@ compiled: $(COMPILED)/.done ## Make the compiled form in .venv-compiled (some mi
 
 test-compiled: $(COMPILED)/.dev ## Run the tests of what is compiled, and of whole processes, in the compiled form
 	@$(COMPILED)/bin/tenantry --version | grep '^compiled'
-	$(COMPILED)/bin/python -m pytest -n 2 --dist loadfile $(BOTH_FORMS)
+	TENANTRY_LIVES=10000 $(COMPILED)/bin/python -m pytest -n 2 --dist loadfile $(BOTH_FORMS)
 
 wheels: $(BUILDER)/.done ## Build a compiled wheel for the CPython at hand into dist/
 	TENANTRY_COMPILE=yes $(BUILDER)/bin/python -m pip wheel --disable-pip-version-check --no-deps --no-build-isolation -w dist .

@@ -15,11 +15,11 @@ from tenantry.domain.limits import Limits
 from tenantry.domain.lines import Level, Line
 
 # A session ends when some answer ends. Until a lane has seen one, this is the guess for how long that takes, seconds.
-FIRST_SESSION_GUESS = 2.0
+FIRST_SESSION_GUESS: Final = 2.0
 # What a session counts for in the guess at most, seconds: one that hung for an hour says little of the others.
-SESSION_SECONDS_MAX = 600.0
+SESSION_SECONDS_MAX: Final = 600.0
 # What a bucket lacks below this is a rounding error of the clock's and the rate's product.
-LACK_MIN = 1e-9
+LACK_MIN: Final = 1e-9
 
 
 class Bucket:
@@ -77,7 +77,7 @@ class Scope(Enum):
     MODEL = "model"  # what it can take for one model
 
 
-_LEVELS = {
+_LEVELS: Final = {
     Scope.TENANT: Level.FLOW,
     Scope.KEY: Level.SUB,
     Scope.UPSTREAM: Level.ALL,

@@ -33,8 +33,8 @@ class Outcome(StrEnum):
 
 
 # How a cost was found (`AttemptEnded.basis`): it follows from the usage, or it is what had been held.
-BASIS_USAGE = "usage"
-BASIS_BOUND = "bound"
+BASIS_USAGE: Final = "usage"
+BASIS_BOUND: Final = "bound"
 
 
 @dataclass(init=False, slots=True)
@@ -203,7 +203,7 @@ class AttemptEnded:
 
 
 # Counted as refusals are, though the request passes: a conversation that answers tools without end.
-RUNAWAY_LOOP = "runaway_tool_loop"
+RUNAWAY_LOOP: Final = "runaway_tool_loop"
 
 
 @value

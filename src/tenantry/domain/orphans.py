@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Final
 
 from tenantry.domain.attempts import BASIS_BOUND, AttemptBegun, AttemptEnded, AttemptProgress, Outcome
 from tenantry.domain.estimates import nanos_by_time, per_second, produced_tokens
@@ -11,13 +12,13 @@ from tenantry.domain.prices import PriceTable
 from tenantry.domain.usage import Usage
 from tenantry.domain.values import value
 
-GATEWAY_DIED = "gateway_died"
+GATEWAY_DIED: Final = "gateway_died"
 # The last second that a calendar of Python's can write: a damaged line may name any time.
-_SECONDS_MAX = 253_402_300_799
+_SECONDS_MAX: Final = 253_402_300_799
 
 
 # A gateway writes what goes on every second, whether or not anything does.
-QUIET_US = 3_000_000
+QUIET_US: Final = 3_000_000
 
 
 @value

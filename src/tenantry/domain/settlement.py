@@ -19,17 +19,17 @@ from tenantry.domain.usage import COUNT_MAX, Usage
 
 # Ten thousand dollars: the dearest answer that reference 5 allows costs some hundred; more is a fault of the upstream.
 # The ledger's rows have the same bound: as many as a quarter of an hour can hold still sum within 64 bits.
-COST_NANOS_MAX = 10**13
+COST_NANOS_MAX: Final = 10**13
 
 # A whole answer whose usage was not found in it.
-USAGE_UNREADABLE = "usage_unreadable"
+USAGE_UNREADABLE: Final = "usage_unreadable"
 # Part of the usage has no price, and was taken at the dearest there is.
-PRICE_MISSING = "price_missing"
+PRICE_MISSING: Final = "price_missing"
 # Counts that are each possible, and together cost more than `COST_NANOS_MAX`.
-COST_ABSURD = "cost_absurd"
+COST_ABSURD: Final = "cost_absurd"
 
-BY_USAGE = "usage"
-BY_BOUND = "bound"
+BY_USAGE: Final = "usage"
+BY_BOUND: Final = "bound"
 
 
 @dataclass(init=False, slots=True)
@@ -157,11 +157,11 @@ class Settlement:
 
 
 # To look up a member of an enumeration takes CPython 3.11 longer than a call.
-_SETTLED = Outcome.SETTLED
+_SETTLED: Final = Outcome.SETTLED
 # Successes that have a body (RFC 9110 15.3): a server that speaks the API may answer 201 to a POST.
-_ANSWERED = frozenset(range(200, 300)) - {204, 205}
+_ANSWERED: Final = frozenset(range(200, 300)) - {204, 205}
 
-VOID = Settlement(Outcome.VOIDED, Usage(), 0, None)
+VOID: Final = Settlement(Outcome.VOIDED, Usage(), 0, None)
 
 
 def settle(sent: Sent, seen: Observed, prices: PriceTable, at_us: int) -> Settlement:

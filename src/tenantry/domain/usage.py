@@ -9,20 +9,20 @@ from typing import Any, Final
 from tenantry.domain.values import value
 
 # No model reads or writes a millionth of it; a larger figure is a fault of the upstream, and must overflow no column.
-COUNT_MAX = 10**12
+COUNT_MAX: Final = 10**12
 # Each is a request that took upstream a second; at $10 a thousand, a count as above would be $10 billion.
-TOOL_REQUESTS_MAX = 10**6
+TOOL_REQUESTS_MAX: Final = 10**6
 # An answer has a handful (reference 5.1): one for each compaction, advice and fallback.
-ITERATIONS_MAX = 1_000
+ITERATIONS_MAX: Final = 1_000
 # Models and tiers are some 30 characters long.
-WORD_CHARS_MAX = 128
+WORD_CHARS_MAX: Final = 128
 
 # A count that is no count, a word that is no word, an entry that is no object.
-USAGE_MALFORMED = "usage_malformed"
+USAGE_MALFORMED: Final = "usage_malformed"
 # A count that is less than what the same answer told before: they are totals, and only grow (reference 4.4).
-USAGE_FELL = "usage_fell"
+USAGE_FELL: Final = "usage_fell"
 # What message_start tells of the output is a placeholder, "1..few" (reference 4.4): the final count may be below it.
-OUTPUT_PLACEHOLDER_MAX = 64
+OUTPUT_PLACEHOLDER_MAX: Final = 64
 
 
 @value
@@ -183,7 +183,7 @@ def has_fallen(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
     )
 
 
-_PROMPT_COUNTS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+_PROMPT_COUNTS: Final = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 
 
 def _plain_count(usage: Mapping[str, Any], name: str) -> int:

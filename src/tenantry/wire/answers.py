@@ -6,7 +6,7 @@ Read without validating the rest: an answer that was given must be billed, whate
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -18,13 +18,13 @@ from tenantry.wire.shapes import Answer, Event
 
 # The text of a usage object that the ledger keeps as it came: a thousand times what one has today. Of a longer one it
 # keeps what was read of it.
-USAGE_RAW_BYTES_MAX = 256 * 1024
+USAGE_RAW_BYTES_MAX: Final = 256 * 1024
 
 
-_EVENT_DECODER = msgspec.json.Decoder(Event)
-_MESSAGE_DECODER = msgspec.json.Decoder(Answer)
-_EVENT_NAMES = frozenset({b"type", b"message", b"delta", b"usage", b"error"})
-_MESSAGE_NAMES = frozenset({b"model", b"stop_reason", b"usage", b"content"})
+_EVENT_DECODER: Final = msgspec.json.Decoder(Event)
+_MESSAGE_DECODER: Final = msgspec.json.Decoder(Answer)
+_EVENT_NAMES: Final = frozenset({b"type", b"message", b"delta", b"usage", b"error"})
+_MESSAGE_NAMES: Final = frozenset({b"model", b"stop_reason", b"usage", b"content"})
 
 
 def read_event(data: bytes) -> Event:
@@ -58,12 +58,12 @@ def read_whole(body: bytes) -> Answer | None:
     )
 
 
-_UNREADABLE = Observed(None, None, Usage(), "", False, False, True, None, 0, flaws=(USAGE_UNREADABLE,))
-_BROKEN = Observed(None, None, Usage(), "", False, False, False, None, 0)
-NOTHING_OBSERVED = Observed(None, None, Usage(), "", True, False, False, None, 0)
+_UNREADABLE: Final = Observed(None, None, Usage(), "", False, False, True, None, 0, flaws=(USAGE_UNREADABLE,))
+_BROKEN: Final = Observed(None, None, Usage(), "", False, False, False, None, 0)
+NOTHING_OBSERVED: Final = Observed(None, None, Usage(), "", True, False, False, None, 0)
 
 
-_BEGINS_AS_EVENTS = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*+(?::|(?:event|data|id|retry)[ \t]*+:)")
+_BEGINS_AS_EVENTS: Final = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*+(?::|(?:event|data|id|retry)[ \t]*+:)")
 
 
 def begins_as_events(body: bytes) -> bool:
@@ -144,7 +144,7 @@ def _usage_text(raw: bytes, told: dict[str, Any], usage: Usage) -> str:
     return text if text.isprintable() and text else msgspec.json.encode(told).decode()
 
 
-_NO_CONTENT = (b"", b"[]", b"null", b'""')
+_NO_CONTENT: Final = (b"", b"[]", b"null", b'""')
 
 
 def is_empty(content: msgspec.Raw) -> bool:

@@ -6,6 +6,7 @@ The caller has inspected the body before: it is a JSON object in which no name i
 from __future__ import annotations
 
 import hashlib
+from typing import Final
 
 import msgspec
 
@@ -14,13 +15,13 @@ from tenantry.wire.members import find_values, members_of
 from tenantry.wire.shapes import TextBlock
 
 # The smallest prompt that any model caches is 1,024 tokens; at some four bytes a token.
-SYSTEM_BYTES_MIN = 4_096
-_BREAKPOINT = b'"cache_control":{"type":"ephemeral"}'
+SYSTEM_BYTES_MIN: Final = 4_096
+_BREAKPOINT: Final = b'"cache_control":{"type":"ephemeral"}'
 
 
-_TEXT = msgspec.json.Decoder(str)
-_BLOCKS = msgspec.json.Decoder(list[msgspec.Raw])
-_LAST = msgspec.json.Decoder(TextBlock)
+_TEXT: Final = msgspec.json.Decoder(str)
+_BLOCKS: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_LAST: Final = msgspec.json.Decoder(TextBlock)
 
 
 def cap_max_tokens(fields: MessageFields, body: bytes, new: int) -> bytes:

@@ -17,27 +17,27 @@ from typing import Final
 import httptools
 
 # nginx allows 32 KiB, Node 16 KiB, hyper 400 KiB; Claude Code sends under 3 KiB.
-HEAD_BYTES_MAX = 64 * 1024
+HEAD_BYTES_MAX: Final = 64 * 1024
 # nginx's default is 1,000 fields in later releases, Go has none; captured clients send under 30.
-HEADER_FIELDS_MAX = 200
+HEADER_FIELDS_MAX: Final = 200
 # RFC 9112 section 3: at least 8,000 octets should be supported for a request line.
-TARGET_BYTES_MAX = 8192
+TARGET_BYTES_MAX: Final = 8192
 
-_REQUEST_LINE = re.compile(rb"(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) (/[!-~]*) HTTP/1\.([01])\r\n")
+_REQUEST_LINE: Final = re.compile(rb"(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) (/[!-~]*) HTTP/1\.([01])\r\n")
 # RFC 9110 5.1, 5.5: token ":" OWS field-value OWS. The look-behind pins each match to the start of a line.
-_FIELD = re.compile(
+_FIELD: Final = re.compile(
     rb"(?<=\n)([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*"
     rb"((?:[^\x00-\x20\x7f](?:[^\x00-\x08\x0a-\x1f\x7f]*[^\x00-\x20\x7f])?)?)[ \t]*\r\n"
 )
 # RFC 9110 5.6.2
-TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 # RFC 9110 7.2: uri-host [":" port], as a name, an IPv4 or a bracketed IPv6 address.
-_HOST = re.compile(rb"(?:[A-Za-z0-9._~%!$&'()*+,;=\-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
-_LENGTH = re.compile(rb"[0-9]{1,18}")
-_LENGTH_LINE = re.compile(rb"\ncontent-length: ?([0-9]{1,18})\r\n", re.IGNORECASE)
+_HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~%!$&'()*+,;=\-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_LENGTH: Final = re.compile(rb"[0-9]{1,18}")
+_LENGTH_LINE: Final = re.compile(rb"\ncontent-length: ?([0-9]{1,18})\r\n", re.IGNORECASE)
 
 # A second copy of any of these could be read differently by two parties (RFC 9112 section 11.2).
-_SINGLETONS = frozenset(
+_SINGLETONS: Final = frozenset(
     {
         b"host",
         b"content-length",
@@ -135,7 +135,7 @@ class _NoCallbacks:
     __slots__ = ()
 
 
-_NO_CALLBACKS = _NoCallbacks()
+_NO_CALLBACKS: Final = _NoCallbacks()
 
 
 def parse_request_head(raw: bytes) -> RequestHead:
@@ -226,8 +226,8 @@ def connection_options(fields: dict[bytes, bytes]) -> frozenset[bytes]:
     return frozenset(option.strip().lower() for option in value.split(b","))
 
 
-_REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
-STATUS_LINES = {
+_REASONS: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
+STATUS_LINES: Final = {
     code: b"HTTP/1.1 %d %b\r\n" % (code, _REASONS.get(code, b"Overloaded" if code == 529 else b"Unknown"))
     for code in range(200, 600)
 }
@@ -247,5 +247,5 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-LAST_CHUNK = b"0\r\n\r\n"
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+LAST_CHUNK: Final = b"0\r\n\r\n"
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"

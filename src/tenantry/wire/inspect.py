@@ -6,7 +6,7 @@ edits and counts need afterwards is in the fields (`MessageFields.members`).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -31,30 +31,30 @@ from tenantry.wire.shapes import Asked, ContextEdit, ContextManagement, Fallback
 __all__ = ["BadBody", "MessageFields", "inspect_message"]
 
 # RFC 8259 has no limit; no published model id is longer than 40 characters.
-MODEL_CHARS_MAX = 256
+MODEL_CHARS_MAX: Final = 256
 # No model writes this much; a larger number would only swell what is computed from it.
-MAX_TOKENS_MAX = 1_000_000_000
+MAX_TOKENS_MAX: Final = 1_000_000_000
 # Entries of `fallbacks`, servers, edits of the context: each is a few, and each is looked at by itself.
-ENTRIES_MAX = 100
+ENTRIES_MAX: Final = 100
 # A list of so many bytes cannot have so many entries that counting them is work.
-ENTRIES_BYTES_MAX = 10_000
+ENTRIES_BYTES_MAX: Final = 10_000
 # A body that is written with spaces shows it by its first member.
-SPACES_BYTES = 64
+SPACES_BYTES: Final = 64
 # What upstream takes where a compaction does not say at how many tokens (the SDK's beta_compact_20260112_edit_param).
-COMPACT_AT_TOKENS = 150_000
+COMPACT_AT_TOKENS: Final = 150_000
 
 
-_STRING = msgspec.json.Decoder(str)
-_INT = msgspec.json.Decoder(int)
-_BOOL = msgspec.json.Decoder(bool | None)
-_WORD = msgspec.json.Decoder(str | None)
-_LIST = msgspec.json.Decoder(list[msgspec.Raw] | None)
-_FALLBACK = msgspec.json.Decoder(Fallback)
-_CONTEXT = msgspec.json.Decoder(ContextManagement | None)
-_NOT_JSON = "The request body is not valid JSON."
+_STRING: Final = msgspec.json.Decoder(str)
+_INT: Final = msgspec.json.Decoder(int)
+_BOOL: Final = msgspec.json.Decoder(bool | None)
+_WORD: Final = msgspec.json.Decoder(str | None)
+_LIST: Final = msgspec.json.Decoder(list[msgspec.Raw] | None)
+_FALLBACK: Final = msgspec.json.Decoder(Fallback)
+_CONTEXT: Final = msgspec.json.Decoder(ContextManagement | None)
+_NOT_JSON: Final = "The request body is not valid JSON."
 
 
-_NOT_AS_PUBLISHED = (BadBody, msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_NOT_AS_PUBLISHED: Final = (BadBody, msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def inspect_message(body: bytes, *, count_only: bool = False) -> MessageFields:
@@ -272,7 +272,7 @@ def _read_context_management(fields: MessageFields, raw: msgspec.Raw) -> None:
             fields.compact_at_tokens = at if known is None else min(known, at)
 
 
-_UNKNOWN = ContextManagement([ContextEdit(None, Trigger(0))])
+_UNKNOWN: Final = ContextManagement([ContextEdit(None, Trigger(0))])
 
 
 def _read_fallbacks(fields: MessageFields, raw: msgspec.Raw) -> None:
@@ -297,4 +297,4 @@ def _read_fallbacks(fields: MessageFields, raw: msgspec.Raw) -> None:
         fields.fallback_max_tokens = min(MAX_TOKENS_MAX, max(entry.max_tokens or 0 for entry in entries))
 
 
-_QUOTE = b'"'[0]
+_QUOTE: Final = b'"'[0]

@@ -6,12 +6,14 @@ is wrong with it. Both read the same of what both read (tests/unit/wire/test_pla
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from tenantry.domain.usage import Usage
 from tenantry.wire.shapes import ToldUsage
 
-_DECODER = msgspec.json.Decoder(ToldUsage)
+_DECODER: Final = msgspec.json.Decoder(ToldUsage)
 
 
 def read_plain_usage(raw: bytes | msgspec.Raw, wants_1h: bool) -> Usage | None:

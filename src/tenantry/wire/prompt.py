@@ -8,7 +8,7 @@ as long as to skip it.
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec import UNSET
@@ -18,14 +18,14 @@ from tenantry.wire.shapes import Asked, Block, ListedTool, Message, room
 
 # Messages and their blocks, or those of a system prompt. The largest prompt, a million tokens (reference 5.6), has 50
 # tokens for each.
-ITEMS_MAX = 20_000
+ITEMS_MAX: Final = 20_000
 # Tool search has catalogues of some thousands; the API's own code for too many is available_tools_limit_exceeded.
-TOOLS_MAX = 10_000
+TOOLS_MAX: Final = 10_000
 # No message, block or tool as published is shorter: `{"type":"text","text":""},` has 26. What is made of shorter ones
 # alone costs twice as much a byte to read as anything that a client has to say.
-ENTRY_BYTES_MIN = 24
+ENTRY_BYTES_MIN: Final = 24
 # So many are read however short they are.
-SHORT_ENTRIES_MAX = 200
+SHORT_ENTRIES_MAX: Final = 200
 
 
 class BadShape(Exception):
@@ -34,14 +34,14 @@ class BadShape(Exception):
 
 _room_lock = threading.Lock()  # a large body is read in a thread
 
-ASKED = msgspec.json.Decoder(Asked)
-_MESSAGES = msgspec.json.Decoder(list[Message] | None)
-_LISTS = msgspec.json.Decoder(list[list[Block]])
-_TOOLS = msgspec.json.Decoder(list[ListedTool] | None)
+ASKED: Final = msgspec.json.Decoder(Asked)
+_MESSAGES: Final = msgspec.json.Decoder(list[Message] | None)
+_LISTS: Final = msgspec.json.Decoder(list[list[Block]])
+_TOOLS: Final = msgspec.json.Decoder(list[ListedTool] | None)
 
 
-_ITEMS_TOLD = "messages: at most %d messages and blocks of content are allowed"
-_TOOLS_TOLD = "tools: at most %d are allowed"
+_ITEMS_TOLD: Final = "messages: at most %d messages and blocks of content are allowed"
+_TOOLS_TOLD: Final = "tools: at most %d are allowed"
 
 
 def decode_bounded(

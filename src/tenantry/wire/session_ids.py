@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
 import msgspec
 
@@ -11,14 +12,14 @@ from tenantry.wire.members import members_of
 from tenantry.wire.shapes import Metadata, UserId
 
 # Claude Code sends a UUID.
-SESSION_ID_CHARS_MAX = 128
+SESSION_ID_CHARS_MAX: Final = 128
 # What Claude Code sends has 160 bytes (reference 7.5); the API takes 256 characters.
-METADATA_BYTES_MAX = 4_096
-_OLD_FORM = re.compile(r"_session_([0-9A-Za-z-]+)$")
+METADATA_BYTES_MAX: Final = 4_096
+_OLD_FORM: Final = re.compile(r"_session_([0-9A-Za-z-]+)$")
 
 
-_METADATA = msgspec.json.Decoder(Metadata | None)
-_USER_ID = msgspec.json.Decoder(UserId)
+_METADATA: Final = msgspec.json.Decoder(Metadata | None)
+_USER_ID: Final = msgspec.json.Decoder(UserId)
 
 
 def find_session_id(header: bytes | None, fields: MessageFields) -> str | None:

@@ -12,7 +12,7 @@ import ssl
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
 from tenantry.domain.directory import Upstream
@@ -21,15 +21,15 @@ from tenantry.domain.values import value
 from tenantry.gateway.upstream.connection import ConnectionOwner, UpstreamConnection
 
 # Shorter than the idle time-out of common front ends (nginx 75 s, load balancers 60 s), so that we close first.
-IDLE_SECONDS_MAX = 30.0
+IDLE_SECONDS_MAX: Final = 30.0
 # An upstream that closes idle connections after some time is not given one that has been idle for half of that: the
 # request could cross the closing on the wire. What was learned is forgotten when it has not been seen for so long.
-IDLE_SHARE = 0.5
-RELEARN_SECONDS = 60.0
+IDLE_SHARE: Final = 0.5
+RELEARN_SECONDS: Final = 60.0
 # Over all pools; a descriptor and, over TLS, some 50 KB each. Go's default transport keeps a hundred, for one user.
-IDLE_CONNECTIONS_MAX = 1000
+IDLE_CONNECTIONS_MAX: Final = 1000
 # How many of the longest known pools are looked at for each new one: two, so that those forgotten catch up.
-LOOKED_AT = 2
+LOOKED_AT: Final = 2
 
 
 @value
