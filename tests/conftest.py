@@ -6,6 +6,19 @@ import pytest
 from tests.stack import Stack
 
 FIXTURES = Path(__file__).parent / "fixtures"
+# Files that take longest, and begin first: what comes last should be short, so that no worker waits for another.
+LONGEST = (
+    *("test_isolation", "test_faults_neighbours", "test_crashes", "test_lanes", "test_budgets", "test_faults_money"),
+    *("test_lives", "test_limits_commands", "test_retries", "test_lanes_cost"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def turn(item: pytest.Item) -> tuple[int, bool]:
+        name = item.path.stem
+        return LONGEST.index(name) if name in LONGEST else len(LONGEST), "acceptance" not in item.path.parts
+
+    items.sort(key=turn)  # stable: the tests of a file keep their order
 
 
 @pytest.fixture(scope="module")

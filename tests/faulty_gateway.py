@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import Any
 
 from tenantry.gateway import authentication, caller
-from tenantry.gateway.process import serve_gateway
 from tenantry.gateway.register import Register
+from tenantry.gateway.serving import serve_gateway
 from tenantry.gateway.till import Money
 from tenantry.gateway.upstream import Pools
 from tenantry.settings import load_settings

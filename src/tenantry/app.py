@@ -20,7 +20,7 @@ class Processes:
 
     def gateway(self, settings: Settings) -> int:
         gc.disable()  # until it serves: nothing that is loaded is garbage
-        from tenantry.gateway.process import serve_gateway
+        from tenantry.gateway.serving import serve_gateway
         from tenantry.running import run
 
         return run(settings, serve_gateway(settings.gateway))

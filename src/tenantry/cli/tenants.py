@@ -148,6 +148,7 @@ def _everything(site: Site, slug: str) -> dict[str, Any]:
     return tenant_view(site.settings, tenant).as_json() | {
         "limits": {name: {"value": limits[name], "from": "own" if name in tenant.own else "tier"} for name in LIMITS},
         "uses": _used(now.tenants.get(tenant.tenant_id) or LiveUse.idle(tenant.limits)) if now.gateways else None,
+        "announced": _announced(site, tenant.credential_id, now.announced),
         "refusals": [
             {"reason": one.reason, "count": one.count, "last_at": stamp(one.last_at)}
             for one in list_refusals(site.engine, tenant.tenant_id)
@@ -167,7 +168,20 @@ def _used(use: LiveUse) -> dict[str, Any]:
     return {name: getattr(use, name) for name in _USES}
 
 
-_SHOWN_ABOVE = ("sessions_max", "requests_per_minute", "limits", "uses", "refusals", "keys")
+def _announced(
+    site: Site, credential_id: str | None, announced: dict[str, dict[str, dict[str, int]]]
+) -> dict[str, dict[str, int]]:
+    """The limits that the tenant's upstream announces, by model: they hold where no capacity is declared."""
+    if credential_id is None or not announced:
+        return {}
+    if announced.get(credential_id):
+        return announced[credential_id]
+    ids = {one.name: one.upstream_id for one in site.directory.list_upstreams()}
+    found = [ids[one.upstream] for one in site.directory.list_credentials() if one.credential_id == credential_id]
+    return announced.get(found[0], {}) if found else {}
+
+
+_SHOWN_ABOVE = ("sessions_max", "requests_per_minute", "limits", "uses", "announced", "refusals", "keys")
 
 
 def _print(values: dict[str, Any]) -> None:
@@ -184,6 +198,10 @@ def _print(values: dict[str, Any]) -> None:
         print_table(
             ["what", "now"], [[name, "no limit" if value is None else value] for name, value in values["uses"].items()]
         )
+    if values["announced"]:
+        say("\nits upstream announces, and no capacity is declared")
+        rows = [[model, limit, per] for model, limits in values["announced"].items() for limit, per in limits.items()]
+        print_table(["model", "limit", "number"], rows, right=["number"])
     say("\nwas refused")
     if values["refusals"]:
         print_table(["reason", "times", "last"], [list(one.values()) for one in values["refusals"]], right=["times"])

@@ -69,6 +69,10 @@ class Bucket:
         return max(0.0, (self.size - self.level) / self.rate)
 
 
+# The buckets of a lane, each of a limit `<name>_per_minute`.
+BUCKETS = ("requests", "input_tokens", "output_tokens")
+
+
 class Scope(Enum):
     """Whose lane it is."""
 
@@ -119,6 +123,7 @@ class Lane:
         "closed_until",
         "counts_tokens",
         "input_tokens",
+        "is_logged",
         "is_shared",
         "is_told",
         "learned_at",
@@ -148,6 +153,7 @@ class Lane:
         self.is_shared = scope in (Scope.UPSTREAM, Scope.MODEL)
         self.closed_until = -math.inf
         self.learned_at = -math.inf
+        self.is_logged = False  # that what it learned holds somebody back
         self.requests: Bucket | None = None
         self.input_tokens: Bucket | None = None
         self.output_tokens: Bucket | None = None
@@ -226,12 +232,13 @@ class Lane:
         """Whether a bucket's limit is configured: then that is obeyed, whatever the upstream says."""
         return getattr(self.limits, f"{limit}_per_minute") is not None
 
-    def learn(self, limit: str, per_minute: int, remaining: int, now: float) -> None:
-        """The upstream said how much of `limit` (a bucket's name) it gives, and has left.
+    def learn(self, limit: str, per_minute: int, remaining: int, now: float) -> bool:
+        """The upstream said how much of `limit` (a bucket's name) it gives, and has left. True: how much is news.
 
         A declared limit stays as it is declared; only what is left of it can be less.
         """
         bucket: Bucket | None = getattr(self, limit)
+        is_news = bucket is None
         if bucket is None:
             bucket = Bucket(per_minute, per_minute, now, limit == "input_tokens")
             setattr(self, limit, bucket)
@@ -239,10 +246,33 @@ class Lane:
         elif self.declares(limit):
             bucket.refill(now)
         else:
+            is_news = bucket.size != per_minute
             bucket.resize(per_minute, per_minute, now)
         bucket.level = min(bucket.level, remaining)
+        return is_news
+
+    def unlearn(self, limit: str) -> bool:
+        """What the upstream said of `limit` (a bucket's name) counts no more. False: it had said nothing."""
+        if self.declares(limit) or getattr(self, limit) is None:
+            return False
+        setattr(self, limit, None)
+        self.list_buckets()
+        return True
+
+    def announced(self) -> dict[str, int]:
+        """What the upstream gives a minute as it says, by the limit's name, where nothing is declared."""
+        return {
+            f"{limit}_per_minute": round(bucket.size)
+            for limit in BUCKETS
+            if not self.declares(limit) and (bucket := getattr(self, limit)) is not None
+        }
 
     # At rest
+
+    @property
+    def is_in_use(self) -> bool:
+        """Something is in flight, or someone waits."""
+        return bool(self.sessions or self.waiting)
 
     @property
     def is_idle(self) -> bool:

@@ -24,9 +24,23 @@ class Breaker:
     `is_tripped`: it was opened, and no answer has closed it; where it is not, nothing is in the way.
     """
 
-    __slots__ = ("_bad_since", "_good", "_next_probe", "_refused", "_second", "_silent", "is_tripped", "used_at")
+    __slots__ = (
+        "_bad_since",
+        "_good",
+        "_name",
+        "_next_probe",
+        "_opened",
+        "_refused",
+        "_second",
+        "_silent",
+        "is_tripped",
+        "used_at",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "", opened: set[str] | None = None) -> None:
+        """`opened` is told `name` when it stops sending, so that nobody has to look for it among thousands."""
+        self._name = name
+        self._opened = opened
         self.is_tripped = False
         self._next_probe = 0.0
         self._second = 0
@@ -82,6 +96,8 @@ class Breaker:
             self._bad_since = now
         if silent >= FAILURES_MIN or now - self._bad_since >= LASTING_SECONDS:
             self.is_tripped = True
+            if self._opened is not None:
+                self._opened.add(self._name)
             self._next_probe = now + PROBE_SECONDS
 
     def _slot(self, now: float) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 
@@ -13,7 +14,10 @@ log = logging.getLogger("tenantry.gateway")
 
 
 class Recorder:
-    """`works` is False while the journal cannot be written; `is_dirty` when something waits for a sync."""
+    """`works` is False while the journal cannot be written; `is_dirty` when something waits for a sync.
+
+    `needs_care` is set by each flush: something waits for a sync, or for being written after all.
+    """
 
     def __init__(
         self, journal: JournalWriter, call_soon: Callable[[Callable[[], None]], object], now: Callable[[], float]
@@ -25,6 +29,7 @@ class Recorder:
         self._now = now
         self._faults = Repeats()
         self.is_dirty = False
+        self.needs_care = asyncio.Event()
         self.works = True
 
     def begin(self, document: bytes, then: Callable[[bool], None]) -> None:
@@ -81,6 +86,7 @@ class Recorder:
             if self._faults.count:
                 self._tell_end()
         self.works = written
+        self.needs_care.set()
         for then in begun:
             try:
                 then(written)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
 from zoneinfo import ZoneInfo
 
 from tenantry.domain.attempts import Outcome
@@ -131,18 +130,9 @@ class Till:
             amount = bound_of(self.prices, fields, 0, at_us, None, 0).nanos
         return all(not account.is_hard or account.short_of(amount, amount, at_us) is None for account in accounts)
 
-    def standing(self, at_us: int) -> dict[str, dict[str, Any]]:
-        """What is held and spent now, by tenant, in nano-dollars: of those that have a budget or money held."""
-        found: dict[str, dict[str, Any]] = {}
-        for (tenant_id, key_id), account in self._accounts.items():
-            if not key_id and (account.budget.caps or account.held_nanos):
-                account.advance(at_us)
-                found[tenant_id] = {
-                    "held_nanos": account.held_nanos,
-                    "spent_nanos": dict(account.spent),
-                    "excess_nanos": account.excess_nanos,
-                }
-        return found
+    def account_of(self, tenant_id: str) -> Account | None:
+        """The account of a tenant that has been used."""
+        return self._accounts.get((tenant_id, ""))
 
     def held_nanos(self) -> int:
         """What all accounts hold; 0 when nothing is in flight."""

@@ -42,8 +42,8 @@ class StoreFile:
 
     def __init__(self, path: Path) -> None:
         """Raises: OSError."""
-        self._path = path
-        self._known = _identity(path)
+        self._path = os.fspath(path)
+        self._known = _identity(self._path)
         self._is_replaced = False  # for good: the number of a file that is gone may be given again
 
     def require(self) -> None:
@@ -57,8 +57,8 @@ class StoreFile:
             raise StoreReplaced
 
 
-def _identity(path: Path) -> tuple[int, int]:
-    found = path.stat()
+def _identity(path: str) -> tuple[int, int]:
+    found = os.stat(path)
     return found.st_dev, found.st_ino
 
 

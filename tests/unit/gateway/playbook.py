@@ -35,12 +35,14 @@ from tenantry.domain.keys import digest_key
 from tenantry.domain.limits import Limits
 from tenantry.domain.prices import load_default_prices
 from tenantry.gateway.client import ClientConnection
+from tenantry.gateway.deadlines import TICK_SECONDS
 from tenantry.gateway.exchange import Exchange
 from tenantry.gateway.parts import Clock, Parts
 from tenantry.gateway.process import GatewayProcess, build_parts
 from tenantry.gateway.upstream import ConnectFailed
 from tenantry.gateway.upstream.head import head_of
-from tenantry.ledger.journal import JournalUnavailable, decode_line
+from tenantry.ledger.journal import JournalUnavailable
+from tenantry.ledger.lines import decode_line
 from tenantry.ledger.opening import Opening
 from tenantry.settings import load_settings
 
@@ -478,12 +480,12 @@ class World:
     def turn(self) -> None:
         self.time.turn()
 
-    def advance(self, seconds: float) -> None:
-        """Let time pass, with a tick of the process every quarter of a second."""
+    def advance(self, seconds: float, tick_seconds: float = TICK_SECONDS) -> None:
+        """Let time pass, with a tick of the process every so often: on a busy machine ticks come late."""
         end = self.time.now + seconds
         while True:
             self.turn()
-            tick = self.time.now + 0.25
+            tick = self.time.now + tick_seconds
             while self.time.next_timer(min(tick, end)):
                 self.turn()
             if tick > end:

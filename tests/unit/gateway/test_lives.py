@@ -21,6 +21,7 @@ import pytest
 from tenantry.domain.directory import Disconnect, TenantStatus
 from tenantry.domain.life import TABLE, Event, State
 from tenantry.gateway.attempt import Attempt
+from tenantry.gateway.deadlines import TICK_SECONDS
 from tenantry.gateway.exchange import Exchange
 from tests.unit.gateway.playbook import (
     OPEN,
@@ -39,6 +40,8 @@ LIVES = int(os.environ.get("TENANTRY_LIVES", "20000"))
 SEED = int(os.environ.get("TENANTRY_SEED", "0")) or random.SystemRandom().randrange(1 << 32)
 SLUGS = ("acme", "bolt", "corp")
 STEPS_PER_WORLD = 160
+# Of the worlds' long waits. Ticks may be late; what they cost is most of what this takes.
+LATE_TICK_SECONDS = 2.0
 SHARDS = 4
 
 Step = tuple[str, Callable[[], None]]
@@ -92,7 +95,8 @@ class Storm:
     is_stopped = False
 
     def pass_time(self) -> None:
-        self.world.advance(self.chance.choice((0.01, 0.3, 1.0, 4.0, 20.0, 70.0, 340.0)))
+        seconds = self.chance.choice((0.01, 0.3, 1.0, 4.0, 20.0, 70.0, 340.0))
+        self.world.advance(seconds, TICK_SECONDS if seconds <= 20.0 else LATE_TICK_SECONDS)
 
     def connect(self) -> None:
         connecting = self.chance.choice(self.world.connecting)
@@ -189,7 +193,8 @@ class Storm:
             self.is_stopped = True
             world.stop()
         for number in range(60):
-            world.advance(61)
+            # What is still to come after some minutes are the ends of long waits.
+            world.advance(61, TICK_SECONDS if number < 3 else LATE_TICK_SECONDS)
             world.parts.recorder.flush()
             # Twice at least: a client that takes no bytes is closed after 75 s.
             if number and not world.parts.population.served and not world.time.pending:

@@ -18,7 +18,7 @@ from tenantry.domain.alerts import Alert, AlertKind, Holder, budget_alerts
 from tenantry.domain.money import NANOS_PER_USD as USD
 from tenantry.ledger.alerts import AlertWatch, open_watch
 from tenantry.ledger.facts import HealthWatch, alerts_of_live
-from tenantry.ledger.live import read_live
+from tenantry.ledger.live import LIVE_FILE, read_live
 from tenantry.ledger.outbox import AWAY_US, SECOND_US, Outbox
 from tenantry.ledger.rollup import COLUMNS, add_to_rollup
 from tenantry.storage.changes import StoreChanges
@@ -367,14 +367,14 @@ def live_run(folder: Path, document: object) -> int:
     run.mkdir(parents=True)
     lock = os.open(run / "lock", os.O_CREAT | os.O_RDWR)
     fcntl.flock(lock, fcntl.LOCK_EX)
-    (run / "live.json").write_text(json.dumps(document))
+    (run / LIVE_FILE).write_text(json.dumps(document) + "\n")
     return lock
 
 
 def test_health_counts_when_seen_twice_and_a_dead_run_says_nothing(tmp_path: Path) -> None:
     lock = live_run(
         tmp_path,
-        {"at": time.time(), "tenants": {}, "health": {"journal_works": False, "upstreams_down": ["anthropic"]}},
+        {"line": "head", "at": time.time(), "health": {"journal_works": False, "upstreams_down": ["anthropic"]}},
     )
     watch = HealthWatch(tmp_path, tmp_path / "journal")
     assert list(watch.look(0)) == []
@@ -385,7 +385,7 @@ def test_health_counts_when_seen_twice_and_a_dead_run_says_nothing(tmp_path: Pat
 
 
 def test_a_live_gateway_that_stopped_writing_its_facts_is_journal_trouble(tmp_path: Path) -> None:
-    lock = live_run(tmp_path, {"at": 1, "tenants": {}, "health": {}})
+    lock = live_run(tmp_path, {"line": "head", "at": 1, "health": {}})
     watch = HealthWatch(tmp_path, tmp_path / "journal")
     list(watch.look(0))
     assert [alert.kind.value for alert in watch.look(2 * SECOND_US)] == ["journal_trouble"]
@@ -406,7 +406,7 @@ def test_a_live_gateway_that_stopped_writing_its_facts_is_journal_trouble(tmp_pa
     ],
 )
 def test_what_is_missing_or_malformed_is_unknown(tmp_path: Path, health: object, kinds: list[str]) -> None:
-    lock = live_run(tmp_path, {"at": time.time(), "tenants": {}, "health": health})
+    lock = live_run(tmp_path, {"line": "head", "at": time.time(), "health": health})
     [gateway] = read_live(tmp_path / "journal")
     assert [alert.kind.value for alert in alerts_of_live(gateway, NOON)] == kinds
     os.close(lock)

@@ -146,6 +146,21 @@ def test_an_end_that_no_version_could_read_ends_its_attempt_all_the_same(engine:
     assert rows(engine) == []  # it is no orphan: it waits in quarantine
 
 
+def test_progress_that_no_version_could_read_is_set_aside_when_it_is_asked_for(engine: Engine, tmp_path: Path) -> None:
+    writer = JournalWriter(tmp_path / "journal", "gateway")
+    for number in (1, 2):
+        writer.begin(replace(attempt(number)[0], bound_nanos=500))
+    writer.flush()
+    [path] = files_of(writer.folder)
+    for number in (1, 2):
+        append(path, b'{"progress":{"attempt_id":"att_%d","model_served":1}}' % number)
+    writer.end(attempt(2)[1])  # it ended all the same: nobody asks how it went on
+    writer.close()
+    Drain(engine, tmp_path / "journal", PRICES).step()
+    assert [(row["attempt_id"], row["cost_nanos"]) for row in rows(engine)] == [("att_2", 1002), ("att_1", 500)]
+    assert ["att_1" in line.line for line in aside(engine)] == [True]
+
+
 def test_what_waits_in_quarantine_counts_in_budgets_and_is_booked_at_its_bound(engine: Engine, tmp_path: Path) -> None:
     begun, end = attempt(1, cost_nanos=2**62)
     drained(engine, tmp_path, [(replace(begun, bound_nanos=500), end)])
