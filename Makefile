@@ -2,13 +2,21 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OLD_SDK := .venv-sdk097
+BUILDER := .venv-build
+COMPILED := .venv-compiled
+SOURCES = $(shell find src -name '*.py' -o -name '*.c') hatch_build.py pyproject.toml
+PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check
+# What runs in both forms: every module that is compiled, and whole processes (docs/decisions/0008-compiled.md).
+BOTH_FORMS := tests/unit/domain tests/unit/wire tests/unit/gateway tests/acceptance/test_requests.py \
+  tests/acceptance/test_budgets.py tests/acceptance/test_retries.py tests/acceptance/test_crashes.py
+
 # Whose instructions are counted: of this form's Python.
 GATES_PYTHON ?= $(BIN)/python
 # Half of the tests wait for something most of the time, so two cores serve three workers.
 TEST_WORKERS ?= 3
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
 
-.PHONY: help run test check bench gates fairness native fuzz-native lock clean
+.PHONY: help run test test-compiled compiled wheels check bench gates fairness native fuzz-native lock clean
 
 # The byte work (docs/decisions/0009-native-bytes.md): CPython's limited API, so one library for 3.11 and later.
 BYTES := src/tenantry/wire/_bytes
@@ -17,7 +25,7 @@ C_FLAGS := -std=c11 -fPIC -shared -Wall -Wextra -Wpedantic -Wconversion -Wshadow
 COMPILE_C = $(CC) $(C_FLAGS) -isystem $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))')
 
 help: ## Show this help
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/\1\t\2/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 15
 
 run: $(VENV)/.base ## Set up what is missing and run the gateway with a demo tenant
 	@$(BIN)/tenantry init
@@ -25,6 +33,16 @@ run: $(VENV)/.base ## Set up what is missing and run the gateway with a demo ten
 
 test: $(VENV)/.dev $(OLD_SDK)/.done ## Set up and run all tests
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
+
+compiled: $(COMPILED)/.done ## Make the compiled form in .venv-compiled (some minutes; interpreted without a C compiler)
+	@$(COMPILED)/bin/tenantry --version
+
+test-compiled: $(COMPILED)/.dev ## Run the tests of what is compiled, and of whole processes, in the compiled form
+	@$(COMPILED)/bin/tenantry --version | grep '^compiled'
+	TENANTRY_LIVES=10000 $(COMPILED)/bin/python -m pytest -n 2 --dist loadfile $(BOTH_FORMS)
+
+wheels: $(BUILDER)/.done ## Build a compiled wheel for the CPython at hand into dist/
+	TENANTRY_COMPILE=yes $(BUILDER)/bin/python -m pip wheel --disable-pip-version-check --no-deps --no-build-isolation -w dist .
 
 check: $(VENV)/.dev ## Format, lint, types, import contract, no URLs in locks
 	$(BIN)/ruff format --check src tests bench
@@ -53,10 +71,10 @@ fuzz-native: $(SANITIZED) ## The compiled byte work against the Python one, with
 
 lock: $(VENV)/.dev ## Lock the dependencies again, with hashes and without URLs
 	$(BIN)/pip install --quiet uv
-	for name in base dev parquet sdk-0.97; do $(COMPILE) requirements/$$name.in -o requirements/$$name.txt; done
+	for name in base build dev parquet sdk-0.97; do $(COMPILE) requirements/$$name.in -o requirements/$$name.txt; done
 
 clean: ## Remove what was installed and built; keeps .tenantry and clients
-	rm -rf $(VENV) $(OLD_SDK) .pytest_cache .ruff_cache .hypothesis .import_linter_cache .native bench/.work $(BYTES).abi3.so
+	rm -rf $(VENV) $(OLD_SDK) $(BUILDER) $(COMPILED) dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache .native bench/.work $(BYTES).abi3.so
 
 $(BYTES).abi3.so: $(BYTES).c | $(VENV)/bin/python
 	$(COMPILE_C) -O2 -o $@ $<
@@ -81,4 +99,21 @@ $(VENV)/.dev: requirements/dev.txt $(VENV)/.base
 $(OLD_SDK)/.done: requirements/sdk-0.97.txt
 	$(PYTHON) -m venv $(OLD_SDK)
 	$(OLD_SDK)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/sdk-0.97.txt
+	@touch $@
+
+$(BUILDER)/.done: requirements/build.txt
+	$(PYTHON) -m venv $(BUILDER)
+	$(BUILDER)/bin/$(PIP_INSTALL) --require-hashes -r requirements/build.txt
+	@touch $@
+
+$(COMPILED)/.done: $(SOURCES) requirements/base.txt $(BUILDER)/.done
+	$(PYTHON) -m venv $(COMPILED)
+	$(COMPILED)/bin/$(PIP_INSTALL) --require-hashes -r requirements/base.txt
+	rm -rf $(COMPILED)/wheels
+	$(BUILDER)/bin/python -m pip wheel --disable-pip-version-check --no-deps --no-build-isolation -w $(COMPILED)/wheels .
+	$(COMPILED)/bin/$(PIP_INSTALL) --force-reinstall --no-deps $(COMPILED)/wheels/*.whl
+	@touch $@
+
+$(COMPILED)/.dev: requirements/dev.txt $(COMPILED)/.done
+	$(COMPILED)/bin/$(PIP_INSTALL) --require-hashes -r requirements/dev.txt
 	@touch $@

@@ -10,6 +10,7 @@ from tenantry import __version__
 from tenantry.cli.context import Processes
 from tenantry.cli.later import LaterGroup
 from tenantry.cli.output import say
+from tenantry.control.form import describe_form
 
 PLAIN = {"help_option_names": ["-h", "--help"]}
 
@@ -80,10 +81,15 @@ class Commands(LaterGroup):
     }
 
 
-def _tell_version(wanted: bool) -> None:
-    if wanted:
+def _tell_version(asked: bool) -> None:
+    """The version, and in which form it runs, told before a command is asked for."""
+    if asked:
         say(f"tenantry {__version__}")
+        say(describe_form())
         raise typer.Exit
+
+
+VERSION = typer.Option("--version", help="Print version and form.", is_eager=True, callback=_tell_version)
 
 
 def build_cli(processes: Processes) -> typer.Typer:
@@ -100,9 +106,7 @@ def build_cli(processes: Processes) -> typer.Typer:
     @app.callback()
     def top(  # pyright: ignore[reportUnusedFunction] -- registered by its decorator
         context: typer.Context,
-        version: Annotated[
-            bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_tell_version)
-        ] = False,
+        version: Annotated[bool, VERSION] = False,
     ) -> None:
         context.obj = processes
 

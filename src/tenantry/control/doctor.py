@@ -17,6 +17,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from tenantry.control.findings import Finding
+from tenantry.control.form import describe_form
 from tenantry.control.process_check import check_control, check_gateways, check_journal
 from tenantry.control.store_check import check_file
 from tenantry.ledger.quarantine import count_quarantined
@@ -37,6 +38,7 @@ ANSWER_SECONDS_MAX = 2.0
 
 def examine(settings: Settings) -> Iterator[Finding]:
     """Every check, one after the other."""
+    yield Finding("form", True, describe_form())
     yield _data_dir(settings.data_dir)
     yield _master_key(settings.master_key_file)
     store = path_of_store(settings.store_url)

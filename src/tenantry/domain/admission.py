@@ -7,18 +7,19 @@ still; one that jumps ahead fills the buckets, and no further than full.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 from tenantry.domain.limits import Limits
 from tenantry.domain.lines import Level, Line
-from tenantry.domain.values import value
 
 # A session ends when some answer ends. Until a lane has seen one, this is the guess for how long that takes, seconds.
-FIRST_SESSION_GUESS = 2.0
+FIRST_SESSION_GUESS: Final = 2.0
 # What a session counts for in the guess at most, seconds: one that hung for an hour says little of the others.
-SESSION_SECONDS_MAX = 600.0
+SESSION_SECONDS_MAX: Final = 600.0
 # What a bucket lacks below this is a rounding error of the clock's and the rate's product.
-LACK_MIN = 1e-9
+LACK_MIN: Final = 1e-9
 
 
 class Bucket:
@@ -82,7 +83,7 @@ class Scope(Enum):
     MODEL = "model"  # what it can take for one model
 
 
-_LEVELS = {
+_LEVELS: Final = {
     Scope.TENANT: Level.FLOW,
     Scope.KEY: Level.SUB,
     Scope.UPSTREAM: Level.ALL,
@@ -90,17 +91,29 @@ _LEVELS = {
 }
 
 
-@value
+@dataclass(init=False, slots=True)
 class Obstacle:
     """What is in the way: the limit's name, for how many seconds, and whose limit it is.
 
     `announced` is the limit's number where it is the upstream that told it, and None where it was declared.
     """
 
-    limit: str
-    seconds: float
-    scope: Scope = Scope.TENANT
-    announced: int | None = None
+    limit: Final[str]
+    seconds: Final[float]
+    scope: Final[Scope]
+    announced: Final[int | None]
+
+    def __init__(
+        self,
+        limit: str,
+        seconds: float,
+        scope: Scope = Scope.TENANT,
+        announced: int | None = None,
+    ) -> None:
+        self.limit = limit
+        self.seconds = seconds
+        self.scope = scope
+        self.announced = announced
 
     @property
     def is_shared(self) -> bool:
@@ -328,12 +341,11 @@ class Grant:
         for lane in lanes:
             lane.sessions += 1
             lane.used_at = now
-            bucket = lane.requests
-            if bucket is not None:
-                bucket.level -= 1
-            bucket = lane.input_tokens
-            if bucket is not None:
-                bucket.level -= tokens
+            requests, input_tokens = lane.requests, lane.input_tokens
+            if requests is not None:
+                requests.level -= 1
+            if input_tokens is not None:
+                input_tokens.level -= tokens
         self.lanes = lanes
         self.begun_at = now
         self.is_open = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from tenantry.domain.values import value
 
@@ -33,7 +34,7 @@ class ServerTool:
         return self.type.startswith("web_fetch")
 
 
-@dataclass(slots=True)
+@dataclass(init=False, slots=True)
 class MessageFields:
     """The fields of a request that the gateway acts on, filled while a body is read; an edit of it changes them too.
 
@@ -54,29 +55,87 @@ class MessageFields:
     max_tokens: int | None
     stream: bool
     wants_1h: bool
-    has_cache_control: bool = False
-    speed: str | None = None
-    inference_geo: str | None = None
-    service_tier: str | None = None
-    server_tools: tuple[ServerTool, ...] = ()
-    fallbacks: tuple[str, ...] = ()
-    fallback_speeds: tuple[str, ...] = ()
-    fallback_max_tokens: int = 0
-    fallbacks_default: bool = False
-    has_sources: bool = False
-    has_remote_sources: bool = False
-    has_thread: bool = False
-    has_tools: bool = False
-    typed_tools: int = 0
-    mcp_servers: int = 0
-    images: int = 0
-    image_bytes: int = 0
-    is_compaction: bool = False
-    compact_at_tokens: int | None = None
-    ends_in_tool_result: bool = False
-    is_cached_here: bool = False
-    is_simple: bool = field(default=False, compare=False)
-    members: object = field(default=None, repr=False, compare=False)
+    has_cache_control: bool
+    speed: str | None
+    inference_geo: str | None
+    service_tier: str | None
+    server_tools: tuple[ServerTool, ...]
+    fallbacks: tuple[str, ...]
+    fallback_speeds: tuple[str, ...]
+    fallback_max_tokens: int
+    fallbacks_default: bool
+    has_sources: bool
+    has_remote_sources: bool
+    has_thread: bool
+    has_tools: bool
+    typed_tools: int
+    mcp_servers: int
+    images: int
+    image_bytes: int
+    is_compaction: bool
+    compact_at_tokens: int | None
+    ends_in_tool_result: bool
+    is_cached_here: bool
+    is_simple: bool = field(compare=False)
+    members: Any = field(repr=False, compare=False)
+
+    def __init__(
+        self,
+        model: str,
+        max_tokens: int | None,
+        stream: bool,
+        wants_1h: bool,
+        has_cache_control: bool = False,
+        speed: str | None = None,
+        inference_geo: str | None = None,
+        service_tier: str | None = None,
+        server_tools: tuple[ServerTool, ...] = (),
+        fallbacks: tuple[str, ...] = (),
+        fallback_speeds: tuple[str, ...] = (),
+        fallback_max_tokens: int = 0,
+        fallbacks_default: bool = False,
+        has_sources: bool = False,
+        has_remote_sources: bool = False,
+        has_thread: bool = False,
+        has_tools: bool = False,
+        typed_tools: int = 0,
+        mcp_servers: int = 0,
+        images: int = 0,
+        image_bytes: int = 0,
+        is_compaction: bool = False,
+        compact_at_tokens: int | None = None,
+        ends_in_tool_result: bool = False,
+        is_cached_here: bool = False,
+        is_simple: bool = False,
+        members: object = None,
+    ) -> None:
+        self.model = model
+        self.max_tokens = max_tokens
+        self.stream = stream
+        self.wants_1h = wants_1h
+        self.has_cache_control = has_cache_control
+        self.speed = speed
+        self.inference_geo = inference_geo
+        self.service_tier = service_tier
+        self.server_tools = server_tools
+        self.fallbacks = fallbacks
+        self.fallback_speeds = fallback_speeds
+        self.fallback_max_tokens = fallback_max_tokens
+        self.fallbacks_default = fallbacks_default
+        self.has_sources = has_sources
+        self.has_remote_sources = has_remote_sources
+        self.has_thread = has_thread
+        self.has_tools = has_tools
+        self.typed_tools = typed_tools
+        self.mcp_servers = mcp_servers
+        self.images = images
+        self.image_bytes = image_bytes
+        self.is_compaction = is_compaction
+        self.compact_at_tokens = compact_at_tokens
+        self.ends_in_tool_result = ends_in_tool_result
+        self.is_cached_here = is_cached_here
+        self.is_simple = is_simple
+        self.members = members
 
     @property
     def output_tokens_max(self) -> int:

@@ -7,7 +7,9 @@ All times are unix microseconds, UTC.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from tenantry.domain.usage import Usage
 from tenantry.domain.values import value
@@ -31,11 +33,11 @@ class Outcome(StrEnum):
 
 
 # How a cost was found (`AttemptEnded.basis`): it follows from the usage, or it is what had been held.
-BASIS_USAGE = "usage"
-BASIS_BOUND = "bound"
+BASIS_USAGE: Final = "usage"
+BASIS_BOUND: Final = "bound"
 
 
-@value
+@dataclass(init=False, slots=True)
 class AttemptBegun:
     """An attempt that is about to be sent.
 
@@ -45,38 +47,86 @@ class AttemptBegun:
     for. Lines of older versions have none of these.
     """
 
-    attempt_id: str
-    request_id: str
-    tenant_id: str
-    key_id: str
-    credential_id: str
-    upstream_id: str
-    model_requested: str
-    streaming: bool
-    begun_at_us: int
-    bound_nanos: int = 0
-    speed: str = "standard"
-    inference_geo: str = "global"
-    output_nanos: int = 0
-    output_tokens: int = 0
-    output_tokens_max: int = 0
+    attempt_id: Final[str]
+    request_id: Final[str]
+    tenant_id: Final[str]
+    key_id: Final[str]
+    credential_id: Final[str]
+    upstream_id: Final[str]
+    model_requested: Final[str]
+    streaming: Final[bool]
+    begun_at_us: Final[int]
+    bound_nanos: int = field(default=0)
+    speed: str = field(default="standard")
+    inference_geo: str = field(default="global")
+    output_nanos: int = field(default=0)
+    output_tokens: int = field(default=0)
+    output_tokens_max: int = field(default=0)
+
+    def __init__(
+        self,
+        attempt_id: str,
+        request_id: str,
+        tenant_id: str,
+        key_id: str,
+        credential_id: str,
+        upstream_id: str,
+        model_requested: str,
+        streaming: bool,
+        begun_at_us: int,
+        bound_nanos: int = 0,
+        speed: str = "standard",
+        inference_geo: str = "global",
+        output_nanos: int = 0,
+        output_tokens: int = 0,
+        output_tokens_max: int = 0,
+    ) -> None:
+        self.attempt_id = attempt_id
+        self.request_id = request_id
+        self.tenant_id = tenant_id
+        self.key_id = key_id
+        self.credential_id = credential_id
+        self.upstream_id = upstream_id
+        self.model_requested = model_requested
+        self.streaming = streaming
+        self.begun_at_us = begun_at_us
+        self.bound_nanos = bound_nanos
+        self.speed = speed
+        self.inference_geo = inference_geo
+        self.output_nanos = output_nanos
+        self.output_tokens = output_tokens
+        self.output_tokens_max = output_tokens_max
 
 
-@value
+@dataclass(init=False, slots=True)
 class AttemptProgress:
     """What a stream has said so far; kept so that a crash leaves the best-known figures.
 
     `held_nanos` is what is held for it now, and covers what it generates until the next of these lines.
     """
 
-    attempt_id: str
-    model_served: str
-    usage: Usage
-    upstream_request_id: str | None = None
-    held_nanos: int = 0
+    attempt_id: Final[str]
+    model_served: Final[str]
+    usage: Final[Usage]
+    upstream_request_id: str | None = field(default=None)
+    held_nanos: int = field(default=0)
+
+    def __init__(
+        self,
+        attempt_id: str,
+        model_served: str,
+        usage: Usage,
+        upstream_request_id: str | None = None,
+        held_nanos: int = 0,
+    ) -> None:
+        self.attempt_id = attempt_id
+        self.model_served = model_served
+        self.usage = usage
+        self.upstream_request_id = upstream_request_id
+        self.held_nanos = held_nanos
 
 
-@value
+@dataclass(init=False, slots=True)
 class AttemptEnded:
     """The end of an attempt.
 
@@ -90,23 +140,61 @@ class AttemptEnded:
     price; None for every other.
     """
 
-    attempt_id: str
-    ended_at_us: int
-    first_byte_at_us: int | None
-    status: int | None
-    outcome: Outcome
-    model_served: str | None
-    stop_reason: str | None
-    usage: Usage
-    usage_raw: str
-    cost_nanos: int | None
-    price_version: str | None
-    upstream_request_id: str | None
-    error: str | None
-    saved_nanos: int | None = None
-    basis: str = BASIS_USAGE
-    flaws: tuple[str, ...] = ()
-    held_nanos: int | None = None
+    attempt_id: Final[str]
+    ended_at_us: Final[int]
+    first_byte_at_us: Final[int | None]
+    status: Final[int | None]
+    outcome: Final[Outcome]
+    model_served: Final[str | None]
+    stop_reason: Final[str | None]
+    usage: Final[Usage]
+    usage_raw: Final[str]
+    cost_nanos: Final[int | None]
+    price_version: Final[str | None]
+    upstream_request_id: Final[str | None]
+    error: Final[str | None]
+    saved_nanos: int | None = field(default=None)
+    basis: str = field(default=BASIS_USAGE)
+    flaws: tuple[str, ...] = field(default=())
+    held_nanos: int | None = field(default=None)
+
+    def __init__(
+        self,
+        attempt_id: str,
+        ended_at_us: int,
+        first_byte_at_us: int | None,
+        status: int | None,
+        outcome: Outcome,
+        model_served: str | None,
+        stop_reason: str | None,
+        usage: Usage,
+        usage_raw: str,
+        cost_nanos: int | None,
+        price_version: str | None,
+        upstream_request_id: str | None,
+        error: str | None,
+        saved_nanos: int | None = None,
+        basis: str = BASIS_USAGE,
+        flaws: tuple[str, ...] = (),
+        held_nanos: int | None = None,
+    ) -> None:
+        self.attempt_id = attempt_id
+        self.ended_at_us = ended_at_us
+        self.first_byte_at_us = first_byte_at_us
+        self.status = status
+        self.outcome = outcome
+        self.model_served = model_served
+        self.stop_reason = stop_reason
+        self.usage = usage
+        self.usage_raw = usage_raw
+        self.cost_nanos = cost_nanos
+        self.price_version = price_version
+        self.upstream_request_id = upstream_request_id
+        self.error = error
+        self.saved_nanos = saved_nanos
+        self.basis = basis
+        self.flaws = flaws
+        self.held_nanos = held_nanos
 
     @property
     def counted_nanos(self) -> int:
@@ -115,7 +203,7 @@ class AttemptEnded:
 
 
 # Counted as refusals are, though the request passes: a conversation that answers tools without end.
-RUNAWAY_LOOP = "runaway_tool_loop"
+RUNAWAY_LOOP: Final = "runaway_tool_loop"
 
 
 @value

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 # Hystrix's rolling window; an outage that is over must not be remembered for long.
-WINDOW_SECONDS = 10
+WINDOW_SECONDS: Final = 10
 # Half of what was tried (Hystrix, resilience4j): below it, more requests are served by sending than by refusing.
-FAILURES_PER_CENT_MIN = 50
+FAILURES_PER_CENT_MIN: Final = 50
 # Hystrix asks for 20 results; a small tenant makes as many in an hour, so no more than five may be lost to find out.
-FAILURES_MIN = 5
+FAILURES_MIN: Final = 5
 # An answer of 5xx or 529 costs little and often passes; only when it lasts is it better not to ask.
-LASTING_SECONDS = 1.0
+LASTING_SECONDS: Final = 1.0
 # How often an upstream that is down is tried: a recovery is seen in a second, and a dead one costs nothing.
-PROBE_SECONDS = 1.0
+PROBE_SECONDS: Final = 1.0
 # What was learned this long ago says nothing about now.
-MEMORY_SECONDS = 60.0
+MEMORY_SECONDS: Final = 60.0
 
 
 class Breaker:

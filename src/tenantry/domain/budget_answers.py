@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Final
 from zoneinfo import ZoneInfo
 
 from tenantry.domain.errors import ApiError, BudgetInUse, BudgetReached
@@ -13,9 +14,9 @@ from tenantry.domain.money import format_usd
 Fields = list[tuple[bytes, bytes]]
 
 # The two that make Claude Code show a notice (reference 7.4).
-_WARN_PERCENT = 75
-_WARN_AGAIN_PERCENT = 95
-_PERIOD_WORDS = {"day": "daily", "week": "weekly", "month": "monthly"}
+_WARN_PERCENT: Final = 75
+_WARN_AGAIN_PERCENT: Final = 95
+_PERIOD_WORDS: Final = {"day": "daily", "week": "weekly", "month": "monthly"}
 
 
 Use = tuple[int, str, int]  # percent spent, period, end of the period
@@ -93,7 +94,7 @@ def _shown(nanos: int) -> str:
     return format_usd(-(-nanos // cent) * cent) if nanos >= cent else format_usd(nanos)
 
 
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 def _moment(at_us: int, zone: ZoneInfo) -> str:

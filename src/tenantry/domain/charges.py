@@ -16,39 +16,41 @@ Times are unix microseconds, money is integer nano-dollars.
 
 from __future__ import annotations
 
+from typing import Final
+
 from tenantry.domain.asked import MessageFields, ServerTool
 from tenantry.domain.prices import PriceTable, Rates, max_rates
 
 # Reference 5.6: 1M of context from 4.6 on, and by a beta of 2025 for Sonnet 4.5; the older ones take 200k.
-CONTEXT_TOKENS = 1_000_000
-CONTEXT_TOKENS_OLD = 200_000
-_OLD_MODELS = ("claude-haiku-4-5", "claude-opus-4-5", "claude-opus-4-1", "claude-haiku-3-5")
+CONTEXT_TOKENS: Final = 1_000_000
+CONTEXT_TOKENS_OLD: Final = 200_000
+_OLD_MODELS: Final = ("claude-haiku-4-5", "claude-opus-4-5", "claude-opus-4-1", "claude-haiku-3-5")
 # One image, whatever its bytes: upstream scales it down to what some 4,800 tokens hold.
-IMAGE_TOKENS = 5_000
+IMAGE_TOKENS: Final = 5_000
 # The framing of messages, and the system prompt that upstream adds for tools: hundreds of tokens; a typed tool, the
 # client's own too, is a few bytes that stand for a whole description (about 3,000 tokens for computer use).
-OVERHEAD_TOKENS = 64
-TOOLS_OVERHEAD_TOKENS = 1_000
-TYPED_TOOL_TOKENS = 5_000
+OVERHEAD_TOKENS: Final = 64
+TOOLS_OVERHEAD_TOKENS: Final = 1_000
+TYPED_TOOL_TOKENS: Final = 5_000
 # The tools that a server of the MCP connector describes: some dozens of a few hundred tokens.
-MCP_SERVER_TOKENS = 20_000
+MCP_SERVER_TOKENS: Final = 20_000
 # Upstream pauses a turn (stop_reason pause_turn) after some ten uses of server tools.
-TOOL_USES_UNDECLARED = 10
+TOOL_USES_UNDECLARED: Final = 10
 # A page of search results, or what a program prints.
-TOOL_RESULT_TOKENS = 10_000
+TOOL_RESULT_TOKENS: Final = 10_000
 # A fetched page without `max_content_tokens`: 100 KB of documentation. With one, it is "approximate" (the SDK's
 # beta_web_fetch_tool_20260318_param): a quarter more, and the framing.
-FETCH_TOKENS = 25_000
-FETCH_OVERHEAD_TOKENS = 500
+FETCH_TOKENS: Final = 25_000
+FETCH_OVERHEAD_TOKENS: Final = 500
 # One piece of advice when its tool declares no max_tokens: the advisor model's own cap, which is not published.
-ADVICE_TOKENS = 16_000
+ADVICE_TOKENS: Final = 16_000
 # A summary is not bounded by `max_tokens`; the one of reference 4.2's fixture has 3,500. With it comes upstream's own
 # prompt for it.
-SUMMARY_TOKENS = 16_000
-SUMMARY_PROMPT_TOKENS = 2_000
+SUMMARY_TOKENS: Final = 16_000
+SUMMARY_PROMPT_TOKENS: Final = 2_000
 
 # No model has this name: it is taken at the dearest of each class of token.
-_ANY_MODEL = ""
+_ANY_MODEL: Final = ""
 
 
 class Charges:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 from tenantry.domain.budgets import Budget
 from tenantry.domain.limits import Limits
@@ -41,10 +42,10 @@ class Tier:
 
 
 # Of a tenant or key that has no budget.
-NO_BUDGET = Budget((), "hard")
+NO_BUDGET: Final = Budget((), "hard")
 
 # What an upstream can take when nothing is configured: whatever it says itself.
-UNLIMITED = Limits(sessions_max=1_000_000, requests_per_minute=None, request_burst=1_000_000)
+UNLIMITED: Final = Limits(sessions_max=1_000_000, requests_per_minute=None, request_burst=1_000_000)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,8 @@ Times are unix microseconds. No float touches money.
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Final
 
 from tenantry.domain.asked import MessageFields
 from tenantry.domain.charges import (
@@ -23,7 +25,6 @@ from tenantry.domain.charges import (
 )
 from tenantry.domain.prices import PriceTable
 from tenantry.domain.usage import Usage
-from tenantry.domain.values import value
 
 __all__ = [
     "Bound",
@@ -39,31 +40,31 @@ __all__ = [
 ]
 
 # A stream's first guess of its output, before anything has been learned, and its bounds afterwards.
-OUTPUT_TOKENS_FIRST = 2_048
-OUTPUT_TOKENS_LOW = 512
-OUTPUT_TOKENS_HIGH = 8_192
+OUTPUT_TOKENS_FIRST: Final = 2_048
+OUTPUT_TOKENS_LOW: Final = 512
+OUTPUT_TOKENS_HIGH: Final = 8_192
 # A stream holds this much more than it has produced; an extension adds a step on top. The margin covers what
 # upstream generates while a refusal is on its way: at 150 tokens a second, seven seconds.
-MARGIN_TOKENS = 1_024
-STEP_TOKENS = 2_048
+MARGIN_TOKENS: Final = 1_024
+STEP_TOKENS: Final = 2_048
 # Thinking may be omitted from a stream (reference 7.5) and is billed all the same, so time counts beside characters.
 # Standard models write some 50 to 100 tokens a second, fast mode 2.5 times as much.
-TOKENS_PER_SECOND = 150
-FAST_TOKENS_PER_SECOND = 400
+TOKENS_PER_SECOND: Final = 150
+FAST_TOKENS_PER_SECOND: Final = 400
 # English has about four characters a token, code three; half of that is the safety.
-CHARS_PER_TOKEN = 2
+CHARS_PER_TOKEN: Final = 2
 # A body below this is mostly framing, and a token has at least a byte: what a tiny one with a thread or tools costs
 # says nothing of a large one's text.
-LEARNED_BODY_BYTES_MIN = 2_048
-TOKENS_PER_KB_MAX = 1_024
+LEARNED_BODY_BYTES_MIN: Final = 2_048
+TOKENS_PER_KB_MAX: Final = 1_024
 # A hold is scaled by 256ths. Sixteen times is the worst ratio that is believed; a 64th of what is above 1 goes with
 # each bill that stays below its hold, so some 200 of them forget an excess of four times.
-SCALE_ONE = 256
-SCALE_MAX = 16 * SCALE_ONE
-SCALE_DECAY_SHIFT = 6
+SCALE_ONE: Final = 256
+SCALE_MAX: Final = 16 * SCALE_ONE
+SCALE_DECAY_SHIFT: Final = 6
 
 
-@value
+@dataclass(init=False, slots=True)
 class Bound:
     """The most that a request may cost, as known when it is sent.
 
@@ -71,10 +72,22 @@ class Bound:
     models which may answer can write together: a stream's are held as they come.
     """
 
-    nanos: int
-    output_nanos: int
-    output_tokens: int
-    output_tokens_max: int
+    nanos: Final[int]
+    output_nanos: Final[int]
+    output_tokens: Final[int]
+    output_tokens_max: Final[int]
+
+    def __init__(
+        self,
+        nanos: int,
+        output_nanos: int,
+        output_tokens: int,
+        output_tokens_max: int,
+    ) -> None:
+        self.nanos = nanos
+        self.output_nanos = output_nanos
+        self.output_tokens = output_tokens
+        self.output_tokens_max = output_tokens_max
 
 
 def nanos_by_time(

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from tenantry.domain.flows import Branch, Flow, Sub, Turns, let_pass, look_again
 from tenantry.domain.lines import STALE_ENTRIES_MAX, Level, Line
@@ -22,11 +22,11 @@ from tenantry.domain.lines import STALE_ENTRIES_MAX, Level, Line
 T = TypeVar("T")
 
 # The least that a request counts for, in the unit of the costs (tokens): small requests cost an upstream a turn too.
-QUANTUM = 500
+QUANTUM: Final = 500
 # One part in so many of the sessions is kept free of flows that hold one and a half times their share; of those that
 # hold less above it, as much less. Sessions come back when answers end, some after minutes, so a newcomer would wait
 # for longer than it may. Capacities of fewer sessions keep nothing free.
-RESERVE_DIVISOR = 10
+RESERVE_DIVISOR: Final = 10
 
 
 class FairQueue(Turns[T]):

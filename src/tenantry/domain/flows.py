@@ -143,5 +143,5 @@ def let_pass(ready: OrderedDict[Branch[T], None] | OrderedDict[Sub[T], None]) ->
         if held.trying is None:
             break
         woken.append(held)
-    for held in woken:
-        held.done()
+    for one in woken:
+        one.done()

@@ -11,6 +11,7 @@ clock that is wrong for a moment, forward or back, throws nothing away, for what
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 from zoneinfo import ZoneInfo
 
 from tenantry.domain.budgets import Budget, Cap, amount_at
@@ -18,11 +19,11 @@ from tenantry.domain.periods import Period, period_of
 from tenantry.domain.values import value
 
 # All are counted, whatever is capped: a cap that is set later is right at once.
-_KINDS = ("day", "week", "month")
+_KINDS: Final = ("day", "week", "month")
 # Of each kind, beside the current one: the period before, and those that a clock which is being set may show.
-PERIODS_KEPT_MAX = 4
+PERIODS_KEPT_MAX: Final = 4
 # What may be spent where nothing is capped: a billion dollars, more than any sum of costs (`COST_NANOS_MAX` each).
-NO_CAP_NANOS = 10**18
+NO_CAP_NANOS: Final = 10**18
 
 
 @value

@@ -11,16 +11,17 @@ import re
 import secrets
 import unicodedata
 import zlib
+from typing import Final
 
-KEY_PREFIX = "sk-proxy-"
-_ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-RANDOM_CHARS = 32
-CHECKSUM_CHARS = 6
+KEY_PREFIX: Final = "sk-proxy-"
+_ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+RANDOM_CHARS: Final = 32
+CHECKSUM_CHARS: Final = 6
 # The longest label of a host name (RFC 1035 2.3.4): a slug may become one.
-SLUG_CHARS_MAX = 63
+SLUG_CHARS_MAX: Final = 63
 
-_SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
-_KEY = re.compile(r"sk-proxy-[a-z0-9-]{1,63}-[0-9A-Za-z]{38,}")
+_SLUG: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_KEY: Final = re.compile(r"sk-proxy-[a-z0-9-]{1,63}-[0-9A-Za-z]{38,}")
 
 
 class BadName(ValueError):

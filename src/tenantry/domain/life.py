@@ -10,9 +10,9 @@ RELAY and ended by FINISH or INTERRUPT. What it took is given back on the way in
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import IntEnum
-
-from tenantry.domain.values import value
+from typing import Final
 
 
 class State(IntEnum):
@@ -92,19 +92,23 @@ class Do(IntEnum):
     LEAVE = 18  # nobody is there to be told
 
 
-@value
+@dataclass(init=False, slots=True)
 class Cell:
-    to: State
-    do: Do
+    to: Final[State]
+    do: Final[Do]
+
+    def __init__(self, to: State, do: Do) -> None:
+        self.to = to
+        self.do = do
 
 
 S, E, D = State, Event, Do
-_END_SILENTLY = (S.ENDED, D.LEAVE)
-_END_REFUSED = (S.ENDED, D.REFUSE)
-_END_INTERRUPTED = (S.ENDED, D.INTERRUPT)
-_GONE_EITHER_WAY = {E.GONE: _END_SILENTLY, E.GONE_CANCEL: _END_SILENTLY}
+_END_SILENTLY: Final = (S.ENDED, D.LEAVE)
+_END_REFUSED: Final = (S.ENDED, D.REFUSE)
+_END_INTERRUPTED: Final = (S.ENDED, D.INTERRUPT)
+_GONE_EITHER_WAY: Final = {E.GONE: _END_SILENTLY, E.GONE_CANCEL: _END_SILENTLY}
 # What follows an attempt that came to nothing: it is settled, and another one decided on.
-_ATTEMPT_FAILS = {E.BROKEN: (S.DECIDING, D.FAILED), E.OVERDUE: (S.DECIDING, D.FAILED)}
+_ATTEMPT_FAILS: Final = {E.BROKEN: (S.DECIDING, D.FAILED), E.OVERDUE: (S.DECIDING, D.FAILED)}
 
 _CELLS: dict[State, dict[Event, tuple[State, Do]]] = {
     S.READING: {

@@ -9,12 +9,12 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, Final, cast
 
 # Above any organization's limits (reference 6), and far below what would overflow a counter.
-NUMBER_MAX = 1_000_000_000
+NUMBER_MAX: Final = 1_000_000_000
 # The word for "no limit", or "every".
-NO_LIMIT = "none"
+NO_LIMIT: Final = "none"
 
 
 class BadLimit(ValueError):
@@ -177,7 +177,7 @@ def read_limits(raw: Mapping[str, object]) -> dict[str, Any]:
 
 
 # What a key may have of its own. The rest belongs to the tenant: it is one client, with one queue and one weight.
-KEY_LIMITS = (
+KEY_LIMITS: Final = (
     "sessions_max",
     "requests_per_minute",
     "request_burst",
@@ -191,7 +191,7 @@ KEY_LIMITS = (
 
 
 # What can be said of an upstream's capacity.
-CAPACITY_LIMITS = (
+CAPACITY_LIMITS: Final = (
     "sessions_max",
     "requests_per_minute",
     "request_burst",

@@ -16,9 +16,10 @@ from __future__ import annotations
 import math
 from enum import Enum
 from heapq import heapify, heappop, heappush
+from typing import Final
 
 # Entries of a heap that no longer count are dropped when they are more than those that do, and than this.
-STALE_ENTRIES_MAX = 64
+STALE_ENTRIES_MAX: Final = 64
 
 
 class Level(Enum):

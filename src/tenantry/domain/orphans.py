@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Final
 
 from tenantry.domain.attempts import BASIS_BOUND, AttemptBegun, AttemptEnded, AttemptProgress, Outcome
 from tenantry.domain.estimates import nanos_by_time, per_second, produced_tokens
@@ -11,13 +12,13 @@ from tenantry.domain.prices import PriceTable
 from tenantry.domain.usage import Usage
 from tenantry.domain.values import value
 
-GATEWAY_DIED = "gateway_died"
+GATEWAY_DIED: Final = "gateway_died"
 # The last second that a calendar of Python's can write: a damaged line may name any time.
-_SECONDS_MAX = 253_402_300_799
+_SECONDS_MAX: Final = 253_402_300_799
 
 
 # A gateway writes what goes on every second, whether or not anything does.
-QUIET_US = 3_000_000
+QUIET_US: Final = 3_000_000
 
 
 @value
@@ -46,7 +47,8 @@ def end_of_orphan(
     time of its gateway was enough for. `ended_at_us` is when that was found out: the time of its beginning may lie in a
     period that is exported and invoiced already.
     """
-    usage, cost_nanos, price_version = Usage(), begun.bound_nanos, None
+    usage, price_version = Usage(), None
+    cost_nanos: int | None = begun.bound_nanos
     if progress is None and signs is not None:
         cost_nanos = _nanos_by_time(begun, signs)
     if progress is not None:

@@ -122,11 +122,12 @@ def _before(kind: str, first: date) -> date:
 def _label(kind: str, first: date) -> str:
     if kind == WEEK:
         year, week, _ = first.isocalendar()
-        label, years = f"{year:04d}-W{week:02d}", (year, first.year)
+        label = f"{year:04d}-W{week:02d}"
     else:
-        label, years = (first.isoformat() if kind == DAY else f"{first.year:04d}-{first.month:02d}"), (first.year,)
+        year = first.year
+        label = first.isoformat() if kind == DAY else f"{year:04d}-{first.month:02d}"
     # The first ISO week of 1970 begins in 1969, and the instant 0 lies in 1969 west of Greenwich.
-    if any(not _YEARS.start - 1 <= year < _YEARS.stop for year in years):
+    if min(year, first.year) < _YEARS.start - 1 or max(year, first.year) >= _YEARS.stop:
         raise _bad(label)
     return label
 

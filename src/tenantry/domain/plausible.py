@@ -8,30 +8,30 @@ context window for each prompt (5.6), and an answer with server tools, fallbacks
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from tenantry.domain.asked import MessageFields
 from tenantry.domain.charges import CONTEXT_TOKENS, context_tokens
 from tenantry.domain.usage import Iteration, Usage
 
-OUTPUT_ABOVE_MAX = "output_above_max_tokens"
-PROMPT_ABOVE_CONTEXT = "prompt_above_context"
-SEARCHES_ABOVE_MAX = "searches_above_max_uses"
+OUTPUT_ABOVE_MAX: Final = "output_above_max_tokens"
+PROMPT_ABOVE_CONTEXT: Final = "prompt_above_context"
+SEARCHES_ABOVE_MAX: Final = "searches_above_max_uses"
 
 # An answer to `max_tokens: 0` may tell the placeholder of message_start, "1..few" (reference 4.4, 5.2 rule 5).
-SLACK_TOKENS = 16
+SLACK_TOKENS: Final = 16
 # `max_tokens` bounds neither a summary nor advice: the longest output there is, by the beta `output-300k-2026-03-24`.
-WRITTEN_TOKENS_MAX = 300_000
+WRITTEN_TOKENS_MAX: Final = 300_000
 # Upstream pauses a turn after some ten uses; ten times that is no turn of any model.
-USES_UNDECLARED_MAX = 100
+USES_UNDECLARED_MAX: Final = 100
 # A use that fails is told to the model, and read, as one that succeeds; it does not count towards `max_uses`.
-USES_SPARE = 10
+USES_SPARE: Final = 10
 # The models that upstream chooses for `fallbacks: "default"`.
-FALLBACKS_DEFAULT_MAX = 4
+FALLBACKS_DEFAULT_MAX: Final = 4
 # Summaries that upstream makes by itself, advice by a tool that stands in a thread.
-WRITTEN_SPARE = 2
+WRITTEN_SPARE: Final = 2
 
-_ANSWERS = ("message", "fallback_message")
+_ANSWERS: Final = ("message", "fallback_message")
 
 
 def could_be(usage: Usage, asked: MessageFields, served: str | None) -> tuple[Usage, tuple[str, ...]]:

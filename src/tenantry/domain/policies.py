@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from tenantry.domain.asked import MessageFields
 from tenantry.domain.errors import ApiError, ModelNotAllowed, NotAllowed
 from tenantry.domain.limits import Limits, allowed
 
 # What a refusal names; a longer list helps nobody.
-_NAMED_MAX = 20
+_NAMED_MAX: Final = 20
 
 
 @dataclass(frozen=True, slots=True)

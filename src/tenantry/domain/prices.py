@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fractions import Fraction
 from importlib import resources
-from typing import Any
+from typing import Any, Final
 
 from tenantry.domain.usage import Iteration, Usage
 from tenantry.domain.values import value
 
-_TOKEN_CLASSES = ("input", "cache_write_5m", "cache_write_1h", "cache_read", "output")
-_DATE_SUFFIX = re.compile(r"-\d{8}$")
+_TOKEN_CLASSES: Final = ("input", "cache_write_5m", "cache_write_1h", "cache_read", "output")
+_DATE_SUFFIX: Final = re.compile(r"-\d{8}$")
 
 
 class BadPriceTable(Exception):
@@ -38,10 +38,10 @@ class Priced:
     reason: str | None = None
 
 
-_MINUTE_US = 60_000_000
+_MINUTE_US: Final = 60_000_000
 # Where no model has a row for long prompts.
-_ANY_PROMPT = 10**12
-_LATELY_MAX = 1000
+_ANY_PROMPT: Final = 10**12
+_LATELY_MAX: Final = 1000
 
 # Nano-dollars per token for each class of `_TOKEN_CLASSES`.
 Rates = tuple[int, int, int, int, int]

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from typing import Final
 
-REPLACEMENT = "\ufffd"
+REPLACEMENT: Final = "\ufffd"
 # Joiners: names in Persian and many emoji are made with them, and they move nothing.
-_JOINERS = "\u200c\u200d"
+_JOINERS: Final = "\u200c\u200d"
 # `str.isprintable` for the characters of plain text, by which nearly every text passes at once.
-_NOT_ASCII = re.compile(r"[^\x20-\x7e]")
+_NOT_ASCII: Final = re.compile(r"[^\x20-\x7e]")
 
 
 def printable(text: str, keep: str = "") -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Final
 
 from tenantry.domain.asked import MessageFields
 from tenantry.domain.errors import PolicyBlocked
@@ -12,11 +13,11 @@ from tenantry.domain.usage import Usage
 from tenantry.domain.values import value
 
 # The field that carries a warning to the client.
-WARNING_FIELD = b"x-tenantry-warning"
+WARNING_FIELD: Final = b"x-tenantry-warning"
 # An entry is some 200 bytes: 2 MB at most.
-SESSIONS_MAX = 10_000
+SESSIONS_MAX: Final = 10_000
 # How long upstream keeps a cached prefix, and with it how long a repetition counts (reference 5.1).
-REPEAT_US = 300 * 1_000_000
+REPEAT_US: Final = 300 * 1_000_000
 
 
 @value

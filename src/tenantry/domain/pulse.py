@@ -6,18 +6,20 @@ group was stopped, a debugger held it), nobody is to blame for having said nothi
 
 from __future__ import annotations
 
-BEAT_SECONDS = 1.0
-LOOK_SECONDS = 1.0
+from typing import Final
+
+BEAT_SECONDS: Final = 1.0
+LOOK_SECONDS: Final = 1.0
 # What a look may count for at most, however long ago the last one was.
-_LOOKED_SECONDS_MAX = 2.0
+_LOOKED_SECONDS_MAX: Final = 2.0
 # The longest that a loop of ours is held up is a fraction of a second; what is silent for so long serves nobody.
-SILENCE_SECONDS_MAX = 30.0
+SILENCE_SECONDS_MAX: Final = 30.0
 # Before its first beat a gateway reads the journals of one that died: half a minute for each GiB.
-START_SECONDS_MAX = 600.0
+START_SECONDS_MAX: Final = 600.0
 # Where ending a process does not help, it is ended less and less often: 30 s, 1, 2, 4, 8 minutes.
-_DOUBLINGS_MAX = 4
+_DOUBLINGS_MAX: Final = 4
 # After so long without another silence the next one is the first.
-STEADY_SECONDS = 3600.0
+STEADY_SECONDS: Final = 3600.0
 
 
 class Pulse:

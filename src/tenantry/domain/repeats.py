@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 # A fault that comes back within this time has not gone: a disk that is nearly full takes short lines and no long ones.
-QUIET_SECONDS = 10.0
+QUIET_SECONDS: Final = 10.0
 
 
 class Repeats:

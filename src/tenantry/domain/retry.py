@@ -6,22 +6,23 @@ import re
 from collections.abc import Mapping
 from datetime import MAXYEAR, UTC, datetime, timedelta
 from email.utils import parsedate_tz
+from typing import Final
 
 from tenantry.domain.values import value
 
 # One more than the SDKs' default of two retries would multiply; three in all is theirs too (reference 3.3).
-ATTEMPTS_MAX = 3
+ATTEMPTS_MAX: Final = 3
 # From the first attempt to the last one's start. Clients wait for ten minutes, people for less than one.
-RETRY_SECONDS_MAX = 30.0
+RETRY_SECONDS_MAX: Final = 30.0
 # The SDKs' own backoff (reference 3.3), with full jitter (Brooker, "Exponential Backoff and Jitter").
-BACKOFF_SECONDS = 0.5
-BACKOFF_SECONDS_MAX = 8.0
+BACKOFF_SECONDS: Final = 0.5
+BACKOFF_SECONDS_MAX: Final = 8.0
 # The longest pause that is believed: the longest of an upstream's own limits, its spend cap, renews by the month.
-RETRY_AFTER_SECONDS_MAX = 31 * 86400.0
+RETRY_AFTER_SECONDS_MAX: Final = 31 * 86400.0
 
-_SPEND_CAPS = ("enforced_spend_limit_reached", "contract_spend_limit_reached")
-_SPEND_CAP_MESSAGE = "You have reached your API usage limits"
-_REGAIN = re.compile(r"regain access on (\d{4}-\d{2}-\d{2})(?:[T ](?:at )?(\d{2}:\d{2})(?::\d{2})?)?")
+_SPEND_CAPS: Final = ("enforced_spend_limit_reached", "contract_spend_limit_reached")
+_SPEND_CAP_MESSAGE: Final = "You have reached your API usage limits"
+_REGAIN: Final = re.compile(r"regain access on (\d{4}-\d{2}-\d{2})(?:[T ](?:at )?(\d{2}:\d{2})(?::\d{2})?)?")
 
 
 def is_retryable(status: int) -> bool:
@@ -77,6 +78,7 @@ def read_retry_after(headers: Mapping[bytes, bytes], now: datetime) -> float | N
         raw = headers.get(name)
         if raw is None:
             continue
+        seconds: float | None
         try:
             seconds = float(raw) * unit
         except ValueError:
@@ -123,12 +125,12 @@ def regain_at(body: bytes, now: datetime) -> datetime:
 
 # A retry costs one; each request pays a fifth of one in, so that total failure makes 1.2 attempts of a request (the
 # share that Finagle and Linkerd use). Counted in fifths: no rounding.
-_RETRY_FIFTHS = 5
-_REQUEST_FIFTHS = 1
+_RETRY_FIFTHS: Final = 5
+_REQUEST_FIFTHS: Final = 1
 # What a credential that has been quiet may use at once: three retries.
-_RESERVE_FIFTHS = 15
+_RESERVE_FIFTHS: Final = 15
 # Credit of quiet hours must not become a storm: a hundred retries.
-_BALANCE_FIFTHS_MAX = 500
+_BALANCE_FIFTHS_MAX: Final = 500
 
 
 class RetryBudget:

@@ -6,8 +6,9 @@ never less than what the upstream is known to have billed; an answer that was gi
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Final
 
 from tenantry.domain.asked import MessageFields
 from tenantry.domain.attempts import Outcome
@@ -15,24 +16,23 @@ from tenantry.domain.charges import CONTEXT_TOKENS_OLD
 from tenantry.domain.plausible import could_be
 from tenantry.domain.prices import PriceTable
 from tenantry.domain.usage import COUNT_MAX, Usage
-from tenantry.domain.values import value
 
 # Ten thousand dollars: the dearest answer that reference 5 allows costs some hundred; more is a fault of the upstream.
 # The ledger's rows have the same bound: as many as a quarter of an hour can hold still sum within 64 bits.
-COST_NANOS_MAX = 10**13
+COST_NANOS_MAX: Final = 10**13
 
 # A whole answer whose usage was not found in it.
-USAGE_UNREADABLE = "usage_unreadable"
+USAGE_UNREADABLE: Final = "usage_unreadable"
 # Part of the usage has no price, and was taken at the dearest there is.
-PRICE_MISSING = "price_missing"
+PRICE_MISSING: Final = "price_missing"
 # Counts that are each possible, and together cost more than `COST_NANOS_MAX`.
-COST_ABSURD = "cost_absurd"
+COST_ABSURD: Final = "cost_absurd"
 
-BY_USAGE = "usage"
-BY_BOUND = "bound"
+BY_USAGE: Final = "usage"
+BY_BOUND: Final = "bound"
 
 
-@value
+@dataclass(init=False, slots=True)
 class Observed:
     """What was seen of one answer.
 
@@ -42,21 +42,49 @@ class Observed:
     fallback or a compaction ran, whose prompts and prices only the final usage tells. `flaws`: what was wrong with it.
     """
 
-    model: str | None
-    stop_reason: str | None
-    usage: Usage
-    usage_raw: str
-    content_empty: bool
-    started: bool
-    complete: bool
-    failed: str | None
-    estimated_output_tokens: int
-    is_final: bool = False
-    has_hidden_work: bool = False
-    flaws: tuple[str, ...] = ()
+    model: Final[str | None]
+    stop_reason: Final[str | None]
+    usage: Final[Usage]
+    usage_raw: Final[str]
+    content_empty: Final[bool]
+    started: Final[bool]
+    complete: Final[bool]
+    failed: Final[str | None]
+    estimated_output_tokens: Final[int]
+    is_final: Final[bool]
+    has_hidden_work: Final[bool]
+    flaws: Final[tuple[str, ...]]
+
+    def __init__(
+        self,
+        model: str | None,
+        stop_reason: str | None,
+        usage: Usage,
+        usage_raw: str,
+        content_empty: bool,
+        started: bool,
+        complete: bool,
+        failed: str | None,
+        estimated_output_tokens: int,
+        is_final: bool = False,
+        has_hidden_work: bool = False,
+        flaws: tuple[str, ...] = (),
+    ) -> None:
+        self.model = model
+        self.stop_reason = stop_reason
+        self.usage = usage
+        self.usage_raw = usage_raw
+        self.content_empty = content_empty
+        self.started = started
+        self.complete = complete
+        self.failed = failed
+        self.estimated_output_tokens = estimated_output_tokens
+        self.is_final = is_final
+        self.has_hidden_work = has_hidden_work
+        self.flaws = flaws
 
 
-@value
+@dataclass(init=False, slots=True)
 class Sent:
     """What is known of an attempt beside its answer.
 
@@ -68,36 +96,72 @@ class Sent:
     `asked`: what the request says; without it nothing bounds what its answer may tell.
     """
 
-    model: str
-    status: int | None
-    was_sent: bool
-    held_nanos: int
-    produced_tokens: int
-    output_tokens_max: int = COUNT_MAX
-    may_work_unseen: bool = False
-    asked: MessageFields | None = None
+    model: Final[str]
+    status: Final[int | None]
+    was_sent: Final[bool]
+    held_nanos: Final[int]
+    produced_tokens: Final[int]
+    output_tokens_max: Final[int]
+    may_work_unseen: Final[bool]
+    asked: Final[MessageFields | None]
+
+    def __init__(
+        self,
+        model: str,
+        status: int | None,
+        was_sent: bool,
+        held_nanos: int,
+        produced_tokens: int,
+        output_tokens_max: int = COUNT_MAX,
+        may_work_unseen: bool = False,
+        asked: MessageFields | None = None,
+    ) -> None:
+        self.model = model
+        self.status = status
+        self.was_sent = was_sent
+        self.held_nanos = held_nanos
+        self.produced_tokens = produced_tokens
+        self.output_tokens_max = output_tokens_max
+        self.may_work_unseen = may_work_unseen
+        self.asked = asked
 
 
-@value
+@dataclass(init=False, slots=True)
 class Settlement:
     """How it is booked. `basis`: "usage", the cost follows from the usage at `price_version`; "bound", it follows from
     what was held, and no price can change it. `flaws`: why an estimate had to be made, for the ledger and its alerts.
     """
 
-    outcome: Outcome
-    usage: Usage
-    cost_nanos: int | None
-    price_version: str | None
-    basis: str = BY_USAGE
-    flaws: tuple[str, ...] = ()
+    outcome: Final[Outcome]
+    usage: Final[Usage]
+    cost_nanos: Final[int | None]
+    price_version: Final[str | None]
+    basis: Final[str]
+    flaws: Final[tuple[str, ...]]
+
+    def __init__(
+        self,
+        outcome: Outcome,
+        usage: Usage,
+        cost_nanos: int | None,
+        price_version: str | None,
+        basis: str = BY_USAGE,
+        flaws: tuple[str, ...] = (),
+    ) -> None:
+        self.outcome = outcome
+        self.usage = usage
+        self.cost_nanos = cost_nanos
+        self.price_version = price_version
+        self.basis = basis
+        self.flaws = flaws
 
 
 # To look up a member of an enumeration takes CPython 3.11 longer than a call.
-_SETTLED = Outcome.SETTLED
+_SETTLED: Final = Outcome.SETTLED
 # Successes that have a body (RFC 9110 15.3): a server that speaks the API may answer 201 to a POST.
-_ANSWERED = frozenset(range(200, 300)) - {204, 205}
+_ANSWERED: Final = frozenset(range(200, 300)) - {204, 205}
 
-VOID = Settlement(Outcome.VOIDED, Usage(), 0, None)
+VOID: Final = Settlement(Outcome.VOIDED, Usage(), 0, None)
 
 
 def settle(sent: Sent, seen: Observed, prices: PriceTable, at_us: int) -> Settlement:

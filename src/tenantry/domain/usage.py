@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from tenantry.domain.values import value
 
 # No model reads or writes a millionth of it; a larger figure is a fault of the upstream, and must overflow no column.
-COUNT_MAX = 10**12
+COUNT_MAX: Final = 10**12
 # Each is a request that took upstream a second; at $10 a thousand, a count as above would be $10 billion.
-TOOL_REQUESTS_MAX = 10**6
+TOOL_REQUESTS_MAX: Final = 10**6
 # An answer has a handful (reference 5.1): one for each compaction, advice and fallback.
-ITERATIONS_MAX = 1_000
+ITERATIONS_MAX: Final = 1_000
 # Models and tiers are some 30 characters long.
-WORD_CHARS_MAX = 128
+WORD_CHARS_MAX: Final = 128
 
 # A count that is no count, a word that is no word, an entry that is no object.
-USAGE_MALFORMED = "usage_malformed"
+USAGE_MALFORMED: Final = "usage_malformed"
 # A count that is less than what the same answer told before: they are totals, and only grow (reference 4.4).
-USAGE_FELL = "usage_fell"
+USAGE_FELL: Final = "usage_fell"
 # What message_start tells of the output is a placeholder, "1..few" (reference 4.4): the final count may be below it.
-OUTPUT_PLACEHOLDER_MAX = 64
+OUTPUT_PLACEHOLDER_MAX: Final = 64
 
 
 @value
@@ -41,22 +42,50 @@ class Iteration:
         return self.input_tokens + self.cache_write_5m_tokens + self.cache_write_1h_tokens + self.cache_read_tokens
 
 
-@value
+@dataclass(init=False, slots=True)
 class Usage:
     """What one answer used. Counts are tokens, or requests for the server tools."""
 
-    input_tokens: int = 0
-    cache_write_5m_tokens: int = 0
-    cache_write_1h_tokens: int = 0
-    cache_read_tokens: int = 0
-    output_tokens: int = 0
-    thinking_tokens: int = 0
-    web_search_requests: int = 0
-    web_fetch_requests: int = 0
-    speed: str = "standard"
-    inference_geo: str = "global"
-    service_tier: str = "standard"
-    iterations: tuple[Iteration, ...] = ()
+    input_tokens: int = field(default=0)
+    cache_write_5m_tokens: int = field(default=0)
+    cache_write_1h_tokens: int = field(default=0)
+    cache_read_tokens: int = field(default=0)
+    output_tokens: int = field(default=0)
+    thinking_tokens: int = field(default=0)
+    web_search_requests: int = field(default=0)
+    web_fetch_requests: int = field(default=0)
+    speed: str = field(default="standard")
+    inference_geo: str = field(default="global")
+    service_tier: str = field(default="standard")
+    iterations: tuple[Iteration, ...] = field(default=())
+
+    def __init__(
+        self,
+        input_tokens: int = 0,
+        cache_write_5m_tokens: int = 0,
+        cache_write_1h_tokens: int = 0,
+        cache_read_tokens: int = 0,
+        output_tokens: int = 0,
+        thinking_tokens: int = 0,
+        web_search_requests: int = 0,
+        web_fetch_requests: int = 0,
+        speed: str = "standard",
+        inference_geo: str = "global",
+        service_tier: str = "standard",
+        iterations: tuple[Iteration, ...] = (),
+    ) -> None:
+        self.input_tokens = input_tokens
+        self.cache_write_5m_tokens = cache_write_5m_tokens
+        self.cache_write_1h_tokens = cache_write_1h_tokens
+        self.cache_read_tokens = cache_read_tokens
+        self.output_tokens = output_tokens
+        self.thinking_tokens = thinking_tokens
+        self.web_search_requests = web_search_requests
+        self.web_fetch_requests = web_fetch_requests
+        self.speed = speed
+        self.inference_geo = inference_geo
+        self.service_tier = service_tier
+        self.iterations = iterations
 
     @property
     def prompt_tokens(self) -> int:
@@ -154,7 +183,7 @@ def has_fallen(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
     )
 
 
-_PROMPT_COUNTS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+_PROMPT_COUNTS: Final = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 
 
 def _plain_count(usage: Mapping[str, Any], name: str) -> int:

@@ -6,13 +6,14 @@ import asyncio
 import math
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
+from typing import Final
 
 from tenantry.domain.lines import STALE_ENTRIES_MAX, Line
 
 # A timer is not set finer than this: an event loop rounds to a millisecond.
-TIMER_SECONDS_MIN = 0.002
+TIMER_SECONDS_MIN: Final = 0.002
 # A time that is earlier by less than this is the same time, computed once more.
-SAME_SECONDS = 0.0005
+SAME_SECONDS: Final = 0.0005
 
 CallLater = Callable[[float, Callable[[], None]], asyncio.TimerHandle]
 

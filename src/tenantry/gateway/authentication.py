@@ -6,7 +6,9 @@ HMAC digest, so the comparison tells nothing about the text of any key. No text 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Final
 
 from tenantry.domain.directory import GatewayKey, KeyStatus, Snapshot, Tenant, TenantStatus
 from tenantry.domain.errors import (
@@ -21,18 +23,23 @@ from tenantry.domain.errors import (
     UpstreamKeyPresented,
 )
 from tenantry.domain.keys import digest_key
-from tenantry.domain.values import value
 
 # Anthropic keys and consumer logins all begin so (reference 2.4, 10.2).
-_UPSTREAM_KEY_PREFIX = b"sk-ant-"
+_UPSTREAM_KEY_PREFIX: Final = b"sk-ant-"
 # Far above the longest gateway key; bounds what is hashed for an unknown caller.
-_KEY_BYTES_MAX = 512
+_KEY_BYTES_MAX: Final = 512
 
 
-@value
+@dataclass(init=False, slots=True)
 class Principal:
-    tenant: Tenant
-    key: GatewayKey
+    """Who is calling."""
+
+    tenant: Final[Tenant]
+    key: Final[GatewayKey]
+
+    def __init__(self, tenant: Tenant, key: GatewayKey) -> None:
+        self.tenant = tenant
+        self.key = key
 
 
 def authenticate(

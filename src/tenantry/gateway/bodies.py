@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 from tenantry.gateway.population import BODY_BYTES_MAX, TENANT_BODY_BYTES_MAX
 from tenantry.wire.inspect import MessageFields
 
 # A body above this is read beside the event loop: 5 ms a MB would hold up everybody (DESIGN 4.1).
-BESIDE_BYTES_MIN = 1024 * 1024
+BESIDE_BYTES_MIN: Final = 1024 * 1024
 
 # What reads a body, and what is told what came of it.
 Reading = Callable[[], MessageFields]

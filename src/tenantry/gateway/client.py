@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from typing import Final
+from typing import Final, cast
 
 from tenantry.domain.errors import (
     ApiError,
@@ -54,11 +54,10 @@ _LINGERING: Final = 4
 _CLOSED: Final = 5
 
 
-class ClientConnection(asyncio.Protocol, Client):
-    """One socket from a client."""
+class ClientConnection(Client):
+    """One socket from a client: an `asyncio.Protocol` by its methods, for no compiled class may inherit from one."""
 
     __slots__ = (
-        "__weakref__",
         "_body",
         "_body_bytes",
         "_body_since",
@@ -107,7 +106,7 @@ class ClientConnection(asyncio.Protocol, Client):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # pyright: ignore[reportAttributeAccessIssue] -- a stream transport by construction
+        self._transport = cast(asyncio.Transport, transport)  # a stream transport by construction
         population, settings = self._parts.population, self._parts.settings
         peer = transport.get_extra_info("peername")
         self.peer = peer[0] if peer else ""
@@ -234,8 +233,8 @@ class ClientConnection(asyncio.Protocol, Client):
             if caller is None:
                 caller = self._caller = Caller(buffer[:end], head)
             self._open(caller, head)
-        except ApiError as error:
-            self._refuse_with_body_unread(error)
+        except ApiError as refusal:
+            self._refuse_with_body_unread(refusal)
 
     def _wait_for_head(self, buffer: bytes) -> None:
         if len(buffer) >= HEAD_BYTES_MAX:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 import msgspec
 
 from tenantry.gateway.upstream import ConnectFailed, Connecting, Pool, ResponseHead, ResponseSink, UpstreamConnection
+from tenantry.wire.shapes import Counted
 
-ANSWER_BYTES_MAX = 64 * 1024
-
-
-class _Answer(msgspec.Struct):
-    input_tokens: int
+ANSWER_BYTES_MAX: Final = 64 * 1024
 
 
-_DECODER = msgspec.json.Decoder(_Answer)
+_DECODER: Final = msgspec.json.Decoder(Counted)
 
 
 class Count(ResponseSink):

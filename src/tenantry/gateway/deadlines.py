@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Final
+
+from tenantry.domain.subclassing import mypyc_attr
 
 log = logging.getLogger("tenantry.gateway")
 
 # Deadlines need no finer grain: the shortest is a client's wait in a queue, told in seconds.
-TICK_SECONDS = 0.25
+TICK_SECONDS: Final = 0.25
 # The wheel looks at everything at least this often, so that deadlines that move to and fro leave few entries behind.
-HORIZON_SECONDS = 10.0
+HORIZON_SECONDS: Final = 10.0
 
-NEVER = float("inf")
-_FORGOTTEN = -1.0
+NEVER: Final = float("inf")
+_FORGOTTEN: Final = -1.0
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Timed:
     """Something with a deadline, in seconds of the event loop's time. `watched_at`: when the wheel will look at it."""
 

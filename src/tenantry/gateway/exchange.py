@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Final
+from typing import ClassVar, Final
 
 from tenantry.domain.admission import Grant, Obstacle
 from tenantry.domain.directory import Credential, Disconnect
@@ -98,7 +99,7 @@ _ENDED: Final = _straight(_RELAYING, Event.END, Do.FINISH)
 _HELD_BACK: Final = State.HELD_BACK
 
 
-class Unforeseen(AssertionError):
+class Unforeseen(Exception):
     """An event came in a state that has no cell for it."""
 
 
@@ -127,7 +128,7 @@ class Exchange(AttemptOwner):
         "state",
     )
 
-    strict = False
+    strict: ClassVar[bool] = False
 
     def __init__(self, parts: Parts, client: Client, caller: Caller, principal: Principal) -> None:
         # As `Served` and `Timed` do, without their calls.
@@ -171,7 +172,7 @@ class Exchange(AttemptOwner):
             if do > _LAST_STEP:
                 self._end(do)
             else:
-                self._STEPS[do](self)
+                _STEPS[do](self)
         # A fault of ours must not leave the client without an answer, nor the request with its session.
         except Exception:
             if self.strict:
@@ -859,23 +860,27 @@ class Exchange(AttemptOwner):
             answer.body(rest)
         answer.finish()
 
-    # What the words of the table ask for, in their order (`Do`), but for those that end a life.
-    _STEPS = (
-        _nothing,
-        _admit,
-        _decide,
-        _try_again,
-        _ask_count,
-        _journal,
-        _connect,
-        _expect_answer,
-        _nothing,  # RELAY: `on_head` has the head, and goes straight on
-        _release_held,
-        _hold_back,
-        _after_failure,
-        _back_off,
-        _drain,
+
+# What the words of the table ask for, in their order (`Do`), but for those that end a life.
+_STEPS: Final[list[Callable[[Exchange], None]]] = [
+    getattr(Exchange, name)
+    for name in (
+        "_nothing",
+        "_admit",
+        "_decide",
+        "_try_again",
+        "_ask_count",
+        "_journal",
+        "_connect",
+        "_expect_answer",
+        "_nothing",  # RELAY: `on_head` has the head, and goes straight on
+        "_release_held",
+        "_hold_back",
+        "_after_failure",
+        "_back_off",
+        "_drain",
     )
+]
 
 
 def _counted_input(usage: Usage) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from tenantry.domain.directory import Credential, Tenant
 from tenantry.wire.http1 import RequestHead, connection_options
 
 # Hop-by-hop fields (RFC 9110 7.6.1), fields that are recomputed, and everything that says who the client is.
-_REQUEST_DROPPED = frozenset(
+_REQUEST_DROPPED: Final = frozenset(
     {
         b"host",
         b"content-length",
@@ -36,10 +38,10 @@ _REQUEST_DROPPED = frozenset(
         b"via",
     }
 )
-_FORWARDED_PREFIX = b"x-forwarded-"
+_FORWARDED_PREFIX: Final = b"x-forwarded-"
 
 # The shared quota, the organization, and the upstream's infrastructure are not the tenant's business.
-RESPONSE_DROPPED = frozenset(
+RESPONSE_DROPPED: Final = frozenset(
     {
         b"connection",
         b"keep-alive",
@@ -63,7 +65,7 @@ RESPONSE_DROPPED = frozenset(
         b"x-amzn-requestid",
     }
 )
-RESPONSE_DROPPED_PREFIXES = (b"anthropic-ratelimit-", b"anthropic-priority-", b"anthropic-fast-", b"cf-")
+RESPONSE_DROPPED_PREFIXES: Final = (b"anthropic-ratelimit-", b"anthropic-priority-", b"anthropic-fast-", b"cf-")
 
 
 def upstream_head(

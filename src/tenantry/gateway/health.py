@@ -6,20 +6,20 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from tenantry.domain.breaker import MEMORY_SECONDS, Breaker
 from tenantry.domain.directory import Credential
 from tenantry.domain.retry import RetryBudget
 
 # How long a credential that the upstream refused (401) is passed over where the tenant has another.
-REFUSED_SECONDS = 30.0
+REFUSED_SECONDS: Final = 30.0
 
 
 # A standing that was not used for so long is forgotten; what its retry budget owed is then forgiven, so it is long.
-IDLE_SECONDS = 3600.0
+IDLE_SECONDS: Final = 3600.0
 # How many of the longest known standings are looked at for each new one: two, so that those forgotten catch up.
-LOOKED_AT = 2
+LOOKED_AT: Final = 2
 
 
 class Standing:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
 
 from tenantry.domain.errors import ApiError
 from tenantry.gateway.authentication import Principal
@@ -11,8 +12,8 @@ from tenantry.gateway.deadlines import Timed
 
 # Bodies that are still coming are held in memory before any limit of a tier can look at them: four of the largest of
 # one tenant, sixteen of all.
-TENANT_BODY_BYTES_MAX = 128 * 1024 * 1024
-BODY_BYTES_MAX = 512 * 1024 * 1024
+TENANT_BODY_BYTES_MAX: Final = 128 * 1024 * 1024
+BODY_BYTES_MAX: Final = 512 * 1024 * 1024
 
 
 class Served(Timed):

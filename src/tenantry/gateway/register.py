@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping
+from typing import Final
 
 from tenantry.domain.admission import BUCKETS, Lane, Scope
 from tenantry.domain.directory import UNLIMITED, Change, Credential, GatewayKey, Tenant
@@ -14,16 +15,16 @@ from tenantry.gateway.asks import Ask, Shared, Way, capacity_name, undated
 from tenantry.wire.http1 import small_number
 
 # What an upstream says is read at most so often for each model; between answers our own count goes on.
-LEARN_SECONDS = 0.05
+LEARN_SECONDS: Final = 0.05
 # So many models have a lane of their own at a capacity. A client may name any model; an upstream serves some ten.
-MODELS_MAX = 128
+MODELS_MAX: Final = 128
 # So many things are looked at by one sweep at most, four times a second: some 100 us.
-SWEEP_VISITS = 64
+SWEEP_VISITS: Final = 64
 # A lane that was not used for so long, and is full, is forgotten. Longer than any request may wait. Each thing is
 # looked at once in that time: ten thousand tenants who rest cost thirty looks a second.
-FORGET_SECONDS = 900.0
+FORGET_SECONDS: Final = 900.0
 
-_LEARNED = (
+_LEARNED: Final = (
     ("requests", b"anthropic-ratelimit-requests-limit", b"anthropic-ratelimit-requests-remaining"),
     ("input_tokens", b"anthropic-ratelimit-input-tokens-limit", b"anthropic-ratelimit-input-tokens-remaining"),
     ("output_tokens", b"anthropic-ratelimit-output-tokens-limit", b"anthropic-ratelimit-output-tokens-remaining"),

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 from tenantry.domain.prices import load_default_prices
 from tenantry.gateway.chores import (
@@ -68,7 +69,7 @@ async def serve_gateway(settings: GatewaySettings, ready: Callable[[int], None] 
     parts = build_parts(settings, snapshot, vault.pepper, prices, journal, opening, clock, _beside)
     gateway = GatewayProcess(parts)
     server = await loop.create_server(
-        lambda: ClientConnection(parts),
+        lambda: cast(asyncio.BaseProtocol, ClientConnection(parts)),  # by its methods
         settings.host,
         settings.port,
         ssl=_tls(settings.tls_cert_file, settings.tls_key_file),

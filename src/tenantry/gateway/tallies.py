@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
+from typing import Final
 
 from tenantry.domain.attempts import KeyUse, RefusalCount, Tally
 from tenantry.domain.printable import printable
 
-AGENT_CHARS_MAX = 200
+AGENT_CHARS_MAX: Final = 200
 # Of a head of 64 KiB; each character has at least one byte, and no name needs four for each.
-AGENT_BYTES_MAX = 4 * AGENT_CHARS_MAX
+AGENT_BYTES_MAX: Final = 4 * AGENT_CHARS_MAX
 # So many refusals and uses of keys at most are handed over before the event loop does other things: some 0.3 ms.
-TAKEN_AT_ONCE = 64
+TAKEN_AT_ONCE: Final = 64
 
 
 class Tallies:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Final
 
 # NTP steps a clock that is off by more than 128 ms (ntpd) or a second (chrony's makestep 1.0); so much is followed at
 # once: no more than that is spent in a wrong day.
-STEP_US_MIN = 2_000_000
+STEP_US_MIN: Final = 2_000_000
 # How long another time must have been told before it is believed. A daemon that corrects a wrong step takes some polls
 # of a second; a machine that wakes up is wrong for as long.
-STEADY_US = 10_000_000
+STEADY_US: Final = 10_000_000
 
 
 class WallClock:

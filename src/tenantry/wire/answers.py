@@ -7,58 +7,31 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import Any, Final
 
 import msgspec
 
 from tenantry.domain.settlement import USAGE_UNREADABLE, Observed
-from tenantry.domain.usage import USAGE_MALFORMED, WORD_CHARS_MAX, Usage, as_word, read_usage, usage_document
+from tenantry.domain.usage import USAGE_MALFORMED, Usage, as_word, read_usage, usage_document
 from tenantry.wire.loose import decode_loosely, find_members
 from tenantry.wire.plain_usage import Counts, read_plain_counts, read_plain_usage
+from tenantry.wire.shapes import Answer, Event, PlainMessage
 
 # The text of a usage object that the ledger keeps as it came: a thousand times what one has today. Of a longer one it
 # keeps what was read of it.
-USAGE_RAW_BYTES_MAX = 256 * 1024
+USAGE_RAW_BYTES_MAX: Final = 256 * 1024
 # Today's have 300 bytes.
-PLAIN_USAGE_BYTES_MAX = 2048
+PLAIN_USAGE_BYTES_MAX: Final = 2048
 
 # The model that answered, why it stopped, the tokens, the text of the usage.
 PlainAnswer = tuple[str, str | None, Counts, bytes]
 
 
-class Event(msgspec.Struct):
-    """The members of an event's data that matter here."""
-
-    type: Any = None
-    message: msgspec.Raw = msgspec.Raw()
-    delta: Any = None
-    usage: msgspec.Raw = msgspec.Raw()
-    error: Any = None
-
-
-class Answer(msgspec.Struct):
-    """The members of a message that matter here; the content stays undecoded."""
-
-    model: Any = None
-    stop_reason: Any = None
-    usage: msgspec.Raw = msgspec.Raw()
-    content: msgspec.Raw = msgspec.Raw()
-
-
-_Word = Annotated[str, msgspec.Meta(min_length=1, max_length=WORD_CHARS_MAX)]
-
-
-class _PlainMessage(msgspec.Struct, gc=False):
-    model: _Word
-    usage: msgspec.Raw
-    stop_reason: _Word | None = None
-
-
-_EVENT_DECODER = msgspec.json.Decoder(Event)
-_PLAIN_DECODER = msgspec.json.Decoder(_PlainMessage)
-_MESSAGE_DECODER = msgspec.json.Decoder(Answer)
-_EVENT_NAMES = frozenset({b"type", b"message", b"delta", b"usage", b"error"})
-_MESSAGE_NAMES = frozenset({b"model", b"stop_reason", b"usage", b"content"})
+_EVENT_DECODER: Final = msgspec.json.Decoder(Event)
+_PLAIN_DECODER: Final = msgspec.json.Decoder(PlainMessage)
+_MESSAGE_DECODER: Final = msgspec.json.Decoder(Answer)
+_EVENT_NAMES: Final = frozenset({b"type", b"message", b"delta", b"usage", b"error"})
+_MESSAGE_NAMES: Final = frozenset({b"model", b"stop_reason", b"usage", b"content"})
 
 
 def read_event(data: bytes) -> Event:
@@ -92,12 +65,12 @@ def read_whole(body: bytes) -> Answer | None:
     )
 
 
-_UNREADABLE = Observed(None, None, Usage(), "", False, False, True, None, 0, flaws=(USAGE_UNREADABLE,))
-_BROKEN = Observed(None, None, Usage(), "", False, False, False, None, 0)
-NOTHING_OBSERVED = Observed(None, None, Usage(), "", True, False, False, None, 0)
+_UNREADABLE: Final = Observed(None, None, Usage(), "", False, False, True, None, 0, flaws=(USAGE_UNREADABLE,))
+_BROKEN: Final = Observed(None, None, Usage(), "", False, False, False, None, 0)
+NOTHING_OBSERVED: Final = Observed(None, None, Usage(), "", True, False, False, None, 0)
 
 
-_BEGINS_AS_EVENTS = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*+(?::|(?:event|data|id|retry)[ \t]*+:)")
+_BEGINS_AS_EVENTS: Final = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*+(?::|(?:event|data|id|retry)[ \t]*+:)")
 
 
 def begins_as_events(body: bytes) -> bool:
@@ -198,7 +171,7 @@ def _usage_text(raw: bytes, told: dict[str, Any], usage: Usage) -> str:
     return text if text.isprintable() and text else msgspec.json.encode(told).decode()
 
 
-_NO_CONTENT = (b"", b"[]", b"null", b'""')
+_NO_CONTENT: Final = (b"", b"[]", b"null", b'""')
 
 
 def is_empty(content: msgspec.Raw) -> bool:

@@ -10,52 +10,47 @@ and depth, each named by the 400 that refuses it.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from tenantry.domain.asked import MessageFields, ServerTool
-from tenantry.wire.members import ABSENT, BadBody, RepeatedName, TooManyMembers, refuse_repeats
-from tenantry.wire.prompt import ITEMS_MAX, BadShape, Block, ListedTool, Message, Source, Tool, read_blocks
+from tenantry.wire.members import BadBody, RepeatedName, TooManyMembers, refuse_repeats
+from tenantry.wire.prompt import ITEMS_MAX, BadShape, read_blocks
+from tenantry.wire.shapes import ABSENT, Block, CacheControl, ListedTool, Message, Source, Tool, ToolChange
 
 # Blocks within blocks. Published shapes need four: a tool's result, its search result or document, its text.
-DEPTH_MAX = 5
+DEPTH_MAX: Final = 5
 # Objects whose names are looked at one by one (some 3 us each): typed tools, tools that messages add, breakpoints.
-LOOKS_MAX = 1_000
+LOOKS_MAX: Final = 1_000
 # No published model id or tool type is longer than 40 characters.
-NAME_CHARS_MAX = 256
+NAME_CHARS_MAX: Final = 256
 # `{"type":"ephemeral","ttl":"5m"}` has 31 bytes; room for what may come.
-CACHE_BYTES_MAX = 1_024
+CACHE_BYTES_MAX: Final = 1_024
 
 # Typed tools that the client runs itself; any other type runs upstream, those of tomorrow included.
-_CLIENT_TOOLS = ("bash_", "text_editor_", "computer_", "memory_")
+_CLIENT_TOOLS: Final = ("bash_", "text_editor_", "computer_", "memory_")
 # How nearly every breakpoint is written, and whether it is one of an hour: nothing else has to be read of these.
-_KNOWN_CACHES = {
+_KNOWN_CACHES: Final = {
     b'{"type":"ephemeral"}': False,
     b'{"type":"ephemeral","ttl":"5m"}': False,
     b'{"type":"ephemeral","ttl":"1h"}': True,
 }
-_KNOWN_BYTES_MAX = 32
-_NO_CONTENT = "content is neither text nor a list of blocks"
-_TOO_MANY_LOOKS = f"at most {LOOKS_MAX} typed tools and cache breakpoints are allowed"
+_KNOWN_BYTES_MAX: Final = 32
+_NO_CONTENT: Final = "content is neither text nor a list of blocks"
+_TOO_MANY_LOOKS: Final = f"at most {LOOKS_MAX} typed tools and cache breakpoints are allowed"
 
 
-class _ToolChange(msgspec.Struct, gc=False):
-    """A tool by reference, or defined within the conversation."""
-
-    definition: msgspec.Raw = ABSENT
-
-
-class _Cache(msgspec.Struct, gc=False):
-    ttl: Any = None
-
-
-_TOOL = msgspec.json.Decoder(Tool | None)
-_TOOL_CHANGE = msgspec.json.Decoder(_ToolChange | None)
-_CACHE = msgspec.json.Decoder(_Cache | None)
-_RAWS = msgspec.json.Decoder(list[msgspec.Raw])
-_LIST, _TEXT, _NULL, _OBJECT = b'["n{'
+_TOOL: Final = msgspec.json.Decoder(Tool | None)
+_TOOL_CHANGE: Final = msgspec.json.Decoder(ToolChange | None)
+_CACHE: Final = msgspec.json.Decoder(CacheControl | None)
+_RAWS: Final = msgspec.json.Decoder(list[msgspec.Raw])
+# What JSON values begin with.
+_LIST: Final = ord("[")
+_TEXT: Final = ord('"')
+_NULL: Final = ord("n")
+_OBJECT: Final = ord("{")
 
 
 class Reading:
@@ -132,7 +127,7 @@ class Reading:
         if len(raw) > CACHE_BYTES_MAX:
             raise BadBody(f"{where}: at most {CACHE_BYTES_MAX} bytes are allowed")
         self._look(raw, where)
-        cache: _Cache | None = _decode(_CACHE, raw)
+        cache: CacheControl | None = _decode(_CACHE, raw)
         if cache is not None:
             self.fields.has_cache_control = True
             if cache.ttl == "1h":
@@ -225,7 +220,7 @@ class Reading:
             self.note_cache(block.cache_control)
         if block.tool:
             self._look(block.tool, "tool_addition")
-            change: _ToolChange | None = _decode(_TOOL_CHANGE, block.tool)
+            change: ToolChange | None = _decode(_TOOL_CHANGE, block.tool)
             if change is not None and change.definition:
                 tool: Tool | None = _decode(_TOOL, change.definition)
                 if tool is not None:

@@ -7,11 +7,12 @@ Chunk extensions are skipped within a small bound (RFC 9112 7.1.1 lets a recipie
 from __future__ import annotations
 
 import re
+from typing import Final
 
 # Bounds the bytes that can be spent without carrying data: 16 hex digits and a short extension.
-CHUNK_LINE_BYTES_MAX = 256
+CHUNK_LINE_BYTES_MAX: Final = 256
 
-_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:[ \t]*;[\t -~]*)?")
+_SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})(?:[ \t]*;[\t -~]*)?")
 
 
 class BadChunk(Exception):

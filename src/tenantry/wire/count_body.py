@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from tenantry.domain.asked import MessageFields
 from tenantry.wire.members import members_of, written
 
 # What count_tokens takes (the SDK's types message_count_tokens_params, plain and beta); anything else is refused.
-_COUNTED = (
+_COUNTED: Final = (
     "model",
     "messages",
     "system",

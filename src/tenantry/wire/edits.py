@@ -6,26 +6,22 @@ The caller has inspected the body before: it is a JSON object in which no name i
 from __future__ import annotations
 
 import hashlib
+from typing import Final
 
 import msgspec
 
 from tenantry.domain.asked import MessageFields
 from tenantry.wire.members import find_values, members_of
+from tenantry.wire.shapes import TextBlock
 
 # The smallest prompt that any model caches is 1,024 tokens; at some four bytes a token.
-SYSTEM_BYTES_MIN = 4_096
-_BREAKPOINT = b'"cache_control":{"type":"ephemeral"}'
+SYSTEM_BYTES_MIN: Final = 4_096
+_BREAKPOINT: Final = b'"cache_control":{"type":"ephemeral"}'
 
 
-class _TextBlock(msgspec.Struct, gc=False):
-    type: str
-    text: str = ""
-    cache_control: msgspec.Raw = msgspec.Raw()
-
-
-_TEXT = msgspec.json.Decoder(str)
-_BLOCKS = msgspec.json.Decoder(list[msgspec.Raw])
-_LAST = msgspec.json.Decoder(_TextBlock)
+_TEXT: Final = msgspec.json.Decoder(str)
+_BLOCKS: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_LAST: Final = msgspec.json.Decoder(TextBlock)
 
 
 def cap_max_tokens(fields: MessageFields, body: bytes, new: int) -> bytes:
@@ -67,7 +63,7 @@ def _with_breakpoint(raw: bytes) -> bytes | None:
             text: str = _TEXT.decode(raw)
             return b'[{"type":"text","text":%b,%b}]' % (raw, _BREAKPOINT) if text.strip() else None
         blocks: list[msgspec.Raw] = _BLOCKS.decode(raw)
-        last: _TextBlock = _LAST.decode(blocks[-1]) if blocks else _TextBlock("")
+        last: TextBlock = _LAST.decode(blocks[-1]) if blocks else TextBlock("")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     if last.type != "text" or last.cache_control or not last.text.strip():

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
 # Two line ends in a row, of any of the three kinds (WHATWG HTML 9.2.6).
-BLANK_LINE = re.compile(rb"\n\n|[\n\r]\r\n?")
-_FIELD = re.compile(rb"(?:\A(?:\xef\xbb\xbf)?|[\r\n])(event|data)(?::[ ]?([^\r\n]*))?(?=[\r\n]|\Z)")
+BLANK_LINE: Final = re.compile(rb"\n\n|[\n\r]\r\n?")
+_FIELD: Final = re.compile(rb"(?:\A(?:\xef\xbb\xbf)?|[\r\n])(event|data)(?::[ ]?([^\r\n]*))?(?=[\r\n]|\Z)")
 
 
 def last_blank_line(data: bytes | bytearray, start: int, stop: int | None = None) -> int:

@@ -11,31 +11,32 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Final
 
 import httptools
 
 from tenantry.wire.bytework import known_head
 
 # nginx allows 32 KiB, Node 16 KiB, hyper 400 KiB; Claude Code sends under 3 KiB.
-HEAD_BYTES_MAX = 64 * 1024
+HEAD_BYTES_MAX: Final = 64 * 1024
 # nginx's default is 1,000 fields in later releases, Go has none; captured clients send under 30.
-HEADER_FIELDS_MAX = 200
+HEADER_FIELDS_MAX: Final = 200
 # RFC 9112 section 3: at least 8,000 octets should be supported for a request line.
-TARGET_BYTES_MAX = 8192
+TARGET_BYTES_MAX: Final = 8192
 
-_REQUEST_LINE = re.compile(rb"(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) (/[!-~]*) HTTP/1\.([01])\r\n")
+_REQUEST_LINE: Final = re.compile(rb"(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) (/[!-~]*) HTTP/1\.([01])\r\n")
 # RFC 9110 5.1, 5.5: token ":" OWS field-value OWS. The look-behind pins each match to the start of a line.
-_FIELD = re.compile(
+_FIELD: Final = re.compile(
     rb"(?<=\n)([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*"
     rb"((?:[^\x00-\x20\x7f](?:[^\x00-\x08\x0a-\x1f\x7f]*[^\x00-\x20\x7f])?)?)[ \t]*\r\n"
 )
 # RFC 9110 7.2: uri-host [":" port], as a name, an IPv4 or a bracketed IPv6 address.
-_HOST = re.compile(rb"(?:[A-Za-z0-9._~%!$&'()*+,;=\-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
-_LENGTH = re.compile(rb"[0-9]{1,18}")
-_LENGTH_LINE = re.compile(rb"\ncontent-length: ?([0-9]{1,18})\r\n", re.IGNORECASE)
+_HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~%!$&'()*+,;=\-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_LENGTH: Final = re.compile(rb"[0-9]{1,18}")
+_LENGTH_LINE: Final = re.compile(rb"\ncontent-length: ?([0-9]{1,18})\r\n", re.IGNORECASE)
 
 # A second copy of any of these could be read differently by two parties (RFC 9112 section 11.2).
-_SINGLETONS = frozenset(
+_SINGLETONS: Final = frozenset(
     {
         b"host",
         b"content-length",
@@ -54,21 +55,41 @@ class BadHead(Exception):
     """The peer's bytes are not an acceptable HTTP/1.1 head; the message says which rule they break."""
 
 
-@dataclass(slots=True)
+@dataclass(init=False, slots=True)
 class RequestHead:
     """A request's head. Names are lower case; `fields` holds the first value of each name.
 
     `content_length` is None when the body is chunked; 0 when there is none.
     """
 
-    method: bytes
-    target: bytes
-    headers: list[tuple[bytes, bytes]]
-    fields: dict[bytes, bytes]
-    keep_alive: bool
-    http_1_0: bool
-    chunked: bool
-    content_length: int | None
+    method: Final[bytes]
+    target: Final[bytes]
+    headers: Final[list[tuple[bytes, bytes]]]
+    fields: Final[dict[bytes, bytes]]
+    keep_alive: Final[bool]
+    http_1_0: Final[bool]
+    chunked: Final[bool]
+    content_length: Final[int | None]
+
+    def __init__(
+        self,
+        method: bytes,
+        target: bytes,
+        headers: list[tuple[bytes, bytes]],
+        fields: dict[bytes, bytes],
+        keep_alive: bool,
+        http_1_0: bool,
+        chunked: bool,
+        content_length: int | None,
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.headers = headers
+        self.fields = fields
+        self.keep_alive = keep_alive
+        self.http_1_0 = http_1_0
+        self.chunked = chunked
+        self.content_length = content_length
 
 
 class KnownHead:
@@ -110,7 +131,7 @@ class _NoCallbacks:
     __slots__ = ()
 
 
-_NO_CALLBACKS = _NoCallbacks()
+_NO_CALLBACKS: Final = _NoCallbacks()
 
 
 def parse_request_head(raw: bytes) -> RequestHead:
@@ -201,8 +222,8 @@ def connection_options(fields: dict[bytes, bytes]) -> frozenset[bytes]:
     return frozenset(option.strip().lower() for option in value.split(b","))
 
 
-_REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
-STATUS_LINES = {
+_REASONS: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
+STATUS_LINES: Final = {
     code: b"HTTP/1.1 %d %b\r\n" % (code, _REASONS.get(code, b"Overloaded" if code == 529 else b"Unknown"))
     for code in range(200, 600)
 }
@@ -222,5 +243,5 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-LAST_CHUNK = b"0\r\n\r\n"
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+LAST_CHUNK: Final = b"0\r\n\r\n"
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"

@@ -6,7 +6,7 @@ edits and counts need afterwards is in the fields (`MessageFields.members`).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -18,8 +18,6 @@ from tenantry.wire.members import (
     REPEAT_BYTES_MIN,
     WALKED_BYTES_MIN,
     BadBody,
-    Members,
-    RawMembers,
     RepeatedName,
     TooManyMembers,
     find_values,
@@ -27,54 +25,36 @@ from tenantry.wire.members import (
     refuse_repeats,
     written,
 )
-from tenantry.wire.prompt import ASKED, Asked, BadShape, decode_bounded, read_messages, read_tools
+from tenantry.wire.prompt import ASKED, BadShape, decode_bounded, read_messages, read_tools
+from tenantry.wire.shapes import Asked, ContextEdit, ContextManagement, Fallback, Members, RawMembers, Trigger
 
 __all__ = ["BadBody", "MessageFields", "inspect_message"]
 
 # RFC 8259 has no limit; no published model id is longer than 40 characters.
-MODEL_CHARS_MAX = 256
+MODEL_CHARS_MAX: Final = 256
 # No model writes this much; a larger number would only swell what is computed from it.
-MAX_TOKENS_MAX = 1_000_000_000
+MAX_TOKENS_MAX: Final = 1_000_000_000
 # Entries of `fallbacks`, servers, edits of the context: each is a few, and each is looked at by itself.
-ENTRIES_MAX = 100
+ENTRIES_MAX: Final = 100
 # A list of so many bytes cannot have so many entries that counting them is work.
-ENTRIES_BYTES_MAX = 10_000
+ENTRIES_BYTES_MAX: Final = 10_000
 # A body that is written with spaces shows it by its first member.
-SPACES_BYTES = 64
+SPACES_BYTES: Final = 64
 # What upstream takes where a compaction does not say at how many tokens (the SDK's beta_compact_20260112_edit_param).
-COMPACT_AT_TOKENS = 150_000
+COMPACT_AT_TOKENS: Final = 150_000
 
 
-class _Fallback(msgspec.Struct, gc=False):
-    model: str
-    speed: str | None = None
-    max_tokens: int | None = None
+_STRING: Final = msgspec.json.Decoder(str)
+_INT: Final = msgspec.json.Decoder(int)
+_BOOL: Final = msgspec.json.Decoder(bool | None)
+_WORD: Final = msgspec.json.Decoder(str | None)
+_LIST: Final = msgspec.json.Decoder(list[msgspec.Raw] | None)
+_FALLBACK: Final = msgspec.json.Decoder(Fallback)
+_CONTEXT: Final = msgspec.json.Decoder(ContextManagement | None)
+_NOT_JSON: Final = "The request body is not valid JSON."
 
 
-class _Trigger(msgspec.Struct, gc=False):
-    value: int | None = None
-
-
-class _Edit(msgspec.Struct, gc=False):
-    type: str | None = None
-    trigger: _Trigger | None = None
-
-
-class _ContextManagement(msgspec.Struct, gc=False):
-    edits: list[_Edit] | None = None
-
-
-_STRING = msgspec.json.Decoder(str)
-_INT = msgspec.json.Decoder(int)
-_BOOL = msgspec.json.Decoder(bool | None)
-_WORD = msgspec.json.Decoder(str | None)
-_LIST = msgspec.json.Decoder(list[msgspec.Raw] | None)
-_FALLBACK = msgspec.json.Decoder(_Fallback)
-_CONTEXT = msgspec.json.Decoder(_ContextManagement | None)
-_NOT_JSON = "The request body is not valid JSON."
-
-
-_NOT_AS_PUBLISHED = (BadBody, msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_NOT_AS_PUBLISHED: Final = (BadBody, msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def inspect_message(body: bytes, *, count_only: bool = False) -> MessageFields:
@@ -157,8 +137,8 @@ def _read_members(body: bytes) -> RawMembers:
         raise BadBody("The request body is nested too deeply.") from None
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise BadBody(_NOT_JSON) from None
-    except RepeatedName as error:
-        raise BadBody(f"{error}: Field appears more than once") from None
+    except RepeatedName as repeated:
+        raise BadBody(f"{repeated}: Field appears more than once") from None
     except TooManyMembers:
         raise BadBody(f"The request body may have {MEMBERS_MAX} fields at most.") from None
     return members
@@ -284,7 +264,7 @@ def _read_servers(fields: MessageFields, raw: msgspec.Raw) -> None:
 def _read_context_management(fields: MessageFields, raw: msgspec.Raw) -> None:
     """At how many tokens the conversation is to be summarized; an unknown shape may ask for it at any."""
     try:
-        found: _ContextManagement | None = _CONTEXT.decode(raw) if len(raw) <= ENTRIES_BYTES_MAX else _UNKNOWN
+        found: ContextManagement | None = _CONTEXT.decode(raw) if len(raw) <= ENTRIES_BYTES_MAX else _UNKNOWN
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         found = _UNKNOWN
     for edit in (found.edits if found is not None else None) or ():
@@ -295,14 +275,14 @@ def _read_context_management(fields: MessageFields, raw: msgspec.Raw) -> None:
             fields.compact_at_tokens = at if known is None else min(known, at)
 
 
-_UNKNOWN = _ContextManagement([_Edit(None, _Trigger(0))])
+_UNKNOWN: Final = ContextManagement([ContextEdit(None, Trigger(0))])
 
 
 def _read_fallbacks(fields: MessageFields, raw: msgspec.Raw) -> None:
     if memoryview(raw)[0] == _QUOTE:
         fields.fallbacks_default = True
         return
-    entries: list[_Fallback] = []
+    entries: list[Fallback] = []
     for index, entry in enumerate(_entries(raw, "fallbacks")):
         where = f"fallbacks[{index}]"
         try:
@@ -311,7 +291,7 @@ def _read_fallbacks(fields: MessageFields, raw: msgspec.Raw) -> None:
             raise BadBody(f"{where}: A field appears more than once, or there are too many") from None
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise BadBody(_NOT_JSON) from None
-        found: _Fallback = _read(_FALLBACK, entry, where)
+        found: Fallback = _read(_FALLBACK, entry, where)
         _checked_model(found.model, f"{where}.model")
         entries.append(found)
     if entries:
@@ -320,4 +300,4 @@ def _read_fallbacks(fields: MessageFields, raw: msgspec.Raw) -> None:
         fields.fallback_max_tokens = min(MAX_TOKENS_MAX, max(entry.max_tokens or 0 for entry in entries))
 
 
-_QUOTE = b'"'[0]
+_QUOTE: Final = b'"'[0]

@@ -8,20 +8,20 @@ Linear in the input, and bounded by a number of tokens, for it runs on the loop.
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 # At some 150 ns each, 30 ms. An answer of 128k tokens of prose has some hundred; what has more, and is broken besides,
 # counts as unreadable.
-TOKENS_MAX = 200_000
+TOKENS_MAX: Final = 200_000
 
-_BOM = b"\xef\xbb\xbf"
+_BOM: Final = b"\xef\xbb\xbf"
 # Escapes are gone when this is used, so a string ends at the next quote. A colon behind it makes it a name.
-_TOKEN = re.compile(rb'"([^"]*)"(?:[ \t\r\n]*+(:))?|([\[{])|([\]}])')
-_SPACE = b" \t\r\n"
+_TOKEN: Final = re.compile(rb'"([^"]*)"(?:[ \t\r\n]*+(:))?|([\[{])|([\]}])')
+_SPACE: Final = b" \t\r\n"
 # Bytes that JSON text cannot have: controls, and what is beyond ASCII, whether or not it is UTF-8.
-_TO_PLAIN = bytes(byte if 0x20 <= byte < 0x7F or byte in _SPACE else ord("_") for byte in range(256))
+_TO_PLAIN: Final = bytes(byte if 0x20 <= byte < 0x7F or byte in _SPACE else ord("_") for byte in range(256))
 
 
 def find_members(data: bytes, names: frozenset[bytes]) -> dict[bytes, bytes] | None:

@@ -11,23 +11,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Final
 
 import msgspec
 
 from tenantry.domain.asked import MessageFields
+from tenantry.wire.shapes import Members, RawMembers
 
 # No error repeats more of what a client sent than this.
-ECHO_CHARS_MAX = 100
+ECHO_CHARS_MAX: Final = 100
 # The API documents 35 members of a Messages request and a dozen of a tool (reference 1.1).
-MEMBERS_MAX = 256
+MEMBERS_MAX: Final = 256
 # An object that is looked at alone (a tool, a breakpoint) is mostly small: below this it is decoded, above it walked.
-SMALL_BYTES_MAX = 4096
+SMALL_BYTES_MAX: Final = 4096
 # Above this a body is walked member by member before it is decoded, so that its members are counted first and no one
 # call of C takes long: a megabyte of tiny members takes 4 ms to decode.
-WALKED_BYTES_MIN = 1_000_000
-
-# What a member has that is absent.
-ABSENT = msgspec.Raw()
+WALKED_BYTES_MIN: Final = 1_000_000
 
 
 class BadBody(Exception):
@@ -42,66 +41,23 @@ class TooManyMembers(Exception):
     """An object has more members than any request needs."""
 
 
-class Members(msgspec.Struct, gc=False, omit_defaults=True):
-    """The members of a Messages request that are known, without its messages. An absent one has no bytes.
-
-    Those that the gateway does not read are named so that their bytes are explained (`written`).
-    """
-
-    model: msgspec.Raw = ABSENT
-    max_tokens: msgspec.Raw = ABSENT
-    stream: msgspec.Raw = ABSENT
-    system: msgspec.Raw = ABSENT
-    tools: msgspec.Raw = ABSENT
-    cache_control: msgspec.Raw = ABSENT
-    fallbacks: msgspec.Raw = ABSENT
-    inference_geo: msgspec.Raw = ABSENT
-    mcp_servers: msgspec.Raw = ABSENT
-    service_tier: msgspec.Raw = ABSENT
-    speed: msgspec.Raw = ABSENT
-    thread: msgspec.Raw = ABSENT
-    compaction: msgspec.Raw = ABSENT
-    context_management: msgspec.Raw = ABSENT
-    metadata: msgspec.Raw = ABSENT
-    tool_choice: msgspec.Raw = ABSENT
-    thinking: msgspec.Raw = ABSENT
-    output_config: msgspec.Raw = ABSENT
-    container: msgspec.Raw = ABSENT
-    diagnostics: msgspec.Raw = ABSENT
-    stop_sequences: msgspec.Raw = ABSENT
-    billing_policy: msgspec.Raw = ABSENT
-    fallback_credit_token: msgspec.Raw = ABSENT
-    temperature: msgspec.Raw = ABSENT
-    top_p: msgspec.Raw = ABSENT
-    top_k: msgspec.Raw = ABSENT
-    output_format: msgspec.Raw = ABSENT
-    safeguards: msgspec.Raw = ABSENT
-    tags: msgspec.Raw = ABSENT
-
-
-class RawMembers(Members, gc=False, omit_defaults=True):
-    """With the messages undecoded."""
-
-    messages: msgspec.Raw = ABSENT
-
-
-_DECODER = msgspec.json.Decoder(RawMembers)
-_WRITER = msgspec.json.Encoder()
-_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_VALUE = msgspec.json.Decoder(msgspec.Raw)
-_WORD = msgspec.json.Decoder(str)
-_NAMES = RawMembers.__struct_fields__
+_DECODER: Final = msgspec.json.Decoder(RawMembers)
+_WRITER: Final = msgspec.json.Encoder()
+_OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_VALUE: Final = msgspec.json.Decoder(msgspec.Raw)
+_WORD: Final = msgspec.json.Decoder(str)
+_NAMES: Final = RawMembers.__struct_fields__
 # The shortest member that repeats a name which the gateway reads, `,"model":0`: a body that has fewer bytes than this
 # to spare repeats none of them. Of the smaller objects it is `,"ttl":0`.
-REPEAT_BYTES_MIN = len(b',"model":0')
-_INNER_REPEAT_BYTES_MIN = len(b',"ttl":0')
+REPEAT_BYTES_MIN: Final = len(b',"model":0')
+_INNER_REPEAT_BYTES_MIN: Final = len(b',"ttl":0')
 
-_SPACES = b" \t\r\n"
-_SPACE = re.compile(rb"[ \t\r\n]*+")
+_SPACES: Final = b" \t\r\n"
+_SPACE: Final = re.compile(rb"[ \t\r\n]*+")
 # A name without escapes and its colon; a value that is no list, no object and has no escape, with what follows it.
-_NAME = re.compile(rb'[ \t\r\n]*+"([^"\\]*+)"[ \t\r\n]*+:[ \t\r\n]*+')
-_SIMPLE = re.compile(rb'("[^"\\]*+"|[-+.0-9A-Za-z]++)[ \t\r\n]*+([,}])')
-_TRAILING = re.compile(r"trailing characters \(byte (\d+)\)")
+_NAME: Final = re.compile(rb'[ \t\r\n]*+"([^"\\]*+)"[ \t\r\n]*+:[ \t\r\n]*+')
+_SIMPLE: Final = re.compile(rb'("[^"\\]*+"|[-+.0-9A-Za-z]++)[ \t\r\n]*+([,}])')
+_TRAILING: Final = re.compile(r"trailing characters \(byte (\d+)\)")
 
 
 # The members of a JSON object; the last of a repeated name. msgspec's errors pass through.

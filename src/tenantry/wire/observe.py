@@ -8,7 +8,7 @@ fed, in any cuts, and nothing is ever raised; the time is linear in the bytes.
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -29,26 +29,26 @@ from tenantry.wire.events import BLANK_LINE, event_end, fields, last_blank_line
 from tenantry.wire.loose import decode_loosely
 
 # What is held of an unfinished event; as much as a slow client may leave unread.
-HELD_BYTES_MAX = 64 * 1024
+HELD_BYTES_MAX: Final = 64 * 1024
 # An event that carries usage is held far longer before it would pass unread.
-HELD_USAGE_BYTES_MAX = 4 * 1024 * 1024
+HELD_USAGE_BYTES_MAX: Final = 4 * 1024 * 1024
 # Within so many bytes an event says what it is: its name and `"delta":{"type":` come first.
-EVENT_HEAD_BYTES = 256
+EVENT_HEAD_BYTES: Final = 256
 # Reference 5.2 rule 7: an answer that broke off has at most a token for every two characters shown.
-CHARS_PER_TOKEN = 2
+CHARS_PER_TOKEN: Final = 2
 
 # The common event with nothing to tell: its name and its data agree that it is content.
-_IS_CONTENT = re.compile(rb'event: ?content_block_\w+\r?\ndata: ?\{"type": ?"content_block_')
+_IS_CONTENT: Final = re.compile(rb'event: ?content_block_\w+\r?\ndata: ?\{"type": ?"content_block_')
 # The beginning of the commonest event of all, up to where its text begins; the text of one delta is what changes in it.
-_DELTA = re.compile(
+_DELTA: Final = re.compile(
     rb'event: content_block_delta\ndata: \{"type":"content_block_delta","index":[0-9]{1,9},"delta":'
     rb'\{"type":"(?:text_delta","text|thinking_delta","thinking|input_json_delta","partial_json)":"'
 )
-_COUNTED_DELTAS = (b"text", b"king", b"json")  # the ends of text_delta, thinking_delta, input_json_delta
+_COUNTED_DELTAS: Final = (b"text", b"king", b"json")  # the ends of text_delta, thinking_delta, input_json_delta
 # Blocks that stand for prompts read again, which only the final usage tells (reference 4.3, 4.4).
-_HIDDEN_WORK = re.compile(rb'"type": ?"(?:server_tool_use|mcp_tool_use|fallback|compaction)"')
+_HIDDEN_WORK: Final = re.compile(rb'"type": ?"(?:server_tool_use|mcp_tool_use|fallback|compaction)"')
 
-_KINDS = frozenset(
+_KINDS: Final = frozenset(
     {
         "message_start",
         "message_delta",
@@ -61,9 +61,9 @@ _KINDS = frozenset(
     }
 )
 
-_NO_HELD = b""
-_NOT_READ = ()
-_NO_CHUNK = chunk_counter(b"")
+_NO_HELD: Final = b""
+_NOT_READ: Final = ()
+_NO_CHUNK: Final = chunk_counter(b"")
 
 
 class StreamObserver:

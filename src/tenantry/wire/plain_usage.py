@@ -6,47 +6,14 @@ is wrong with it. Both read the same of what both read (tests/unit/wire/test_pla
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Final
 
 import msgspec
 
-from tenantry.domain.usage import COUNT_MAX, TOOL_REQUESTS_MAX, Usage
+from tenantry.domain.usage import Usage
+from tenantry.wire.shapes import ToldUsage
 
-Count = Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)]
-Requests = Annotated[int, msgspec.Meta(ge=0, le=TOOL_REQUESTS_MAX)]
-
-
-class _Split(msgspec.Struct):
-    ephemeral_5m_input_tokens: Count | None = None
-    ephemeral_1h_input_tokens: Count | None = None
-
-
-class _Tools(msgspec.Struct):
-    web_search_requests: Requests | None = None
-    web_fetch_requests: Requests | None = None
-
-
-class _Details(msgspec.Struct):
-    thinking_tokens: Count | None = None
-
-
-class _Told(msgspec.Struct):
-    """The members of reference 4.4; the words are those of 5.1."""
-
-    input_tokens: Count
-    output_tokens: Count
-    cache_creation_input_tokens: Count | None = None
-    cache_read_input_tokens: Count | None = None
-    cache_creation: _Split | None = None
-    server_tool_use: _Tools | None = None
-    output_tokens_details: _Details | None = None
-    speed: Literal["standard", "fast"] | None = None
-    inference_geo: Literal["global", "us"] | None = None
-    service_tier: Literal["standard", "priority", "batch"] | None = None
-    iterations: None = None
-
-
-_DECODER = msgspec.json.Decoder(_Told)
+_DECODER: Final = msgspec.json.Decoder(ToldUsage)
 
 # Input, five-minute and one-hour writes to the cache, reads from it, output, thinking: the first six of `Usage`.
 Counts = tuple[int, int, int, int, int, int]
@@ -83,7 +50,7 @@ def read_plain_counts(raw: bytes | msgspec.Raw, wants_1h: bool) -> Counts | None
     )
 
 
-def _cache_writes(told: _Told, wants_1h: bool) -> tuple[int, int]:
+def _cache_writes(told: ToldUsage, wants_1h: bool) -> tuple[int, int]:
     """Tokens written for 5 minutes and for an hour; what the split does not cover goes where the request asked."""
     write_5m = write_1h = 0
     split = told.cache_creation

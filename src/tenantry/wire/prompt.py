@@ -8,102 +8,40 @@ as long as to skip it.
 from __future__ import annotations
 
 import threading
-from typing import Annotated, Any
+from typing import Any, Final
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET
 
-from tenantry.wire.members import ABSENT, BadBody, Members
+from tenantry.wire.members import BadBody
+from tenantry.wire.shapes import Asked, Block, ListedTool, Message, room
 
 # Messages and their blocks, or those of a system prompt. The largest prompt, a million tokens (reference 5.6), has 50
 # tokens for each.
-ITEMS_MAX = 20_000
+ITEMS_MAX: Final = 20_000
 # Tool search has catalogues of some thousands; the API's own code for too many is available_tools_limit_exceeded.
-TOOLS_MAX = 10_000
+TOOLS_MAX: Final = 10_000
 # No message, block or tool as published is shorter: `{"type":"text","text":""},` has 26. What is made of shorter ones
 # alone costs twice as much a byte to read as anything that a client has to say.
-ENTRY_BYTES_MIN = 24
+ENTRY_BYTES_MIN: Final = 24
 # So many are read however short they are.
-SHORT_ENTRIES_MAX = 200
+SHORT_ENTRIES_MAX: Final = 200
 
 
 class BadShape(Exception):
     """The content is not as published."""
 
 
-# msgspec takes something from `_room` for each entry that it makes, as the default of a member that no entry can have.
-# An empty room ends the decode: a list is never larger in memory than its bound. Measured: 5 ns an entry; a bound that
-# `Meta(max_length=...)` sets is looked at when the list has been made.
-_room: list[UnsetType] = []
 _room_lock = threading.Lock()  # a large body is read in a thread
-_Never = Annotated[int, msgspec.Meta(ge=1, lt=1)] | UnsetType
-_TAKEN = "\x7f"
+
+ASKED: Final = msgspec.json.Decoder(Asked)
+_MESSAGES: Final = msgspec.json.Decoder(list[Message] | None)
+_LISTS: Final = msgspec.json.Decoder(list[list[Block]])
+_TOOLS: Final = msgspec.json.Decoder(list[ListedTool] | None)
 
 
-class Tool(msgspec.Struct, gc=False):
-    """One entry of `tools`, or a tool that a message adds. Null is told from absent: a name may hide behind it."""
-
-    type: str | UnsetType | None = UNSET
-    max_uses: int | UnsetType | None = UNSET
-    model: str | UnsetType | None = UNSET
-    max_tokens: int | UnsetType | None = UNSET
-    max_content_tokens: int | UnsetType | None = UNSET
-    cache_control: msgspec.Raw = ABSENT
-    caching: msgspec.Raw = ABSENT
-
-
-class ListedTool(Tool, gc=False):
-    taken: _Never = msgspec.field(default_factory=_room.pop, name=_TAKEN)
-
-
-class Source(msgspec.Struct, gc=False):
-    """Where an image or a document comes from."""
-
-    type: str | None = None
-    data: msgspec.Raw = ABSENT
-    content: msgspec.Raw = ABSENT
-
-
-class Block(msgspec.Struct, gc=False):
-    """A block of content. Blocks may be in its `content`, in that of its source, in its `tool_changes`."""
-
-    type: str
-    content: msgspec.Raw = ABSENT
-    source: Source | str | None = None
-    cache_control: msgspec.Raw = ABSENT
-    file_id: msgspec.Raw = ABSENT
-    tool: msgspec.Raw = ABSENT
-    tool_changes: msgspec.Raw = ABSENT
-    taken: _Never = msgspec.field(default_factory=_room.pop, name=_TAKEN)
-
-
-class Message(msgspec.Struct, gc=False):
-    role: str
-    content: msgspec.Raw
-    taken: _Never = msgspec.field(default_factory=_room.pop, name=_TAKEN)
-
-
-class Asked(Members, gc=False, omit_defaults=True):
-    """A whole request in one decode, its messages taken apart, where its words are of the types that are published.
-
-    `decode_bounded` only.
-    """
-
-    # The same members, read further. What is absent is no model and no bound.
-    model: str = ""  # pyright: ignore[reportIncompatibleVariableOverride]
-    max_tokens: int = -1  # pyright: ignore[reportIncompatibleVariableOverride]
-    stream: bool | UnsetType | None = UNSET  # pyright: ignore[reportIncompatibleVariableOverride]
-    messages: list[Message] | None = None
-
-
-ASKED = msgspec.json.Decoder(Asked)
-_MESSAGES = msgspec.json.Decoder(list[Message] | None)
-_LISTS = msgspec.json.Decoder(list[list[Block]])
-_TOOLS = msgspec.json.Decoder(list[ListedTool] | None)
-
-
-_ITEMS_TOLD = "messages: at most %d messages and blocks of content are allowed"
-_TOOLS_TOLD = "tools: at most %d are allowed"
+_ITEMS_TOLD: Final = "messages: at most %d messages and blocks of content are allowed"
+_TOOLS_TOLD: Final = "tools: at most %d are allowed"
 
 
 def decode_bounded(
@@ -115,10 +53,10 @@ def decode_bounded(
         BadBody: there are too many of them, or too many for their size; in the words of `told`.
     """
     with _room_lock:
-        _room.extend([UNSET] * (ITEMS_MAX - len(_room)))
+        room.extend([UNSET] * (ITEMS_MAX - len(room)))
         try:
             found = decoder.decode(raw)
-            taken = ITEMS_MAX - len(_room)
+            taken = ITEMS_MAX - len(room)
         except IndexError:
             found, taken = None, ITEMS_MAX + 1
     short = SHORT_ENTRIES_MAX + len(raw) // ENTRY_BYTES_MIN

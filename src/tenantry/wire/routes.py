@@ -10,11 +10,12 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 from tenantry.domain.errors import NotFound
 
 # The API's own limit for Messages and count_tokens (reference 3.2).
-BODY_BYTES_MAX = 32 * 1024 * 1024
+BODY_BYTES_MAX: Final = 32 * 1024 * 1024
 
 
 class Kind(Enum):
@@ -58,11 +59,11 @@ class Target:
     slug: bytes | None
 
 
-_MESSAGES = Route(Kind.MESSAGES, BODY_BYTES_MAX)
-_COUNT_TOKENS = Route(Kind.COUNT_TOKENS, BODY_BYTES_MAX)
-_MODELS = Route(Kind.MODELS, 0)
-_HELLO = Route(Kind.HELLO, 0, open_to_all=True)
-_HEALTH = Route(Kind.HEALTH, 0, open_to_all=True)
+_MESSAGES: Final = Route(Kind.MESSAGES, BODY_BYTES_MAX)
+_COUNT_TOKENS: Final = Route(Kind.COUNT_TOKENS, BODY_BYTES_MAX)
+_MODELS: Final = Route(Kind.MODELS, 0)
+_HELLO: Final = Route(Kind.HELLO, 0, open_to_all=True)
+_HEALTH: Final = Route(Kind.HEALTH, 0, open_to_all=True)
 
 ROUTES: dict[tuple[bytes, bytes], Route] = {
     (b"POST", b"/v1/messages"): _MESSAGES,
@@ -76,7 +77,7 @@ PATTERN_ROUTES: list[PatternRoute] = [
     PatternRoute(b"GET", re.compile(rb"/v1/models/[A-Za-z0-9][A-Za-z0-9._:@\-]{0,127}"), "/v1/models/{model}", _MODELS),
 ]
 
-_TENANT_PATH = re.compile(rb"/t/([a-z0-9][a-z0-9\-]{0,62})(/.*)")
+_TENANT_PATH: Final = re.compile(rb"/t/([a-z0-9][a-z0-9\-]{0,62})(/.*)")
 
 
 def find_target(method: bytes, target: bytes) -> Target:
@@ -112,7 +113,7 @@ def _find_pattern(method: bytes, path: bytes) -> Route | None:
 
 
 # Ids to fill the samples of patterns with.
-SAMPLE_IDS = {"model": "claude-haiku-5-5"}
+SAMPLE_IDS: Final = {"model": "claude-haiku-5-5"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,4 +140,4 @@ def sample_targets(slug: str | None = None, ids: Mapping[str, str] | None = None
             yield Sample(f"{method.decode()} {shape}", method, (prefix + filled).encode(), route)
 
 
-_PLACE = re.compile(r"\{([a-z_]+)\}")
+_PLACE: Final = re.compile(r"\{([a-z_]+)\}")

@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
 import msgspec
 
 from tenantry.domain.asked import MessageFields
 from tenantry.wire.members import members_of
+from tenantry.wire.shapes import Metadata, UserId
 
 # Claude Code sends a UUID.
-SESSION_ID_CHARS_MAX = 128
+SESSION_ID_CHARS_MAX: Final = 128
 # What Claude Code sends has 160 bytes (reference 7.5); the API takes 256 characters.
-METADATA_BYTES_MAX = 4_096
-_OLD_FORM = re.compile(r"_session_([0-9A-Za-z-]+)$")
+METADATA_BYTES_MAX: Final = 4_096
+_OLD_FORM: Final = re.compile(r"_session_([0-9A-Za-z-]+)$")
 
 
-class _Metadata(msgspec.Struct, gc=False):
-    user_id: str | None = None
-
-
-class _UserId(msgspec.Struct, gc=False):
-    session_id: str | None = None
-
-
-_METADATA = msgspec.json.Decoder(_Metadata | None)
-_USER_ID = msgspec.json.Decoder(_UserId)
+_METADATA: Final = msgspec.json.Decoder(Metadata | None)
+_USER_ID: Final = msgspec.json.Decoder(UserId)
 
 
 def find_session_id(header: bytes | None, fields: MessageFields) -> str | None:
@@ -36,7 +30,7 @@ def find_session_id(header: bytes | None, fields: MessageFields) -> str | None:
     if not raw or len(raw) > METADATA_BYTES_MAX:
         return None
     try:
-        metadata: _Metadata | None = _METADATA.decode(raw)
+        metadata: Metadata | None = _METADATA.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     user_id = metadata.user_id if metadata is not None else None

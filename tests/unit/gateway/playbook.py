@@ -34,12 +34,13 @@ from tenantry.domain.directory import (
 from tenantry.domain.keys import digest_key
 from tenantry.domain.limits import Limits
 from tenantry.domain.prices import load_default_prices
+from tenantry.gateway import upstream
 from tenantry.gateway.client import ClientConnection
 from tenantry.gateway.deadlines import TICK_SECONDS
 from tenantry.gateway.exchange import Exchange
 from tenantry.gateway.parts import Clock, Parts
 from tenantry.gateway.process import GatewayProcess, build_parts
-from tenantry.gateway.upstream import ConnectFailed
+from tenantry.gateway.upstream import ConnectFailed, Pool, Pools, UpstreamConnection
 from tenantry.gateway.upstream.head import head_of
 from tenantry.ledger.journal import JournalUnavailable
 from tenantry.ledger.lines import decode_line
@@ -154,7 +155,7 @@ class Disk:
         self._lines = []
 
 
-class Connection:
+class Connection(UpstreamConnection):
     """A connection to the upstream."""
 
     def __init__(self, world: World, pool: UpstreamPool, *, used: bool = False) -> None:
@@ -226,7 +227,7 @@ class Connection:
             sink.on_broken(reason)
 
 
-class Connecting:
+class Connecting(upstream.Connecting):
     """A connection that is being made."""
 
     def __init__(self, world: World, pool: UpstreamPool, then: Callable[[Any], None]) -> None:
@@ -250,7 +251,7 @@ class Connecting:
         self._then(ConnectFailed("refused"))
 
 
-class UpstreamPool:
+class UpstreamPool(Pool):
     def __init__(self, world: World, name: str) -> None:
         self.world = world
         self.name = name
@@ -265,7 +266,7 @@ class UpstreamPool:
         return Connecting(self.world, self, then)
 
 
-class UpstreamPools:
+class UpstreamPools(Pools):
     def __init__(self, world: World) -> None:
         self.world = world
         self.pools: dict[tuple[str, str], UpstreamPool] = {}

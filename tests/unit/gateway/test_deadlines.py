@@ -59,6 +59,7 @@ def test_a_tenant_without_a_credential_is_503_and_holds_no_session(world: World)
     assert world.leftovers() == []
 
 
+@pytest.mark.interpreted
 def test_an_answer_that_is_owed_and_has_no_time_left_closes_its_connection(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,6 +30,8 @@ STEPS = 150
 # A timer may be so late: it is not set finer than two milliseconds.
 LATE_SECONDS = 0.01
 
+pytestmark = pytest.mark.interpreted  # what waits here is a class of the test
+
 
 class Failing(Exception):
     """A request fails when its turn comes."""

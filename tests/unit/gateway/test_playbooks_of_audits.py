@@ -65,6 +65,7 @@ def test_a_fault_in_one_requests_turn_costs_the_others_of_that_turn_nothing(
     assert world.leftovers() == []
 
 
+@pytest.mark.interpreted
 def test_an_answer_that_cannot_be_told_closes_its_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(tmp_path)
     Exchange.strict = False

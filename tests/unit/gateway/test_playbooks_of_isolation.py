@@ -11,6 +11,7 @@ import pytest
 from tenantry.domain.budgets import Budget, Cap
 from tenantry.domain.directory import KeyStatus, TenantStatus
 from tenantry.domain.limits import Limits
+from tenantry.gateway.authentication import Principal
 from tests.unit.gateway.playbook import (
     OPEN,
     ClientSocket,
@@ -170,8 +171,7 @@ def spent_by(world: World) -> dict[str, int]:
     found: dict[str, int] = {}
     for key in snapshot.keys.values():
         tenant = snapshot.tenants[key.tenant_id]
-        principal = type("P", (), {"tenant": tenant, "key": key})
-        own, of_key = world.parts.till.accounts_of(principal)  # type: ignore[arg-type]
+        own, of_key = world.parts.till.accounts_of(Principal(tenant, key))
         found[tenant.tenant_id], found[key.key_id] = own.spent["month"], of_key.spent["month"]
     return found
 

@@ -135,6 +135,7 @@ def test_a_success_without_content_costs_nothing(tmp_path: Path) -> None:
     assert [end.outcome.value for end in ends(world)] == ["voided"]
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize(("status", "learns"), [(200, True), (429, True), (404, False), (400, False), (500, False)])
 def test_limits_are_learned_from_answers_and_from_refusals_for_being_too_much_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, learns: bool

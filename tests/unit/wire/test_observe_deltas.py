@@ -118,6 +118,7 @@ def calls_of(observer: StreamObserver, chunk: bytes) -> tuple[int, int]:
     return counts["call"], counts["c_call"] - 1  # without that of `setprofile`
 
 
+@pytest.mark.interpreted
 def test_a_delta_like_the_one_before_is_a_few_calls() -> None:
     observer = StreamObserver()
     observer.feed(START)

@@ -1,6 +1,7 @@
 """The route table can be walked: every sample leads back to the route that it is a sample of."""
 
 import re
+from collections.abc import Iterator
 
 import pytest
 
@@ -24,11 +25,19 @@ def test_samples_without_a_tenant_are_those_with_one_but_for_the_prefix() -> Non
     assert [sample.path.removeprefix(b"/t/acme") for sample in sample_targets("acme")] == plain * 2
 
 
-def test_places_are_filled_with_the_ids_given_and_made_up_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def patterns() -> Iterator[list[PatternRoute]]:
+    """The table of patterns, which is as it was afterwards."""
+    known = list(routes.PATTERN_ROUTES)
+    yield routes.PATTERN_ROUTES
+    routes.PATTERN_ROUTES[:] = known
+
+
+def test_places_are_filled_with_the_ids_given_and_made_up_otherwise(patterns: list[PatternRoute]) -> None:
     route = Route(Kind.MODELS, 0, scopes=("file", "part"))
     shape = re.compile(rb"/v1/files/[a-z_0-9]+/parts/[a-z_0-9]+")
     pattern = PatternRoute(b"GET", shape, "/v1/files/{file}/parts/{part}", route)
-    monkeypatch.setattr(routes, "PATTERN_ROUTES", [*routes.PATTERN_ROUTES, pattern])
+    patterns.append(pattern)
     (own,) = [sample for sample in sample_targets(ids={"file": "file_1"}) if sample.route is route]
     assert own.path == b"/v1/files/file_1/parts/part_none"
     assert own.name == "GET /v1/files/{file}/parts/{part}"

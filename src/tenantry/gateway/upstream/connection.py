@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import re
 from abc import ABC, abstractmethod
+from typing import cast
 
 import httptools
 
+from tenantry.domain.subclassing import mypyc_attr
 from tenantry.gateway.upstream import delivery
 from tenantry.gateway.upstream.head import (
     RESPONSE_FIELDS_MAX,
@@ -44,6 +46,7 @@ STALE = "stale"
 DROPPED_REUSED = "upstream_dropped_reused"
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class ResponseSink(ABC):
     """Who receives a response. Exactly one of `on_end` and `on_broken` comes last."""
 
@@ -90,6 +93,7 @@ def _may_be_size(rest: bytes) -> bool:
     return len(rest) < _CHUNK_SIZE_BYTES_MAX and _SIZE_BEGUN.fullmatch(rest) is not None
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class ConnectionOwner(ABC):
     """The pool, as its connections see it."""
 
@@ -108,14 +112,16 @@ class ConnectionOwner(ABC):
 _FRESH, _COUNTED, _CHUNKED, _PARSED = range(4)
 
 
-class UpstreamConnection(asyncio.Protocol):
-    """A plain head is read by lines, a body of a told length is counted, plain chunks are taken as they come.
+@mypyc_attr(allow_interpreted_subclasses=True)
+class UpstreamConnection:
+    """An `asyncio.Protocol` by its methods, for no compiled class may inherit from one (decision 0008).
+
+    A plain head is read by lines, a body of a told length is counted, plain chunks are taken as they come.
 
     llhttp reads everything else, from the head on or from the first chunk that is not plain.
     """
 
     __slots__ = (
-        "__weakref__",
         "_acked_before",
         "_body",
         "_has_framing",
@@ -224,8 +230,14 @@ class UpstreamConnection(asyncio.Protocol):
 
     # asyncio.Protocol
 
+    def pause_writing(self) -> None:
+        """A request is sent whole, and its body is in memory already."""
+
+    def resume_writing(self) -> None:
+        pass
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport  # pyright: ignore[reportAttributeAccessIssue] -- a stream transport by construction
+        self.transport = cast(asyncio.Transport, transport)  # a stream transport by construction
         self._parser = httptools.HttpResponseParser(self)
 
     def data_received(self, data: bytes) -> None:

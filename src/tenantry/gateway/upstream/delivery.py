@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
+from typing import Final
 
 # struct tcp_info (linux/tcp.h): tcpi_bytes_acked since Linux 4.1, tcpi_bytes_sent since 4.19, both 64 bits.
-_BYTES_ACKED_AT = 120
-_BYTES_SENT_AT = 200
-_TCP_INFO_BYTES = 208
+_BYTES_ACKED_AT: Final = 120
+_BYTES_SENT_AT: Final = 200
+_TCP_INFO_BYTES: Final = 208
 # `tcpi_bytes_acked` counts the SYN of the handshake as one (RFC 9293 3.4).
-_SYN = 1
+_SYN: Final = 1
 
 
 def bytes_acked(transport: asyncio.Transport) -> int | None:

@@ -12,22 +12,24 @@ import ssl
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
 from tenantry.domain.directory import Upstream
+from tenantry.domain.subclassing import mypyc_attr
 from tenantry.domain.values import value
 from tenantry.gateway.upstream.connection import ConnectionOwner, UpstreamConnection
 
 # Shorter than the idle time-out of common front ends (nginx 75 s, load balancers 60 s), so that we close first.
-IDLE_SECONDS_MAX = 30.0
+IDLE_SECONDS_MAX: Final = 30.0
 # An upstream that closes idle connections after some time is not given one that has been idle for half of that: the
 # request could cross the closing on the wire. What was learned is forgotten when it has not been seen for so long.
-IDLE_SHARE = 0.5
-RELEARN_SECONDS = 60.0
+IDLE_SHARE: Final = 0.5
+RELEARN_SECONDS: Final = 60.0
 # Over all pools, where no setting says otherwise.
-IDLE_CONNECTIONS_MAX = 1000
+IDLE_CONNECTIONS_MAX: Final = 1000
 # How many of the longest known pools are looked at for each new one: two, so that those forgotten catch up.
-LOOKED_AT = 2
+LOOKED_AT: Final = 2
 
 
 @value
@@ -40,6 +42,7 @@ class ConnectFailed:
 Key = tuple[str, str | None, float, str, str]
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Connecting:
     """A connection on its way. Its receiver is told exactly once, unless it cancels."""
 
@@ -67,11 +70,11 @@ class Connecting:
             found.close()
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Pool(ConnectionOwner):
     """Idle connections of one tenant to one upstream under one credential, newest first."""
 
     __slots__ = (
-        "__weakref__",
         "_ca_file",
         "_connect_seconds",
         "_hostname",
@@ -146,7 +149,8 @@ class Pool(ConnectionOwner):
         try:
             tls = self._pools.context(self._ca_file) if self._is_tls else None
             async with asyncio.timeout(self._connect_seconds):
-                _, made = await loop.create_connection(self._new, self._hostname, self._port, ssl=tls)
+                _, protocol = await loop.create_connection(self._new, self._hostname, self._port, ssl=tls)
+            made = cast(UpstreamConnection, protocol)
             if made.transport is None:  # closed between the handshake and this turn of the loop
                 return ConnectFailed("closed as soon as it was made")
             self._open.add(made)
@@ -158,7 +162,8 @@ class Pool(ConnectionOwner):
             if self.is_empty:
                 self._pools.forget(self)
 
-    def _new(self) -> UpstreamConnection:
+    def _new(self) -> Any:
+        """A protocol as the loop takes it: by its methods."""
         return UpstreamConnection(self, self._is_tls)
 
     def on_idle(self, connection: UpstreamConnection) -> None:
@@ -187,6 +192,7 @@ class Pool(ConnectionOwner):
         self._idle.pop(connection, None)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Pools:
     """All pools of a gateway, by upstream, credential and tenant. A pool without connections is forgotten."""
 
