@@ -146,7 +146,18 @@ class Money(Hold):
     nothing is reserved, `held_nanos` is what would be, and what it costs is counted when it is known.
     """
 
-    __slots__ = ("_held_at", "_meter", "_started_at", "_till", "at_us", "bound", "history", "is_held")
+    __slots__ = (
+        "_held_at",
+        "_meter",
+        "_of_key",
+        "_own",
+        "_started_at",
+        "_till",
+        "at_us",
+        "bound",
+        "history",
+        "is_held",
+    )
 
     def __init__(
         self,
@@ -161,7 +172,8 @@ class Money(Hold):
         now: float,
     ) -> None:
         # What `Hold` begins with, without a call: there is one for each attempt.
-        self._accounts: Accounts = accounts
+        self._accounts = accounts
+        self._own, self._of_key = accounts
         self.held_nanos = bound.nanos
         self.is_open = True
         self.over = over
@@ -239,7 +251,7 @@ class Money(Hold):
         history.learn(output_tokens, prompt_tokens, body_bytes)
 
     def _pay(self, cost_nanos: int, at_us: int) -> None:
-        own, of_key = self._accounts
+        own, of_key = self._own, self._of_key
         if not self.is_held:
             self.is_open = False
             own.spend(cost_nanos, at_us)
