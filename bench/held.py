@@ -24,9 +24,8 @@ HOLD, SECOND = signal.SIGUSR1, signal.SIGUSR2
 # What is shorter belongs to a request.
 HELD_SECONDS_MIN = 0.01
 NEVER_SECONDS = 1e6
-# The journal's sync is the shortest chore; others end within a step.
-STEP_SECONDS = 0.02
-STEPS = 50
+# For what has been let go to be done, and to wait for the clock again.
+STEP_SECONDS = 0.01
 
 
 class Loop(uvloop.Loop):
@@ -36,7 +35,7 @@ class Loop(uvloop.Loop):
         self._clock: float | None = None  # seconds that have been let pass since `HOLD`
         self._held: list[tuple[float, int, Any, Callable[..., Any], tuple[Any, ...], Context | None]] = []
         self._order = itertools.count()
-        self._steps = 0
+        self._end = 0.0
         self.add_signal_handler(HOLD, self._hold)
         self.add_signal_handler(SECOND, self._let_a_second_pass)
 
@@ -52,19 +51,20 @@ class Loop(uvloop.Loop):
         gc.collect = _collect_nothing
 
     def _let_a_second_pass(self) -> None:
-        self._steps = STEPS
+        assert self._clock is not None
+        self._end = self._clock + 1.0
         self._step()
 
     def _step(self) -> None:
-        assert self._clock is not None
-        self._clock += STEP_SECONDS
-        while self._held and self._held[0][0] <= self._clock:
+        """Go on to the next timer that is due within the second."""
+        due = min(self._held[0][0], self._end) if self._held else self._end
+        while self._held and self._held[0][0] <= due:
             _, _, handle, callback, args, context = heapq.heappop(self._held)
             if not handle.cancelled():
                 handle.cancel()
                 self.call_soon(callback, *args, context=context)
-        self._steps -= 1
-        if self._steps:
+        self._clock = due
+        if due < self._end:
             super().call_later(STEP_SECONDS, self._step)
 
 

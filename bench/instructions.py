@@ -45,6 +45,10 @@ WARM_UP_CLIENTS = 64
 QUIET_SECONDS = 0.1
 # Chores sleep for a second at most: after that they are held.
 HOLD_SECONDS = 1.3
+# What the requests before have left to be done by the clock is done within so many seconds of it.
+SETTLE_SECONDS = 4
+# A quiet gateway tells so every three seconds.
+IDLE_SECONDS = 3
 
 
 @dataclass
@@ -59,7 +63,7 @@ class Bench:
         """From now on the clock stands."""
         os.kill(self.gateway.process.pid, HOLD)
         time.sleep(HOLD_SECONDS)
-        self.quiet()
+        self.let_pass(SETTLE_SECONDS)
 
     def requests(self, upstream: Upstream, keys: Sequence[str], prompt_bytes: int) -> float:
         """Instructions a request; each of several clients keeps its connection and takes the next key."""
@@ -68,6 +72,7 @@ class Bench:
             bodies *= WARM_UP + FEW + MANY
         step = self._in_step(upstream)
         step.ask(bodies[:WARM_UP])
+        self.let_pass(1)
         few = self._count(lambda: step.ask(bodies[WARM_UP:][:FEW]))
         many = self._count(lambda: step.ask(bodies[WARM_UP + FEW :][:MANY]))
         step.close()
@@ -89,13 +94,20 @@ class Bench:
 
     def idle(self) -> float:
         """Instructions a second of a gateway that nobody asks anything."""
-        return self._count(lambda: None)
+        return self._count(lambda: self.let_pass(IDLE_SECONDS - 1)) / IDLE_SECONDS
 
     def serve_once(self, upstream: Upstream, keys: Sequence[str]) -> None:
         """A request of each key, uncounted."""
         step = Lockstep(self.gateway, upstream, WARM_UP_CLIENTS)
         step.ask([request_bytes(key, SMALL_BYTES) for key in keys])
         step.close()
+
+    def let_pass(self, seconds: int) -> None:
+        """Let the clock go on, once all else is done, and what is done by it."""
+        self.quiet()
+        for _ in range(seconds):
+            os.kill(self.gateway.process.pid, SECOND)
+            self.quiet()
 
     def quiet(self) -> None:
         """Wait until the gateway does nothing any more."""
@@ -111,9 +123,7 @@ class Bench:
         self.quiet()
         self.counter.begin()
         asked()
-        self.quiet()
-        os.kill(self.gateway.process.pid, SECOND)
-        self.quiet()
+        self.let_pass(1)
         return self.counter.end()
 
 

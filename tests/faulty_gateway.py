@@ -126,9 +126,9 @@ def key_in_the_log() -> None:
 
 def slow_revocation() -> None:
     """The directory is followed at leisure."""
-    from tenantry.gateway import process
+    from tenantry.gateway import chores
 
-    process.DIRECTORY_POLL_SECONDS = 2.0
+    chores.DIRECTORY_POLL_SECONDS = 2.0
 
 
 def careless_of_what_is_kept() -> None:
