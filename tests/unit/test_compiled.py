@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 HOOK = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]["hooks"]
 MODULES: list[str] = HOOK["custom"]["modules"]
 # What a compiled class may inherit from besides another one: mypyc takes these away, or knows them.
-BASES = {"ABC", "Exception", "Enum", "IntEnum", "StrEnum", "Generic"}
+BASES = {"ABC", "Exception", "ValueError", "Enum", "IntEnum", "StrEnum", "Generic"}
 
 
 def tree_of(module: str) -> ast.Module:
