@@ -9,9 +9,20 @@ PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check
 # What runs in both forms: every module that is compiled, and whole processes (docs/decisions/0008-compiled.md).
 BOTH_FORMS := tests/unit/domain tests/unit/wire tests/unit/gateway tests/acceptance/test_requests.py \
   tests/acceptance/test_budgets.py tests/acceptance/test_retries.py tests/acceptance/test_crashes.py
+
+# Whose instructions are counted: of this form's Python.
+GATES_PYTHON ?= $(BIN)/python
+# Half of the tests wait for something most of the time, so two cores serve three workers.
+TEST_WORKERS ?= 3
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
 
-.PHONY: help run test test-compiled compiled wheels check bench gates fairness lock clean
+.PHONY: help run test test-compiled compiled wheels check bench gates fairness native fuzz-native lock clean
+
+# The byte work (docs/decisions/0009-native-bytes.md): CPython's limited API, so one library for 3.11 and later.
+BYTES := src/tenantry/wire/_bytes
+SANITIZED := .native/_bytes.abi3.so
+C_FLAGS := -std=c11 -fPIC -shared -Wall -Wextra -Wpedantic -Wconversion -Wshadow $(if $(filter Darwin,$(shell uname)),-undefined dynamic_lookup)
+COMPILE_C = $(CC) $(C_FLAGS) -isystem $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))')
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 15
@@ -21,7 +32,7 @@ run: $(VENV)/.base ## Set up what is missing and run the gateway with a demo ten
 	@exec $(BIN)/tenantry serve --demo
 
 test: $(VENV)/.dev $(OLD_SDK)/.done ## Set up and run all tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
 compiled: $(COMPILED)/.done ## Make the compiled form in .venv-compiled (some minutes; interpreted without a C compiler)
 	@$(COMPILED)/bin/tenantry --version
@@ -40,23 +51,37 @@ check: $(VENV)/.dev ## Format, lint, types, import contract, no URLs in locks
 	$(BIN)/lint-imports
 	@! grep -nE '://' requirements/*.txt || (echo 'a requirement names a URL' && false)
 
-bench: $(VENV)/.dev ## Measure against nginx and aiohttp in one run (about three minutes)
-	@command -v nginx wrk >/dev/null || (apt-get update -qq && apt-get install -y -qq nginx-light wrk)
-	$(BIN)/python -m bench
+bench: $(VENV)/.dev ## Measure the whole system beside nginx and aiohttp (about seven minutes; BENCH=--quick: two)
+	@(command -v nginx && command -v wrk) >/dev/null || (apt-get update -qq && apt-get install -y -qq nginx-light wrk)
+	$(BIN)/python -m bench $(BENCH)
 
 gates: $(VENV)/.dev ## Count instructions of a request; fails when a bound of bench/gates.toml is passed
 	@command -v valgrind >/dev/null || (apt-get update -qq && apt-get install -y -qq valgrind)
-	$(BIN)/python -m bench.instructions --gates
+	$(BIN)/python -m bench.instructions --gates --python $(GATES_PYTHON)
 
 fairness: $(VENV)/.dev ## Shares of an upstream beside a tenant of long streams, in simulated minutes (seconds)
 	$(BIN)/python -m bench.shares
+
+native: $(BYTES).abi3.so ## Compile the byte work in place (needs a C compiler; everything runs without it)
+
+fuzz-native: $(SANITIZED) ## The compiled byte work against the Python one, with sanitizers (a minute; needs gcc)
+	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
+	  ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
+	  $(BIN)/python -m tests.fuzz_bytework --library $(SANITIZED) --seconds $(or $(FUZZ_SECONDS),60)
 
 lock: $(VENV)/.dev ## Lock the dependencies again, with hashes and without URLs
 	$(BIN)/pip install --quiet uv
 	for name in base build dev parquet sdk-0.97; do $(COMPILE) requirements/$$name.in -o requirements/$$name.txt; done
 
 clean: ## Remove what was installed and built; keeps .tenantry and clients
-	rm -rf $(VENV) $(OLD_SDK) $(BUILDER) $(COMPILED) dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache bench/.work
+	rm -rf $(VENV) $(OLD_SDK) $(BUILDER) $(COMPILED) dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache .native bench/.work $(BYTES).abi3.so
+
+$(BYTES).abi3.so: $(BYTES).c | $(VENV)/bin/python
+	$(COMPILE_C) -O2 -o $@ $<
+
+$(SANITIZED): $(BYTES).c | $(VENV)/.dev
+	@mkdir -p $(@D)
+	$(COMPILE_C) -Werror -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all -o $@ $<
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

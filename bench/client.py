@@ -52,9 +52,7 @@ class Client:
         Raises:
             SystemExit: it is not a 200, or is cut.
         """
-        data = self._socket.recv(65536)
-        while (end := data.find(b"\r\n\r\n")) < 0:
-            data += self._more(data)
+        data, end = self._head()
         if data[9:12] != b"200":
             raise SystemExit(f"the gateway answered {data[:2000]!r}")
         found = _LENGTH.search(data, 0, end)
@@ -66,8 +64,25 @@ class Client:
         while missing > 0:
             missing -= len(self._more(data))
 
+    def await_status(self) -> bytes:
+        """Read the head of one answer, and no more; its status."""
+        return self._head()[0][9:12]
+
+    def await_end(self, end: bytes) -> None:
+        """Read until what has come ends with this."""
+        data = self._more(b"")
+        while not data.endswith(end):
+            data = data[-len(end) :] + self._more(data)
+
     def close(self) -> None:
         self._socket.close()
+
+    def _head(self) -> tuple[bytes, int]:
+        """What has come of an answer, at least its head, and where that ends."""
+        data = self._socket.recv(65536)
+        while (end := data.find(b"\r\n\r\n")) < 0:
+            data += self._more(data)
+        return data, end
 
     def _more(self, seen: bytes) -> bytes:
         part = self._socket.recv(65536)

@@ -6,6 +6,7 @@ tables with the same indexes: what is above it is Tenantry's. Both take turns, t
 
 from __future__ import annotations
 
+import random
 import sqlite3
 import sys
 import tempfile
@@ -15,13 +16,14 @@ from pathlib import Path
 from statistics import median
 
 from bench.ledger import END_US, MODELS, RAW, TENANTS
-from tenantry.domain.attempts import AttemptBegun, AttemptEnded, AttemptProgress, Outcome
+from tenantry.domain.attempts import AttemptEnded, AttemptProgress, Outcome
 from tenantry.domain.prices import load_default_prices
 from tenantry.domain.usage import Usage
 from tenantry.ledger.booking import ROWS_PER_TRANSACTION_MAX, Drain
 from tenantry.ledger.journal import JournalWriter
-from tenantry.storage.columns import new_id
-from tenantry.storage.database import WRITER_CACHE_KIB, WRITER_LOG_PAGES, migrate, open_store
+from tenantry.ledger.templates import begin_template, settled_line
+from tenantry.storage.database import WRITER_CACHE_KIB, WRITER_LOG_PAGES, open_store
+from tenantry.storage.migrating import migrate
 
 ROWS = 40_000
 ROUNDS = 3
@@ -86,23 +88,23 @@ def insert_again(folder: Path, count: int) -> float:
 
 def write_journal(folder: Path, count: int) -> None:
     """What a gateway writes for so many attempts, half of them streams, and then ends."""
-    writer = JournalWriter(folder, "gateway")
+    writer, source = JournalWriter(folder, "gateway"), random.Random(count)
     for number in range(count):
-        attempt, request = new_id("att"), new_id("req")
-        at_us = END_US + number * 1000
-        tenant = f"tnt_{number % TENANTS:020d}"
-        ids = (f"key_{number % TENANTS:020d}", f"crd_{number % TENANTS:020d}", "ups_00000000000000000000")
-        model, streams = MODELS[number % 3], bool(number & 1)
-        writer.begin(AttemptBegun(attempt, request, tenant, *ids, model, streams, at_us, 15_000_000))
-        told = f"req_011D{number:020d}"
+        name, at_us = b"%024x" % source.getrandbits(96), END_US + number * 1000
+        model, streams, who = MODELS[number % 3], bool(number & 1), number % TENANTS
+        ids = (f"tnt_{who:020d}", f"key_{who:020d}", f"crd_{who:020d}", "ups_00000000000000000000")
+        begin = begin_template(*ids, model, streams)
+        writer.add(begin % (name, 1, name, at_us, 15_000_000, 5_000, 3_000, 64_000))
+        told, times = f"req_011D{number:020d}", (at_us + 2000, at_us + 500)
         if streams:
+            attempt = f"att_{name.decode()}_1"
             writer.progress(AttemptProgress(attempt, model, _USAGE, told, 15_000_000))
-        times = (at_us + 2000, at_us + 500)
-        writer.end(
-            AttemptEnded(
-                attempt, *times, 200, Outcome.SETTLED, model, "end_turn", _USAGE, RAW, 5000, "2026-11-24", told, None
-            )
-        )
+            end = (200, Outcome.SETTLED, model, "end_turn", _USAGE, RAW, 5000, "2026-11-24", told, None)
+            writer.end(AttemptEnded(attempt, *times, *end))
+        else:
+            counts = (_USAGE.input_tokens, 0, 0, _USAGE.cache_read_tokens, _USAGE.output_tokens, 0)
+            end = (counts, RAW.encode(), 5000, "2026-11-24", told)
+            writer.add(settled_line(name, 1, *times, model, "end_turn", *end))
         writer.flush()
     writer.close()
 

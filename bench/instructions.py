@@ -1,116 +1,50 @@
 """Instructions of the gateway's process for a request: a figure that does not depend on what else the machine does.
 
-`python -m bench.instructions [--gates] [--python PYTHON] [CASE...]`. User space only. Counted by the processor where it
-lets us (`perf stat`), else by valgrind's callgrind. Each case is the difference between a long window and a short one
-on one running gateway, so what start-up, warm-up and the windows' own edges cost cancels out. `--gates` fails when a
-bound of `gates.toml` is passed. Clients and upstream are processes of their own, outside.
+`python -m bench.instructions [--gates] [--python PYTHON] [CASE...]`. User space only (`bench.counters`). Each case is
+the difference between a long window and a short one on one running gateway, so what start-up, warm-up and their own
+edges cost cancels out. What comes to the gateway comes in step (`bench.lockstep`), and each window ends with a second
+of what is done by the clock (`bench.held`): a figure differs by less than one in a hundred between runs. `--gates`
+fails when a bound of `gates.toml` is passed.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import shutil
-import signal
+import os
 import subprocess
 import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.client import Client, request_bytes
-from bench.processes import Proxy, start_upstream, stop
+from bench.client import request_bytes
+from bench.counters import Perf, Valgrind, new_counter
+from bench.held import HOLD, SECOND
+from bench.lockstep import Lockstep, Upstream
+from bench.processes import Proxy, cpu_nanos, is_running, kill, raise_descriptor_limit
 from bench.site import Stored, make_store, start_gateway
 
 GATES = Path(__file__).parent / "gates.toml"
-# The long window and the short one, in requests. Ten runs of the small request are then within 2 %.
-MANY, FEW = 360, 40
 # So many clients ask at once, each when it has been answered: enough that turns of the loop are shared as under load.
 CLIENTS = 8
-# Streams last two seconds (bench.upstream), whatever they cost; so they are open together.
-STREAMS_MANY, STREAMS_FEW = 40, 8
+# The long window and the short one, in requests.
+MANY, FEW = 20 * CLIENTS, 4 * CLIENTS
+# In rounds of one stream for each client.
+STREAMS_MANY, STREAMS_FEW = 3, 1
 TENANTS = 10_000
 SMALL_BYTES, LARGE_BYTES = 900, 200_000
-WARM_UP = 64
-# After the last answer the gateway still books, writes and syncs (20 ms); valgrind makes that some fifty times longer.
-SETTLE_SECONDS = 0.3
-IDLE_SECONDS = 3.0
-
-VALGRIND = (
-    "valgrind",
-    "--tool=callgrind",
-    "--instr-atstart=no",  # start-up runs six times faster when it is not counted
-    "--smc-check=none",  # nothing here rewrites its own code
-    "--vgdb-poll=50000",
-)
-
-
-class Valgrind:
-    """Counts under callgrind. The gateway runs within."""
-
-    name = "callgrind"
-
-    def __init__(self, folder: Path) -> None:
-        self._out = folder / "callgrind.out"
-        self._dumps = 0
-        self.before = (*VALGRIND, f"--callgrind-out-file={self._out}")
-
-    def attach(self, gateway: Proxy) -> None:
-        self._pid = gateway.process.pid
-
-    def begin(self) -> None:
-        self._tell("instrumentation", "on")
-        self._tell("zero")
-
-    def end(self) -> int:
-        self._dumps += 1
-        self._tell("dump")
-        text = Path(f"{self._out}.{self._dumps}").read_text()
-        return int(text.rpartition("totals: ")[2])
-
-    def pause(self) -> None:
-        """Run faster, uncounted."""
-        self._tell("instrumentation", "off")
-
-    def _tell(self, *words: str) -> None:
-        subprocess.run(["vgdb", f"--pid={self._pid}", *words], check=True, capture_output=True)
-
-
-class Perf:
-    """Counts with the processor's own counter."""
-
-    name = "perf"
-    before = ()
-
-    def __init__(self, folder: Path) -> None:
-        self._out = folder / "perf.csv"
-
-    def attach(self, gateway: Proxy) -> None:
-        self._pid = gateway.process.pid
-
-    def begin(self) -> None:
-        command = ["perf", "stat", "-x,", "-e", "instructions:u", "-p", str(self._pid), "-o", str(self._out)]
-        self._perf = subprocess.Popen(command)
-        time.sleep(0.2)
-
-    def end(self) -> int:
-        self._perf.send_signal(signal.SIGINT)
-        self._perf.wait(10)
-        return next(int(line.split(",")[0]) for line in self._out.read_text().splitlines() if "instructions" in line)
-
-    def pause(self) -> None:
-        pass
-
-
-def has_counters() -> bool:
-    """Whether `perf` can count here: virtual machines and containers often have no counters."""
-    if shutil.which("perf") is None:
-        return False
-    found = subprocess.run(["perf", "stat", "-x,", "-e", "instructions:u", "true"], capture_output=True, text=True)
-    return found.returncode == 0 and found.stderr[:1].isdigit()
+WARM_UP = 8 * CLIENTS
+# Ten thousand tenants are served once before it is counted; so many at once.
+WARM_UP_CLIENTS = 64
+# A gateway that has used no processor for so long has done what it had to do.
+QUIET_SECONDS = 0.1
+# Chores sleep for a second at most: after that they are held.
+HOLD_SECONDS = 1.3
 
 
 @dataclass
@@ -121,56 +55,66 @@ class Bench:
     gateway: Proxy
     stored: Stored
 
-    def requests(self, keys: Sequence[str], prompt_bytes: int) -> float:
-        """Instructions a request; each of several clients keeps its connection and takes the next key."""
-        bodies = [request_bytes(key, prompt_bytes) for key in dict.fromkeys(keys)]
-        clients = [Client(self.gateway.port) for _ in range(CLIENTS)]
-        if len(bodies) < WARM_UP:
-            _ask(clients, bodies * (WARM_UP // len(bodies)))
-            few = many = bodies
-        else:  # each key is asked for once
-            few, many = bodies[:FEW], bodies[FEW : FEW + MANY]
-        counts = [
-            self._count(clients, (few * FEW)[:FEW]),
-            self._count(clients, (many * MANY)[:MANY]),
-        ]
-        for client in clients:
-            client.close()
-        return (counts[1] - counts[0]) / (MANY - FEW)
+    def hold(self) -> None:
+        """From now on the clock stands."""
+        os.kill(self.gateway.process.pid, HOLD)
+        time.sleep(HOLD_SECONDS)
+        self.quiet()
 
-    def streams(self, key: str) -> float:
-        """Instructions a stream of 100 chunks, each on a connection of its own."""
-        body = request_bytes(key, SMALL_BYTES, stream=True)
-        counts: list[int] = []
-        for number in (STREAMS_MANY, STREAMS_FEW, STREAMS_MANY):  # the first one makes connections, and is not counted
-            clients = [Client(self.gateway.port) for _ in range(number)]
-            counts.append(self._count(clients, [body] * number))
-            for client in clients:
-                client.close()
-        return (counts[2] - counts[1]) / (STREAMS_MANY - STREAMS_FEW)
+    def requests(self, upstream: Upstream, keys: Sequence[str], prompt_bytes: int) -> float:
+        """Instructions a request; each of several clients keeps its connection and takes the next key."""
+        bodies = [request_bytes(key, prompt_bytes) for key in keys]
+        if len(bodies) == 1:
+            bodies *= WARM_UP + FEW + MANY
+        step = self._in_step(upstream)
+        step.ask(bodies[:WARM_UP])
+        few = self._count(lambda: step.ask(bodies[WARM_UP:][:FEW]))
+        many = self._count(lambda: step.ask(bodies[WARM_UP + FEW :][:MANY]))
+        step.close()
+        return (many - few) / (MANY - FEW)
+
+    def streams(self, upstream: Upstream, key: str) -> float:
+        """Instructions a stream of 100 chunks."""
+        step = self._in_step(upstream)
+        bodies = [request_bytes(key, SMALL_BYTES, stream=True)] * CLIENTS
+
+        def rounds(number: int) -> None:
+            for _ in range(number):
+                step.stream(bodies)
+
+        rounds(1)
+        few, many = self._count(lambda: rounds(STREAMS_FEW)), self._count(lambda: rounds(STREAMS_MANY))
+        step.close()
+        return (many - few) / (STREAMS_MANY - STREAMS_FEW) / CLIENTS
 
     def idle(self) -> float:
         """Instructions a second of a gateway that nobody asks anything."""
-        started = time.monotonic()
-        self.counter.begin()
-        time.sleep(IDLE_SECONDS)
-        return self.counter.end() / (time.monotonic() - started)
+        return self._count(lambda: None)
 
-    def _count(self, clients: list[Client], bodies: list[bytes]) -> int:
+    def serve_once(self, upstream: Upstream, keys: Sequence[str]) -> None:
+        """A request of each key, uncounted."""
+        step = Lockstep(self.gateway, upstream, WARM_UP_CLIENTS)
+        step.ask([request_bytes(key, SMALL_BYTES) for key in keys])
+        step.close()
+
+    def quiet(self) -> None:
+        """Wait until the gateway does nothing any more."""
+        pid, before = self.gateway.process.pid, -1
+        while before != (before := cpu_nanos(pid)) or is_running(pid):
+            time.sleep(QUIET_SECONDS)
+
+    def _in_step(self, upstream: Upstream) -> Lockstep:
+        return Lockstep(self.gateway, upstream, CLIENTS)
+
+    def _count(self, asked: Callable[[], None]) -> int:
+        """Instructions of this, and of a second of what is done by the clock."""
+        self.quiet()
         self.counter.begin()
-        _ask(clients, bodies)
-        time.sleep(SETTLE_SECONDS)
+        asked()
+        self.quiet()
+        os.kill(self.gateway.process.pid, SECOND)
+        self.quiet()
         return self.counter.end()
-
-
-def _ask(clients: list[Client], bodies: list[bytes]) -> None:
-    """Ask for each body in turn, as many at once as there are clients."""
-    for first in range(0, len(bodies), len(clients)):
-        asked = list(zip(clients, bodies[first : first + len(clients)], strict=False))
-        for client, body in asked:
-            client.ask(body)
-        for client, _ in asked:
-            client.await_answer()
 
 
 def make_certificate(folder: Path) -> tuple[Path, Path]:
@@ -184,58 +128,57 @@ def make_certificate(folder: Path) -> tuple[Path, Path]:
 
 def count_few_tenants(folder: Path, python: str, cases: set[str]) -> dict[str, float]:
     """The cases on a store with a handful of tenants."""
-    plain = start_upstream()
     certificate = make_certificate(folder)
-    secure = start_upstream(*map(str, certificate))
-    stored = make_store(folder, plain.port, fresh=FEW + MANY, limited=True, tls=(secure.port, certificate[0]))
-    found: dict[str, float] = {}
+    plain, secure = Upstream(), Upstream(certificate)
+    stored = make_store(folder, plain.port, fresh=WARM_UP + FEW + MANY, limited=True, tls=(secure.port, certificate[0]))
     bench = _open(folder, python, stored)
+    runs = {
+        "small": lambda: bench.requests(plain, [stored.key], SMALL_BYTES),
+        "stream": lambda: bench.streams(plain, stored.key),
+        "large": lambda: bench.requests(plain, [stored.key], LARGE_BYTES),
+        "first_time": lambda: bench.requests(plain, stored.fresh, SMALL_BYTES),
+        "limited": lambda: bench.requests(plain, [stored.limited], SMALL_BYTES),
+        "tls": lambda: bench.requests(secure, [stored.tls], SMALL_BYTES),
+        "idle_second": bench.idle,
+    }
+    found: dict[str, float] = {}
     try:
-        runs = {
-            "small": lambda: bench.requests([stored.key], SMALL_BYTES),
-            "stream": lambda: bench.streams(stored.key),
-            "large": lambda: bench.requests([stored.key], LARGE_BYTES),
-            "first_time": lambda: bench.requests(stored.fresh, SMALL_BYTES),
-            "limited": lambda: bench.requests([stored.limited], SMALL_BYTES),
-            "tls": lambda: bench.requests([stored.tls], SMALL_BYTES),
-            "idle_second": bench.idle,
-        }
-        for case in runs:
-            if case in cases:
-                found[case] = runs[case]()
+        bench.serve_once(plain, [stored.key])
+        bench.hold()
+        for case in (case for case in runs if case in cases):
+            found[case] = runs[case]()
     finally:
-        for proxy in (bench.gateway, plain, secure):
-            stop(proxy)
+        kill(bench.gateway)  # whose chores are held, and its end with them
+        plain.close()
+        secure.close()
     return found
 
 
 def count_many_tenants(folder: Path, python: str, cases: set[str]) -> dict[str, float]:
     """The cases on a store with 10,000 tenants, each of which has been served."""
-    plain = start_upstream()
+    plain = Upstream()
     stored = make_store(folder, plain.port, others=TENANTS)
-    found: dict[str, float] = {}
     bench = _open(folder, python, stored)
+    found: dict[str, float] = {}
     try:
-        clients = [Client(bench.gateway.port) for _ in range(CLIENTS)]
-        _ask(clients, [request_bytes(key, SMALL_BYTES) for key in stored.others])
+        bench.serve_once(plain, stored.others)
+        bench.hold()
         # The last ones have connections upstream still.
-        last = stored.others[-FEW - MANY :]
-        if "in_turn" in cases:
-            found["in_turn"] = bench.requests(last, SMALL_BYTES)
-        if "idle_second_of_many" in cases:
-            found["idle_second_of_many"] = bench.idle()
-        for client in clients:
-            client.close()
+        last = stored.others[-WARM_UP - FEW - MANY :]
+        runs = {"in_turn": lambda: bench.requests(plain, last, SMALL_BYTES), "idle_second_of_many": bench.idle}
+        for case in (case for case in runs if case in cases):
+            found[case] = runs[case]()
     finally:
-        for proxy in (bench.gateway, plain):
-            stop(proxy)
+        kill(bench.gateway)
+        plain.close()
     return found
 
 
 def _open(folder: Path, python: str, stored: Stored) -> Bench:
     inner = Path(tempfile.mkdtemp(dir=folder))
-    counter = Perf(inner) if has_counters() else Valgrind(inner)
-    gateway = start_gateway(stored, *counter.before, python=python)
+    counter = new_counter(inner)
+    # Hashes are the same in each run; so is what is ordered by them.
+    gateway = start_gateway(stored, *counter.before, python=python, module="bench.held", PYTHONHASHSEED="0")
     counter.attach(gateway)
     return Bench(counter, gateway, stored)
 
@@ -247,8 +190,8 @@ TITLES = {
     "first_time": "key seen for the first time",
     "limited": "limits of all kinds on",
     "tls": "TLS to upstream",
-    "idle_second": "a second without a request",
     "in_turn": "10,000 tenants in turn",
+    "idle_second": "a second without a request",
     "idle_second_of_many": "a second without a request, 10,000 tenants in use",
 }
 OF_MANY = {"in_turn", "idle_second_of_many"}
@@ -258,6 +201,15 @@ def form_of(python: str) -> str:
     """Whether the gateway that this Python runs is compiled."""
     code = "import tenantry.domain.prices as one; print('interpreted' if one.__file__.endswith('.py') else 'compiled')"
     return subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def count(folder: Path, python: str, cases: set[str]) -> dict[str, float]:
+    """What each of these cases takes. The two stores are counted at the same time, for machines with two cores."""
+    parts = [(count_few_tenants, cases - OF_MANY), (count_many_tenants, cases & OF_MANY)]
+    with ProcessPoolExecutor(2) as beside:
+        asked = [beside.submit(part, folder, python, of_it) for part, of_it in parts if of_it]
+        found = {case: figure for one in asked for case, figure in one.result().items()}
+    return {case: found[case] for case in TITLES if case in found}
 
 
 def main() -> None:
@@ -270,21 +222,18 @@ def main() -> None:
     cases = set(given.cases or TITLES)
     if cases - set(TITLES):
         parser.error(f"there is no case {', '.join(cases - set(TITLES))}; there are: {', '.join(TITLES)}")
+    raise_descriptor_limit()
     form = form_of(given.python)
     bounds: dict[str, int] = tomllib.loads(GATES.read_text())[form]
-    found: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as name:
-        if cases - OF_MANY:
-            found |= count_few_tenants(Path(name), given.python, cases)
-        if cases & OF_MANY:
-            found |= count_many_tenants(Path(name), given.python, cases)
+        found = count(Path(name), given.python, cases)
     if given.json:
         print(json.dumps(found))
         return
     print(f"instructions in user space, {form}\n\n| | counted | bound | |\n|---|---|---|---|")
     passed = [case for case in found if found[case] > bounds[case]]
-    for case, count in found.items():
-        print(f"| {TITLES[case]} | {count:,.0f} | {bounds[case]:,} | {'PASSED' if case in passed else ''} |")
+    for case, figure in found.items():
+        print(f"| {TITLES[case]} | {figure:,.0f} | {bounds[case]:,} | {'PASSED' if case in passed else ''} |")
     if given.gates and passed:
         raise SystemExit(f"a bound of {GATES.name} is passed: {', '.join(TITLES[case] for case in passed)}")
 

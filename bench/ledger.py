@@ -27,7 +27,8 @@ from tenantry.ledger.spending import spent_by_tenant, spent_nanos
 from tenantry.ledger.story import find_story
 from tenantry.ledger.usage import month_usage
 from tenantry.ledger.verification import verify
-from tenantry.storage.database import migrate, open_store
+from tenantry.storage.database import open_store
+from tenantry.storage.migrating import migrate
 from tenantry.storage.tables import ledger, usage_rollup
 
 TENANTS = 50

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import socket
 import subprocess
 import sys
@@ -77,10 +78,33 @@ def stop(proxy: Proxy) -> None:
     proxy.process.wait(STOP_SECONDS_MAX)
 
 
+def kill(proxy: Proxy) -> None:
+    """End it at once."""
+    proxy.process.kill()
+    proxy.process.wait()
+
+
 def cpu_seconds(process: subprocess.Popen[bytes]) -> float:
     """User and system time that a process has used."""
     fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def cpu_nanos(pid: int) -> int:
+    """Time on a processor of all threads that a process has now."""
+    return sum(int(one.read_text().split()[0]) for one in Path(f"/proc/{pid}/task").glob("*/schedstat"))
+
+
+def is_running(pid: int) -> bool:
+    """Whether some thread of it runs, or waits for a processor."""
+    stats = (one.read_text() for one in Path(f"/proc/{pid}/task").glob("*/stat"))
+    return any(stat.rpartition(")")[2].split()[0] == "R" for stat in stats)
+
+
+def raise_descriptor_limit() -> None:
+    """Ten thousand tenants are ten thousand connections."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def resident_kib(process: subprocess.Popen[bytes]) -> int:

@@ -10,7 +10,8 @@ from typing import Any
 from sqlalchemy import insert, select
 
 from bench.processes import Proxy, free_port, start
-from tenantry.control.site import Site, init_site, open_site
+from tenantry.control.init import init_site
+from tenantry.control.site import Site, open_site
 from tenantry.domain.keys import digest_key, new_gateway_key
 from tenantry.settings import load_settings
 from tenantry.storage.columns import new_id, now_utc
@@ -96,18 +97,25 @@ def _busy_tenant(site: Site, slug: str, upstream: str, tier: str, own: dict[str,
     return key.text
 
 
-def start_gateway(stored: Stored, *before: str, core: int | None = None, python: str = sys.executable) -> Proxy:
+def start_gateway(
+    stored: Stored,
+    *before: str,
+    core: int | None = None,
+    python: str = sys.executable,
+    module: str = "tenantry",
+    **environ: str,
+) -> Proxy:
     """The gateway alone on this store. `before` are words in front of its command."""
     port = free_port()
-    environ = stored.environ | {"TENANTRY_GATEWAY_PORT": str(port)}
-    return start("Tenantry", port, *before, python, "-m", "tenantry", "gateway", key=stored.key, core=core, **environ)
+    environ |= stored.environ | {"TENANTRY_GATEWAY_PORT": str(port)}
+    return start("Tenantry", port, *before, python, "-m", module, "gateway", key=stored.key, core=core, **environ)
 
 
-def start_control(stored: Stored, gateway: Proxy, core: int | None = None) -> Proxy:
+def start_control(stored: Stored, gateway: Proxy, core: int | None = None, python: str = sys.executable) -> Proxy:
     """The control process beside a gateway: it drains its journal."""
     port = free_port()
     environ = stored.environ | {"TENANTRY_GATEWAY_PORT": str(gateway.port), "TENANTRY_CONTROL_PORT": str(port)}
-    return start("control", port, sys.executable, "-m", "tenantry", "control", core=core, **environ)
+    return start("control", port, python, "-m", "tenantry", "control", core=core, **environ)
 
 
 def load_tenants(site: Site, count: int, upstream_id: str, tier: str) -> list[str]:

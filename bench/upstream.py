@@ -1,7 +1,8 @@
 """The bench's upstream: valid Messages answers as cheaply as Python can send them.
 
 `python -m bench.upstream PORT [CERTIFICATE KEY]`, behind TLS where these are given. It tells no rate limits: a gateway
-rightly learns them, and would then hold back a load above them.
+rightly learns them, and would then hold back a load above them. A stream has as many chunks as `max_tokens` says, at
+most 100, and each tells when it was sent.
 """
 
 import asyncio
@@ -9,11 +10,13 @@ import json
 import re
 import ssl
 import sys
+import time
 
 import uvloop
 
 CHUNKS = 100
 CHUNK_SECONDS = 0.02
+_CHUNKS = re.compile(rb'"max_tokens":(\d+)')
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
 _USAGE = {
@@ -48,10 +51,18 @@ WHOLE = (
 ) + _BODY
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nrequest-id: req_b\r\ntransfer-encoding: chunked\r\n\r\n"
 START = _event("message_start", {"type": "message_start", "message": _MESSAGE | {"content": [], "stop_reason": None}})
-DELTA = _event(
+_DELTA = _event(
     "content_block_delta",
-    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "some words of an answer "}},
+    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "t=00000000000000000000; "}},
 )
+_BEFORE, _, _AFTER = _DELTA.partition(b"0" * 20)
+
+
+def delta(sent_ns: int) -> bytes:
+    """A chunk that says when it was sent, by the machine's monotonic clock."""
+    return b"%b%020d%b" % (_BEFORE, sent_ns, _AFTER)
+
+
 END = (
     _event("message_delta", {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": _USAGE})
     + _event("message_stop", {"type": "message_stop"})
@@ -75,22 +86,23 @@ class Upstream(asyncio.Protocol):
         length = int(found.group(1)) if found else 0
         if len(self._buffer) < end + 4 + length:
             return
-        streaming = b'"stream":true' in self._buffer[-64:]
-        self._buffer = b""
+        whole, self._buffer = self._buffer, b""
+        streaming = b'"stream":true' in whole[-64:]
         if streaming:
+            found = _CHUNKS.search(whole, end)
             self._transport.write(HEAD + START)
-            self._next(0)
+            self._next(min(CHUNKS, int(found.group(1))) if found else CHUNKS)
         else:
             self._transport.write(WHOLE)
 
-    def _next(self, number: int) -> None:
+    def _next(self, left: int) -> None:
         if self._transport.is_closing():
             return
-        if number == CHUNKS:
+        if not left:
             self._transport.write(END)
             return
-        self._transport.write(DELTA)
-        asyncio.get_running_loop().call_later(CHUNK_SECONDS, self._next, number + 1)
+        self._transport.write(delta(time.monotonic_ns()))
+        asyncio.get_running_loop().call_later(CHUNK_SECONDS, self._next, left - 1)
 
 
 async def main() -> None:

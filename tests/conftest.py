@@ -7,11 +7,20 @@ from tenantry.control.form import is_compiled
 from tests.stack import Stack
 
 FIXTURES = Path(__file__).parent / "fixtures"
+# Files that take longest, and begin first: what comes last should be short, so that no worker waits for another.
+LONGEST = (
+    *("test_isolation", "test_faults_neighbours", "test_crashes", "test_lanes", "test_budgets", "test_faults_money"),
+    *("test_lives", "test_limits_commands", "test_retries", "test_lanes_cost"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A compiled class calls its own methods, whatever a test puts in their place."""
-    if is_compiled():
+    def turn(item: pytest.Item) -> tuple[int, bool]:
+        name = item.path.stem
+        return LONGEST.index(name) if name in LONGEST else len(LONGEST), "acceptance" not in item.path.parts
+
+    items.sort(key=turn)  # stable: the tests of a file keep their order
+    if is_compiled():  # a compiled class calls its own methods, whatever a test puts in their place
         skipped = pytest.mark.skip(reason="the compiled form does not show this")
         for item in items:
             if item.get_closest_marker("interpreted") is not None:

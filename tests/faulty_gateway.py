@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import Any
 
 from tenantry.gateway import authentication, caller
-from tenantry.gateway.process import serve_gateway
 from tenantry.gateway.register import Register
+from tenantry.gateway.serving import serve_gateway
 from tenantry.gateway.till import Money
 from tenantry.gateway.upstream import Pools
 from tenantry.settings import load_settings
@@ -186,28 +186,28 @@ def _share_key_lanes() -> None:
 
 def _count_for_the_tenant_only() -> None:
     """What a key spends is not counted for it."""
-    real = Money.settle
+    real = Money._pay
 
-    def settle(self: Money, *rest: Any) -> None:
+    def pay(self: Money, *rest: Any) -> None:
         of_key = self._accounts[1]
-        before = dict(of_key.spent)
+        before = of_key.since_nanos
         real(self, *rest)
-        of_key.spent.update(before)
+        of_key.since_nanos = before
 
-    Money.settle = settle
+    Money._pay = pay
 
 
 def count_for_the_key_only() -> None:
     """What is spent is not counted for the tenant."""
-    real = Money.settle
+    real = Money._pay
 
-    def settle(self: Money, *rest: Any) -> None:
+    def pay(self: Money, *rest: Any) -> None:
         own = self._accounts[0]
-        before = dict(own.spent)
+        before = own.since_nanos
         real(self, *rest)
-        own.spent.update(before)
+        own.since_nanos = before
 
-    Money.settle = settle
+    Money._pay = pay
 
 
 FAULTS: dict[str, Callable[[], None]] = {

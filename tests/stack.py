@@ -8,21 +8,21 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from sqlalchemy import select
 
-from tenantry.control.provisioning import ensure_sandbox_credential
-from tenantry.control.site import Site, open_site
-from tenantry.ledger.journal import is_alive
+from tenantry.control.site import Site, ensure_sandbox_credential, open_site
+from tenantry.ledger.live import read_live
 from tenantry.sandbox.log import read_log
 from tenantry.settings import Settings, load_settings
 from tenantry.storage.directory.tenants import TenantChange
 from tenantry.storage.tables import ledger
+from tests.spawner import COLD, Process, run, spawn
 from tests.template import init_from_template
 
 
@@ -58,6 +58,7 @@ class Stack:
 
     def __init__(self, folder: Path, **extra: str) -> None:
         self.folder = folder
+        self.cold = COLD  # whether its processes start as they do outside of tests
         gateway, control, sandbox = free_ports(3)
         self.environ = {
             "TENANTRY_DATA_DIR": str(folder / "data"),
@@ -72,19 +73,14 @@ class Stack:
         ensure_sandbox_credential(self.site, f"http://127.0.0.1:{sandbox}", "sandbox-canary-shared")
         self.port = gateway
         self.sandbox_log = self.settings.data_dir / "sandbox.log"
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.processes: dict[str, Process] = {}
 
     def start(self, *names: str) -> Stack:
         ports = {"gateway": self.port, "control": self.settings.control_port, "sandbox": self.settings.sandbox_port}
         for name in names or ("sandbox", "gateway", "control"):
             log = (self.folder / f"{name}.log").open("ab")
-            self.processes[name] = subprocess.Popen(
-                [sys.executable, "-m", "tenantry", name],
-                env=os.environ | self.environ,
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                cwd=self.folder,
+            self.processes[name] = spawn(
+                name, env=os.environ | self.environ, cwd=self.folder, stdout=log, stderr=log, cold=self.cold
             )
             log.close()
         for name in names or ("sandbox", "gateway", "control"):
@@ -128,11 +124,12 @@ class Stack:
         return key
 
     def lanes(self) -> dict[str, Any]:
-        """What the living gateway says of itself, rewritten every second."""
-        for path in self.settings.journal_dir.glob("*/live.json"):
-            with contextlib.suppress(FileNotFoundError):
-                if is_alive(path.parent):
-                    return json.loads(path.read_text())
+        """What the living gateway says of itself, every second."""
+        for gateway in read_live(self.settings.journal_dir):
+            if gateway.told is not None:
+                uses = {tenant_id: line.use(gateway.read_at) for tenant_id, line in gateway.told.lines.items()}
+                told = {"at": gateway.told.at, "tenants": uses, "health": gateway.told.health}
+                return msgspec.to_builtins(told)
         return {}
 
     def rows(self, slug: str | None = None) -> list[dict[str, Any]]:
@@ -178,16 +175,7 @@ class Stack:
 
 def tenantry(stack: Stack, *words: str, stdin: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
     """Run a command of the command line on a site."""
-    return subprocess.run(
-        [sys.executable, "-m", "tenantry", *words],
-        env=os.environ | stack.environ | environ,
-        cwd=stack.folder,
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return run(*words, env=os.environ | stack.environ | environ, cwd=stack.folder, stdin=stdin)
 
 
 def request(method: str, path: str, headers: dict[str, str], body: bytes = b"") -> bytes:

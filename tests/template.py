@@ -10,10 +10,11 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from tenantry.control.site import init_site
+from tenantry.control.init import init_site
 from tenantry.settings import Settings
-from tenantry.storage import database, tables
-from tenantry.storage.database import copy_sqlite, migrate, open_store
+from tenantry.storage import database, migrating, tables
+from tenantry.storage.database import copy_sqlite, open_store
+from tenantry.storage.migrating import migrate
 
 # Kept between runs, and shared by the workers of one; nobody else may write there.
 FOLDER = Path(__file__).parents[1] / ".pytest_cache" / "stores"
@@ -22,7 +23,7 @@ FOLDER = Path(__file__).parents[1] / ".pytest_cache" / "stores"
 @cache
 def template() -> Path:
     """The file of a migrated, empty store, named for the code that made it: another migration makes another file."""
-    sources = [Path(database.__file__), Path(tables.__file__)]
+    sources = [Path(one.__file__) for one in (database, migrating, tables)]
     sources += sorted(Path(database.__file__).parent.glob("migrations/**/*.py"))
     name = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:24]
     found = FOLDER / f"{name}.db"

@@ -10,34 +10,20 @@ import signal
 import socket
 import sys
 import time
-from pathlib import Path
+from collections.abc import Callable
 
-from tenantry.control.client_guide import endpoint_of
 from tenantry.control.kernel import DISK_SLEEP, TRACED, state_of
-from tenantry.control.provisioning import (
-    CredentialChoice,
-    Provisioned,
-    ProvisionFailed,
-    ensure_sandbox_credential,
-    provision,
-)
-from tenantry.control.site import SANDBOX, Site, bring_upstreams, open_site
+from tenantry.control.site import SANDBOX, Site, bring_upstreams, ensure_sandbox_credential, open_site
 from tenantry.domain.pulse import LOOK_SECONDS, STEADY_SECONDS, Pulse
+from tenantry.running import HEARTBEAT, SUPERVISED, TELL_STACKS
 from tenantry.settings import Settings
-from tenantry.storage.directory import NotInDirectory
 
 log = logging.getLogger("tenantry.serve")
 
-SUPERVISED = "TENANTRY_SUPERVISED"
-# The number of the descriptor into which a child beats.
-HEARTBEAT = "TENANTRY_HEARTBEAT"
-# A child tells with this signal where each of its threads is, even when none of them goes on.
-TELL_STACKS = signal.SIGUSR1
-# For that to be written.
+# For a child to write where its threads are.
 _LAST_WORDS_SECONDS = 0.5
 # Ending these helps nobody: a debugger wants them so, and a disk that does not answer holds them until it does.
 _SPARED = {TRACED: "a debugger holds it", DISK_SLEEP: "it waits for a disk"}
-DEMO = "demo"
 _RESTART_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 # A child that lived this long starts again with the shortest wait.
 _STEADY_SECONDS = 30.0
@@ -156,11 +142,11 @@ def _environment() -> dict[str, str]:
 
 
 class Supervisor:
-    """The `serve` command."""
+    """The `serve` command. `greet`, for a site that is tried out, makes its tenant and says how to use it."""
 
-    def __init__(self, settings: Settings, demo: bool) -> None:
+    def __init__(self, settings: Settings, greet: Callable[[Site], str] | None = None) -> None:
         self._settings = settings
-        self._demo = demo
+        self._greet = greet
         self._children: list[_Child] = []
 
     async def run(self) -> int:
@@ -181,8 +167,8 @@ class Supervisor:
         for child in reversed(self._children):
             child.start()
         code = 0 if await self._wait_started(stop) else 1
-        if code == 0 and self._demo:
-            await asyncio.to_thread(_greet, site)
+        if code == 0 and self._greet is not None:
+            print(await asyncio.to_thread(self._greet, site), flush=True)
         elif code == 0:
             log.info("serving on %s", settings.public_url)
         if code == 0:
@@ -197,7 +183,7 @@ class Supervisor:
         """Whether the sandbox has to run: some tenant uses it, or the demo will."""
         used = any(row.credential == SANDBOX for row in site.directory.list_tenants())
         base_url = f"http://127.0.0.1:{self._settings.sandbox_port}"
-        if used or (self._demo and not os.environ.get("ANTHROPIC_API_KEY")):
+        if used or (self._greet is not None and not os.environ.get("ANTHROPIC_API_KEY")):
             ensure_sandbox_credential(site, base_url, _SANDBOX_CREDENTIAL)
             return True
         return any(row.name == SANDBOX for row in site.directory.list_credentials())
@@ -236,60 +222,3 @@ def _busy_port(settings: Settings) -> str | None:
         if _listens(host, port):
             return f"{name}: something listens on {host}:{port} already"
     return None
-
-
-def _greet(site: Site) -> None:
-    """Make the demo tenant if it is not there, and say how to use it."""
-    settings = site.settings
-    try:
-        site.directory.get_tenant(DEMO)
-    except NotInDirectory:
-        key = os.environ.get("ANTHROPIC_API_KEY")
-        choice = CredentialChoice(secret=key) if key else CredentialChoice(name=SANDBOX)
-        try:
-            made = provision(site, "demo", "standard", choice, Path("clients"))
-        except ProvisionFailed as error:
-            print(f"\nThe demo tenant could not be made: {error}\nThe gateway runs; mend this and start again.\n")
-            return
-        print(_welcome(site, made), flush=True)
-        return
-    print(
-        f"\nTenantry serves on {settings.public_url}\n"
-        f"The demo tenant is at {endpoint_of(settings, DEMO)}; its key was shown when it was made.\n"
-        f"Another key: tenantry keys issue {DEMO}\n",
-        flush=True,
-    )
-
-
-def _welcome(site: Site, made: Provisioned) -> str:
-    simulated = (
-        "\n*** SIMULATION: no ANTHROPIC_API_KEY is set, so the upstream is the built-in sandbox.\n"
-        "*** Its answers are made up and cost nothing; usage and cost are booked as if they were real.\n"
-        if made.check.simulated
-        else ""
-    )
-    return f"""
-Tenantry serves on {site.settings.public_url}
-{simulated}
-Tenant    demo
-Endpoint  {made.endpoint}
-Key       {made.key}
-          (shown only now; another one: tenantry keys issue demo)
-
-curl
-  curl {made.endpoint}/v1/messages -H "x-api-key: {made.key}" \\
-    -H "anthropic-version: 2023-06-01" -H "content-type: application/json" \\
-    -d '{{"model":"{made.check.model}","max_tokens":256,"messages":[{{"role":"user","content":"Hello"}}]}}'
-
-Python
-  from anthropic import Anthropic
-  client = Anthropic(base_url="{made.endpoint}", api_key="{made.key}")
-  print(client.messages.create(model="{made.check.model}", max_tokens=256,
-                               messages=[{{"role": "user", "content": "Hello"}}]))
-
-Claude Code (log out of claude.ai first: a login there would be sent here and refused)
-  export ANTHROPIC_BASE_URL={made.endpoint}
-  export ANTHROPIC_AUTH_TOKEN={made.key}
-
-What it used:  tenantry usage demo        Stop: Ctrl-C
-"""

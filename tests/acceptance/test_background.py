@@ -1,13 +1,18 @@
 """A process that has lost one of its tasks ends, loudly, and is started again."""
 
+import contextlib
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from sqlalchemy import text
 
 from tenantry.ledger.journal import JournalWriter
+from tenantry.storage.database import copy_sqlite, open_store
+from tenantry.storage.directory import Directory
 from tests.stack import Stack, wait_for
 
 
@@ -28,7 +33,18 @@ def damaged(stack: Stack) -> JournalWriter:
 def test_a_dead_task_takes_the_control_process_down_and_serve_starts_it_again(tmp_path: Path) -> None:
     stack = Stack(tmp_path)
     writer = damaged(stack)
-    log = tmp_path / "serve.log"
+    with serving(stack) as log:
+        wait_for(lambda: log.read_text().count("control ended with 1; starting it again") >= 2, 40, "two restarts")
+        told = log.read_text()
+        assert "the booking of journals has died (TypeError" in told
+        assert "this process ends, to be started again" in told
+    writer.close()
+
+
+@contextlib.contextmanager
+def serving(stack: Stack) -> Iterator[Path]:
+    """`tenantry serve` on a site; the file of its log."""
+    log = stack.folder / "serve.log"
     with log.open("wb") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", "tenantry", "serve"],
@@ -36,15 +52,54 @@ def test_a_dead_task_takes_the_control_process_down_and_serve_starts_it_again(tm
             stdout=file,
             stderr=file,
             stdin=subprocess.DEVNULL,
-            cwd=tmp_path,
+            cwd=stack.folder,
         )
     try:
-        wait_for(lambda: log.read_text().count("control ended with 1; starting it again") >= 2, 40, "two restarts")
-        told = log.read_text()
-        assert "the booking of journals has died (TypeError" in told
-        assert "this process ends, to be started again" in told
+        yield log
     finally:
         process.terminate()
         process.wait(30)
-        writer.close()
         stack.stop()
+
+
+def status_of(stack: Stack, key: str) -> int:
+    """0 where nobody answers."""
+    try:
+        return stack.message(key)[0]
+    except OSError:
+        return 0
+
+
+def test_a_revocation_in_a_database_that_replaced_another_reaches_the_gateway(tmp_path: Path) -> None:
+    stack = Stack(tmp_path)
+    key = stack.tenant("acme")
+    store, copy = stack.settings.data_dir / "tenantry.db", stack.settings.data_dir / "copy.db"
+    with serving(stack) as log:
+        wait_for(lambda: status_of(stack, key) == 200, 40, "an answer")
+        copy_sqlite(stack.site.engine, copy)
+        other = open_store(f"sqlite:///{copy}")
+        Directory(other, stack.site.vault, "test").revoke_key(stack.site.directory.list_keys("acme")[0].key_id)
+        with other.connect() as connection:
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        other.dispose()
+        copy.replace(store)
+        for end in ("-wal", "-shm"):
+            store.with_name(store.name + end).unlink(missing_ok=True)
+        wait_for(lambda: status_of(stack, key) == 403, 40, "the revocation")
+        assert "The gateway ends: no change would reach it any more" in log.read_text()
+
+
+def test_without_a_database_nobody_is_served_until_it_is_back(tmp_path: Path) -> None:
+    stack = Stack(tmp_path)
+    key = stack.tenant("acme")
+    away = tmp_path / "away"
+    with serving(stack) as log:
+        wait_for(lambda: status_of(stack, key) == 200, 40, "an answer")
+        away.mkdir()
+        for path in stack.settings.data_dir.glob("tenantry.db*"):
+            shutil.move(path, away)
+        wait_for(lambda: "There is no database" in log.read_text(), 40, "what is missing")
+        assert status_of(stack, key) == 0
+        for path in away.iterdir():
+            shutil.move(path, stack.settings.data_dir)
+        wait_for(lambda: status_of(stack, key) == 200, 40, "an answer")

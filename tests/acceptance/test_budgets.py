@@ -35,7 +35,7 @@ def standing(stack: Stack, slug: str) -> dict[str, Any]:
 def is_settled(stack: Stack, slug: str) -> bool:
     """Nothing is held, and the counters are the ledger's."""
     found = standing(stack, slug)
-    return bool(found) and found["held_nanos"] == 0 and found["spent_nanos"]["month"] == spent(stack, slug)
+    return bool(found) and found["held_nanos"] == 0 and found["spent_nanos"].get("month") == spent(stack, slug)
 
 
 def price_of_one(stack: Stack, key: str, slug: str, **fields: Any) -> int:

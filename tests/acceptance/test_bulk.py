@@ -6,8 +6,6 @@ import os
 import pty
 import signal
 import stat
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from sqlalchemy import select
 
 from tenantry.storage.tables import budgets, tenants
 from tests.acceptance.test_commands import tenantry
+from tests.spawner import spawn
 from tests.stack import Stack, wait_for
 
 HEAD = "name,slug,tier,credential,contact,month_usd\n"
@@ -117,15 +116,11 @@ def test_killed_at_any_moment_the_next_run_finishes_and_every_client_has_one_key
     count = 12
     text = HEAD + "".join(f"Killed {number},,,vault:sandbox,,5\n" for number in range(count))
     (stack.folder / "killed.csv").write_text(text)
-    command = [sys.executable, "-m", "tenantry", "provision", "--from", "killed.csv"]
     keys_file = stack.folder / "killed.keys.csv"
     kills = 0
     for pause in (0.00, 0.013, 0.031, 0.052, 0.074):
         have = len(rows(keys_file)) if keys_file.exists() else 0
-        process = subprocess.Popen(
-            command, env=os.environ | stack.environ, cwd=stack.folder,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        process = spawn("provision", "--from", "killed.csv", env=os.environ | stack.environ, cwd=stack.folder)
         wait_for(lambda have=have: keys_file.exists() and len(rows(keys_file)) > have, 20, "another key")
         time.sleep(pause)
         process.send_signal(signal.SIGKILL)
@@ -155,12 +150,9 @@ def test_two_runs_at_once_do_not_meet_in_one_file(stack: Stack) -> None:
 def test_a_terminal_gets_a_bar(stack: Stack) -> None:
     (stack.folder / "bar.csv").write_text(HEAD + "Bar,,,vault:sandbox,,\n")
     main, terminal = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tenantry", "provision", "--from", "bar.csv"],
-        env=os.environ | stack.environ | {"TERM": "xterm", "COLUMNS": "100"},
-        cwd=stack.folder, stdin=terminal, stdout=subprocess.DEVNULL, stderr=terminal,
-    )  # fmt: skip
-    os.close(terminal)
+    environ = os.environ | stack.environ | {"TERM": "xterm", "COLUMNS": "100"}
+    with os.fdopen(terminal, "r+b", buffering=0) as file:
+        process = spawn("provision", "--from", "bar.csv", env=environ, cwd=stack.folder, stdin=file, stderr=file)
     shown = b""
     while True:
         try:

@@ -12,6 +12,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -41,6 +42,16 @@ def open_streams(stack: Stack, key: str, count: int, scenario: str) -> list[sock
 def close_all(clients: list[socket.socket]) -> None:
     for client in clients:
         client.close()
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Processes that start as they do outside of tests."""
+    running = Stack(tmp_path_factory.mktemp("cold"))
+    running.cold = True
+    running.start()
+    yield running
+    running.stop()
 
 
 def test_kill_9_in_the_middle_of_50_streams_leaves_one_row_for_each(own_stack: Stack) -> None:

@@ -3,27 +3,19 @@
 import json
 import os
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
+from tests.spawner import run
 from tests.stack import Stack
 
 SECRETS = ("7f3e91c04d5b4a22", "0c1d2e3f4a5b6c7d", "DUMMY-initech", "sk-literal-initech", "sk-1234-literal")
 
 
 def tenantry(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "tenantry", *words],
-        env=dict(os.environ),
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return run(*words, env=os.environ, cwd=folder)
 
 
 @pytest.fixture
@@ -139,15 +131,8 @@ def test_the_old_keys_go_on_working_once_the_import_is_applied(own_stack: Stack,
     (classic / ".env.proxy").write_text(text)
     assert tenantry(classic, "import", "env-file", ".env.proxy").returncode == 0
     stack.site.directory.set_upstream("anthropic", f"http://127.0.0.1:{stack.settings.sandbox_port}")
-    done = subprocess.run(
-        [sys.executable, "-m", "tenantry", "apply", "--yes", "--keys-out", "keys.txt"],
-        env=os.environ | stack.environ | secrets | own,
-        cwd=classic,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    environ = os.environ | stack.environ | secrets | own
+    done = run("apply", "--yes", "--keys-out", "keys.txt", env=environ, cwd=classic)
     assert done.returncode == 0, done.stderr
     for slug, key in zip(("acme", "globex-corp"), secrets.values(), strict=True):
         assert stack.message(key, path=f"/t/{slug}/v1/messages")[0] == 200

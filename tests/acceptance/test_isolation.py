@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,31 +15,19 @@ from tenantry.control.isolation.probes import NAME
 from tenantry.control.isolation.report import as_html
 from tenantry.wire.routes import sample_targets
 from tests import faulty_gateway
+from tests.spawner import Process, run, spawn
 from tests.stack import Stack, listens, wait_for
 
 ROOT = Path(__file__).parents[2]
 
 
-def start_command(stack: Stack, *words: str) -> subprocess.Popen[str]:
-    # A run of the tests in the background may have been started with SIGINT ignored, which a child inherits.
-    start = (
-        "import runpy, signal; signal.signal(2, signal.default_int_handler); "
-        "runpy.run_module('tenantry', None, '__main__')"
-    )
-    return subprocess.Popen(
-        [sys.executable, "-c", start, "verify", "isolation", *words],
-        env=os.environ | stack.environ,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=stack.folder,
-    )
+def start_command(stack: Stack) -> Process:
+    return spawn("verify", "isolation", env=os.environ | stack.environ, cwd=stack.folder)
 
 
 def run_command(stack: Stack, *words: str) -> tuple[int, str, str]:
-    command = start_command(stack, *words)
-    out, err = command.communicate(timeout=90)
-    return command.returncode, out, err
+    done = run("verify", "isolation", *words, env=os.environ | stack.environ, cwd=stack.folder, timeout=90)
+    return done.returncode, done.stdout, done.stderr
 
 
 def prove(stack: Stack, *only: str) -> Report:
@@ -92,7 +78,7 @@ def test_a_run_that_is_stopped_removes_its_probes(stack: Stack, number: int) -> 
     command = start_command(stack)
     wait_for(lambda: probes_of(stack), 20, "a probe")
     command.send_signal(number)
-    command.communicate(timeout=20)
+    command.wait(20)
     assert command.returncode not in (0, 1)
     assert probes_of(stack) == []
 
@@ -103,7 +89,7 @@ def test_what_a_killed_run_left_is_removed_by_the_next_and_two_do_not_run_at_onc
     code, _, err = run_command(stack, "--quick")
     assert (code, "Another isolation proof runs" in err) == (1, True)
     killed.kill()
-    killed.communicate()
+    killed.wait()
     left = probes_of(stack)
     assert left
     code, _, err = run_command(stack, "--quick")
@@ -191,13 +177,8 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 def start_faulty(stack: Stack, fault: str) -> None:
     with (stack.folder / f"gateway-{fault}.log").open("wb") as log:
-        stack.processes["gateway"] = subprocess.Popen(
-            [sys.executable, "-m", "tests.faulty_gateway", fault],
-            env=os.environ | stack.environ,
-            stdout=log,
-            stderr=log,
-            stdin=subprocess.DEVNULL,
-            cwd=ROOT,
+        stack.processes["gateway"] = spawn(
+            fault, env=os.environ | stack.environ, cwd=ROOT, stdout=log, stderr=log, module="tests.faulty_gateway"
         )
     wait_for(lambda: listens(stack.port), 20, "the faulty gateway listening")
 

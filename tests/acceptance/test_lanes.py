@@ -26,7 +26,8 @@ STREAM = BODY.replace(b'"max_tokens"', b'"stream": true, "max_tokens"')
 
 def use_of(stack: Stack, slug: str) -> dict[str, int]:
     tenant_id = stack.site.directory.get_tenant(slug).tenant_id
-    return stack.lanes().get("tenants", {}).get(tenant_id, {"sessions": 0, "waiting": 0})
+    use = stack.lanes().get("tenants", {}).get(tenant_id, {})
+    return {name: use.get(name, 0) for name in ("sessions", "waiting")}
 
 
 def test_a_burst_is_served_and_the_rest_waits_its_turn(stack: Stack) -> None:
@@ -90,9 +91,11 @@ def test_input_tokens_count_what_was_used_and_output_as_it_is_produced(stack: St
 
 def test_a_full_queue_refuses_and_who_leaves_makes_room(stack: Stack) -> None:
     key = stack.tenant("queue", sessions_max=1, queue_depth_max=2, queue_wait_ms_max=20_000)
-    slow = {"x-api-key": key, "x-sandbox-scenario": "chunks=100;chunk-ms=30"}
+    slow = {"x-api-key": key, "x-sandbox-scenario": "chunks=20;chunk-ms=30"}
     running = stack.connect()
-    running.sendall(request("POST", "/v1/messages", slow, STREAM))
+    # Long enough for all that is looked at while it runs, also on a busy machine.
+    longer = slow | {"x-sandbox-scenario": "chunks=250;chunk-ms=30"}
+    running.sendall(request("POST", "/v1/messages", longer, STREAM))
     wait_for(lambda: use_of(stack, "queue")["sessions"] == 1, 3, "the first one")
     waiting = [stack.connect() for _ in range(2)]
     for client in waiting:

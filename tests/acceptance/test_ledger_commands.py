@@ -2,10 +2,7 @@
 
 import csv
 import json
-import os
 import random
-import subprocess
-import sys
 import threading
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -15,20 +12,7 @@ from pathlib import Path
 from sqlalchemy import text
 
 from tenantry.ledger.verification import verify
-from tests.stack import Stack, wait_for
-
-
-def tenantry(stack: Stack, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "tenantry", *words],
-        env=os.environ | stack.environ | environ,
-        cwd=stack.folder,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+from tests.stack import Stack, tenantry, wait_for
 
 
 def doubled_prices(folder: Path) -> Path:

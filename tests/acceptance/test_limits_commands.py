@@ -18,6 +18,16 @@ from tenantry.app import Processes
 from tenantry.cli.main import build_cli
 from tenantry.domain.limits import LIMITS, Limits
 from tenantry.ledger.journal import JournalWriter
+from tenantry.ledger.live import (
+    LIVE_FILE,
+    LiveBucket,
+    LiveCapacity,
+    LiveFile,
+    LiveHead,
+    LiveHealth,
+    LiveTenant,
+    encode_line,
+)
 from tenantry.storage.snapshot import SnapshotLoader
 from tenantry.storage.tables import audit_log, refusals
 from tests.stack import Stack, free_ports, tenantry, wait_for
@@ -183,9 +193,12 @@ def test_what_a_tenant_uses_and_was_refused_is_shown(stack: Stack) -> None:
     use = {"sessions": 3, "waiting": 1, "requests_remaining": 7}
     use |= {"input_tokens_remaining": None, "output_tokens_remaining": 0}
     alone = quiet.site.directory.get_tenant("alone").tenant_id
-    file = quiet.settings.journal_dir / writer.run_id / "live.json"
-    file.write_text(json.dumps({"at": time.time(), "tenants": {alone: use}, "health": {}}))
-    assert told(quiet, "tenants", "show", "alone")["uses"] == use
+    file, now = LiveFile(writer.folder / LIVE_FILE), time.time()
+    line = LiveTenant(alone, now, 3, 1, LiveBucket(7.0, 0.0, 10.0), None, LiveBucket(-5.0, 0.0, 10.0))
+    file.write(LiveHead(now, LiveHealth()), {alone: encode_line(line)})
+    shown = told(quiet, "tenants", "show", "alone")
+    assert (shown["uses"], shown["announced"]) == (use, {})
+    announces_50_to(quiet, "alone", file)
     writer.close()
     assert told(quiet, "tenants", "show", "alone")["uses"] is None
     quiet.stop()
@@ -194,6 +207,23 @@ def test_what_a_tenant_uses_and_was_refused_is_shown(stack: Stack) -> None:
     text = tenantry(stack, "tenants", "show", "watched").stdout
     for word in ("may use", "uses now", "was refused", "requests_per_minute\t7"):
         assert word in text
+
+
+def announces_50_to(site: Stack, slug: str, file: LiveFile) -> None:
+    """A limit that its upstream announces is shown, of the credential alone or of all of an organization."""
+    models = {"claude-haiku-4-5": {"requests_per_minute": 50}}
+    directory = site.site.directory
+    directory.set_upstream("own", "http://127.0.0.1:9")
+    directory.add_credential(slug, "sandbox-of-one", "own")
+    directory.bind_credential(slug, slug)
+    head = LiveHead(time.time(), LiveHealth())
+    upstream_id = next(one.upstream_id for one in directory.list_upstreams() if one.name == "own")
+    for name in (directory.get_tenant(slug).credential_id, upstream_id):
+        assert name is not None
+        file.write(head, {name: encode_line(LiveCapacity(name, models))})
+        assert told(site, "tenants", "show", slug)["announced"] == models
+        file.write(head, {name: encode_line(LiveCapacity(name, {}))})
+    file.close()
 
 
 # Keys

@@ -12,9 +12,11 @@ from sqlalchemy import Column, Engine, MetaData, Table, insert, select, text
 
 from tenantry.domain.directory import TenantStatus
 from tenantry.domain.limits import Limits
-from tenantry.storage import database
-from tenantry.storage.database import migrate, open_store, schema_is_current
+from tenantry.storage import migrating
+from tenantry.storage.database import open_store
 from tenantry.storage.directory import Directory
+from tenantry.storage.migrating import migrate
+from tenantry.storage.schema import schema_is_current
 from tenantry.storage.snapshot import SnapshotLoader
 from tenantry.storage.tables import metadata
 from tenantry.storage.vault import Vault
@@ -141,13 +143,13 @@ def test_an_upgrade_that_fails_half_way_leaves_the_store_as_it_was(
     old_store: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = _dump(old_store)
-    upgrade = database.command.upgrade
+    upgrade = migrating.command.upgrade
 
     def stop_after(config: Any, _revision: str) -> None:
         upgrade(config, "0002")
         raise OSError("the disk is full")
 
-    monkeypatch.setattr(database.command, "upgrade", stop_after)
+    monkeypatch.setattr(migrating.command, "upgrade", stop_after)
     with pytest.raises(OSError, match="disk"):
         migrate(old_store)
     monkeypatch.undo()

@@ -15,7 +15,8 @@ from tenantry import supervisor
 from tenantry.control.kernel import STOPPED, TRACED, state_of
 from tenantry.domain import pulse
 from tenantry.domain.pulse import BEAT_SECONDS
-from tenantry.supervisor import SUPERVISED, _Child  # pyright: ignore[reportPrivateUsage] -- the part that is tried
+from tenantry.running import SUPERVISED
+from tenantry.supervisor import _Child  # pyright: ignore[reportPrivateUsage] -- the part that is tried
 from tests.stack import free_ports, listens, wait_for
 
 

@@ -8,10 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from tenantry.cli.context import USAGE, confirm, fail, opened_site
+from tenantry.cli.options import AsJson, Slug, Yes
 from tenantry.cli.output import print_json, print_table, say
-from tenantry.cli.provision import read_secret
-from tenantry.cli.tenants import AsJson, Slug, Yes
-from tenantry.control.alerting import is_apprise_url, send, trial_message
+from tenantry.cli.secrets import read_secret
 from tenantry.control.views import alert_target_view, alert_view
 from tenantry.domain.alerts import BadThresholds, read_thresholds, with_classic
 from tenantry.ledger.outbox import Outbox
@@ -54,6 +53,8 @@ def send_test(
     target: Annotated[str | None, typer.Argument(help="Only this one; default: every target.")] = None,
 ) -> None:
     """Send a test message now, to one target or to all; exit 1 when one does not take it."""
+    from tenantry.control.alerting import send, trial_message
+
     with opened_site() as site:
         names = [target] if target is not None else [row.name for row in site.directory.list_alert_targets()]
         if not names:
@@ -139,6 +140,8 @@ def add_target(
         )
     kind = APPRISE if apprise_env is not None or apprise_stdin else WEBHOOK
     url = webhook if webhook is not None else read_secret(apprise_env or webhook_env)
+    from tenantry.control.alerting import is_apprise_url
+
     if kind == APPRISE and not is_apprise_url(url):
         raise fail("Apprise does not know such a URL, or it is not whole", USAGE)
     with opened_site() as site:

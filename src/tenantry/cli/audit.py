@@ -16,8 +16,8 @@ from zoneinfo import ZoneInfo
 import typer
 
 from tenantry.cli.context import USAGE, fail, opened_site
+from tenantry.cli.options import AsJson
 from tenantry.cli.output import print_json, print_table, say, stamp
-from tenantry.cli.tenants import AsJson
 from tenantry.storage.audit import AuditEntry
 from tenantry.storage.columns import now_utc
 

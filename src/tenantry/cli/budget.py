@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo
 import typer
 
 from tenantry.cli.context import USAGE, fail, opened_site
+from tenantry.cli.options import AsJson, Slug
 from tenantry.cli.output import print_json, print_table, say, stamp
-from tenantry.cli.tenants import AsJson, Slug
 from tenantry.control.site import Site
 from tenantry.domain.budgets import Cap, amount_at
 from tenantry.domain.money import BadAmount, format_usd, read_amount

@@ -7,18 +7,15 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
-
-import typer
-from sqlalchemy.exc import DatabaseError, OperationalError
+from typing import TYPE_CHECKING, Protocol
 
 from tenantry.cli.output import say
-from tenantry.control.provisioning import ProvisionFailed
-from tenantry.control.site import Site, open_site
 from tenantry.settings import Settings, SettingsError, load_settings
-from tenantry.storage.database import StoreMissing, StoreOutdated
-from tenantry.storage.directory import DirectoryError
-from tenantry.storage.vault import MasterKeyUnusable, SecretUnreadable
+
+if TYPE_CHECKING:
+    import typer
+
+    from tenantry.control.site import Site
 
 FAILED = 1
 USAGE = 2
@@ -35,6 +32,8 @@ class Processes(Protocol):
 
 def fail(message: str, code: int = FAILED) -> typer.Exit:
     """Say what went wrong on standard error; raise what this returns."""
+    import typer
+
     say(f"tenantry: {message}", err=True)
     return typer.Exit(code)
 
@@ -45,6 +44,8 @@ def settings() -> Settings:
     try:
         return load_settings(Path(named) if named else None, os.environ)
     except SettingsError as error:
+        import typer
+
         for problem in error.problems:
             say(f"tenantry: {problem}", err=True)
         raise typer.Exit(USAGE) from None
@@ -53,6 +54,8 @@ def settings() -> Settings:
 @contextmanager
 def opened_site() -> Generator[Site]:
     """The site, closed at the end; what the directory refuses becomes a message and exit 1."""
+    from tenantry.control.site import open_site
+
     with told():
         site = open_site(settings())
         try:
@@ -66,19 +69,37 @@ def told() -> Generator[None]:
     """Errors that are meant for the user."""
     try:
         yield
-    except (DirectoryError, ProvisionFailed, MasterKeyUnusable, SecretUnreadable) as error:
-        raise fail(str(error)) from None
-    except (StoreMissing, StoreOutdated) as error:
-        raise fail(f"{error} `tenantry doctor` says more.") from None
-    except DatabaseError as error:
-        if type(error) not in (DatabaseError, OperationalError):  # a fault of ours, which is to be seen
+    except Exception as error:
+        message = _message_of(error)
+        if message is None:
             raise
+        raise fail(message) from None
+
+
+def _message_of(error: Exception) -> str | None:
+    """What a user is told of an error; None: it is a fault of ours, which is to be seen."""
+    from sqlalchemy.exc import DatabaseError, OperationalError
+
+    from tenantry.control.refusals import ProvisionFailed
+    from tenantry.storage.database import StoreMissing
+    from tenantry.storage.directory import DirectoryError
+    from tenantry.storage.schema import StoreOutdated
+    from tenantry.storage.vault import MasterKeyUnusable, SecretUnreadable
+
+    if isinstance(error, DirectoryError | ProvisionFailed | MasterKeyUnusable | SecretUnreadable):
+        return str(error)
+    if isinstance(error, StoreMissing | StoreOutdated):
+        return f"{error} `tenantry doctor` says more."
+    if isinstance(error, DatabaseError) and type(error) in (DatabaseError, OperationalError):
         reason = str(error).splitlines()[0]
-        raise fail(f"the database cannot be used: {reason}; `tenantry doctor` says what to do") from None
+        return f"the database cannot be used: {reason}; `tenantry doctor` says what to do"
+    return None
 
 
 def confirm(question: str, yes: bool) -> None:
     """Ask before something is cut off; exit 2 where nobody can answer, 1 when the answer is no."""
+    import typer
+
     if yes:
         return
     if not sys.stdin.isatty():

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from tenantry.cli.context import FAILED, USAGE, fail, opened_site
+from tenantry.cli.options import AsJson, Slug
 from tenantry.cli.output import print_json, print_table, say
-from tenantry.cli.provision import read_secret
-from tenantry.cli.tenants import AsJson, Slug
+from tenantry.cli.secrets import read_secret
 from tenantry.control.credential_check import Verdict, check_credential
 from tenantry.control.site import UPSTREAM
 from tenantry.control.views import credential_views

@@ -11,9 +11,8 @@ from typing import Annotated
 import typer
 
 from tenantry.cli.context import FAILED, USAGE, confirm, fail, opened_site
+from tenantry.cli.options import AsJson, Yes
 from tenantry.cli.output import print_json, say
-from tenantry.cli.tenants import AsJson, Yes
-from tenantry.control.client_guide import endpoint_of
 from tenantry.control.declared.applying import Applied, ApplyRefused, Probe, apply_plan, probe_new, require_same
 from tenantry.control.declared.drifting import Difference, find_drift
 from tenantry.control.declared.model import BadDeclaration
@@ -21,7 +20,7 @@ from tenantry.control.declared.planning import Plan, make_plan, read_plan, write
 from tenantry.control.declared.reader import find_files, read_files
 from tenantry.control.declared.references import References
 from tenantry.control.declared.words import CUTS, in_words
-from tenantry.control.site import Site
+from tenantry.control.site import Site, endpoint_of
 
 STATEMENTS = Path("statements")
 

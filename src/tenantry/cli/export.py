@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from tenantry.cli.context import USAGE, fail, opened_site
+from tenantry.cli.options import AsJson
 from tenantry.cli.output import print_json, print_table
-from tenantry.cli.tenants import AsJson
 from tenantry.control.site import Site
 from tenantry.domain.money import format_usd
 from tenantry.domain.periods import MONTH, WEEK, BadPeriod, Period, read_period

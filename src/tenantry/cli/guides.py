@@ -8,9 +8,8 @@ from typing import Annotated
 import typer
 
 from tenantry.cli.context import fail, opened_site
+from tenantry.cli.options import Slug
 from tenantry.cli.output import say
-from tenantry.cli.tenants import Slug
-from tenantry.control.client_guide import fair_use, write_client_guide
 
 GUIDE_FOLDER = Path("clients")
 
@@ -25,6 +24,8 @@ def guide(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder for it.")] = GUIDE_FOLDER,
 ) -> None:
     """Write a client's guide again, from its limits, budget and models as they are now: Markdown and one HTML page."""
+    from tenantry.control.client_guide import write_client_guide
+
     with opened_site() as site:
         try:
             path = write_client_guide(site, slug, out)
@@ -36,6 +37,8 @@ def guide(
 
 def fair_use_command(slug: Slug) -> None:
     """Print a client's fair-use terms as Markdown, with the figures of its own limits."""
+    from tenantry.control.client_guide import fair_use
+
     with opened_site() as site:
         text = fair_use(site, slug)
     say(text, nl=False)

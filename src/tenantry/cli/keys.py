@@ -9,8 +9,8 @@ import typer
 
 from tenantry.cli.context import confirm, opened_site
 from tenantry.cli.limit_options import bad_value, limit_options, shown
+from tenantry.cli.options import AsJson, Slug, Yes
 from tenantry.cli.output import print_json, print_table, say, stamp
-from tenantry.cli.tenants import AsJson, Slug, Yes
 from tenantry.control.views import key_view
 from tenantry.domain.durations import BadDuration, read_duration
 from tenantry.domain.limits import KEY_LIMITS, LIMITS

@@ -11,8 +11,8 @@ import typer
 from sqlalchemy.exc import SQLAlchemyError
 
 from tenantry.cli.context import FAILED, USAGE, confirm, fail, opened_site
+from tenantry.cli.options import AsJson, Yes
 from tenantry.cli.output import print_json, print_table, say, stamp
-from tenantry.cli.tenants import AsJson, Yes
 from tenantry.control.site import Site
 from tenantry.domain.attempts import BASIS_BOUND
 from tenantry.domain.money import format_usd

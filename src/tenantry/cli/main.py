@@ -7,31 +7,78 @@ from typing import Annotated
 import typer
 
 from tenantry import __version__
-from tenantry.cli import (
-    alerts,
-    audit,
-    backup,
-    budget,
-    credentials,
-    declare,
-    export,
-    guides,
-    importing,
-    keys,
-    ledger,
-    provision,
-    serving,
-    tenants,
-    tiers,
-    upstreams,
-    usage,
-    verify,
-)
 from tenantry.cli.context import Processes
+from tenantry.cli.later import LaterGroup
 from tenantry.cli.output import say
 from tenantry.control.form import describe_form
 
 PLAIN = {"help_option_names": ["-h", "--help"]}
+
+
+class Commands(LaterGroup):
+    """All of them, in the order of the help. A test holds the words equal to what the modules say."""
+
+    table = {
+        "init": ("serving", "Make the master key, the database and the admin; running it again changes nothing."),
+        "serve": ("serving", "Run gateway, control and, where a tenant uses it, the sandbox; restart what dies."),
+        "gateway": ("serving", "Run the data plane alone."),
+        "control": (
+            "serving",
+            "Run the control plane alone: admin API, and the booking of journals into the ledger.",
+        ),
+        "sandbox": (
+            "serving",
+            "Run the SIMULATED Messages API: made-up answers, for trying the gateway without a key.",
+        ),
+        "doctor": (
+            "serving",
+            "Check files, database, processes, booking, disk, clock, ports and upstreams; say how to mend each.",
+        ),
+        "provision": (
+            "provision",
+            "Make a tenant with credential, key, live check and client guide; on any failure nothing is left.",
+        ),
+        "usage": ("usage", "Requests, tokens by class and cost by model, for one month."),
+        "plan": (
+            "declare",
+            "What would change, and what that does to money and running requests. "
+            "Exit 0 nothing, 1 changes, 2 bad file.",
+        ),
+        "apply": (
+            "declare",
+            "Make it so: the whole plan in one transaction, or nothing. New keys are shown once.",
+        ),
+        "drift": (
+            "declare",
+            "What was changed by hand since the last apply, by whom and when. Exit 0 nothing, 1 differences.",
+        ),
+        "audit": ("audit", "The audit log, from old to new."),
+        "export": (
+            "export",
+            "Every row of a week or month, adjustments included; the sums are the ledger's to the nano-dollar.",
+        ),
+        "backup": ("backup", "The database and the journals in one checked file, while everything runs."),
+        "restore": (
+            "backup",
+            "Put a backup in place, after its checksums and its ledger are checked. Stop gateway and control first.",
+        ),
+        "import": (
+            "importing",
+            "Move over from another proxy: say what each line becomes, and write tenantry.toml and tenants.toml.",
+        ),
+        "tiers": ("tiers", "List, show, change and make tiers: named sets of limits."),
+        "tenants": ("tenants", "List, show, change, disable and enable tenants."),
+        "keys": ("keys", "Issue, rotate, list and revoke gateway keys."),
+        "credentials": (
+            "credentials",
+            "Add, list, rotate, check, bind and move upstream credentials. A credential is never shown again.",
+        ),
+        "upstreams": ("upstreams", "List and show upstreams; tenantry.toml declares them."),
+        "budget": ("budget", "Show, set and raise what a tenant may cost."),
+        "alerts": ("alerts", "What was raised, where it goes, and at which percents."),
+        "ledger": ("ledger", "Prove, read and correct the ledger. No row of it is ever edited."),
+        "verify": ("verify", "Prove what the gateway promises, on the running one."),
+    }
 
 
 def _tell_version(asked: bool) -> None:
@@ -49,6 +96,7 @@ def build_cli(processes: Processes) -> typer.Typer:
     """The `tenantry` command, with `processes` behind the ones that run for long."""
     app = typer.Typer(
         name="tenantry",
+        cls=Commands,
         help="A self-hosted, multi-tenant gateway for the Claude API.",
         no_args_is_help=True,
         context_settings=PLAIN,
@@ -62,22 +110,4 @@ def build_cli(processes: Processes) -> typer.Typer:
     ) -> None:
         context.obj = processes
 
-    serving.register(app)
-    provision.register(app)
-    usage.register(app)
-    declare.register(app)
-    audit.register(app)
-    export.register(app)
-    backup.register(app)
-    guides.register(tenants.app)
-    app.add_typer(importing.app, name="import")
-    app.add_typer(tiers.app, name="tiers")
-    app.add_typer(tenants.app, name="tenants")
-    app.add_typer(keys.app, name="keys")
-    app.add_typer(credentials.app, name="credentials")
-    app.add_typer(upstreams.app, name="upstreams")
-    app.add_typer(budget.app, name="budget")
-    app.add_typer(alerts.app, name="alerts")
-    app.add_typer(ledger.app, name="ledger")
-    app.add_typer(verify.app, name="verify")
     return app

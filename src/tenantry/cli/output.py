@@ -8,18 +8,19 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-import typer
-
-from tenantry.control.views import stamp
-from tenantry.domain.printable import escaped, printable
+from tenantry.domain.printable import escaped, printable, stamp
 
 
 def say(text: str = "", *, err: bool = False, nl: bool = True) -> None:
     """Lines of text; on standard error with `err`, as they end themselves without `nl`."""
+    import typer
+
     typer.echo(printable(text, "\n\t"), err=err, nl=nl)
 
 
 def print_json(value: object) -> None:
+    import typer
+
     typer.echo(escaped(json.dumps(value, indent=2, ensure_ascii=False, default=_as_json)))
 
 
@@ -31,6 +32,8 @@ def _as_json(value: object) -> str:
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], right: Sequence[str] = ()) -> None:
     """A table on a terminal; tab-separated lines, header first, in a pipe."""
+    import typer
+
     shown = [[printable(str(cell)) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         for row in (columns, *shown):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +10,7 @@ import typer
 from tenantry.cli.bulk import provision_from
 from tenantry.cli.context import USAGE, fail, opened_site
 from tenantry.cli.output import print_json, say
+from tenantry.cli.secrets import read_secret
 from tenantry.control.provisioning import CredentialChoice, Provisioned, provision
 from tenantry.control.site import UPSTREAM
 
@@ -75,19 +74,6 @@ def _choice(variable: str | None, stdin: bool, name: str | None, shared: bool) -
     if name is not None:
         return CredentialChoice(name=name, shared=shared, upstream=UPSTREAM)
     return CredentialChoice(secret=read_secret(variable), shared=shared, upstream=UPSTREAM)
-
-
-def read_secret(variable: str | None) -> str:
-    """A key from the environment variable `variable`, or from standard input; never from the command line."""
-    if variable is None:
-        secret = sys.stdin.readline().strip()
-        source = "standard input"
-    else:
-        secret = os.environ.get(variable, "").strip()
-        source = f"the environment variable {variable}"
-    if not secret:
-        raise fail(f"{source} is empty; nothing was made", USAGE)
-    return secret
 
 
 def _as_json(made: Provisioned) -> dict[str, object]:

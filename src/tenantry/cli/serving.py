@@ -9,8 +9,6 @@ import typer
 
 from tenantry.cli.context import FAILED, Processes, settings, told
 from tenantry.cli.output import print_json, print_table, say
-from tenantry.control.doctor import examine
-from tenantry.control.site import init_site
 
 
 def register(app: typer.Typer) -> None:
@@ -20,6 +18,8 @@ def register(app: typer.Typer) -> None:
 
 def init() -> None:
     """Make the master key, the database and the admin; running it again changes nothing."""
+    from tenantry.control.init import init_site
+
     found = settings()
     with told():
         done = init_site(found)
@@ -71,6 +71,8 @@ def sandbox(
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Check files, database, processes, booking, disk, clock, ports and upstreams; say how to mend each."""
+    from tenantry.control.doctor import examine
+
     findings = list(examine(settings()))
     if as_json:
         print_json([asdict(finding) for finding in findings])

@@ -7,8 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
+from tenantry.cli import guides
 from tenantry.cli.context import USAGE, confirm, fail, opened_site
 from tenantry.cli.limit_options import limit_options, read_inherited, shown
+from tenantry.cli.options import AsJson, Slug, Yes
 from tenantry.cli.output import print_json, print_table, say, stamp
 from tenantry.control.declared.exporting import export_tenants
 from tenantry.control.declared.schema import json_schema
@@ -23,10 +25,6 @@ from tenantry.storage.columns import now_utc
 from tenantry.storage.directory.tenants import DISCONNECTS, TenantChange
 
 app = typer.Typer(help="List, show, change, disable and enable tenants.", no_args_is_help=True)
-
-Slug = Annotated[str, typer.Argument(help="The tenant's slug.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
 @app.command("list")
@@ -150,6 +148,7 @@ def _everything(site: Site, slug: str) -> dict[str, Any]:
     return tenant_view(site.settings, tenant).as_json() | {
         "limits": {name: {"value": limits[name], "from": "own" if name in tenant.own else "tier"} for name in LIMITS},
         "uses": _used(now.tenants.get(tenant.tenant_id) or LiveUse.idle(tenant.limits)) if now.gateways else None,
+        "announced": _announced(site, tenant.credential_id, now.announced),
         "refusals": [
             {"reason": one.reason, "count": one.count, "last_at": stamp(one.last_at)}
             for one in list_refusals(site.engine, tenant.tenant_id)
@@ -169,7 +168,20 @@ def _used(use: LiveUse) -> dict[str, Any]:
     return {name: getattr(use, name) for name in _USES}
 
 
-_SHOWN_ABOVE = ("sessions_max", "requests_per_minute", "limits", "uses", "refusals", "keys")
+def _announced(
+    site: Site, credential_id: str | None, announced: dict[str, dict[str, dict[str, int]]]
+) -> dict[str, dict[str, int]]:
+    """The limits that the tenant's upstream announces, by model: they hold where no capacity is declared."""
+    if credential_id is None or not announced:
+        return {}
+    if announced.get(credential_id):
+        return announced[credential_id]
+    ids = {one.name: one.upstream_id for one in site.directory.list_upstreams()}
+    found = [ids[one.upstream] for one in site.directory.list_credentials() if one.credential_id == credential_id]
+    return announced.get(found[0], {}) if found else {}
+
+
+_SHOWN_ABOVE = ("sessions_max", "requests_per_minute", "limits", "uses", "announced", "refusals", "keys")
 
 
 def _print(values: dict[str, Any]) -> None:
@@ -186,6 +198,10 @@ def _print(values: dict[str, Any]) -> None:
         print_table(
             ["what", "now"], [[name, "no limit" if value is None else value] for name, value in values["uses"].items()]
         )
+    if values["announced"]:
+        say("\nits upstream announces, and no capacity is declared")
+        rows = [[model, limit, per] for model, limits in values["announced"].items() for limit, per in limits.items()]
+        print_table(["model", "limit", "number"], rows, right=["number"])
     say("\nwas refused")
     if values["refusals"]:
         print_table(["reason", "times", "last"], [list(one.values()) for one in values["refusals"]], right=["times"])
@@ -197,3 +213,6 @@ def _print(values: dict[str, Any]) -> None:
 
 def _key_cells(key: dict[str, Any]) -> list[Any]:
     return [key["key_id"], key["key"], key["status"], key["label"]]
+
+
+guides.register(app)

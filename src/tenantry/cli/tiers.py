@@ -8,8 +8,8 @@ import typer
 
 from tenantry.cli.context import USAGE, fail, opened_site
 from tenantry.cli.limit_options import limit_options, shown
+from tenantry.cli.options import AsJson
 from tenantry.cli.output import print_json, print_table, say
-from tenantry.cli.tenants import AsJson
 from tenantry.control.views import tier_views
 from tenantry.domain.limits import LIMITS
 

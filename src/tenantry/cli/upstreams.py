@@ -8,8 +8,8 @@ import typer
 
 from tenantry.cli.context import fail, opened_site
 from tenantry.cli.limit_options import shown
+from tenantry.cli.options import AsJson
 from tenantry.cli.output import print_json, print_table, say
-from tenantry.cli.tenants import AsJson
 from tenantry.control.views import upstream_view
 from tenantry.domain.limits import CAPACITY_LIMITS, LIMITS
 

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from tenantry.cli.context import USAGE, fail, opened_site
+from tenantry.cli.options import AsJson, Slug
 from tenantry.cli.output import print_json, print_table, say
-from tenantry.cli.tenants import AsJson, Slug
 from tenantry.domain.attempts import Outcome
 from tenantry.domain.money import format_usd
 from tenantry.ledger.usage import BadMonth, UsageReport, current_month, month_usage

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tenantry.cli.context import FAILED, USAGE, fail, opened_site
+from tenantry.cli.options import AsJson
 from tenantry.cli.output import print_json, say
-from tenantry.cli.tenants import AsJson
 
 if TYPE_CHECKING:
     from tenantry.control.isolation.findings import Group, Report

@@ -23,7 +23,8 @@ from urllib.parse import urlsplit
 import apprise
 
 from tenantry.domain.alerts import AlertKind
-from tenantry.ledger.outbox import SECOND_US, Due, Outbox
+from tenantry.ledger.outbox import BACKOFF_US_MIN, SECOND_US, Due, Outbox
+from tenantry.storage.changes import StoreChanges
 from tenantry.storage.directory import Directory
 from tenantry.storage.directory.alert_targets import WEBHOOK, OpenTarget
 from tenantry.storage.vault import SecretUnreadable
@@ -36,6 +37,9 @@ _CONNECT_SECONDS_MAX = 5.0
 # One slow target holds up neither the others nor the stop of the process.
 _TARGETS_AT_ONCE = 4
 _DELIVERIES_PER_ROUND_MAX = 20
+
+# What was raised is found at once, for the store has changed then; what is to be sent again, some seconds late at most.
+LOOK_US = BACKOFF_US_MIN
 
 SIGNATURE_HEADER = "x-tenantry-signature"
 DELIVERY_HEADER = "x-tenantry-delivery"
@@ -189,11 +193,20 @@ def _hush_libraries() -> None:
 class Courier:
     """Makes the deliveries that are due. Several may run, in several processes: each delivery is one's at a time."""
 
-    def __init__(self, outbox: Outbox, directory: Directory, clock: Callable[[], int], sender: Send = send) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        directory: Directory,
+        clock: Callable[[], int],
+        sender: Send = send,
+        changes: StoreChanges | None = None,
+    ) -> None:
         self._outbox = outbox
         self._directory = directory
         self._clock = clock
         self._send = sender
+        self._changes = changes
+        self._look_at_us = 0  # at the latest; 0: at once
         self._stopping = False
 
     def stop(self) -> None:
@@ -202,8 +215,16 @@ class Courier:
 
     def step(self) -> int:
         """One round; the number of deliveries that were taken."""
+        at_us = self._clock()
+        has_news = self._changes is None or self._changes.may_have()
+        if not has_news and self._look_at_us - LOOK_US <= at_us < self._look_at_us:
+            return 0
+        self._look_at_us = 0
+        found = self._outbox.list_due(at_us)
+        if not found:
+            self._look_at_us = at_us + LOOK_US
         by_target: dict[str, list[Due]] = {}
-        for due in self._outbox.list_due(self._clock()):
+        for due in found:
             by_target.setdefault(due.target_id, []).append(due)
         if not by_target:
             return 0

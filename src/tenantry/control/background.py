@@ -27,6 +27,8 @@ BUSY_ROWS = 20
 # On one core with the gateway a quarter of the processor is left to booking, which is what its rows need when every
 # request of a busy gateway is small (sched(7): each step of niceness is worth a fourth of the one before).
 BOOKING_NICENESS = 5
+# A run that begins or ends is found by a look at all of them; what a known one has written, by the size of its file.
+WHOLE_LOOK_SECONDS = 1.0
 # After a fault of the store or the disk.
 RETRY_SECONDS = 2.0
 # A chore that is done rarely is tried again sooner than that.
@@ -45,12 +47,15 @@ async def drain_until(stop: asyncio.Event, drain: Drain, caught_up: asyncio.Even
 async def _drain_in(
     thread: ThreadPoolExecutor, stop: asyncio.Event, drain: Drain, caught_up: asyncio.Event | None
 ) -> None:
-    faults, now = Repeats(), asyncio.get_running_loop().time
+    loop = asyncio.get_running_loop()
+    faults, now, whole_at = Repeats(), loop.time, loop.time()
     while True:
         last = stop.is_set()
-        wait = DRAIN_SECONDS
+        wait, is_whole = DRAIN_SECONDS, last or now() >= whole_at
         try:
-            booked = await asyncio.get_running_loop().run_in_executor(thread, drain.step)
+            booked = await loop.run_in_executor(thread, _round, drain, is_whole)
+            if is_whole:
+                whole_at = now() + WHOLE_LOOK_SECONDS
             if booked >= BUSY_ROWS:
                 wait = BUSY_DRAIN_SECONDS
             if faults.count and (count := faults.went_well(now())):
@@ -63,7 +68,7 @@ async def _drain_in(
             if faults.came(reason, now()):
                 log.error("journals could not be booked, trying again: %s", reason)
             drain.forget()
-            wait = RETRY_SECONDS
+            wait, whole_at = RETRY_SECONDS, now()
             if caught_up is not None:
                 caught_up.clear()
         if last:
@@ -72,6 +77,10 @@ async def _drain_in(
             await asyncio.wait_for(stop.wait(), wait)
         except TimeoutError:
             continue
+
+
+def _round(drain: Drain, is_whole: bool) -> int:
+    return drain.step() if is_whole or drain.has_news() else 0
 
 
 def _give_way() -> None:

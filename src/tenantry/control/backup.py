@@ -35,7 +35,8 @@ from tenantry.domain.values import value
 from tenantry.ledger.exports import replacing
 from tenantry.ledger.verification import Verification, verify
 from tenantry.settings import Settings
-from tenantry.storage.database import copy_sqlite, is_sound, migrate, open_store
+from tenantry.storage.database import copy_sqlite, is_sound, open_store
+from tenantry.storage.migrating import migrate
 
 _DATABASE = "tenantry.db"
 _MASTER_KEY = "master.key"

@@ -8,14 +8,9 @@ from pathlib import Path
 
 from tenantry.control.guide.facts import Budget, Facts, example_model, known_models
 from tenantry.control.guide.page import fair_use_markdown, guide_markdown, guide_page
-from tenantry.control.site import Site
+from tenantry.control.site import Site, endpoint_of
 from tenantry.domain.prices import load_default_prices
-from tenantry.settings import Settings
 from tenantry.wire.routes import ROUTES
-
-
-def endpoint_of(settings: Settings, slug: str) -> str:
-    return f"{settings.public_url}/t/{slug}"
 
 
 def guide_facts(site: Site, slug: str, model: str | None = None) -> Facts:

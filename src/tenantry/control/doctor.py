@@ -22,7 +22,8 @@ from tenantry.control.process_check import check_control, check_gateways, check_
 from tenantry.control.store_check import check_file
 from tenantry.ledger.quarantine import count_quarantined
 from tenantry.settings import Settings
-from tenantry.storage.database import open_store, path_of_store, schema_is_current
+from tenantry.storage.database import open_store, path_of_store
+from tenantry.storage.schema import schema_is_current
 from tenantry.storage.tables import upstreams
 from tenantry.storage.vault import MasterKeyUnusable, load_master_key
 

@@ -6,22 +6,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tenantry.control.client_guide import endpoint_of, write_client_guide
+from tenantry.control.client_guide import write_client_guide
 from tenantry.control.declared.applying import Made, apply_at_once
 from tenantry.control.declared.executing import NewKey
 from tenantry.control.declared.model import BadDeclaration, Declaration, TenantBlock
 from tenantry.control.declared.references import References
 from tenantry.control.live_check import LiveCheck, LiveCheckFailed, check_live
-from tenantry.control.site import Site
+from tenantry.control.refusals import ProvisionFailed
+from tenantry.control.site import Site, endpoint_of
 from tenantry.domain.keys import BadName, slugify
 from tenantry.storage.directory import DirectoryError
 
 # Stands for a secret that was handed in and is nowhere to be read again.
 _GIVEN = "given:credential"
-
-
-class ProvisionFailed(Exception):
-    """Nothing was kept; the message says which step failed and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +135,3 @@ def _hand_over(site: Site, slug: str, key: NewKey, guide_folder: Path, progress:
     guide = write_client_guide(site, slug, guide_folder, check.model)
     directory.audit("provision.done", slug, {"model": check.model, "simulated": check.simulated})
     return Provisioned(slug, row.tenant_id, endpoint_of(site.settings, slug), key.text, key.key_id, check, guide)
-
-
-def ensure_sandbox_credential(site: Site, base_url: str, secret: str) -> None:
-    """The sandbox as an upstream, with a shared credential named `sandbox`."""
-    site.directory.set_upstream("sandbox", base_url)
-    if all(row.name != "sandbox" for row in site.directory.list_credentials()):
-        site.directory.add_credential("sandbox", secret, "sandbox", shared=True)

@@ -1,19 +1,19 @@
-"""Set-up of a site, and the parts that use-cases share."""
+"""An initialised site, opened: the parts that use-cases share."""
 
 from __future__ import annotations
 
 import getpass
 import os
-import secrets
 import socket
 from dataclasses import dataclass
 
 from sqlalchemy import Engine
 
 from tenantry.settings import MAIN_UPSTREAM, SANDBOX_UPSTREAM, Settings
-from tenantry.storage.database import migrate, open_store, require_current_schema
+from tenantry.storage.database import open_store
 from tenantry.storage.directory import Directory
-from tenantry.storage.vault import Vault, create_master_key_file, load_master_key
+from tenantry.storage.schema import require_current_schema
+from tenantry.storage.vault import Vault, load_master_key
 
 UPSTREAM = MAIN_UPSTREAM
 SANDBOX = SANDBOX_UPSTREAM
@@ -27,37 +27,6 @@ class Site:
     engine: Engine
     vault: Vault
     directory: Directory
-
-
-@dataclass(frozen=True, slots=True)
-class Initialised:
-    """What `init` did. `admin_token` is there only when it was made just now; it is not shown again."""
-
-    made_master_key: bool
-    admin_token: str | None
-
-
-def init_site(settings: Settings) -> Initialised:
-    """Make what is missing: master key, database, tiers, upstream, admin. Running it again changes nothing.
-
-    Raises:
-        MasterKeyUnusable: there is a master key file that cannot be used.
-    """
-    made_master_key = not settings.master_key_file.exists()
-    if made_master_key:
-        create_master_key_file(settings.master_key_file)
-    vault = Vault(load_master_key(settings.master_key_file))
-    engine = open_store(settings.store_url)
-    migrate(engine)
-    settings.journal_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    directory = Directory(engine, vault, actor(), host())
-    directory.seal_audit()
-    directory.seed_tiers()
-    bring_upstreams(settings, directory)
-    token = f"tadm-{secrets.token_urlsafe(32)}"
-    is_new = directory.add_admin("admin", token)
-    engine.dispose()
-    return Initialised(made_master_key, token if is_new else None)
 
 
 def open_site(settings: Settings) -> Site:
@@ -87,6 +56,18 @@ def bring_upstreams(settings: Settings, directory: Directory) -> None:
             capacity=one.capacity,
             shares_capacity=one.shares_capacity,
         )
+
+
+def ensure_sandbox_credential(site: Site, base_url: str, secret: str) -> None:
+    """The sandbox as an upstream, with a shared credential named `sandbox`."""
+    site.directory.set_upstream(SANDBOX, base_url)
+    if all(row.name != SANDBOX for row in site.directory.list_credentials()):
+        site.directory.add_credential(SANDBOX, secret, SANDBOX, shared=True)
+
+
+def endpoint_of(settings: Settings, slug: str) -> str:
+    """Where the software of a tenant sends its requests."""
+    return f"{settings.public_url}/t/{slug}"
 
 
 def actor() -> str:

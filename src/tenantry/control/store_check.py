@@ -10,7 +10,7 @@ from pathlib import Path
 from tenantry.control.findings import Finding
 from tenantry.control.kernel import STOPPED, command_of, holders_of, state_of
 from tenantry.settings import Settings
-from tenantry.storage.database import known_revisions
+from tenantry.storage.schema import known_revisions
 
 # A transaction of Tenantry's takes milliseconds; whoever holds the file for longer is in the way.
 LOCK_SECONDS_MAX = 2.0

@@ -11,20 +11,15 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from tenantry.control.client_guide import endpoint_of
+from tenantry.control.site import endpoint_of
 from tenantry.domain.directory import KeyStatus, Tier
 from tenantry.domain.limits import as_json as limit_as_json
+from tenantry.domain.printable import stamp
 from tenantry.domain.values import value
 from tenantry.ledger.outbox import RaisedAlert
 from tenantry.settings import Settings
-from tenantry.storage.columns import now_utc, utc
+from tenantry.storage.columns import now_utc
 from tenantry.storage.records import AlertTargetRecord, CredentialRecord, KeyRecord, TenantRecord, UpstreamRecord
-
-
-def stamp(at: datetime | None) -> str:
-    """A time as RFC 3339 in UTC, "" for none."""
-    known = utc(at)
-    return known.strftime("%Y-%m-%dT%H:%M:%SZ") if known is not None else ""
 
 
 class View:

@@ -28,10 +28,11 @@ class Bucket:
     `of_input`: a request needs as much as it has input tokens; of every other bucket it needs one.
     """
 
-    __slots__ = ("at", "level", "of_input", "rate", "size")
+    __slots__ = ("at", "level", "of_input", "per_minute", "rate", "size")
 
     def __init__(self, per_minute: float, size: float, now: float, of_input: bool = False) -> None:
         self.rate = per_minute / 60.0
+        self.per_minute = round(per_minute)
         self.size = size
         self.level = size
         self.at = now
@@ -41,6 +42,7 @@ class Bucket:
         """New limits act at once: a smaller bucket holds no more than it can."""
         self.refill(now)
         self.rate = per_minute / 60.0
+        self.per_minute = round(per_minute)
         self.size = size
         self.level = min(self.level, size)
 
@@ -66,6 +68,10 @@ class Bucket:
 
     def seconds_to_full(self) -> float:
         return max(0.0, (self.size - self.level) / self.rate)
+
+
+# The buckets of a lane, each of a limit `<name>_per_minute`.
+BUCKETS = ("requests", "input_tokens", "output_tokens")
 
 
 class Scope(Enum):
@@ -128,7 +134,9 @@ class Lane:
     __slots__ = (
         "buckets",
         "closed_until",
+        "counts_tokens",
         "input_tokens",
+        "is_logged",
         "is_shared",
         "is_told",
         "learned_at",
@@ -158,10 +166,12 @@ class Lane:
         self.is_shared = scope in (Scope.UPSTREAM, Scope.MODEL)
         self.closed_until = -math.inf
         self.learned_at = -math.inf
+        self.is_logged = False  # that what it learned holds somebody back
         self.requests: Bucket | None = None
         self.input_tokens: Bucket | None = None
         self.output_tokens: Bucket | None = None
         self.buckets: tuple[Bucket, ...] = ()
+        self.counts_tokens = False
         self._size(now)
         self.mean_session = FIRST_SESSION_GUESS
 
@@ -235,12 +245,13 @@ class Lane:
         """Whether a bucket's limit is configured: then that is obeyed, whatever the upstream says."""
         return getattr(self.limits, f"{limit}_per_minute") is not None
 
-    def learn(self, limit: str, per_minute: int, remaining: int, now: float) -> None:
-        """The upstream said how much of `limit` (a bucket's name) it gives, and has left.
+    def learn(self, limit: str, per_minute: int, remaining: int, now: float) -> bool:
+        """The upstream said how much of `limit` (a bucket's name) it gives, and has left. True: how much is news.
 
         A declared limit stays as it is declared; only what is left of it can be less.
         """
         bucket: Bucket | None = getattr(self, limit)
+        is_news = bucket is None
         if bucket is None:
             bucket = Bucket(per_minute, per_minute, now, limit == "input_tokens")
             setattr(self, limit, bucket)
@@ -248,10 +259,33 @@ class Lane:
         elif self.declares(limit):
             bucket.refill(now)
         else:
+            is_news = bucket.size != per_minute
             bucket.resize(per_minute, per_minute, now)
         bucket.level = min(bucket.level, remaining)
+        return is_news
+
+    def unlearn(self, limit: str) -> bool:
+        """What the upstream said of `limit` (a bucket's name) counts no more. False: it had said nothing."""
+        if self.declares(limit) or getattr(self, limit) is None:
+            return False
+        setattr(self, limit, None)
+        self.list_buckets()
+        return True
+
+    def announced(self) -> dict[str, int]:
+        """What the upstream gives a minute as it says, by the limit's name, where nothing is declared."""
+        return {
+            f"{limit}_per_minute": round(bucket.size)
+            for limit in BUCKETS
+            if not self.declares(limit) and (bucket := getattr(self, limit)) is not None
+        }
 
     # At rest
+
+    @property
+    def is_in_use(self) -> bool:
+        """Something is in flight, or someone waits."""
+        return bool(self.sessions or self.waiting)
 
     @property
     def is_idle(self) -> bool:
@@ -268,6 +302,7 @@ class Lane:
         """To be called when a bucket has come or gone."""
         found = (self.requests, self.input_tokens, self.output_tokens)
         self.buckets = tuple(bucket for bucket in found if bucket is not None)
+        self.counts_tokens = self.input_tokens is not None or self.output_tokens is not None
 
 
 class Grant:

@@ -47,7 +47,8 @@ class MessageFields:
     upstream adds. `mcp_servers`: how many are named. `is_compaction`: the request is to be summarized;
     `compact_at_tokens`: a conversation above so many tokens is summarized on the way, None for never.
     `ends_in_tool_result`: the user's last message answers a tool. `is_cached_here`: the gateway itself has added the
-    cache breakpoint. `members`: what was read of the body, so that nobody reads it again (`wire.members.Members`).
+    cache breakpoint. `is_simple`: plain texts, a model and a bound are all that it says. `members`: what was read
+    of the body, so that nobody reads it again (`wire.members.Members`).
     """
 
     model: str
@@ -75,6 +76,7 @@ class MessageFields:
     compact_at_tokens: int | None
     ends_in_tool_result: bool
     is_cached_here: bool
+    is_simple: bool = field(compare=False)
     members: Any = field(repr=False, compare=False)
 
     def __init__(
@@ -104,6 +106,7 @@ class MessageFields:
         compact_at_tokens: int | None = None,
         ends_in_tool_result: bool = False,
         is_cached_here: bool = False,
+        is_simple: bool = False,
         members: object = None,
     ) -> None:
         self.model = model
@@ -131,6 +134,7 @@ class MessageFields:
         self.compact_at_tokens = compact_at_tokens
         self.ends_in_tool_result = ends_in_tool_result
         self.is_cached_here = is_cached_here
+        self.is_simple = is_simple
         self.members = members
 
     @property

@@ -7,7 +7,7 @@ All times are unix microseconds, UTC.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
@@ -56,12 +56,12 @@ class AttemptBegun:
     model_requested: Final[str]
     streaming: Final[bool]
     begun_at_us: Final[int]
-    bound_nanos: Final[int]
-    speed: Final[str]
-    inference_geo: Final[str]
-    output_nanos: Final[int]
-    output_tokens: Final[int]
-    output_tokens_max: Final[int]
+    bound_nanos: int = field(default=0)
+    speed: str = field(default="standard")
+    inference_geo: str = field(default="global")
+    output_nanos: int = field(default=0)
+    output_tokens: int = field(default=0)
+    output_tokens_max: int = field(default=0)
 
     def __init__(
         self,
@@ -108,8 +108,8 @@ class AttemptProgress:
     attempt_id: Final[str]
     model_served: Final[str]
     usage: Final[Usage]
-    upstream_request_id: Final[str | None]
-    held_nanos: Final[int]
+    upstream_request_id: str | None = field(default=None)
+    held_nanos: int = field(default=0)
 
     def __init__(
         self,
@@ -153,10 +153,10 @@ class AttemptEnded:
     price_version: Final[str | None]
     upstream_request_id: Final[str | None]
     error: Final[str | None]
-    saved_nanos: Final[int | None]
-    basis: Final[str]
-    flaws: Final[tuple[str, ...]]
-    held_nanos: Final[int | None]
+    saved_nanos: int | None = field(default=None)
+    basis: str = field(default=BASIS_USAGE)
+    flaws: tuple[str, ...] = field(default=())
+    held_nanos: int | None = field(default=None)
 
     def __init__(
         self,

@@ -23,12 +23,27 @@ class Breaker:
 
     Looking (`may_send`) spends nothing. A probe is taken by `sent` and is worth a second, whether its end is told or
     not: an attempt that ends neither well nor badly, because its client has gone, holds nothing up.
+    `is_tripped`: it was opened, and no answer has closed it; where it is not, nothing is in the way.
     """
 
-    __slots__ = ("_bad_since", "_good", "_is_open", "_next_probe", "_refused", "_second", "_silent", "used_at")
+    __slots__ = (
+        "_bad_since",
+        "_good",
+        "_name",
+        "_next_probe",
+        "_opened",
+        "_refused",
+        "_second",
+        "_silent",
+        "is_tripped",
+        "used_at",
+    )
 
-    def __init__(self) -> None:
-        self._is_open = False
+    def __init__(self, name: str = "", opened: set[str] | None = None) -> None:
+        """`opened` is told `name` when it stops sending, so that nobody has to look for it among thousands."""
+        self._name = name
+        self._opened = opened
+        self.is_tripped = False
         self._next_probe = 0.0
         self._second = 0
         self._bad_since = -1.0
@@ -40,15 +55,15 @@ class Breaker:
 
     def is_open(self, now: float) -> bool:
         """Whether the upstream counts as down."""
-        return self._is_open and now - self.used_at < MEMORY_SECONDS
+        return self.is_tripped and now - self.used_at < MEMORY_SECONDS
 
     def may_send(self, now: float) -> bool:
         """Whether an attempt may go out now; asking spends nothing."""
-        return not self._is_open or now >= self._next_probe or now - self.used_at >= MEMORY_SECONDS
+        return not self.is_tripped or now >= self._next_probe or now - self.used_at >= MEMORY_SECONDS
 
     def sent(self, now: float) -> None:
         """An attempt goes out; while the breaker is open it is the probe of this second."""
-        if self._is_open:
+        if self.is_tripped:
             if now - self.used_at >= MEMORY_SECONDS:
                 self._close()
             self._next_probe = now + PROBE_SECONDS
@@ -61,7 +76,7 @@ class Breaker:
             self._refused[slot] += 1
             self._judge(now)
             return
-        if self._is_open:
+        if self.is_tripped:
             self._close()
         self._good[slot] += 1
 
@@ -71,7 +86,7 @@ class Breaker:
         self._judge(now)
 
     def _judge(self, now: float) -> None:
-        if self._is_open:
+        if self.is_tripped:
             return
         silent = sum(self._silent)
         failures = silent + sum(self._refused)
@@ -82,7 +97,9 @@ class Breaker:
         if self._bad_since < 0:
             self._bad_since = now
         if silent >= FAILURES_MIN or now - self._bad_since >= LASTING_SECONDS:
-            self._is_open = True
+            self.is_tripped = True
+            if self._opened is not None:
+                self._opened.add(self._name)
             self._next_probe = now + PROBE_SECONDS
 
     def _slot(self, now: float) -> int:
@@ -99,7 +116,7 @@ class Breaker:
 
     def _close(self) -> None:
         """Begin anew: what was counted before the recovery would open it again with the next failure."""
-        self._is_open = False
+        self.is_tripped = False
         self._bad_since = -1.0
         for slot in range(WINDOW_SECONDS):
             self._good[slot] = self._refused[slot] = self._silent[slot] = 0

@@ -6,6 +6,7 @@ It is replaced when the directory changes and never edited; what did not change 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -137,3 +138,11 @@ class Change:
     snapshot: Snapshot
     tenants: frozenset[str] | None
     keys: frozenset[bytes] | None
+
+    def parts(self, most: int) -> Iterator[Change]:
+        """The same change in steps, each of at most so many tenants and as many keys; at least one."""
+        tenants = list(self.snapshot.tenants if self.tenants is None else self.tenants)
+        keys = list(self.snapshot.keys if self.keys is None else self.keys)
+        for first in range(0, max(len(tenants), len(keys), 1), most):
+            step = slice(first, first + most)
+            yield Change(self.snapshot, frozenset(tenants[step]), frozenset(keys[step]))

@@ -15,7 +15,9 @@ from typing import Final
 from tenantry.domain.asked import MessageFields
 from tenantry.domain.charges import (
     CONTEXT_TOKENS,
+    OVERHEAD_TOKENS,
     charges_of,
+    context_tokens,
     input_rate,
     is_fast,
     is_plain,
@@ -108,6 +110,17 @@ def bound_of(
     prompt_tokens: int | None = None,
 ) -> Bound:
     """The bound of a request; `prompt_tokens`: what the upstream has counted, else `body_bytes` bound the prompt."""
+    if fields.is_simple:
+        prompt, window = prompt_tokens, context_tokens(fields.model)
+        if prompt is None:
+            prompt = body_bytes + OVERHEAD_TOKENS
+            if prompt > window:
+                prompt = window
+        output = fields.max_tokens or 0
+        rates = prices.us_rates(fields.model, prompt, at_us)
+        rate = rates[4]
+        nanos = rates[0] * prompt + rate * output
+        return Bound(nanos if history is None else history.scale(nanos), rate, output, output)
     prompt = rough_input_bound(body_bytes, fields) if prompt_tokens is None else prompt_tokens
     output = fields.output_tokens_max
     if is_plain(fields):
@@ -154,14 +167,16 @@ class History:
     def learn(self, output_tokens: int, prompt_tokens: int = 0, body_bytes: int = 0) -> None:
         """One answer ended by itself. A prompt of 0 or a small body teaches nothing about the ratio."""
         # One very long answer must not be what small ones are held at for long.
-        seen = min(max(0, output_tokens), 2 * OUTPUT_TOKENS_HIGH) << 8
+        most = 2 * OUTPUT_TOKENS_HIGH
+        seen = (most if output_tokens > most else output_tokens if output_tokens > 0 else 0) << 8
         if self.answers == 0:
             self._mean, self._deviation = seen, seen >> 1
         else:
-            self._deviation += (abs(seen - self._mean) - self._deviation) >> 3
-            self._mean += (seen - self._mean) >> 3
+            beyond = seen - self._mean
+            self._deviation += ((beyond if beyond > 0 else -beyond) - self._deviation) >> 3
+            self._mean += beyond >> 3
         self.answers += 1
-        if prompt_tokens > 0 and body_bytes >= LEARNED_BODY_BYTES_MIN:
+        if body_bytes >= LEARNED_BODY_BYTES_MIN and prompt_tokens > 0:
             ratio = min((min(prompt_tokens, CONTEXT_TOKENS) << 18) // body_bytes, TOKENS_PER_KB_MAX << 8)
             known = self._tokens_per_kb
             # Up at once, down slowly: too much is waited for, too little is a surprise.

@@ -23,9 +23,9 @@ QUIET_US: Final = 3_000_000
 
 @value
 class LastSigns:
-    """Of a process that is dead: when it last wrote anything, and when anyone last saw it alive (unix microseconds).
+    """Of a process that is dead: when it last wrote anything, and until when it may have lived (unix microseconds).
 
-    Both are the same where nobody looked. A process that was stopped (SIGSTOP) is alive, and writes nothing.
+    A process that was stopped (SIGSTOP) is alive, and writes nothing: where nobody looked, nobody knows for how long.
     """
 
     written_us: int
@@ -80,7 +80,7 @@ def end_of_orphan(
 
 
 def _nanos_by_time(begun: AttemptBegun, signs: LastSigns) -> int:
-    """What can have been generated until the gateway was last seen alive; of a stream that may be above its hold."""
+    """What can have been generated while the gateway may have lived; of a stream that may be above its hold."""
     elapsed_us = signs.alive_us - begun.begun_at_us
     if elapsed_us < 0 or not begun.output_tokens_max:  # a clock that was set, a line of an older version
         return begun.bound_nanos

@@ -39,6 +39,8 @@ class Priced:
 
 
 _MINUTE_US: Final = 60_000_000
+# Where no model has a row for long prompts.
+_ANY_PROMPT: Final = 10**12
 _LATELY_MAX: Final = 1000
 
 # Nano-dollars per token for each class of `_TOKEN_CLASSES`.
@@ -78,10 +80,16 @@ class PriceTable:
     _rows: dict[str, _Row] = field(repr=False)
     _thresholds: list[int] = field(init=False, repr=False)
     _lately: dict[tuple[str, str, bool, int], tuple[int, Rates]] = field(init=False, repr=False)
+    _short_max: int = field(init=False, repr=False)  # the longest prompt that no model has a row of its own for
+    _short_us: dict[str, tuple[int, int, Rates]] = field(init=False, repr=False)
+    _short_known: dict[str, tuple[int, int, Rates]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._thresholds = sorted({row.long_prompt[0] for row in self._rows.values() if row.long_prompt})
         self._lately = {}
+        self._short_max = self._thresholds[0] if self._thresholds else _ANY_PROMPT
+        self._short_us = {}
+        self._short_known = {}
 
     @classmethod
     def load(cls, data: bytes) -> PriceTable:
@@ -150,24 +158,68 @@ class PriceTable:
         self._lately[key] = (minute, rates)
         return rates
 
+    def us_rates(self, model: str, prompt_tokens: int, at_us: int) -> Rates:
+        """`rates_lately` at standard speed where inference may be bound to the US: what most requests are held at."""
+        kept = self._short_us.get(model)
+        if kept is not None and kept[0] <= at_us < kept[1] and prompt_tokens <= self._short_max:
+            return kept[2]
+        rates = self.rates_lately(model, prompt_tokens, at_us, speed="standard", is_us=True)
+        self._keep(self._short_us, model, prompt_tokens, at_us, rates)
+        return rates
+
+    def known_rates(self, model: str, prompt_tokens: int, at_us: int) -> Rates | None:
+        """`rates` at standard speed anywhere: what most answers cost. None: the model has no price."""
+        kept = self._short_known.get(model)
+        if kept is not None and kept[0] <= at_us < kept[1] and prompt_tokens <= self._short_max:
+            return kept[2]
+        if self._find(model) is None:
+            return None
+        rates = self.rates_lately(model, prompt_tokens, at_us, speed="standard", is_us=False)
+        self._keep(self._short_known, model, prompt_tokens, at_us, rates)
+        return rates
+
+    def _keep(
+        self, kept: dict[str, tuple[int, int, Rates]], model: str, prompt_tokens: int, at_us: int, rates: Rates
+    ) -> None:
+        """For the minute, as in `rates_lately`."""
+        if prompt_tokens > self._short_max:
+            return
+        if len(kept) >= _LATELY_MAX:  # a client may name any model
+            kept.clear()
+        minute_us = at_us // _MINUTE_US * _MINUTE_US
+        kept[model] = (minute_us, minute_us + _MINUTE_US, rates)
+
     def plain_cost(self, usage: Usage, model: str, at_us: int) -> int | None:
         """What `price` says of nearly every answer: one model, standard speed, no discount; None of any other.
 
         `at_us` in unix microseconds; the cost in nano-dollars.
         """
-        if usage.iterations or usage.speed != "standard" or usage.inference_geo == "us" or self._find(model) is None:
+        if usage.iterations or usage.speed != "standard" or usage.inference_geo == "us":
             return None
         if usage.service_tier == "batch":
             return None
         read, write_5m, write_1h = usage.cache_read_tokens, usage.cache_write_5m_tokens, usage.cache_write_1h_tokens
-        prompt = usage.input_tokens + write_5m + write_1h + read
-        rates = self.rates_lately(model, prompt, at_us, speed="standard", is_us=False)
-        cost = rates[0] * usage.input_tokens + rates[4] * usage.output_tokens
+        cost = self.cost_of_tokens(usage.input_tokens, write_5m, write_1h, read, usage.output_tokens, model, at_us)
+        if cost is not None and usage.web_search_requests:
+            cost += self.web_search_nanos * usage.web_search_requests
+        return cost
+
+    def cost_of_tokens(
+        self, fresh: int, write_5m: int, write_1h: int, read: int, output: int, model: str, at_us: int
+    ) -> int | None:
+        """What tokens cost at standard speed: uncached input, both kinds of writes to the cache, reads from it, output.
+
+        Nano-dollars; None: the model has no price.
+        """
+        rates = self.known_rates(model, fresh + write_5m + write_1h + read, at_us)
+        if rates is None:
+            return None
+        cost = rates[0] * fresh + rates[4] * output
         if read:
             cost += rates[3] * read
         if write_5m or write_1h:
             cost += rates[1] * write_5m + rates[2] * write_1h
-        return cost + self.web_search_nanos * usage.web_search_requests if usage.web_search_requests else cost
+        return cost
 
     def rates_max(self, prompt_tokens: int, at: datetime, *, speed: str = "standard", is_us: bool = False) -> Rates:
         """The dearest of all models, class by class: what a model without a price may cost."""

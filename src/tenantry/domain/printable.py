@@ -7,6 +7,7 @@ direction reorder what is read (CVE-2021-42574). Neither is printable in the sen
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import Final
 
 REPLACEMENT: Final = "\ufffd"
@@ -24,6 +25,14 @@ def printable(text: str, keep: str = "") -> str:
 def escaped(document: str) -> str:
     """A JSON document with every character that is not printable escaped; it says the same. Its lines stay."""
     return _NOT_ASCII.sub(lambda found: _escape(found[0]), document)
+
+
+def stamp(at: datetime | None) -> str:
+    """A time as RFC 3339 in UTC, "" for none; one without a zone is UTC."""
+    if at is None:
+        return ""
+    known = at.astimezone(UTC) if at.tzinfo is not None else at
+    return known.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _shown(mark: str, keep: str) -> str:

@@ -223,6 +223,28 @@ def _settle_plain(sent: Sent, seen: Observed, prices: PriceTable, at_us: int) ->
     return Settlement(_SETTLED, usage, cost, prices.version)
 
 
+def settle_tokens(
+    counts: tuple[int, int, int, int, int, int],
+    model: str,
+    stop_reason: str | None,
+    output_tokens_max: int,
+    prices: PriceTable,
+    at_us: int,
+) -> int | None:
+    """What `settle` says of a whole answer without a flaw that used these tokens (the first six of `Usage`) and nothing
+    else: its cost in nano-dollars, settled by its usage. None: `settle` decides.
+    """
+    fresh, write_5m, write_1h, read, output, _ = counts
+    if (
+        output > output_tokens_max
+        or fresh + write_5m + write_1h + read > CONTEXT_TOKENS_OLD
+        or stop_reason == "refusal"
+    ):
+        return None
+    cost = prices.cost_of_tokens(fresh, write_5m, write_1h, read, output, model, at_us)
+    return None if cost is None or cost > COST_NANOS_MAX else cost
+
+
 def _is_far_within(usage: Usage, sent: Sent) -> bool:
     """Whether nothing that was told needs to be held against what the request allows."""
     return (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tenantry.domain.values import value
@@ -46,18 +46,18 @@ class Iteration:
 class Usage:
     """What one answer used. Counts are tokens, or requests for the server tools."""
 
-    input_tokens: Final[int]
-    cache_write_5m_tokens: Final[int]
-    cache_write_1h_tokens: Final[int]
-    cache_read_tokens: Final[int]
-    output_tokens: Final[int]
-    thinking_tokens: Final[int]
-    web_search_requests: Final[int]
-    web_fetch_requests: Final[int]
-    speed: Final[str]
-    inference_geo: Final[str]
-    service_tier: Final[str]
-    iterations: Final[tuple[Iteration, ...]]
+    input_tokens: int = field(default=0)
+    cache_write_5m_tokens: int = field(default=0)
+    cache_write_1h_tokens: int = field(default=0)
+    cache_read_tokens: int = field(default=0)
+    output_tokens: int = field(default=0)
+    thinking_tokens: int = field(default=0)
+    web_search_requests: int = field(default=0)
+    web_fetch_requests: int = field(default=0)
+    speed: str = field(default="standard")
+    inference_geo: str = field(default="global")
+    service_tier: str = field(default="standard")
+    iterations: tuple[Iteration, ...] = field(default=())
 
     def __init__(
         self,

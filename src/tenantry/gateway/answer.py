@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from tenantry.domain.errors import ApiError
 from tenantry.gateway.population import Connected
 from tenantry.gateway.upstream import ResponseHead
@@ -62,34 +64,53 @@ class HeldAnswer:
         return b"".join(self._parts)
 
 
-class ClientAnswer:
-    """One answer. `head` is the upstream's, once there is one; `started`: ours is on its way to the client.
+def whole_answer(head: ResponseHead, name: bytes, lines: bytes, keeps_alive: bool, body: bytes) -> bytes:
+    """An answer that has come whole. `name` is that of its request, `lines` are whole header lines of the gateway's."""
+    return b"%b%brequest-id: req_%b\r\ncontent-length: %d\r\nconnection: %b\r\n%b\r\n%b" % (
+        STATUS_LINES[head.status],
+        head.lines_for_client(),
+        name,
+        len(body),
+        b"keep-alive" if keeps_alive else b"close",
+        lines,
+        body,
+    )
 
-    What one read of the upstream gave is written in one go, by `flush`.
+
+class ClientAnswer:
+    """One answer of an upstream on its way to the client.
+
+    What one read of the upstream gave is written in one go, by `flush`; until then it stands in `out`. `is_chunked`: a
+    whole chunk may go out as it is.
     """
 
-    __slots__ = ("_client", "_framing", "_is_cut", "_out", "head", "started")
+    __slots__ = ("_client", "_framing", "_is_cut", "is_chunked", "out")
 
     def __init__(self, client: Client) -> None:
         self._client: Client | None = client
         self._framing = _NONE
         self._is_cut = False
-        self._out: list[bytes] = []
-        self.head: ResponseHead | None = None
-        self.started = False
+        self.out: list[bytes] = []
+        self.is_chunked = False
 
     def begin(
-        self, request_id: str, lines: bytes, http_1_0: bool, *, may_grow: bool = False, is_final: bool = False
+        self,
+        head: ResponseHead,
+        name: bytes,
+        lines: bytes,
+        http_1_0: bool,
+        *,
+        may_grow: bool = False,
+        is_final: bool = False,
     ) -> None:
-        """The head; `lines` are whole header lines of the gateway's own.
+        """The head, as the upstream's; `name` is that of the request, `lines` are whole header lines of the gateway's.
 
         `may_grow`: the gateway may have to add an `error` event, so no length is promised. `is_final`: the client's SDK
         is told not to try again.
         """
-        client, head = self._client, self.head
-        if client is None or head is None:
+        client = self._client
+        if client is None:
             return
-        self.started = True
         status = head.status
         if head.length is not None and not may_grow:
             self._framing = _LENGTH
@@ -101,12 +122,13 @@ class ClientAnswer:
             client.keeps_alive = False
         else:
             self._framing, framing = _CHUNKED, b"transfer-encoding: chunked\r\n"
-        self._out.append(
-            b"%b%brequest-id: %b\r\n%bconnection: %b\r\n%b\r\n"
+            self.is_chunked = True
+        self.out.append(
+            b"%b%brequest-id: req_%b\r\n%bconnection: %b\r\n%b\r\n"
             % (
                 STATUS_LINES[status],
                 head.lines_for_client(is_final=is_final),
-                request_id.encode(),
+                name,
                 framing,
                 b"keep-alive" if client.keeps_alive else b"close",
                 lines,
@@ -115,10 +137,15 @@ class ClientAnswer:
 
     def body(self, ready: bytes) -> None:
         if ready and self._client is not None:
-            self._out.append(b"%x\r\n%b\r\n" % (len(ready), ready) if self._framing == _CHUNKED else ready)
+            self.out.append(b"%x\r\n%b\r\n" % (len(ready), ready) if self._framing == _CHUNKED else ready)
+
+    def chunk(self, data: bytes) -> None:
+        """A whole chunk, as it came, which cannot go out as it is."""
+        self.body(data.partition(b"\r\n")[2][:-2])
+        self.flush()
 
     def flush(self) -> None:
-        out = self._out
+        out = self.out
         if out and self._client is not None:
             self._client.write(out[0] if len(out) == 1 else b"".join(out))
         out.clear()
@@ -133,7 +160,7 @@ class ClientAnswer:
         if client is None:
             return
         if not self._is_cut and self._framing == _CHUNKED:
-            self._out.append(LAST_CHUNK)
+            self.out.append(LAST_CHUNK)
         self.flush()
         self._client = None
         if self._is_cut:
@@ -143,7 +170,10 @@ class ClientAnswer:
 
     def lose_client(self) -> None:
         self._client = None
-        self._out.clear()
+        self.out.clear()
 
 
-_NONE, _LENGTH, _CHUNKED, _CLOSE = range(4)
+_NONE: Final = 0
+_LENGTH: Final = 1
+_CHUNKED: Final = 2
+_CLOSE: Final = 3

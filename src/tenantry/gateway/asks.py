@@ -15,7 +15,7 @@ from tenantry.domain.flows import Flow, Sub
 class Shared(FairQueue["Ask"]):
     """One capacity, and those that wait for it. That of free routes has no `capacity`: only own limits count."""
 
-    __slots__ = ("capacity", "models", "name", "tenant_id", "used_at")
+    __slots__ = ("capacity", "models", "name", "used_at")
 
     def __init__(
         self, name: str, stirred: list[FairQueue[Ask]], capacity: Lane | None, is_shared: bool, now: float
@@ -24,7 +24,6 @@ class Shared(FairQueue["Ask"]):
         self.name = name
         self.capacity = capacity
         self.used_at = now  # when its last way was made
-        self.tenant_id = ""  # the one that used it last
         self.models: dict[str, Lane] = {}
 
 

@@ -10,14 +10,17 @@ from tenantry.domain.charges import is_fast, is_plain
 from tenantry.domain.directory import Credential
 from tenantry.domain.plausible import could_be
 from tenantry.domain.prompt_budget import saved_by_caching_nanos
-from tenantry.domain.settlement import Observed, Sent, Settlement, settle
+from tenantry.domain.settlement import Observed, Sent, Settlement, settle, settle_tokens
 from tenantry.domain.usage import Usage
+from tenantry.gateway.health import Standing
 from tenantry.gateway.parts import Parts
 from tenantry.gateway.population import Served
 from tenantry.gateway.relay import MESSAGE, PLAIN, STREAM, UNSURE, Relay, is_event_stream
 from tenantry.gateway.request import Request
 from tenantry.gateway.till import Money
 from tenantry.gateway.upstream import ConnectFailed, Connecting, ResponseHead, ResponseSink, UpstreamConnection
+from tenantry.ledger.templates import is_clean, settled_line
+from tenantry.wire.answers import read_plain_answer
 
 # A stream tells how far it has come after so many characters; what it holds ahead is eight times that (StreamMeter).
 TELL_CHARS = 256
@@ -41,6 +44,14 @@ class AttemptOwner(Served):
         raise NotImplementedError
 
     def on_head(self, head: ResponseHead) -> None:
+        raise NotImplementedError
+
+    def on_whole(self, head: ResponseHead, body: bytes, input_tokens: int, output_tokens: int) -> None:
+        """All of an answer that is settled, in one: as many tokens count for limits."""
+        raise NotImplementedError
+
+    def on_chunk(self, data: bytes) -> None:
+        """One whole chunk, as it came."""
         raise NotImplementedError
 
     def on_body(self, ready: bytes) -> None:
@@ -70,6 +81,8 @@ class AttemptOwner(Served):
 class Attempt(ResponseSink):
     """Receives the upstream's answer through its relay and hands it to its owner.
 
+    `standing`: what is known of the credential at its upstream. `number`: of the attempts of its request, from 1.
+    `now`: when it was decided on, seconds of the loop.
     `money` is that of a request that may cost something; None for free routes, which leave no row. `fresh`: not on a
     connection that was used before.
     """
@@ -87,13 +100,15 @@ class Attempt(ResponseSink):
         "_status",
         "_told_chars",
         "_upstream_request_id",
-        "attempt_id",
+        "begun_at",
         "client_gone",
         "credential",
         "first_byte_at_us",
         "is_stream",
         "money",
+        "number",
         "relay",
+        "standing",
         "was_sent",
     )
 
@@ -103,8 +118,10 @@ class Attempt(ResponseSink):
         owner: AttemptOwner,
         request: Request,
         credential: Credential,
+        standing: Standing,
         money: Money | None,
         number: int,
+        now: float,
         *,
         fresh: bool = False,
     ) -> None:
@@ -123,11 +140,17 @@ class Attempt(ResponseSink):
         self.is_stream = False
         self._progress_due = False
         self._told_chars = 0
-        self.attempt_id = f"att_{request.request_id[4:]}_{number}"
+        self.number = number
+        self.begun_at = now
         self.credential = credential
+        self.standing = standing
         self.relay: Relay = PLAIN
         self.client_gone = False
         self.was_sent = False
+
+    @property
+    def attempt_id(self) -> str:
+        return f"att_{self._request.name.decode()}_{self.number}"
 
     # What the owner asks
 
@@ -141,7 +164,25 @@ class Attempt(ResponseSink):
             owner.on_journalled(True)
             return
         principal, credential = request.principal, self.credential
-        self._parts.recorder.begin(
+        if fields.speed is None and fields.inference_geo is None:
+            name, bound = request.name, money.bound
+            template = request.caller.begin_template(principal, credential, fields.model, fields.stream)
+            self._parts.recorder.begin(
+                template
+                % (
+                    name,
+                    self.number,
+                    name,
+                    money.at_us,
+                    bound.nanos,
+                    bound.output_nanos,
+                    bound.output_tokens,
+                    bound.output_tokens_max,
+                ),
+                self._on_journalled,
+            )
+            return
+        self._parts.recorder.begin_event(
             AttemptBegun(
                 self.attempt_id,
                 request.request_id,
@@ -173,15 +214,18 @@ class Attempt(ResponseSink):
     def connect(self) -> bool:
         """Send on an idle connection, or make one: always where an idle one turned out to have been closed.
 
-        True: it has been sent.
+        True: it has been sent, and the owner is not told of that.
         """
         request = self._request
-        pool, head = request.caller.way_up(self._parts, request.principal, self.credential, len(request.body))
+        body = request.body
+        pool, head = request.caller.way_up(self._parts, request.principal, self.credential, len(body))
         connection = None if self._is_stale else pool.take()
         if connection is None:
             self._connecting = pool.connect(self._on_connected)
             return False
-        self._send(connection, head)
+        self._connection = connection
+        self.was_sent = True
+        connection.send(self, head, body)
         return True
 
     def _on_connected(self, made: UpstreamConnection | ConnectFailed) -> None:
@@ -189,19 +233,15 @@ class Attempt(ResponseSink):
         if isinstance(made, ConnectFailed):
             self._break("connect_failed")
         else:
-            request = self._request
+            request, owner = self._request, self._owner
+            if owner is None:
+                made.close()
+                return
             _, head = request.caller.way_up(self._parts, request.principal, self.credential, len(request.body))
-            self._send(made, head)
-
-    def _send(self, connection: UpstreamConnection, head: bytes) -> None:
-        request, owner = self._request, self._owner
-        if owner is None:
-            connection.close()
-            return
-        self._connection = connection
-        self.was_sent = True
-        connection.send(self, head, request.body)
-        owner.on_sent()
+            self._connection = made
+            self.was_sent = True
+            made.send(self, head, request.body)
+            owner.on_sent()
 
     def pause(self) -> None:
         if self._connection is not None:
@@ -232,17 +272,66 @@ class Attempt(ResponseSink):
         status = self._status = head.status
         self.first_byte_at_us = self._parts.clock.wall_us()
         asked = self._request.fields
-        if head.shape.id_at:
-            self._upstream_request_id = head.value_at(head.shape.id_at).decode("latin-1")
+        if head.request_id:
+            self._upstream_request_id = head.request_id.decode("latin-1")
         if 200 <= status < 300 and self.money is not None and asked is not None:
             # What was asked decides first: a label that lies must not make an answer unreadable, and so dear.
             kind = MESSAGE
             if asked.stream:
                 self.is_stream = self._progress_due = True
-                kind = STREAM if is_event_stream(head.value_at(head.shape.type_at)) else UNSURE
+                kind = STREAM if is_event_stream(head.content_type) else UNSURE
             self.relay = Relay(kind, asked.wants_1h)
         if self._owner is not None:
             self._owner.on_head(head)
+
+    def on_whole(self, head: ResponseHead, body: bytes) -> None:
+        self._connection = None  # it is idle again, and may be another's by the end of this
+        if self._owner is not None and not self._finish_plainly(head, body):
+            super().on_whole(head, body)
+
+    def _finish_plainly(self, head: ResponseHead, body: bytes) -> bool:
+        """Settle an answer that is whole and plain, and hand it over: nearly every one that is no stream.
+
+        False: it is another one, and nothing has been done. What is written and counted here, `_settle` would write and
+        count alike (`test_straight.py`).
+        """
+        owner, money, fields = self._owner, self.money, self._request.fields
+        if owner is None or money is None or fields is None or head.status != 200 or fields.stream:
+            return False
+        if self.client_gone or self._is_settled or not self._is_journalled or fields.is_cached_here:
+            return False
+        answer = read_plain_answer(body, fields.wants_1h)
+        if answer is None:
+            return False
+        parts, (model, reason, counts, usage) = self._parts, answer
+        if not is_clean(usage):
+            return False
+        at_us = parts.clock.wall_us()
+        cost = settle_tokens(counts, model, reason, fields.output_tokens_max, parts.prices, at_us)
+        if cost is None:
+            return False
+        self._is_settled = True
+        self._owner = None
+        fresh, write_5m, write_1h, read, output, _ = counts
+        money.book_settled(cost, output, fresh + write_5m + write_1h + read, self._request.body_bytes, at_us)
+        told = head.request_id
+        version, name = parts.prices.version, self._request.name
+        upstream_id = told.decode("latin-1") if told else None
+        parts.recorder.end(
+            settled_line(name, self.number, at_us, at_us, model, reason, counts, usage, cost, version, upstream_id)
+        )
+        owner.on_whole(head, body, fresh + write_5m + write_1h, output)
+        return True
+
+    def on_chunk(self, data: bytes) -> bool:
+        observer, owner = self.relay.observer, self._owner
+        if observer is None or owner is None or not observer.take_chunk(data):
+            return False
+        owner.on_chunk(data)
+        if observer.delta_chars >= self._told_chars:
+            self._told_chars = observer.delta_chars + TELL_CHARS
+            self._count()
+        return True
 
     def on_body(self, data: bytes) -> None:
         owner = self._owner
@@ -338,7 +427,7 @@ class Attempt(ResponseSink):
         seen = self.relay.observed()
         booked = self._end(error, seen) if self._is_journalled else None
         if booked is None:
-            money.void()
+            money.give_back()
         elif owner is not None:
             owner.on_settled(booked)
 
@@ -348,7 +437,7 @@ class Attempt(ResponseSink):
         if money is None or fields is None:
             return None
         at_us = parts.clock.wall_us()
-        held_nanos = money.held_nanos
+        held_nanos = set_aside_nanos = money.held_nanos
         if self.was_sent and not (seen.started or seen.is_final or seen.complete):
             held_nanos = money.nanos_by_now(is_fast(fields), parts.clock.now())  # what is owed grows with time
         sent = Sent(
@@ -364,11 +453,11 @@ class Attempt(ResponseSink):
             fields,
         )
         booked = settle(sent, seen, parts.prices, at_us)
-        money.settle(booked, at_us)
+        money.book(booked, at_us)
         if booked.outcome is _SETTLED:
             usage = booked.usage
             money.history.learn(usage.output_tokens, usage.prompt_tokens, self._request.body_bytes)
-        parts.recorder.end(
+        parts.recorder.end_event(
             AttemptEnded(
                 self.attempt_id,
                 at_us,
@@ -386,7 +475,7 @@ class Attempt(ResponseSink):
                 self._saved(seen.model, booked, at_us) if fields.is_cached_here else None,
                 booked.basis,
                 booked.flaws,
-                money.held_nanos if booked.cost_nanos is None else None,
+                set_aside_nanos if booked.cost_nanos is None else None,
             )
         )
         return booked

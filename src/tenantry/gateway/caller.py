@@ -15,7 +15,9 @@ from tenantry.gateway.authentication import Principal, authenticate
 from tenantry.gateway.headers import upstream_head, upstream_head_end
 from tenantry.gateway.parts import Parts
 from tenantry.gateway.tallies import AGENT_BYTES_MAX
+from tenantry.gateway.telling import BudgetLines
 from tenantry.gateway.upstream import Pool
+from tenantry.ledger.templates import begin_template
 from tenantry.wire.http1 import KnownHead, RequestHead, small_number
 from tenantry.wire.routes import Kind, Target, find_target
 
@@ -25,21 +27,26 @@ class Caller:
 
     `retries`: how often the client's SDK says that it has tried this request before. `way`: the lanes of the last
     request; the lanes know whether they still hold. `is_inspected`: the route has a body that the gateway reads;
-    `is_metered`: what it asks for costs money. `has_policies`: of tenant or key, beside lanes and budgets.
+    `is_metered`: what it asks for costs money. `is_plain`: it has a body of told length, and asks for no
+    go-ahead. `has_policies`: of tenant or key, beside lanes and budgets.
     """
 
     __slots__ = (
         "_accounts",
+        "_begin_template",
+        "_begun",
         "_credential",
         "_pool",
         "_principal",
         "_snapshot",
         "_upstream_head",
         "agent",
+        "budget_lines",
         "has_policies",
         "head",
         "is_inspected",
         "is_metered",
+        "is_plain",
         "known",
         "retries",
         "target",
@@ -61,9 +68,13 @@ class Caller:
         self._pool: Pool | None = None
         self._upstream_head = b""
         self.way: Way | None = None
+        self.budget_lines = BudgetLines()
+        self._begun: tuple[Credential, str, bool] | None = None
+        self._begin_template = b""
         kind = self.target.route.kind
         self.is_inspected = kind is not Kind.MODELS
         self.is_metered = kind is Kind.MESSAGES
+        self.is_plain = self.is_inspected and b"expect" not in head.fields and head.content_length is not None
         self.has_policies = True
 
     def principal(self, parts: Parts) -> Principal:
@@ -85,7 +96,8 @@ class Caller:
             parts.clock.wall_us(),
         )
         self._snapshot, self._principal = snapshot, principal
-        self._accounts = self._credential = self.way = None
+        self._accounts = self._credential = self._begun = self.way = None
+        self.budget_lines = BudgetLines()
         limits = principal.key.limits
         self.has_policies = has_policies(principal.tenant.limits) or (limits is not None and has_policies(limits))
         return principal
@@ -109,6 +121,21 @@ class Caller:
             )
             self._credential = credential
         return pool, self._upstream_head + upstream_head_end(self.head.method, size)
+
+    def begin_template(self, principal: Principal, credential: Credential, model: str, streaming: bool) -> bytes:
+        """The journal's line for the beginning of an attempt, but for what differs (`ledger.templates`)."""
+        known = self._begun
+        if known is None or known[0] is not credential or known[1] != model or known[2] is not streaming:
+            self._begun = (credential, model, streaming)
+            self._begin_template = begin_template(
+                principal.tenant.tenant_id,
+                principal.key.key_id,
+                credential.credential_id,
+                credential.upstream.upstream_id,
+                model,
+                streaming,
+            )
+        return self._begin_template
 
     def way_to_count(self, parts: Parts, principal: Principal, credential: Credential) -> tuple[Pool, bytes]:
         """Where to ask how many tokens the message has, and the head of that question, but for its end."""

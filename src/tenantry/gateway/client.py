@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from typing import cast
+from typing import Final, cast
 
 from tenantry.domain.errors import (
     ApiError,
@@ -46,7 +46,12 @@ PIPELINE_BYTES_MAX = 64 * 1024
 
 
 # What a connection is about. Numbers: a member of an enumeration takes CPython 3.11 longer to look up than a call.
-_HEAD, _PART, _BODY, _ANSWERING, _LINGERING, _CLOSED = range(6)  # `_PART`: of a head has come
+_HEAD: Final = 0
+_PART: Final = 1  # of a head has come
+_BODY: Final = 2
+_ANSWERING: Final = 3
+_LINGERING: Final = 4
+_CLOSED: Final = 5
 
 
 class ClientConnection(Client):
@@ -66,6 +71,7 @@ class ClientConnection(Client):
         "_is_next_planned",
         "_is_reading",
         "_left",
+        "_length",
         "_parts",
         "_stalls",
         "_state",
@@ -88,6 +94,7 @@ class ClientConnection(Client):
         self._body_bytes = 0
         self._body_since = 0.0
         self._left = 0
+        self._length: int | None = None  # of the request's body, where its head tells it
         self._eof = False
         self._is_next_planned = False  # the next request of a pipeline
         self._is_reading = True  # from the socket
@@ -197,9 +204,16 @@ class ClientConnection(Client):
         if buffer.startswith(b"\r\n") and len(buffer) > 2:
             buffer = self._buffer = buffer[2:]
         caller = self._caller
-        known = caller.known.again(buffer) if caller is not None else None
-        if known is not None:
-            self._head, end = known
+        end = caller.known.again(buffer) if caller is not None else 0
+        if caller is not None and end:
+            head, length = caller.head, caller.known.length
+            self._head, self._length = head, length
+            if caller.is_plain and length is not None and len(buffer) == end + length and length < BESIDE_BYTES_MIN:
+                # Nearly every request: a head that was seen before, with its whole body and nothing else behind it.
+                self._buffer = b""
+                self.keeps_alive = head.keep_alive and not self._parts.population.is_stopping and not self._eof
+                self._take(caller, buffer[end:])
+                return
             self._buffer = buffer[end:]
         else:
             caller = self._caller = None
@@ -209,15 +223,16 @@ class ClientConnection(Client):
                 return
             self._buffer = buffer[end:]
             try:
-                self._head = parse_request_head(buffer[:end])
+                head = self._head = parse_request_head(buffer[:end])
             except BadHead as error:
                 self.refuse(InvalidRequest(f"Malformed request: {error}."), new_request_id())
                 return
-        self.keeps_alive = self._head.keep_alive and not self._parts.population.is_stopping and not self._eof
+            self._length = head.content_length
+        self.keeps_alive = head.keep_alive and not self._parts.population.is_stopping and not self._eof
         try:
             if caller is None:
-                caller = self._caller = Caller(buffer[:end], self._head)
-            self._open(caller, self._head)
+                caller = self._caller = Caller(buffer[:end], head)
+            self._open(caller, head)
         except ApiError as refusal:
             self._refuse_with_body_unread(refusal)
 
@@ -235,7 +250,7 @@ class ClientConnection(Client):
         route = caller.target.route
         if not route.open_to_all:
             self._holder = caller.principal(self._parts).tenant.tenant_id
-        size_max, length = route.body_bytes_max, head.content_length
+        size_max, length = route.body_bytes_max, self._length
         if length is not None:
             if length > size_max:
                 raise _too_large(size_max)
@@ -247,7 +262,7 @@ class ClientConnection(Client):
         if expect is not None:
             if expect.lower() != b"100-continue":
                 raise ExpectationFailed
-            if not self._buffer and (head.chunked or head.content_length):
+            if not self._buffer and (head.chunked or length):
                 self.write(CONTINUE)
         self._begin_body(head)
 
@@ -262,8 +277,7 @@ class ClientConnection(Client):
             raise refusal
 
     def _begin_body(self, head: RequestHead) -> None:
-        buffer = self._buffer
-        length = head.content_length
+        buffer, length = self._buffer, self._length
         if length is not None and len(buffer) >= length:
             self._buffer = buffer[length:]
             self._request_complete(buffer[:length])
@@ -319,7 +333,6 @@ class ClientConnection(Client):
 
     def _request_complete(self, body: bytes) -> None:
         self._let_go()
-        self._state = _ANSWERING
         self._body = []
         self._chunks = None
         caller, head = self._caller, self._head
@@ -327,16 +340,23 @@ class ClientConnection(Client):
             return
         route = caller.target.route
         if route.open_to_all:
+            self._state = _ANSWERING
             self._answer_open(route.kind, head)
-            return
+        else:
+            self._take(caller, body)
+
+    def _take(self, caller: Caller, body: bytes) -> None:
+        """The request is whole."""
+        self._state, parts = _ANSWERING, self._parts
         try:
-            exchange = self._exchange = Exchange(self._parts, self, caller)
+            principal = caller.principal(parts)
         except ApiError as error:
             self.refuse(error, new_request_id())
-        else:
-            # The wheel comes by before this is due; should the request ever be lost inside, its client is not left.
-            self.deadline = self._parts.clock.now() + OWED_SECONDS_MAX
-            exchange.start(body)
+            return
+        exchange = self._exchange = Exchange(parts, self, caller, principal)
+        # The wheel comes by before this is due; should the request ever be lost inside, its client is not left.
+        self.deadline = parts.clock.now() + OWED_SECONDS_MAX
+        exchange.start(body)
 
     def _answer_open(self, kind: Kind, head: RequestHead) -> None:
         body = b"" if kind is Kind.HELLO or head.method == b"HEAD" else b'{"status":"ok"}'
@@ -377,11 +397,11 @@ class ClientConnection(Client):
             self._parts.tallies.refused(tenant_id, error.reason)
 
     def _refuse_with_body_unread(self, error: ApiError) -> None:
-        head = self._head
-        if head is not None and head.content_length is not None and self._state in (_HEAD, _PART):
-            unread = head.content_length - len(self._buffer)
+        length = self._length
+        if self._head is not None and length is not None and self._state in (_HEAD, _PART):
+            unread = length - len(self._buffer)
             if unread <= 0:  # the body has come already: step over it and keep the connection
-                self._buffer = self._buffer[head.content_length :]
+                self._buffer = self._buffer[length:]
                 self._state = _ANSWERING
                 self.refuse(error, new_request_id())
                 return

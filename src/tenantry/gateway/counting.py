@@ -71,6 +71,10 @@ class Count(ResponseSink):
     def on_head(self, head: ResponseHead) -> None:
         self._status = head.status
 
+    def on_whole(self, head: ResponseHead, body: bytes) -> None:
+        self._connection = None
+        super().on_whole(head, body)
+
     def on_body(self, data: bytes) -> None:
         if len(self._body) <= ANSWER_BYTES_MAX:
             self._body += data

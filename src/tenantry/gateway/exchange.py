@@ -1,9 +1,10 @@
 """One client request, from its head to its settled end: does what `domain/life.py` says (DESIGN section 4).
 
-`on` is the only place where the state changes: it looks the event up in the table, takes the next state and does what
-the cell asks for. Everything runs in event-loop callbacks; no task and no future is made for a request. Decisions look,
-and what they decide is taken in one place, when the attempt goes out. `_end` is the one way out: it settles, answers
-and gives back, in this order, whatever has happened.
+`on` looks an event up in the table, takes the next state and does what the cell asks for. The way that nearly every
+request takes runs straight through `start`, `on_journalled` and `on_whole` or `on_head`: its states are those of the
+same table, looked up when this module is loaded (`_straight`). Everything runs in event-loop callbacks; no task and no
+future is made for a request. Decisions look, and what they decide is taken in one place, when the attempt goes out.
+`_end` and `_end_whole` are the ways out: they settle, answer and give back, in this order, whatever has happened.
 
 An exchange outlives its client: when the client leaves, the upstream's answer is read on, so that the bill is exact.
 """
@@ -16,8 +17,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import ClassVar, Final
 
-from tenantry.domain.admission import Grant
-from tenantry.domain.directory import Disconnect
+from tenantry.domain.admission import Grant, Obstacle
+from tenantry.domain.directory import Credential, Disconnect
 from tenantry.domain.errors import (
     ApiError,
     JournalDown,
@@ -27,13 +28,15 @@ from tenantry.domain.errors import (
     UpstreamDown,
     UpstreamTimedOut,
 )
+from tenantry.domain.holds import Short
 from tenantry.domain.life import TABLE, Do, Event, State
 from tenantry.domain.prompt_budget import WARNING_FIELD
 from tenantry.domain.retry import Failure, is_retryable, read_failure, read_retry_after
 from tenantry.domain.settlement import Settlement
 from tenantry.domain.usage import Usage
-from tenantry.gateway.answer import Client, ClientAnswer, HeldAnswer
+from tenantry.gateway.answer import Client, ClientAnswer, HeldAnswer, whole_answer
 from tenantry.gateway.attempt import Attempt, AttemptOwner
+from tenantry.gateway.authentication import Principal
 from tenantry.gateway.bodies import BESIDE_BYTES_MIN
 from tenantry.gateway.caller import Caller
 from tenantry.gateway.counting import Count
@@ -41,7 +44,7 @@ from tenantry.gateway.credentials import choose_credential
 from tenantry.gateway.deadlines import NEVER
 from tenantry.gateway.lanes import Ask
 from tenantry.gateway.parts import Parts
-from tenantry.gateway.request import BYTES_PER_TOKEN, Request, new_request_id, read_fields
+from tenantry.gateway.request import BYTES_PER_TOKEN, Request, new_name, read_fields
 from tenantry.gateway.tries import Tries
 from tenantry.gateway.upstream import DROPPED_REUSED, ResponseHead
 from tenantry.wire.count_body import count_body
@@ -73,10 +76,27 @@ _NO_ANSWER: dict[str, type[ApiError]] = {
 _UPSTREAMS_FAULTS = frozenset(_NO_ANSWER) - {DROPPED_REUSED}
 
 
+def _straight(state: State, event: Event, do: Do) -> State:
+    """Where the table leads, for what is done without looking there: `do` is what stands in its cell."""
+    cell = TABLE[state][event]
+    if cell is None or cell.do is not do:
+        raise AssertionError(f"the table says something else of {event.name} in {state.name}")
+    return cell.to
+
+
 # To look up a member of an enumeration takes CPython 3.11 longer than a call; these are on every request's way.
-_READ, _WRITTEN, _UNWRITTEN, _CONNECTED = Event.READ, Event.WRITTEN, Event.UNWRITTEN, Event.CONNECTED
-_HEAD, _END, _GO, _FINISH, _LAST_STEP = Event.HEAD, Event.END, Event.GO, Do.FINISH, Do.DRAIN
-_READING, _RELAYING, _HELD_BACK = State.READING, State.RELAYING, State.HELD_BACK
+_READ: Final = Event.READ
+_GO: Final = Event.GO
+_LAST_STEP: Final = Do.DRAIN
+_FINISH: Final = Do.FINISH
+_READING: Final = State.READING
+_DECIDING: Final = _straight(State.READING, Event.READ, Do.ADMIT)
+_JOURNALLING: Final = _straight(_DECIDING, Event.GO, Do.JOURNAL)
+_CONNECTING: Final = _straight(_JOURNALLING, Event.WRITTEN, Do.CONNECT)
+_SENT: Final = _straight(_CONNECTING, Event.CONNECTED, Do.EXPECT)
+_RELAYING: Final = _straight(_SENT, Event.HEAD, Do.RELAY)
+_ENDED: Final = _straight(_RELAYING, Event.END, Do.FINISH)
+_HELD_BACK: Final = State.HELD_BACK
 
 
 class Unforeseen(Exception):
@@ -94,6 +114,7 @@ class Exchange(AttemptOwner):
         "_caller",
         "_client",
         "_count",
+        "_credential",
         "_error",
         "_failure",
         "_held",
@@ -102,36 +123,40 @@ class Exchange(AttemptOwner):
         "_reason",
         "_timer",
         "_tries",
+        "name",
         "request",
-        "request_id",
         "state",
     )
 
     strict: ClassVar[bool] = False
 
-    def __init__(self, parts: Parts, client: Client, caller: Caller) -> None:
-        """Raises: ApiError, when the caller is refused; then nothing has begun."""
+    def __init__(self, parts: Parts, client: Client, caller: Caller, principal: Principal) -> None:
         # As `Served` and `Timed` do, without their calls.
-        self.principal = caller.principal(parts)
+        self.principal = principal
         self.deadline = self.watched_at = NEVER
         self._parts = parts
         self._client: Client | None = client
         self._caller = caller
         self.state = _READING
-        self.request_id = new_request_id()
+        self.name = new_name()
         self.request: Request | None = None
         self._ask: Ask | None = None
         self._tries: Tries | None = None
         self._attempt: Attempt | None = None
         self._count: Count | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._answer = ClientAnswer(client)
+        self._credential: Credential | None = None  # that its first attempt goes out under
+        self._answer: ClientAnswer | None = None  # from when the upstream's is on its way to the client
         self._held: HeldAnswer | None = None
         self._error: ApiError | None = None  # what the client is told, where it is told by the gateway
         self._reason = ""  # what the ledger says of an attempt that is ended from here
         self._answer_due = 0.0  # by when an answer that is not streamed has to be whole, for the bill
         self._is_flowing = False  # bytes of the answer have come since its deadline was set
         self._failure: Failure | None = None  # how the last attempt came to nothing
+
+    @property
+    def request_id(self) -> str:
+        return "req_" + self.name.decode()
 
     # The life
 
@@ -152,8 +177,14 @@ class Exchange(AttemptOwner):
         except Exception:
             if self.strict:
                 raise
-            log.exception("request %s failed in %s and is ended", self.request_id, self.state.name)
-            self._collapse()
+            self._fail_safely()
+
+    def _fail_safely(self) -> None:
+        """End it for the error that is being handled: a fault of ours. Raises: that error, in tests."""
+        if self.strict:
+            raise
+        log.exception("request %s failed in %s and is ended", self.request_id, self.state.name)
+        self._collapse()
 
     def _nothing(self) -> None:
         """The state says it all."""
@@ -170,7 +201,7 @@ class Exchange(AttemptOwner):
         if self.state is not State.ENDED:
             self._error, self._reason = NotReady("The gateway lost track of this request. Try again."), "unforeseen"
             self.state = State.ENDED
-            self._end(Do.INTERRUPT if self._answer.started else Do.REFUSE)
+            self._end(Do.INTERRUPT if self._answer is not None else Do.REFUSE)
 
     def _refuse(self, error: ApiError, reason: str = "") -> None:
         self._error, self._reason = error, reason or error.reason or error.error_type
@@ -191,25 +222,32 @@ class Exchange(AttemptOwner):
 
     def start(self, body: bytes) -> None:
         """The request is whole."""
-        parts, client = self._parts, self._client
+        parts, client, caller, principal = self._parts, self._client, self._caller, self.principal
         parts.population.served.add(self)
-        request = self.request = Request(self._caller, self.principal, self.request_id, body)
+        request = self.request = Request(caller, principal, self.name, body)
         if client is not None:
-            parts.tallies.used(self.principal.key.key_id, client.peer, self._caller.agent)
-        if not self._caller.is_inspected:
-            self.on(_READ)
-        elif len(body) < BESIDE_BYTES_MIN:
-            try:
-                request.fields = read_fields(self._caller, body)
-            except ApiError as error:
-                self._refuse(error)
-            else:
-                self.on(_READ)
-        else:
-            self._expect(PROMPT_SECONDS_MAX)
-            tenant_id = self.principal.tenant.tenant_id
-            if not parts.bodies.read(tenant_id, len(body), lambda: self._read(body), self._on_read):
-                self._refuse(TooManyBodies())
+            parts.tallies.used(principal.key.key_id, client.peer, caller.agent)
+        try:
+            if caller.is_inspected:
+                if len(body) >= BESIDE_BYTES_MIN:
+                    self._read_beside(body)
+                    return
+                request.fields = read_fields(caller, body)
+            self.state = _DECIDING
+            self._admit()
+        except ApiError as error:
+            self._refuse(error)
+        except Exception:
+            if self.strict:
+                raise
+            self._fail_safely()
+
+    def _read_beside(self, body: bytes) -> None:
+        """Read a large body beside the event loop."""
+        self._expect(PROMPT_SECONDS_MAX)
+        tenant_id = self.principal.tenant.tenant_id
+        if not self._parts.bodies.read(tenant_id, len(body), lambda: self._read(body), self._on_read):
+            self._refuse(TooManyBodies())
 
     def _read(self, body: bytes) -> MessageFields:
         """Beside the event loop. Raises: ApiError; who has left meanwhile costs nothing."""
@@ -241,44 +279,42 @@ class Exchange(AttemptOwner):
 
     def _admit(self) -> None:
         """Policies, the choice of a credential, the lanes."""
-        parts, request = self._parts, self.request
+        parts, request, caller, principal = self._parts, self.request, self._caller, self.principal
         assert request is not None  # noqa: S101 -- READ comes after `start`
-        tenant = self.principal.tenant
+        tenant, fields = principal.tenant, request.fields
         try:
             if parts.population.is_stopping:
                 raise NotReady
-            if request.fields is not None:
-                if self._caller.has_policies:
-                    self._apply_policies(request, request.fields)
-                if not self._caller.is_metered:
-                    request.fields = None  # free: inspected, not metered
-            credential = choose_credential(parts.health, tenant)
+            if fields is not None:
+                if caller.has_policies:
+                    self._apply_policies(request, fields)
+                if not caller.is_metered:
+                    request.fields = fields = None  # free: inspected, not metered
+            credential = self._credential = choose_credential(parts.health, tenant)
         except ApiError as error:
             if request.body_bytes >= BESIDE_BYTES_MIN:
                 self._charge()
             self._refuse(error)
             return
-        fields, key = request.fields, self.principal.key
         if fields is None:
-            ask = self._ask = Ask(tenant, key, None, "", 0, self._on_grant)
+            ask = Ask(tenant, principal.key, None, "", 0, self._on_grant)
         else:
-            known = self._caller.way
+            known = caller.way
             if known is not None and known.credential is not credential:
                 known = None
-            ask = self._ask = Ask(
-                tenant, key, credential, fields.model, request.body_bytes // BYTES_PER_TOKEN, self._on_grant, known
-            )
-        self._tries = Tries(parts, request, ask, credential)
+            tokens = request.body_bytes // BYTES_PER_TOKEN
+            ask = Ask(tenant, principal.key, credential, fields.model, tokens, self._on_grant, known)
+        self._ask = ask
         found = parts.lanes.ask(ask)
         if fields is not None:
-            self._caller.way = ask.way
-        if isinstance(found, Grant):
+            caller.way = ask.way
+        if found is ask:
             self._decide()
         elif found is None:
             self._expect(tenant.limits.queue_wait_ms_max / 1000)
             self.on(Event.WAIT)
-        else:
-            self._refuse(parts.telling.limit_refusal(found, self.principal))
+        elif isinstance(found, Obstacle):
+            self._refuse(parts.telling.limit_refusal(found, principal))
 
     def _apply_policies(self, request: Request, fields: MessageFields) -> None:
         """Raises: ApiError."""
@@ -297,28 +333,53 @@ class Exchange(AttemptOwner):
         request.body_bytes = len(body)
 
     def _on_grant(self, _grant: Grant) -> None:
+        """It had to wait, and its turn has come."""
         self.on(Event.GRANTED)
 
     def _decide(self) -> None:
+        """The first attempt goes out, nearly always; where anything is in its way, `Tries` decides."""
         if self._count is not None:
             self._stop_count()
+        request, credential = self.request, self._credential
+        if self._tries is None and request is not None and credential is not None:
+            parts = self._parts
+            standing, now = parts.health.of(credential), parts.clock.now()
+            if not standing.breaker.is_tripped:
+                money, fields = None, request.fields
+                if fields is not None:
+                    accounts = self._caller.accounts(parts, self.principal)
+                    money = parts.till.hold(
+                        self.principal, accounts, fields, request.body_bytes, None, parts.clock.wall_us(), now
+                    )
+                if not isinstance(money, Short):
+                    standing.sent(now)
+                    self._attempt = Attempt(parts, self, request, credential, standing, money, 1, now)
+                    self.state = _JOURNALLING
+                    self._journal()
+                    return
+        tries = self._tries_now()
+        self._follow(tries, tries.first())
+
+    def _tries_now(self) -> Tries:
+        """What is tried for it: made when something is in the way of the first attempt, or that has failed."""
         tries = self._tries
-        if tries is not None:
-            self._follow(tries, tries.first())
+        if tries is None:
+            request, ask, credential, attempt = self.request, self._ask, self._credential, self._attempt
+            assert request is not None and ask is not None and credential is not None  # noqa: S101, PT018 -- admitted
+            number, at = (attempt.number, attempt.begun_at) if attempt is not None else (0, 0.0)
+            tries = self._tries = Tries(self._parts, request, ask, credential, number, at)
+        return tries
 
     def _try_again(self) -> None:
         self._stop_timer()
-        tries = self._tries
-        if tries is not None:
-            self._follow(tries, tries.again())
+        tries = self._tries_now()
+        self._follow(tries, tries.again())
 
     def _after_failure(self) -> None:
+        tries = self._tries_now()
         attempt, self._attempt = self._attempt, None
         if attempt is not None:
             attempt.close(self._reason)
-        tries = self._tries
-        if tries is None:
-            return
         if self._reason == DROPPED_REUSED and self._held is None and not tries.was_resent:
             self._follow(tries, tries.resend())
         else:
@@ -330,8 +391,10 @@ class Exchange(AttemptOwner):
             request = self.request
             assert request is not None  # noqa: S101 -- nothing is decided before it is read
             self._held = self._failure = None
+            parts, credential = self._parts, tries.credential
+            standing, now, money = parts.health.of(credential), parts.clock.now(), tries.money
             self._attempt = Attempt(
-                self._parts, self, request, tries.credential, tries.money, tries.number, fresh=tries.wants_fresh
+                parts, self, request, credential, standing, money, tries.number, now, fresh=tries.wants_fresh
             )
             tries.money = None
         elif event is Event.REFUSE and tries.error is not None:
@@ -352,8 +415,8 @@ class Exchange(AttemptOwner):
 
     def _ask_count(self) -> None:
         """Let the upstream count, which is free, and decide again."""
-        request, tries = self.request, self._tries
-        if request is not None and request.fields is not None and tries is not None:
+        request, tries = self.request, self._tries_now()
+        if request is not None and request.fields is not None:
             pool, head = self._caller.way_to_count(self._parts, self.principal, tries.credential)
             self._count = Count(self._on_count)
             self._expect(COUNT_SECONDS_MAX)
@@ -361,8 +424,7 @@ class Exchange(AttemptOwner):
 
     def _on_count(self, tokens: int | None) -> None:
         self._count = None
-        if self._tries is not None:
-            self._tries.counted(tokens)
+        self._tries_now().counted(tokens)
         self.on(Event.COUNTED)
 
     # Sending
@@ -375,15 +437,30 @@ class Exchange(AttemptOwner):
     def on_journalled(self, written: bool) -> None:
         if not written:
             self._error, self._reason = JournalDown(), "journal_unavailable"
-        self.on(_WRITTEN if written else _UNWRITTEN)
+            self.on(Event.UNWRITTEN)
+        elif self.state is _JOURNALLING:
+            self.state = _CONNECTING
+            try:
+                self._connect()
+            except Exception:
+                if self.strict:
+                    raise
+                self._fail_safely()
+        else:
+            self.on(Event.WRITTEN)
 
     def _connect(self) -> None:
         attempt = self._attempt
-        if attempt is not None and not attempt.connect():
+        if attempt is None:
+            return
+        if attempt.connect():
+            self.state = _SENT
+            self._expect_answer()
+        else:
             self._expect(attempt.credential.upstream.connect_seconds + PROMPT_SECONDS_MAX)
 
     def on_sent(self) -> None:
-        self.on(_CONNECTED)
+        self.on(Event.CONNECTED)
 
     def _expect_answer(self) -> None:
         attempt = self._attempt
@@ -396,27 +473,53 @@ class Exchange(AttemptOwner):
 
     # The answer
 
-    def on_head(self, head: ResponseHead) -> None:
-        parts, tries, request, status = self._parts, self._tries, self.request, head.status
-        if tries is None or request is None:
+    def on_whole(self, head: ResponseHead, body: bytes, input_tokens: int, output_tokens: int) -> None:
+        attempt, request, ask = self._attempt, self.request, self._ask
+        assert attempt is not None and request is not None and ask is not None  # noqa: S101, PT018 -- it was sent
+        try:
+            self._learn(attempt, request, head)
+            self._parts.lanes.settled(ask, input_tokens, output_tokens)
+            if self.state is not _SENT:
+                self._unforeseen(Event.HEAD)
+                return
+        except Exception:
+            if self.strict:
+                raise
+            self._fail_safely()
             return
-        if self._attempt is not None and self._attempt.is_stream:
-            parts.population.streams.add(self)  # whoever listens: what it generates is held and booked
-        credential = tries.credential
-        standing = parts.health.of(credential)
+        self._end_whole(request, head, body)
+
+    def _learn(self, attempt: Attempt, request: Request, head: ResponseHead) -> None:
+        """What the head of an answer says of the upstream, and of what it allows."""
+        standing, status, parts = attempt.standing, head.status, self._parts
         standing.breaker.answered(parts.clock.now(), status)
-        if status == 200 and tries.number > 1:
+        if status == 200 and attempt.number > 1:
             standing.retries.give_back()
         # Of what it allows only an answer tells, and a refusal for being too much: other errors may come from a proxy.
-        if request.fields is not None and (status == 429 or (status == 200 and head.shape.has_limits)):
+        if (status == 429 or (status == 200 and head.has_limits)) and request.fields is not None:
             pause = read_retry_after(head.fields, datetime.now(UTC)) if status == 429 else None
-            parts.lanes.learn(credential, request.fields.model, head.fields, pause)
-        if status >= 300 and self._may_be_held(head):
+            parts.lanes.learn(attempt.credential, request.fields.model, head.fields, pause)
+
+    def on_head(self, head: ResponseHead) -> None:
+        attempt, request = self._attempt, self.request
+        if attempt is None or request is None:
+            return
+        if attempt.is_stream:
+            self._parts.population.streams.add(self)  # whoever listens: what it generates is held and booked
+        self._learn(attempt, request, head)
+        if head.status >= 300 and self._may_be_held(head):
             self._held = HeldAnswer(head)
             self.on(Event.FAULT)
+        elif self.state is _SENT:
+            self.state = _RELAYING
+            try:
+                self._relay(head)
+            except Exception:
+                if self.strict:
+                    raise
+                self._fail_safely()
         else:
-            self._answer.head = head
-            self.on(_HEAD)
+            self.on(Event.HEAD)
 
     def _may_be_held(self, head: ResponseHead) -> bool:
         if head.status in (401, 402, 403):
@@ -426,47 +529,62 @@ class Exchange(AttemptOwner):
     def _hold_back(self) -> None:
         self._expect(ANSWER_IDLE_SECONDS_MAX)
 
-    def _relay(self) -> None:
+    def _relay(self, head: ResponseHead) -> None:
         """From here on it is the client's answer; the request will not be sent again."""
-        parts, request, attempt = self._parts, self.request, self._attempt
+        request, attempt, client = self.request, self._attempt, self._client
         assert request is not None  # noqa: S101 -- nothing is sent before it is read
         request.body = b""
-        client = self._client
-        if client is not None and client.is_paused and attempt is not None:
+        if client is None:
+            return
+        if client.is_paused and attempt is not None:
             attempt.pause()  # it has not taken what it was given before
             self._expect(CLIENT_STALL_SECONDS_MAX)
         else:
             self._expect(ANSWER_IDLE_SECONDS_MAX)
-        at_us = (attempt.first_byte_at_us if attempt is not None else None) or parts.clock.wall_us()
-        answer = self._answer
+        lines = self._own_lines(request, head.status, self._parts.clock.wall_us())
+        is_stream = attempt is not None and attempt.is_stream
+        answer = self._answer = ClientAnswer(client)
+        answer.begin(head, self.name, lines, self._caller.head.http_1_0, may_grow=is_stream)
+
+    def _own_lines(self, request: Request, status: int, at_us: int) -> bytes:
+        """What the tenant is told of its quota, of its budget, of its prompt: header lines."""
         lines = self._quota_lines(at_us)
-        if answer.head is not None and answer.head.status == 200 and request.fields is not None:
-            tenant, key = self.principal.tenant, self.principal.key
-            if tenant.budget.caps or key.budget.caps:
-                accounts = self._caller.accounts(parts, self.principal)
-                lines += parts.telling.budget_lines(accounts, at_us)
+        if status == 200 and request.fields is not None:
+            principal = self.principal
+            if principal.tenant.budget.caps or principal.key.budget.caps:
+                accounts = self._caller.accounts(self._parts, principal)
+                lines += self._parts.telling.budget_lines(accounts, at_us, self._caller.budget_lines)
         if request.warning:
             lines += b"%b: %b\r\n" % (WARNING_FIELD, request.warning.encode())
-        is_stream = attempt is not None and attempt.is_stream
-        answer.begin(self.request_id, lines, self._caller.head.http_1_0, may_grow=is_stream)
+        return lines
 
     def _release_held(self) -> None:
         held = self._held
         if held is not None:
             self._held = None
-            self._answer.head = held.head
-            self._relay()
-            self._answer.body(held.body())
+            self._relay(held.head)
+            if self._answer is not None:
+                self._answer.body(held.body())
 
     def on_body(self, ready: bytes) -> None:
         if self.state is _RELAYING:
             self._is_flowing = True
-            self._answer.body(ready)
+            if self._answer is not None:
+                self._answer.body(ready)
         elif self.state is _HELD_BACK and self._held is not None and not self._held.add(ready):
             self.on(Event.OVERFLOW)
 
+    def on_chunk(self, data: bytes) -> None:
+        answer, client = self._answer, self._client
+        if self.state is _RELAYING and answer is not None and client is not None:
+            self._is_flowing = True
+            if answer.is_chunked and not answer.out:
+                client.write(data)
+            else:
+                answer.chunk(data)
+
     def on_flush(self) -> None:
-        if self.state is _RELAYING:
+        if self.state is _RELAYING and self._answer is not None:
             self._answer.flush()
 
     def on_usage(self, usage: Usage) -> None:
@@ -481,18 +599,18 @@ class Exchange(AttemptOwner):
 
     def on_settled(self, booked: Settlement) -> None:
         if self._ask is not None:
-            self._parts.lanes.correct_input(self._ask, _counted_input(booked.usage))
-            self._parts.lanes.produced(self._ask, booked.usage.output_tokens)
+            self._parts.lanes.settled(self._ask, _counted_input(booked.usage), booked.usage.output_tokens)
 
     def on_end(self, rest: bytes | None) -> None:
         held = self._held
         if self.state is _HELD_BACK and held is not None:
             self._failure = read_failure(held.head.status, held.head.fields, held.body(), datetime.now(UTC))
-        elif rest is None:
-            self._answer.cut()
-        else:
-            self._answer.body(rest)
-        self.on(_END)
+        elif self._answer is not None:
+            if rest is None:
+                self._answer.cut()
+            else:
+                self._answer.body(rest)
+        self.on(Event.END)
 
     def on_broken(self, reason: str) -> None:
         self._fail(reason)
@@ -501,9 +619,9 @@ class Exchange(AttemptOwner):
     def _fail(self, reason: str) -> None:
         """No answer, or no more of it."""
         self._reason = reason
-        tries = self._tries
-        if reason in _UPSTREAMS_FAULTS and tries is not None and self._held is None:
-            self._parts.health.of(tries.credential).breaker.failed(self._parts.clock.now())
+        attempt = self._attempt
+        if reason in _UPSTREAMS_FAULTS and attempt is not None and self._held is None:
+            attempt.standing.breaker.failed(self._parts.clock.now())
         self._held = None
         self._failure = Failure(None)
         if self.state is _RELAYING:
@@ -526,7 +644,8 @@ class Exchange(AttemptOwner):
     def client_gone(self) -> None:
         """The client left. Its answer is read on for the bill, or broken off (DESIGN 4.8)."""
         self._client = None
-        self._answer.lose_client()
+        if self._answer is not None:
+            self._answer.lose_client()
         if self.state is State.ENDED:
             return
         if self._attempt is not None:
@@ -543,7 +662,8 @@ class Exchange(AttemptOwner):
 
     def _drain(self) -> None:
         client, self._client = self._client, None
-        self._answer.lose_client()
+        if self._answer is not None:
+            self._answer.lose_client()
         if client is not None:
             client.drop()  # it took no bytes
         attempt, request = self._attempt, self.request
@@ -629,27 +749,53 @@ class Exchange(AttemptOwner):
             if attempt is not None:
                 attempt.close(self._reason or "ended")
             if do is _FINISH:
-                self._answer.finish()
+                if self._answer is not None:
+                    self._answer.finish()
             elif do is Do.REFUSE:
                 self._tell_refusal()
             elif do is Do.LAST_ANSWER:
                 self._tell_last_answer()
             elif do is Do.INTERRUPT:
                 self._tell_interruption()
-        except Exception:  # what cannot be told is cut: only a closed connection says that there is no answer
+        except Exception:
             if self.strict:
                 raise
-            log.exception("request %s could not be answered; its connection is closed", self.request_id)
-            if self._client is not None:
-                self._client.cut()
+            self._cut_what_cannot_be_told()
         finally:
             self._give_back()
+
+    def _end_whole(self, request: Request, head: ResponseHead, body: bytes) -> None:
+        """`_end` for a whole answer that has been settled."""
+        self.state = _ENDED
+        client = self._client
+        try:
+            if client is not None:
+                lines = self._own_lines(request, head.status, self._parts.clock.wall_us())
+                client.write(whole_answer(head, self.name, lines, client.keeps_alive, body))
+                client.answered()
+        except Exception:
+            if self.strict:
+                raise
+            self._cut_what_cannot_be_told()
+        finally:
+            self._give_back()
+
+    def _cut_what_cannot_be_told(self) -> None:
+        """Only a closed connection says that there is no answer. Raises: the error that is being handled, in tests."""
+        if self.strict:
+            raise
+        log.exception("request %s could not be answered; its connection is closed", self.request_id)
+        if self._client is not None:
+            self._client.cut()
 
     def _give_back(self) -> None:
         parts, ask = self._parts, self._ask
         self._ask = self._tries = self._attempt = self._client = self._held = self.request = None
         self._error = self._failure = None  # an error knows the frames it came through, and they know this
-        self._answer.lose_client()
+        answer = self._answer
+        if answer is not None:
+            self._answer = None
+            answer.lose_client()
         if self._count is not None:
             self._stop_count()
         if self._timer is not None:
@@ -696,20 +842,23 @@ class Exchange(AttemptOwner):
             self._tell_refusal()
         elif client is not None:
             # The gateway has tried again; the client's SDK must not multiply that (DESIGN 4.7).
-            self._answer.head = held.head
             lines = self._quota_lines(self._parts.clock.wall_us())
-            self._answer.begin(self.request_id, lines, self._caller.head.http_1_0, is_final=is_final)
-            self._answer.body(held.body())
-            self._answer.finish()
+            answer = ClientAnswer(client)
+            answer.begin(held.head, self.name, lines, self._caller.head.http_1_0, is_final=is_final)
+            answer.body(held.body())
+            answer.finish()
 
     def _tell_interruption(self) -> None:
         attempt, error = self._attempt, self._error or UpstreamBroken()
         rest = attempt.relay.interrupted(error.error_type, error.message) if attempt is not None else None
+        answer = self._answer
+        if answer is None:
+            return
         if rest is None:
-            self._answer.cut()
+            answer.cut()
         else:
-            self._answer.body(rest)
-        self._answer.finish()
+            answer.body(rest)
+        answer.finish()
 
 
 # What the words of the table ask for, in their order (`Do`), but for those that end a life.
@@ -724,7 +873,7 @@ _STEPS: Final[list[Callable[[Exchange], None]]] = [
         "_journal",
         "_connect",
         "_expect_answer",
-        "_relay",
+        "_nothing",  # RELAY: `on_head` has the head, and goes straight on
         "_release_held",
         "_hold_back",
         "_after_failure",

@@ -41,7 +41,7 @@ _REQUEST_DROPPED: Final = frozenset(
 _FORWARDED_PREFIX: Final = b"x-forwarded-"
 
 # The shared quota, the organization, and the upstream's infrastructure are not the tenant's business.
-_RESPONSE_DROPPED: Final = frozenset(
+RESPONSE_DROPPED: Final = frozenset(
     {
         b"connection",
         b"keep-alive",
@@ -65,7 +65,7 @@ _RESPONSE_DROPPED: Final = frozenset(
         b"x-amzn-requestid",
     }
 )
-_RESPONSE_DROPPED_PREFIXES: Final = (b"anthropic-ratelimit-", b"anthropic-priority-", b"anthropic-fast-", b"cf-")
+RESPONSE_DROPPED_PREFIXES: Final = (b"anthropic-ratelimit-", b"anthropic-priority-", b"anthropic-fast-", b"cf-")
 
 
 def upstream_head(
@@ -98,4 +98,4 @@ def upstream_head_end(method: bytes, body_bytes: int) -> bytes:
 
 def is_for_client(name: bytes) -> bool:
     """Whether a tenant may see the upstream's response field of that name, in lower case."""
-    return name not in _RESPONSE_DROPPED and not name.startswith(_RESPONSE_DROPPED_PREFIXES)
+    return name not in RESPONSE_DROPPED and not name.startswith(RESPONSE_DROPPED_PREFIXES)

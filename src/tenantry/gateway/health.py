@@ -31,13 +31,18 @@ class Standing:
 
     __slots__ = ("base_url", "breaker", "credential", "name", "retries", "upstream_id")
 
-    def __init__(self, credential: Credential) -> None:
+    def __init__(self, credential: Credential, opened: set[str]) -> None:
         self.name = credential.upstream.name
         self.credential = credential.name
         self.upstream_id = credential.upstream.upstream_id
         self.base_url = credential.upstream.base_url
-        self.breaker = Breaker()
+        self.breaker = Breaker(credential.credential_id, opened)
         self.retries = RetryBudget()
+
+    def sent(self, now: float) -> None:
+        """A request's first attempt goes out."""
+        self.retries.sent()
+        self.breaker.sent(now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,7 @@ class Health:
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self._standings: OrderedDict[str, Standing] = OrderedDict()
+        self._opened: set[str] = set()  # credentials whose breaker was open when it was last looked at, or opened since
         self._dead: dict[str, _Dead] = {}
 
     def of(self, credential: Credential) -> Standing:
@@ -66,7 +72,7 @@ class Health:
             if standing.upstream_id == upstream.upstream_id and standing.base_url == upstream.base_url:
                 return standing
         self._forget_idle()
-        standing = self._standings[credential.credential_id] = Standing(credential)
+        standing = self._standings[credential.credential_id] = Standing(credential, self._opened)
         standing.breaker.used_at = self._now()
         return standing
 
@@ -110,14 +116,27 @@ class Health:
         """Upstreams whose breakers are open; with the credential where it finds only some of them so."""
         now = self._now()
         shut: dict[str, list[str]] = {}
-        serving: set[str] = set()
-        for standing in self._standings.values():
-            if standing.breaker.is_open(now):
+        for credential_id in list(self._opened):
+            standing = self._standings.get(credential_id)
+            if standing is not None and standing.breaker.is_open(now):
                 shut.setdefault(standing.name, []).append(standing.credential)
-            elif now - standing.breaker.used_at < MEMORY_SECONDS:
-                serving.add(standing.name)
+            else:
+                self._opened.discard(credential_id)
+        serving = self._serving(set(shut), now)
         return sorted(
             entry
             for name, credentials in shut.items()
             for entry in ([f"{name} ({each})" for each in credentials] if name in serving else [name])
         )
+
+    def _serving(self, names: set[str], now: float) -> set[str]:
+        """Those of the upstreams that serve some credential; it takes longest where they serve none."""
+        found: set[str] = set()
+        if names:
+            for standing in self._standings.values():
+                breaker = standing.breaker
+                if standing.name in names and now - breaker.used_at < MEMORY_SECONDS and not breaker.is_open(now):
+                    found.add(standing.name)
+                    if len(found) == len(names):
+                        break
+        return found

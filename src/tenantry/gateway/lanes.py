@@ -10,10 +10,9 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from tenantry.domain.admission import Grant, Lane, Obstacle, Scope
-from tenantry.domain.directory import Credential, GatewayKey, Snapshot, Tenant
+from tenantry.domain.directory import Change, Credential, GatewayKey, Tenant
 from tenantry.domain.flows import Flow, Sub
 from tenantry.domain.limits import Limits
 from tenantry.domain.lines import Line
@@ -94,6 +93,8 @@ class Lanes:
     def _wait(self, ask: Ask, way: Way, model: Lane | None, now: float) -> Grant | Obstacle | None:
         limits, flow = ask.tenant.limits, way.flow
         obstacle = _longest(ask, way, model, now)
+        if obstacle is not None and obstacle.announced is not None and model is not None:
+            _log_announced(ask, model, obstacle)
         if obstacle is not None and (flow.waiting >= limits.queue_depth_max or _is_hopeless(obstacle, limits)):
             return obstacle
         if flow.weight != limits.weight:
@@ -101,6 +102,8 @@ class Lanes:
         ask.queue = way.shared
         way.tenant.waiting += 1
         self._waits += 1
+        if not way.tenant.is_told:
+            self.register.tell(way.tenant)
         ask.sub = way.shared.push(flow, ask.model, ask.key.key_id, ask.input_tokens, ask)
         # Still new while the others are told: what they give back may be its turn, which it hears of here.
         self._run()
@@ -158,6 +161,15 @@ class Lanes:
         if self.register.stirred:
             self._run()
         return True
+
+    def settled(self, ask: Ask, input_tokens: int, output_tokens: int) -> None:
+        """What a granted request has used is known: input that counts, and output, in tokens."""
+        for lane in ask.lanes:
+            if lane.counts_tokens:
+                self.correct_input(ask, input_tokens)
+                self.produced(ask, output_tokens)
+                return
+        ask.input_tokens, ask.output_tokens = input_tokens, output_tokens
 
     def correct_input(self, ask: Ask, tokens: int) -> None:
         """The input of a granted request that counts is known; whoever waits for what comes back is served."""
@@ -316,9 +328,9 @@ class Lanes:
             lane.line.wake()  # for how long it waits may be another time now
             self._run()
 
-    def apply(self, snapshot: Snapshot) -> None:
+    def apply(self, change: Change) -> None:
         """Go on under the limits of another snapshot, at once."""
-        self.register.apply(snapshot, self._now())
+        self.register.apply(change, self._now())
         self._run()
 
     def sweep(self) -> None:
@@ -334,10 +346,6 @@ class Lanes:
     def key_lane_of(self, key: GatewayKey) -> Lane | None:
         """The lane of a key that has limits of its own."""
         return self.register.key_lane_of(key, self._now())
-
-    def standing(self) -> dict[str, dict[str, Any]]:
-        """What each tenant that is not idle uses now."""
-        return self.register.standing(self._now())
 
     def in_flight(self) -> int:
         """Sessions of every kind of lane; 0 when everything has been given back."""
@@ -381,6 +389,22 @@ def _longest(ask: Ask, way: Way, model: Lane | None, now: float) -> Obstacle | N
     if found is None and capacity is not None and not way.shared.leaves_room(flow, capacity.sessions):
         return Obstacle("sessions_max", SESSION_GUESS_SECONDS, Scope.UPSTREAM)
     return found
+
+
+def _log_announced(ask: Ask, model: Lane, obstacle: Obstacle) -> None:
+    """Once for each number that an upstream announces to a credential: nobody declared it, and it holds requests up."""
+    if model.is_logged or ask.credential is None:
+        return
+    model.is_logged = True
+    log.warning(
+        "upstream %s announces %s = %d to credential %s for %s, and requests wait for it; a capacity that is declared"
+        " for the upstream is obeyed instead",
+        ask.credential.upstream.name,
+        obstacle.limit,
+        obstacle.announced,
+        ask.credential.name,
+        ask.model,
+    )
 
 
 def _has_room(shared: Shared, ask: Ask, now: float) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 
@@ -13,7 +14,10 @@ log = logging.getLogger("tenantry.gateway")
 
 
 class Recorder:
-    """`works` is False while the journal cannot be written; `is_dirty` when something waits for a sync."""
+    """`works` is False while the journal cannot be written; `is_dirty` when something waits for a sync.
+
+    `needs_care` is set by each flush: something waits for a sync, or for being written after all.
+    """
 
     def __init__(
         self, journal: JournalWriter, call_soon: Callable[[Callable[[], None]], object], now: Callable[[], float]
@@ -25,10 +29,19 @@ class Recorder:
         self._now = now
         self._faults = Repeats()
         self.is_dirty = False
+        self.needs_care = asyncio.Event()
         self.works = True
 
-    def begin(self, event: AttemptBegun, then: Callable[[bool], None]) -> None:
+    def begin(self, document: bytes, then: Callable[[bool], None]) -> None:
         """`then` is told whether the event is on the file; only then may the attempt be sent."""
+        self._journal.add(document)
+        self._begun.append(then)
+        if not self._is_planned:
+            self._is_planned = True
+            self._call_soon(self.flush)
+
+    def begin_event(self, event: AttemptBegun, then: Callable[[bool], None]) -> None:
+        """The same, of an event that is no document yet."""
         self._journal.begin(event)
         self._begun.append(then)
         self._plan()
@@ -37,7 +50,13 @@ class Recorder:
         self._journal.progress(event)
         self._plan()
 
-    def end(self, event: AttemptEnded) -> None:
+    def end(self, document: bytes) -> None:
+        self._journal.add(document)
+        if not self._is_planned:
+            self._is_planned = True
+            self._call_soon(self.flush)
+
+    def end_event(self, event: AttemptEnded) -> None:
         self._journal.end(event)
         self._plan()
 
@@ -67,6 +86,7 @@ class Recorder:
             if self._faults.count:
                 self._tell_end()
         self.works = written
+        self.needs_care.set()
         for then in begun:
             try:
                 then(written)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Final
 
-from tenantry.domain.admission import Lane, Scope
-from tenantry.domain.directory import UNLIMITED, Credential, GatewayKey, Snapshot, Tenant
+from tenantry.domain.admission import BUCKETS, Lane, Scope
+from tenantry.domain.directory import UNLIMITED, Change, Credential, GatewayKey, Tenant
 from tenantry.domain.fair_queue import FairQueue
 from tenantry.domain.flows import Flow
 from tenantry.domain.limits import Limits
@@ -18,9 +18,10 @@ from tenantry.wire.http1 import small_number
 LEARN_SECONDS: Final = 0.05
 # So many models have a lane of their own at a capacity. A client may name any model; an upstream serves some ten.
 MODELS_MAX: Final = 128
-# So many things are looked at by one sweep, four times a second: some 30 us, and ten thousand tenants in 40 s.
+# So many things are looked at by one sweep at most, four times a second: some 100 us.
 SWEEP_VISITS: Final = 64
-# A lane that was not used for so long, and is full, is forgotten. Longer than any request may wait.
+# A lane that was not used for so long, and is full, is forgotten. Longer than any request may wait. Each thing is
+# looked at once in that time: ten thousand tenants who rest cost thirty looks a second.
 FORGET_SECONDS: Final = 900.0
 
 _LEARNED: Final = (
@@ -34,7 +35,7 @@ class Register:
     """All lanes and queues. A way that was found under another `epoch` is to be found again."""
 
     __slots__ = (
-        "_digests",
+        "_announcing",
         "_free",
         "_keys",
         "_tenants",
@@ -53,10 +54,10 @@ class Register:
         self._tenants: dict[str, Lane] = {}
         self._free: dict[str, Lane] = {}
         self._keys: dict[str, Lane] = {}
-        self._digests: dict[str, bytes] = {}  # of the keys that have a lane
         self._ways: dict[str, Way] = {}  # by key: the latest
-        self._told: dict[Lane, None] = {}  # tenants' lanes that are not known to be at rest
-        self._visits: deque[Lane | Flow[Ask] | Shared] = deque()  # what a sweep looks at next
+        self._announcing: dict[str, None] = {}  # capacities of which an upstream has announced other limits
+        self._told: dict[str, None] = {}  # tenants whose use is to be told anew
+        self._visits: deque[tuple[float, Lane | Flow[Ask] | Shared]] = deque()  # what a sweep looks at, and when
 
     # Finding
 
@@ -75,13 +76,12 @@ class Register:
             lane = self._lane(self._tenants, tenant.tenant_id, tenant.limits, Scope.TENANT, now)
             if key.limits is not None:
                 own = self._lane(self._keys, key.key_id, key.limits, Scope.KEY, now)
-                self._digests[key.key_id] = key.digest
         shared = self.shared_of(credential, now)
-        shared.tenant_id, shared.used_at = tenant.tenant_id, now
+        shared.used_at = now
         flow = shared.flows.get(tenant.tenant_id)
         if flow is None:
             flow = shared.flow(tenant.tenant_id, tenant.limits.weight)
-            self._visits.append(flow)
+            self._visit_later(flow, now)
         return Way(self.epoch, credential, lane, own, shared, flow)
 
     def shared_of(self, credential: Credential | None, now: float) -> Shared:
@@ -94,7 +94,7 @@ class Register:
                 capacity = Lane(credential.upstream.capacity, now, Scope.UPSTREAM, name)
                 is_shared = credential.upstream.shares_capacity
             shared = self.shared[name] = Shared(name, self.stirred, capacity, is_shared, now)
-            self._visits.append(shared)
+            self._visit_later(shared, now)
         return shared
 
     def lane_of(self, tenant: Tenant, now: float) -> Lane:
@@ -105,7 +105,6 @@ class Register:
         """The lane of a key that has limits of its own."""
         if key.limits is None:
             return None
-        self._digests[key.key_id] = key.digest
         return self._lane(self._keys, key.key_id, key.limits, Scope.KEY, now)
 
     def own_lanes(self, tenant: Tenant, key: GatewayKey, is_metered: bool, now: float) -> list[Lane]:
@@ -120,7 +119,7 @@ class Register:
         lane = lanes.get(name)
         if lane is None:
             lane = lanes[name] = Lane(limits, now, scope, name)
-            self._visits.append(lane)
+            self._visit_later(lane, now)
         return lane
 
     # What an upstream says
@@ -154,49 +153,62 @@ class Register:
             if not limit or remaining is None:
                 continue
             if capacity is None or not capacity.declares(bucket):
-                lane.learn(bucket, limit, remaining, now)
+                if lane.learn(bucket, limit, remaining, now):
+                    lane.is_logged = False
+                    self._announcing[shared.name] = None
             elif retry_after is not None:
                 capacity.learn(bucket, limit, remaining, now)
         return lane
 
     # Changes
 
-    def apply(self, snapshot: Snapshot, now: float) -> None:
-        """Go on under the limits of another snapshot. Those who wait are asked again."""
+    def apply(self, change: Change, now: float) -> None:
+        """Go on under the limits of another snapshot. Those who wait for what has changed are asked again."""
         self.new_epoch()
+        snapshot = change.snapshot
+        for tenant_id in snapshot.tenants if change.tenants is None else change.tenants:
+            tenant = snapshot.tenants.get(tenant_id)
+            if tenant is not None:
+                self._limit_tenant(tenant, now)
+        for digest in snapshot.keys if change.keys is None else change.keys:
+            key = snapshot.keys.get(digest)
+            lane = self._keys.get(key.key_id) if key is not None else None
+            if key is not None and lane is not None:
+                _limit(lane, key.limits or lane.limits, now)
+
+    def _limit_tenant(self, tenant: Tenant, now: float) -> None:
+        """A capacity that is declared anew comes with every tenant that draws on it, for each holds its credentials."""
+        name, weight = tenant.tenant_id, tenant.limits.weight
         for lanes in (self._tenants, self._free):
-            for tenant_id, lane in lanes.items():
-                tenant = snapshot.tenants.get(tenant_id)
-                if tenant is not None:
-                    lane.apply(tenant.limits, now)
-        for key_id, lane in self._keys.items():
-            key = snapshot.keys.get(self._digests[key_id])
-            if key is not None and key.limits is not None:
-                lane.apply(key.limits, now)
-        missed = False
-        for shared in self.shared.values():
-            missed = not _declare(shared, snapshot, now) or missed
-        if missed:
-            self._declare_all(snapshot, now)
-        for shared in self.shared.values():
-            for flow in shared.flows.values():
-                tenant = snapshot.tenants.get(flow.name)
-                if tenant is not None and tenant.limits.weight != flow.weight:
-                    shared.reweigh(flow, tenant.limits.weight)
-            shared.stir()
-        for lanes in (self._tenants, self._free, self._keys):
-            for lane in lanes.values():
+            lane = lanes.get(name)
+            if lane is not None:
+                _limit(lane, tenant.limits, now)
+        for credential in (None, tenant.credential, tenant.fallback):
+            shared = self.shared.get(capacity_name(credential))
+            if shared is None:
+                continue
+            if credential is not None:
+                self._declare(shared, credential, now)
+            flow = shared.flows.get(name)
+            if flow is not None and flow.weight != weight:
+                shared.reweigh(flow, weight)
+            if shared.waiting:
+                shared.stir()
+
+    def _declare(self, shared: Shared, credential: Credential, now: float) -> None:
+        """Bring a capacity up to what a credential that draws on it declares."""
+        capacity, upstream = shared.capacity, credential.upstream
+        if capacity is None or (capacity.limits is upstream.capacity and shared.is_shared is upstream.shares_capacity):
+            return
+        capacity.apply(upstream.capacity, now)
+        for lane in shared.models.values():
+            # What is declared now is obeyed as it is declared: what was told of it before does not go on beside it.
+            gone = [bucket for bucket in BUCKETS if capacity.declares(bucket) and lane.unlearn(bucket)]
+            if gone:
+                self._announcing[shared.name] = None
                 if lane.line.count:
                     lane.line.wake()
-
-    def _declare_all(self, snapshot: Snapshot, now: float) -> None:
-        """Some capacity's known user has left it: look for another one."""
-        for tenant in snapshot.tenants.values():
-            for credential in (tenant.credential, tenant.fallback):
-                shared = self.shared.get(capacity_name(credential)) if credential is not None else None
-                if shared is not None:
-                    shared.tenant_id = tenant.tenant_id
-                    _declare(shared, snapshot, now)
+        shared.resize(capacity.sessions_max, upstream.shares_capacity)
 
     def new_epoch(self) -> None:
         """Ways are to be found again."""
@@ -206,16 +218,21 @@ class Register:
     # Upkeep
 
     def sweep(self, now: float) -> None:
-        """Forget some of what is as if it had never been; each call looks at a part, at a bounded cost."""
-        dropped = False
-        for _ in range(min(SWEEP_VISITS, len(self._visits))):
-            seen = self._visits.popleft()
+        """Forget some of what is as if it had never been, of what was not looked at for long; its cost is bounded."""
+        visits, dropped = self._visits, False
+        for _ in range(SWEEP_VISITS):
+            if not visits or visits[0][0] > now:
+                break
+            seen = visits.popleft()[1]
             if self._forget(seen, now):
                 dropped = True
             else:
-                self._visits.append(seen)
+                self._visit_later(seen, now)
         if dropped:
             self.new_epoch()
+
+    def _visit_later(self, seen: Lane | Flow[Ask] | Shared, now: float) -> None:
+        self._visits.append((now + FORGET_SECONDS, seen))
 
     def _forget(self, seen: Lane | Flow[Ask] | Shared, now: float) -> bool:
         if isinstance(seen, Flow):
@@ -229,9 +246,8 @@ class Register:
         if not seen.is_idle:
             return False
         if seen.scope is Scope.KEY:
-            del self._keys[seen.name], self._digests[seen.name]
+            del self._keys[seen.name]
             return True
-        self._told.pop(seen, None)
         lanes = self._tenants if self._tenants.get(seen.name) is seen else self._free
         del lanes[seen.name]
         return True
@@ -253,19 +269,34 @@ class Register:
     def tell(self, lane: Lane) -> None:
         """A tenant's lane is in use."""
         lane.is_told = True
-        self._told[lane] = None
+        self._told[lane.name] = None
 
-    def standing(self, now: float) -> dict[str, dict[str, Any]]:
-        """What each tenant that is not idle uses now."""
-        found: dict[str, dict[str, Any]] = {}
-        for lane in list(self._told):
-            lane.refill(now)
-            own, free = self._tenants.get(lane.name), self._free.get(lane.name)
-            if lane.is_idle:
-                lane.is_told = False
-                del self._told[lane]
-            elif own is not None or free is not None:
-                found[lane.name] = _use(own or free or lane, free)
+    def tell_again(self, tenant_id: str) -> None:
+        """What is told of a tenant has become another, though it asks for nothing."""
+        self._told[tenant_id] = None
+
+    def take_told(self) -> list[str]:
+        """The tenants whose use is to be told; those that are still in use then are put back by `told_of`."""
+        told, self._told = list(self._told), {}
+        return told
+
+    def take_announced(self) -> dict[str, dict[str, dict[str, int]]]:
+        """The limits that upstreams announce, by capacity and model: of the capacities where they became others."""
+        names, self._announcing = self._announcing, {}
+        return {
+            name: {model: found for model, lane in shared.models.items() if (found := lane.announced())}
+            for name in names
+            if (shared := self.shared.get(name)) is not None
+        }
+
+    def told_of(self, tenant_id: str) -> tuple[Lane | None, Lane | None]:
+        """The lanes of a tenant's metered and free requests, to be told now."""
+        found = self._tenants.get(tenant_id), self._free.get(tenant_id)
+        for lane in found:
+            if lane is not None:
+                lane.is_told = lane.is_in_use
+                if lane.is_told:
+                    self._told[tenant_id] = None
         return found
 
     def lanes(self) -> Iterator[Lane]:
@@ -300,29 +331,7 @@ def _drop_model(shared: Shared, now: float) -> bool:
     return True
 
 
-def _declare(shared: Shared, snapshot: Snapshot, now: float) -> bool:
-    """Bring a capacity up to what its known user's credential declares; False when that user has another one now."""
-    capacity, tenant = shared.capacity, snapshot.tenants.get(shared.tenant_id)
-    if capacity is None:
-        return True
-    for credential in (tenant.credential, tenant.fallback) if tenant is not None else ():
-        if credential is not None and capacity_name(credential) == shared.name:
-            capacity.apply(credential.upstream.capacity, now)
-            shared.resize(capacity.sessions_max, credential.upstream.shares_capacity)
-            return True
-    return False
-
-
-def _use(lane: Lane, free: Lane | None) -> dict[str, Any]:
-    return {
-        "sessions": lane.sessions + (free.sessions if free is not None and free is not lane else 0),
-        "waiting": lane.waiting + (free.waiting if free is not None and free is not lane else 0),
-        "requests_remaining": _remaining(lane, "requests"),
-        "input_tokens_remaining": _remaining(lane, "input_tokens"),
-        "output_tokens_remaining": _remaining(lane, "output_tokens"),
-    }
-
-
-def _remaining(lane: Lane, bucket: str) -> int | None:
-    found = getattr(lane, bucket)
-    return None if found is None else found.remaining()
+def _limit(lane: Lane, limits: Limits, now: float) -> None:
+    lane.apply(limits, now)
+    if lane.line.count:
+        lane.line.wake()

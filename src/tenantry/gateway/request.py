@@ -16,27 +16,37 @@ _ids = random.SystemRandom()
 _id_source = random.Random(_ids.getrandbits(256))  # noqa: S311 -- names, not secrets: they only have to be unique
 
 
+def new_name() -> bytes:
+    """24 hexadecimal digits, which name a request and its attempts."""
+    return b"%024x" % _id_source.getrandbits(96)
+
+
 def new_request_id() -> str:
-    """`req_` and 24 hexadecimal digits."""
-    return f"req_{_id_source.getrandbits(96):024x}"
+    """The id of a request that came to no exchange."""
+    return "req_" + new_name().decode()
 
 
 class Request:
     """`fields` are those of a request that may cost money, None for free routes. `warning` is for the client.
 
-    `body` is what is sent; it is let go when the answer begins. `body_bytes` is how large it was.
+    `body` is what is sent; it is let go when the answer begins. `body_bytes` is how large it was. `name`: its id,
+    without what shows that it is one.
     """
 
-    __slots__ = ("body", "body_bytes", "caller", "fields", "principal", "request_id", "warning")
+    __slots__ = ("body", "body_bytes", "caller", "fields", "name", "principal", "warning")
 
-    def __init__(self, caller: Caller, principal: Principal, request_id: str, body: bytes) -> None:
+    def __init__(self, caller: Caller, principal: Principal, name: bytes, body: bytes) -> None:
         self.caller = caller
         self.principal = principal
-        self.request_id = request_id
+        self.name = name
         self.body = body
         self.body_bytes = len(body)
         self.fields: MessageFields | None = None
         self.warning = ""
+
+    @property
+    def request_id(self) -> str:
+        return "req_" + self.name.decode()
 
 
 def read_fields(caller: Caller, body: bytes) -> MessageFields:

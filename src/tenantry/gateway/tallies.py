@@ -11,14 +11,16 @@ from tenantry.domain.printable import printable
 AGENT_CHARS_MAX: Final = 200
 # Of a head of 64 KiB; each character has at least one byte, and no name needs four for each.
 AGENT_BYTES_MAX: Final = 4 * AGENT_CHARS_MAX
+# So many refusals and uses of keys at most are handed over before the event loop does other things: some 0.3 ms.
+TAKEN_AT_ONCE: Final = 64
 
 
 class Tallies:
-    """Counts in memory; `take` hands over what has changed since it was last called."""
+    """Counts in memory; `take` hands over what has changed since it was handed over, some of it at a time."""
 
     def __init__(self) -> None:
         self._refusals: dict[tuple[str, str], list[int]] = {}
-        self._refused: set[tuple[str, str]] = set()
+        self._refused: dict[tuple[str, str], None] = {}
         self._used: dict[str, tuple[str, bytes]] = {}
 
     def refused(self, tenant_id: str, reason: str) -> None:
@@ -28,21 +30,28 @@ class Tallies:
             count = self._refusals[key] = [0, 0]
         count[0] += 1
         count[1] = time.time_ns() // 1000
-        self._refused.add(key)
+        self._refused[key] = None
 
     def used(self, key_id: str, address: str, agent: bytes) -> None:
         self._used[key_id] = (address, agent)
 
+    @property
+    def steps(self) -> int:
+        """How often `take` is to be called for all that has changed until now."""
+        return -(-max(len(self._refused), len(self._used)) // TAKEN_AT_ONCE)
+
     def take(self) -> Tally | None:
-        """What changed, as totals of this run; None when nothing did."""
+        """Some of what changed, as totals of this run; None when nothing did."""
         if not self._refused and not self._used:
             return None
         now_us = time.time_ns() // 1000
-        refusals = [RefusalCount(*key, *self._refusals[key]) for key in self._refused]
-        uses = [
-            KeyUse(key_id, now_us, address[:64], printable(agent.decode("utf-8", "replace"))[:AGENT_CHARS_MAX])
-            for key_id, (address, agent) in self._used.items()
-        ]
-        self._refused.clear()
-        self._used.clear()
+        refusals: list[RefusalCount] = []
+        uses: list[KeyUse] = []
+        while self._refused and len(refusals) < TAKEN_AT_ONCE:
+            key, _ = self._refused.popitem()
+            refusals.append(RefusalCount(*key, *self._refusals[key]))
+        while self._used and len(uses) < TAKEN_AT_ONCE:
+            key_id, (address, agent) = self._used.popitem()
+            told = printable(agent.decode("utf-8", "replace"))[:AGENT_CHARS_MAX]
+            uses.append(KeyUse(key_id, now_us, address[:64], told))
         return Tally(refusals, uses)

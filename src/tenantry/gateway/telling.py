@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
-from tenantry.domain.admission import Bucket, Lane, Obstacle, Scope
+from tenantry.domain.admission import LACK_MIN, Bucket, Lane, Obstacle, Scope
 from tenantry.domain.budget_answers import Use, budget_refusal, nearest_cap, refusal_message, use_headers
 from tenantry.domain.errors import ApiError, BudgetReached, RateLimited
 from tenantry.domain.holds import Account, Short
@@ -27,6 +27,17 @@ _SHARED = {
     "input_tokens_per_minute": "The upstream's input tokens per minute are used up",
     "output_tokens_per_minute": "The upstream's output tokens per minute are used up",
 }
+
+
+class BudgetLines:
+    """What was told of a budget, and for how long the same would be told: for one pair of accounts."""
+
+    __slots__ = ("key_bounds", "key_until", "lines", "own_bounds", "own_until")
+
+    def __init__(self) -> None:
+        self.lines = b""
+        self.own_bounds = self.key_bounds = -1
+        self.own_until = self.key_until = 0
 
 
 class Telling:
@@ -74,7 +85,10 @@ class Telling:
     def quota_lines(self, lane: Lane, key_lane: Lane | None, now: float, wall_us: int) -> bytes:
         """The quota's fields; of tenant and key, the one that has less left. A limit that is not set has none."""
         own = key_lane
-        lines = self._bucket_lines(b"requests", lane.requests, own.requests if own is not None else None, now, wall_us)
+        bucket = lane.requests
+        if own is None and bucket is not None and not lane.counts_tokens:
+            return self._plain_lines(bucket, now, wall_us)
+        lines = self._bucket_lines(b"requests", bucket, own.requests if own is not None else None, now, wall_us)
         if lane.input_tokens is not None or (own is not None and own.input_tokens is not None):
             of_key = own.input_tokens if own is not None else None
             lines += self._bucket_lines(b"input-tokens", lane.input_tokens, of_key, now, wall_us)
@@ -82,6 +96,20 @@ class Telling:
             of_key = own.output_tokens if own is not None else None
             lines += self._bucket_lines(b"output-tokens", lane.output_tokens, of_key, now, wall_us)
         return lines
+
+    def _plain_lines(self, bucket: Bucket, now: float, wall_us: int) -> bytes:
+        """What most tenants have: a limit of requests and no other. As `_bucket_lines`, without its calls."""
+        level, size = bucket.level, bucket.size
+        if now > bucket.at:
+            level += (now - bucket.at) * bucket.rate
+            bucket.level = level = level if level < size else size
+        bucket.at = now
+        stamp = self._stamp(wall_us / 1_000_000 + (size - level) / bucket.rate)
+        return (
+            b"anthropic-ratelimit-requests-limit: %d\r\nanthropic-ratelimit-requests-remaining: %d\r\n"
+            b"anthropic-ratelimit-requests-reset: %b\r\n"
+            % (bucket.per_minute, int(level + LACK_MIN) if level > 0.0 else 0, stamp)
+        )
 
     def _bucket_lines(self, told: bytes, bucket: Bucket | None, own: Bucket | None, now: float, wall_us: int) -> bytes:
         if bucket is not None:
@@ -97,7 +125,7 @@ class Telling:
             b"anthropic-ratelimit-%b-reset: %b\r\n"
             % (
                 told,
-                round(bucket.rate * 60),
+                bucket.per_minute,
                 told,
                 bucket.remaining(),
                 told,
@@ -114,8 +142,23 @@ class Telling:
             stamp = self._stamps[second] = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%SZ").encode()
         return stamp
 
-    def budget_lines(self, accounts: Sequence[Account], at_us: int) -> bytes:
-        """The budget's fields of a success; nothing where there is no budget."""
+    def budget_lines(self, accounts: tuple[Account, Account], at_us: int, known: BudgetLines) -> bytes:
+        """The budget's fields of a success; nothing where there is no budget. `known`: what was told before."""
+        own, of_key = accounts
+        if not (
+            known.own_bounds == own.bounds
+            and known.key_bounds == of_key.bounds
+            and own.since_nanos < known.own_until
+            and of_key.since_nanos < known.key_until
+            and own.starts_us <= at_us < own.ends_us
+            and of_key.starts_us <= at_us < of_key.ends_us
+        ):
+            known.lines = self._budget_lines(accounts, at_us)
+            known.own_bounds, known.own_until = own.bounds, own.told_until_nanos()
+            known.key_bounds, known.key_until = of_key.bounds, of_key.told_until_nanos()
+        return known.lines
+
+    def _budget_lines(self, accounts: Sequence[Account], at_us: int) -> bytes:
         most = nearest_cap(accounts, at_us)
         if most is None:
             return b""

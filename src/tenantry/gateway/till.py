@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
 from zoneinfo import ZoneInfo
 
 from tenantry.domain.attempts import Outcome
@@ -18,7 +17,7 @@ from tenantry.domain.estimates import (
     per_second,
     rough_input_bound,
 )
-from tenantry.domain.holds import Account, Hold, Short, place
+from tenantry.domain.holds import Account, Hold, Short, place, settle_plainly, take_plainly
 from tenantry.domain.periods import period_of
 from tenantry.domain.prices import PriceTable
 from tenantry.domain.settlement import BY_USAGE, Settlement
@@ -106,6 +105,7 @@ class Till:
         It is always known what an attempt may cost, for the journal; it is held where there is a budget.
         """
         history = self.histories.of(principal.tenant.tenant_id, fields.model)
+        own, of_key = accounts
         meter: StreamMeter | None = None
         if fields.stream:
             prompt = rough_input_bound(body_bytes, fields) if prompt_tokens is None else prompt_tokens
@@ -113,10 +113,14 @@ class Till:
             bound = meter.first_bound()
         else:
             bound = bound_of(self.prices, fields, body_bytes, at_us, history, prompt_tokens)
-        if not accounts[0].budget.caps and not accounts[1].budget.caps:
-            return Money(self, accounts, None, meter, history, bound, at_us, now)
-        hold = place(accounts, bound.nanos, at_us)
-        return hold if isinstance(hold, Short) else Money(self, accounts, hold, meter, history, bound, at_us, now)
+        is_held = bool(own.budget.caps or of_key.budget.caps)
+        over = False
+        if is_held and not take_plainly(own, of_key, bound.nanos, at_us):
+            found = place(accounts, bound.nanos, at_us)
+            if isinstance(found, Short):
+                return found
+            over = found.over
+        return Money(self, accounts, bound, over, is_held, meter, history, at_us, now)
 
     def would_fit(self, accounts: Accounts, fields: MessageFields, at_us: int) -> bool:
         """Whether a request would fit with an empty prompt: then counting it may help. Holds nothing."""
@@ -126,72 +130,62 @@ class Till:
             amount = bound_of(self.prices, fields, 0, at_us, None, 0).nanos
         return all(not account.is_hard or account.short_of(amount, amount, at_us) is None for account in accounts)
 
-    def standing(self, at_us: int) -> dict[str, dict[str, Any]]:
-        """What is held and spent now, by tenant, in nano-dollars: of those that have a budget or money held."""
-        found: dict[str, dict[str, Any]] = {}
-        for (tenant_id, key_id), account in self._accounts.items():
-            if not key_id and (account.budget.caps or account.held_nanos):
-                account.advance(at_us)
-                found[tenant_id] = {
-                    "held_nanos": account.held_nanos,
-                    "spent_nanos": dict(account.spent),
-                    "excess_nanos": account.excess_nanos,
-                }
-        return found
+    def account_of(self, tenant_id: str) -> Account | None:
+        """The account of a tenant that has been used."""
+        return self._accounts.get((tenant_id, ""))
 
     def held_nanos(self) -> int:
         """What all accounts hold; 0 when nothing is in flight."""
         return sum(account.held_nanos for account in self._accounts.values())
 
 
-class Money:
+class Money(Hold):
     """The money of one attempt, from before its first byte goes upstream to its settlement.
 
-    `at_us` is when it was held, `bound` the most it may cost as known then. Without a budget nothing is held:
-    what it costs is counted when it is known.
+    `at_us` is when it was held, `bound` the most it may cost as known then. `is_held`: there is a budget. Without one
+    nothing is reserved, `held_nanos` is what would be, and what it costs is counted when it is known.
     """
 
     __slots__ = (
-        "_accounts",
         "_held_at",
-        "_hold",
-        "_is_open",
         "_meter",
+        "_of_key",
+        "_own",
         "_started_at",
         "_till",
         "at_us",
         "bound",
-        "held_nanos",
         "history",
+        "is_held",
     )
 
     def __init__(
         self,
         till: Till,
         accounts: Accounts,
-        hold: Hold | None,
+        bound: Bound,
+        over: bool,
+        is_held: bool,
         meter: StreamMeter | None,
         history: History,
-        bound: Bound,
         at_us: int,
         now: float,
     ) -> None:
-        self._till = till
+        # What `Hold` begins with, without a call: there is one for each attempt.
         self._accounts = accounts
-        self._hold = hold
+        self._own, self._of_key = accounts
+        self.held_nanos = bound.nanos
+        self.is_open = True
+        self.over = over
+        self.short: Short | None = None  # what refused the last step
+        self._till = till
         self._meter = meter
-        self._is_open = True
         self.at_us = at_us
         self._held_at = now
         self._started_at: float | None = None
         self.history = history
         self.bound = bound
-        self.held_nanos = bound.nanos  # what is, or would be, held now
-
-    @property
-    def short(self) -> Short | None:
-        """What refused the last step."""
-        return self._hold.short if self._hold is not None else None
+        self.is_held = is_held
 
     def started(self, model: str | None, usage: Usage, at_us: int, now: float) -> bool:
         """The prompt's cost is known. False: even that does not fit. `now`: seconds that only go on."""
@@ -210,9 +204,8 @@ class Money:
         return None if wanted is None else self._resize(wanted, at_us)
 
     def _resize(self, nanos: int, at_us: int) -> bool:
-        hold = self._hold
-        if hold is not None and not hold.resize(nanos, at_us):
-            return False
+        if self.is_held:
+            return self.resize(nanos, at_us)
         self.held_nanos = nanos
         return True
 
@@ -237,23 +230,39 @@ class Money:
         )
         return min(cost, self.held_nanos)
 
-    def settle(self, booked: Settlement, at_us: int) -> None:
+    def book(self, booked: Settlement, at_us: int) -> None:
         """Exactly once. An attempt without a price is taken at what was held for it: unknown is not free."""
-        if not self._is_open:
+        if not self.is_open:
             return
-        self._is_open = False
-        cost = booked.cost_nanos if booked.cost_nanos is not None else self.held_nanos
-        if self._hold is not None:
-            self._hold.settle(cost, at_us)
-        elif cost:
-            for account in self._accounts:
-                account.spend(cost, at_us)
+        held = self.held_nanos
+        cost = booked.cost_nanos if booked.cost_nanos is not None else held
+        self._pay(cost, at_us)
         # An answer that was broken off for its excess teaches as much; one that was never sent, nothing.
         if booked.outcome is not _VOIDED and booked.basis == BY_USAGE:
-            self.history.learn_excess(self.held_nanos, cost)
+            self.history.learn_excess(held, cost)
 
-    def void(self) -> None:
+    def book_settled(
+        self, cost_nanos: int, output_tokens: int, prompt_tokens: int, body_bytes: int, at_us: int
+    ) -> None:
+        """The same for an answer that came whole and is settled by its usage, which teaches what answers are like."""
+        held, history = self.held_nanos, self.history
+        self._pay(cost_nanos, at_us)
+        history.learn_excess(held, cost_nanos)
+        history.learn(output_tokens, prompt_tokens, body_bytes)
+
+    def _pay(self, cost_nanos: int, at_us: int) -> None:
+        own, of_key = self._own, self._of_key
+        if not self.is_held:
+            self.is_open = False
+            own.spend(cost_nanos, at_us)
+            of_key.spend(cost_nanos, at_us)
+        elif settle_plainly(own, of_key, self.held_nanos, cost_nanos, at_us):
+            self.is_open = False
+        else:
+            self.settle(cost_nanos, at_us)
+
+    def give_back(self) -> None:
         """Give the money back, unless it has been settled."""
-        self._is_open = False
-        if self._hold is not None:
-            self._hold.void()
+        if self.is_held:
+            self.void()
+        self.is_open = False

@@ -48,19 +48,22 @@ class Tries:
         "was_resent",
     )
 
-    def __init__(self, parts: Parts, request: Request, ask: Ask, credential: Credential) -> None:
+    def __init__(
+        self, parts: Parts, request: Request, ask: Ask, credential: Credential, number: int, started_at: float
+    ) -> None:
+        """`number`: how many attempts there were, of which the first was decided on at `started_at`."""
         self._parts = parts
         self._request = request
         self._ask = ask
         self._tried: list[Credential] = []
         self._is_counted = False
         self._prompt_tokens: int | None = None  # as the upstream has counted it
-        self._started_at = 0.0
+        self._started_at = started_at
         self.credential = credential
         self.money: Money | None = None  # of the attempt that goes out; None: it is free
         self.error: ApiError | None = None
         self.delay = 0.0
-        self.number = 0
+        self.number = number
         self.wants_fresh = False  # the next attempt has to make a connection of its own
         self.was_resent = False
 
@@ -82,8 +85,7 @@ class Tries:
                 self._is_counted = True
                 return Event.COUNT
             return self._refuse_for(short)
-        standing.retries.sent()
-        standing.breaker.sent(now)
+        standing.sent(now)
         self.number += 1
         return Event.GO
 
@@ -148,8 +150,7 @@ class Tries:
         if is_metered and not parts.lanes.move(ask, fallback):
             self._void()
             return False
-        standing.retries.sent()
-        standing.breaker.sent(now)
+        standing.sent(now)
         self._tried.append(left)
         self.credential = fallback
         self.number += 1
@@ -179,7 +180,7 @@ class Tries:
 
     def _void(self) -> None:
         if self.money is not None:
-            self.money.void()
+            self.money.give_back()
             self.money = None
 
     def _may_be_counted(self, short: Short) -> bool:

@@ -253,26 +253,42 @@ def adjustments_since(engine: Engine, entry_id: int) -> tuple[int, list[Correcti
     Times are beginnings of quarters of an hour, in which no period of a budget begins. A correction counts when it was
     booked; where it prices an attempt, what was held for that counts no more in the period in which it ended.
     """
-    adjustment, attempt = ledger.alias("adjustment"), ledger.alias("attempt")
     with reading(engine) as connection:
         newest = newest_entry(connection)
-        is_new = (
-            adjustment.c.adjusts.is_not(None),
-            adjustment.c.entry_id > entry_id,
-            adjustment.c.entry_id <= newest,
-        )
-        booked = _sums(adjustment, adjustment.c.cost_nanos).where(*is_new)
-        priced = (
-            _sums(attempt, -attempt.c.held_nanos)
-            .select_from(adjustment.join(attempt, attempt.c.attempt_id == adjustment.c.adjusts))
-            .where(*is_new, adjustment.c.error == WAS_UNPRICED, attempt.c.held_nanos.is_not(None))
-        )
-        found: list[Correction] = [
-            (tenant_id, key_id, int(at_us), int(nanos))
-            for query in (booked, priced)
-            for tenant_id, key_id, at_us, nanos in connection.execute(query)
-        ]
-    return newest, found
+        return newest, corrections(connection, entry_id, newest)
+
+
+def corrections(connection: Connection, after: int, newest: int) -> list[Correction]:
+    """Those of rows above `after`, up to `newest`."""
+    adjustment, attempt = ledger.alias("adjustment"), ledger.alias("attempt")
+    is_new = (
+        adjustment.c.adjusts.is_not(None),
+        adjustment.c.entry_id > after,
+        adjustment.c.entry_id <= newest,
+    )
+    booked = _sums(adjustment, adjustment.c.cost_nanos).where(*is_new)
+    priced = (
+        _sums(attempt, -attempt.c.held_nanos)
+        .select_from(adjustment.join(attempt, attempt.c.attempt_id == adjustment.c.adjusts))
+        .where(*is_new, adjustment.c.error == WAS_UNPRICED, attempt.c.held_nanos.is_not(None))
+    )
+    return [
+        (tenant_id, key_id, int(at_us), int(nanos))
+        for query in (booked, priced)
+        for tenant_id, key_id, at_us, nanos in connection.execute(query)
+    ]
+
+
+def counted_since(connection: Connection, after: int, newest: int) -> list[Correction]:
+    """What attempts of rows above `after`, up to `newest`, and corrections of attempts add to what budgets count."""
+    columns = ledger.c
+    nanos = func.coalesce(columns.cost_nanos, columns.held_nanos, 0)
+    is_new = (columns.adjusts.is_(None), columns.entry_id > after, columns.entry_id <= newest)
+    booked = [
+        (tenant_id, key_id, int(at_us), int(nanos))
+        for tenant_id, key_id, at_us, nanos in connection.execute(_sums(ledger, nanos).where(*is_new))
+    ]
+    return booked + corrections(connection, after, newest)
 
 
 def _sums(rows: FromClause, nanos: ColumnElement[int]) -> Select[*tuple[Any, ...]]:

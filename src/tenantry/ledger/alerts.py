@@ -27,8 +27,10 @@ from tenantry.domain.budgets import Budget
 from tenantry.domain.periods import Period, period_of, previous_period
 from tenantry.ledger.facts import HealthWatch, QuarantineWatch, RefusalWatch, RowWatch
 from tenantry.ledger.outbox import SECOND_US, Outbox
-from tenantry.ledger.spending import RunningSums, spent_by_tenant
+from tenantry.ledger.running_sums import RunningSums
+from tenantry.ledger.spending import spent_by_tenant
 from tenantry.storage.caps import read_budgets
+from tenantry.storage.changes import StoreChanges
 from tenantry.storage.directory.alert_targets import read_thresholds_of
 from tenantry.storage.tables import tenants
 from tenantry.storage.versions import directory_version
@@ -47,18 +49,39 @@ class Watch(Protocol):
 
 
 class AlertWatch:
-    """Raises what the watches see, through the outbox."""
+    """Raises what the watches see, through the outbox.
 
-    def __init__(self, outbox: Outbox, watches: list[Watch], clock: Callable[[], int]) -> None:
+    `of_store` are watches of what the store keeps: they look when it may have changed, and once a minute, for periods
+    end. `of_now` look each time.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        of_store: list[Watch],
+        of_now: list[Watch],
+        clock: Callable[[], int],
+        changes: StoreChanges | None = None,
+    ) -> None:
         self._outbox = outbox
-        self._watches = watches
+        self._of_store = of_store
+        self._of_now = of_now
         self._clock = clock
+        self._changes = changes
+        self._minute: int | None = None  # of the last look that came to its end
         self._told: set[str] = set()
 
     def step(self) -> int:
         """Raise what is new; how much that was."""
         at_us = self._clock()
-        return sum(self._tell(alert, at_us) for watch in self._watches for alert in watch.look(at_us))
+        minute = at_us // _MINUTE_US
+        watches = self._of_now
+        if self._changes is None or self._changes.may_have() or minute != self._minute:
+            self._minute = None
+            watches = [*self._of_store, *self._of_now]
+        raised = sum(self._tell(alert, at_us) for watch in watches for alert in watch.look(at_us))
+        self._minute = minute
+        return raised
 
     def _tell(self, alert: Alert, at_us: int) -> bool:
         if alert.occasion in self._told:
@@ -78,17 +101,17 @@ def open_watch(
     data_dir: Path,
     journal_dir: Path,
     clock: Callable[[], int],
+    changes: StoreChanges | None = None,
 ) -> AlertWatch:
-    """The watch of a site. `thresholds` hold for tenants without their own."""
-    watches: list[Watch] = [
+    """The watch of a site. `thresholds` hold for tenants without their own; without `changes` each look is at all."""
+    of_store: list[Watch] = [
         BudgetWatch(engine, zone, thresholds),
         PaceWatch(engine, zone),
         RowWatch(engine, zone),
         RefusalWatch(engine, zone),
         QuarantineWatch(engine, zone),
-        HealthWatch(data_dir, journal_dir),
     ]
-    return AlertWatch(Outbox(engine), watches, clock)
+    return AlertWatch(Outbox(engine), of_store, [HealthWatch(data_dir, journal_dir)], clock, changes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,6 @@ import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import Connection, Engine, insert, select, update
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
@@ -25,7 +24,7 @@ from tenantry.ledger.journal import is_alive, last_signs
 from tenantry.ledger.own_run import in_order
 from tenantry.ledger.quarantine import put_aside
 from tenantry.ledger.rollup import add_to_rollup
-from tenantry.ledger.rows import FIRST_HASH, RowInsert, hash_of_booked, row_of, unfit, unfit_tally
+from tenantry.ledger.rows import FIRST_HASH, chained, fits, row_insert, row_of, unfit, unfit_tally
 from tenantry.ledger.tallies import book_tally
 from tenantry.storage.columns import now_utc
 from tenantry.storage.database import write_much
@@ -58,20 +57,16 @@ class _Run:
 
 
 class _Batch:
-    """What one transaction books: rows, with the attempts that they are made of beside them, totals, and lines that
-    cannot be booked.
-    """
+    """What one transaction books: attempts, totals, and lines that cannot be booked."""
 
-    __slots__ = ("attempts", "rows", "tallies", "unusable")
+    __slots__ = ("attempts", "tallies", "unusable")
 
     def __init__(
         self,
-        rows: Sequence[dict[str, Any]] = (),
         attempts: Sequence[EndedAttempt] = (),
         tallies: Sequence[TallyLine] = (),
         unusable: Sequence[Unusable] = (),
     ) -> None:
-        self.rows = rows
         self.attempts = attempts
         self.tallies = tallies
         self.unusable = unusable
@@ -85,7 +80,7 @@ class Drain:
         self._journal_dir = journal_dir
         self._prices = prices
         self._runs: dict[str, _Run] = {}
-        self._insert = RowInsert(engine.dialect)
+        self._insert = row_insert(engine.dialect)
 
     def step(self) -> int:
         """Book what is new. Returns the number of rows booked. Cheap when nothing is."""
@@ -95,6 +90,10 @@ class Drain:
         for path in sorted(entry for entry in self._journal_dir.iterdir() if entry.is_dir()):
             booked += self._drain_run(self._runs.get(path.name) or self._load(path))
         return booked
+
+    def has_news(self) -> bool:
+        """Whether a run that is known has written since the last step: as cheap as asking for the size of a file."""
+        return any(run.reader.is_behind() for run in self._runs.values())
 
     def forget(self) -> None:
         """Start again from the cursors: what was read and could not be booked is read again."""
@@ -127,7 +126,7 @@ class Drain:
             with _without_collector():
                 more = run.reader.read(ROWS_PER_TRANSACTION_MAX)
                 batch = _take(run.reader.fold)
-            if batch.rows or batch.tallies or batch.unusable:
+            if batch.attempts or batch.tallies or batch.unusable:
                 booked += self._book(run, batch)
         if not alive:
             booked += self._close(run)
@@ -152,7 +151,7 @@ class Drain:
             if _is_trouble(error):
                 raise
         booked, refused = 0, list(batch.unusable)
-        singles = [_Batch((row,), (one,)) for row, one in zip(batch.rows, batch.attempts, strict=True)]
+        singles = [_Batch((one,)) for one in batch.attempts]
         singles += [_Batch(tallies=(one,)) for one in batch.tallies]
         for single in singles:
             try:
@@ -168,23 +167,24 @@ class Drain:
     def _commit(self, run: _Run, batch: _Batch, cursor: tuple[int, int], closed: bool) -> int:
         """In one transaction. That a row is booked already happens after a crash alone: then they are looked up."""
         try:
-            return self._write(run, batch.rows, batch, cursor, closed)
+            return self._write(run, batch.attempts, batch, cursor, closed)
         except IntegrityError:
             with self._engine.connect() as connection:
-                known = already_booked(connection, [row["attempt_id"] for row in batch.rows])
-            return self._write(run, _not_in(known, batch.rows), batch, cursor, closed)
+                known = already_booked(connection, [one.end.attempt_id for one in batch.attempts])
+            return self._write(run, _not_in(known, batch.attempts), batch, cursor, closed)
 
     def _write(
-        self, run: _Run, rows: Sequence[dict[str, Any]], batch: _Batch, cursor: tuple[int, int], closed: bool
+        self, run: _Run, attempts: Sequence[EndedAttempt], batch: _Batch, cursor: tuple[int, int], closed: bool
     ) -> int:
-        name = run.path.name
+        name, seq = run.path.name, run.seq + len(attempts)
         # Before the transaction, so that the store's one writer is not held up by it.
-        seq, head_hash = _chain(run, rows)
+        with _without_collector():
+            rows, head_hash = chained(attempts, name, run.seq, run.head_hash)
         with self._engine.begin() as connection:
             in_order(connection)
             write_much(connection)
             if rows:
-                self._insert(connection, rows)
+                self._insert.execute(connection, rows)
                 add_to_rollup(connection, rows)
             for one in batch.tallies:
                 book_tally(connection, name, one.tally)
@@ -225,22 +225,10 @@ def _is_trouble(error: Exception) -> bool:
     return isinstance(error, DBAPIError) and not isinstance(error, DataError)
 
 
-def _chain(run: _Run, rows: Sequence[dict[str, Any]]) -> tuple[int, str]:
-    """Give rows their place behind those that the run has; the number and the hash of the last one."""
-    name, seq, head_hash = run.path.name, run.seq, run.head_hash
-    for row in rows:
-        seq += 1
-        row["journal_run"] = name
-        row["journal_seq"] = seq
-        row["prev_hash"] = head_hash
-        row["row_hash"] = head_hash = hash_of_booked(row)
-    return seq, head_hash
-
-
-def _not_in(known: set[str], rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of attempts that are not known, the first one of each."""
-    fresh = {row["attempt_id"]: row for row in reversed(rows) if row["attempt_id"] not in known}
-    return [row for row in rows if fresh.get(row["attempt_id"]) is row]
+def _not_in(known: set[str], attempts: Sequence[EndedAttempt]) -> list[EndedAttempt]:
+    """Attempts that are not known, the first one of each id."""
+    fresh = {one.end.attempt_id: one for one in reversed(attempts) if one.end.attempt_id not in known}
+    return [one for one in attempts if fresh.get(one.end.attempt_id) is one]
 
 
 def _not_booked(connection: Connection, lines: Sequence[Unusable]) -> Sequence[Unusable]:
@@ -254,15 +242,12 @@ def _not_booked(connection: Connection, lines: Sequence[Unusable]) -> Sequence[U
 
 def _take(fold: RunFold) -> _Batch:
     """What the fold has gathered; lines whose values no column takes are among the unusable ones."""
-    rows: list[dict[str, Any]] = []
     attempts: list[EndedAttempt] = []
     tallies: list[TallyLine] = []
     unusable = fold.unusable
     for one in fold.ended:
-        row = row_of(one.begun, one.end)
-        reason = unfit(row)
+        reason = None if fits(one) else unfit(row_of(one.begun, one.end))
         if reason is None:
-            rows.append(row)
             attempts.append(one)
         else:
             unusable.append(_refused(one, reason))
@@ -273,7 +258,7 @@ def _take(fold: RunFold) -> _Batch:
         else:
             unusable.append(Unusable(reason, one.file_number, one.offset, one.line))
     fold.forget()
-    return _Batch(rows, attempts, tallies, unusable)
+    return _Batch(attempts, tallies, unusable)
 
 
 def _refused(one: EndedAttempt, reason: str) -> Unusable:

@@ -44,11 +44,18 @@ def counted_by_holder(
     """
     spent = _with_tenants(spent_by_holder(connection, start_us, end_us, tenant_id))
     unpriced = _with_tenants(held_unpriced(connection, start_us, end_us, tenant_id))
-    quarantined = _with_tenants(held_in_quarantine(connection, start_us, end_us, tenant_id))
+    quarantined = quarantined_by_holder(connection, start_us, end_us, tenant_id)
     return {
         holder: Counted(spent.get(holder, 0), unpriced.get(holder, 0), quarantined.get(holder, 0))
         for holder in {*spent, *unpriced, *quarantined}
     }
+
+
+def quarantined_by_holder(
+    connection: Connection, start_us: int, end_us: int, tenant_id: str | None = None
+) -> dict[Holder, int]:
+    """What of it is for lines in quarantine."""
+    return _with_tenants(held_in_quarantine(connection, start_us, end_us, tenant_id))
 
 
 def _with_tenants(by_key: Mapping[Holder, int]) -> dict[Holder, int]:

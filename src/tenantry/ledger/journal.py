@@ -12,10 +12,8 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import re
 import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 from zlib import crc32
@@ -23,7 +21,8 @@ from zlib import crc32
 import msgspec
 
 from tenantry.domain.attempts import AttemptBegun, AttemptEnded, AttemptProgress, Tally
-from tenantry.domain.orphans import LastSigns
+from tenantry.domain.orphans import QUIET_US, LastSigns
+from tenantry.ledger.lines import BEGIN_START, CHECKSUM_BYTES, END_START, PROGRESS_START, TALLY_START, Event
 
 # Small enough to re-read in a second after a crash, large enough that a busy day makes only some files.
 FILE_BYTES_MAX = 64 * 1024 * 1024
@@ -31,18 +30,12 @@ FILE_BYTES_MAX = 64 * 1024 * 1024
 PENDING_MAX = 10_000
 # The file to come; no reader takes it for one of the run's.
 _NEXT_FILE = "next"
+# Made by who first finds a run dead.
+_FOUND_DEAD = "found_dead"
 
 
 class JournalUnavailable(Exception):
     """The journal cannot be written."""
-
-
-_LF = 0x0A
-_CHECKSUM_BYTES = 9  # eight digits and a blank
-_BEGIN_START = b'{"begin":'
-_PROGRESS_START = b'{"progress":'
-_END_START = b'{"end":'
-_TALLY_START = b'{"tally":'
 
 
 def _encode_scrubbed(event: Event) -> bytes:
@@ -86,27 +79,30 @@ class JournalWriter:
 
     def begin(self, event: AttemptBegun) -> None:
         """On the file after the next `flush` that succeeds; nothing may be sent upstream before that."""
-        self._add(_BEGIN_START, event)
+        self._add(BEGIN_START, event)
 
     def progress(self, event: AttemptProgress) -> None:
         """A hint for a crash."""
-        self._add(_PROGRESS_START, event)
+        self._add(PROGRESS_START, event)
 
     def end(self, event: AttemptEnded) -> None:
         """Kept until a `flush` succeeds."""
-        self._add(_END_START, event)
+        self._add(END_START, event)
 
     def tally(self, event: Tally) -> None:
         """Totals; the next ones make up for those that are lost."""
-        self._add(_TALLY_START, event)
+        self._add(TALLY_START, event)
 
     def _add(self, start: bytes, event: Event) -> None:
         try:
             payload = self._encode(event)
         except UnicodeEncodeError:
             payload = _encode_scrubbed(event)
-        body = start + payload + b"}"
-        self._lines.append(b"%08x %b\n" % (crc32(body), body))
+        self.add(start + payload + b"}")
+
+    def add(self, document: bytes) -> None:
+        """An event that is a JSON document already (`ledger.templates`)."""
+        self._lines.append(b"%08x %b\n" % (crc32(document), document))
 
     @property
     def has_lines(self) -> bool:
@@ -125,7 +121,7 @@ class JournalWriter:
         try:
             self._append(lines[0] if len(lines) == 1 else b"".join(lines))
         except JournalUnavailable:
-            self._lines = [line for line in lines if line.startswith(_END_START, _CHECKSUM_BYTES)][-PENDING_MAX:]
+            self._lines = [line for line in lines if line.startswith(END_START, CHECKSUM_BYTES)][-PENDING_MAX:]
             raise
         self._lines = []
 
@@ -198,7 +194,7 @@ class JournalWriter:
         before = os.dup(self._file) if self._file >= 0 else -1
         try:
             # A reader that sees the number may leave the file before: from here on no line goes there.
-            (self.folder / _NEXT_FILE).rename(self.folder / f"{number:06d}.log")
+            (self.folder / _NEXT_FILE).rename(self.folder / file_name(number))
         except OSError:
             for descriptor in (before, self._next):
                 if descriptor >= 0:
@@ -225,72 +221,9 @@ def _sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-class _Line(msgspec.Struct):
-    begin: AttemptBegun | None = None
-    progress: AttemptProgress | None = None
-    end: AttemptEnded | None = None
-    tally: Tally | None = None
-
-
-Event = AttemptBegun | AttemptProgress | AttemptEnded | Tally
-_DECODER = msgspec.json.Decoder(_Line)
-# By how a line starts behind its checksum: what most lines say is decoded at once, a third faster than through `_Line`.
-_DECODERS: tuple[tuple[bytes, int, Callable[[bytes], Event]], ...] = (
-    (_END_START, _CHECKSUM_BYTES + len(_END_START), msgspec.json.Decoder(AttemptEnded).decode),
-    (_BEGIN_START, _CHECKSUM_BYTES + len(_BEGIN_START), msgspec.json.Decoder(AttemptBegun).decode),
-    (_PROGRESS_START, _CHECKSUM_BYTES + len(_PROGRESS_START), msgspec.json.Decoder(AttemptProgress).decode),
-)
-
-
-class Entry(msgspec.Struct, gc=False):
-    """One line read back. `event` is None where it cannot be used: the line is damaged, or (`is_whole`) says something
-    that is no event of this version. `end_offset` is the byte behind it.
-    """
-
-    event: Event | None
-    offset: int
-    end_offset: int
-    line: bytes
-    is_whole: bool
-
-
-def read_file(path: Path, offset: int) -> Iterator[Entry]:
-    """The whole lines of a journal file from byte `offset`. What follows the last LF is not there yet, or torn."""
-    with path.open("rb") as file:
-        file.seek(offset)
-        for line in file:
-            if line[-1] != _LF:
-                return
-            end_offset = offset + len(line)
-            if line[:_CHECKSUM_BYTES] == b"%08x " % crc32(line[_CHECKSUM_BYTES:-1]):
-                yield Entry(decode_line(line), offset, end_offset, line, True)
-            else:
-                yield Entry(None, offset, end_offset, line, False)
-            offset = end_offset
-
-
-def decode_line(line: bytes) -> Event | None:
-    """The event of a whole line; None where it is none that this version knows."""
-    try:
-        for start, at, decode in _DECODERS:
-            if line.startswith(start, _CHECKSUM_BYTES):
-                return decode(line[at:-2])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass  # or it says more than that one thing
-    try:
-        decoded = _DECODER.decode(line[_CHECKSUM_BYTES:-1])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    return decoded.begin or decoded.progress or decoded.end or decoded.tally
-
-
-_ATTEMPT_ID = re.compile(rb'"attempt_id":"([^"\\]{1,64})"')
-
-
-def attempt_named_in(line: bytes) -> str | None:
-    """The attempt that a line ends which is no event; None where it ends none."""
-    found = _ATTEMPT_ID.search(line) if line.startswith(_END_START, _CHECKSUM_BYTES) else None
-    return found.group(1).decode("utf-8", "replace") if found is not None else None
+def file_name(number: int) -> str:
+    """Of a file of a run; the first is 1."""
+    return f"{number:06d}.log"
 
 
 def files_of(run: Path) -> list[Path]:
@@ -316,12 +249,38 @@ def is_alive(run: Path) -> bool:
 
 
 def last_signs(run: Path) -> LastSigns:
-    """When a run that is dead last wrote anything, and when it was last seen alive: the times of its files."""
-    written_us = alive_us = 0
+    """When a run that is dead last wrote anything, and until when it may have lived.
+
+    That is when it was last seen alive; where nobody looked for longer than it is ever silent, it may have been stopped
+    (SIGSTOP) until it was found dead, or until the machine was started again, while upstream went on.
+    """
+    found_us = _found_dead_us(run)
+    written_us = seen_us = 0
     for path in run.iterdir():
+        if path.name == _FOUND_DEAD:
+            continue
         with contextlib.suppress(OSError):
             at_us = path.stat().st_mtime_ns // 1000
-            alive_us = max(alive_us, at_us)
+            seen_us = max(seen_us, at_us)
             if path.name != "lock":
                 written_us = max(written_us, at_us)
-    return LastSigns(written_us, alive_us)
+    booted_us = _booted_us()
+    until_us = min(found_us, booted_us) if booted_us > seen_us else found_us
+    return LastSigns(written_us, until_us if until_us - seen_us > QUIET_US else seen_us)
+
+
+def _found_dead_us(run: Path) -> int:
+    """When somebody first found the run dead: noted once, so that opening and booking say the same of it."""
+    mark = run / _FOUND_DEAD
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(mark, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        return mark.stat().st_mtime_ns // 1000
+    except OSError:  # a full disk, which frees itself no later than the run is removed
+        return time.time_ns() // 1000
+
+
+def _booted_us() -> int:
+    """When the machine was started, in unix microseconds; 0 where that is not known."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)  # Linux alone
+    return (time.time_ns() - time.clock_gettime_ns(clock)) // 1000 if clock is not None else 0

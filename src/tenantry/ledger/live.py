@@ -1,13 +1,18 @@
-"""What each gateway uses now, and how it is: one typed record, which it rewrites each second beside its journal.
+"""What each gateway uses now, and how it is: a record beside its journal, to which it adds what changed.
 
-`write_live` is the only writer and `read_live` the only reader. A record that is torn, of another version or left by a
-dead gateway is unknown; it never stops who asks.
+The record is a file of JSON lines. A line of a tenant or a capacity replaces the one before it; a head tells when all
+of it was true, and how the gateway is. A bucket stands there as it was, with its rate: readers refill it, so that
+nothing has to be written because time passes. `LiveFile` is the only writer and `read_live` the only reader. A last
+line without its end is passed over. A record that cannot be read, is of another version or was left by a dead gateway
+is unknown; it never stops who asks.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -16,11 +21,15 @@ from tenantry.domain.limits import Limits
 from tenantry.domain.values import value
 from tenantry.ledger.journal import is_alive
 
-LIVE_FILE = "live.json"
-# Ten times the time between two writings.
+LIVE_FILE = "live.jsonl"
+# Three times what may lie between two heads, and more.
 LIVE_SECONDS_MAX = 10.0
-# 10,000 tenants in use take 3 MB.
+# 10,000 tenants in use take 3 MB, and as much again before the file is written anew.
 _FILE_BYTES_MAX = 64 * 1024 * 1024
+# The file is written anew when it has grown to twice what it was then, and by this: forty minutes of heads alone.
+_SLACK_BYTES = 256 * 1024
+# A bucket's level that rounding made a little less than it is.
+_LACK_MIN = 1e-6
 
 
 class LiveUse(msgspec.Struct):
@@ -67,6 +76,59 @@ def _sum(one: int | None, other: int | None) -> int | None:
     return None if one is None or other is None else one + other
 
 
+class LiveBucket(msgspec.Struct, array_like=True, frozen=True):
+    """A bucket as it stood: `level` of `size`, refilled by `per_minute`."""
+
+    level: float
+    per_minute: float
+    size: float
+
+    def remaining(self, seconds: float) -> int:
+        """What it gives so many seconds later, when nothing was taken since."""
+        level = min(self.size, self.level + max(0.0, seconds) * self.per_minute / 60)
+        return max(0, math.floor(level + _LACK_MIN))
+
+
+class LiveSpent(msgspec.Struct, array_like=True, frozen=True):
+    """What was spent in a period, and when that ends (unix microseconds)."""
+
+    nanos: int
+    end_us: int
+
+
+class LiveTenant(msgspec.Struct, tag_field="line", tag="tenant", omit_defaults=True):
+    """A line of the file: what one tenant, by internal id, used at `at` (unix seconds)."""
+
+    tenant_id: str
+    at: float
+    sessions: int = 0
+    waiting: int = 0
+    requests: LiveBucket | None = None
+    input_tokens: LiveBucket | None = None
+    output_tokens: LiveBucket | None = None
+    held_nanos: int = 0
+    spent: dict[str, LiveSpent] = {}
+    excess_nanos: int = 0
+
+    def use(self, now: float) -> LiveUse:
+        """What it uses now, nothing having been told since; `now` is unix seconds."""
+        seconds = now - self.at
+        return LiveUse(
+            self.sessions,
+            self.waiting,
+            _remaining(self.requests, seconds),
+            _remaining(self.input_tokens, seconds),
+            _remaining(self.output_tokens, seconds),
+            self.held_nanos,
+            {kind: one.nanos if now * 1_000_000 < one.end_us else 0 for kind, one in self.spent.items()},
+            self.excess_nanos,
+        )
+
+
+def _remaining(bucket: LiveBucket | None, seconds: float) -> int | None:
+    return None if bucket is None else bucket.remaining(seconds)
+
+
 class LiveHealth(msgspec.Struct, omit_defaults=True):
     """Names of upstreams whose breaker is open; credentials that are of no use, with the time until then (RFC 3339).
 
@@ -79,41 +141,110 @@ class LiveHealth(msgspec.Struct, omit_defaults=True):
     directory_fault: str = ""
 
 
-class Live(msgspec.Struct):
-    """All that a gateway tells. `at` is unix seconds; `tenants` are those that use something, by internal id."""
+class LiveHead(msgspec.Struct, tag_field="line", tag="head"):
+    """A line of the file: at `at` (unix seconds) all that stands before it was true."""
 
     at: float
-    tenants: dict[str, LiveUse]
+    health: LiveHealth
+
+
+class LiveCapacity(msgspec.Struct, tag_field="line", tag="capacity"):
+    """A line of the file: the limits that an upstream announces, by model and limit.
+
+    `name` is the credential's id, or that of its upstream where all credentials together are one organization.
+    """
+
+    name: str
+    announced: dict[str, dict[str, int]]
+
+
+Line = LiveHead | LiveTenant | LiveCapacity
+
+
+@value
+class Live:
+    """All that a gateway tells. `at` is unix seconds; `lines`: of tenants that it has served, by internal id.
+
+    `announced`: by capacity, model and limit, where nothing is declared.
+    """
+
+    at: float
+    lines: dict[str, LiveTenant]
+    announced: dict[str, dict[str, dict[str, int]]]
     health: LiveHealth
 
 
 @value
 class LiveGateway:
-    """A gateway that lives. `told` is None where its record cannot be read, `age_seconds` where it has none yet."""
+    """A gateway that lives. `told` is None where its record cannot be read, `age_seconds` where it has none yet.
+
+    `read_at`: unix seconds.
+    """
 
     run_id: str
     told: Live | None
     age_seconds: float | None
+    read_at: float
 
     @property
     def is_fresh(self) -> bool:
         return self.told is not None and self.age_seconds is not None and abs(self.age_seconds) <= LIVE_SECONDS_MAX
 
 
-_DECODER = msgspec.json.Decoder(Live)
+_ENCODER = msgspec.json.Encoder()
+_DECODER = msgspec.json.Decoder(Line)
 
 
-def write_live(path: Path, record: Live) -> None:
-    """Replace the record in the file `path`; who reads meanwhile finds the one or the other, whole.
+def encode_line(line: Line) -> bytes:
+    """One line of the file, its end included."""
+    return _ENCODER.encode(line) + b"\n"
 
-    Raises:
-        OSError: the disk refused.
-    """
-    draft = path.with_suffix(".new")
-    descriptor = os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "wb") as file:
-        file.write(msgspec.json.encode(record))
-    draft.replace(path)
+
+class LiveFile:
+    """The record that one gateway writes. Its calls may come from any thread, one at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lines: dict[str, bytes] = {}  # the latest of each tenant and capacity
+        self._file = -1
+        self._size = 0
+        self._size_max = 0
+
+    def write(self, head: LiveHead, changed: Mapping[str, bytes]) -> None:
+        """Add the lines of tenants and capacities that changed, by id, and a head. What cannot be written comes later.
+
+        Raises:
+            OSError: the disk refused.
+        """
+        self._lines.update(changed)
+        try:
+            if self._size >= self._size_max:
+                self._write_anew(encode_line(head))
+            else:
+                self._add(b"".join((*changed.values(), encode_line(head))))
+        except OSError:
+            self.close()  # a part may stand there: the next time everything is written
+            raise
+
+    def _add(self, lines: bytes) -> None:
+        while lines:
+            written = os.write(self._file, lines)
+            self._size += written
+            lines = lines[written:]
+
+    def _write_anew(self, head: bytes) -> None:
+        """Who reads meanwhile finds the old file or the new one, whole."""
+        self.close()
+        draft = self._path.with_suffix(".new")
+        self._file = os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._add(b"".join((*self._lines.values(), head)))
+        draft.replace(self._path)
+        self._size_max = 2 * self._size + _SLACK_BYTES
+
+    def close(self) -> None:
+        file, self._file, self._size, self._size_max = self._file, -1, 0, 0
+        if file >= 0:
+            os.close(file)
 
 
 def read_live(journal_dir: Path, now: float | None = None) -> list[LiveGateway]:
@@ -128,40 +259,59 @@ def read_live(journal_dir: Path, now: float | None = None) -> list[LiveGateway]:
             written = os.stat(run / LIVE_FILE).st_mtime
         except FileNotFoundError:  # of the record: it has just begun. Of the lock: it has just ended.
             if lock.exists():
-                found.append(LiveGateway(run.name, None, None))
+                found.append(LiveGateway(run.name, None, None, now))
             continue
         except OSError:
             continue
         told = _read(run / LIVE_FILE)
-        found.append(LiveGateway(run.name, told, now - (told.at if told is not None else written)))
+        found.append(LiveGateway(run.name, told, now - (told.at if told is not None else written), now))
     return found
 
 
 def _read(path: Path) -> Live | None:
+    head: LiveHead | None = None
+    tenants: dict[str, LiveTenant] = {}
+    announced: dict[str, dict[str, dict[str, int]]] = {}
     try:
         with path.open("rb") as file:
-            return _DECODER.decode(file.read(_FILE_BYTES_MAX))
+            text = file.read(_FILE_BYTES_MAX)
+        for line in _DECODER.decode_lines(text[: text.rfind(b"\n") + 1]):
+            if isinstance(line, LiveHead):
+                head = line
+            elif isinstance(line, LiveCapacity):
+                announced[line.name] = line.announced
+            else:
+                tenants[line.tenant_id] = line
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
+    if head is None:
+        return None
+    return Live(head.at, tenants, announced, head.health)
 
 
 @value
 class LiveSums:
-    """How many gateways told their use, and the use of each tenant that has any, by internal id."""
+    """How many gateways told their use, and the use of each tenant that one has served, by internal id.
+
+    `announced`: the limits that upstreams announce, by capacity and model.
+    """
 
     gateways: int
     tenants: dict[str, LiveUse]
+    announced: dict[str, dict[str, dict[str, int]]]
 
 
 def sum_live(gateways: list[LiveGateway]) -> LiveSums:
     """The use in all gateways whose record is fresh."""
     count = 0
     tenants: dict[str, LiveUse] = {}
+    announced: dict[str, dict[str, dict[str, int]]] = {}
     for gateway in gateways:
         if gateway.told is None or not gateway.is_fresh:
             continue
         count += 1
-        for tenant_id, use in gateway.told.tenants.items():
-            known = tenants.get(tenant_id)
+        announced |= gateway.told.announced
+        for tenant_id, line in gateway.told.lines.items():
+            known, use = tenants.get(tenant_id), line.use(gateway.read_at)
             tenants[tenant_id] = use if known is None else known.plus(use)
-    return LiveSums(count, tenants)
+    return LiveSums(count, tenants, announced)

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, insert, text, update
 
-from tenantry.ledger.rollup import add_to_rollup
+from tenantry.ledger.rollup import COLUMNS, add_to_rollup
 from tenantry.ledger.rows import FIRST_HASH, row_hash
 from tenantry.storage.columns import now_utc
 from tenantry.storage.tables import journals, ledger
@@ -39,7 +39,7 @@ class OwnRun:
         with self._engine.begin() as connection:
             in_order(connection)
             connection.execute(insert(ledger), rows)
-            add_to_rollup(connection, rows)
+            add_to_rollup(connection, [[row.get(name) for name in COLUMNS] for row in rows])
             if self.seq == 0:
                 start = {"file_number": 0, "offset": 0, "damaged_lines": 0, "closed_at": now_utc()}
                 connection.execute(insert(journals).values(run_id=self._run_id, **start, **anchor))

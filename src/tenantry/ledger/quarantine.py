@@ -18,9 +18,9 @@ from tenantry.domain.prices import PriceTable
 from tenantry.domain.printable import printable
 from tenantry.domain.values import value
 from tenantry.ledger.events import EndedAttempt, Unusable
-from tenantry.ledger.journal import decode_line
+from tenantry.ledger.lines import NANOS_MAX, Begun, decode_line
 from tenantry.ledger.own_run import OwnRun
-from tenantry.ledger.rows import NANOS_MAX, row_of, unfit
+from tenantry.ledger.rows import fits, row_of, unfit
 from tenantry.storage.database import values_of
 from tenantry.storage.tables import ledger, quarantine
 
@@ -96,12 +96,12 @@ def _nanos(one: Unusable) -> int:
 
 def counted_nanos(one: EndedAttempt) -> int:
     """What budgets count for an attempt that is still to be booked, or to be quarantined."""
-    if unfit(row_of(one.begun, one.end)) is None:
+    if fits(one) or unfit(row_of(one.begun, one.end)) is None:
         return one.end.counted_nanos
     return _possible_nanos(one.begun, one.end.counted_nanos)
 
 
-def _possible_nanos(begun: AttemptBegun, told: int) -> int:
+def _possible_nanos(begun: Begun, told: int) -> int:
     if 0 < told <= NANOS_MAX:
         return told
     return begun.bound_nanos if 0 <= begun.bound_nanos <= NANOS_MAX else 0

@@ -6,15 +6,17 @@ exact sum of rows here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
+from functools import cache
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Select, case, cast, func, literal, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, Dialect, Select, case, cast, func, literal, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from tenantry.domain.attempts import Outcome
 from tenantry.storage.database import values_of
+from tenantry.storage.many import ManyRows
 from tenantry.storage.tables import ledger, usage_rollup
 
 QUARTER_US = 15 * 60 * 1_000_000
@@ -30,41 +32,50 @@ TOKEN_CLASSES = (
     "web_search_requests",
     "web_fetch_requests",
 )
+# What a row of an attempt has, in its order: all but the row's number, and what only corrections have.
+COLUMNS = tuple(column.name for column in ledger.columns if column.name not in ("entry_id", "adjusts"))
 SUMS = ("attempts", "adjustments", *TOKEN_CLASSES, "cost_nanos", "unpriced", "saved_nanos")
 KEY = ("tenant_id", "quarter_us", "key_id", "model", "outcome")
 # What the `error` column of an adjustment says: why the cost differs.
 WAS_UNPRICED = "was_unpriced"
 REPRICED = "repriced"
 _ADJUSTED = Outcome.ADJUSTED.value
-_tokens_of = itemgetter(*TOKEN_CLASSES)
+_SUMMED = (
+    *("tenant_id", "ended_at_us", "key_id", "model_served", "model_requested", "outcome"),
+    *("cost_nanos", "saved_nanos", "error"),
+)
+_summed_of = itemgetter(*[COLUMNS.index(name) for name in _SUMMED])
+_tokens_of = itemgetter(*[COLUMNS.index(name) for name in TOKEN_CLASSES])
 
 
-def add_to_rollup(connection: Connection, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Add ledger rows that this transaction books."""
-    sums = _summed(rows)
+def add_to_rollup(connection: Connection, rows: Iterable[Sequence[Any]]) -> None:
+    """Add ledger rows that this transaction books; each has its values in the order of `COLUMNS`."""
+    sums = _sum(rows)
     if not sums:
         return
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(usage_rollup)
-    added = {name: usage_rollup.c[name] + statement.excluded[name] for name in SUMS}
     # In one order, so that two transactions can never wait for each other's rows.
-    names: tuple[str, ...] = (*KEY, *SUMS)
-    values: list[dict[str, Any]] = [dict(zip(names, (*key, *sums[key]), strict=True)) for key in sorted(sums)]
-    connection.execute(statement.on_conflict_do_update(index_elements=list(KEY), set_=added), values)
+    _upsert(connection.dialect).execute(connection, [(*key, *sums[key]) for key in sorted(sums)])
 
 
-def _summed(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[Any, ...], list[int]]:
+@cache
+def _upsert(dialect: Dialect) -> ManyRows:
+    kind = postgresql if dialect.name == "postgresql" else sqlite
+    statement = kind.insert(usage_rollup)
+    added = {name: usage_rollup.c[name] + statement.excluded[name] for name in SUMS}
+    upsert = statement.on_conflict_do_update(index_elements=list(KEY), set_=added)
+    return ManyRows(dialect, upsert, (*KEY, *SUMS))
+
+
+def _sum(rows: Iterable[Sequence[Any]]) -> dict[tuple[Any, ...], list[int]]:
     grouped: dict[tuple[Any, ...], list[tuple[int, ...]]] = {}
     for row in rows:
-        at_us, model, outcome = row["ended_at_us"], row["model_served"], row["outcome"]
-        if model is None:
-            model = row["model_requested"]
-        key = (row["tenant_id"], at_us - at_us % QUARTER_US, row["key_id"], model[:MODEL_CHARS_MAX], outcome)
-        cost, saved = row["cost_nanos"], row.get("saved_nanos") or 0
+        tenant_id, at_us, key_id, served, requested, outcome, cost, saved, error = _summed_of(row)
+        model = requested if served is None else served
+        key = (tenant_id, at_us - at_us % QUARTER_US, key_id, model[:MODEL_CHARS_MAX], outcome)
         if outcome == _ADJUSTED:
-            values = (0, 1, *_tokens_of(row), cost or 0, (cost is None) - (row["error"] == WAS_UNPRICED), saved)
+            values = (0, 1, *_tokens_of(row), cost or 0, (cost is None) - (error == WAS_UNPRICED), saved or 0)
         else:
-            values = (1, 0, *_tokens_of(row), cost or 0, int(cost is None), saved)
+            values = (1, 0, *_tokens_of(row), cost or 0, 1 if cost is None else 0, saved or 0)
         known = grouped.get(key)
         if known is None:
             grouped[key] = [values]

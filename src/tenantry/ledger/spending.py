@@ -7,11 +7,9 @@ at either end comes from the ledger.
 from __future__ import annotations
 
 from typing import Any
-from zoneinfo import ZoneInfo
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Engine, func, literal, select
+from sqlalchemy import ColumnElement, Connection, Engine, func, select
 
-from tenantry.domain.periods import DAY, MONTH, WEEK, Period, period_of
 from tenantry.ledger.rollup import QUARTER_US
 from tenantry.storage.database import reading
 from tenantry.storage.tables import ledger, usage_rollup
@@ -53,74 +51,6 @@ def spent_by_holder(
         for tenant, key, nanos in connection.execute(query):
             spent[tenant, key] = spent.get((tenant, key), 0) + int(nanos or 0)
     return spent
-
-
-class RunningSums:
-    """What tenants and their keys have spent in the day, week and month of now, kept from row to row: summing a month
-    anew takes 0.2 s with ten million rows, and is asked for twice a second.
-    """
-
-    __slots__ = ("_engine", "_entry_id", "_periods", "_spent", "_zone")
-
-    def __init__(self, engine: Engine, zone: ZoneInfo) -> None:
-        self._engine = engine
-        self._zone = zone
-        self._entry_id = 0
-        self._periods: dict[str, Period] = {}
-        self._spent: dict[str, dict[tuple[str, str], int]] = {}
-
-    def follow(self, at_us: int) -> set[tuple[str, str]] | None:
-        """Take what was booked since the last time: tenant and key ids whose sums are others now, key "" for the
-        tenant as a whole. None: any of them may be, for a period has begun or the store is another.
-        """
-        periods = {kind: period_of(kind, at_us, self._zone) for kind in (DAY, WEEK, MONTH)}
-        with reading(self._engine) as connection:
-            newest = connection.execute(select(func.max(ledger.c.entry_id))).scalar() or 0
-            # Fewer rows than before: the store was restored from a backup.
-            if periods != self._periods or newest < self._entry_id:
-                spent = {
-                    kind: _with_tenants(spent_by_holder(connection, one.start_us, one.end_us))
-                    for kind, one in periods.items()
-                }
-                self._periods, self._spent, self._entry_id = periods, spent, newest
-                return None
-            touched = self._add(connection, newest) if newest > self._entry_id else set[tuple[str, str]]()
-        self._entry_id = newest
-        return touched
-
-    def of(self, kind: str, tenant_id: str, key_id: str = "") -> int:
-        """Nano-dollars."""
-        return self._spent[kind].get((tenant_id, key_id), 0)
-
-    def period(self, kind: str) -> Period:
-        """The one that is counted."""
-        return self._periods[kind]
-
-    def _add(self, connection: Connection, newest: int) -> set[tuple[str, str]]:
-        columns = ledger.c
-        quarter = columns.ended_at_us - columns.ended_at_us % literal(QUARTER_US, BigInteger)
-        group = (columns.tenant_id, columns.key_id, quarter)
-        query = select(*group, func.sum(columns.cost_nanos)).where(
-            columns.entry_id > self._entry_id, columns.entry_id <= newest
-        )
-        # All are read before the first is added: a fault on the way leaves the sums as they were.
-        rows = connection.execute(query.group_by(*group)).all()
-        touched: set[tuple[str, str]] = set()
-        for tenant_id, key_id, quarter_us, nanos in rows:
-            for kind, period in self._periods.items():
-                if period.start_us <= quarter_us < period.end_us:
-                    for holder in ((tenant_id, key_id), (tenant_id, "")):
-                        self._spent[kind][holder] = self._spent[kind].get(holder, 0) + int(nanos or 0)
-            touched |= {(tenant_id, key_id), (tenant_id, "")}
-        return touched
-
-
-def _with_tenants(spent: dict[tuple[str, str], int]) -> dict[tuple[str, str], int]:
-    """Sums by key, and those of each tenant under key ""."""
-    sums = dict(spent)
-    for (tenant_id, _), nanos in spent.items():
-        sums[tenant_id, ""] = sums.get((tenant_id, ""), 0) + nanos
-    return sums
 
 
 def _parts(start_us: int, end_us: int) -> list[tuple[Any, ColumnElement[int], int, int]]:

@@ -1,4 +1,4 @@
-"""Opening the store and bringing its schema up to date."""
+"""Opening the store, with the settings that the promises need."""
 
 from __future__ import annotations
 
@@ -9,10 +9,6 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, Engine, Result, create_engine, event, make_url
 
 # Longer than any transaction here; the drain's are the longest, at a tenth of a second.
@@ -23,14 +19,6 @@ WRITER_CACHE_KIB = 32 * 1024
 WRITER_LOG_PAGES = 8 * 1024
 
 
-class StoreOutdated(Exception):
-    """The database's schema is not the one this version needs. Run `tenantry init` to bring it up to date."""
-
-
-class StoreLater(StoreOutdated):
-    """The database's schema is that of a later version of Tenantry. Install that version, or restore a backup."""
-
-
 class StoreMissing(Exception):
     """There is no database. `tenantry init` begins a new site; one that was lost comes back with `tenantry restore`."""
 
@@ -38,7 +26,8 @@ class StoreMissing(Exception):
 class StoreReplaced(OSError):
     """The database file was deleted or replaced while it was in use: nothing is read from it or written to it any more.
 
-    What is known stays in force and journals are kept; the file that is there is used after a restart.
+    A gateway ends, so that nobody is served by what was revoked elsewhere; control keeps the journals, and books them
+    into the file that is there after a restart.
     """
 
     def __init__(self) -> None:
@@ -53,8 +42,8 @@ class StoreFile:
 
     def __init__(self, path: Path) -> None:
         """Raises: OSError."""
-        self._path = path
-        self._known = _identity(path)
+        self._path = os.fspath(path)
+        self._known = _identity(self._path)
         self._is_replaced = False  # for good: the number of a file that is gone may be given again
 
     def require(self) -> None:
@@ -68,8 +57,8 @@ class StoreFile:
             raise StoreReplaced
 
 
-def _identity(path: Path) -> tuple[int, int]:
-    found = path.stat()
+def _identity(path: str) -> tuple[int, int]:
+    found = os.stat(path)
     return found.st_dev, found.st_ino
 
 
@@ -165,81 +154,3 @@ def is_sound(path: Path) -> bool:
             return connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     except sqlite3.DatabaseError:
         return False
-
-
-class MigrationBroken(Exception):
-    """A migration would leave rows that refer to nothing. The database is as it was before."""
-
-
-def migrate(engine: Engine, revision: str = "head") -> None:
-    """Apply every migration that is missing, all or none. Running it again changes nothing.
-
-    Raises:
-        MigrationBroken: rows would be left that refer to nothing.
-        StoreLater: a later version has made it.
-    """
-    with engine.connect() as connection:
-        if _applied(connection) not in (None, *known_revisions()):
-            raise StoreLater((StoreLater.__doc__ or "").strip())
-        connection.rollback()
-        if engine.dialect.name != "sqlite":
-            _upgrade(connection, revision)
-            connection.commit()
-            return
-        _begin_sqlite_migration(connection)
-        try:
-            _upgrade(connection, revision)
-            if connection.exec_driver_sql("PRAGMA foreign_key_check").first() is not None:
-                raise MigrationBroken((MigrationBroken.__doc__ or "").strip())
-            connection.commit()
-        finally:
-            connection.rollback()
-            connection.exec_driver_sql("PRAGMA foreign_keys = ON")
-
-
-def _upgrade(connection: Connection, revision: str) -> None:
-    config = _config()
-    config.attributes["connection"] = connection
-    command.upgrade(config, revision)
-
-
-def _begin_sqlite_migration(connection: Connection) -> None:
-    """One transaction around everything, and tables that may be replaced while others refer to them.
-
-    SQLite cannot alter most of a table, so a migration makes a new one and drops the old; with foreign keys on, that
-    fails as soon as there are rows (sqlite.org/lang_altertable.html, section 7). The pragma has no effect inside a
-    transaction, and the driver by itself begins none before a change of the schema.
-    """
-    connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-def _applied(connection: Connection) -> str | None:
-    return MigrationContext.configure(connection).get_current_revision()
-
-
-def schema_is_current(engine: Engine) -> bool:
-    with engine.connect() as connection:
-        applied = _applied(connection)
-    return applied == ScriptDirectory.from_config(_config()).get_current_head()
-
-
-def known_revisions() -> list[str]:
-    """The schema of this version, then those of the versions before it."""
-    return [script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()]
-
-
-def require_current_schema(engine: Engine) -> None:
-    """Raises: StoreOutdated; StoreLater, which is one."""
-    with engine.connect() as connection:
-        applied = _applied(connection)
-    known = known_revisions()
-    if applied != known[0]:
-        found = StoreOutdated if applied is None or applied in known else StoreLater
-        raise found((found.__doc__ or "").strip())
-
-
-def _config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    return config

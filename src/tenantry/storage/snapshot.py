@@ -30,7 +30,7 @@ from tenantry.storage.database import StoreFile, path_of_store, reading
 from tenantry.storage.records import read_changes, read_tier, read_upstream
 from tenantry.storage.tables import credentials, gateway_keys, tenants, tiers, upstreams
 from tenantry.storage.vault import Sealed, Vault
-from tenantry.storage.versions import VERSION_NAME, Kind, Touched, directory_version, read_touched
+from tenantry.storage.versions import TOUCHED_MAX, VERSION_NAME, Kind, Touched, directory_version, read_touched
 
 T = TypeVar("T")
 _NONE: frozenset[Any] = frozenset()
@@ -248,8 +248,9 @@ class _Step:
     def _make_anew(self, tier_names: set[str], credential_ids: set[str], read: set[str]) -> None:
         """Tenants whose tier or credential changed, but for those that were `read`."""
         after = self.after
-        for tenant in self._before.tenants.values():
-            if tenant.tenant_id in read:
+        for tenant_id in self._users(tier_names, credential_ids) - read:
+            tenant = self._before.tenants.get(tenant_id)
+            if tenant is None:
                 continue
             limits, credential, fallback = tenant.limits, tenant.credential, tenant.fallback
             if tenant.tier in tier_names:
@@ -266,6 +267,18 @@ class _Step:
                 self.tenants.add(tenant.tenant_id)
             if limits is not tenant.limits:
                 self._limit_keys(tenant)
+
+    def _users(self, tier_names: set[str], credential_ids: set[str]) -> set[str]:
+        """Tenants of these tiers, and those that these credentials serve. The store finds them: it holds nobody up."""
+        if len(credential_ids) > TOUCHED_MAX:  # an upstream of many; a statement has no room for so many
+            return set(self._before.tenants)
+        columns = tenants.c
+        query = select(columns.tenant_id).where(
+            columns.tier.in_(tier_names)
+            | columns.credential_id.in_(credential_ids)
+            | columns.fallback_credential_id.in_(credential_ids)
+        )
+        return set(self._connection.execute(query).scalars())
 
     def _limit_keys(self, tenant: Tenant) -> None:
         """A key's own limits stand on its tenant's."""

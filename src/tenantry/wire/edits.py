@@ -29,18 +29,13 @@ def cap_max_tokens(fields: MessageFields, body: bytes, new: int) -> bytes:
 
     `fields` were read from the body, and follow the edit.
     """
-    members = members_of(fields)
-    if not members.max_tokens or _number(members.max_tokens) <= new:
+    if fields.max_tokens is None or fields.max_tokens <= new:
         return body
+    members = members_of(fields)
     start, end = find_values(body, members)["max_tokens"]
     fields.max_tokens = new
     members.max_tokens = msgspec.Raw(b"%d" % new)
     return b"%b%d%b" % (body[:start], new, body[end:])
-
-
-def _number(raw: msgspec.Raw) -> float:
-    value = msgspec.json.decode(raw)
-    return value if isinstance(value, int | float) else 0
 
 
 def add_system_cache_control(fields: MessageFields, body: bytes, bytes_min: int = SYSTEM_BYTES_MIN) -> bytes:
@@ -83,7 +78,7 @@ def system_fingerprint(fields: MessageFields) -> bytes | None:
     if not members.system:
         return None
     digest = hashlib.blake2b(digest_size=16)
-    for part in (members.model, members.tools, members.system):
+    for part in (fields.model.encode(), members.tools, members.system):
         digest.update(b"%d:" % len(part))
         digest.update(part)
     return digest.digest()

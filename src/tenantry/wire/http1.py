@@ -8,13 +8,14 @@ Invariant: any bytes either parse or raise `BadHead`, never another error.
 
 from __future__ import annotations
 
-import hmac
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
 import httptools
+
+from tenantry.wire.bytework import known_head
 
 # nginx allows 32 KiB, Node 16 KiB, hyper 400 KiB; Claude Code sends under 3 KiB.
 HEAD_BYTES_MAX: Final = 64 * 1024
@@ -29,8 +30,6 @@ _FIELD: Final = re.compile(
     rb"(?<=\n)([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*"
     rb"((?:[^\x00-\x20\x7f](?:[^\x00-\x08\x0a-\x1f\x7f]*[^\x00-\x20\x7f])?)?)[ \t]*\r\n"
 )
-# RFC 9110 5.6.2
-TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 # RFC 9110 7.2: uri-host [":" port], as a name, an IPv4 or a bracketed IPv6 address.
 _HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~%!$&'()*+,;=\-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _LENGTH: Final = re.compile(rb"[0-9]{1,18}")
@@ -96,37 +95,34 @@ class RequestHead:
 class KnownHead:
     """A head that has passed, to know it again by: a client sends the same one over and over on a connection.
 
-    Only the digits of `Content-Length` may differ. They stand in a line of their own in a head that passed with exactly
-    one such line, so other digits in their place make a head that would pass too. Compared in constant time, for a head
-    holds a key and a front proxy may carry several clients on one connection.
+    `length` is that of the latest one's body. Only the digits of `Content-Length` may differ. They stand in a line of
+    their own in a head that passed with exactly one such line, so other digits in their place make a head that would
+    pass too. Compared in constant time, for a head holds a key and a front proxy may carry several clients on one
+    connection.
     """
 
-    __slots__ = ("_after", "_before", "_head")
+    __slots__ = ("_after", "_before", "length")
 
     def __init__(self, raw: bytes, head: RequestHead) -> None:
-        self._head = head
+        self.length = head.content_length
         self._before, self._after = raw, b""
         if b"content-length" in head.fields:
             line = _LENGTH_LINE.search(raw)
             if line is not None:
                 self._before, self._after = raw[: line.start(1)], raw[line.end(1) :]
 
-    def again(self, buffer: bytes) -> tuple[RequestHead, int] | None:
-        """This head with its own body length, and the byte behind it, when `buffer` begins with it again."""
-        at = len(self._before)
-        if not hmac.compare_digest(buffer[:at], self._before):
-            return None
-        head = self._head
-        if not self._after:
-            return head, at
-        digits = _LENGTH.match(buffer, at)
-        if digits is None:
-            return None
-        end = digits.end() + len(self._after)
-        if not hmac.compare_digest(buffer[digits.end() : end], self._after):
-            return None
-        length = int(digits[0])
-        return (head if head.content_length == length else replace(head, content_length=length)), end
+    def again(self, buffer: bytes) -> int:
+        """The byte behind this head when `buffer` begins with it again, and then `length` is that of its body; else 0.
+
+        `length` is None when the body is chunked.
+        """
+        known = known_head(buffer, self._before, self._after)
+        if known is None:
+            return 0
+        length, end = known
+        if length >= 0:
+            self.length = length
+        return end
 
 
 class _NoCallbacks:

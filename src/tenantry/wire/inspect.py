@@ -70,16 +70,17 @@ def inspect_message(body: bytes, *, count_only: bool = False) -> MessageFields:
         members: Asked = decode_bounded(ASKED, body)
         # Written without spaces it has as many bytes as came: no name stands twice.
         is_as_published = len(written(members)) == len(body)
-        model: str = _STRING.decode(members.model)
-        max_tokens: int = _INT.decode(members.max_tokens)
-        stream: bool | None = _BOOL.decode(members.stream) if members.stream else False
     except _NOT_AS_PUBLISHED:
         return _read_by_parts(_read_members(body), False)
-    if not is_as_published:
+    model, max_tokens = members.model, members.max_tokens
+    if (
+        not is_as_published
+        or not 0 <= max_tokens <= MAX_TOKENS_MAX
+        or not 0 < len(model) <= MODEL_CHARS_MAX
+        or not model.isprintable()
+    ):
         return _read_by_parts(_read_members(body), False)
-    if not 0 <= max_tokens <= MAX_TOKENS_MAX or not 0 < len(model) <= MODEL_CHARS_MAX or not model.isprintable():
-        return _read_by_parts(members, False)
-    fields = MessageFields(model, max_tokens, stream is True, False, members=members)
+    fields = MessageFields(model, max_tokens, members.stream is True, False, members=members)
     # Most prompts are plain texts and ask for nothing else.
     is_plain = not members.system and not members.tools and not members.cache_control
     if is_plain and members.messages is not None:
@@ -100,10 +101,12 @@ def inspect_message(body: bytes, *, count_only: bool = False) -> MessageFields:
         or members.fallbacks
     ):
         _read_extras(fields, members)
+    else:
+        fields.is_simple = is_plain
     return fields
 
 
-def _read_by_parts(members: RawMembers | Asked, count_only: bool) -> MessageFields:
+def _read_by_parts(members: RawMembers, count_only: bool) -> MessageFields:
     """One member after the other, each with its own words for what is wrong with it."""
     stream = members.stream
     fields = MessageFields(

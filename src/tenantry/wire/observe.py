@@ -24,6 +24,7 @@ from tenantry.domain.usage import (
     usage_document,
 )
 from tenantry.wire.answers import USAGE_RAW_BYTES_MAX, Event, is_empty, read_event, read_whole
+from tenantry.wire.bytework import chunk_counter, count_deltas
 from tenantry.wire.events import BLANK_LINE, event_end, fields, last_blank_line
 from tenantry.wire.loose import decode_loosely
 
@@ -43,7 +44,6 @@ _DELTA: Final = re.compile(
     rb'event: content_block_delta\ndata: \{"type":"content_block_delta","index":[0-9]{1,9},"delta":'
     rb'\{"type":"(?:text_delta","text|thinking_delta","thinking|input_json_delta","partial_json)":"'
 )
-_DELTA_END: Final = b'"}}\n\n'
 _COUNTED_DELTAS: Final = (b"text", b"king", b"json")  # the ends of text_delta, thinking_delta, input_json_delta
 # Blocks that stand for prompts read again, which only the final usage tells (reference 4.3, 4.4).
 _HIDDEN_WORK: Final = re.compile(rb'"type": ?"(?:server_tool_use|mcp_tool_use|fallback|compaction)"')
@@ -62,8 +62,8 @@ _KINDS: Final = frozenset(
 )
 
 _NO_HELD: Final = b""
-_NO_DELTA: Final = b"\0"  # what no event begins with
 _NOT_READ: Final = ()
+_NO_CHUNK: Final = chunk_counter(b"")
 
 
 class StreamObserver:
@@ -74,6 +74,7 @@ class StreamObserver:
     """
 
     __slots__ = (
+        "_count_chunk",
         "_counts_passing",
         "_delta",
         "_has_fallen",
@@ -101,7 +102,8 @@ class StreamObserver:
         self._usage: dict[str, Any] = {}
         self._wants_1h = wants_1h
         self._counts_passing = False
-        self._delta = _NO_DELTA
+        self._delta = b""  # no event is like it
+        self._count_chunk = _NO_CHUNK
         self._has_fallen = False
         self._has_hidden_work = False
         self._is_malformed = False
@@ -118,23 +120,10 @@ class StreamObserver:
 
     def feed(self, chunk: bytes) -> bytes:
         """What may be relayed now: everything up to the end of the last whole event."""
-        delta = self._delta
-        if chunk.startswith(delta) and chunk.endswith(_DELTA_END) and not self._held and not self.mid_event:
-            # One event like the one before: only its text is new, which has no line end in it. (`_read_events` has to
-            # see a block that starts, for its kind.)
-            opened, size = len(delta), len(chunk)
-            if (
-                chunk.find(b"\n", opened) == size - 2
-                and opened <= size - 5
-                and b"\r" not in chunk
-                and b"k_start" not in chunk
-            ):
-                if chunk.isascii():
-                    self.delta_chars += size - 5 - opened
-                else:
-                    self.delta_chars += len(chunk[opened:-5].decode("utf-8", "replace"))
-                return chunk
-            if self._count_alike(chunk, delta):
+        if not self._held and not self.mid_event:
+            chars = count_deltas(chunk, 0, len(chunk), self._delta)
+            if chars >= 0:
+                self.delta_chars += chars
                 return chunk
         if self._held or self.mid_event or not chunk.endswith(b"\n\n"):
             return self._feed_cut(chunk)
@@ -149,25 +138,20 @@ class StreamObserver:
             found = _DELTA.match(chunk)
             if found is not None:
                 self._delta = found[0]
+                self._count_chunk = chunk_counter(found[0])
         return chunk
 
-    def _count_alike(self, chunk: bytes, delta: bytes) -> bool:
-        """Count a chunk of several events that all begin with `delta`; False where they are not all alike.
+    def take_chunk(self, data: bytes) -> bool:
+        """Whether `data` is a whole chunk of the common kind, some events like the one before: then it is counted.
 
-        `chunk` begins and ends as they do. Searches in C alone, however many they are: each end of an event is one of a
-        delta, with the beginning of the next behind it, and there are no other line ends.
+        False: nothing has happened, and what is in it has to be fed.
         """
-        events = chunk.count(b"\n\n")
-        if (
-            chunk.count(_DELTA_END + delta) != events - 1
-            or chunk.count(b"\n") != 3 * events
-            or b"\r" in chunk
-            or b"k_start" in chunk
-            or delta + _DELTA_END[1:] in chunk  # a quote that begins a text and ends it
-        ):
+        if self._held or self.mid_event:
             return False
-        size = len(chunk) if chunk.isascii() else len(chunk.decode("utf-8", "replace"))
-        self.delta_chars += size - events * (len(delta) + len(_DELTA_END))
+        chars = self._count_chunk(data)
+        if chars < 0:
+            return False
+        self.delta_chars += chars
         return True
 
     def _feed_cut(self, chunk: bytes) -> bytes:
@@ -185,8 +169,10 @@ class StreamObserver:
         if end > 0:
             ready = bytes(held[:end])
             self._held = held[end:] if end < len(held) else _NO_HELD
-            delta = self._delta
-            if not (ready.startswith(delta) and ready.endswith(_DELTA_END) and self._count_alike(ready, delta)):
+            chars = count_deltas(ready, 0, end, self._delta)
+            if chars >= 0:
+                self.delta_chars += chars
+            else:
                 self._read_events(ready)
             self._count_unfinished()
             return ready

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from tenantry.domain.usage import COUNT_MAX, TOOL_REQUESTS_MAX
+from tenantry.domain.usage import COUNT_MAX, TOOL_REQUESTS_MAX, WORD_CHARS_MAX
 
 # What a member has that is absent.
 ABSENT = msgspec.Raw()
@@ -114,8 +114,15 @@ class Message(msgspec.Struct, gc=False):
 
 
 class Asked(Members, gc=False, omit_defaults=True):
-    """A whole request in one decode, its messages taken apart. `decode_bounded` only."""
+    """A whole request in one decode, its messages taken apart, where its words are of the types that are published.
 
+    `decode_bounded` only.
+    """
+
+    # The same members, read further. What is absent is no model and no bound.
+    model: str = ""  # pyright: ignore[reportIncompatibleVariableOverride]
+    max_tokens: int = -1  # pyright: ignore[reportIncompatibleVariableOverride]
+    stream: bool | UnsetType | None = UNSET  # pyright: ignore[reportIncompatibleVariableOverride]
     messages: list[Message] | None = None
 
 
@@ -182,6 +189,17 @@ class Answer(msgspec.Struct):
     stop_reason: Any = None
     usage: msgspec.Raw = msgspec.Raw()
     content: msgspec.Raw = msgspec.Raw()
+
+
+Word = Annotated[str, msgspec.Meta(min_length=1, max_length=WORD_CHARS_MAX)]
+
+
+class PlainMessage(msgspec.Struct, gc=False):
+    """A message whose words are words."""
+
+    model: Word
+    usage: msgspec.Raw
+    stop_reason: Word | None = None
 
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)]

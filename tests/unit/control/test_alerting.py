@@ -27,6 +27,7 @@ from tenantry.ledger.outbox import (
     Outbox,
     backoff_us,
 )
+from tenantry.storage.changes import StoreChanges
 from tenantry.storage.directory import Directory, DirectoryError, NotInDirectory
 from tenantry.storage.directory.alert_targets import OpenTarget
 from tenantry.storage.tables import alert_deliveries, alert_targets
@@ -85,7 +86,8 @@ class Site:
         self.now_us = START_US
 
     def courier(self) -> Courier:
-        return Courier(self.outbox, self.directory, lambda: self.now_us)
+        changes = StoreChanges(self.engine)
+        return Courier(self.outbox, self.directory, lambda: self.now_us, changes=changes)
 
     def alert(self, number: int) -> None:
         self.outbox.raise_alert(Alert(AlertKind.SPEND_SPIKE, "acme", f"message {number}", f"o{number}"), self.now_us)

@@ -46,3 +46,39 @@ def test_work_that_fails_the_same_way_each_round_says_so_once(
         asyncio.run(run())
     assert len(caplog.messages) == 1
     assert "disk I/O error" in caplog.text
+
+
+class Counting:
+    """A drain that has news at some rounds; after `rounds` of them, `stop` is set."""
+
+    def __init__(self, stop: asyncio.Event, news: list[bool]) -> None:
+        self._stop = stop
+        self._loop = asyncio.get_running_loop()
+        self._news = news
+        self.steps = 0
+
+    def has_news(self) -> bool:
+        found = self._news.pop(0)
+        if not self._news:
+            self._loop.call_soon_threadsafe(self._stop.set)
+        return found
+
+    def step(self) -> int:
+        self.steps += 1
+        return 0
+
+
+@pytest.mark.parametrize(("news", "steps"), [([False] * 20, 0), ([False, True, False, True, True, False], 3)])
+def test_journals_that_have_not_grown_are_not_read(
+    news: list[bool], steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background, "DRAIN_SECONDS", 0.001)
+    monkeypatch.setattr(background, "WHOLE_LOOK_SECONDS", 1000.0)
+
+    async def run() -> int:
+        stop = asyncio.Event()
+        drain = Counting(stop, news.copy())
+        await drain_until(stop, drain)  # type: ignore[arg-type]
+        return drain.steps
+
+    assert asyncio.run(run()) == 1 + steps + 1  # the first look is a whole one, and the last

@@ -21,15 +21,17 @@ import pytest
 from tenantry.control.backup import back_up, restore
 from tenantry.control.doctor import examine
 from tenantry.control.findings import Finding
+from tenantry.control.init import init_site
 from tenantry.control.presence import present
 from tenantry.control.process_check import check_gateways, check_journal
-from tenantry.control.site import init_site, open_site
+from tenantry.control.site import open_site
 from tenantry.domain.prices import load_default_prices
 from tenantry.ledger.booking import Drain
 from tenantry.ledger.journal import JournalWriter
-from tenantry.ledger.live import LIVE_FILE, Live, LiveHealth, write_live
+from tenantry.ledger.live import LIVE_FILE, LiveFile, LiveHead, LiveHealth
 from tenantry.settings import Settings, load_settings
-from tenantry.storage.database import migrate, open_store
+from tenantry.storage.database import open_store
+from tenantry.storage.migrating import migrate
 from tenantry.storage.tables import upstreams
 from tests.stack import free_ports, wait_for
 from tests.template import init_from_template
@@ -235,10 +237,11 @@ def gateway(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
         "import sys, time\n"
         "from pathlib import Path\n"
         "from tenantry.ledger.journal import JournalWriter\n"
-        "from tenantry.ledger.live import LIVE_FILE, Live, LiveHealth, write_live\n"
+        "from tenantry.ledger.live import LIVE_FILE, LiveFile, LiveHead, LiveHealth\n"
         "writer = JournalWriter(Path(sys.argv[1]), 'gateway')\n"
+        "file = LiveFile(writer.folder / LIVE_FILE)\n"
         "while True:\n"
-        "    write_live(writer.folder / LIVE_FILE, Live(time.time(), {}, LiveHealth()))\n"
+        "    file.write(LiveHead(time.time(), LiveHealth()), {})\n"
         "    print('told', flush=True)\n"
         "    time.sleep(0.1)\n"
     )
@@ -283,20 +286,27 @@ def test_a_port_that_does_not_answer_is_told_from_one_that_another_program_has(
     assert "frozen" in found.mend
 
 
+def tell(writer: JournalWriter, health: LiveHealth) -> None:
+    """As a gateway does once."""
+    file = LiveFile(writer.folder / LIVE_FILE)
+    file.write(LiveHead(time.time(), health), {})
+    file.close()
+
+
 def test_what_a_gateway_says_of_itself_is_told(settings: Settings) -> None:
     writer = JournalWriter(settings.journal_dir, "gateway")
     for health, word in (
         (LiveHealth(journal_works=False), "cannot write its journal"),
         (LiveHealth(directory_fault="OperationalError: database is locked"), "does not follow the directory"),
     ):
-        write_live(writer.folder / LIVE_FILE, Live(time.time(), {}, health))
+        tell(writer, health)
         assert word in faults(settings)[f"gateway {os.getpid()}"].found
     writer.close()
 
 
 def test_a_gateway_whose_database_was_replaced_is_told(settings: Settings) -> None:
     writer = JournalWriter(settings.journal_dir, "gateway")
-    write_live(writer.folder / LIVE_FILE, Live(time.time(), {}, LiveHealth()))
+    tell(writer, LiveHealth())
     path = path_of(settings)
     with contextlib.closing(sqlite3.connect(path)) as store:
         store.execute("SELECT 1 FROM meta").fetchone()

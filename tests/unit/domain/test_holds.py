@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from tenantry.domain.budgets import Budget, Cap, Raise
-from tenantry.domain.holds import PERIODS_KEPT_MAX, Account, Hold, Short, place
+from tenantry.domain.holds import PERIODS_KEPT_MAX, Account, Hold, Short, place, settle_plainly, take_plainly
 from tenantry.domain.periods import period_of
 
 DAY_US = 86_400 * 1_000_000
@@ -286,7 +287,13 @@ class Storm(RuleBasedStateMachine):
     def place(self, nanos: int, both: bool) -> None:
         accounts = self.accounts if both else self.accounts[:1]
         before = [each.held_nanos for each in accounts]
+        twins = copy.deepcopy(self.accounts)
+        is_plain = take_plainly(twins[0], twins[1], nanos, self.now)
         found = place(accounts, nanos, self.now)
+        if both:  # what is taken in one look is what is taken; where it is not, nothing was
+            assert isinstance(found, Hold) or not is_plain
+            expected = [each.held_nanos for each in accounts] if is_plain else before
+            assert [each.held_nanos for each in twins] == expected
         if isinstance(found, Hold):
             self.holds.append((found, accounts))
             self.fits(accounts)
@@ -313,12 +320,21 @@ class Storm(RuleBasedStateMachine):
             return
         hold, accounts = self.holds[which % len(self.holds)]
         was_open, was_held = hold.is_open, hold.held_nanos
+        twins = copy.deepcopy(accounts) if was_open and len(accounts) == 2 else []
+        is_plain = bool(twins) and settle_plainly(twins[0], twins[1], was_held, cost, self.now)
         excess = [each.excess_nanos for each in accounts]
         assert hold.settle(cost, self.now) is was_open
         if was_open:
             key = period_of("month", self.now, BERLIN).start_us
             self.spent[key] = self.spent.get(key, 0) + cost
             self.used = [one for one in self.used if one != key] + [key]
+        if is_plain:
+            for each, twin in zip(accounts, twins, strict=True):
+                assert (each.spent, each.held_nanos, each.excess_nanos) == (
+                    twin.spent,
+                    twin.held_nanos,
+                    twin.excess_nanos,
+                )
         for each, before in zip(accounts, excess, strict=True):
             assert each.excess_nanos - before == (max(0, cost - was_held) if was_open else 0)
 

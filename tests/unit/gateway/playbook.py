@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from tenantry.domain.attempts import AttemptBegun, AttemptEnded
 from tenantry.domain.budgets import Budget, Cap
 from tenantry.domain.directory import (
     Change,
@@ -35,12 +36,14 @@ from tenantry.domain.limits import Limits
 from tenantry.domain.prices import load_default_prices
 from tenantry.gateway import upstream
 from tenantry.gateway.client import ClientConnection
+from tenantry.gateway.deadlines import TICK_SECONDS
 from tenantry.gateway.exchange import Exchange
 from tenantry.gateway.parts import Clock, Parts
 from tenantry.gateway.process import GatewayProcess, build_parts
 from tenantry.gateway.upstream import ConnectFailed, Pool, Pools, UpstreamConnection
 from tenantry.gateway.upstream.head import head_of
 from tenantry.ledger.journal import JournalUnavailable
+from tenantry.ledger.lines import decode_line
 from tenantry.ledger.opening import Opening
 from tenantry.settings import load_settings
 
@@ -129,6 +132,11 @@ class Disk:
     def tally(self, event: Any) -> None:
         self._lines.append(("tally", event))
 
+    def add(self, document: bytes) -> None:
+        event = decode_line(b"00000000 %b\n" % document)
+        kind = {AttemptBegun: "begin", AttemptEnded: "end"}[type(event)]  # type: ignore[index]
+        self._lines.append((kind, event))
+
     @property
     def has_lines(self) -> bool:
         return bool(self._lines)
@@ -195,12 +203,22 @@ class Connection(UpstreamConnection):
         if self.sink is not None:
             sink.on_flush()
 
+    def whole(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+        """An answer in one read."""
+        fields = [(b"content-length", b"%d" % len(body))]
+        fields += [(name.encode(), text.encode()) for name, text in (headers or {}).items()]
+        self._idle().on_whole(head_of(status, fields), body)
+
     def end(self) -> None:
+        self._idle().on_end()
+
+    def _idle(self) -> Any:
+        """Its answer is whole: it can be used again."""
         sink, self.sink = self.sink, None
         if self in self.world.sent:
             self.world.sent.remove(self)
         self.pool.idle.append(Connection(self.world, self.pool, used=True))
-        sink.on_end()
+        return sink
 
     def broken(self, reason: str = "upstream_dropped") -> None:
         sink, self.sink = self.sink, None
@@ -463,12 +481,12 @@ class World:
     def turn(self) -> None:
         self.time.turn()
 
-    def advance(self, seconds: float) -> None:
-        """Let time pass, with a tick of the process every quarter of a second."""
+    def advance(self, seconds: float, tick_seconds: float = TICK_SECONDS) -> None:
+        """Let time pass, with a tick of the process every so often: on a busy machine ticks come late."""
         end = self.time.now + seconds
         while True:
             self.turn()
-            tick = self.time.now + 0.25
+            tick = self.time.now + tick_seconds
             while self.time.next_timer(min(tick, end)):
                 self.turn()
             if tick > end:

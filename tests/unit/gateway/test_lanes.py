@@ -8,11 +8,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from tenantry.domain.admission import Grant, Obstacle, Scope
 from tenantry.domain.directory import (
+    Change,
     Credential,
     GatewayKey,
     KeyStatus,
@@ -179,6 +181,58 @@ def test_quota_fields_become_the_capacity_and_nonsense_is_passed_over() -> None:
     assert isinstance(world.ask("b", "n")[1], Grant)
 
 
+def announced(limit: int, remaining: int) -> dict[bytes, bytes]:
+    told = {b"limit": limit, b"remaining": remaining}
+    return {b"anthropic-ratelimit-requests-%b" % name: b"%d" % number for name, number in told.items()}
+
+
+def test_a_capacity_that_is_declared_is_obeyed_though_less_is_announced() -> None:
+    world = World(capacity=replace(OPEN, requests_per_minute=600, request_burst=100))
+    for remaining in range(9, -1, -1):
+        world.lanes.learn(world.credential, "m", announced(10, remaining), None)
+        world.clock.advance(0.1)
+    assert all(isinstance(world.ask()[1], Grant) for _ in range(100))
+
+
+def test_after_a_refusal_what_is_left_of_a_declared_capacity_is_what_the_upstream_tells() -> None:
+    world = World(capacity=replace(OPEN, requests_per_minute=60, request_burst=100))
+    world.lanes.learn(world.credential, "m", announced(10, 2), 0.5)
+    world.clock.advance(0.6)
+    assert [isinstance(world.ask()[1], Grant) for _ in range(4)] == [True, True, False, False]
+    world.clock.advance(30)  # it fills as it is declared
+    assert len(world.granted) == 4
+    assert all(isinstance(world.ask()[1], Grant) for _ in range(26))
+
+
+def test_what_was_announced_ends_when_a_capacity_is_declared() -> None:
+    world = World(capacity=OPEN)
+    world.lanes.learn(world.credential, "m", announced(1, 0), None)
+    waiting, found = world.ask()
+    assert found is None
+    declared = credential(replace(OPEN, requests_per_minute=600, request_burst=100))
+    tenant = replace(waiting.tenant, credential=declared)
+    change = Change(Snapshot(2, {}, {tenant.tenant_id: tenant}), frozenset({tenant.tenant_id}), frozenset())
+    world.lanes.apply(change)
+    assert world.granted == [waiting]
+    world.credential = declared
+    assert all(isinstance(world.ask()[1], Grant) for _ in range(99))
+
+
+def test_an_announced_limit_that_holds_requests_back_is_logged_once_with_its_number(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = World()
+    for number in (60, 60, 30):
+        world.clock.advance(1)
+        world.lanes.learn(world.credential, "m", announced(number, 0), None)
+        for _ in range(3):
+            world.ask()
+    assert [record.getMessage().partition(",")[0] for record in caplog.records] == [
+        "upstream up announces requests_per_minute = 60 to credential crd_1 for m",
+        "upstream up announces requests_per_minute = 30 to credential crd_1 for m",
+    ]
+
+
 def test_credentials_of_one_organization_share_its_capacity_when_that_is_declared() -> None:
     clock = Clock()
     lanes = Lanes(clock, clock.call_later)
@@ -199,9 +253,10 @@ def test_a_raised_limit_serves_those_who_wait_and_a_lowered_one_lets_run_what_ru
     world = World(replace(OPEN, sessions_max=1))
     asks = [world.ask()[0] for _ in range(4)]
     tenant = replace(asks[0].tenant, limits=replace(OPEN, sessions_max=3))
-    world.lanes.apply(Snapshot(2, {}, {tenant.tenant_id: tenant}))
+    world.lanes.apply(Change(Snapshot(2, {}, {tenant.tenant_id: tenant}), None, None))
     assert len(world.granted) == 3
-    world.lanes.apply(Snapshot(3, {}, {tenant.tenant_id: replace(tenant, limits=replace(OPEN, sessions_max=1))}))
+    lower = replace(tenant, limits=replace(OPEN, sessions_max=1))
+    world.lanes.apply(Change(Snapshot(3, {}, {tenant.tenant_id: lower}), frozenset({tenant.tenant_id}), frozenset()))
     assert world.lanes.release(world.granted[0])
     assert len(world.granted) == 3
 

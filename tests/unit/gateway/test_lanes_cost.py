@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tenantry.domain.admission import Grant
-from tenantry.domain.directory import Snapshot
+from tenantry.domain.directory import Change, Snapshot
 from tenantry.gateway import lanes
 from tenantry.gateway.asks import Ask
 from tests.unit.gateway.test_lanes import OPEN, World
@@ -151,7 +151,7 @@ def test_a_limit_that_is_raised_for_ten_thousand_that_wait_does_not_hold_the_loo
     world = many_of_one_tenant(MANY)
     ask = world.granted[0]
     raised = replace(ask.tenant, limits=replace(ask.tenant.limits, sessions_max=2 * MANY))
-    world.lanes.apply(Snapshot(2, {}, {raised.tenant_id: raised}))
+    world.lanes.apply(Change(Snapshot(2, {}, {raised.tenant_id: raised}), frozenset({raised.tenant_id}), frozenset()))
     waiting = world.lanes.waiting()
     assert MANY - waiting == lanes.OFFERS_MAX
     while waiting:

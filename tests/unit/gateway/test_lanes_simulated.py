@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tenantry.domain.admission import Bucket, Grant, Lane, Obstacle
-from tenantry.domain.directory import Credential, GatewayKey, KeyStatus, Snapshot, Tenant, TenantStatus
+from tenantry.domain.directory import Change, Credential, GatewayKey, KeyStatus, Snapshot, Tenant, TenantStatus
 from tenantry.domain.flows import Flow
 from tenantry.domain.limits import Limits
 from tenantry.domain.lines import Held, Level
@@ -209,6 +209,7 @@ class Simulation:
 
     def apply(self) -> None:
         self.version += 1
+        before = [*self.tenants]
         index = self.chance.randrange(len(self.tenants))
         self.tenants[index] = replace(self.tenants[index], limits=self.some_limits())
         which = self.chance.randrange(len(self.keys))
@@ -216,7 +217,10 @@ class Simulation:
         if self.chance.random() < 0.3:
             self.change_capacity()
         keys = {key.digest: key for key in self.keys}
-        self.lanes.apply(Snapshot(self.version, keys, {tenant.tenant_id: tenant for tenant in self.tenants}))
+        snapshot = Snapshot(self.version, keys, {tenant.tenant_id: tenant for tenant in self.tenants})
+        changed = [new.tenant_id for old, new in zip(before, self.tenants, strict=True) if new is not old]
+        change = Change(snapshot, frozenset(changed), frozenset({self.keys[which].digest}))
+        self.lanes.apply(change if self.chance.random() < 0.8 else Change(snapshot, None, None))
 
     def change_capacity(self) -> None:
         at = self.chance.randrange(len(self.credentials))

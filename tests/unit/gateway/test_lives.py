@@ -14,12 +14,14 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tenantry.domain.directory import Disconnect, TenantStatus
 from tenantry.domain.life import TABLE, Event, State
 from tenantry.gateway.attempt import Attempt
+from tenantry.gateway.deadlines import TICK_SECONDS
 from tenantry.gateway.exchange import Exchange
 from tests.unit.gateway.playbook import (
     OPEN,
@@ -38,6 +40,8 @@ LIVES = int(os.environ.get("TENANTRY_LIVES", "20000"))
 SEED = int(os.environ.get("TENANTRY_SEED", "0")) or random.SystemRandom().randrange(1 << 32)
 SLUGS = ("acme", "bolt", "corp")
 STEPS_PER_WORLD = 160
+# Of the worlds' long waits. Ticks may be late; what they cost is most of what this takes.
+LATE_TICK_SECONDS = 2.0
 SHARDS = 4
 
 Step = tuple[str, Callable[[], None]]
@@ -91,7 +95,8 @@ class Storm:
     is_stopped = False
 
     def pass_time(self) -> None:
-        self.world.advance(self.chance.choice((0.01, 0.3, 1.0, 4.0, 20.0, 70.0, 340.0)))
+        seconds = self.chance.choice((0.01, 0.3, 1.0, 4.0, 20.0, 70.0, 340.0))
+        self.world.advance(seconds, TICK_SECONDS if seconds <= 20.0 else LATE_TICK_SECONDS)
 
     def connect(self) -> None:
         connecting = self.chance.choice(self.world.connecting)
@@ -144,6 +149,10 @@ class Storm:
             fields = {"content-type": "text/event-stream"}
         if status == 429 and self.chance.random() < 0.5:
             fields["retry-after"] = self.chance.choice(("0", "1", "100", "x"))
+        if fields["content-type"] == "application/json" and self.chance.random() < 0.5:
+            body = whole_answer(10, self.chance.choice((5, 50_000))) if status == 200 else error_answer()
+            connection.whole(status, self.chance.choice((body, body, b"", b"{")), fields)
+            return
         connection.stage = "stream" if "event-stream" in fields["content-type"] else str(status)
         connection.head(status, fields)
 
@@ -184,7 +193,8 @@ class Storm:
             self.is_stopped = True
             world.stop()
         for number in range(60):
-            world.advance(61)
+            # What is still to come after some minutes are the ends of long waits.
+            world.advance(61, TICK_SECONDS if number < 3 else LATE_TICK_SECONDS)
             world.parts.recorder.flush()
             # Twice at least: a client that takes no bytes is closed after 75 s.
             if number and not world.parts.population.served and not world.time.pending:
@@ -207,7 +217,34 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[State, Event]]:
         real(self, event)
 
     monkeypatch.setattr(Exchange, "on", on)
+    watch_the_straight_way(monkeypatch, cells)
     return cells
+
+
+def watch_the_straight_way(monkeypatch: pytest.MonkeyPatch, cells: Counter[tuple[State, Event]]) -> None:
+    """What is done without looking into the table enters its cells all the same."""
+    straight = {
+        "on_journalled": (State.JOURNALLING, Event.WRITTEN, (State.CONNECTING, State.SENT)),
+        "on_head": (State.SENT, Event.HEAD, (State.RELAYING,)),
+        "_end_whole": (State.SENT, Event.HEAD, (State.ENDED,)),
+    }
+    for name, (before, event, after) in straight.items():
+        real = getattr(Exchange, name)
+
+        def step(
+            self: Exchange,
+            *given: Any,
+            real: Any = real,
+            before: State = before,
+            event: Event = event,
+            after: tuple[State, ...] = after,
+        ) -> None:
+            was = self.state
+            real(self, *given)
+            if was is before and self.state in after:
+                cells[before, event] += 1
+
+        monkeypatch.setattr(Exchange, name, step)
 
 
 # Cells that these worlds do not always come to: nothing takes so long between two turns of the loop, or two rare things

@@ -30,8 +30,8 @@ def test_a_journal_that_can_be_written_again_is_found_out_without_a_request(tmp_
     world.disk.works = False
     world.parts.recorder.tally(Tally([], []))
     world.turn()
-    assert not world.process.live().health.journal_works
+    assert not world.process.live.head().health.journal_works
     world.disk.works = True
     world.process.tell_tallies()
     world.turn()
-    assert world.process.live().health.journal_works
+    assert world.process.live.head().health.journal_works

@@ -12,15 +12,16 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from sqlalchemy import Engine, insert, select
+from sqlalchemy import Engine, event, insert, select
 
 from tenantry.domain.alerts import Alert, AlertKind, Holder, budget_alerts
 from tenantry.domain.money import NANOS_PER_USD as USD
 from tenantry.ledger.alerts import AlertWatch, open_watch
 from tenantry.ledger.facts import HealthWatch, alerts_of_live
-from tenantry.ledger.live import read_live
+from tenantry.ledger.live import LIVE_FILE, read_live
 from tenantry.ledger.outbox import AWAY_US, SECOND_US, Outbox
-from tenantry.ledger.rollup import add_to_rollup
+from tenantry.ledger.rollup import COLUMNS, add_to_rollup
+from tenantry.storage.changes import StoreChanges
 from tenantry.storage.directory import Directory
 from tenantry.storage.tables import alert_deliveries, alerts, ledger, refusals, upstreams
 from tenantry.storage.vault import Vault
@@ -46,7 +47,8 @@ class Site:
         self._rows = 0
 
     def watch(self) -> AlertWatch:
-        return open_watch(self.engine, ZONE, (70, 90, 100), self.folder, self.folder / "journal", lambda: self.now_us)
+        journal, changes = self.folder / "journal", StoreChanges(self.engine)
+        return open_watch(self.engine, ZONE, (70, 90, 100), self.folder, journal, lambda: self.now_us, changes)
 
     def spend(self, nanos: int | None, at_us: int | None = None, **columns: Any) -> None:
         self._rows += 1
@@ -73,7 +75,7 @@ class Site:
         } | columns
         with self.engine.begin() as connection:
             connection.execute(insert(ledger).values(row))
-            add_to_rollup(connection, [row])
+            add_to_rollup(connection, [[row.get(name) for name in COLUMNS]])
 
     def told(self) -> list[tuple[str, Any]]:
         with self.engine.connect() as connection:
@@ -132,6 +134,28 @@ def test_a_look_that_a_fault_cut_off_tells_the_rest_later(site: Site, monkeypatc
             watch.step()
     assert watch.step() == 1
     assert thresholds_told(site) == [70]
+
+
+def test_nothing_is_read_while_nothing_is_written(site: Site) -> None:
+    watch = site.watch()
+    queries: list[str] = []
+    watch.step()
+    watch.step()
+    event.listen(site.engine, "before_cursor_execute", lambda _1, _2, statement, *_: queries.append(statement))
+    for _ in range(10):
+        site.now_us += 500_000
+        watch.step()
+    assert queries == []
+    site.spend(1)
+    queries.clear()
+    watch.step()
+    assert queries
+    queries.clear()
+    watch.step()
+    assert queries == []
+    site.now_us += 60_000_000  # a period may have ended
+    watch.step()
+    assert queries
 
 
 def test_watches_at_the_same_moment_raise_an_alert_once(site: Site) -> None:
@@ -247,6 +271,19 @@ def test_a_key_is_measured_by_its_own_spending(site: Site) -> None:
     assert thresholds_told(site) == [70]
 
 
+def test_what_is_held_for_attempts_without_a_price_counts_as_it_does_in_the_budget(site: Site) -> None:
+    site.directory.set_budgets("acme", {"month": 10 * USD})
+    watch = site.watch()
+    watch.step()
+    site.spend(None, outcome="unpriced", held_nanos=7 * USD)
+    watch.step()
+    assert thresholds_told(site) == [70]
+    site.spend(2 * USD)
+    watch.step()
+    assert thresholds_told(site) == [70, 90]
+    assert site.watch().step() == 0  # one that sums anew finds no more
+
+
 def test_a_spike_and_a_projection_are_told_once(site: Site) -> None:
     site.directory.set_budgets("acme", {"month": 1000 * USD})
     for day in range(1, 15):
@@ -330,14 +367,14 @@ def live_run(folder: Path, document: object) -> int:
     run.mkdir(parents=True)
     lock = os.open(run / "lock", os.O_CREAT | os.O_RDWR)
     fcntl.flock(lock, fcntl.LOCK_EX)
-    (run / "live.json").write_text(json.dumps(document))
+    (run / LIVE_FILE).write_text(json.dumps(document) + "\n")
     return lock
 
 
 def test_health_counts_when_seen_twice_and_a_dead_run_says_nothing(tmp_path: Path) -> None:
     lock = live_run(
         tmp_path,
-        {"at": time.time(), "tenants": {}, "health": {"journal_works": False, "upstreams_down": ["anthropic"]}},
+        {"line": "head", "at": time.time(), "health": {"journal_works": False, "upstreams_down": ["anthropic"]}},
     )
     watch = HealthWatch(tmp_path, tmp_path / "journal")
     assert list(watch.look(0)) == []
@@ -348,7 +385,7 @@ def test_health_counts_when_seen_twice_and_a_dead_run_says_nothing(tmp_path: Pat
 
 
 def test_a_live_gateway_that_stopped_writing_its_facts_is_journal_trouble(tmp_path: Path) -> None:
-    lock = live_run(tmp_path, {"at": 1, "tenants": {}, "health": {}})
+    lock = live_run(tmp_path, {"line": "head", "at": 1, "health": {}})
     watch = HealthWatch(tmp_path, tmp_path / "journal")
     list(watch.look(0))
     assert [alert.kind.value for alert in watch.look(2 * SECOND_US)] == ["journal_trouble"]
@@ -369,7 +406,7 @@ def test_a_live_gateway_that_stopped_writing_its_facts_is_journal_trouble(tmp_pa
     ],
 )
 def test_what_is_missing_or_malformed_is_unknown(tmp_path: Path, health: object, kinds: list[str]) -> None:
-    lock = live_run(tmp_path, {"at": time.time(), "tenants": {}, "health": health})
+    lock = live_run(tmp_path, {"line": "head", "at": time.time(), "health": health})
     [gateway] = read_live(tmp_path / "journal")
     assert [alert.kind.value for alert in alerts_of_live(gateway, NOON)] == kinds
     os.close(lock)

@@ -15,7 +15,9 @@ from tenantry.domain.attempts import AttemptBegun, AttemptEnded, AttemptProgress
 from tenantry.domain.prices import load_default_prices
 from tenantry.domain.usage import Usage
 from tenantry.ledger.booking import Drain
-from tenantry.ledger.journal import JournalUnavailable, JournalWriter, decode_line, files_of, is_alive, read_file
+from tenantry.ledger.events import DAMAGED, RunFold, RunReader
+from tenantry.ledger.journal import JournalUnavailable, JournalWriter, files_of, is_alive
+from tenantry.ledger.lines import Event, decode_line
 from tenantry.ledger.rows import FIRST_HASH, row_hash
 from tenantry.ledger.verification import verify
 from tenantry.storage.tables import journals, ledger
@@ -65,6 +67,10 @@ def run_of(writer: JournalWriter, tmp_path: Path) -> Path:
     return tmp_path / "journal" / writer.run_id
 
 
+def events_in(path: Path) -> list[Event | None]:
+    return [decode_line(line) for line in path.read_bytes().splitlines(keepends=True)]
+
+
 def write(writer: JournalWriter, *events: AttemptBegun | AttemptProgress | AttemptEnded) -> None:
     for event in events:
         if isinstance(event, AttemptBegun):
@@ -85,7 +91,7 @@ def test_what_is_flushed_can_be_read_back(writer: JournalWriter, tmp_path: Path)
     events = [begun("a1"), AttemptProgress("a1", "claude-haiku-5-5", USAGE, "req_up"), ended("a1")]
     write(writer, *events)
     [path] = files_of(run_of(writer, tmp_path))
-    assert [entry.event for entry in read_file(path, 0)] == events
+    assert events_in(path) == events
 
 
 @pytest.mark.parametrize("cut", range(1, 60, 7))
@@ -96,9 +102,17 @@ def test_a_torn_last_line_is_passed_over_and_a_damaged_one_is_told(
     [path] = files_of(run_of(writer, tmp_path))
     whole = path.read_bytes()
     path.write_bytes(whole[:-cut])
-    assert [entry.event for entry in read_file(path, 0)] == [begun("a1")]
+    fold = read(path)
+    assert (list(fold.open), fold.unusable) == (["a1"], [])
     path.write_bytes(whole[:cut] + b"#" + whole[cut + 1 :])
-    assert [entry.event for entry in read_file(path, 0)] == [None, begun("a2")]
+    fold = read(path)
+    assert (list(fold.open), [one.reason for one in fold.unusable]) == (["a2"], [DAMAGED])
+
+
+def read(path: Path) -> RunFold:
+    reader = RunReader(path.parent)
+    reader.read()
+    return reader.fold
 
 
 def test_a_living_run_is_told_from_a_dead_one(tmp_path: Path) -> None:
@@ -120,7 +134,7 @@ def test_a_full_disk_refuses_begins_keeps_ends_and_recovers_by_itself(writer: Jo
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     write(writer, begun("a3"))
-    assert [entry.event for entry in read_file(path, 0)] == [begun("a1"), ended("a1"), begun("a3")]
+    assert events_in(path) == [begun("a1"), ended("a1"), begun("a3")]
 
 
 def test_a_long_run_makes_several_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: Engine) -> None:
@@ -157,7 +171,7 @@ def test_the_next_file_costs_the_event_loop_no_wait_for_the_disk(
         count = len(files_of(run))
         waits.clear()
     assert count > 3
-    found = [entry.event for path in files_of(run) for entry in read_file(path, 0)]
+    found = [event for path in files_of(run) for event in events_in(path)]
     assert found == [begun(f"a{number}") for number in range(20)]
 
 
@@ -191,7 +205,7 @@ def test_a_file_that_cannot_follow_lets_the_one_before_grow(
     assert len(files_of(run)) == 1
     writer.sync()
     write(writer, begun("a4"))
-    assert [[entry.event for entry in read_file(path, 0)] for path in files_of(run)] == [
+    assert [events_in(path) for path in files_of(run)] == [
         [begun("a1"), begun("a2"), begun("a3")],
         [begun("a4")],
     ]
@@ -210,6 +224,23 @@ def test_draining_again_books_nothing_twice(writer: JournalWriter, tmp_path: Pat
     write(writer, ended("a2"))
     assert drain.step() == 1
     assert [row["attempt_id"] for row in rows(engine)] == ["a1", "a2"]
+
+
+def test_a_drain_has_news_when_a_run_that_it_knows_has_grown(
+    writer: JournalWriter, tmp_path: Path, engine: Engine
+) -> None:
+    drain = Drain(engine, tmp_path / "journal", load_default_prices())
+    write(writer, begun("a1"))
+    assert not drain.has_news()  # of a run that it does not know
+    drain.step()
+    assert not drain.has_news()
+    write(writer, ended("a1"))
+    assert drain.has_news()
+    drain.step()
+    assert not drain.has_news()
+    writer.close()
+    drain.step()
+    assert not drain.has_news()
 
 
 def test_an_attempt_that_ends_twice_is_booked_once_and_its_neighbours_too(

@@ -15,10 +15,11 @@ from sqlalchemy import Engine
 from tenantry.domain.attempts import AttemptBegun, AttemptProgress, Outcome
 from tenantry.domain.budgets import Budget
 from tenantry.domain.holds import Account
+from tenantry.domain.orphans import LastSigns
 from tenantry.domain.usage import Usage
 from tenantry.ledger.adjustments import Scope, adjustments_since, book_adjustments, recompute
 from tenantry.ledger.booking import Drain
-from tenantry.ledger.journal import JournalWriter, is_alive
+from tenantry.ledger.journal import JournalWriter, is_alive, last_signs
 from tenantry.ledger.opening import Opening, open_counters
 from tenantry.ledger.verification import verify
 from tests.unit.ledger.books import HOUR_US, MODEL, PRICES, START_US, Attempt, attempt, book, new_store, rows
@@ -143,6 +144,52 @@ def test_an_orphan_is_booked_at_the_time_at_which_its_gateway_was_last_seen(engi
     Drain(engine, tmp_path / "journal", PRICES).step()
     [row] = rows(engine)
     assert row["cost_nanos"] == found == opened(engine, tmp_path, at_us).of("tnt_a")["day"]
+
+
+def test_a_gateway_that_nobody_saw_may_have_lived_until_it_was_found_dead(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was stopped two seconds after the request went out, and killed a minute later; no control process ran."""
+    begun_us = wall_us() - 62_000_000
+    begun = replace(
+        BEGUN, begun_at_us=begun_us, speed="standard", output_nanos=10, output_tokens=3_000, output_tokens_max=64_000
+    )
+    writer = JournalWriter(tmp_path / "journal", "gateway")
+    writer.begin(begun)
+    writer.close()
+    [run] = (tmp_path / "journal").iterdir()
+    for path in run.iterdir():
+        os.utime(path, ns=(0, (begun_us + 2_000_000) * 1000))
+    at_us = wall_us()
+    found = opened(engine, tmp_path, at_us).of("tnt_a")["day"]
+    least = 9_000 + 10 * (62 * 150 + 1024 - 3_000)
+    assert least <= found <= least + 10 * 150 * 30
+    mark = (run / "found_dead").stat().st_mtime_ns // 1000
+    # However late it is booked, the same is booked as was counted.
+    monkeypatch.setattr("tenantry.ledger.journal.time.time_ns", lambda: (mark + 3600 * 10**6) * 1000)
+    Drain(engine, tmp_path / "journal", PRICES).step()
+    monkeypatch.undo()
+    assert rows(engine)[0]["cost_nanos"] == found
+
+
+@pytest.mark.parametrize(
+    ("seen_s", "booted_s", "found_s", "until_s"),
+    [
+        (100, 0, 102, 100),  # somebody looked each second
+        (100, 0, 160, 160),  # nobody did
+        (100, 130, 160, 130),  # the machine was started again meanwhile
+        (100, 130, 101, 100),  # a clock that was set back
+    ],
+)
+def test_until_when_a_dead_run_may_have_lived(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seen_s: int, booted_s: int, found_s: int, until_s: int
+) -> None:
+    for name in ("lock", "000001.log", "found_dead"):
+        at_s = found_s if name == "found_dead" else seen_s
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (at_s, at_s))
+    monkeypatch.setattr("tenantry.ledger.journal._booted_us", lambda: booted_s * 10**6)
+    assert last_signs(tmp_path) == LastSigns(seen_s * 10**6, until_s * 10**6)
 
 
 def wall_us() -> int:

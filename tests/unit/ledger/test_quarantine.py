@@ -146,6 +146,21 @@ def test_an_end_that_no_version_could_read_ends_its_attempt_all_the_same(engine:
     assert rows(engine) == []  # it is no orphan: it waits in quarantine
 
 
+def test_progress_that_no_version_could_read_is_set_aside_when_it_is_asked_for(engine: Engine, tmp_path: Path) -> None:
+    writer = JournalWriter(tmp_path / "journal", "gateway")
+    for number in (1, 2):
+        writer.begin(replace(attempt(number)[0], bound_nanos=500))
+    writer.flush()
+    [path] = files_of(writer.folder)
+    for number in (1, 2):
+        append(path, b'{"progress":{"attempt_id":"att_%d","model_served":1}}' % number)
+    writer.end(attempt(2)[1])  # it ended all the same: nobody asks how it went on
+    writer.close()
+    Drain(engine, tmp_path / "journal", PRICES).step()
+    assert [(row["attempt_id"], row["cost_nanos"]) for row in rows(engine)] == [("att_2", 1002), ("att_1", 500)]
+    assert ["att_1" in line.line for line in aside(engine)] == [True]
+
+
 def test_what_waits_in_quarantine_counts_in_budgets_and_is_booked_at_its_bound(engine: Engine, tmp_path: Path) -> None:
     begun, end = attempt(1, cost_nanos=2**62)
     drained(engine, tmp_path, [(replace(begun, bound_nanos=500), end)])
@@ -166,7 +181,7 @@ def test_a_line_that_can_be_booked_now_is_booked_as_it_says(
 ) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(booking, "unfit", lambda row: "not yet" if row["attempt_id"] == "att_1" else None)  # pyright: ignore[reportUnknownLambdaType]
-        drained(engine, tmp_path, [attempt(1)])
+        drained(engine, tmp_path, [attempt(1, stop_reason="x" * 600)])  # too long for the column as it is
     assert len(aside(engine)) == 1
     assert resolve(engine, PRICES, NOW_US).booked == 1
     assert (rows(engine)[-1]["attempt_id"], rows(engine)[-1]["cost_nanos"]) == ("att_1", 1001)

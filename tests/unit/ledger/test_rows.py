@@ -1,14 +1,23 @@
 """A row's hash is the same however it is made; that it never changes is what existing ledgers are proved by."""
 
+import dataclasses
 import random
 import string
+from dataclasses import replace
+from pathlib import Path
 
+import msgspec
 from sqlalchemy import create_engine
 
-from tenantry.domain.attempts import Outcome
+from tenantry.domain.attempts import AttemptBegun, AttemptEnded, Outcome
 from tenantry.domain.usage import Usage
-from tenantry.ledger.rows import COLUMNS, RowInsert, hash_of_booked, row_hash, row_of
-from tests.unit.ledger.books import attempt
+from tenantry.ledger.events import EndedAttempt, RunReader
+from tenantry.ledger.journal import JournalWriter
+from tenantry.ledger.lines import BeginLine, EndLine, UsageCounts, decode_begin, event_of
+from tenantry.ledger.rollup import COLUMNS, TOKEN_CLASSES
+from tenantry.ledger.rows import RANGES, chained, fits, row_hash, row_insert, row_of
+from tenantry.storage.tables import ledger
+from tests.unit.ledger.books import Attempt, attempt
 
 MARKS = [*string.printable, "\0", "\x7f", "\x85", "\u2028", "\ufeff", "\U0001f600", '"', "\\"]
 
@@ -17,7 +26,7 @@ def some_text(chance: random.Random) -> str:
     return "".join(chance.choices(MARKS, k=chance.randrange(30)))
 
 
-def test_the_template_makes_the_hash_of_the_sorted_json() -> None:
+def test_lines_make_the_rows_and_hashes_that_their_events_make(tmp_path: Path) -> None:
     seed = random.randrange(10**6)
     print("seed", seed)
     chance = random.Random(seed)
@@ -25,6 +34,7 @@ def test_the_template_makes_the_hash_of_the_sorted_json() -> None:
     def perhaps(value: object) -> object:
         return chance.choice([None, value])
 
+    made: list[Attempt] = []
     for number in range(500):
         begun, end = attempt(
             number,
@@ -40,22 +50,76 @@ def test_the_template_makes_the_hash_of_the_sorted_json() -> None:
             upstream_request_id=perhaps(some_text(chance)),
             error=perhaps(some_text(chance)),
             saved_nanos=perhaps(-7),
-            flaws=chance.choice([(), (some_text(chance), "usage_malformed")]),
+            flaws=chance.choice([(), (), (some_text(chance), "usage_malformed")]),
             held_nanos=perhaps(chance.randrange(10**13)),
         )
-        row = row_of(begun, end)
-        row["tenant_id"], row["journal_run"], row["journal_seq"] = some_text(chance), some_text(chance), number
-        row["prev_hash"], row["streaming"] = f"{number:064x}", bool(chance.randrange(2))
-        assert hash_of_booked(row) == row_hash(row)
+        plain = chance.randrange(2)
+        begun = begun if plain else replace(begun, model_requested=some_text(chance), tenant_id=some_text(chance))
+        made.append((replace(begun, streaming=bool(chance.randrange(2))), end))
+    found = read_back(tmp_path, made)
+    assert 100 < sum(fits(one) for one in found) < 400
+    rows, head_hash = chained(found, some_run := some_text(chance), 7, "f" * 64)
+    prev_hash = "f" * 64
+    for row, (begun, end) in zip(rows, made, strict=True):
+        expected = row_of(begun, end) | {"journal_run": some_run, "prev_hash": prev_hash}
+        expected["journal_seq"] = row[COLUMNS.index("journal_seq")]
+        prev_hash = expected["row_hash"] = row_hash(expected)
+        assert dict(zip(COLUMNS, row, strict=True)) == expected
+    assert head_hash == prev_hash
+    assert rows[-1][COLUMNS.index("journal_seq")] == 7 + len(rows)
+
+
+def read_back(folder: Path, attempts: list[Attempt]) -> list[EndedAttempt]:
+    writer = JournalWriter(folder, "gateway")
+    for begun, end in attempts:
+        writer.begin(begun)
+        writer.end(end)
+    writer.flush()
+    reader = RunReader(writer.folder)
+    reader.read()
+    writer.close()
+    return reader.fold.ended
+
+
+def test_lines_take_what_the_columns_take_and_no_more() -> None:
+    lengths = {column.name: getattr(column.type, "length", None) for column in ledger.columns}
+    fields = {one.encode_name: one.type for kind in (BeginLine, EndLine) for one in msgspec.structs.fields(kind)}
+    for name, length in lengths.items():
+        if name in fields and length is not None and name not in ("outcome", "basis"):
+            assert f"max_length={length}" in str(fields[name]), name
+    outcomes = {one.value for one in Outcome}
+    assert all(len(one) <= (lengths["outcome"] or 0) and f"'{one}'" in str(fields["outcome"]) for one in outcomes)
+    for name, low, high in RANGES:
+        kind = UsageCounts if name in TOKEN_CLASSES else BeginLine if name == "begun_at_us" else EndLine
+        [field] = [one for one in msgspec.structs.fields(kind) if one.name == name]
+        for number, is_taken in ((low, True), (high, True), (low - 1, False), (high + 1, False)):
+            assert is_taken is takes(number, field.type), (name, number)
+
+
+def takes(value: object, kind: object) -> bool:
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def test_lines_have_the_members_of_their_events() -> None:
+    for line, event in ((BeginLine, AttemptBegun), (EndLine, AttemptEnded)):
+        assert [one.name for one in msgspec.structs.fields(line)] == [one.name for one in dataclasses.fields(event)]
+        required = [one.name for one in dataclasses.fields(event) if one.default is dataclasses.MISSING]
+        assert [one.name for one in msgspec.structs.fields(line) if one.required] == required
+    begun = attempt(1)[0]
+    assert event_of(decode_begin(msgspec.json.encode(begun))) == begun
 
 
 def test_a_known_row_keeps_its_hash() -> None:
     """Written on 2026-11-25: a change of it would break every ledger that there is."""
     row = row_of(*attempt(1))
     row["journal_run"], row["journal_seq"], row["prev_hash"] = "gateway-1", 1, "0" * 64
-    assert row_hash(row) == hash_of_booked(row) == "48e297d7eece01db1b209572d783bd59d4d1592411f0c382510f56af67503419"
+    assert row_hash(row) == "48e297d7eece01db1b209572d783bd59d4d1592411f0c382510f56af67503419"
 
 
 def test_a_row_has_its_values_in_the_order_of_the_statement() -> None:
     assert tuple(row_of(*attempt(1))) == COLUMNS
-    RowInsert(create_engine("sqlite://").dialect)  # which refuses another order
+    row_insert(create_engine("sqlite://").dialect)  # which refuses another order

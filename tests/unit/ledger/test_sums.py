@@ -11,12 +11,13 @@ from sqlalchemy import Engine, MetaData, Table, delete, insert, update
 
 from tenantry.cli.usage import print_usage
 from tenantry.domain.attempts import Outcome
-from tenantry.domain.periods import DAY, MONTH, WEEK, period_of, read_period
+from tenantry.domain.periods import read_period
 from tenantry.ledger.rollup import differences
-from tenantry.ledger.spending import RunningSums, spent_by_tenant, spent_nanos
+from tenantry.ledger.spending import spent_by_tenant, spent_nanos
 from tenantry.ledger.usage import BadMonth, month_bounds_us, month_usage
-from tenantry.storage import database
-from tenantry.storage.database import migrate, open_store
+from tenantry.storage import migrating
+from tenantry.storage.database import open_store
+from tenantry.storage.migrating import migrate
 from tenantry.storage.tables import ledger, usage_rollup
 from tests.unit.ledger.books import HOUR_US, START_US, attempt, book, new_store, random_attempts, rows
 
@@ -37,31 +38,6 @@ def total(known: list[dict[str, Any]], start_us: int, end_us: int, **only: str) 
         for row in known
         if start_us <= row["ended_at_us"] < end_us and all(row[name] == value for name, value in only.items())
     )
-
-
-def test_sums_that_run_along_equal_those_made_anew(tmp_path: Path) -> None:
-    seed = random.randrange(10**6)
-    print("seed", seed)
-    chance = random.Random(seed)
-    made, zone = new_store(tmp_path / "x.db"), ZoneInfo("Europe/Berlin")
-    running, attempts = RunningSums(made, zone), random_attempts(seed, 300)
-    at_us, booked = START_US, 0
-    for _ in range(12):
-        more = chance.choice([0, 1, 60])
-        book(made, tmp_path, attempts[booked : booked + more])
-        booked += more
-        at_us += chance.choice([0, HOUR_US, 30 * HOUR_US, -20 * HOUR_US])
-        touched = running.follow(at_us)
-        known = rows(made)
-        assert touched is None or len(touched) <= 2 * more
-        for kind in (DAY, WEEK, MONTH):
-            period = period_of(kind, at_us, zone)
-            assert running.period(kind) == period
-            for tenant in ("tnt_a", "tnt_b"):
-                assert running.of(kind, tenant) == total(known, period.start_us, period.end_us, tenant_id=tenant)
-                wanted = total(known, period.start_us, period.end_us, tenant_id=tenant, key_id="key_1")
-                assert running.of(kind, tenant, "key_1") == wanted
-    made.dispose()
 
 
 def test_the_roll_up_equals_the_ledger(engine: Engine) -> None:
@@ -112,7 +88,7 @@ def test_rows_that_were_booked_before_the_roll_up_existed_are_in_it(
     tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = open_store(f"sqlite:///{tmp_path / 'old.db'}")
-    config = database._config()  # pyright: ignore[reportPrivateUsage] -- the only way to an older schema
+    config = migrating._config()  # pyright: ignore[reportPrivateUsage] -- the only way to an older schema
     with old.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "0003")

@@ -8,10 +8,11 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine
+from sqlalchemy import Engine, create_engine
 from sqlalchemy.pool import NullPool
 
 from tenantry.ledger.adjustments import Scope, book_adjustments
@@ -40,9 +41,14 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "base.db"
 
 
+@cache
+def engine_of(path: Path) -> Engine:
+    """Opens the file anew for each connection; what it compiles of the statements, it keeps."""
+    return create_engine(f"sqlite:///{path}", poolclass=NullPool)
+
+
 def found_in(path: Path) -> Verification:
-    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool)
-    return verify(engine)
+    return verify(engine_of(path))
 
 
 def change_a_value(connection: sqlite3.Connection, chance: random.Random) -> str:

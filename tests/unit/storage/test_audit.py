@@ -13,8 +13,9 @@ from sqlalchemy import delete, insert, select, text, update
 
 from tenantry.control.site import Site
 from tenantry.storage.audit import HEAD_NAME, hash_of
-from tenantry.storage.database import migrate, open_store
+from tenantry.storage.database import open_store
 from tenantry.storage.directory import AlreadyThere, Directory
+from tenantry.storage.migrating import migrate
 from tenantry.storage.tables import audit_log, meta
 from tests.unit.control.declared.sites import copy_site, new_site
 
@@ -177,14 +178,15 @@ def test_any_tampering_is_found(site: Site, tmp_path: Path) -> None:
 def test_a_log_from_before_the_chain_is_chained_by_the_migration_and_sealed_by_init(tmp_path: Path) -> None:
     from alembic import command
 
-    from tenantry.control.site import init_site, open_site
+    from tenantry.control.init import init_site
+    from tenantry.control.site import open_site
     from tenantry.settings import load_settings
-    from tenantry.storage import database
+    from tenantry.storage import migrating
 
     settings = load_settings(None, {"TENANTRY_DATA_DIR": str(tmp_path)})
     engine = open_store(settings.store_url)
     with engine.begin() as connection:
-        config = database._config()
+        config = migrating._config()
         config.attributes["connection"] = connection
         command.upgrade(config, "0003")
         for number in range(3):

@@ -4,19 +4,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, select, text
 
 from tenantry.domain.prices import load_default_prices
 from tenantry.ledger.booking import Drain
 from tenantry.ledger.journal import JournalWriter
-from tenantry.storage.database import (
-    StoreLater,
-    StoreMissing,
-    StoreReplaced,
-    migrate,
-    open_store,
-    require_current_schema,
-)
+from tenantry.storage.database import StoreMissing, StoreReplaced, open_store
+from tenantry.storage.migrating import migrate
+from tenantry.storage.schema import MIGRATIONS, StoreLater, known_revisions, require_current_schema
 from tenantry.storage.snapshot import DirectoryWatch
 from tenantry.storage.tables import ledger
 from tests.template import new_store
@@ -135,3 +132,9 @@ def test_a_database_of_a_later_version_is_not_migrated_and_says_so(tmp_path: Pat
         with pytest.raises(StoreLater, match="later version"):
             use(engine)
     engine.dispose()
+
+
+def test_the_revisions_that_are_known_are_those_of_the_migrations() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    assert known_revisions() == [one.revision for one in ScriptDirectory.from_config(config).walk_revisions()]

@@ -21,6 +21,7 @@ from tenantry.storage.snapshot import DirectoryWatch, SnapshotLoader
 from tenantry.storage.tables import credentials, directory_changes, meta
 from tenantry.storage.vault import Sealed, SecretUnreadable, Vault
 from tests.template import new_store
+from tests.unit.gateway.test_lanes_cost import calls_of
 
 SLUGS = ("a", "b", "c", "d")
 TIERS = ("standard", "premium", "own")
@@ -269,6 +270,27 @@ def test_a_change_of_one_tenant_reads_that_tenant_only(
     assert change.tenants == {directory.get_tenant("a").tenant_id}
     assert change.keys == set()
     assert told == []
+
+
+def test_provisioning_one_tenant_costs_the_same_beside_two_and_beside_hundreds(
+    engine: Engine, directory: Directory
+) -> None:
+    def provision(slug: str) -> int:
+        with directory.transaction() as several:
+            several.create_tenant(slug, slug, "own")
+            several.add_credential(slug, f"secret-of-{slug}", "up")
+            several.bind_credential(slug, slug)
+            several.issue_key(slug, "first")
+        return calls_of(loader.follow)
+
+    loader = loader_of(engine)
+    provision("warm")
+    few = provision("one")
+    with directory.transaction() as several:
+        for number in range(400):
+            several.create_tenant(f"t{number}", "T", "standard")
+    loader.follow()
+    assert provision("two") <= few + 20
 
 
 def test_nothing_changed_is_told_as_nothing(engine: Engine, directory: Directory) -> None:

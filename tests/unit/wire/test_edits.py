@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +20,11 @@ CACHE = {"type": "ephemeral"}
 
 
 def read(body: bytes) -> MessageFields:
-    return MessageFields("m", None, False, False, members=read_members(body))
+    members = read_members(body)
+    told = msgspec.json.decode(members.max_tokens) if members.max_tokens else None
+    max_tokens = int(told) if type(told) in (int, float) else None
+    model = msgspec.json.decode(members.model) if members.model else "m"
+    return MessageFields(str(model), max_tokens, False, False, members=members)
 
 
 def cap_max_tokens(body: bytes, new: int) -> bytes:

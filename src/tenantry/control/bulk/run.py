@@ -9,10 +9,11 @@ from pathlib import Path
 
 from tenantry.control.bulk.clients import Client, Known, choice_of
 from tenantry.control.bulk.keys_file import KeysFile
-from tenantry.control.client_guide import endpoint_of, write_client_guide
+from tenantry.control.client_guide import write_client_guide
 from tenantry.control.live_check import LiveCheckFailed, check_live
-from tenantry.control.provisioning import ProvisionFailed, Terms, provision
-from tenantry.control.site import Site
+from tenantry.control.provisioning import Terms, provision
+from tenantry.control.refusals import ProvisionFailed
+from tenantry.control.site import Site, endpoint_of
 from tenantry.storage.directory import DirectoryError
 from tenantry.storage.directory.tenants import TenantChange
 from tenantry.storage.records import TenantRecord

@@ -12,14 +12,13 @@ from typing import Any
 
 from sqlalchemy.exc import OperationalError
 
-from tenantry.control.client_guide import endpoint_of
 from tenantry.control.declared.closing import write_statements
 from tenantry.control.declared.executing import Executor, NewKey
 from tenantry.control.declared.model import Declaration
 from tenantry.control.declared.planning import Plan, compare, needed_references
 from tenantry.control.declared.references import References, SecretUnavailable
 from tenantry.control.live_check import LiveCheckFailed, check_live
-from tenantry.control.site import Site
+from tenantry.control.site import Site, endpoint_of
 from tenantry.storage.columns import now_utc
 from tenantry.storage.directory import Directory
 

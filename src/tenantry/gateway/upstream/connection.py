@@ -15,10 +15,15 @@ import httptools
 
 from tenantry.domain.subclassing import mypyc_attr
 from tenantry.gateway.upstream import delivery
-from tenantry.gateway.upstream.head import RESPONSE_FIELDS_MAX, ResponseHead, head_of, read_plain_head
+from tenantry.gateway.upstream.head import (
+    RESPONSE_FIELDS_MAX,
+    RESPONSE_HEAD_BYTES_MAX,
+    ResponseHead,
+    head_of,
+    read_plain_head,
+)
+from tenantry.wire.bytework import plain_chunk
 
-# As nginx's and Node's heads; an answer of the Messages API has 2 KiB.
-RESPONSE_HEAD_BYTES_MAX = 64 * 1024
 # The size of a chunk that is nothing but that (RFC 9112 7.1): extensions and the last chunk are left to the parser.
 _CHUNK_SIZE = re.compile(rb"([1-9A-Fa-f][0-9A-Fa-f]{0,7})\r\n")
 _SIZE_BEGUN = re.compile(rb"[1-9A-Fa-f][0-9A-Fa-f]{0,7}\r?")
@@ -50,6 +55,21 @@ class ResponseSink(ABC):
     @abstractmethod
     def on_head(self, head: ResponseHead) -> None:
         """Interim responses (1xx) are not told."""
+
+    def on_whole(self, head: ResponseHead, body: bytes) -> None:
+        """All of a response that came in one; nothing else is told of it. The connection is not the sink's any more."""
+        self.on_head(head)
+        if body:
+            self.on_body(body)
+        self.on_end()
+
+    def on_chunk(self, data: bytes) -> bool:
+        """Bytes that came where a chunk of the body begins, before they are taken apart.
+
+        True: they are one whole chunk, it has been taken as it is, and nothing else is told of it. False: nothing has
+        happened.
+        """
+        return False
 
     @abstractmethod
     def on_body(self, data: bytes) -> None:
@@ -224,7 +244,8 @@ class UpstreamConnection:
         if self._sink is None:
             self.close()  # bytes that nobody asked for: the next response could not be trusted
         elif self._reader == _CHUNKED:
-            self._take_chunks(self._sink, data)
+            if self._left or self._size_begun or not self._sink.on_chunk(data):
+                self._take_chunks(self._sink, data)
         elif self._reader == _PARSED:
             self._parse(data)
         elif self._reader == _COUNTED:
@@ -237,14 +258,20 @@ class UpstreamConnection:
         self._is_answering = True
         # `partition` and not `find`: CPython 3.11 formats an error, and drops it, whenever bytes are to be found.
         told, end, body = data.partition(b"\r\n\r\n")
-        head = read_plain_head(told) if end and len(told) <= RESPONSE_HEAD_BYTES_MAX else None
+        head = read_plain_head(told) if end else None
         if head is None:
             self._reader = _PARSED
             self._parse(data)
             return
+        length = head.length
+        if length is not None and length == len(body):
+            self._keep_alive = True
+            self._let_go(is_alone=True)
+            sink.on_whole(head, body)
+            return
         self._is_head_told = True
-        if head.length is not None:
-            self._reader, self._left = _COUNTED, head.length
+        if length is not None:
+            self._reader, self._left = _COUNTED, length
             sink.on_head(head)
             if self._sink is not None:
                 self._take_counted(sink, body)
@@ -261,14 +288,11 @@ class UpstreamConnection:
     def _take_chunks(self, sink: ResponseSink, data: bytes) -> None:
         """Chunks, mostly one whole chunk."""
         if self._left == 0 and not self._size_begun:
-            found = _CHUNK_SIZE.match(data)
-            if found is not None:
-                start = found.end()
-                end = start + int(found[1], 16)
-                if len(data) == end + _CRLF_BYTES and data.endswith(b"\r\n"):
-                    sink.on_body(data[start:end])
-                    self._flush()
-                    return
+            start = plain_chunk(data)
+            if start:
+                sink.on_body(data[start:-_CRLF_BYTES])
+                self._flush()
+                return
         self._cut_chunks(sink, data)
 
     def _cut_chunks(self, sink: ResponseSink, data: bytes) -> None:
@@ -376,6 +400,13 @@ class UpstreamConnection:
             self._sink.on_body(parts[0] if len(parts) == 1 else b"".join(parts))
 
     def _finish(self, *, is_alone: bool) -> None:
+        sink = self._sink
+        self._let_go(is_alone=is_alone)
+        if sink is not None:
+            sink.on_end()
+
+    def _let_go(self, *, is_alone: bool) -> None:
+        """The response is complete: the connection is idle again, or closed."""
         sink, self._sink = self._sink, None
         transport = self.transport
         if (
@@ -396,8 +427,6 @@ class UpstreamConnection:
             self._owner.on_idle(self)
         else:
             self.close()
-        if sink is not None:
-            sink.on_end()
 
     def _break(self, reason: str) -> None:
         sink, self._sink = self._sink, None

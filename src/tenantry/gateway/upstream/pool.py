@@ -26,7 +26,7 @@ IDLE_SECONDS_MAX: Final = 30.0
 # request could cross the closing on the wire. What was learned is forgotten when it has not been seen for so long.
 IDLE_SHARE: Final = 0.5
 RELEARN_SECONDS: Final = 60.0
-# Over all pools; a descriptor and, over TLS, some 50 KB each. Go's default transport keeps a hundred, for one user.
+# Over all pools, where no setting says otherwise.
 IDLE_CONNECTIONS_MAX: Final = 1000
 # How many of the longest known pools are looked at for each new one: two, so that those forgotten catch up.
 LOOKED_AT: Final = 2
@@ -196,12 +196,12 @@ class Pool(ConnectionOwner):
 class Pools:
     """All pools of a gateway, by upstream, credential and tenant. A pool without connections is forgotten."""
 
-    def __init__(self, idle_max: int = IDLE_CONNECTIONS_MAX, now: Callable[[], float] | None = None) -> None:
-        """`now`: seconds, of the clock that `sweep` is told; without it, the loop's own on Linux, the monotonic one."""
+    def __init__(self, idle_max: int = IDLE_CONNECTIONS_MAX, now: Callable[[], float] = time.monotonic) -> None:
+        """At most `idle_max` connections are idle. `now`: seconds, of the clock that `sweep` is told."""
         self._pools: OrderedDict[Key, Pool] = OrderedDict()
         self._idle: OrderedDict[UpstreamConnection, Pool] = OrderedDict()  # in the order of `idle_since`
         self._idle_max = idle_max
-        self.now = now if now is not None else time.monotonic
+        self.now = now
         self._contexts: dict[str | None, ssl.SSLContext] = {}
 
     def of(self, upstream: Upstream, credential_id: str, tenant_id: str) -> Pool:

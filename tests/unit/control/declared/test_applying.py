@@ -6,10 +6,9 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -27,9 +26,11 @@ from tenantry.control.declared.words import in_words
 from tenantry.control.site import Site
 from tenantry.domain.directory import TenantStatus
 from tenantry.ledger.journal import JournalWriter
+from tenantry.ledger.live import LIVE_FILE, LiveFile, LiveHead, LiveHealth, LiveTenant, encode_line
 from tenantry.storage.columns import now_utc
 from tenantry.storage.directory import DirectoryError
 from tenantry.storage.tables import audit_log, gateway_keys
+from tests.spawner import run, spawn
 from tests.unit.control.declared.sites import ACME, SECRETS, applied, declare, left, new_site, planned, references
 
 # A big and a small file: killed anywhere between, the store is what one of them says.
@@ -235,9 +236,9 @@ def test_money_and_running_requests_are_told(site: Site, tmp_path: Path) -> None
     applied(site, tmp_path, ACME)
     tenant_id = site.directory.get_tenant("acme").tenant_id
     writer = JournalWriter(site.settings.journal_dir, "gw-1")
-    folder = writer.folder
-    lanes = {"at": time.time(), "tenants": {tenant_id: {"sessions": 12}}, "health": {}}
-    (folder / "live.json").write_text(json.dumps(lanes))
+    file = LiveFile(writer.folder / LIVE_FILE)
+    uses = {tenant_id: encode_line(LiveTenant(tenant_id, time.time(), 12))}
+    file.write(LiveHead(time.time(), LiveHealth()), uses)
     text = ACME.replace("sessions_max = 20", "sessions_max = 6").replace('"50.00"', '"80.00"')
     plan = planned(site, tmp_path, text)
     assert any("12 requests in flight now, the new limit is 6" in line for line in plan.sessions)
@@ -245,8 +246,11 @@ def test_money_and_running_requests_are_told(site: Site, tmp_path: Path) -> None
     gone = planned(site, tmp_path, ACME.replace("[tenants.acme]\n", '[tenants.acme]\nstatus = "disabled"\n'))
     assert any("cut off" in line for line in gone.sessions)
     assert "Plan fees a month: $179.00 -> $0.00 (-$179.00)" in list(gone.money.words())
-    for text in ("", "[]", '{"at": "x"}', json.dumps(lanes | {"at": 0})):
-        (folder / "live.json").write_text(text)
+    file.write(LiveHead(0.0, LiveHealth()), {})
+    file.close()
+    for text in (None, "", "[]\n", '{"line": "head", "at": "x"}\n'):
+        if text is not None:
+            (writer.folder / LIVE_FILE).write_text(text)
         assert planned(site, tmp_path, ACME.replace("max = 20", "max = 6")).sessions == []
     writer.close()
 
@@ -315,15 +319,11 @@ def test_keys_of_an_apply_that_died_are_rescued_or_forgotten(site: Site, tmp_pat
     assert part.exists()
 
 
-def _apply(site: Site, folder: Path, *words: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "tenantry", "apply", str(folder / "many.toml"), "--yes", "--no-probe", *words],
-        env=os.environ | MANY_SECRETS | {"TENANTRY_DATA_DIR": str(site.settings.data_dir)},
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+APPLY = ("apply", "many.toml", "--yes", "--no-probe")
+
+
+def _environ(site: Site) -> dict[str, str]:
+    return os.environ | MANY_SECRETS | {"TENANTRY_DATA_DIR": str(site.settings.data_dir)}
 
 
 def test_killed_at_any_moment_all_of_it_stands_or_nothing(site: Site, tmp_path: Path) -> None:
@@ -331,18 +331,16 @@ def test_killed_at_any_moment_all_of_it_stands_or_nothing(site: Site, tmp_path: 
     outcomes: set[int] = set()
     (tmp_path / "many.toml").write_text(MANY)
     started = time.monotonic()
-    first = _apply(site, tmp_path)
-    first.communicate()
-    assert first.returncode == 0
+    assert run(*APPLY, env=_environ(site), cwd=tmp_path).returncode == 0
     seconds = time.monotonic() - started
     for kill in range(KILLS):
         small = kill % 2 == 0
         (tmp_path / "many.toml").write_text("[tenants]\n" if small else MANY.replace('"T"', f'"T{kill}"'))
         before = {row.name for row in site.directory.list_tenants() if row.status == "active"}
-        process = _apply(site, tmp_path)
+        process = spawn(*APPLY, env=_environ(site), cwd=tmp_path)
         time.sleep(chance.uniform(0.5, 1.0) * seconds)
         process.send_signal(signal.SIGKILL)
-        process.communicate()
+        process.wait()
         rows = [row for row in site.directory.list_tenants() if row.status == "active"]
         assert len(rows) in (0, 60), f"kill {kill}: {len(rows)} tenants"
         assert len({row.name for row in rows}) <= 1
@@ -355,15 +353,16 @@ def test_killed_at_any_moment_all_of_it_stands_or_nothing(site: Site, tmp_path: 
 
 def test_of_two_applies_at_once_one_wins_and_the_other_says_why(site: Site, tmp_path: Path) -> None:
     (tmp_path / "many.toml").write_text(MANY)
-    both = [_apply(site, tmp_path) for _ in range(2)]
-    ended = [(*process.communicate(), process.returncode) for process in both]
-    codes = sorted(code for *_, code in ended)
+    with ThreadPoolExecutor(2) as both:
+        asked = [both.submit(run, *APPLY, env=_environ(site), cwd=tmp_path) for _ in range(2)]
+        ended = [one.result() for one in asked]
+    codes = sorted(one.returncode for one in ended)
     assert codes in ([0, 1], [0, 0])  # the second may have come after the first had ended: nothing to do
-    for out, err, code in ended:
-        if code == 1:
-            assert "the state moved since the plan" in err
-        assert "Traceback" not in err
-        assert "Applied." in out or code == 1 or "Nothing to do" in out
+    for one in ended:
+        if one.returncode == 1:
+            assert "the state moved since the plan" in one.stderr
+        assert "Traceback" not in one.stderr
+        assert "Applied." in one.stdout or one.returncode == 1 or "Nothing to do" in one.stdout
     assert len(site.directory.list_tenants()) == 60
     assert site.directory.verify_audit()[1] == []
     with site.engine.connect() as connection:

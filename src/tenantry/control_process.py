@@ -1,0 +1,89 @@
+"""The control process: the admin API, and the background work."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Generator
+
+import uvicorn
+
+from tenantry.control.alerting import Courier
+from tenantry.control.background import Chore, drain_until, first_death, repeat_until
+from tenantry.control.exporting import Exporter
+from tenantry.control.site import Site, bring_upstreams, open_site
+from tenantry.domain.alerts import with_classic
+from tenantry.domain.prices import load_default_prices
+from tenantry.ledger.alerts import open_watch
+from tenantry.ledger.booking import Drain
+from tenantry.ledger.outbox import Outbox
+from tenantry.running import stop_on_signals
+from tenantry.settings import Settings
+from tenantry.storage.changes import StoreChanges
+from tenantry.web.api import control_app
+
+# A threshold is to be told within two seconds of the row that passed it.
+ALERT_WATCH_SECONDS = 0.5
+ALERT_DELIVERY_SECONDS = 0.5
+# A week or a month ends at most once in this time.
+EXPORT_SECONDS = 60.0
+
+
+class _ControlServer(uvicorn.Server):
+    """Signals are this module's business: the drain has a last round to make after the web server ends."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+
+async def serve_control(settings: Settings) -> int:
+    site = open_site(settings)
+    bring_upstreams(settings, site.directory)
+    stop = stop_on_signals()
+    drain = Drain(site.engine, settings.journal_dir, load_default_prices())
+    config = uvicorn.Config(
+        control_app(site),
+        settings.control_host,
+        settings.control_port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+    )
+    server = _ControlServer(config)
+    web = asyncio.create_task(server.serve())
+    caught_up = asyncio.Event()
+    booking = asyncio.create_task(drain_until(stop, drain, caught_up))
+    watched, delivered = StoreChanges(site.engine), StoreChanges(site.engine)
+    courier = Courier(Outbox(site.engine), site.directory, _now_us, changes=delivered)
+    chores = [asyncio.create_task(repeat_until(stop, chore)) for chore in _chores(site, courier, watched)]
+    exporting = Chore("exports", EXPORT_SECONDS, Exporter(site.engine, settings).step)
+    chores.append(asyncio.create_task(repeat_until(stop, exporting, caught_up)))
+    named = {web: "the web server", booking: "the booking of journals"} | dict.fromkeys(chores, "a chore")
+    failed = await first_death(stop, named)
+    stop.set()
+    courier.stop()
+    server.should_exit = True
+    await asyncio.gather(web, booking, *chores, return_exceptions=failed)
+    watched.close()
+    delivered.close()
+    site.engine.dispose()
+    return 1 if failed else 0
+
+
+def _chores(site: Site, courier: Courier, changes: StoreChanges) -> list[Chore]:
+    settings = site.settings
+    thresholds = with_classic(settings.usage_alert_threshold_percent)
+    watch = open_watch(
+        site.engine, settings.zone, thresholds, settings.data_dir, settings.journal_dir, _now_us, changes
+    )
+    return [
+        Chore("the watch for alerts", ALERT_WATCH_SECONDS, watch.step),
+        Chore("the delivery of alerts", ALERT_DELIVERY_SECONDS, courier.step),
+    ]
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000

@@ -1,0 +1,144 @@
+"""What a gateway does beside requests, by the clock: deadlines, tallies, the directory, the clock, the journal's sync.
+
+Each is a task that never ends; one that dies ends the process. None costs more with more tenants or connections: what
+is done for many of them at once is done in steps, between which the event loop does other things.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterable
+
+from sqlalchemy import Engine
+
+from tenantry.domain.repeats import Repeats
+from tenantry.gateway.process import GatewayProcess
+from tenantry.gateway.recorder import Recorder
+from tenantry.gateway.wall import WallClock
+from tenantry.ledger.adjustments import adjustments_since
+from tenantry.ledger.journal import JournalUnavailable, JournalWriter
+from tenantry.ledger.live import LiveFile, LiveHealth
+from tenantry.ledger.opening import Opening
+from tenantry.storage.database import StoreReplaced
+from tenantry.storage.snapshot import DirectoryWatch, SnapshotLoader
+
+log = logging.getLogger("tenantry.gateway")
+
+# A change must act in under a second (DESIGN 3), and better in a fifth of one; a poll costs some microseconds.
+DIRECTORY_POLL_SECONDS = 0.1
+# What a power cut may cost in unsynced ends; begins are on the file before anything is sent.
+JOURNAL_SYNC_SECONDS = 0.02
+# People look at what goes on now; a second is now.
+TALLY_SECONDS = 1.0
+LIVE_SECONDS = 1.0
+# Between the steps in which it is gathered: who asks meanwhile meets one step, not all of them. Ten thousand tenants
+# that are all in use take a second.
+LIVE_PAUSE_SECONDS = 0.001
+# Where nothing has changed, a sign of life comes so often: three in the time after which a gateway counts as frozen.
+QUIET_SECONDS = 3.0
+CLOCK_SECONDS = 0.5
+CLOCK_RETRY_SECONDS = 30.0
+# The journal's and the store's own messages come at once; what follows them, after so many seconds.
+RETRY_SECONDS = 1.0
+# Of what is told of a fault in the live record.
+FAULT_CHARS_MAX = 300
+
+
+async def every_in_steps(seconds: float, chore: Callable[[], Iterable[None]]) -> None:
+    while True:
+        await asyncio.sleep(seconds)
+        await _in_steps(chore())
+
+
+async def _in_steps(steps: Iterable[object]) -> None:
+    for _ in steps:
+        await asyncio.sleep(0)
+
+
+async def follow_directory(
+    watch: DirectoryWatch, loader: SnapshotLoader, gateway: GatewayProcess, engine: Engine, entry_id: int
+) -> None:
+    """Fails closed for what is new, open for what was known: a store that cannot be read leaves the last snapshot.
+
+    One that was replaced would leave it for good, and no revocation would ever arrive: then the gateway ends.
+    """
+    faults, now = Repeats(), gateway.parts.clock.now
+    while True:
+        await asyncio.sleep(DIRECTORY_POLL_SECONDS)
+        try:
+            if watch.changed():
+                await _in_steps(gateway.applying(await asyncio.to_thread(loader.follow)))
+                entry_id, corrections = await asyncio.to_thread(adjustments_since, engine, entry_id)
+                for tenant_id, key_id, at_us, nanos in corrections:
+                    gateway.correct(tenant_id, key_id, at_us, nanos)
+            if faults.count and (count := faults.went_well(now())):
+                log.warning("the directory can be read again; it could not %d times", count)
+            gateway.live.directory_fault = ""
+        except StoreReplaced as error:
+            log.critical("%s The gateway ends: no change would reach it any more. `tenantry doctor` says more.", error)
+            raise
+        except Exception as error:
+            fault = gateway.live.directory_fault = f"{type(error).__name__}: {error}"[:FAULT_CHARS_MAX]
+            if faults.came(fault, now()):
+                log.exception("the directory could not be read; the last known one stays in force")
+            watch.forget()
+            await asyncio.sleep(RETRY_SECONDS)
+
+
+async def follow_clock(wall: WallClock, gateway: GatewayProcess, reopen: Callable[[int], Opening]) -> None:
+    """A clock that was set is followed once it has stayed so; budgets know before what was spent at its time."""
+    while True:
+        await asyncio.sleep(CLOCK_SECONDS)
+        moved_us = wall.look()
+        if moved_us is None:
+            continue
+        log.warning("the machine's clock was set by %+.1f s", moved_us / 1_000_000)
+        try:
+            gateway.reopen(await asyncio.to_thread(reopen, wall.now_us() + moved_us))
+        except Exception:  # open: requests go on under the time before, and what was spent is counted in it
+            log.exception("the ledger could not be read; the gateway stays at its own time for now")
+            await asyncio.sleep(CLOCK_RETRY_SECONDS)
+            continue
+        wall.move(moved_us)
+
+
+async def sync_journal(recorder: Recorder, journal: JournalWriter, now: Callable[[], float]) -> None:
+    """Bring what was written to the disk: soon after it was written, and what could not be written, again."""
+    faults = Repeats()
+    while True:
+        await recorder.needs_care.wait()
+        recorder.needs_care.clear()
+        await asyncio.sleep(JOURNAL_SYNC_SECONDS)
+        if not recorder.works:
+            recorder.flush()
+        if recorder.is_dirty:
+            recorder.is_dirty = False
+            try:
+                await asyncio.to_thread(journal.sync)
+                if faults.count and (count := faults.went_well(now())):
+                    log.warning("the journal can be synced again; it could not %d times", count)
+            except JournalUnavailable as error:
+                recorder.is_dirty = True  # what was written is still to be brought to the disk
+                recorder.needs_care.set()
+                if faults.came(str(error), now()):
+                    log.error("the journal could not be synced: %s", error)
+
+
+async def tell_live(gateway: GatewayProcess, file: LiveFile) -> None:
+    """Add to the file from which commands read what goes on now; it never holds up a request."""
+    health: LiveHealth | None = None
+    told_at, now = 0.0, gateway.parts.clock.now
+    while True:
+        await asyncio.sleep(LIVE_SECONDS)
+        changed: dict[str, bytes] = {}
+        for some in gateway.live.take():
+            changed.update(some)
+            await asyncio.sleep(LIVE_PAUSE_SECONDS)
+        head = gateway.live.head()
+        if not changed and head.health == health and now() - told_at < QUIET_SECONDS:
+            continue
+        health, told_at = head.health, now()
+        with contextlib.suppress(OSError):  # without the disk there is no news, and the journal has said so already
+            await asyncio.to_thread(file.write, head, changed)

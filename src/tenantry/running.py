@@ -1,0 +1,76 @@
+"""What each long-running process has: a log, an event loop, signals, and a supervisor that watches it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import faulthandler
+import logging
+import os
+import signal
+import sys
+from collections.abc import Coroutine
+from typing import Any
+
+import uvloop
+
+from tenantry.domain.printable import printable
+from tenantry.domain.pulse import BEAT_SECONDS
+from tenantry.settings import Settings
+
+# Set for a process that `serve` has started.
+SUPERVISED = "TENANTRY_SUPERVISED"
+# The number of the descriptor into which a child beats.
+HEARTBEAT = "TENANTRY_HEARTBEAT"
+# A child tells with this signal where each of its threads is, even when none of them goes on.
+TELL_STACKS = signal.SIGUSR1
+
+
+def run(settings: Settings, process: Coroutine[Any, Any, int]) -> int:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Plain("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=settings.log_level, handlers=[handler])
+    # Its migrations are announced by `init`; opening the store is not news.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.get_loop().call_soon(_follow_parent, runner.get_loop())
+        return runner.run(process)
+
+
+class _Plain(logging.Formatter):
+    """What clients and upstreams said does nothing to the terminal that shows the log."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record), "\n\t")
+
+
+def _follow_parent(loop: asyncio.AbstractEventLoop) -> None:
+    """A supervised process holds a pipe to its supervisor as stdin; when that ends, so does the process."""
+    if os.environ.get(SUPERVISED) != "1":
+        return
+
+    def on_input() -> None:
+        if not os.read(0, 1024):
+            loop.remove_reader(0)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    loop.add_reader(0, on_input)
+    faulthandler.register(TELL_STACKS)
+    descriptor = int(os.environ[HEARTBEAT])
+    os.set_blocking(descriptor, False)
+    # Not at once: what a process does before it serves may take its time.
+    loop.call_later(BEAT_SECONDS, _beat, loop, descriptor)
+
+
+def _beat(loop: asyncio.AbstractEventLoop, descriptor: int) -> None:
+    """Only a loop that goes on calls this."""
+    with contextlib.suppress(OSError):  # the supervisor does not look at this moment, or is gone
+        os.write(descriptor, b".")
+    loop.call_later(BEAT_SECONDS, _beat, loop, descriptor)
+
+
+def stop_on_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop

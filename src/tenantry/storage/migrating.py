@@ -1,0 +1,62 @@
+"""Bringing the store's schema up to date."""
+
+from __future__ import annotations
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, Engine
+
+from tenantry.storage.schema import MIGRATIONS, StoreLater, applied_revision, known_revisions
+
+
+class MigrationBroken(Exception):
+    """A migration would leave rows that refer to nothing. The database is as it was before."""
+
+
+def migrate(engine: Engine, revision: str = "head") -> None:
+    """Apply every migration that is missing, all or none. Running it again changes nothing.
+
+    Raises:
+        MigrationBroken: rows would be left that refer to nothing.
+        StoreLater: a later version has made it.
+    """
+    with engine.connect() as connection:
+        if applied_revision(connection) not in (None, *known_revisions()):
+            raise StoreLater((StoreLater.__doc__ or "").strip())
+        connection.rollback()
+        if engine.dialect.name != "sqlite":
+            _upgrade(connection, revision)
+            connection.commit()
+            return
+        _begin_sqlite_migration(connection)
+        try:
+            _upgrade(connection, revision)
+            if connection.exec_driver_sql("PRAGMA foreign_key_check").first() is not None:
+                raise MigrationBroken((MigrationBroken.__doc__ or "").strip())
+            connection.commit()
+        finally:
+            connection.rollback()
+            connection.exec_driver_sql("PRAGMA foreign_keys = ON")
+
+
+def _upgrade(connection: Connection, revision: str) -> None:
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
+
+
+def _begin_sqlite_migration(connection: Connection) -> None:
+    """One transaction around everything, and tables that may be replaced while others refer to them.
+
+    SQLite cannot alter most of a table, so a migration makes a new one and drops the old; with foreign keys on, that
+    fails as soon as there are rows (sqlite.org/lang_altertable.html, section 7). The pragma has no effect inside a
+    transaction, and the driver by itself begins none before a change of the schema.
+    """
+    connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    return config

@@ -1,0 +1,108 @@
+"""The compiled byte work, built with sanitizers, against the one in Python, for a while (`make fuzz-native`).
+
+Every byte that a call has no business with is poisoned while it runs: the NUL behind an argument, and for events also
+what stands before and behind them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.machinery import ExtensionFileLoader
+from importlib.util import module_from_spec, spec_from_file_location
+from types import ModuleType
+
+from tenantry.wire import bytes_in_python
+from tests.byte_cases import NAMES_OF_CALLS, cases, function_of, outcome
+
+NAME = "tenantry.wire._bytes"
+# Where the bytes of a bytes object begin; a NUL stands behind them.
+HEADER_BYTES = sys.getsizeof(b"") - 1
+
+
+def load(path: str) -> ModuleType:
+    spec = spec_from_file_location(NAME, path, loader=ExtensionFileLoader(NAME, path))
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Poison:
+    """Bytes that the address sanitizer lets nobody touch. It knows them by eights, so the first few may be free."""
+
+    def __init__(self) -> None:
+        sanitizer = ctypes.CDLL(None)
+        region = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_size_t)
+        self._poison = region(("__asan_poison_memory_region", sanitizer))
+        self._free = region(("__asan_unpoison_memory_region", sanitizer))
+
+    @contextmanager
+    def around(self, arguments: tuple[object, ...]) -> Iterator[None]:
+        regions: list[tuple[int, int]] = []
+        for at, argument in enumerate(arguments):
+            if type(argument) is not bytes or len(argument) < 2:
+                continue  # the empty one and those of one byte belong to everybody
+            begin, start, stop = id(argument) + HEADER_BYTES, 0, len(argument)
+            if at == 0 and len(arguments) == 4:
+                _, first, last, _ = arguments
+                assert isinstance(first, int)
+                assert isinstance(last, int)
+                if 0 <= first <= last <= stop:
+                    start, stop = first, last
+            regions += [(begin, start), (begin + stop, len(argument) + 1 - stop)]
+        for place, size in regions:
+            self._poison(place, size)
+        try:
+            yield
+        finally:
+            for place, size in regions:
+                self._free(place, size)
+
+
+def owned(arguments: tuple[object, ...]) -> tuple[object, ...]:
+    """The same, with each of its bytes in memory of its own."""
+    return tuple(bytes(bytearray(given)) if type(given) is bytes else given for given in arguments)
+
+
+def fuzz(work: ModuleType, seconds: float, rng: random.Random) -> int:
+    poison, calls, end = Poison(), 0, time.monotonic() + seconds
+
+    def pair(name: str) -> tuple[Callable[..., object], Callable[..., object]]:
+        return function_of(bytes_in_python, name), function_of(work, name)
+
+    pairs = {name: pair(name) for name in NAMES_OF_CALLS}
+    while time.monotonic() < end:
+        name, arguments = cases(rng)
+        arguments = owned(arguments)
+        reference, compiled = pairs[name]
+        expected = outcome(reference, arguments)
+        with poison.around(arguments):
+            told = outcome(compiled, arguments)
+        assert told == expected, (name, arguments, expected, told)
+        calls += 1
+        if calls % 10_000 == 0:
+            pairs = {name: pair(name) for name in NAMES_OF_CALLS}
+    return calls
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--library", required=True, help="the library, built with sanitizers")
+    parser.add_argument("--seconds", type=float, default=60)
+    told = parser.parse_args()
+    seed = int(os.environ.get("TENANTRY_SEED", "0")) or random.SystemRandom().randrange(1 << 32)
+    print(f"TENANTRY_SEED={seed}", flush=True)
+    calls = fuzz(load(told.library), told.seconds, random.Random(seed))
+    print(f"{calls:,} calls, all as in Python, none out of bounds")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,208 @@
+"""Starts Tenantry's processes without importing it each time: a process that has done so forks for each.
+
+What starts is a process of its own, as `python -m tenantry` would be: its environment, folder, descriptors, signals and
+exit are its own. It takes a tenth of the time. `TENANTRY_TESTS_COLD=1` starts every process the usual way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import random
+import runpy
+import select
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+# Linux has what this needs.
+COLD = os.environ.get("TENANTRY_TESTS_COLD") == "1" or not hasattr(os, "pidfd_open")
+ROOT = Path(__file__).parents[1]
+_NUMBER_BYTES = 8
+_REQUEST_BYTES_MAX = 1 << 20
+# Beside what the process imports at its start; what a command imports later of ours it still imports by itself.
+LIBRARIES = (
+    *("alembic.command", "apprise", "cryptography.hazmat.primitives.ciphers.aead", "jinja2", "litestar", "markdown_it"),
+    *("pydantic", "rich.console", "rich.progress", "rich.table", "rich.traceback", "sqlalchemy.dialects.sqlite"),
+    *("typer.rich_utils", "uvicorn", "yaml"),
+)
+
+Process = Any  # one of these, or of `subprocess.Popen`
+
+
+class Spawned:
+    """A process that runs; used as one of `subprocess.Popen`."""
+
+    def __init__(self, words: Sequence[str], told: socket.socket) -> None:
+        self.args = ["tenantry", *words]
+        self._told = told
+        self.pid = self._number(None)
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        if self.returncode is None:
+            self.returncode = self._number(timeout)
+            self._told.close()
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def _number(self, timeout: float | None) -> int:
+        if not select.select([self._told], [], [], timeout)[0]:
+            raise subprocess.TimeoutExpired(self.args, timeout or 0)
+        told = self._told.recv(_NUMBER_BYTES)
+        assert len(told) == _NUMBER_BYTES, f"the spawner has died: {self.args}"
+        return int.from_bytes(told, "big", signed=True)
+
+
+def spawn(
+    *words: str,
+    env: Mapping[str, str],
+    cwd: Path,
+    stdin: Any = None,
+    stdout: Any = None,
+    stderr: Any = None,
+    module: str = "tenantry",
+    cold: bool = COLD,
+) -> Process:
+    """Start `tenantry`, or another module, with these words. `stdin` and the others are files, or None for nothing."""
+    with contextlib.ExitStack() as opened:
+        null = opened.enter_context(Path(os.devnull).open("r+b"))
+        files = [one or null for one in (stdin, stdout, stderr)]
+        if cold:
+            command = [sys.executable, "-m", module, *words]
+            return subprocess.Popen(command, env=env, cwd=cwd, stdin=files[0], stdout=files[1], stderr=files[2])
+        told, teller = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with teller:
+            request = json.dumps([module, words, dict(env), str(cwd)]).encode()
+            with _starting:
+                spawner = _spawner()
+            socket.send_fds(spawner, [request], [teller.fileno(), *(one.fileno() for one in files)])
+        return Spawned(words, told)
+
+
+def run(
+    *words: str, env: Mapping[str, str], cwd: Path, stdin: str = "", timeout: float = 60.0
+) -> subprocess.CompletedProcess[str]:
+    """Run `tenantry` with these words to its end."""
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        given.write(stdin.encode())
+        given.seek(0)
+        process = spawn(*words, env=env, cwd=cwd, stdin=given, stdout=out, stderr=err)
+        try:
+            code = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+        for one in (out, err):
+            one.seek(0)
+        return subprocess.CompletedProcess(process.args, code, out.read().decode(), err.read().decode())
+
+
+@cache
+def _spawner() -> socket.socket:
+    """The socket of this test process's own spawner, which ends with it."""
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for one in (ours, its):
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _REQUEST_BYTES_MAX)
+    with its:
+        command = [sys.executable, "-m", "tests.spawner", str(its.fileno())]
+        # It lives as long as the tests; whoever collects it would be warned of a process that still runs.
+        _started.append(subprocess.Popen(command, cwd=ROOT, pass_fds=[its.fileno()], stdin=subprocess.DEVNULL))
+    return ours
+
+
+_starting = threading.Lock()
+_started: list[subprocess.Popen[bytes]] = []
+
+
+# In the spawner
+
+
+def _serve(requests: socket.socket) -> tuple[str, list[str], str]:
+    """Fork for each request. Returns in the fork only, with what it is to do."""
+    ready = selectors.DefaultSelector()
+    ready.register(requests, selectors.EVENT_READ)
+    while True:
+        for key, _ in ready.select():
+            if key.fileobj is not requests:
+                ready.unregister(key.fileobj)
+                os.close(key.fd)
+                pid, teller = key.data
+                code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+                _tell(teller, code)
+                os.close(teller)
+                continue
+            data, descriptors, _, _ = socket.recv_fds(requests, _REQUEST_BYTES_MAX, 4)
+            if not data:
+                os._exit(0)
+            module, words, environ, folder = json.loads(data)
+            pid = os.fork()
+            if not pid:
+                ready.close()  # now: collected later, it would close what has its number by then
+                requests.close()
+                _become(descriptors[1:], environ, folder)
+                return module, words, folder
+            _tell(descriptors[0], pid)
+            for one in descriptors[1:]:
+                os.close(one)
+            ready.register(os.pidfd_open(pid), selectors.EVENT_READ, (pid, descriptors[0]))
+
+
+def _tell(teller: int, number: int) -> None:
+    with contextlib.suppress(OSError):  # who asked does not wait for it any more
+        os.write(teller, number.to_bytes(_NUMBER_BYTES, "big", signed=True))
+
+
+def _become(descriptors: Sequence[int], environ: dict[str, str], folder: str) -> None:
+    for number, descriptor in enumerate(descriptors):
+        os.dup2(descriptor, number)
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environ)
+    time.tzset()
+    # What drew its start from chance when it was imported draws anew: no two processes give the same names.
+    for module in [module for name, module in sys.modules.items() if name.startswith("tenantry")]:
+        for value in vars(module).values():
+            if isinstance(value, random.Random):
+                value.seed()
+
+
+def _main() -> None:
+    # A run of the tests in the background may have been started with SIGINT ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for name in ("tenantry.app", *LIBRARIES):
+        __import__(name)
+    gc.collect()
+    gc.freeze()  # what a fork's end would go through once more, and so copy
+    module, sys.argv[1:], sys.path[0] = _serve(socket.socket(fileno=int(sys.argv[1])))
+    runpy.run_module(module, None, "__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    _main()

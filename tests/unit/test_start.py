@@ -1,0 +1,97 @@
+"""What a process and a command load: what they do not need would cost each start of theirs."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from typer.main import get_command, get_group
+
+from tenantry.app import Processes
+from tenantry.cli.later import Later
+from tenantry.cli.main import Commands, build_cli
+from tenantry.settings import load_settings
+from tests.template import init_from_template
+
+WEB = {"litestar", "uvicorn"}
+PAGES = {"jinja2", "markdown_it", "yaml"}
+SCHEMA = {"alembic", "mako"}
+ALERTS = {"apprise", "requests"}
+PARSING = {"typer", "pydantic", "rich"}
+STORE = {"sqlalchemy", "cryptography", "asyncio"}
+DATA_PLANE = {"tenantry.gateway", "httptools"}
+
+# Runs `tenantry` with the words of its command line, and tells at the end what was loaded.
+PROGRAM = """
+import atexit, sys
+atexit.register(lambda: print(*sys.modules, file=sys.stderr))
+import tenantry.app
+if sys.argv[1] in ("gateway", "control"):
+    import tenantry.running
+    tenantry.running.run = lambda settings, process: process.close() or 0
+tenantry.app.main()
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("site")
+    init_from_template(load_settings(None, {"TENANTRY_DATA_DIR": str(made)}))
+    return made
+
+
+def loaded(folder: Path, *words: str) -> set[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *words],
+        env={**os.environ, "TENANTRY_DATA_DIR": str(folder)},
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=folder,
+    )
+    return set(done.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "never"),
+    [
+        ("gateway", WEB | PAGES | SCHEMA | ALERTS | PARSING | {"tenantry.control", "tenantry.web"}),
+        ("control", {"jinja2", "markdown_it"} | SCHEMA | PARSING | DATA_PLANE),
+        ("--version", WEB | PAGES | SCHEMA | ALERTS | STORE | DATA_PLANE | {"rich"}),
+        ("--help", WEB | {"jinja2", "yaml"} | SCHEMA | ALERTS | STORE | DATA_PLANE),
+        ("tenants list", WEB | PAGES | SCHEMA | ALERTS | DATA_PLANE | {"rich"}),
+        ("upstreams list", WEB | PAGES | SCHEMA | ALERTS | DATA_PLANE | {"rich"}),
+        ("tiers list", WEB | PAGES | SCHEMA | ALERTS | DATA_PLANE | {"rich"}),
+        ("credentials list", WEB | PAGES | SCHEMA | ALERTS | DATA_PLANE | {"rich"}),
+        ("audit", WEB | PAGES | SCHEMA | ALERTS | DATA_PLANE | {"rich"}),
+        ("ledger verify", WEB | PAGES | SCHEMA | ALERTS | DATA_PLANE | {"rich"}),
+    ],
+)
+def test_nothing_is_loaded_that_others_need(folder: Path, words: str, never: set[str]) -> None:
+    assert loaded(folder, *words.split()) & never == set()
+
+
+def test_the_list_of_commands_says_what_the_commands_say() -> None:
+    root = get_command(build_cli(Processes()))
+    context = typer.Context(root)
+    for name in Commands.table:
+        stand_in = getattr(root, "get_command")(context, name)  # noqa: B009 -- not in Typer's types
+        assert isinstance(stand_in, Later)
+        assert stand_in.load().help == stand_in.help, name
+
+
+def test_no_command_is_missing_from_the_list() -> None:
+    names = {(module, name) for name, (module, _) in Commands.table.items()}
+    for module, _ in Commands.table.values():
+        loaded = __import__(f"tenantry.cli.{module}", fromlist=["app"])
+        if hasattr(loaded, "register"):
+            whole = typer.Typer()
+            loaded.register(whole)
+            assert {(module, name) for name in get_group(whole).commands} <= names
+
+
+def test_the_version_is_told(folder: Path) -> None:
+    done = subprocess.run([sys.executable, "-m", "tenantry", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("tenantry ")
