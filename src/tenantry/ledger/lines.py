@@ -8,13 +8,24 @@ other line is decoded by `decode_line` into an event of `domain/attempts`; `rows
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, cast
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
-from tenantry.domain.attempts import BASIS_USAGE, AttemptBegun, AttemptEnded, AttemptProgress, Tally
+from tenantry.domain.attempts import (
+    BASIS_USAGE,
+    AttemptBegun,
+    AttemptEnded,
+    AttemptProgress,
+    KeyUse,
+    Outcome,
+    RefusalCount,
+    Tally,
+)
 from tenantry.domain.settlement import COST_NANOS_MAX
+from tenantry.domain.usage import Iteration, Usage
 
 LF = 0x0A
 CHECKSUM_BYTES = 9  # eight digits and a blank
@@ -125,14 +136,130 @@ decode_end = msgspec.json.Decoder(EndLine).decode
 decode_progress_id = msgspec.json.Decoder(_ProgressId).decode
 
 
+# Of any other line: the events as they are written, with what lines of older versions have none of. Apart from the
+# events themselves, for those are compiled, and msgspec fills no class that is.
+
+
+class _Iteration(msgspec.Struct):
+    type: str
+    model: str | None
+    input_tokens: int
+    cache_write_5m_tokens: int
+    cache_write_1h_tokens: int
+    cache_read_tokens: int
+    output_tokens: int
+
+
+class _Usage(msgspec.Struct):
+    input_tokens: int = 0
+    cache_write_5m_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    cache_read_tokens: int = 0
+    output_tokens: int = 0
+    thinking_tokens: int = 0
+    web_search_requests: int = 0
+    web_fetch_requests: int = 0
+    speed: str = "standard"
+    inference_geo: str = "global"
+    service_tier: str = "standard"
+    iterations: tuple[_Iteration, ...] = ()
+
+
+class _Begun(msgspec.Struct):
+    attempt_id: str
+    request_id: str
+    tenant_id: str
+    key_id: str
+    credential_id: str
+    upstream_id: str
+    model_requested: str
+    streaming: bool
+    begun_at_us: int
+    bound_nanos: int = 0
+    speed: str = "standard"
+    inference_geo: str = "global"
+    output_nanos: int = 0
+    output_tokens: int = 0
+    output_tokens_max: int = 0
+
+
+class _Progress(msgspec.Struct):
+    attempt_id: str
+    model_served: str
+    usage: _Usage
+    upstream_request_id: str | None = None
+    held_nanos: int = 0
+
+
+class _Ended(msgspec.Struct):
+    attempt_id: str
+    ended_at_us: int
+    first_byte_at_us: int | None
+    status: int | None
+    outcome: Outcome
+    model_served: str | None
+    stop_reason: str | None
+    usage: _Usage
+    usage_raw: str
+    cost_nanos: int | None
+    price_version: str | None
+    upstream_request_id: str | None
+    error: str | None
+    saved_nanos: int | None = None
+    basis: str = BASIS_USAGE
+    flaws: tuple[str, ...] = ()
+    held_nanos: int | None = None
+
+
+class _Refusals(msgspec.Struct):
+    tenant_id: str
+    reason: str
+    count: int
+    last_at_us: int
+
+
+class _KeyUse(msgspec.Struct):
+    key_id: str
+    at_us: int
+    address: str
+    agent: str
+
+
+class _Tally(msgspec.Struct):
+    refusals: list[_Refusals]
+    keys: list[_KeyUse]
+
+
 class _Line(msgspec.Struct):
-    begin: AttemptBegun | None = None
-    progress: AttemptProgress | None = None
-    end: AttemptEnded | None = None
-    tally: Tally | None = None
+    begin: _Begun | None = None
+    progress: _Progress | None = None
+    end: _Ended | None = None
+    tally: _Tally | None = None
 
 
 _decode = msgspec.json.Decoder(_Line).decode
+# What becomes which value of the domain, member by member in their order; a test holds them equal.
+SHAPES: dict[type[msgspec.Struct], Callable[..., Any]] = {
+    _Iteration: Iteration,
+    _Usage: Usage,
+    _Begun: AttemptBegun,
+    _Progress: AttemptProgress,
+    _Ended: AttemptEnded,
+    _Refusals: RefusalCount,
+    _KeyUse: KeyUse,
+    _Tally: Tally,
+    BeginLine: AttemptBegun,
+}
+
+
+def _value_of(told: Any) -> Any:
+    """The value of the domain that was told, with all that is in it."""
+    if isinstance(told, msgspec.Struct):
+        return SHAPES[type(told)](*[_value_of(member) for member in msgspec.structs.astuple(told)])
+    if isinstance(told, list | tuple):
+        members: list[Any] = [_value_of(member) for member in told]  # pyright: ignore[reportUnknownVariableType] -- of any kind
+        return tuple(members) if isinstance(told, tuple) else members
+    return told
 
 
 def decode_line(line: bytes) -> Event | None:
@@ -141,14 +268,14 @@ def decode_line(line: bytes) -> Event | None:
         decoded = _decode(line[CHECKSUM_BYTES:-1])
     except UNREADABLE:
         return None
-    return decoded.begin or decoded.progress or decoded.end or decoded.tally
+    return _value_of(decoded.begin or decoded.progress or decoded.end or decoded.tally)
 
 
 def event_of(begun: Begun) -> AttemptBegun:
     """The same as a value of the domain."""
     if isinstance(begun, AttemptBegun):
         return begun
-    return AttemptBegun(*cast("tuple[str, ...]", msgspec.structs.astuple(begun)))  # pyright: ignore[reportArgumentType] -- field by field the same
+    return _value_of(begun)
 
 
 _ATTEMPT_ID = re.compile(rb'"attempt_id":"([^"\\]{1,64})"')
