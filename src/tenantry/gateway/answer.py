@@ -112,11 +112,11 @@ class ClientAnswer:
         if client is None:
             return
         status = head.status
-        if head.length is not None and not may_grow:
+        if status in (204, 304):  # RFC 9112 6.3: whatever the fields say
+            self._framing, framing = _NONE, b""
+        elif head.length is not None and not may_grow:
             self._framing = _LENGTH
             framing = b"content-length: %d\r\n" % head.length
-        elif status in (204, 304):
-            self._framing, framing = _NONE, b""
         elif http_1_0:
             self._framing, framing = _CLOSE, b""
             client.keeps_alive = False
@@ -136,7 +136,7 @@ class ClientAnswer:
         )
 
     def body(self, ready: bytes) -> None:
-        if ready and self._client is not None:
+        if ready and self._client is not None and self._framing != _NONE:
             self.out.append(b"%x\r\n%b\r\n" % (len(ready), ready) if self._framing == _CHUNKED else ready)
 
     def chunk(self, data: bytes) -> None:

@@ -72,8 +72,8 @@ class Caller:
         self._begun: tuple[Credential, str, bool] | None = None
         self._begin_template = b""
         kind = self.target.route.kind
-        self.is_inspected = kind is not Kind.MODELS
         self.is_metered = kind is Kind.MESSAGES
+        self.is_inspected = self.is_metered or kind is Kind.COUNT_TOKENS
         self.is_plain = self.is_inspected and b"expect" not in head.fields and head.content_length is not None
         self.has_policies = True
 

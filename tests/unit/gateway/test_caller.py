@@ -193,3 +193,13 @@ def test_tenants_that_share_a_credential_share_no_connection(tmp_path: Path) -> 
         assert client.answers == ["answer 200"]
     assert world.told.count("connect") == 2
     assert world.leftovers() == []
+
+
+def test_what_is_open_to_all_stays_so_for_the_whole_connection(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    client = world.client()
+    for ask in (b"GET /healthz", b"HEAD /api/hello"):
+        for more in (b"", b"content-length: 0\r\n"):
+            for _ in range(3):
+                client.connection.data_received(ask + b" HTTP/1.1\r\nhost: a\r\n" + more + b"\r\n")
+    assert client.answers == ["answer 200"] * 12

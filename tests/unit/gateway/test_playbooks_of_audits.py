@@ -246,3 +246,31 @@ def test_a_stream_that_flows_slowly_goes_on(tmp_path: Path) -> None:
         world.sent[0].body(b"event: ping\ndata: {}\n\n")
         world.advance(100)
     assert ends(world) == []
+
+
+@pytest.mark.parametrize("fields", [{}, {"content-length": "5"}])
+def test_no_byte_stands_behind_an_answer_that_has_no_body(tmp_path: Path, fields: dict[str, str]) -> None:
+    world = World(tmp_path)
+    client = world.client()
+    client.ask(message(stream=True))
+    world.turn()
+    world.connecting[0].made()
+    connection = world.sent[0]
+    connection.head(204, {"content-type": "text/event-stream", **fields})
+    connection.end()
+    world.turn()
+    head, _, body = client.received.partition(b"\r\n\r\n")  # the next answer on this connection would stand here
+    assert head.startswith(b"HTTP/1.1 204 ")
+    assert body == b""
+
+
+def test_an_answer_that_has_no_body_promises_none(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    client = world.client()
+    client.ask(message())
+    world.turn()
+    world.connecting[0].made()
+    world.sent[0].head(204, {"content-length": "5"})
+    world.sent[0].end()
+    assert client.received.startswith(b"HTTP/1.1 204 ")
+    assert b"content-length" not in client.received
