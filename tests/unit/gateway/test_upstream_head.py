@@ -173,3 +173,9 @@ def test_a_client_may_see_one_line_or_none() -> None:
         head = read_plain_head(b"HTTP/1.1 200 OK\r\n%bcontent-length: 0" % told)
         assert head is not None
         assert head.lines_for_client() == seen
+
+
+@pytest.mark.parametrize("options", [b"x-hop", b"keep-alive, X-Hop", b"close,x-hop , x-other"])
+def test_what_the_upstream_names_as_its_hops_own_is_not_passed_on(options: bytes) -> None:
+    head = head_of(200, [(b"connection", options), (b"x-hop", b"1"), (b"x-kept", b"2"), (b"content-length", b"0")])
+    assert head.lines_for_client() == b"x-kept: 2\r\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tenantry.gateway.headers import RESPONSE_DROPPED, RESPONSE_DROPPED_PREFIXES, is_for_client
 from tenantry.wire.bytework import CHUNKED, head_reader
-from tenantry.wire.http1 import small_number
+from tenantry.wire.http1 import connection_options, small_number
 
 # As nginx's and Node's heads; an answer of the Messages API has 2 KiB.
 RESPONSE_HEAD_BYTES_MAX = 64 * 1024
@@ -74,10 +74,11 @@ def read_plain_head(raw: bytes) -> ResponseHead | None:
 def head_of(status: int, headers: list[tuple[bytes, bytes]]) -> ResponseHead:
     """A head that llhttp has read. Names come in lower case."""
     fields = {name: value.strip(b" \t") for name, value in headers}
+    hop = connection_options(fields)  # fields for this hop alone
     return ResponseHead(
         status,
         small_number(fields.get(b"content-length", b"")),
-        b"".join([b"%b: %b\r\n" % field for field in headers if is_for_client(field[0])]),
+        b"".join([b"%b: %b\r\n" % field for field in headers if is_for_client(field[0]) and field[0] not in hop]),
         fields.get(b"request-id", b""),
         fields.get(b"content-type", b""),
         b"anthropic-ratelimit-requests-limit" in fields,
