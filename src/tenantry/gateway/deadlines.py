@@ -87,7 +87,9 @@ class Deadlines:
                     except Exception:  # one thing's fault must not cost the others their deadlines
                         log.exception("a deadline could not be acted on")
                 if item.watched_at == NEVER:
-                    self._enter(item, item.deadline)
+                    # Overdue still, as one is whose socket closes in the loop's next turn: looked at again in the next
+                    # tick, and not in every tick that a frozen process has missed.
+                    self._enter(item, max(item.deadline, now))
 
     @property
     def watched(self) -> int:

@@ -128,3 +128,25 @@ def test_a_clock_that_jumps_ahead_ends_what_is_overdue_and_nothing_twice() -> No
     for _ in range(3):
         wheel.sweep()
     assert thing.called == [175.0]
+
+
+def test_what_takes_a_moment_to_end_is_told_once_after_a_process_that_was_frozen() -> None:
+    """A connection that is closed is gone in the loop's next turn: until then it is overdue still."""
+    now = 1000.0
+    wheel = Deadlines(lambda: now)
+
+    class Closing(Timed):
+        told = 0
+
+        def overdue(self) -> None:
+            self.told += 1
+
+    closing = Closing()
+    closing.deadline = closing.watched_at = float("inf")
+    wheel.set(closing, now + 10)
+    now += 3600
+    wheel.sweep()
+    assert closing.told == 1
+    now += TICK_SECONDS
+    wheel.sweep()
+    assert closing.told == 2
