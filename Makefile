@@ -110,6 +110,7 @@ $(COMPILED)/.done: $(SOURCES) requirements/base.txt $(BUILDER)/.done
 	$(PYTHON) -m venv $(COMPILED)
 	$(COMPILED)/bin/$(PIP_INSTALL) --require-hashes -r requirements/base.txt
 	rm -rf $(COMPILED)/wheels
+	@echo 'Compiling (some minutes without a word)...'
 	$(BUILDER)/bin/python -m pip wheel --disable-pip-version-check --no-deps --no-build-isolation -w $(COMPILED)/wheels .
 	$(COMPILED)/bin/$(PIP_INSTALL) --force-reinstall --no-deps $(COMPILED)/wheels/*.whl
 	@touch $@

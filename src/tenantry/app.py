@@ -21,25 +21,34 @@ class Processes:
     def gateway(self, settings: Settings) -> int:
         gc.disable()  # until it serves: nothing that is loaded is garbage
         from tenantry.gateway.serving import serve_gateway
-        from tenantry.running import run
+        from tenantry.running import PortUnusable, require_port, run
 
+        try:
+            require_port("gateway", settings.gateway_host, settings.gateway_port)
+        except PortUnusable as error:
+            return _refused(error)
         return run(settings, serve_gateway(settings.gateway))
 
     def control(self, settings: Settings) -> int:
         from tenantry.control.presence import SiteReplaced, present
         from tenantry.control_process import serve_control
-        from tenantry.running import run
+        from tenantry.running import PortUnusable, require_port, run
 
         try:
             with present(settings):
+                require_port("control", settings.control_host, settings.control_port)
                 return run(settings, serve_control(settings))
-        except SiteReplaced as error:
-            print(f"tenantry: {error}", file=sys.stderr)
-            return 1
+        except (SiteReplaced, PortUnusable) as error:
+            return _refused(error)
 
     def sandbox(self, settings: Settings, host: str, port: int) -> int:
-        from tenantry.running import run, stop_on_signals
+        from tenantry.running import PortUnusable, require_port, run, stop_on_signals
         from tenantry.sandbox.server import serve_sandbox
+
+        try:
+            require_port("sandbox", host, port)
+        except PortUnusable as error:
+            return _refused(error)
 
         async def serve() -> int:
             await serve_sandbox(host, port, settings.data_dir / "sandbox.log", stop=stop_on_signals())
@@ -52,6 +61,11 @@ class Processes:
         from tenantry.supervisor import Supervisor
 
         return run(settings, Supervisor(settings, _greet if demo else None).run())
+
+
+def _refused(error: Exception) -> int:
+    print(f"tenantry: {error}", file=sys.stderr)
+    return 1
 
 
 def _greet(site: Site) -> str:

@@ -8,6 +8,7 @@ import faulthandler
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Coroutine
 from typing import Any
@@ -24,6 +25,22 @@ SUPERVISED = "TENANTRY_SUPERVISED"
 HEARTBEAT = "TENANTRY_HEARTBEAT"
 # A child tells with this signal where each of its threads is, even when none of them goes on.
 TELL_STACKS = signal.SIGUSR1
+
+
+class PortUnusable(Exception):
+    """A process cannot listen where it is to."""
+
+
+def require_port(name: str, host: str, port: int) -> None:
+    """Tell before a process starts, in words, that it could not listen: another one does, or the system forbids it."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind(address)
+    except OSError as error:
+        reason = f"{name} cannot listen on {host}:{port}: {error.strerror}"
+        raise PortUnusable(f"{reason}; stop what listens there, or set another address or port") from None
 
 
 def run(settings: Settings, process: Coroutine[Any, Any, int]) -> int:

@@ -155,10 +155,21 @@ class Supervisor:
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         settings = self._settings
         site = open_site(settings)
-        busy = _busy_port(settings)
-        if busy is not None:
-            log.error("%s; stop what listens there, or set another port", busy)
-            return 1
+        ports = [
+            ("gateway", settings.gateway_host, settings.gateway_port),
+            ("control", settings.control_host, settings.control_port),
+        ]
+        if self._uses_sandbox(site):
+            ports.append(("sandbox", "127.0.0.1", settings.sandbox_port))
+        for name, host, port in ports:
+            if _listens(host, port):
+                log.error(
+                    "%s: something listens on %s:%d already; stop what listens there, or set another port",
+                    name,
+                    host,
+                    port,
+                )
+                return 1
         bring_upstreams(settings, site.directory)
         with_sandbox = self._prepare_sandbox(site)
         # Stopped in this order: the drain's last round comes after the gateway's last line.
@@ -179,14 +190,19 @@ class Supervisor:
         site.engine.dispose()
         return code
 
+    def _uses_sandbox(self, site: Site) -> bool:
+        """Whether the sandbox has to run: it has a credential, or the demo will make one."""
+        demo = self._greet is not None and not os.environ.get("ANTHROPIC_API_KEY")
+        return demo or any(row.name == SANDBOX for row in site.directory.list_credentials())
+
     def _prepare_sandbox(self, site: Site) -> bool:
-        """Whether the sandbox has to run: some tenant uses it, or the demo will."""
+        """Bring its credential up to date where somebody uses it. Whether it has to run."""
         used = any(row.credential == SANDBOX for row in site.directory.list_tenants())
         base_url = f"http://127.0.0.1:{self._settings.sandbox_port}"
         if used or (self._greet is not None and not os.environ.get("ANTHROPIC_API_KEY")):
             ensure_sandbox_credential(site, base_url, _SANDBOX_CREDENTIAL)
             return True
-        return any(row.name == SANDBOX for row in site.directory.list_credentials())
+        return self._uses_sandbox(site)
 
     async def _wait_started(self, stop: asyncio.Event) -> bool:
         settings = self._settings
@@ -212,13 +228,3 @@ def _listens(host: str, port: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def _busy_port(settings: Settings) -> str | None:
-    for name, host, port in (
-        ("gateway", settings.gateway_host, settings.gateway_port),
-        ("control", settings.control_host, settings.control_port),
-    ):
-        if _listens(host, port):
-            return f"{name}: something listens on {host}:{port} already"
-    return None
