@@ -14,6 +14,7 @@ import fcntl
 import os
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 from zlib import crc32
@@ -22,6 +23,7 @@ import msgspec
 
 from tenantry.domain.attempts import AttemptBegun, AttemptEnded, AttemptProgress, Tally
 from tenantry.domain.orphans import QUIET_US, LastSigns
+from tenantry.domain.subclassing import mypyc_attr
 from tenantry.ledger.lines import BEGIN_START, CHECKSUM_BYTES, END_START, PROGRESS_START, TALLY_START, Event
 
 # Small enough to re-read in a second after a crash, large enough that a busy day makes only some files.
@@ -49,10 +51,11 @@ def _scrubbed(item: object) -> object:
     if isinstance(item, dict):
         return {name: _scrubbed(one) for name, one in cast("dict[str, Any]", item).items()}
     if isinstance(item, list | tuple):
-        return [_scrubbed(one) for one in cast("list[Any]", item)]
+        return [_scrubbed(one) for one in cast("Sequence[Any]", item)]
     return item
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class JournalWriter:
     """Appends the events of one gateway process."""
 

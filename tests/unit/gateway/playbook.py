@@ -42,7 +42,7 @@ from tenantry.gateway.parts import Clock, Parts
 from tenantry.gateway.process import GatewayProcess, build_parts
 from tenantry.gateway.upstream import ConnectFailed, Pool, Pools, UpstreamConnection
 from tenantry.gateway.upstream.head import head_of
-from tenantry.ledger.journal import JournalUnavailable
+from tenantry.ledger.journal import JournalUnavailable, JournalWriter
 from tenantry.ledger.lines import decode_line
 from tenantry.ledger.opening import Opening
 from tenantry.settings import load_settings
@@ -111,48 +111,48 @@ class Time:
         return sum(1 for _, _, handle in self._timers if handle.call is not None)
 
 
-class Disk:
+class Disk(JournalWriter):
     """A journal writer. `works` is False while the disk is full; `events` are on the file."""
 
     def __init__(self, told: Callable[[str], None]) -> None:
         self._told = told
-        self._lines: list[tuple[str, Any]] = []
+        self._waiting: list[tuple[str, Any]] = []
         self.events: list[tuple[str, Any]] = []
         self.works = True
 
     def begin(self, event: Any) -> None:
-        self._lines.append(("begin", event))
+        self._waiting.append(("begin", event))
 
     def progress(self, event: Any) -> None:
-        self._lines.append(("progress", event))
+        self._waiting.append(("progress", event))
 
     def end(self, event: Any) -> None:
-        self._lines.append(("end", event))
+        self._waiting.append(("end", event))
 
     def tally(self, event: Any) -> None:
-        self._lines.append(("tally", event))
+        self._waiting.append(("tally", event))
 
     def add(self, document: bytes) -> None:
         event = decode_line(b"00000000 %b\n" % document)
         kind = {AttemptBegun: "begin", AttemptEnded: "end"}[type(event)]  # type: ignore[index]
-        self._lines.append((kind, event))
+        self._waiting.append((kind, event))
 
     @property
     def has_lines(self) -> bool:
-        return bool(self._lines)
+        return bool(self._waiting)
 
     def flush(self) -> None:
         if not self.works:
-            self._lines = [line for line in self._lines if line[0] == "end"]
+            self._waiting = [line for line in self._waiting if line[0] == "end"]
             self._told("journal full")
             raise JournalUnavailable("the journal's disk is full")
-        self.events += self._lines
-        for kind, event in self._lines:
+        self.events += self._waiting
+        for kind, event in self._waiting:
             if kind == "end":
                 self._told(f"journal end {event.outcome.value}" + (f" {event.error}" if event.error else ""))
             elif kind != "tally":
                 self._told(f"journal {kind}")
-        self._lines = []
+        self._waiting = []
 
 
 class Connection(UpstreamConnection):
@@ -447,7 +447,7 @@ class World:
             Snapshot(1, keys, tenants),
             PEPPER,
             PRICES,
-            self.disk,  # type: ignore[arg-type]
+            self.disk,
             Opening(START_US),
             clock,
             self._beside,

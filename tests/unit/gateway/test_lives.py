@@ -313,6 +313,6 @@ def test_nothing_of_a_life_needs_the_collector(tmp_path: Path) -> None:
         storm.clients.clear()
         storm.world.advance(30)  # what the wheel still holds of those that have ended
         kinds = Counter(type(one).__name__ for one in gc.get_objects() if isinstance(one, (Exchange, Attempt)))
-        assert not kinds, (kinds, storm.world.parts.recorder._begun, storm.world.disk._lines)
+        assert not kinds, (kinds, storm.world.parts.recorder._begun, storm.world.disk._waiting)
     finally:
         gc.enable()

@@ -172,6 +172,7 @@ def test_a_gateway_that_nobody_saw_may_have_lived_until_it_was_found_dead(
     assert rows(engine)[0]["cost_nanos"] == found
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize(
     ("seen_s", "booted_s", "found_s", "until_s"),
     [
