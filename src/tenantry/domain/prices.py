@@ -110,9 +110,6 @@ class PriceTable:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BadPriceTable(f"price table: {error!r}") from error
 
-    def knows(self, model: str) -> bool:
-        return self._find(model) is not None
-
     def models(self) -> list[str]:
         return list(self._rows)
 

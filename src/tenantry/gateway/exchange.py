@@ -743,7 +743,7 @@ class Exchange(AttemptOwner):
     # The end
 
     def _end(self, do: Do) -> None:
-        """Settle, answer, give back. The only place that does any of the three for good."""
+        """Settle, answer, give back: the way out for all but an answer that came whole (`_end_whole`)."""
         attempt = self._attempt
         try:
             if attempt is not None:

@@ -131,7 +131,6 @@ class Sandbox:
         self._failed: Counter[str] = Counter()
         self._cached: set[str] = set()
         self._limits: dict[tuple[str, int], Bucket] = {}
-        self._dirty = asyncio.Event()
         self._synced: asyncio.Future[None] | None = None
 
     async def answer(self, request: _Request, to: _Connection) -> None:

@@ -138,6 +138,34 @@ def test_what_bytes_do_not_bound_is_a_whole_context(flag: str) -> None:
     assert rough_input_bound(100, asked("claude-haiku-4-5-20251001", **{flag: True})) == 200_000
 
 
+@given(
+    model=st.sampled_from(("claude-sonnet-5-5", "claude-opus-5-5", "claude-haiku-4-5-20251001", "claude-tomorrow-1")),
+    max_tokens=st.integers(1, 128_000),
+    body_bytes=st.integers(0, 3_000_000),
+    counted=st.none() | st.integers(0, 1_000_000),
+    excess=st.none() | st.integers(1, 40),
+)
+def test_a_simple_request_is_bound_as_any_other(
+    model: str, max_tokens: int, body_bytes: int, counted: int | None, excess: int | None
+) -> None:
+    history = None
+    if excess is not None:
+        history = History()
+        history.learn_excess(10, excess)
+    simple, other = (
+        bound_of(
+            PRICES,
+            asked(model, max_tokens, inference_geo=None, is_simple=is_simple),
+            body_bytes,
+            AT_US,
+            history,
+            counted,
+        )
+        for is_simple in (True, False)
+    )
+    assert simple == other
+
+
 def test_an_image_counts_by_its_size_limit_not_by_its_bytes() -> None:
     bound = rough_input_bound(1_000_000, asked(images=2, image_bytes=999_000))
     assert 1000 + 2 * IMAGE_TOKENS <= bound < 1200 + 2 * IMAGE_TOKENS

@@ -128,7 +128,7 @@ def _apply_inside(directory: Directory, site: Site, plan: Plan, references: Refe
 def _require_secrets(plan: Plan, references: References) -> None:
     """All that is missing is told at once."""
     problems: list[str] = []
-    for reference in needed_references(plan.declared, plan.changes):
+    for reference in needed_references(plan.changes):
         try:
             references.get(reference)
         except SecretUnavailable as error:

@@ -66,7 +66,7 @@ def make_plan(site: Site, declared: Declaration, references: References) -> Plan
         changes,
         money_effect(declared, standing),
         list(session_effect(declared, standing, running)),
-        [one for one in needed_references(declared, changes) if references.find(one) is None],
+        [one for one in needed_references(changes) if references.find(one) is None],
     )
 
 
@@ -90,7 +90,7 @@ def compare(
     return standing, list(find_changes(declared, standing, now, fingerprint, has_url))
 
 
-def needed_references(declared: Declaration, changes: list[Change]) -> list[str]:
+def needed_references(changes: list[Change]) -> list[str]:
     """References whose secrets have to be at hand for these changes."""
     needed: dict[str, None] = {}
     for change in changes:

@@ -254,7 +254,7 @@ def _objects(hand: Hand, sample: Sample) -> Iterator[Case]:
 
 
 def _tricked(hand: Hand, sample: Sample, trick: tricks.Trick) -> Case | None:
-    expected, twin = _of_trick(hand, sample, trick)
+    expected, twin = _of_trick(sample, trick)
     if expected.upstream != "none" and hand.careful:
         return None
     path = trick.path.replace(tricks.PATH, sample.path) if trick.path else sample.path
@@ -268,7 +268,7 @@ def _tricked(hand: Hand, sample: Sample, trick: tricks.Trick) -> Case | None:
     return Case(HOW, trick.title, sample.name, sample.method, data, expected, twin and f"{twin} {sample.name}")
 
 
-def _of_trick(hand: Hand, sample: Sample, trick: tricks.Trick) -> tuple[Expected, str]:
+def _of_trick(sample: Sample, trick: tricks.Trick) -> tuple[Expected, str]:
     """What a trick has to come to on this route."""
     if trick.outcome == tricks.MALFORMED:
         return MALFORMED, ""

@@ -97,7 +97,7 @@ class AlertTargetChanges(Changes):
             secret = known.secret if known is not None and known.secret else None
             fresh = f"whsec-{secrets.token_urlsafe(32)}" if kind == WEBHOOK and secret is None else None
             target_id = row.target_id if row is not None else new_id("tgt")
-            values = public | self._sealed(target_id, kind, url, (secret or fresh or "") if kind == WEBHOOK else "")
+            values = public | self._sealed(target_id, url, (secret or fresh or "") if kind == WEBHOOK else "")
             if row is not None:
                 connection.execute(update(alert_targets).where(alert_targets.c.name == name).values(values))
             else:
@@ -162,7 +162,7 @@ class AlertTargetChanges(Changes):
             raise NotInDirectory(f"there is no alert target {name!r}; `tenantry alerts targets list` names them")
         return row
 
-    def _sealed(self, target_id: str, kind: str, url: str, secret: str) -> dict[str, Any]:
+    def _sealed(self, target_id: str, url: str, secret: str) -> dict[str, Any]:
         sealed = self._vault.seal(json.dumps({"url": url, "secret": secret}), target_id)
         return {
             "hint": _hint(url),
