@@ -7,8 +7,8 @@ COMPILED := .venv-compiled
 SOURCES = $(shell find src -name '*.py' -o -name '*.c') hatch_build.py pyproject.toml
 PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check
 # What runs in both forms: every module that is compiled, and whole processes (docs/decisions/0008-compiled.md).
-BOTH_FORMS := tests/unit/domain tests/unit/wire tests/unit/gateway tests/acceptance/test_requests.py \
-  tests/acceptance/test_budgets.py tests/acceptance/test_retries.py tests/acceptance/test_crashes.py
+BOTH_FORMS := tests/unit/domain tests/unit/wire tests/unit/gateway tests/unit/ledger tests/unit/test_compiled.py \
+  $(foreach name,requests budgets retries crashes upstream_tls,tests/acceptance/test_$(name).py)
 
 # Whose instructions are counted: of this form's Python.
 GATES_PYTHON ?= $(BIN)/python

@@ -6,8 +6,8 @@ from importlib import resources
 
 from tenantry.domain import prices
 
-_HOW = "install it with a C compiler at hand for the compiled form, which takes less CPU (docs/performance.md)"
-_HOW_HERE = "`make compiled` makes the compiled form, which takes less CPU (docs/performance.md)"
+_HOW = "install it with a C compiler at hand for the compiled form, which takes less CPU (docs/installation.md)"
+_HOW_HERE = "`make compiled` makes the compiled form, which takes less CPU (docs/installation.md)"
 
 
 def is_compiled() -> bool:
