@@ -45,8 +45,8 @@ wheels: $(BUILDER)/.done ## Build a compiled wheel for the CPython at hand into 
 	TENANTRY_COMPILE=yes $(BUILDER)/bin/python -m pip wheel --disable-pip-version-check --no-deps --no-build-isolation -w dist .
 
 check: $(VENV)/.dev ## Format, lint, types, import contract, no URLs in locks
-	$(BIN)/ruff format --check src tests bench
-	$(BIN)/ruff check src tests bench
+	$(BIN)/ruff format --check src tests bench hatch_build.py
+	$(BIN)/ruff check src tests bench hatch_build.py
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 	@! grep -nE '://' requirements/*.txt || (echo 'a requirement names a URL' && false)
