@@ -528,7 +528,8 @@ class World:
         """The gateway begins to stop."""
         self.parts.population.is_stopping = True
         for served in list(self.parts.population.served):
-            served.stop()
+            if served in self.parts.population.served:  # as the process: what one gives back may have ended another
+                served.stop()
 
     # What has to hold
 
