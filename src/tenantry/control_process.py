@@ -21,6 +21,7 @@ from tenantry.ledger.outbox import Outbox
 from tenantry.running import stop_on_signals
 from tenantry.settings import Settings
 from tenantry.storage.changes import StoreChanges
+from tenantry.storage.custody import note_master_key
 from tenantry.web.api import control_app
 
 # A threshold is to be told within two seconds of the row that passed it.
@@ -40,6 +41,7 @@ class _ControlServer(uvicorn.Server):
 
 async def serve_control(settings: Settings) -> int:
     site = open_site(settings)
+    note_master_key(site.engine, site.vault)
     bring_upstreams(settings, site.directory)
     stop = stop_on_signals()
     drain = Drain(site.engine, settings.journal_dir, load_default_prices())

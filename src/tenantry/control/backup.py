@@ -35,8 +35,10 @@ from tenantry.domain.values import value
 from tenantry.ledger.exports import replacing
 from tenantry.ledger.verification import Verification, verify
 from tenantry.settings import Settings
+from tenantry.storage.custody import Owner, find_owner
 from tenantry.storage.database import copy_sqlite, is_sound, open_store
 from tenantry.storage.migrating import migrate
+from tenantry.storage.vault import MasterKeyUnusable, Vault, load_master_key
 
 _DATABASE = "tenantry.db"
 _MASTER_KEY = "master.key"
@@ -68,12 +70,14 @@ class Backup:
 
 @value
 class Restored:
-    """What a restore did. `aside` is where the files that were there before are now."""
+    """What a restore did. `aside` is where the files that were there before are now; `master_key_id` the fingerprint of
+    the key that it needs, where that is known."""
 
     backup: Backup
     verified: Verification
     aside: Path | None
     needs_master_key: bool
+    master_key_id: str | None
 
 
 def back_up(site: Site, file: Path, with_master_key: bool) -> Backup:
@@ -139,8 +143,8 @@ def restore(settings: Settings, file: Path, replace: bool) -> Restored:
     """Put a backup in the place of the site.
 
     Raises:
-        RestoreRefused: the file is not a whole backup, its ledger does not verify, or a site is there and `replace` is
-            False.
+        RestoreRefused: the file is not a whole backup, its ledger does not verify, its database belongs to another
+            master key than the one that would stand beside it, or a site is there and `replace` is False.
         SiteRuns: a process of the site runs.
         OSError: the disk refused.
     """
@@ -154,9 +158,10 @@ def restore(settings: Settings, file: Path, replace: bool) -> Restored:
             raise RestoreRefused(f"there is a site in {settings.data_dir}: --yes replaces it, and keeps it aside")
         manifest = _extract(file, folder)
         verified = _check(folder)
+        owner = _require_key(settings, folder)
         aside = _swap(settings, database, folder)
     needs_key = not settings.master_key_file.exists()
-    return Restored(_described(manifest), verified, aside, needs_key)
+    return Restored(_described(manifest), verified, aside, needs_key, owner.key_id if owner is not None else None)
 
 
 def _extract(file: Path, folder: Path) -> dict[str, Any]:
@@ -214,6 +219,30 @@ def _check(folder: Path) -> Verification:
         first = verified.faults[0]
         raise RestoreRefused(f"its ledger has {verified.fault_count} faults; the first: {first.run}: {first.message}")
     return verified
+
+
+def _require_key(settings: Settings, folder: Path) -> Owner | None:
+    """The master key that the restored database belongs to. The one that will stand beside it has to be that one."""
+    engine = open_store(f"sqlite:///{folder / _DATABASE}")
+    try:
+        owner = find_owner(engine)
+    finally:
+        engine.dispose()
+    in_backup = folder / _MASTER_KEY
+    path = in_backup if in_backup.exists() else settings.master_key_file
+    if owner is None or not path.exists():
+        return owner
+    where = "the key in the backup" if in_backup.exists() else f"the key at {path}"
+    try:
+        vault = Vault(load_master_key(path))
+    except MasterKeyUnusable as error:
+        raise RestoreRefused(f"{where} cannot be used: {error}") from None
+    if not owner.is_key_of(vault):
+        raise RestoreRefused(
+            f"the database of the backup belongs to {owner}, and {where} is {vault.key_id}: nothing of it would open. "
+            f"Put the right key at {settings.master_key_file}, or move that file away and put the key back afterwards"
+        )
+    return owner
 
 
 def _swap(settings: Settings, database: Path, folder: Path) -> Path | None:

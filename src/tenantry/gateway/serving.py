@@ -35,6 +35,7 @@ from tenantry.ledger.journal import JournalWriter
 from tenantry.ledger.live import LIVE_FILE, LiveFile
 from tenantry.ledger.opening import open_counters
 from tenantry.settings import GatewaySettings
+from tenantry.storage.custody import require_master_key
 from tenantry.storage.database import open_store
 from tenantry.storage.snapshot import DirectoryWatch, SnapshotLoader
 from tenantry.storage.vault import Vault, load_master_key
@@ -57,6 +58,7 @@ async def serve_gateway(settings: GatewaySettings, ready: Callable[[int], None] 
     _keep_freed_memory()
     vault = Vault(load_master_key(settings.master_key_file))
     engine = open_store(settings.store_url, must_exist=True)
+    require_master_key(engine, vault)
     watch = DirectoryWatch(engine)
     loader = SnapshotLoader(engine, vault)
     snapshot = loader.load()

@@ -127,7 +127,9 @@ def load_master_key(path: Path) -> bytes:
         mode = stat.S_IMODE(path.stat().st_mode)
         text = path.read_text("ascii").strip()
     except FileNotFoundError:
-        raise MasterKeyUnusable(f"there is no master key at {path}: run `tenantry init`, or restore it") from None
+        raise MasterKeyUnusable(
+            f"there is no master key at {path}: put it back; `tenantry init` makes one for a new site"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise MasterKeyUnusable(f"the master key at {path} cannot be read: {error}") from error
     if mode & 0o077:
