@@ -9,8 +9,9 @@ from collections.abc import Generator
 
 import uvicorn
 
-from tenantry.control.alerting import Courier
+from tenantry.control.alerting import SEND_SECONDS_MAX
 from tenantry.control.background import Chore, drain_until, first_death, repeat_until
+from tenantry.control.courier import Courier
 from tenantry.control.exporting import Exporter
 from tenantry.control.site import Site, bring_upstreams, open_site
 from tenantry.domain.alerts import with_classic
@@ -69,6 +70,7 @@ async def serve_control(settings: Settings) -> int:
     courier.stop()
     server.should_exit = True
     await asyncio.gather(web, booking, *chores, return_exceptions=failed)
+    await asyncio.to_thread(courier.wait, SEND_SECONDS_MAX)
     watched.close()
     delivered.close()
     site.engine.dispose()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from tenantry.control.alerting import is_apprise_url
+from tenantry.control.apprise_urls import is_apprise_url
 from tenantry.control.declared.changes import Change, is_wanted, own_credential
 from tenantry.control.declared.model import Declaration, KeyBlock, TenantBlock
 from tenantry.control.declared.references import References
