@@ -22,6 +22,7 @@ from tenantry.ledger.quarantine import Quarantined, Resolved, list_quarantined, 
 from tenantry.ledger.story import find_story
 from tenantry.ledger.usage import BadMonth, month_bounds_us
 from tenantry.ledger.verification import verify
+from tenantry.regular_files import read_regular
 
 app = typer.Typer(help="Prove, read and correct the ledger. No row of it is ever edited.", no_args_is_help=True)
 
@@ -191,7 +192,7 @@ def recompute_command(
 
 def _prices(file: Path | None, version: str) -> PriceTable:
     try:
-        table = PriceTable.load(file.read_bytes()) if file is not None else load_default_prices()
+        table = PriceTable.load(read_regular(file)) if file is not None else load_default_prices()
     except (OSError, BadPriceTable) as error:
         raise fail(f"{file or 'the installed prices'}: {error}", USAGE) from None
     if table.version != version:

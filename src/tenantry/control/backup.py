@@ -34,6 +34,7 @@ from tenantry.control.site import Site
 from tenantry.domain.values import value
 from tenantry.ledger.exports import replacing
 from tenantry.ledger.verification import Verification, verify
+from tenantry.regular_files import open_regular
 from tenantry.settings import Settings
 from tenantry.storage.custody import Owner, find_owner
 from tenantry.storage.database import copy_sqlite, is_sound, open_store
@@ -167,7 +168,7 @@ def restore(settings: Settings, file: Path, replace: bool) -> Restored:
 def _extract(file: Path, folder: Path) -> dict[str, Any]:
     """Write the files of the archive into `folder`, each checked against the manifest."""
     try:
-        with tarfile.open(file, "r:") as archive:
+        with open_regular(file) as source, tarfile.open(fileobj=source, mode="r:") as archive:
             manifest = _read_manifest(archive)
             missing = dict(manifest["files"])
             while (entry := archive.next()) is not None:
@@ -176,8 +177,8 @@ def _extract(file: Path, folder: Path) -> dict[str, Any]:
                     raise RestoreRefused(f"{file}: {entry.name!r} is not what the manifest says")
                 path = folder / entry.name
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                source = archive.extractfile(entry)
-                if source is None or _copy(source, path) != wanted["sha256"]:
+                content = archive.extractfile(entry)
+                if content is None or _copy(content, path) != wanted["sha256"]:
                     raise RestoreRefused(f"{file}: the checksum of {entry.name} is wrong")
     except (tarfile.TarError, EOFError) as error:
         raise RestoreRefused(f"{file} is not a backup, or damaged: {error}") from error
@@ -196,7 +197,7 @@ def _read_manifest(archive: tarfile.TarFile) -> dict[str, Any]:
         files: dict[str, Any] = manifest["files"]
         described = _described(manifest)
         is_whole = all(_NAME.fullmatch(name) and len(one["sha256"]) == 64 for name, one in files.items())
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RestoreRefused(f"the manifest of the backup cannot be read: {error!r}") from error
     if manifest.get("format") != _FORMAT or not is_whole or _DATABASE not in files or not described.files:
         raise RestoreRefused("the manifest names files that no backup of this version holds")

@@ -18,7 +18,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tenantry.domain.spreadsheets import guarded
+from tenantry.regular_files import read_regular
+
 COLUMNS = ("slug", "name", "endpoint", "key", "key_id", "made_at")
+
+
+_OPENING = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class KeysFileUnusable(Exception):
@@ -40,7 +46,7 @@ class KeysFile:
     def started(self) -> str | None:
         """The slug of a client that an earlier run began and did not finish."""
         try:
-            return self._marker.read_text("utf-8").strip() or None
+            return read_regular(self._marker).decode("utf-8", "replace").strip() or None
         except FileNotFoundError:
             return None
 
@@ -66,7 +72,8 @@ class KeysFile:
             KeysFileUnusable: it cannot be written. The word stays, so that the next run finishes this client.
         """
         made_at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        self._write((slug, name, endpoint, key, key_id, made_at))
+        # Only the name is somebody else's text; slug, endpoint, key, id and time cannot begin like a formula.
+        self._write((slug, guarded(name), endpoint, key, key_id, made_at))
         self.slugs.add(slug)
         self.end()
 
@@ -109,12 +116,14 @@ def opened_keys_file(path: Path) -> Generator[KeysFile]:
         KeysFileUnusable: it is open to others, another run has it, or it is something else.
     """
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        descriptor = os.open(path, _OPENING, 0o600)
     except OSError as error:
         raise KeysFileUnusable(f"{path} cannot be written: {error.strerror}") from None
     try:
         mode = os.fstat(descriptor).st_mode
-        if not stat.S_ISREG(mode) or stat.S_IMODE(mode) & 0o077:
+        if not stat.S_ISREG(mode):
+            raise KeysFileUnusable(f"{path} is not a regular file; name another with --keys-out")
+        if stat.S_IMODE(mode) & 0o077:
             raise KeysFileUnusable(f"{path} is open to others: keys are written to it, so `chmod 600 {path}` first")
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

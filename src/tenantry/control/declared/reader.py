@@ -24,8 +24,9 @@ from tenantry.control.declared.fields import (
 from tenantry.control.declared.model import BadDeclaration, Declaration, KeyBlock, Path, Problem, TenantBlock
 from tenantry.control.declared.positions import find_lines
 from tenantry.domain.keys import is_slug
-from tenantry.domain.limits import KEY_LIMITS, LIMITS, BadLimit, Limits, read_limit
+from tenantry.domain.limits import EVERY, KEY_LIMITS, LIMITS, NO_TOOLS, BadLimit, Limits, read_limit
 from tenantry.domain.plans import Terms
+from tenantry.regular_files import read_regular
 from tenantry.storage.directory import first_limits
 
 DEFAULT_FILE = "tenants.toml"
@@ -35,6 +36,13 @@ FILE_BYTES_MAX = 16 * 1024 * 1024
 
 # How `tomllib` says where it stumbled.
 _TOML_PLACE = re.compile(r"\(at line (\d+), column \d+\)")
+
+# A limit of a key of a tenant stands six deep.
+DEPTH_MAX = 20
+# `tomllib` takes minutes for a dotted key of 100,000 parts (measured, 2026-11-29).
+_LONG_KEY = re.compile(
+    r"""(?:^|[\[{,])[ \t]*(?:(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){20}""", re.MULTILINE
+)
 
 TABLES = ("tiers", "plans", "tenants")
 _TENANT_TABLES = ("limits", "budget", "alerts", "keys")
@@ -70,14 +78,17 @@ def read_files(files: Iterable[FilePath], zone: ZoneInfo) -> Declaration:
     for file in files:
         name = str(file)
         try:
-            data = file.read_bytes()
+            data = read_regular(file, FILE_BYTES_MAX)
             if len(data) > FILE_BYTES_MAX:
                 raise ValueError(f"larger than {FILE_BYTES_MAX // 1024 // 1024} MB")
             text = data.decode("utf-8-sig")
-            documents[name] = tomllib.loads(text)
+            document = None if _LONG_KEY.search(text) else tomllib.loads(text)
+            if document is None or is_deeper(document, DEPTH_MAX):
+                raise RecursionError
+            documents[name] = document
             lines[name] = find_lines(text)
         except RecursionError:
-            problems.append(Problem(name, 0, "nested too deeply"))
+            problems.append(Problem(name, 0, f"nested more than {DEPTH_MAX} deep"))
         except tomllib.TOMLDecodeError as error:
             found = _TOML_PLACE.search(str(error))
             problems.append(Problem(name, int(found.group(1)) if found else 0, str(error)))
@@ -230,11 +241,29 @@ class _Reader:
 
 def _limit_reader(name: str) -> Callable[[Any], Any]:
     def read(raw: object) -> Any:
+        if raw == []:
+            others = f', or ["{NO_TOOLS}"] for not any' if name == "server_tools" else ""
+            raise BadLimit(f'{name} = [] names nothing, and would allow everything: write ["{EVERY}"] for that{others}')
         if isinstance(raw, str) and raw.lstrip("-").isdigit():
             raise BadLimit(f"{name} must be a number without quotes, not {raw!r}")
         return read_limit(name, raw)
 
     return read
+
+
+def is_deeper(document: object, depth_max: int) -> bool:
+    """Whether tables and lists are nested more than `depth_max` deep. Without recursion, for which that is too deep."""
+    level = [document]
+    for _ in range(depth_max):
+        level = [
+            below
+            for one in level
+            if isinstance(one, dict | list)
+            for below in cast("Iterable[object]", one.values() if isinstance(one, dict) else one)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _dotted(path: Path) -> str:
