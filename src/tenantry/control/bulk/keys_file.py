@@ -1,7 +1,8 @@
 """The file that new keys are written to as they are made: CSV, readable by its owner only, one run at a time.
 
-Beside it, while a client is being made, lies `<file>.started` with its slug. It is on the disk before the client is,
-and goes when the key is on the disk; so a run that was killed leaves word of the one client that may be unfinished.
+Beside it, while clients are being made, lies `<file>.started` with their slugs, one a line. A slug is on the disk
+before the client is, and goes when the key is on the disk; so a run that was killed leaves word of the clients that may
+be unfinished.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import fcntl
 import io
 import os
 import stat
+import threading
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -33,22 +35,23 @@ class KeysFileUnusable(Exception):
 
 @dataclass(slots=True)
 class KeysFile:
-    """An open file of keys. `slugs` are those that it has a key of."""
+    """An open file of keys, for several threads. `slugs` are those that it has a key of."""
 
     path: Path
     descriptor: int
     slugs: set[str] = field(default_factory=set[str])
+    _begun: set[str] = field(default_factory=set[str])
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def _marker(self) -> Path:
         return self.path.with_name(f"{self.path.name}.started")
 
-    def started(self) -> str | None:
-        """The slug of a client that an earlier run began and did not finish."""
-        try:
-            return read_regular(self._marker).decode("utf-8", "replace").strip() or None
-        except FileNotFoundError:
-            return None
+    def started(self) -> set[str]:
+        """The slugs of clients that an earlier run began and did not finish; they stay begun until they are ended."""
+        with self._lock, contextlib.suppress(FileNotFoundError):
+            self._begun |= set(read_regular(self._marker).decode("utf-8", "replace").split())
+        return set(self._begun)
 
     def begin(self, slug: str) -> None:
         """Leave word that this client is being made. On the disk before this returns.
@@ -56,14 +59,10 @@ class KeysFile:
         Raises:
             KeysFileUnusable: it cannot be written.
         """
-        try:
-            with self._marker.open("w", encoding="utf-8") as file:
-                file.write(slug + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            _sync_folder(self.path.parent)
-        except OSError as error:
-            raise KeysFileUnusable(f"{self._marker} cannot be written: {error.strerror}") from None
+        with self._lock:
+            if slug not in self._begun:
+                self._begun.add(slug)
+                self._write_marker()
 
     def add(self, slug: str, name: str, endpoint: str, key: str, key_id: str) -> None:
         """Write a key, and take the word back. On the disk before this returns.
@@ -73,13 +72,32 @@ class KeysFile:
         """
         made_at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         # Only the name is somebody else's text; slug, endpoint, key, id and time cannot begin like a formula.
-        self._write((slug, guarded(name), endpoint, key, key_id, made_at))
-        self.slugs.add(slug)
-        self.end()
+        with self._lock:
+            self._write((slug, guarded(name), endpoint, key, key_id, made_at))
+            self.slugs.add(slug)
+        self.end(slug)
 
-    def end(self) -> None:
-        """Nothing is left unfinished."""
-        self._marker.unlink(missing_ok=True)
+    def end(self, slug: str) -> None:
+        """Nothing of this client is left unfinished."""
+        with self._lock:
+            self._begun.discard(slug)
+            if not self._begun:
+                self._marker.unlink(missing_ok=True)
+            else:  # of a slug that is left there by a kill, the key is found in the file
+                self._write_marker()
+
+    def _write_marker(self) -> None:
+        """Whole or not at all: a kill in between must not lose a slug. Raises: KeysFileUnusable."""
+        draft = self._marker.with_name(f"{self._marker.name}.new")
+        try:
+            with draft.open("w", encoding="utf-8") as file:
+                file.write("\n".join(sorted(self._begun)) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(draft, self._marker)
+            _sync_folder(self.path.parent)
+        except OSError as error:
+            raise KeysFileUnusable(f"{self._marker} cannot be written: {error.strerror}") from None
 
     def _write(self, cells: tuple[str, ...]) -> None:
         line = io.StringIO()

@@ -128,9 +128,11 @@ def _check_sharing(declared: Declaration, standing: Standing) -> Iterator[Proble
         for role in ("credential", "fallback"):
             reference = getattr(block, role)
             target = target_credential(reference, standing) or reference
-            others = users[target] - {slug} if target is not None else None
             known = standing.credentials.get(target or "")
-            if others and not block.shared_credential and not (known and known.shared):
+            if target is None or block.shared_credential or (known and known.shared):
+                continue
+            others = users[target] - {slug}
+            if others:
                 text = (
                     f"{reference} would serve {slug} and {', '.join(sorted(others))}: use a key of its own, "
                     "or write shared_credential = true in each"

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 
 from tenantry.control.declared.model import KeyBlock, TenantBlock
 from tenantry.domain.limits import Limits
@@ -62,7 +63,7 @@ class StandingCredential:
         return self.source or f"vault:{self.name}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Standing:
     """All of it, at one version of the directory."""
 
@@ -71,11 +72,22 @@ class Standing:
     plans: Mapping[str, Terms]
     declared: frozenset[tuple[str, str]]
     tenants: Mapping[str, StandingTenant]
-    credentials: Mapping[str, StandingCredential]
+    credentials: dict[str, StandingCredential]
     upstreams: frozenset[str]
 
     def by_source(self, reference: str) -> StandingCredential | None:
-        return next((one for one in self.credentials.values() if one.source == reference), None)
+        return self._sources.get(reference)
+
+    def by_fingerprint(self, fingerprint: bytes | None) -> StandingCredential | None:
+        return self._fingerprints.get(fingerprint)
+
+    @cached_property
+    def _sources(self) -> Mapping[str | None, StandingCredential]:
+        return {one.source: one for one in reversed(self.credentials.values()) if one.source is not None}
+
+    @cached_property
+    def _fingerprints(self) -> Mapping[bytes | None, StandingCredential]:
+        return {one.fingerprint: one for one in reversed(self.credentials.values())}
 
 
 def read_standing(directory: Directory) -> Standing:

@@ -14,9 +14,9 @@ def test_a_key_is_the_owners_alone_and_the_marker_goes_with_it(tmp_path: Path) -
     path = tmp_path / "keys.csv"
     with opened_keys_file(path) as keys:
         keys.begin("acme")
-        assert keys.started() == "acme"
+        assert keys.started() == {"acme"}
         keys.add("acme", "Acme", "https://x", "sk-proxy-acme-1", "key_1")
-        assert keys.started() is None
+        assert keys.started() == set()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert path.read_text().splitlines()[1].startswith("acme,Acme,https://x,sk-proxy-acme-1,key_1,")
 
@@ -88,4 +88,4 @@ def test_a_full_disk_leaves_the_marker(tmp_path: Path, monkeypatch: pytest.Monke
         monkeypatch.setattr("os.write", lambda descriptor, data: len(data) // 2)
         with pytest.raises(KeysFileUnusable, match="No space left"):
             keys.add("acme", "Acme", "https://x", "sk-proxy-acme-1", "key_1")
-        assert keys.started() == "acme"
+        assert keys.started() == {"acme"}
