@@ -50,7 +50,10 @@ class KeysFile:
     def started(self) -> set[str]:
         """The slugs of clients that an earlier run began and did not finish; they stay begun until they are ended."""
         with self._lock, contextlib.suppress(FileNotFoundError):
-            self._begun |= set(read_regular(self._marker).decode("utf-8", "replace").split())
+            # Whose key is in the file was finished; the kill came before that was noted.
+            self._begun |= set(read_regular(self._marker).decode("utf-8", "replace").split()) - self.slugs
+            if not self._begun:
+                self._marker.unlink()
         return set(self._begun)
 
     def begin(self, slug: str) -> None:
@@ -83,7 +86,7 @@ class KeysFile:
             self._begun.discard(slug)
             if not self._begun:
                 self._marker.unlink(missing_ok=True)
-            else:  # of a slug that is left there by a kill, the key is found in the file
+            else:
                 self._write_marker()
 
     def _write_marker(self) -> None:

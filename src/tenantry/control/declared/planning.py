@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -78,6 +79,7 @@ def compare(
     """What stands, and what would have to change. Raises: BadDeclaration."""
     standing = read_standing(directory)
 
+    @cache  # of one file it is asked several times, and each reads a file or hashes a text
     def fingerprint(reference: str) -> bytes | None:
         secret = references.find(reference)
         return vault.fingerprint(secret) if secret is not None else None

@@ -95,20 +95,23 @@ def read_standing(directory: Directory) -> Standing:
     version = directory.version()
     rows = directory.list_tenants()
     marked = directory.list_declared()
-    tenants = _tenants(directory, rows)
+    stored = directory.list_credentials()
+    tenants = _tenants(directory, rows, stored)
     return Standing(
         version,
         {tier.name: tier.limits for tier in directory.list_tiers()},
         {name: read_terms(terms) for name, terms in directory.list_plans().items()},
         frozenset(marked),
         tenants,
-        _credentials(directory, tenants),
+        _credentials(stored, tenants),
         frozenset(row.name for row in directory.list_upstreams()),
     )
 
 
-def _tenants(directory: Directory, rows: Iterable[TenantRecord]) -> dict[str, StandingTenant]:
-    credentials = {row.name: row for row in directory.list_credentials()}
+def _tenants(
+    directory: Directory, rows: Iterable[TenantRecord], stored: Iterable[CredentialRecord]
+) -> dict[str, StandingTenant]:
+    credentials = {row.name: row for row in stored}
     keys: dict[str, list[KeyRecord]] = defaultdict(list)
     for row in directory.list_keys():
         keys[row.slug].append(row)
@@ -196,7 +199,9 @@ def _keys(rows: list[KeyRecord]) -> dict[str, StandingKey]:
     return keys
 
 
-def _credentials(directory: Directory, tenants: Mapping[str, StandingTenant]) -> dict[str, StandingCredential]:
+def _credentials(
+    stored: Iterable[CredentialRecord], tenants: Mapping[str, StandingTenant]
+) -> dict[str, StandingCredential]:
     users: dict[str | None, set[str]] = defaultdict(set)
     for slug, tenant in tenants.items():
         users[tenant.credential].add(slug)
@@ -211,5 +216,5 @@ def _credentials(directory: Directory, tenants: Mapping[str, StandingTenant]) ->
             row.fingerprint,
             frozenset(users[row.name]),
         )
-        for row in directory.list_credentials()
+        for row in stored
     }

@@ -33,6 +33,25 @@ def test_a_clients_name_is_no_formula_beside_its_key(tmp_path: Path, start: str)
         assert keys.slugs == {"acme"}
 
 
+def test_of_several_clients_at_once_each_is_noted_until_its_key_is_in_the_file(tmp_path: Path) -> None:
+    marker = tmp_path / "keys.csv.started"
+    with opened_keys_file(tmp_path / "keys.csv") as keys:
+        for slug in ("acme", "beta", "gamma"):
+            keys.begin(slug)
+        keys.add("beta", "Beta", "https://x", "sk-proxy-beta-1", "key_1")
+        keys.end("gamma")
+        assert marker.read_text() == "acme\n"
+    marker.write_text("acme\nbeta\n")  # killed between a key and its note
+    with opened_keys_file(tmp_path / "keys.csv") as keys:
+        assert keys.started() == {"acme"}
+        keys.add("acme", "Acme", "https://x", "sk-proxy-acme-1", "key_2")
+    assert not marker.exists()
+    marker.write_text("acme\nbeta\n")
+    with opened_keys_file(tmp_path / "keys.csv") as keys:
+        assert keys.started() == set()
+    assert not marker.exists()
+
+
 def test_a_pipe_is_no_keys_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "keys.csv", 0o600)
     with pytest.raises(KeysFileUnusable, match="not a regular file"), opened_keys_file(tmp_path / "keys.csv"):
