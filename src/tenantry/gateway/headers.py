@@ -24,8 +24,8 @@ _REQUEST_PASSED: Final = frozenset(
         b"x-app",
     }
 )
-# What SDKs and Claude Code tell of themselves; each release has more of them.
-_REQUEST_PASSED_PREFIXES: Final = (b"x-stainless-", b"x-claude-code-", b"x-claude-1p-")
+# What SDKs and Claude Code tell of themselves, of which each release has more; what a sandbox is asked to play.
+_REQUEST_PASSED_PREFIXES: Final = (b"x-stainless-", b"x-claude-code-", b"x-claude-1p-", b"x-sandbox-")
 # Words of a name that passes by its prefix which say that it is about somebody, or opens something.
 _NEVER_PASSED_WORDS: Final = frozenset(
     b"account address api auth authorization bearer client cookie email forwarded host identity ip key organization org"

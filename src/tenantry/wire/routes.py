@@ -127,7 +127,7 @@ def _passed(query: bytes) -> bytes:
         if name in _QUERY_PASSED:
             if _QUERY_VALUE.fullmatch(value) is not None:
                 passed.append(part)
-        elif plain.endswith(b"_id"):
+        elif plain.endswith(b"_id") and not plain.endswith(b"tenant_id"):  # tenants are the house's own
             raise InvalidRequest(f"{plain[:QUERY_ECHO_CHARS_MAX].decode('ascii', 'replace')}: not accepted in a query")
     return b"?" + b"&".join(passed) if passed else b""
 
