@@ -74,6 +74,10 @@ class Commands(LaterGroup):
             "Add, list, rotate, check, bind and move upstream credentials. A credential is never shown again.",
         ),
         "upstreams": ("upstreams", "List and show upstreams; tenantry.toml declares them."),
+        "prices": (
+            "prices",
+            "What models cost, in dollars per million tokens, from which day on.",
+        ),
         "budget": ("budget", "Show, set and raise what a tenant may cost."),
         "alerts": ("alerts", "What was raised, where it goes, and at which percents."),
         "ledger": ("ledger", "Prove, read and correct the ledger. No row of it is ever edited."),

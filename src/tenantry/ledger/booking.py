@@ -28,6 +28,7 @@ from tenantry.ledger.rows import FIRST_HASH, chained, fits, row_insert, row_of, 
 from tenantry.ledger.tallies import book_tally
 from tenantry.storage.columns import now_utc
 from tenantry.storage.database import write_much
+from tenantry.storage.prices import PriceBook
 from tenantry.storage.tables import journals, ledger
 
 log = logging.getLogger("tenantry.ledger")
@@ -73,12 +74,12 @@ class _Batch:
 
 
 class Drain:
-    """Books the journals below `journal_dir`. One drain at a time per store."""
+    """Books the journals below `journal_dir`. One drain at a time per store. `prices`: those that ship."""
 
     def __init__(self, engine: Engine, journal_dir: Path, prices: PriceTable) -> None:
         self._engine = engine
         self._journal_dir = journal_dir
-        self._prices = prices
+        self._price_book = PriceBook(engine, prices)
         self._runs: dict[str, _Run] = {}
         self._insert = row_insert(engine.dialect)
 
@@ -135,7 +136,8 @@ class Drain:
     def _close(self, run: _Run) -> int:
         """The process is dead: what it left open is orphaned, then its files can go."""
         fold = run.reader.fold
-        fold.ended = fold.orphans(self._prices, _now_us(), last_signs(run.path))
+        self._price_book.refresh()
+        fold.ended = fold.orphans(self._price_book.table, _now_us(), last_signs(run.path))
         fold.open.clear()
         booked = self._book(run, _take(fold), closed=True)
         shutil.rmtree(run.path)

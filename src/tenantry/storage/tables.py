@@ -82,6 +82,20 @@ credentials = Table(
     Column("created_at", DateTime(timezone=True), nullable=False),
 )
 
+# What an operator has set since, on top of the prices that ship: only ever added. The newest number is a part of the
+# version that the ledger names. `model` is "" where the rule for models without a price was changed.
+price_changes = Table(
+    "price_changes",
+    metadata,
+    Column("change_id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("model", String(128), nullable=False),
+    Column("from_day", String(10), nullable=False),  # UTC; "" for a rule
+    Column("terms", Text, nullable=False),  # JSON as in domain/prices.json, or the rule's name
+    Column("source", Text, nullable=False),  # in the operator's words
+    Column("actor", Text, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+)
+
 plans = Table(
     "plans",
     metadata,
