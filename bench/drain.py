@@ -22,6 +22,7 @@ from tenantry.domain.usage import Usage
 from tenantry.ledger.booking import ROWS_PER_TRANSACTION_MAX, Drain
 from tenantry.ledger.journal import JournalWriter
 from tenantry.ledger.templates import begin_template, settled_line
+from tenantry.wire.bytework import fill_line
 from tenantry.storage.database import WRITER_CACHE_KIB, WRITER_LOG_PAGES, open_store
 from tenantry.storage.migrating import migrate
 
@@ -94,7 +95,7 @@ def write_journal(folder: Path, count: int) -> None:
         model, streams, who = MODELS[number % 3], bool(number & 1), number % TENANTS
         ids = (f"tnt_{who:020d}", f"key_{who:020d}", f"crd_{who:020d}", "ups_00000000000000000000")
         begin = begin_template(*ids, model, streams)
-        writer.add(begin % (name, 1, name, at_us, 15_000_000, 5_000, 3_000, 64_000))
+        writer.add(fill_line(begin, name, 1, name, at_us, 15_000_000, 5_000, 3_000, 64_000))
         told, times = f"req_011D{number:020d}", (at_us + 2000, at_us + 500)
         if streams:
             attempt = f"att_{name.decode()}_1"

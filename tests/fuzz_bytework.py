@@ -45,13 +45,13 @@ class Poison:
         self._free = region(("__asan_unpoison_memory_region", sanitizer))
 
     @contextmanager
-    def around(self, arguments: tuple[object, ...]) -> Iterator[None]:
+    def around(self, name: str, arguments: tuple[object, ...]) -> Iterator[None]:
         regions: list[tuple[int, int]] = []
         for at, argument in enumerate(arguments):
             if type(argument) is not bytes or len(argument) < 2:
                 continue  # the empty one and those of one byte belong to everybody
             begin, start, stop = id(argument) + HEADER_BYTES, 0, len(argument)
-            if at == 0 and len(arguments) == 4:
+            if name == "count_deltas" and at == 0:
                 _, first, last, _ = arguments
                 assert isinstance(first, int)
                 assert isinstance(last, int)
@@ -84,7 +84,7 @@ def fuzz(work: ModuleType, seconds: float, rng: random.Random) -> int:
         arguments = owned(arguments)
         reference, compiled = pairs[name]
         expected = outcome(reference, arguments)
-        with poison.around(arguments):
+        with poison.around(name, arguments):
             told = outcome(compiled, arguments)
         assert told == expected, (name, arguments, expected, told)
         calls += 1

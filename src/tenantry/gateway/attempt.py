@@ -21,6 +21,7 @@ from tenantry.gateway.till import Money
 from tenantry.gateway.upstream import ConnectFailed, Connecting, ResponseHead, ResponseSink, UpstreamConnection
 from tenantry.ledger.templates import is_clean, settled_line
 from tenantry.wire.answers import read_plain_answer
+from tenantry.wire.bytework import fill_line
 
 # A stream tells how far it has come after so many characters; what it holds ahead is eight times that (StreamMeter).
 TELL_CHARS = 256
@@ -168,8 +169,8 @@ class Attempt(ResponseSink):
             name, bound = request.name, money.bound
             template = request.caller.begin_template(principal, credential, fields.model, fields.stream)
             self._parts.recorder.begin(
-                template
-                % (
+                fill_line(
+                    template,
                     name,
                     self.number,
                     name,

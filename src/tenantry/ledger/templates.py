@@ -12,6 +12,8 @@ from typing import Final
 
 import msgspec
 
+from tenantry.wire.bytework import fill_line
+
 # Printable ASCII without the backslash: in a JSON string it stands as it is, but for the quotation mark.
 _CLEAN: Final = bytes(byte for byte in range(0x20, 0x7F) if byte != 0x5C)
 _encode: Final = msgspec.json.Encoder().encode
@@ -44,7 +46,8 @@ def begin_template(
     tenant_id: str, key_id: str, credential_id: str, upstream_id: str, model: str, streaming: bool
 ) -> bytes:
     """The beginning of an attempt at standard speed and at no place that was asked for, but for what differs: to be
-    filled with the name of its request twice, the attempt's number between them, the time, and the four bounds.
+    filled (`fill_line`) with the name of its request twice, the attempt's number between them, the time, and the four
+    bounds.
     """
     same = b'"tenant_id":%b,"key_id":%b,"credential_id":%b,"upstream_id":%b,"model_requested":%b,"streaming":%b' % (
         _encode(tenant_id),
@@ -56,7 +59,7 @@ def begin_template(
     )
     return (
         b'{"begin":{"attempt_id":"att_%b_%d","request_id":"req_%b",'
-        + same.replace(b"%", b"%%")
+        + same.replace(b"%", b"\\u0025")
         + b',"begun_at_us":%d,"bound_nanos":%d,"output_nanos":%d,"output_tokens":%d,"output_tokens_max":%d}}'
     )
 
@@ -74,11 +77,12 @@ def settled_line(
     price_version: str,
     upstream_request_id: str | None,
 ) -> bytes:
-    """The end of an attempt that was answered whole, and settled by its usage at list price.
+    """The line of the end of an attempt that was answered whole, and settled by its usage at list price.
 
     `name` is that of its request, `counts` are the first six of `Usage`, and `usage_raw` is clean.
     """
-    return _END % (
+    return fill_line(
+        _END,
         name,
         number,
         ended_at_us,

@@ -12,6 +12,7 @@ from tenantry.domain.usage import Usage
 from tenantry.ledger.journal import JournalWriter, files_of
 from tenantry.ledger.lines import decode_line
 from tenantry.ledger.templates import begin_template, is_clean, json_word, settled_line
+from tenantry.wire.bytework import fill_line
 
 SEED = int(os.environ.get("TENANTRY_SEED", "0")) or random.SystemRandom().randrange(1 << 32)
 ODD = ("", 'a "quoted" \\ one', "100%", "%d%b", "é\u2028", "tab\t", "claude-haiku-5-5", "\x7f", "🙂")
@@ -33,7 +34,7 @@ def test_a_filled_beginning_is_the_encoded_one(tmp_path: Path) -> None:
         numbers = [chance.choice(COUNTS) for _ in range(5)]
         name = b"%024x" % chance.getrandbits(96)
         template = begin_template(ids[0], ids[1], ids[2], ids[3], model, streaming)
-        writer.add(template % (name, number, name, *numbers))
+        writer.add(fill_line(template, name, number, name, *numbers))
         event = AttemptBegun(
             f"att_{name.decode()}_{number}",
             f"req_{name.decode()}",
