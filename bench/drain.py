@@ -22,9 +22,9 @@ from tenantry.domain.usage import Usage
 from tenantry.ledger.booking import ROWS_PER_TRANSACTION_MAX, Drain
 from tenantry.ledger.journal import JournalWriter
 from tenantry.ledger.templates import begin_template, settled_line
-from tenantry.wire.bytework import fill_line
 from tenantry.storage.database import WRITER_CACHE_KIB, WRITER_LOG_PAGES, open_store
 from tenantry.storage.migrating import migrate
+from tenantry.wire.bytework import fill_line
 
 ROWS = 40_000
 ROUNDS = 3
@@ -104,7 +104,7 @@ def write_journal(folder: Path, count: int) -> None:
             writer.end(AttemptEnded(attempt, *times, *end))
         else:
             counts = (_USAGE.input_tokens, 0, 0, _USAGE.cache_read_tokens, _USAGE.output_tokens, 0)
-            end = (counts, RAW.encode(), 5000, "2026-11-24", told)
+            end = (counts, RAW.encode().replace(b'"', b'\\"'), 5000, "2026-11-24", told)
             writer.add(settled_line(name, 1, *times, model, "end_turn", *end))
         writer.flush()
     writer.close()

@@ -1,8 +1,8 @@
 """Journal lines that are filled, not encoded: what most attempts say differs from one to the next in some numbers.
 
 What is filled decodes to the same event as the encoder's line (`tests/unit/ledger/test_templates.py`). Nothing that
-comes from outside is put into a line but as a JSON string that the encoder has written, or as text that `is_clean` has
-passed.
+comes from outside is put into a line but as a JSON string that the encoder has written, or as the inside of one that
+`wire.plain` has.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ import msgspec
 
 from tenantry.wire.bytework import fill_line
 
-# Printable ASCII without the backslash: in a JSON string it stands as it is, but for the quotation mark.
-_CLEAN: Final = bytes(byte for byte in range(0x20, 0x7F) if byte != 0x5C)
 _encode: Final = msgspec.json.Encoder().encode
 
 _END: Final = (
@@ -30,16 +28,6 @@ _END: Final = (
 def json_word(text: str | None) -> bytes:
     """The text as a JSON string, null for None. For words that come again: what is asked for lately is kept."""
     return _encode(text)
-
-
-def is_clean(text: bytes) -> bool:
-    """Whether `text` is printable ASCII without a backslash."""
-    return not text.translate(None, _CLEAN)
-
-
-def quoted(text: bytes) -> bytes:
-    """The inside of a JSON string for a clean text."""
-    return text.replace(b'"', b'\\"')
 
 
 def begin_template(
@@ -79,7 +67,8 @@ def settled_line(
 ) -> bytes:
     """The line of the end of an attempt that was answered whole, and settled by its usage at list price.
 
-    `name` is that of its request, `counts` are the first six of `Usage`, and `usage_raw` is clean.
+    `name` is that of its request, `counts` are the first six of `Usage`, and `usage_raw` the inside of a
+    JSON string (`wire.plain`).
     """
     return fill_line(
         _END,
@@ -90,7 +79,7 @@ def settled_line(
         json_word(model),
         json_word(stop_reason),
         *counts,
-        quoted(usage_raw),
+        usage_raw,
         cost_nanos,
         json_word(price_version),
         _encode(upstream_request_id),
