@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -29,11 +29,11 @@ from tenantry.wire.bytework import fill_line
 # Small enough to re-read in a second after a crash, large enough that a busy day makes only some files.
 FILE_BYTES_MAX = 64 * 1024 * 1024
 # Ends that wait for the journal to come back. Beyond it the oldest are dropped and become orphaned rows.
-PENDING_MAX = 10_000
+PENDING_MAX: Final = 10_000
 # The file to come; no reader takes it for one of the run's.
-_NEXT_FILE = "next"
+_NEXT_FILE: Final = "next"
 # Made by who first finds a run dead.
-_FOUND_DEAD = "found_dead"
+_FOUND_DEAD: Final = "found_dead"
 
 
 class JournalUnavailable(Exception):
