@@ -70,7 +70,7 @@ class _Row:
 
 
 class Quote:
-    """The prices of one model at standard speed for prompts of one length, in nano-dollars a token.
+    """The prices of one model at standard speed for prompts of up to `prompt_tokens_max`, in nano-dollars a token.
 
     `held_input_nanos` and `held_output_nanos` are what to hold: where inference may be bound to the US, and the dearest
     of all for a model without a price. The others are what is billed anywhere, by class of token; for such a model
@@ -84,15 +84,17 @@ class Quote:
         "input_nanos",
         "is_known",
         "output_nanos",
+        "prompt_tokens_max",
         "read_nanos",
         "until_us",
         "write_1h_nanos",
         "write_5m_nanos",
     )
 
-    def __init__(self, from_us: int, until_us: int, is_known: bool, held: Rates, billed: Rates) -> None:
+    def __init__(self, from_us: int, prompt_tokens_max: int, is_known: bool, held: Rates, billed: Rates) -> None:
         self.from_us = from_us
-        self.until_us = until_us
+        self.until_us = from_us + _MINUTE_US
+        self.prompt_tokens_max = prompt_tokens_max
         self.is_known = is_known
         self.held_input_nanos, self.held_output_nanos = held[0], held[4]
         self.input_nanos, self.write_5m_nanos, self.write_1h_nanos, self.read_nanos, self.output_nanos = billed
@@ -110,7 +112,7 @@ class PriceTable:
     _thresholds: list[int] = field(init=False, repr=False)
     _lately: dict[tuple[str, str, bool, int], tuple[int, Rates]] = field(init=False, repr=False)
     _short_max: int = field(init=False, repr=False)  # tokens of the longest prompt that no model has other prices for
-    _quotes: dict[str, Quote] = field(init=False, repr=False)  # for prompts of no more than that, by model
+    _quotes: dict[str, Quote] = field(init=False, repr=False)  # by model, for prompts at its usual price
 
     def __post_init__(self) -> None:
         self._thresholds = sorted({row.long_prompt[0] for row in self._rows.values() if row.long_prompt})
@@ -183,15 +185,20 @@ class PriceTable:
         return rates
 
     def quote(self, model: str, prompt_tokens: int, at_us: int) -> Quote:
-        """What nearly every request is held at and nearly every answer costs: kept for the minute, if it is short."""
+        """What nearly every request is held at and nearly every answer costs; kept for the minute, as above."""
         kept = self._quotes.get(model)
-        if kept is not None and kept.from_us <= at_us < kept.until_us and prompt_tokens <= self._short_max:
+        if kept is not None and kept.from_us <= at_us < kept.until_us and prompt_tokens <= kept.prompt_tokens_max:
             return kept
         held = self.rates_lately(model, prompt_tokens, at_us, speed="standard", is_us=True)
         billed = self.rates_lately(model, prompt_tokens, at_us, speed="standard", is_us=False)
+        row = self._find(model)
+        short_max = self._short_max
+        if row is not None:
+            short_max = row.long_prompt[0] if row.long_prompt is not None else _ANY_PROMPT
+        is_short = prompt_tokens <= short_max
         from_us = at_us // _MINUTE_US * _MINUTE_US
-        quote = Quote(from_us, from_us + _MINUTE_US, self._find(model) is not None, held, billed)
-        if prompt_tokens <= self._short_max:
+        quote = Quote(from_us, short_max if is_short else _ANY_PROMPT, row is not None, held, billed)
+        if is_short:
             if len(self._quotes) >= _LATELY_MAX:  # a client may name any model
                 self._quotes.clear()
             self._quotes[model] = quote
