@@ -32,12 +32,11 @@ _SHARED = {
 class BudgetLines:
     """What was told of a budget, and for how long the same would be told: for one pair of accounts."""
 
-    __slots__ = ("key_bounds", "key_until", "lines", "own_bounds", "own_until")
+    __slots__ = ("bounds", "ends_us", "key_until", "lines", "own_until", "starts_us")
 
     def __init__(self) -> None:
         self.lines = b""
-        self.own_bounds = self.key_bounds = -1
-        self.own_until = self.key_until = 0
+        self.bounds = self.own_until = self.key_until = self.starts_us = self.ends_us = 0
 
 
 class Telling:
@@ -129,17 +128,18 @@ class Telling:
     def budget_lines(self, accounts: tuple[Account, Account], at_us: int, known: BudgetLines) -> bytes:
         """The budget's fields of a success; nothing where there is no budget. `known`: what was told before."""
         own, of_key = accounts
+        # Both count up, so that their sum is another where one of them is.
         if not (
-            known.own_bounds == own.bounds
-            and known.key_bounds == of_key.bounds
+            known.bounds == own.bounds + of_key.bounds
             and own.since_nanos < known.own_until
             and of_key.since_nanos < known.key_until
-            and own.starts_us <= at_us < own.ends_us
-            and of_key.starts_us <= at_us < of_key.ends_us
+            and known.starts_us <= at_us < known.ends_us
         ):
             known.lines = self._budget_lines(accounts, at_us)
-            known.own_bounds, known.own_until = own.bounds, own.told_until_nanos()
-            known.key_bounds, known.key_until = of_key.bounds, of_key.told_until_nanos()
+            known.bounds = own.bounds + of_key.bounds
+            known.own_until, known.key_until = own.told_until_nanos(), of_key.told_until_nanos()
+            known.starts_us = max(own.starts_us, of_key.starts_us)
+            known.ends_us = min(own.ends_us, of_key.ends_us)
         return known.lines
 
     def _budget_lines(self, accounts: Sequence[Account], at_us: int) -> bytes:
