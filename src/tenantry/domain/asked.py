@@ -48,8 +48,8 @@ class MessageFields:
     `compact_at_tokens`: a conversation above so many tokens is summarized on the way, None for never.
     `ends_in_tool_result`: the user's last message answers a tool. `is_cached_here`: the gateway itself has added the
     cache breakpoint. `object_id`: where the body names something upstream, None also where that was not looked for.
-    `is_simple`: plain texts, a model and a bound are all that it says. `members`: what was read
-    of the body, so that nobody reads it again (`wire.members.Members`).
+    `is_simple`: plain texts, a model and a bound are all that it says. `members`: what was read of the body, so that
+    nobody reads it again, or that body (`wire.members.members_of`).
     """
 
     model: str

@@ -99,14 +99,14 @@ def test_the_first_price_of_a_new_model_counts_from_the_beginning() -> None:
 def test_a_table_that_becomes_another_answers_as_the_other_at_once() -> None:
     table = after()
     at_us = int(AT.timestamp() * 1_000_000)
-    before = (table.us_rates("claude-opus-6", 5, at_us), table.known_rates("claude-sonnet-5", 5, at_us))
+    before = (table.quote("claude-opus-6", 5, at_us), table.quote("claude-sonnet-5", 5, at_us))
     other = after(
         PriceChange("claude-opus-6", date(2026, 1, 1), row("6")), PriceChange("claude-sonnet-5", AT.date(), row("9"))
     )
     table.become(replace_version(other))
-    assert before[1] == (2000, 2500, 4000, 200, 10_000)
-    assert table.us_rates("claude-opus-6", 5, at_us) == (6600,) * 5
-    assert table.known_rates("claude-sonnet-5", 5, at_us) == (9000,) * 5
+    assert (before[0].is_known, before[1].input_nanos, before[1].output_nanos) == (False, 2000, 10_000)
+    assert table.quote("claude-opus-6", 5, at_us).held_input_nanos == 6600
+    assert table.quote("claude-sonnet-5", 5, at_us).read_nanos == 9000
     assert table.version == "other"
 
 
