@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from time import time_ns
+from typing import Final
 
 from tenantry.domain.errors import InvalidRequest
 from tenantry.gateway.authentication import Principal
@@ -18,9 +20,16 @@ _ids = random.SystemRandom()
 _id_source = random.Random(_ids.getrandbits(256))  # noqa: S311 -- names, not secrets: they only have to be unique
 
 
+# A name begins with the time in units of 2^20 ns, about a millisecond: 44 bits last until the year 2554. What is booked
+# one after the other then stands side by side in the ledger's indexes. 52 random bits follow: at a thousand requests a
+# second two names are equal once in a quarter of a million years, over all restarts and gateways.
+_NAME_TIME_SHIFT: Final = 20
+_NAME_RANDOM_BITS: Final = 52
+
+
 def new_name() -> bytes:
-    """24 hexadecimal digits, which name a request and its attempts."""
-    return b"%024x" % _id_source.getrandbits(96)
+    """24 hexadecimal digits, which name a request and its attempts. They grow with time; nothing relies on that."""
+    return b"%024x" % (time_ns() >> _NAME_TIME_SHIFT << _NAME_RANDOM_BITS | _id_source.getrandbits(_NAME_RANDOM_BITS))
 
 
 def new_request_id() -> str:

@@ -25,7 +25,7 @@ from tenantry.ledger.own_run import in_order
 from tenantry.ledger.quarantine import put_aside
 from tenantry.ledger.rollup import add_to_rollup
 from tenantry.ledger.rows import FIRST_HASH, chained, fits, row_insert, row_of, unfit, unfit_tally
-from tenantry.ledger.tallies import book_tally
+from tenantry.ledger.tallies import book_tallies
 from tenantry.storage.columns import now_utc
 from tenantry.storage.database import write_much
 from tenantry.storage.prices import PriceBook
@@ -127,8 +127,8 @@ class Drain:
             with _without_collector():
                 more = run.reader.read(ROWS_PER_TRANSACTION_MAX)
                 batch = _take(run.reader.fold)
-            if batch.attempts or batch.tallies or batch.unusable:
-                booked += self._book(run, batch)
+                if batch.attempts or batch.tallies or batch.unusable:
+                    booked += self._book(run, batch)
         if not alive:
             booked += self._close(run)
         return booked
@@ -180,16 +180,14 @@ class Drain:
     ) -> int:
         name, seq = run.path.name, run.seq + len(attempts)
         # Before the transaction, so that the store's one writer is not held up by it.
-        with _without_collector():
-            rows, head_hash = chained(attempts, name, run.seq, run.head_hash)
+        rows, head_hash = chained(attempts, name, run.seq, run.head_hash)
         with self._engine.begin() as connection:
             in_order(connection)
             write_much(connection)
             if rows:
                 self._insert.execute(connection, rows)
                 add_to_rollup(connection, rows)
-            for one in batch.tallies:
-                book_tally(connection, name, one.tally)
+            book_tallies(connection, name, [one.tally for one in batch.tallies])
             lost = _not_booked(connection, batch.unusable)
             kept = put_aside(connection, name, lost, _now_us())
             damaged = run.damaged_lines + (sum(one.reason == DAMAGED for one in lost) if kept else 0)
