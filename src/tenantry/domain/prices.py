@@ -74,6 +74,10 @@ class Quote:
         self.held_input_nanos, self.held_output_nanos = held[0], held[4]
         self.input_nanos, self.write_5m_nanos, self.write_1h_nanos, self.read_nanos, self.output_nanos = billed
 
+    def of_cache(self, write_5m: int, write_1h: int, read: int) -> int:
+        """What tokens written to the cache and read from it cost."""
+        return self.write_5m_nanos * write_5m + self.write_1h_nanos * write_1h + self.read_nanos * read
+
 
 @dataclass(slots=True)
 class PriceTable:
@@ -227,26 +231,12 @@ class PriceTable:
         if usage.service_tier == "batch":
             return None
         read, write_5m, write_1h = usage.cache_read_tokens, usage.cache_write_5m_tokens, usage.cache_write_1h_tokens
-        cost = self.cost_of_tokens(usage.input_tokens, write_5m, write_1h, read, usage.output_tokens, model, at_us)
-        if cost is not None and usage.web_search_requests:
-            cost += self.web_search_nanos * usage.web_search_requests
-        return cost
-
-    def cost_of_tokens(
-        self, fresh: int, write_5m: int, write_1h: int, read: int, output: int, model: str, at_us: int
-    ) -> int | None:
-        """What tokens cost at standard speed: uncached input, both kinds of writes to the cache, reads from it, output.
-
-        Nano-dollars; None: the model has no price.
-        """
-        prompt = fresh + write_5m + write_1h + read
-        quote = self.quote(model, prompt, at_us)
+        fresh, output = usage.input_tokens, usage.output_tokens
+        quote = self.quote(model, fresh + write_5m + write_1h + read, at_us)
         if not quote.is_known:
             return None
-        cost = quote.input_nanos * fresh + quote.output_nanos * output
-        if prompt != fresh:
-            cost += quote.read_nanos * read + quote.write_5m_nanos * write_5m + quote.write_1h_nanos * write_1h
-        return cost
+        cost = quote.input_nanos * fresh + quote.output_nanos * output + quote.of_cache(write_5m, write_1h, read)
+        return cost + self.web_search_nanos * usage.web_search_requests
 
     def rates_max(self, prompt_tokens: int, at: datetime, *, speed: str = "standard", is_us: bool = False) -> Rates:
         """The dearest of all models, class by class: what a model without a price may cost."""
