@@ -163,8 +163,9 @@ class UpstreamConnection:
         self.idle_since = 0.0
         self.was_closed_as_reused = False
         self._sink: ResponseSink | None = None
-        # Made with the socket and dropped with it: parser and connection hold each other.
-        self._parser: httptools.HttpResponseParser | None = None
+        # Made when it is needed, for it takes 850 bytes, and dropped with its answer or the socket: parser and
+        # connection hold each other.
+        self._parser: httptools.HttpResponseParser | None
         self._is_reused = False
         self._is_stale = False
         self._written = 0  # before this request, in plain text
@@ -179,7 +180,8 @@ class UpstreamConnection:
         self._reset_parsed()
 
     def _reset_parsed(self) -> None:
-        """Forget what llhttp has told of an answer."""
+        """Forget llhttp, and what it has told of an answer."""
+        self._parser = None
         self._headers: list[tuple[bytes, bytes]] = []
         self._head_bytes = 0
         self._idle_bytes = 0
@@ -242,7 +244,6 @@ class UpstreamConnection:
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # a stream transport by construction
-        self._parser = httptools.HttpResponseParser(self)
 
     def data_received(self, data: bytes) -> None:
         if self._sink is None:
@@ -350,9 +351,12 @@ class UpstreamConnection:
             self._flush()
 
     def _parse(self, data: bytes) -> None:
-        parser, sink = self._parser, self._sink
-        if parser is None or sink is None:
+        sink = self._sink
+        if sink is None:
             return
+        parser = self._parser
+        if parser is None:
+            parser = self._parser = httptools.HttpResponseParser(self)
         is_invalid = False
         try:
             parser.feed_data(data)
