@@ -24,12 +24,14 @@ from tenantry.gateway.upstream.head import (
 )
 from tenantry.wire.bytework import plain_chunk
 
-# The size of a chunk that is nothing but that (RFC 9112 7.1): extensions and the last chunk are left to the parser.
+# The size of a chunk that is nothing but that (RFC 9112 7.1): extensions are left to the parser, and trailers.
 _CHUNK_SIZE: Final = re.compile(rb"([1-9A-Fa-f][0-9A-Fa-f]{0,7})\r\n")
 _SIZE_BEGUN: Final = re.compile(rb"[1-9A-Fa-f][0-9A-Fa-f]{0,7}\r?")
 _CHUNK_SIZE_BYTES_MAX: Final = 10
 _CRLF: Final = b"\r\n"
 _CRLF_BYTES: Final = 2
+# Without trailers, and with nothing behind it (RFC 9112 7.1).
+_LAST_CHUNK: Final = b"0\r\n\r\n"
 # Makes the parser ready for the chunks of a body whose head has been read here.
 _CHUNKED_HEAD: Final = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 # A body up to this is joined to its head: copying it costs less than a second buffer in the system call.
@@ -301,9 +303,7 @@ class UpstreamConnection:
         self._cut_chunks(sink, data)
 
     def _cut_chunks(self, sink: ResponseSink, data: bytes) -> None:
-        """Chunks in any cuts. What is not plain, the end above all, goes to the parser, which stands where a chunk
-        begins.
-        """
+        """Chunks in any cuts. What is not plain goes to the parser, which stands where a chunk begins."""
         data, self._size_begun = self._size_begun + data, b""
         at, size, left = 0, len(data), self._left
         bodies: list[bytes] = []
@@ -327,6 +327,10 @@ class UpstreamConnection:
         self._left = left
         if bodies:
             sink.on_body(bodies[0] if len(bodies) == 1 else b"".join(bodies))
+        if rest == _LAST_CHUNK and self._sink is not None:
+            self._keep_alive = True
+            self._finish(is_alone=True)
+            return
         if rest and self._sink is not None and _may_be_size(rest):
             self._size_begun = rest
         elif rest and self._sink is not None:
