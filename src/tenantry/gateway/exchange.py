@@ -539,6 +539,8 @@ class Exchange(AttemptOwner):
         request, attempt, client = self.request, self._attempt, self._client
         assert request is not None  # noqa: S101 -- nothing is sent before it is read
         request.body = b""
+        if request.fields is not None:
+            request.fields.members = None  # they are slices of the body
         if client is None:
             return
         if client.is_paused and attempt is not None:
