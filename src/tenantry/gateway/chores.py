@@ -22,6 +22,7 @@ from tenantry.ledger.journal import JournalUnavailable, JournalWriter
 from tenantry.ledger.live import LiveFile, LiveHealth
 from tenantry.ledger.opening import Opening
 from tenantry.storage.database import StoreReplaced
+from tenantry.storage.prices import PriceBook
 from tenantry.storage.snapshot import DirectoryWatch, SnapshotLoader
 
 log = logging.getLogger("tenantry.gateway")
@@ -58,19 +59,31 @@ async def _in_steps(steps: Iterable[object]) -> None:
 
 
 async def follow_directory(
-    watch: DirectoryWatch, loader: SnapshotLoader, gateway: GatewayProcess, engine: Engine, entry_id: int
+    watch: DirectoryWatch,
+    loader: SnapshotLoader,
+    gateway: GatewayProcess,
+    engine: Engine,
+    entry_id: int,
+    book: PriceBook,
 ) -> None:
     """Fails closed for what is new, open for what was known: a store that cannot be read leaves the last snapshot.
 
     One that was replaced would leave it for good, and no revocation would ever arrive: then the gateway ends.
     """
     faults, now = Repeats(), gateway.parts.clock.now
+    looked_at = now()
     while True:
-        await asyncio.sleep(DIRECTORY_POLL_SECONDS)
+        # Measured from look to look: a change that comes while another is read waits no longer for it.
+        await asyncio.sleep(max(0.0, looked_at + DIRECTORY_POLL_SECONDS - now()))
+        looked_at = now()
         try:
             if watch.changed():
                 await _in_steps(gateway.applying(await asyncio.to_thread(loader.follow)))
                 entry_id, corrections = await asyncio.to_thread(adjustments_since, engine, entry_id)
+                prices = await asyncio.to_thread(book.read)
+                if prices is not None:
+                    book.table.become(prices)
+                    log.info("prices are those of version %s from now on", prices.version)
                 for tenant_id, key_id, at_us, nanos in corrections:
                     gateway.correct(tenant_id, key_id, at_us, nanos)
             if faults.count and (count := faults.went_well(now())):

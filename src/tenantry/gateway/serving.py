@@ -17,7 +17,6 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from tenantry.domain.prices import load_default_prices
 from tenantry.gateway.chores import (
     TALLY_SECONDS,
     every_in_steps,
@@ -37,6 +36,7 @@ from tenantry.ledger.opening import open_counters
 from tenantry.settings import GatewaySettings
 from tenantry.storage.custody import require_master_key
 from tenantry.storage.database import open_store
+from tenantry.storage.prices import PriceBook
 from tenantry.storage.snapshot import DirectoryWatch, SnapshotLoader
 from tenantry.storage.vault import Vault, load_master_key
 from tenantry.wire.inspect import MessageFields
@@ -62,7 +62,9 @@ async def serve_gateway(settings: GatewaySettings, ready: Callable[[int], None] 
     watch = DirectoryWatch(engine)
     loader = SnapshotLoader(engine, vault)
     snapshot = loader.load()
-    prices = load_default_prices()
+    book = PriceBook(engine)
+    book.refresh()
+    prices = book.table
     journal_dir = settings.data_dir / "journal"
     opening = open_counters(engine, journal_dir, prices, settings.zone, wall_us())
     journal = JournalWriter(journal_dir, "gateway")
@@ -86,7 +88,7 @@ async def serve_gateway(settings: GatewaySettings, ready: Callable[[int], None] 
     work = {
         "deadlines": every_in_steps(TICK_SECONDS, gateway.ticking),
         "tallies": every_in_steps(TALLY_SECONDS, gateway.telling_tallies),
-        "the directory": follow_directory(watch, loader, gateway, engine, opening.entry_id),
+        "the directory": follow_directory(watch, loader, gateway, engine, opening.entry_id, book),
         "the clock": follow_clock(wall, gateway, reopen),
         "the journal": sync_journal(parts.recorder, journal, clock.now),
         "the facts for people": tell_live(gateway, live),

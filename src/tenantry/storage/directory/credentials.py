@@ -214,7 +214,7 @@ class CredentialChanges(Changes):
                 update(credentials).where(credentials.c.credential_id == row.credential_id).values(shared=True)
             )
             detail = {"before": {"shared": bool(row.shared)}, "after": {"shared": True}}
-            self._record(connection, "credential.share", name, detail, NOTHING)
+            self._record(connection, "credential.share", name, detail, credential_touched(row.credential_id))
 
     def release_credential(self, slug: str) -> None:
         """Take a tenant's credentials from it; until it has another it is not served. Raises: NotInDirectory."""
@@ -263,6 +263,7 @@ class CredentialChanges(Changes):
         if one.as_fallback and bound.of(tenant, "credential_id") == row.credential_id:
             raise CredentialRefused(f"{one.slug} is served with {one.name!r} already: fall back to another credential")
         others = bound.users[row.credential_id] - {one.slug}
+        touched = tenant_touched(tenant.tenant_id)
         if others and row.credential_id not in bound.shared:
             if not one.declare_shared:
                 raise CredentialRefused(
@@ -273,11 +274,12 @@ class CredentialChanges(Changes):
                 update(credentials).where(credentials.c.credential_id == row.credential_id).values(shared=True)
             )
             bound.shared.add(row.credential_id)
+            touched += credential_touched(row.credential_id)
         role = "fallback" if one.as_fallback else "credential"
         before = {role: bound.names.get(bound.of(tenant, one.column) or "")}
         bound.give(tenant, one.column, row.credential_id)
         detail = {"before": before, "after": {role: one.name}, "shared": bool(others)}
-        self._record(connection, "credential.bind", one.slug, detail, tenant_touched(tenant.tenant_id))
+        self._record(connection, "credential.bind", one.slug, detail, touched)
 
     def drop_fallback(self, slug: str) -> None:
         """Raises: NotInDirectory."""
