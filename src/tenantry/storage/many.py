@@ -12,7 +12,6 @@ from typing import Any
 
 from sqlalchemy import Boolean, Column, Connection, Dialect, Insert, Row, Table, select
 
-
 # SQLite takes 32,766 values in a statement, PostgreSQL 65,535; each is bound by name, which takes its time too.
 VALUES_AT_ONCE = 500
 

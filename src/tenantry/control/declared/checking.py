@@ -119,7 +119,8 @@ def _check_sharing(declared: Declaration, standing: Standing) -> Iterator[Proble
     users: dict[str, set[str]] = defaultdict(set)
     going = set(leaving(declared, standing)) if declared.whole else set[str]()
     for name, credential in standing.credentials.items():
-        users[name] |= credential.users - declared.tenants.keys() - going
+        # One by one: a set without the keys of a mapping is made by a look at all of those.
+        users[name] |= {slug for slug in credential.users if slug not in declared.tenants and slug not in going}
     for slug, block in declared.tenants.items():
         for reference in (block.credential, block.fallback):
             if reference is not None:
