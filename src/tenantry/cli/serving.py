@@ -40,21 +40,21 @@ def serve(
     ] = False,
 ) -> None:
     """Run gateway, control and, where a tenant uses it, the sandbox; restart what dies."""
-    found = settings()
+    found = settings(starts=True)
     with told():
         raise typer.Exit(_processes(context).serve(found, demo))
 
 
 def gateway(context: typer.Context) -> None:
     """Run the data plane alone."""
-    found = settings()
+    found = settings(starts=True)
     with told():
         raise typer.Exit(_processes(context).gateway(found))
 
 
 def control(context: typer.Context) -> None:
     """Run the control plane alone: admin API, and the booking of journals into the ledger."""
-    found = settings()
+    found = settings(starts=True)
     with told():
         raise typer.Exit(_processes(context).control(found))
 
