@@ -44,10 +44,10 @@ def problems(**environ: str) -> list[str]:
         ),
         (
             {
-                "TENANTRY_PUBLIC_URL": "https://claude.agency.example",
-                "ANTHROPIC_BASE": "https://claude.agency.example/",
+                "TENANTRY_PUBLIC_URL": "https://claude.example",
+                "ANTHROPIC_BASE": "https://claude.example/",
             },
-            "upstream anthropic: https://claude.agency.example is this gateway itself; name the API that it forwards to",
+            "upstream anthropic: https://claude.example is this gateway itself; name the API that it forwards to",
         ),
         (
             {"TENANTRY_STORE_URL": "mysql://db/tenantry"},
