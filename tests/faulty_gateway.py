@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -232,7 +233,8 @@ def main() -> int:
     settings = load_settings(None, os.environ)
     logging.basicConfig(level=settings.log_level, stream=sys.stderr)
     FAULTS[sys.argv[1]]()
-    return asyncio.run(serve_gateway(settings.gateway))
+    listener = socket.create_server((settings.gateway_host, settings.gateway_port))
+    return asyncio.run(serve_gateway(settings.gateway, listener))
 
 
 if __name__ == "__main__":

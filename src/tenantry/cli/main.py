@@ -20,6 +20,7 @@ class Commands(LaterGroup):
 
     table = {
         "init": ("serving", "Make the master key, the database and the admin; running it again changes nothing."),
+        "restart": ("serving", "Start gateway and control of a running `serve` anew, without a dropped call."),
         "serve": ("serving", "Run gateway, control and, where a tenant uses it, the sandbox; restart what dies."),
         "gateway": ("serving", "Run the data plane alone."),
         "control": (

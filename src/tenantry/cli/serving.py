@@ -1,4 +1,4 @@
-"""init, serve, gateway, control, sandbox, doctor."""
+"""init, serve, restart, gateway, control, sandbox, doctor."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from tenantry.cli.context import FAILED, Processes, settings, told
+from tenantry.cli.context import FAILED, Processes, fail, settings, told
 from tenantry.cli.output import print_json, print_table, say
 
 
 def register(app: typer.Typer) -> None:
-    for command in (init, serve, gateway, control, sandbox, doctor):
+    for command in (init, serve, restart, gateway, control, sandbox, doctor):
         app.command()(command)
 
 
@@ -43,6 +43,17 @@ def serve(
     found = settings(starts=True)
     with told():
         raise typer.Exit(_processes(context).serve(found, demo))
+
+
+def restart() -> None:
+    """Start gateway and control of a running `serve` anew, without a dropped call."""
+    from tenantry.control.restarting import RestartFailed, ServeMissing, ask_restart
+
+    try:
+        ask_restart(settings(starts=True).data_dir)
+    except (RestartFailed, ServeMissing) as error:
+        raise fail(str(error)) from None
+    say("The new gateway serves. What was in flight at the old one goes on to its end.")
 
 
 def gateway(context: typer.Context) -> None:

@@ -104,6 +104,15 @@ class Health:
         entry = self._dead.get(credential.credential_id)
         return entry is not None and entry.is_spent
 
+    def standings(self) -> list[tuple[str, Standing]]:
+        """What is known, by credential."""
+        return list(self._standings.items())
+
+    def dead(self, credential: Credential) -> tuple[datetime, bool] | None:
+        """Until when a credential is of no use, and whether it is out of money; None: it is of use."""
+        entry = self._dead.get(credential.credential_id)
+        return None if entry is None or self.dead_until(credential) is None else (entry.until, entry.is_spent)
+
     def facts(self) -> dict[str, Any]:
         """For people and alerts; no secret in it."""
         now, dead = datetime.now(UTC), self._dead.values()
