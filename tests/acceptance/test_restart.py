@@ -1,6 +1,7 @@
 """A restart drops no call, counts on exactly, and a gateway outlives who started it."""
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -143,3 +144,184 @@ def test_no_call_fails_while_the_gateway_is_replaced_again_and_again(served: Ser
     wait_for(lambda: len(gateways(stack)) == 1, 20, "the old gateways' end")
     wait_for(lambda: len(stack.rows("acme")) == len(stack.billed()), 20, "the rows")
     assert {row["outcome"] for row in stack.rows("acme")} == {"settled"}
+
+
+def open_stream(stack: Stack, key: str, scenario: str, **fields: object) -> socket.socket:
+    client = stack.connect()
+    body = {"model": "claude-sonnet-5-5", "max_tokens": 64, "stream": True, **fields}
+    body["messages"] = [{"role": "user", "content": "hi"}]
+    headers = {"x-api-key": key, "x-sandbox-scenario": scenario}
+    client.sendall(request("POST", "/v1/messages", headers, json.dumps(body).encode()))
+    return client
+
+
+def read_answer(client: socket.socket) -> tuple[bytes, bytes]:
+    """Head and body of one chunked answer on a connection that is kept."""
+    data = b""
+    while not data.endswith(b"0\r\n\r\n"):
+        part = client.recv(65536)
+        assert part, data
+        data += part
+    head, _, body = data.partition(b"\r\n\r\n")
+    return head, body
+
+
+def test_streams_and_connections_go_on_and_their_sessions_and_money_are_counted_by_the_new_gateway(
+    served: Serving,
+) -> None:
+    stack = served.stack
+    key = stack.tenant("acme", sessions_max=2, queue_wait_ms_max=0)
+    stack.site.directory.set_budgets("acme", {"month": 10**12})
+    wait_for(lambda: stack.message(key)[0] == 200, 20, "an answer")
+    clients = [open_stream(stack, key, "chunks=200;chunk-ms=50") for _ in range(2)]
+    idle = stack.connect()
+    call = request("GET", "/v1/models", {"x-api-key": key})
+    idle.sendall(call)
+    assert b"200 OK" in idle.recv(65536)
+    half = stack.connect()
+    half.sendall(call[:30])
+    body = stack.connect()
+    text = b'{"model":"claude-sonnet-5-5","max_tokens":8,"messages":[{"role":"user","content":"hi"}]}'
+    whole = request("POST", "/v1/messages", {"x-api-key": key}, text)
+    body.sendall(whole[:-20])
+    wait_for(lambda: len(stack.billed()) == 3, 20, "the streams upstream")
+    old = served.gateway()
+    assert tenantry(stack, "restart").returncode == 0
+    assert served.gateway() != old
+    # Both sessions are the old one's; the new one counts them.
+    status, fields, _ = stack.message(key)
+    assert (status, "retry-after" in fields) == (429, True)
+    # What owes no answer is the new one's, whatever had come of the next request.
+    idle.sendall(call)
+    half.sendall(call[30:])
+    assert b"200 OK" in idle.recv(65536)
+    assert b"200 OK" in half.recv(65536)
+    body.sendall(whole[-20:])
+    assert b"HTTP/1.1 429" in body.recv(65536)
+    for client in clients:
+        head, said = read_answer(client)
+        assert b"200 OK" in head
+        assert b"message_stop" in said
+        assert b"connection: close" not in head.lower()
+    # Their connections are the new one's too, and their sessions are free.
+    clients[0].sendall(call)
+    assert b"200 OK" in clients[0].recv(65536)
+    wait_for(lambda: gateways(stack) == [served.gateway()], 20, "the old gateway's end")
+    wait_for(lambda: stack.message(key)[0] == 200, 5, "a free session")
+    for client in (*clients, idle, half, body):
+        client.close()
+    wait_for(lambda: len(stack.rows("acme")) == len(stack.billed()), 20, "the rows")
+    assert {row["outcome"] for row in stack.rows("acme")} == {"settled"}
+
+
+def test_a_request_that_waits_for_its_turn_waits_on_at_the_new_gateway(served: Serving) -> None:
+    stack = served.stack
+    key = stack.tenant("acme", sessions_max=1, queue_wait_ms_max=20_000, queue_depth_max=5)
+    wait_for(lambda: stack.message(key)[0] == 200, 20, "an answer")
+    first = open_stream(stack, key, "chunks=40;chunk-ms=50")
+    wait_for(lambda: len(stack.billed()) == 2, 20, "the stream upstream")
+    waiting = open_stream(stack, key, "chunks=2")
+    time.sleep(0.3)
+    assert tenantry(stack, "restart").returncode == 0
+    assert b"message_stop" in read_answer(first)[1]
+    assert b"message_stop" in read_answer(waiting)[1]
+    first.close()
+    waiting.close()
+    assert len(stack.billed()) == 3
+
+
+def test_rates_go_on_where_they_were(served: Serving) -> None:
+    stack = served.stack
+    key = stack.tenant("acme", requests_per_minute=6, request_burst=6, queue_wait_ms_max=0)
+    wait_for(lambda: stack.get(key, "/v1/models")[0] == 200, 20, "an answer")
+    assert [stack.message(key)[0] for _ in range(4)] == [200] * 4
+    assert tenantry(stack, "restart").returncode == 0
+    answers = [stack.message(key)[0] for _ in range(6)]
+    # 2 are left, and one comes back every 10 s.
+    assert answers[:2] == [200, 200]
+    assert answers.count(200) <= 4
+    assert 429 in answers
+
+
+def test_no_call_fails_that_was_not_in_flight_when_the_gateway_is_killed(served: Serving) -> None:
+    stack = served.stack
+    key = stack.tenant("acme")
+    wait_for(lambda: stack.message(key)[0] == 200, 20, "an answer")
+    for _ in range(3):
+        old = served.gateway()
+        os.kill(old, signal.SIGKILL)
+        # They connect while nobody is there, and are answered by the next.
+        assert [stack.message(key)[0] for _ in range(5)] == [200] * 5
+        assert served.gateway() != old
+
+
+def test_a_gateway_outlives_its_supervisor_and_the_next_one_takes_over_without_a_dropped_call(served: Serving) -> None:
+    stack = served.stack
+    key = stack.tenant("acme")
+    wait_for(lambda: stack.message(key)[0] == 200, 20, "an answer")
+    stream = open_stream(stack, key, "chunks=100;chunk-ms=50")
+    wait_for(lambda: len(stack.billed()) == 2, 20, "the stream upstream")
+    old = served.gateway()
+    served.process.kill()
+    served.process.wait()
+    time.sleep(0.5)
+    assert stack.get(key, "/v1/models")[0] in (200, 502, 529)  # it answers; the sandbox is gone with `serve`
+    assert gateways(stack) == [old]
+    again = Serving(stack)
+    try:
+        again.wait("serving on", 2)
+        assert served.gateway() != old
+        wait_for(lambda: stack.message(key)[0] == 200, 20, "an answer")
+    finally:
+        stream.close()
+        assert again.stop() == 0
+    wait_for(lambda: not gateways(stack), 20, "the end of both")
+
+
+def test_a_second_serve_of_a_site_is_refused(served: Serving) -> None:
+    second = Serving(served.stack)
+    assert second.process.wait(30) == 1
+    assert "`tenantry serve` runs already on this data directory" in served.log.read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_serve_at_once(tmp_path: Path, number: int) -> None:
+    stack = Stack(tmp_path, TENANTRY_DRAIN_SECONDS="60")
+    serving = Serving(stack)
+    try:
+        serving.wait("serving on")
+        key = stack.tenant("acme")
+        wait_for(lambda: stack.message(key)[0] == 200, 20, "an answer")
+        stream = open_stream(stack, key, "chunks=1000;chunk-ms=50")
+        wait_for(lambda: len(stack.billed()) == 2, 20, "the stream upstream")
+        serving.process.send_signal(number)
+        serving.wait("stopping: up to")
+        assert serving.process.poll() is None
+        at = time.monotonic()
+        serving.process.send_signal(number)
+        assert serving.process.wait(20) == 0
+        assert time.monotonic() - at < 10
+        with stream:
+            assert b"event: error" in read_all(stream)
+        assert not gateways(stack)
+    finally:
+        serving.process.kill()
+        stack.stop()
+
+
+def test_the_gateway_serves_however_long_control_does_not_start(tmp_path: Path) -> None:
+    stack = Stack(tmp_path)
+    # As `tenantry restore` holds it: control does not start meanwhile.
+    lock = os.open(stack.settings.data_dir / "control.lock", os.O_CREAT | os.O_RDWR, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    serving = Serving(stack)
+    try:
+        serving.wait("serving on", 1, 15)
+        serving.wait("The gateway serves")
+        key = stack.tenant("acme")
+        wait_for(lambda: stack.message(key)[0] == 200, 20, "an answer")
+        os.close(lock)
+        wait_for(lambda: len(stack.rows("acme")) == 1, 20, "the row")
+    finally:
+        serving.stop()
+        stack.stop()
