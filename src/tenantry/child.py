@@ -23,6 +23,8 @@ _LAST_WORDS_SECONDS = 0.5
 # Ending these helps nobody: a debugger wants them so, and a disk that does not answer holds them until it does.
 _SPARED = {TRACED: "a debugger holds it", DISK_SLEEP: "it waits for a disk"}
 _RESTART_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
+# One that has served may be needed: clients wait for it meanwhile.
+_SERVED_RESTART_SECONDS_MAX = 0.5
 # A child that lived this long starts again with the shortest wait.
 _STEADY_SECONDS = 30.0
 # What a child that was told twice to stop has for its last words.
@@ -165,7 +167,9 @@ class Child:
             if self._frozen == frozen and lived > STEADY_SECONDS:
                 self._frozen = 0
             self.ends = 0 if lived > _STEADY_SECONDS and self._frozen == frozen else self.ends + 1
-            wait = _RESTART_SECONDS[min(self.ends, len(_RESTART_SECONDS) - 1)]
+            wait = _RESTART_SECONDS[min(max(0, self.ends - 1), len(_RESTART_SECONDS) - 1)]
+            if self.life.ready.is_set():
+                wait = min(wait, _SERVED_RESTART_SECONDS_MAX)
             log.error("%s ended with %d; starting it again in %g s", self.name, code, wait)
             await asyncio.sleep(wait)
 

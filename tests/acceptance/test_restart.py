@@ -16,7 +16,7 @@ from pathlib import Path
 import anthropic
 import pytest
 
-from tests.stack import Stack, free_ports, parse, read_all, request, tenantry, wait_for
+from tests.stack import Stack, read_all, request, tenantry, wait_for
 
 # More by hand: python -m bench.restarts
 RESTARTS = 3
@@ -113,7 +113,7 @@ class Callers:
                         assert stream.get_final_message().stop_reason
                 else:
                     assert client.messages.create(messages=said, **fields).content
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 -- whatever it is, a call failed
                 self.failed.append(f"{type(error).__name__}: {error}")
             self.done += 1
         client.close()

@@ -262,8 +262,11 @@ class Retirement(Heir, Lender):
         """Say that all was told, and let go of everything."""
         self._tell_turns()
         self._tell(Retired())
-        self._loop.remove_reader(self._doorbell)
-        self._doorbell.close()
+        self._wire = None
+        if self._doorbell.fileno() >= 0:
+            self._loop.remove_reader(self._doorbell)
+            self._doorbell.close()
         for wire in self._callers:
             self._loop.remove_reader(wire)
             wire.close()
+        self._callers.clear()
