@@ -6,15 +6,20 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import anthropic
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.stack import Stack, read_all, request, tenantry, wait_for
 
@@ -325,3 +330,66 @@ def test_the_gateway_serves_however_long_control_does_not_start(tmp_path: Path) 
     finally:
         serving.stop()
         stack.stop()
+
+
+def test_behind_tls_connections_go_on_until_their_next_answer(tmp_path: Path) -> None:
+    """TLS cannot be handed over: the old gateway carries the bytes, and the new one answers and closes."""
+    cert_file, key_file = make_certificate(tmp_path)
+    stack = Stack(tmp_path, TENANTRY_TLS_CERT_FILE=str(cert_file), TENANTRY_TLS_KEY_FILE=str(key_file))
+    context = ssl.create_default_context(cafile=str(cert_file))
+    serving = Serving(stack)
+    try:
+        serving.wait("serving on")
+        key = stack.tenant("acme")
+        call = request("GET", "/v1/models", {"x-api-key": key})
+        connect = lambda: context.wrap_socket(stack.connect(), server_hostname="localhost")  # noqa: E731
+        with connect() as probe:
+            wait_for(lambda: probe.sendall(call) or b"200 OK" in probe.recv(65536), 20, "an answer")
+        idle, streaming = connect(), connect()
+        idle.sendall(call)
+        assert b"200 OK" in idle.recv(65536)
+        body = {"model": "claude-sonnet-5-5", "max_tokens": 64, "stream": True}
+        body["messages"] = [{"role": "user", "content": "hi"}]
+        headers = {"x-api-key": key, "x-sandbox-scenario": "chunks=150;chunk-ms=50"}
+        streaming.sendall(request("POST", "/v1/messages", headers, json.dumps(body).encode()))
+        wait_for(lambda: len(stack.billed()) == 1, 20, "the stream upstream")
+        old = serving.gateway()
+        assert tenantry(stack, "restart").returncode == 0
+        assert serving.gateway() != old
+        idle.sendall(call)
+        answer = read_all(idle)
+        assert b"200 OK" in answer
+        assert b"connection: close" in answer
+        assert b"message_stop" in read_answer(streaming)[1]
+        streaming.sendall(call)
+        assert b"200 OK" in read_all(streaming)
+        wait_for(lambda: gateways(stack) == [serving.gateway()], 20, "the old gateway's end")
+        idle.close()
+        streaming.close()
+    finally:
+        serving.stop()
+        stack.stop()
+
+
+def make_certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate of `localhost`, signed by itself, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    cert_file, key_file = folder / "cert.pem", folder / "key.pem"
+    cert_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    key_file.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return cert_file, key_file

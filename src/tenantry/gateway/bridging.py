@@ -11,6 +11,8 @@ from typing import cast
 
 # What may wait for a side that reads slowly.
 WRITE_BUFFER_BYTES_MAX = 64 * 1024
+# RFC 9112 9.6, as for every connection that ends: a client that does not close its side either is not waited for.
+LINGER_SECONDS_MAX = 2.0
 
 
 class _Side(asyncio.Protocol):
@@ -33,6 +35,10 @@ class _Side(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
 
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
     def pause_writing(self) -> None:
         other = self.other
         if other is not None and other._transport is not None:
@@ -51,6 +57,7 @@ class _Side(asyncio.Protocol):
         other, self.other = self.other, None
         if other is not None and other._transport is not None:
             other._transport.close()  # when it has taken what was written
+            asyncio.get_running_loop().call_later(LINGER_SECONDS_MAX, other.abort)
         if not self._done.done() and (other is None or other._transport is None):
             self._done.set_result(None)
 
