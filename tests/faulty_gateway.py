@@ -129,7 +129,7 @@ def slow_revocation() -> None:
     """The directory is followed at leisure."""
     from tenantry.gateway import chores
 
-    chores.DIRECTORY_POLL_SECONDS = 2.0
+    chores.DIRECTORY_POLL_SECONDS = chores.QUIET_POLL_SECONDS = 2.0
 
 
 def careless_of_what_is_kept() -> None:

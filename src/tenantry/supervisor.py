@@ -129,7 +129,7 @@ class Supervisor:
             log.error("%s", problem)
             return problem
         log.info("the new gateway serves; what is in flight at the old one goes on to its end")
-        await self._children["control"].renew(_CONTROL_STOP_SECONDS)
+        self._do(self._children["control"].renew(_CONTROL_STOP_SECONDS))
         return ""
 
     def _uses_sandbox(self, site: Site) -> bool:

@@ -21,6 +21,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from tenantry.ledger.live import read_live, sum_live
 from tests.stack import Stack, read_all, request, tenantry, wait_for
 
 # More by hand: python -m bench.restarts
@@ -178,7 +179,7 @@ def test_streams_and_connections_go_on_and_their_sessions_and_money_are_counted_
     key = stack.tenant("acme", sessions_max=2, queue_wait_ms_max=0)
     stack.site.directory.set_budgets("acme", {"month": 10**12})
     wait_for(lambda: stack.message(key)[0] == 200, 20, "an answer")
-    clients = [open_stream(stack, key, "chunks=200;chunk-ms=50") for _ in range(2)]
+    clients = [open_stream(stack, key, "chunks=300;chunk-ms=50") for _ in range(2)]
     idle = stack.connect()
     call = request("GET", "/v1/models", {"x-api-key": key})
     idle.sendall(call)
@@ -193,7 +194,10 @@ def test_streams_and_connections_go_on_and_their_sessions_and_money_are_counted_
     old = served.gateway()
     assert tenantry(stack, "restart").returncode == 0
     assert served.gateway() != old
-    # Both sessions are the old one's; the new one counts them.
+    # Both sessions are the old one's; the new one counts them, and it alone tells of them.
+    in_use = lambda: sum_live(read_live(stack.settings.journal_dir)).tenants  # noqa: E731
+    tenant_id = stack.site.directory.get_tenant("acme").tenant_id
+    wait_for(lambda: (use := in_use().get(tenant_id)) is not None and use.sessions == 2, 5, "two sessions")
     status, fields, _ = stack.message(key)
     assert (status, "retry-after" in fields) == (429, True)
     # What owes no answer is the new one's, whatever had come of the next request.

@@ -26,6 +26,7 @@ from tenantry.gateway.chores import (
     follow_directory,
     sync_journal,
     tell_live,
+    tick,
 )
 from tenantry.gateway.client import ClientConnection
 from tenantry.gateway.deadlines import TICK_SECONDS
@@ -99,7 +100,7 @@ async def serve_gateway(
     live = LiveFile(journal.folder / LIVE_FILE)
     reopen = partial(open_counters, engine, journal_dir, prices, settings.zone)
     work = {
-        "deadlines": every_in_steps(TICK_SECONDS, gateway.ticking),
+        "deadlines": tick(TICK_SECONDS, gateway),
         "tallies": every_in_steps(TALLY_SECONDS, gateway.telling_tallies),
         "the directory": follow_directory(watch, loader, gateway, engine, opening.entry_id),
         "the clock": follow_clock(wall, gateway, reopen),
