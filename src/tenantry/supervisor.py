@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -24,6 +25,8 @@ _START_SECONDS_MAX = 20.0
 # Control and sandbox of a `serve` that was killed end by themselves, within about a second.
 _LEAVE_SECONDS_MAX = 10.0
 _LOOK_SECONDS = 0.05
+# A gateway starts in about a second; one that reads long journals of one that died must not keep control from starting.
+_ALONE_SECONDS_MAX = 5.0
 # Control's last round of booking.
 _CONTROL_STOP_SECONDS = 30.0
 # Only the sandbox on this machine ever sees it, and it opens nothing.
@@ -93,8 +96,9 @@ class Supervisor:
         # Stopped in this order: the drain's last round comes after the gateway's last line.
         names = ["gateway", "control", *(["sandbox"] if with_sandbox else [])]
         self._children = {name: Child(name, listener if name == "gateway" else None) for name in names}
-        for child in self._children.values():
-            child.start()
+        for name in ("gateway", *(["sandbox"] if with_sandbox else [])):
+            self._children[name].start()
+        self._do(self._start_control())
         loop.add_signal_handler(signal.SIGHUP, lambda: self._do(self._restart()))
         door.open(self._restart)
         code = 0 if await self._wait_started() else 1
@@ -106,9 +110,16 @@ class Supervisor:
             await child.stop(settings.drain_seconds + 5, self._hurry)
         return code
 
+    async def _start_control(self) -> None:
+        """Clients come first: what is not needed to serve them starts when the gateway serves, or takes long to."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._children["gateway"].ready.wait(), _ALONE_SECONDS_MAX)
+        if not self._stop.is_set():
+            self._children["control"].start()
+
     async def _tell_started(self, site: Site) -> None:
         settings = self._settings
-        if "sandbox" in self._children and self._greet is not None:
+        if "sandbox" in self._children:
             await self._wait_for("sandbox", "127.0.0.1", settings.sandbox_port)
         if self._greet is not None:
             print(await asyncio.to_thread(self._greet, site), flush=True)
