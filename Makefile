@@ -19,8 +19,8 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 .PHONY: help run test test-compiled compiled wheels check bench gates fairness native fuzz-native lock clean
 
 # The byte work (docs/decisions/0009-native-bytes.md): CPython's limited API, so one library for 3.11 and later.
-BYTES := src/tenantry/wire/_bytes
-SANITIZED := .native/_bytes.abi3.so
+NATIVE := $(addprefix src/tenantry/wire/,_bytes.abi3.so _plain.abi3.so)
+SANITIZED := .native/_bytes.abi3.so .native/_plain.abi3.so
 C_FLAGS := -std=c11 -fPIC -shared -Wall -Wextra -Wpedantic -Wconversion -Wshadow $(if $(filter Darwin,$(shell uname)),-undefined dynamic_lookup)
 COMPILE_C = $(CC) $(C_FLAGS) -isystem $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))')
 
@@ -62,24 +62,24 @@ gates: $(VENV)/.dev ## Count instructions of a request; fails when a bound of be
 fairness: $(VENV)/.dev ## Shares of an upstream beside a tenant of long streams, in simulated minutes (seconds)
 	$(BIN)/python -m bench.shares
 
-native: $(BYTES).abi3.so ## Compile the byte work in place (needs a C compiler; everything runs without it)
+native: $(NATIVE) ## Compile the byte work in place (needs a C compiler; everything runs without it)
 
 fuzz-native: $(SANITIZED) ## The compiled byte work against the Python one, with sanitizers (a minute; needs gcc)
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
 	  ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
-	  $(BIN)/python -m tests.fuzz_bytework --library $(SANITIZED) --seconds $(or $(FUZZ_SECONDS),60)
+	  $(BIN)/python -m tests.fuzz_bytework --libraries .native --seconds $(or $(FUZZ_SECONDS),60)
 
 lock: $(VENV)/.dev ## Lock the dependencies again, with hashes and without URLs
 	$(BIN)/pip install --quiet uv
 	for name in base build dev parquet sdk-0.97; do $(COMPILE) requirements/$$name.in -o requirements/$$name.txt; done
 
 clean: ## Remove what was installed and built; keeps .tenantry and clients
-	rm -rf $(VENV) $(OLD_SDK) $(BUILDER) $(COMPILED) dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache .native bench/.work $(BYTES).abi3.so
+	rm -rf $(VENV) $(OLD_SDK) $(BUILDER) $(COMPILED) dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache .native bench/.work $(NATIVE)
 
-$(BYTES).abi3.so: $(BYTES).c | $(VENV)/bin/python
+src/tenantry/wire/%.abi3.so: src/tenantry/wire/%.c | $(VENV)/bin/python
 	$(COMPILE_C) -O2 -o $@ $<
 
-$(SANITIZED): $(BYTES).c | $(VENV)/.dev
+.native/%.abi3.so: src/tenantry/wire/%.c | $(VENV)/.dev
 	@mkdir -p $(@D)
 	$(COMPILE_C) -Werror -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all -o $@ $<
 

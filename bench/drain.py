@@ -24,6 +24,7 @@ from tenantry.ledger.journal import JournalWriter
 from tenantry.ledger.templates import begin_template, settled_line
 from tenantry.storage.database import WRITER_CACHE_KIB, WRITER_LOG_PAGES, open_store
 from tenantry.storage.migrating import migrate
+from tenantry.wire.bytework import fill_line
 
 ROWS = 40_000
 ROUNDS = 3
@@ -94,7 +95,7 @@ def write_journal(folder: Path, count: int) -> None:
         model, streams, who = MODELS[number % 3], bool(number & 1), number % TENANTS
         ids = (f"tnt_{who:020d}", f"key_{who:020d}", f"crd_{who:020d}", "ups_00000000000000000000")
         begin = begin_template(*ids, model, streams)
-        writer.add(begin % (name, 1, name, at_us, 15_000_000, 5_000, 3_000, 64_000))
+        writer.add(fill_line(begin, name, 1, name, at_us, 15_000_000, 5_000, 3_000, 64_000))
         told, times = f"req_011D{number:020d}", (at_us + 2000, at_us + 500)
         if streams:
             attempt = f"att_{name.decode()}_1"
@@ -103,7 +104,7 @@ def write_journal(folder: Path, count: int) -> None:
             writer.end(AttemptEnded(attempt, *times, *end))
         else:
             counts = (_USAGE.input_tokens, 0, 0, _USAGE.cache_read_tokens, _USAGE.output_tokens, 0)
-            end = (counts, RAW.encode(), 5000, "2026-11-24", told)
+            end = (counts, RAW.encode().replace(b'"', b'\\"'), 5000, "2026-11-24", told)
             writer.add(settled_line(name, 1, *times, model, "end_turn", *end))
         writer.flush()
     writer.close()

@@ -25,6 +25,7 @@ import anthropic
 
 from bench.processes import free_port
 from tenantry.control.init import init_site
+from tenantry.control.kernel import state_of
 from tenantry.control.restarting import ask_restart
 from tenantry.control.site import ensure_sandbox_credential, open_site
 from tenantry.settings import Settings, load_settings
@@ -111,22 +112,33 @@ def _gateway_pid(settings: Settings) -> int:
     return int(newest.rpartition("-")[2])
 
 
-def _during(callers: Callers, times: int, calls: int, act: Callable[[], None]) -> list[float]:
-    """Act so many times, evenly over so many calls; when each began."""
-    begun, first = [], len(callers.calls)
+def _kill_gateway(settings: Settings) -> None:
+    """Returns when the kernel has taken it down, and closed its sockets with it."""
+    pid = _gateway_pid(settings)
+    os.kill(pid, signal.SIGKILL)
+    while state_of(pid) not in ("", "Z"):
+        time.sleep(0.001)
+
+
+def _during(callers: Callers, times: int, calls: int, act: Callable[[], None]) -> list[tuple[float, float]]:
+    """Act so many times, evenly over so many calls; from when until when each time."""
+    moments: list[tuple[float, float]] = []
+    first = len(callers.calls)
     for turn in range(times):
         while len(callers.calls) < first + turn * calls // times:
             time.sleep(0.005)
-        begun.append(time.monotonic())
+        began_at = time.monotonic()
         act()
+        moments.append((began_at, time.monotonic()))
     while len(callers.calls) < first + calls:
         time.sleep(0.005)
-    return begun
+    return moments
 
 
-def _tell(what: str, calls: list[Call], moments: list[float], *, are_kills: bool) -> int:
+def _tell(what: str, calls: list[Call], moments: list[tuple[float, float]], *, are_kills: bool) -> int:
     failed = [call for call in calls if call.error]
-    excused = [call for call in failed if are_kills and any(call.began_at <= at <= call.ended_at for at in moments)]
+    met = [call for call in failed if any(call.began_at <= last and first <= call.ended_at for first, last in moments)]
+    excused = met if are_kills else []
     seconds = sorted(call.ended_at - call.began_at for call in calls)
     print(f"{what}: {len(moments)} in {len(calls)} calls: {len(failed) - len(excused)} failed", end="")
     print(f", {len(excused)} in flight at a kill" if are_kills else "", end="")
@@ -154,7 +166,7 @@ def measure(folder: Path, calls: int, restarts: int, kills: int) -> int:
         moments = _during(callers, restarts, calls, lambda: ask_restart(settings.data_dir))
         found, between = list(callers.calls), len(callers.calls)
         wrong = _tell("restarts", found, moments, are_kills=False)
-        moments = _during(callers, kills, calls, lambda: os.kill(_gateway_pid(settings), signal.SIGKILL))
+        moments = _during(callers, kills, calls, lambda: _kill_gateway(settings))
         callers.stop.set()
         for thread in threads:
             thread.join()

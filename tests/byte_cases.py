@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable
 from types import ModuleType
 
-NAMES_OF_CALLS = ("read", "count_deltas", "count_chunk", "plain_chunk", "known_head")
+NAMES_OF_CALLS = ("read", "count_deltas", "count_chunk", "plain_chunk", "known_head", "fill_line")
 Arguments = tuple[str, tuple[object, ...]]
 
 DROPPED = frozenset({b"server", b"via", b"connection", b"content-length", b"transfer-encoding", b"request-id"})
@@ -168,9 +168,21 @@ def some_known(rng: random.Random) -> tuple[bytes, bytes, bytes]:
     return raw[: rng.randrange(len(raw) + 1)] if rng.random() < 0.1 else raw, before, after
 
 
+def some_line(rng: random.Random) -> tuple[object, ...]:
+    places, parts = rng.choice((0, 1, 2, 9, 32)), [rng.choice((b"", b'"a":', b"\xff\x00" * 9))]
+    values: list[object] = []
+    for _ in range(places):
+        is_number = rng.random() < 0.7
+        parts += [b"%d" if is_number else b"%b", rng.choice((b"", b",", b'"output_tokens":'))]
+        values.append(rng.choice((0, 9, 10, 2**63 - 1, rng.getrandbits(62))) if is_number else rng.choice(VALUES))
+    if rng.random() < 0.1:
+        values = values[1:] if rng.random() < 0.5 else [*values, b""]
+    return b"".join(parts), *values
+
+
 def cases(rng: random.Random) -> Arguments:
     """One call, to what `function_of` that name is, and its arguments."""
-    match rng.randrange(5):
+    match rng.randrange(6):
         case 0:
             return "read", (some_head(rng),)
         case 1:
@@ -179,6 +191,8 @@ def cases(rng: random.Random) -> Arguments:
             return "plain_chunk", (some_chunk(rng),)
         case 3:
             return "count_chunk", (some_chunk(rng, some_deltas(rng, DELTAS[0])),)
+        case 4:
+            return "fill_line", some_line(rng)
         case _:
             return "known_head", some_known(rng)
 

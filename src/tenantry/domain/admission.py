@@ -25,10 +25,21 @@ LACK_MIN: Final = 1e-9
 class Bucket:
     """A continuous-refill token bucket. `level` may be negative: a debt that is paid before anything else.
 
-    `of_input`: a request needs as much as it has input tokens; of every other bucket it needs one.
+    `of_input`: a request needs as much as it has input tokens; of every other bucket it needs one. `told` is how a
+    client was told last that `told_remaining` are left and that it is full at `told_second`.
     """
 
-    __slots__ = ("at", "level", "of_input", "per_minute", "rate", "size")
+    __slots__ = (
+        "at",
+        "level",
+        "of_input",
+        "per_minute",
+        "rate",
+        "size",
+        "told",
+        "told_remaining",
+        "told_second",
+    )
 
     def __init__(self, per_minute: float, size: float, now: float, of_input: bool = False) -> None:
         self.rate = per_minute / 60.0
@@ -37,6 +48,8 @@ class Bucket:
         self.level = size
         self.at = now
         self.of_input = of_input
+        self.told = b""
+        self.told_remaining = self.told_second = -1
 
     def resize(self, per_minute: float, size: float, now: float) -> None:
         """New limits act at once: a smaller bucket holds no more than it can."""
@@ -45,6 +58,7 @@ class Bucket:
         self.per_minute = round(per_minute)
         self.size = size
         self.level = min(self.level, size)
+        self.told_second = -1
 
     def refill(self, now: float) -> None:
         if now > self.at:
@@ -65,9 +79,6 @@ class Bucket:
 
     def remaining(self) -> int:
         return max(0, math.floor(self.level + LACK_MIN))
-
-    def seconds_to_full(self) -> float:
-        return max(0.0, (self.size - self.level) / self.rate)
 
 
 # The buckets of a lane, each of a limit `<name>_per_minute`.
@@ -331,45 +342,43 @@ class Grant:
             if lane.sessions >= lane.sessions_max or now < lane.closed_until:
                 return False
             for bucket in lane.buckets:
+                level, size = bucket.level, bucket.size
                 if now > bucket.at:
-                    level = bucket.level + (now - bucket.at) * bucket.rate
-                    bucket.level = level if level < bucket.size else bucket.size
+                    level += (now - bucket.at) * bucket.rate
+                    bucket.level = level = level if level < size else size
                 bucket.at = now
-                amount = tokens if bucket.of_input else 1
-                if (amount if amount < bucket.size else bucket.size) - bucket.level > LACK_MIN:
+                lacks = (tokens if tokens < size else size) - level if bucket.of_input else 1 - level
+                if lacks > LACK_MIN:
                     return False
         for lane in lanes:
             lane.sessions += 1
             lane.used_at = now
-            requests, input_tokens = lane.requests, lane.input_tokens
-            if requests is not None:
-                requests.level -= 1
-            if input_tokens is not None:
-                input_tokens.level -= tokens
+            if lane.requests is not None:
+                lane.requests.level -= 1
+            if lane.input_tokens is not None:
+                lane.input_tokens.level -= tokens
         self.lanes = lanes
         self.begun_at = now
         self.is_open = True
         return True
 
-    def correct_input(self, tokens: int) -> int:
-        """The input that counts is known: uncached and cache writes. So much came back; below 0: more was taken."""
-        too_much, self.input_tokens = self.input_tokens - tokens, tokens
+    def settle(self, input_tokens: int, output_tokens: int) -> bool:
+        """So much input counts (uncached and cache writes), and so much output has been produced in all, as is known.
+
+        True: less than was taken, so that something came back.
+        """
+        more_input, more_output = self.input_tokens - input_tokens, self.output_tokens - output_tokens
+        self.input_tokens, self.output_tokens = input_tokens, output_tokens
         for lane in self.lanes:
             bucket = lane.input_tokens
             if bucket is not None:
-                level = bucket.level + too_much
+                level = bucket.level + more_input
                 bucket.level = level if level < bucket.size else bucket.size
-        return too_much
-
-    def produced(self, tokens: int) -> int:
-        """So many output tokens have been produced in all. So much came back of what was estimated too high."""
-        too_much, self.output_tokens = self.output_tokens - tokens, tokens
-        for lane in self.lanes:
             bucket = lane.output_tokens
             if bucket is not None:
-                level = bucket.level + too_much
+                level = bucket.level + more_output
                 bucket.level = level if level < bucket.size else bucket.size
-        return too_much
+        return more_input > 0 or more_output > 0
 
     def move(self, shared: tuple[Lane, ...], now: float) -> bool:
         """Go on in these instead of the shared lanes that it has. False: they lack something, and nothing changes."""

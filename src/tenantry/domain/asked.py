@@ -48,7 +48,7 @@ class MessageFields:
     `compact_at_tokens`: a conversation above so many tokens is summarized on the way, None for never.
     `ends_in_tool_result`: the user's last message answers a tool. `is_cached_here`: the gateway itself has added the
     cache breakpoint. `is_simple`: plain texts, a model and a bound are all that it says. `members`: what was read
-    of the body, so that nobody reads it again (`wire.members.Members`).
+    of the body, so that nobody reads it again, or that body (`wire.members.members_of`).
     """
 
     model: str

@@ -22,6 +22,30 @@ MEMORY_SECONDS: Final = 60.0
 BreakerState = tuple[bool, float, float, float, int, list[int], list[int], list[int]]
 
 
+class Breakers:
+    """All of one upstream, a breaker for each credential: those that have opened, and when it last answered any well.
+
+    `shut` holds the upstreams of which some have opened, so that nobody has to look for them among thousands.
+    """
+
+    __slots__ = ("_name", "_shut", "good_at", "opened")
+
+    def __init__(self, name: str, shut: dict[str, Breakers]) -> None:
+        self._name = name
+        self._shut = shut
+        self.opened: dict[str, None] = {}
+        self.good_at = -MEMORY_SECONDS
+
+    def open(self, name: str) -> None:
+        """One has opened."""
+        self.opened[name] = None
+        self._shut[self._name] = self
+
+    def serves(self, now: float) -> bool:
+        """Whether some credential has been served lately."""
+        return now - self.good_at < MEMORY_SECONDS
+
+
 class Breaker:
     """Stops sending where no usable answer comes; then one probe a second, until one succeeds.
 
@@ -35,7 +59,7 @@ class Breaker:
         "_good",
         "_name",
         "_next_probe",
-        "_opened",
+        "_others",
         "_refused",
         "_second",
         "_silent",
@@ -43,10 +67,10 @@ class Breaker:
         "used_at",
     )
 
-    def __init__(self, name: str = "", opened: set[str] | None = None) -> None:
-        """`opened` is told `name` when it stops sending, so that nobody has to look for it among thousands."""
+    def __init__(self, name: str = "", others: Breakers | None = None) -> None:
+        """`others` are told `name` when it stops sending."""
         self._name = name
-        self._opened = opened
+        self._others = others or Breakers("", {})
         self.is_tripped = False
         self._next_probe = 0.0
         self._second = 0
@@ -66,8 +90,8 @@ class Breaker:
         """Know what another has known."""
         self.is_tripped, self._next_probe, self._bad_since, self.used_at, self._second = state[:5]
         self._good, self._refused, self._silent = list(state[5]), list(state[6]), list(state[7])
-        if self.is_tripped and self._opened is not None:
-            self._opened.add(self._name)
+        if self.is_tripped:
+            self._others.open(self._name)
 
     def is_open(self, now: float) -> bool:
         """Whether the upstream counts as down."""
@@ -87,18 +111,26 @@ class Breaker:
 
     def answered(self, now: float, status: int) -> None:
         """An answer began. One of 5xx, 529 among them, is a failure that opens the breaker only when it lasts."""
-        slot = self._slot(now)
+        second = int(now)
+        if second > self._second:
+            self._pass_to(second)
+        self.used_at = now
         if status >= 500:
-            self._refused[slot] += 1
+            self._refused[second % WINDOW_SECONDS] += 1
             self._judge(now)
             return
         if self.is_tripped:
             self._close()
-        self._good[slot] += 1
+        self._good[second % WINDOW_SECONDS] += 1
+        self._others.good_at = now
 
     def failed(self, now: float) -> None:
         """No usable answer came: no connection, a reset, a time-out."""
-        self._silent[self._slot(now)] += 1
+        second = int(now)
+        if second > self._second:
+            self._pass_to(second)
+        self.used_at = now
+        self._silent[second % WINDOW_SECONDS] += 1
         self._judge(now)
 
     def _judge(self, now: float) -> None:
@@ -114,21 +146,15 @@ class Breaker:
             self._bad_since = now
         if silent >= FAILURES_MIN or now - self._bad_since >= LASTING_SECONDS:
             self.is_tripped = True
-            if self._opened is not None:
-                self._opened.add(self._name)
+            self._others.open(self._name)
             self._next_probe = now + PROBE_SECONDS
 
-    def _slot(self, now: float) -> int:
-        """The place of this second, after what is older than the window has been dropped."""
-        self.used_at = now
-        second = int(now)
-        passed = second - self._second
-        if passed > 0:
-            for each in range(max(self._second + 1, second - WINDOW_SECONDS + 1), second + 1):
-                slot = each % WINDOW_SECONDS
-                self._good[slot] = self._refused[slot] = self._silent[slot] = 0
-            self._second = second
-        return second % WINDOW_SECONDS
+    def _pass_to(self, second: int) -> None:
+        """A later second has begun: what is older than the window is dropped."""
+        for each in range(max(self._second + 1, second - WINDOW_SECONDS + 1), second + 1):
+            slot = each % WINDOW_SECONDS
+            self._good[slot] = self._refused[slot] = self._silent[slot] = 0
+        self._second = second
 
     def _close(self) -> None:
         """Begin anew: what was counted before the recovery would open it again with the next failure."""

@@ -8,13 +8,14 @@ Times are unix microseconds. No float touches money.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
 from tenantry.domain.asked import MessageFields
 from tenantry.domain.charges import (
     CONTEXT_TOKENS,
+    CONTEXT_TOKENS_OLD,
     OVERHEAD_TOKENS,
     charges_of,
     context_tokens,
@@ -62,6 +63,8 @@ TOKENS_PER_KB_MAX: Final = 1_024
 SCALE_ONE: Final = 256
 SCALE_MAX: Final = 16 * SCALE_ONE
 SCALE_DECAY_SHIFT: Final = 6
+# So many histories are looked at, at most, to make place for another: some 10 us.
+LOOKED_AT_MAX: Final = 64
 
 
 @dataclass(init=False, slots=True)
@@ -111,15 +114,14 @@ def bound_of(
 ) -> Bound:
     """The bound of a request; `prompt_tokens`: what the upstream has counted, else `body_bytes` bound the prompt."""
     if fields.is_simple:
-        prompt, window = prompt_tokens, context_tokens(fields.model)
+        prompt, output = prompt_tokens, fields.max_tokens or 0
         if prompt is None:
             prompt = body_bytes + OVERHEAD_TOKENS
-            if prompt > window:
-                prompt = window
-        output = fields.max_tokens or 0
-        rates = prices.us_rates(fields.model, prompt, at_us)
-        rate = rates[4]
-        nanos = rates[0] * prompt + rate * output
+            if prompt > CONTEXT_TOKENS_OLD:  # every model takes so much
+                prompt = min(prompt, context_tokens(fields.model))
+        quote = prices.quote(fields.model, prompt, at_us)
+        rate = quote.held_output_nanos
+        nanos = quote.held_input_nanos * prompt + rate * output
         return Bound(nanos if history is None else history.scale(nanos), rate, output, output)
     prompt = rough_input_bound(body_bytes, fields) if prompt_tokens is None else prompt_tokens
     output = fields.output_tokens_max
@@ -155,7 +157,7 @@ class History:
     Integers scaled by 256; the last eight or so answers weigh most. And how far a bill has passed what was held.
     """
 
-    __slots__ = ("_deviation", "_mean", "_scale", "_tokens_per_kb", "answers")
+    __slots__ = ("_deviation", "_mean", "_scale", "_tokens_per_kb", "answers", "is_used")
 
     def __init__(self) -> None:
         self.answers = 0
@@ -163,6 +165,7 @@ class History:
         self._deviation = 0
         self._scale: int = SCALE_ONE
         self._tokens_per_kb = 0
+        self.is_used = False  # again, since `Histories` looked
 
     def learn(self, output_tokens: int, prompt_tokens: int = 0, body_bytes: int = 0) -> None:
         """One answer ended by itself. A prompt of 0 or a small body teaches nothing about the ratio."""
@@ -214,27 +217,48 @@ class History:
 
 
 class Histories:
-    """The history of each tenant and model. Of more than `entries_max`, the longest unused is forgotten.
+    """The history of each tenant and model. Of more than `entries_max`, one that is not used is forgotten.
 
-    A client may name any model, so what is kept has to be bounded: some 300 bytes an entry.
+    A client may name any model, so what is kept has to be bounded: some 400 bytes an entry. Entries stand in a row as
+    pages do in a clock cache: one that was used again since it was looked at last goes to the end.
     """
 
-    __slots__ = ("_entries_max", "_found")
+    __slots__ = ("_by_tenant", "_entries_max", "_row")
 
     def __init__(self, entries_max: int = 10_000) -> None:
-        self._found: OrderedDict[tuple[str, str], History] = OrderedDict()
+        self._by_tenant: dict[str, dict[str, History]] = {}
+        self._row: deque[tuple[str, str]] = deque()
         self._entries_max = entries_max
 
     def of(self, tenant_id: str, model: str) -> History:
-        key = (tenant_id, model)
-        history = self._found.get(key)
+        models = self._by_tenant.get(tenant_id)
+        history = models.get(model) if models is not None else None
         if history is None:
-            history = self._found[key] = History()
-            if len(self._found) > self._entries_max:
-                self._found.popitem(last=False)
-        else:
-            self._found.move_to_end(key)
+            return self._begin(tenant_id, model)
+        history.is_used = True
         return history
+
+    def _begin(self, tenant_id: str, model: str) -> History:
+        if len(self._row) >= self._entries_max:
+            self._forget()
+        history = self._by_tenant.setdefault(tenant_id, {})[model] = History()
+        self._row.append((tenant_id, model))
+        return history
+
+    def _forget(self) -> None:
+        """Forget the first that was not used again; where many were, the last that is looked at."""
+        row = self._row
+        for left in range(LOOKED_AT_MAX - 1, -1, -1):
+            tenant_id, model = row.popleft()
+            history = self._by_tenant[tenant_id][model]
+            if not history.is_used or not left:
+                break
+            history.is_used = False
+            row.append((tenant_id, model))
+        models = self._by_tenant[tenant_id]
+        del models[model]
+        if not models:
+            del self._by_tenant[tenant_id]
 
 
 class StreamMeter:

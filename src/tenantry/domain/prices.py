@@ -69,6 +69,37 @@ class _Row:
         return self.fast_multiplier is not None and (self.fast_until is None or at < self.fast_until)
 
 
+class Quote:
+    """The prices of one model at standard speed for prompts of up to `prompt_tokens_max`, in nano-dollars a token.
+
+    `held_input_nanos` and `held_output_nanos` are what to hold: where inference may be bound to the US, and the dearest
+    of all for a model without a price. The others are what is billed anywhere, by class of token; for such a model
+    `is_known` is False. Good from `from_us` until before `until_us`, unix microseconds.
+    """
+
+    __slots__ = (
+        "from_us",
+        "held_input_nanos",
+        "held_output_nanos",
+        "input_nanos",
+        "is_known",
+        "output_nanos",
+        "prompt_tokens_max",
+        "read_nanos",
+        "until_us",
+        "write_1h_nanos",
+        "write_5m_nanos",
+    )
+
+    def __init__(self, from_us: int, prompt_tokens_max: int, is_known: bool, held: Rates, billed: Rates) -> None:
+        self.from_us = from_us
+        self.until_us = from_us + _MINUTE_US
+        self.prompt_tokens_max = prompt_tokens_max
+        self.is_known = is_known
+        self.held_input_nanos, self.held_output_nanos = held[0], held[4]
+        self.input_nanos, self.write_5m_nanos, self.write_1h_nanos, self.read_nanos, self.output_nanos = billed
+
+
 @dataclass(slots=True)
 class PriceTable:
     """A price table at one version."""
@@ -80,16 +111,14 @@ class PriceTable:
     _rows: dict[str, _Row] = field(repr=False)
     _thresholds: list[int] = field(init=False, repr=False)
     _lately: dict[tuple[str, str, bool, int], tuple[int, Rates]] = field(init=False, repr=False)
-    _short_max: int = field(init=False, repr=False)  # the longest prompt that no model has a row of its own for
-    _short_us: dict[str, tuple[int, int, Rates]] = field(init=False, repr=False)
-    _short_known: dict[str, tuple[int, int, Rates]] = field(init=False, repr=False)
+    _short_max: int = field(init=False, repr=False)  # tokens of the longest prompt that no model has other prices for
+    _quotes: dict[str, Quote] = field(init=False, repr=False)  # by model, for prompts at its usual price
 
     def __post_init__(self) -> None:
         self._thresholds = sorted({row.long_prompt[0] for row in self._rows.values() if row.long_prompt})
         self._lately = {}
         self._short_max = self._thresholds[0] if self._thresholds else _ANY_PROMPT
-        self._short_us = {}
-        self._short_known = {}
+        self._quotes = {}
 
     @classmethod
     def load(cls, data: bytes) -> PriceTable:
@@ -139,7 +168,7 @@ class PriceTable:
     def rates_lately(self, model: str, prompt_tokens: int, at_us: int, *, speed: str, is_us: bool) -> Rates:
         """`rates`, or the dearest of all for a model without a price; `at_us` in unix microseconds.
 
-        Every request asks, so an answer is kept for its minute: prices change at midnight at the earliest.
+        An answer is kept for its minute: prices change at midnight at the earliest.
         """
         minute = at_us // _MINUTE_US
         key = (model, speed, is_us, bisect_left(self._thresholds, prompt_tokens))
@@ -155,36 +184,25 @@ class PriceTable:
         self._lately[key] = (minute, rates)
         return rates
 
-    def us_rates(self, model: str, prompt_tokens: int, at_us: int) -> Rates:
-        """`rates_lately` at standard speed where inference may be bound to the US: what most requests are held at."""
-        kept = self._short_us.get(model)
-        if kept is not None and kept[0] <= at_us < kept[1] and prompt_tokens <= self._short_max:
-            return kept[2]
-        rates = self.rates_lately(model, prompt_tokens, at_us, speed="standard", is_us=True)
-        self._keep(self._short_us, model, prompt_tokens, at_us, rates)
-        return rates
-
-    def known_rates(self, model: str, prompt_tokens: int, at_us: int) -> Rates | None:
-        """`rates` at standard speed anywhere: what most answers cost. None: the model has no price."""
-        kept = self._short_known.get(model)
-        if kept is not None and kept[0] <= at_us < kept[1] and prompt_tokens <= self._short_max:
-            return kept[2]
-        if self._find(model) is None:
-            return None
-        rates = self.rates_lately(model, prompt_tokens, at_us, speed="standard", is_us=False)
-        self._keep(self._short_known, model, prompt_tokens, at_us, rates)
-        return rates
-
-    def _keep(
-        self, kept: dict[str, tuple[int, int, Rates]], model: str, prompt_tokens: int, at_us: int, rates: Rates
-    ) -> None:
-        """For the minute, as in `rates_lately`."""
-        if prompt_tokens > self._short_max:
-            return
-        if len(kept) >= _LATELY_MAX:  # a client may name any model
-            kept.clear()
-        minute_us = at_us // _MINUTE_US * _MINUTE_US
-        kept[model] = (minute_us, minute_us + _MINUTE_US, rates)
+    def quote(self, model: str, prompt_tokens: int, at_us: int) -> Quote:
+        """What nearly every request is held at and nearly every answer costs; kept for the minute, as above."""
+        kept = self._quotes.get(model)
+        if kept is not None and kept.from_us <= at_us < kept.until_us and prompt_tokens <= kept.prompt_tokens_max:
+            return kept
+        held = self.rates_lately(model, prompt_tokens, at_us, speed="standard", is_us=True)
+        billed = self.rates_lately(model, prompt_tokens, at_us, speed="standard", is_us=False)
+        row = self._find(model)
+        short_max = self._short_max
+        if row is not None:
+            short_max = row.long_prompt[0] if row.long_prompt is not None else _ANY_PROMPT
+        is_short = prompt_tokens <= short_max
+        from_us = at_us // _MINUTE_US * _MINUTE_US
+        quote = Quote(from_us, short_max if is_short else _ANY_PROMPT, row is not None, held, billed)
+        if is_short:
+            if len(self._quotes) >= _LATELY_MAX:  # a client may name any model
+                self._quotes.clear()
+            self._quotes[model] = quote
+        return quote
 
     def plain_cost(self, usage: Usage, model: str, at_us: int) -> int | None:
         """What `price` says of nearly every answer: one model, standard speed, no discount; None of any other.
@@ -208,14 +226,13 @@ class PriceTable:
 
         Nano-dollars; None: the model has no price.
         """
-        rates = self.known_rates(model, fresh + write_5m + write_1h + read, at_us)
-        if rates is None:
+        prompt = fresh + write_5m + write_1h + read
+        quote = self.quote(model, prompt, at_us)
+        if not quote.is_known:
             return None
-        cost = rates[0] * fresh + rates[4] * output
-        if read:
-            cost += rates[3] * read
-        if write_5m or write_1h:
-            cost += rates[1] * write_5m + rates[2] * write_1h
+        cost = quote.input_nanos * fresh + quote.output_nanos * output
+        if prompt != fresh:
+            cost += quote.read_nanos * read + quote.write_5m_nanos * write_5m + quote.write_1h_nanos * write_1h
         return cost
 
     def rates_max(self, prompt_tokens: int, at: datetime, *, speed: str = "standard", is_us: bool = False) -> Rates:

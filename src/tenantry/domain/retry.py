@@ -160,7 +160,8 @@ class RetryBudget:
 
     def sent(self) -> None:
         """A request's first attempt under this credential goes out, and pays in."""
-        self._fifths = min(_BALANCE_FIFTHS_MAX, self._fifths + _REQUEST_FIFTHS)
+        if self._fifths < _BALANCE_FIFTHS_MAX:
+            self._fifths += _REQUEST_FIFTHS
 
     def take(self) -> None:
         """A retry goes out; ask `may_retry` in the same turn."""

@@ -10,7 +10,7 @@ from tenantry.gateway.upstream import ResponseHead
 from tenantry.wire.http1 import LAST_CHUNK, STATUS_LINES
 
 # An error answer is some hundred bytes; one that is larger is passed on as it comes.
-HELD_BYTES_MAX = 64 * 1024
+HELD_BYTES_MAX: Final = 64 * 1024
 
 
 class Client(Connected):

@@ -24,7 +24,12 @@ class Shared(FairQueue["Ask"]):
         self.name = name
         self.capacity = capacity
         self.used_at = now  # when its last way was made
-        self.models: dict[str, Lane] = {}
+        self.models: dict[str, Lane] = {}  # by undated id
+
+    def lane_of(self, model: str) -> Lane | None:
+        """What it can take for a model, where that is known."""
+        lane = self.models.get(model)
+        return lane if lane is not None or not self.models else self.models.get(undated(model))
 
 
 class Way:
@@ -78,7 +83,7 @@ class Ask(Grant):
         self.tenant = tenant
         self.key = key
         self.credential = credential
-        self.model = undated(model)
+        self.model = model
         self.on_grant = on_grant
         self.way = way
         self.queue: Shared | None = None

@@ -19,8 +19,9 @@ from tenantry.gateway.relay import MESSAGE, PLAIN, STREAM, UNSURE, Relay, is_eve
 from tenantry.gateway.request import Request
 from tenantry.gateway.till import Money
 from tenantry.gateway.upstream import ConnectFailed, Connecting, ResponseHead, ResponseSink, UpstreamConnection
-from tenantry.ledger.templates import is_clean, settled_line
-from tenantry.wire.answers import read_plain_answer
+from tenantry.ledger.templates import settled_line
+from tenantry.wire.bytework import fill_line
+from tenantry.wire.plain import plain_answer
 
 # A stream tells how far it has come after so many characters; what it holds ahead is eight times that (StreamMeter).
 TELL_CHARS = 256
@@ -168,8 +169,8 @@ class Attempt(ResponseSink):
             name, bound = request.name, money.bound
             template = request.caller.begin_template(principal, credential, fields.model, fields.stream)
             self._parts.recorder.begin(
-                template
-                % (
+                fill_line(
+                    template,
                     name,
                     self.number,
                     name,
@@ -300,12 +301,10 @@ class Attempt(ResponseSink):
             return False
         if self.client_gone or self._is_settled or not self._is_journalled or fields.is_cached_here:
             return False
-        answer = read_plain_answer(body, fields.wants_1h)
+        answer = plain_answer(body, fields.wants_1h)
         if answer is None:
             return False
         parts, (model, reason, counts, usage) = self._parts, answer
-        if not is_clean(usage):
-            return False
         at_us = parts.clock.wall_us()
         cost = settle_tokens(counts, model, reason, fields.output_tokens_max, parts.prices, at_us)
         if cost is None:

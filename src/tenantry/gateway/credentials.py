@@ -19,6 +19,8 @@ def choose_credential(health: Health, tenant: Tenant) -> Credential:
     first, fallback = tenant.credential, tenant.fallback
     if first is None:
         raise NoCredential
+    if not health.dead:
+        return first
     until = health.dead_until(first)
     if until is None:
         return first

@@ -83,10 +83,10 @@ def standings_of(parts: Parts) -> list[StandingState]:
     health = parts.health
     found = {name: StandingState(name, one.breaker.state(), one.retries.fifths) for name, one in health.standings()}
     for credential in credentials_of(parts.latest.snapshot):
-        dead = health.dead(credential)
-        if dead is not None:
+        until = health.dead_until(credential)
+        if until is not None:
             state = found.setdefault(credential.credential_id, StandingState(credential.credential_id))
-            state.dead_until, state.is_spent = dead[0].timestamp(), dead[1]
+            state.dead_until, state.is_spent = until.timestamp(), health.is_spent(credential)
     return list(found.values())
 
 

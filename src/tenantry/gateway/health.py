@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from tenantry.domain.breaker import MEMORY_SECONDS, Breaker
-from tenantry.domain.directory import Credential
+from tenantry.domain.breaker import Breaker, Breakers
+from tenantry.domain.directory import Credential, Upstream
 from tenantry.domain.retry import RetryBudget
 
 # How long a credential that the upstream refused (401) is passed over where the tenant has another.
@@ -20,23 +20,23 @@ REFUSED_SECONDS: Final = 30.0
 IDLE_SECONDS: Final = 3600.0
 # How many of the longest known standings are looked at for each new one: two, so that those forgotten catch up.
 LOOKED_AT: Final = 2
+# So many credentials that find an upstream down are named, once a second, where it serves others.
+NAMED_MAX: Final = 100
 
 
 class Standing:
     """One upstream as one credential finds it: its breaker and its retry budget.
 
     Apart for each credential, so that one tenant's resets and hangs say nothing to another (their limits, proxies
-    and prompts differ). `name` is the upstream's, `credential` the credential's.
+    and prompts differ). `credential` is the credential's name.
     """
 
-    __slots__ = ("base_url", "breaker", "credential", "name", "retries", "upstream_id")
+    __slots__ = ("breaker", "credential", "retries", "upstream")
 
-    def __init__(self, credential: Credential, opened: set[str]) -> None:
-        self.name = credential.upstream.name
+    def __init__(self, credential: Credential, breakers: Breakers) -> None:
+        self.upstream = credential.upstream
         self.credential = credential.name
-        self.upstream_id = credential.upstream.upstream_id
-        self.base_url = credential.upstream.base_url
-        self.breaker = Breaker(credential.credential_id, opened)
+        self.breaker = Breaker(credential.credential_id, breakers)
         self.retries = RetryBudget()
 
     def sent(self, now: float) -> None:
@@ -56,23 +56,30 @@ class _Dead:
 
 
 class Health:
-    """By credential. `now` is the event loop's time in seconds."""
+    """By credential. `now` is the event loop's time in seconds. `dead`: what is of no use until a date."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self._standings: OrderedDict[str, Standing] = OrderedDict()
-        self._opened: set[str] = set()  # credentials whose breaker was open when it was last looked at, or opened since
-        self._dead: dict[str, _Dead] = {}
+        self._breakers: dict[str, Breakers] = {}  # by upstream
+        self._shut: dict[str, Breakers] = {}  # those of which some have opened
+        self.dead: dict[str, _Dead] = {}
 
     def of(self, credential: Credential) -> Standing:
         """What is known of the credential at its upstream; a credential that goes elsewhere begins anew."""
         standing = self._standings.get(credential.credential_id)
         if standing is not None:
-            upstream = credential.upstream
-            if standing.upstream_id == upstream.upstream_id and standing.base_url == upstream.base_url:
+            if standing.upstream is credential.upstream:
+                return standing
+            if _is_same(standing.upstream, credential.upstream):
+                standing.upstream = credential.upstream
                 return standing
         self._forget_idle()
-        standing = self._standings[credential.credential_id] = Standing(credential, self._opened)
+        name = credential.upstream.name
+        breakers = self._breakers.get(name)
+        if breakers is None:
+            breakers = self._breakers[name] = Breakers(name, self._shut)
+        standing = self._standings[credential.credential_id] = Standing(credential, breakers)
         standing.breaker.used_at = self._now()
         return standing
 
@@ -85,37 +92,30 @@ class Health:
 
     def mark_dead(self, credential: Credential, until: datetime, *, is_spent: bool) -> None:
         """`is_spent`: its account is out of money, so that a request is not worth sending; else it was refused."""
-        self._dead[credential.credential_id] = _Dead(credential.name, credential.secret, until, is_spent)
+        self.dead[credential.credential_id] = _Dead(credential.name, credential.secret, until, is_spent)
 
     def dead_until(self, credential: Credential) -> datetime | None:
         """When the credential can be used again; None when it can be now."""
-        if not self._dead:
-            return None
-        entry = self._dead.get(credential.credential_id)
+        entry = self.dead.get(credential.credential_id)
         if entry is None:
             return None
         if entry.secret != credential.secret or entry.until <= datetime.now(UTC):
-            del self._dead[credential.credential_id]
+            del self.dead[credential.credential_id]
             return None
         return entry.until
 
     def is_spent(self, credential: Credential) -> bool:
         """Whether a dead credential is out of money."""
-        entry = self._dead.get(credential.credential_id)
+        entry = self.dead.get(credential.credential_id)
         return entry is not None and entry.is_spent
 
     def standings(self) -> list[tuple[str, Standing]]:
         """What is known, by credential."""
         return list(self._standings.items())
 
-    def dead(self, credential: Credential) -> tuple[datetime, bool] | None:
-        """Until when a credential is of no use, and whether it is out of money; None: it is of use."""
-        entry = self._dead.get(credential.credential_id)
-        return None if entry is None or self.dead_until(credential) is None else (entry.until, entry.is_spent)
-
     def facts(self) -> dict[str, Any]:
         """For people and alerts; no secret in it."""
-        now, dead = datetime.now(UTC), self._dead.values()
+        now, dead = datetime.now(UTC), self.dead.values()
         return {
             "upstreams_down": self._down(),
             "credentials_dead": {one.name: one.until.isoformat(timespec="seconds") for one in dead if one.until > now},
@@ -123,29 +123,31 @@ class Health:
 
     def _down(self) -> list[str]:
         """Upstreams whose breakers are open; with the credential where it finds only some of them so."""
-        now = self._now()
-        shut: dict[str, list[str]] = {}
-        for credential_id in list(self._opened):
-            standing = self._standings.get(credential_id)
-            if standing is not None and standing.breaker.is_open(now):
-                shut.setdefault(standing.name, []).append(standing.credential)
+        now, found = self._now(), list[str]()
+        for name, breakers in list(self._shut.items()):
+            is_serving = breakers.serves(now)
+            shut = self._open(breakers, NAMED_MAX if is_serving else 1, now)
+            if not shut:
+                del self._shut[name]
+            elif is_serving:
+                found += [f"{name} ({standing.credential})" for standing in shut]
             else:
-                self._opened.discard(credential_id)
-        serving = self._serving(set(shut), now)
-        return sorted(
-            entry
-            for name, credentials in shut.items()
-            for entry in ([f"{name} ({each})" for each in credentials] if name in serving else [name])
-        )
+                found.append(name)
+        return sorted(found)
 
-    def _serving(self, names: set[str], now: float) -> set[str]:
-        """Those of the upstreams that serve some credential; it takes longest where they serve none."""
-        found: set[str] = set()
-        if names:
-            for standing in self._standings.values():
-                breaker = standing.breaker
-                if standing.name in names and now - breaker.used_at < MEMORY_SECONDS and not breaker.is_open(now):
-                    found.add(standing.name)
-                    if len(found) == len(names):
-                        break
+    def _open(self, breakers: Breakers, most: int, now: float) -> list[Standing]:
+        """Some that find it down. Whoever does so no more is not looked at again."""
+        found: list[Standing] = []
+        for credential_id in list(breakers.opened):
+            standing = self._standings.get(credential_id)
+            if standing is None or not standing.breaker.is_open(now):
+                del breakers.opened[credential_id]
+                continue
+            found.append(standing)
+            if len(found) >= most:
+                break
         return found
+
+
+def _is_same(upstream: Upstream, other: Upstream) -> bool:
+    return upstream.upstream_id == other.upstream_id and upstream.base_url == other.base_url

@@ -17,7 +17,7 @@ from tenantry.domain.flows import Flow, Sub
 from tenantry.domain.limits import Limits
 from tenantry.domain.lines import Line
 from tenantry.gateway.alarm import Alarm, CallLater
-from tenantry.gateway.asks import Ask, Shared, Way
+from tenantry.gateway.asks import Ask, Shared, Way, undated
 from tenantry.gateway.register import Register
 
 # What is told of a wait for a session when nothing is known of how long sessions last, seconds.
@@ -73,7 +73,7 @@ class Lanes:
             way = ask.way = register.way(ask.tenant, ask.key, ask.credential, now)
         shared, lanes, model = way.shared, way.lanes, None
         if shared.models:
-            model = shared.models.get(ask.model)
+            model = shared.lane_of(ask.model)
             if model is not None:
                 lanes = (*lanes, model)
         capacity = shared.capacity
@@ -104,7 +104,7 @@ class Lanes:
         self._waits += 1
         if not way.tenant.is_told:
             self.register.tell(way.tenant)
-        ask.sub = way.shared.push(flow, ask.model, ask.key.key_id, ask.input_tokens, ask)
+        ask.sub = way.shared.push(flow, undated(ask.model), ask.key.key_id, ask.input_tokens, ask)
         # Still new while the others are told: what they give back may be its turn, which it hears of here.
         self._run()
         ask.is_new = False
@@ -125,7 +125,7 @@ class Lanes:
             self.release(ask)  # it had its turn and was not told yet
         self._run()
         # Where nothing is in the way any more, it lost its turn to another or, by a hair, to a timer.
-        found = _longest(ask, way, way.shared.models.get(ask.model), self._now())
+        found = _longest(ask, way, way.shared.lane_of(ask.model), self._now())
         return found or Obstacle("sessions_max", SESSION_GUESS_SECONDS)
 
     def _is_out(self, ask: Ask, way: Way) -> None:
@@ -163,23 +163,24 @@ class Lanes:
         return True
 
     def settled(self, ask: Ask, input_tokens: int, output_tokens: int) -> None:
-        """What a granted request has used is known: input that counts, and output, in tokens."""
+        """What a granted request has used is known: input that counts, and output, in tokens.
+
+        Whoever waits for what comes back is served.
+        """
         for lane in ask.lanes:
             if lane.counts_tokens:
-                self.correct_input(ask, input_tokens)
-                self.produced(ask, output_tokens)
+                if ask.settle(input_tokens, output_tokens) and self._waits:
+                    self._came_back(ask)
                 return
         ask.input_tokens, ask.output_tokens = input_tokens, output_tokens
 
     def correct_input(self, ask: Ask, tokens: int) -> None:
-        """The input of a granted request that counts is known; whoever waits for what comes back is served."""
-        if tokens != ask.input_tokens and ask.lanes and ask.correct_input(tokens) > 0 and self._waits:
-            self._came_back(ask)
+        """The input of a granted request that counts is known."""
+        self.settled(ask, tokens, ask.output_tokens)
 
     def produced(self, ask: Ask, tokens: int) -> None:
         """A granted request has produced so many output tokens in all, as far as is known."""
-        if tokens != ask.output_tokens and ask.lanes and ask.produced(tokens) > 0 and self._waits:
-            self._came_back(ask)
+        self.settled(ask, ask.input_tokens, tokens)
 
     def _came_back(self, ask: Ask) -> None:
         _wake(ask.lanes)
@@ -201,7 +202,7 @@ class Lanes:
         if left is None or not ask.is_open:
             return False
         way, lanes = self.resolve(ask.tenant, ask.key, credential), ask.lanes
-        model = way.shared.models.get(ask.model)
+        model = way.shared.lane_of(ask.model)
         if not ask.move(tuple(lane for lane in (way.shared.capacity, model) if lane is not None), now):
             return False
         ask.way, ask.credential = way, credential
@@ -223,7 +224,7 @@ class Lanes:
         """Grant it, or say in whose line it stands: its own limits first, so that it holds nobody else up."""
         way, now, flow = self._way(ask), self._now(), sub.branch.flow
         shared = way.shared
-        model = shared.models.get(ask.model)
+        model = shared.lane_of(ask.model)
         if way.tenant.line.is_closed_to(flow):
             return way.tenant.line
         if way.key is not None and way.key.line.is_closed_to(sub):
@@ -377,7 +378,7 @@ def _longest(ask: Ask, way: Way, model: Lane | None, now: float) -> Obstacle | N
     found: Obstacle | None = None
     flow: Flow[Ask] = way.flow
     flow_ahead = max(0, flow.waiting - flow.parked)
-    sub_ahead = flow.depth(ask.model, ask.key.key_id)
+    sub_ahead = flow.depth(undated(ask.model), ask.key.key_id)
     for lane in (*way.lanes, model):
         if lane is None:
             continue
@@ -408,7 +409,7 @@ def _log_announced(ask: Ask, model: Lane, obstacle: Obstacle) -> None:
 
 
 def _has_room(shared: Shared, ask: Ask, now: float) -> bool:
-    model = shared.models.get(ask.model)
+    model = shared.lane_of(ask.model)
     tokens = ask.input_tokens
     return (shared.capacity is None or shared.capacity.obstacle(tokens, now) is None) and (
         model is None or model.obstacle(tokens, now) is None

@@ -32,16 +32,16 @@ class Recorder:
         self.needs_care = asyncio.Event()
         self.works = True
 
-    def begin(self, document: bytes, then: Callable[[bool], None]) -> None:
+    def begin(self, line: bytes, then: Callable[[bool], None]) -> None:
         """`then` is told whether the event is on the file; only then may the attempt be sent."""
-        self._journal.add(document)
+        self._journal.add(line)
         self._begun.append(then)
         if not self._is_planned:
             self._is_planned = True
             self._call_soon(self.flush)
 
     def begin_event(self, event: AttemptBegun, then: Callable[[bool], None]) -> None:
-        """The same, of an event that is no document yet."""
+        """The same, of an event that is no line yet."""
         self._journal.begin(event)
         self._begun.append(then)
         self._plan()
@@ -50,8 +50,8 @@ class Recorder:
         self._journal.progress(event)
         self._plan()
 
-    def end(self, document: bytes) -> None:
-        self._journal.add(document)
+    def end(self, line: bytes) -> None:
+        self._journal.add(line)
         if not self._is_planned:
             self._is_planned = True
             self._call_soon(self.flush)

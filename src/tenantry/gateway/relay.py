@@ -14,7 +14,7 @@ from tenantry.wire.answers import NOTHING_OBSERVED, begins_as_events, read_messa
 from tenantry.wire.observe import StreamObserver
 
 # Largest non-streaming answer kept to read its usage: an answer of 128k tokens is under 1 MB; big tool results are not.
-ANSWER_BYTES_MAX = 64 * 1024 * 1024
+ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
 
 # A server-sent event stream, a whole message, and an answer that has no usage: an error, a list, a count. A stream that
 # was asked for and whose label says something else is UNSURE: its first bytes tell what it is.
@@ -23,8 +23,8 @@ MESSAGE: Final = 1
 PLAIN_BYTES: Final = 2
 UNSURE: Final = 3
 # So many bytes tell an event stream from a document; white space before them is held back up to here.
-FIRST_BYTES = 16
-BLANK_BYTES_MAX = 4096
+FIRST_BYTES: Final = 16
+BLANK_BYTES_MAX: Final = 4096
 
 _TOO_LARGE = Observed(None, None, Usage(), "", False, False, True, None, 0, flaws=(USAGE_UNREADABLE,))
 
@@ -146,7 +146,7 @@ class Relay:
         return read_message(body, wants_1h=self._wants_1h, is_whole=self._is_whole)
 
 
-PLAIN = Relay(PLAIN_BYTES)
+PLAIN: Final = Relay(PLAIN_BYTES)
 
 
 def is_event_stream(content_type: bytes) -> bool:

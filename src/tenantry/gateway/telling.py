@@ -32,12 +32,11 @@ _SHARED = {
 class BudgetLines:
     """What was told of a budget, and for how long the same would be told: for one pair of accounts."""
 
-    __slots__ = ("key_bounds", "key_until", "lines", "own_bounds", "own_until")
+    __slots__ = ("bounds", "ends_us", "key_until", "lines", "own_until", "starts_us")
 
     def __init__(self) -> None:
         self.lines = b""
-        self.own_bounds = self.key_bounds = -1
-        self.own_until = self.key_until = 0
+        self.bounds = self.own_until = self.key_until = self.starts_us = self.ends_us = 0
 
 
 class Telling:
@@ -85,56 +84,40 @@ class Telling:
     def quota_lines(self, lane: Lane, key_lane: Lane | None, now: float, wall_us: int) -> bytes:
         """The quota's fields; of tenant and key, the one that has less left. A limit that is not set has none."""
         own = key_lane
-        bucket = lane.requests
-        if own is None and bucket is not None and not lane.counts_tokens:
-            return self._plain_lines(bucket, now, wall_us)
-        lines = self._bucket_lines(b"requests", bucket, own.requests if own is not None else None, now, wall_us)
-        if lane.input_tokens is not None or (own is not None and own.input_tokens is not None):
+        lines = self._quota(b"requests", lane.requests, own.requests if own is not None else None, now, wall_us)
+        if lane.counts_tokens or (own is not None and own.counts_tokens):
             of_key = own.input_tokens if own is not None else None
-            lines += self._bucket_lines(b"input-tokens", lane.input_tokens, of_key, now, wall_us)
-        if lane.output_tokens is not None or (own is not None and own.output_tokens is not None):
+            lines += self._quota(b"input-tokens", lane.input_tokens, of_key, now, wall_us)
             of_key = own.output_tokens if own is not None else None
-            lines += self._bucket_lines(b"output-tokens", lane.output_tokens, of_key, now, wall_us)
+            lines += self._quota(b"output-tokens", lane.output_tokens, of_key, now, wall_us)
         return lines
 
-    def _plain_lines(self, bucket: Bucket, now: float, wall_us: int) -> bytes:
-        """What most tenants have: a limit of requests and no other. As `_bucket_lines`, without its calls."""
-        level, size = bucket.level, bucket.size
-        if now > bucket.at:
-            level += (now - bucket.at) * bucket.rate
-            bucket.level = level = level if level < size else size
-        bucket.at = now
-        stamp = self._stamp(wall_us / 1_000_000 + (size - level) / bucket.rate)
-        return (
-            b"anthropic-ratelimit-requests-limit: %d\r\nanthropic-ratelimit-requests-remaining: %d\r\n"
-            b"anthropic-ratelimit-requests-reset: %b\r\n"
-            % (bucket.per_minute, int(level + LACK_MIN) if level > 0.0 else 0, stamp)
-        )
-
-    def _bucket_lines(self, told: bytes, bucket: Bucket | None, own: Bucket | None, now: float, wall_us: int) -> bytes:
-        if bucket is not None:
-            bucket.refill(now)
+    def _quota(self, name: bytes, bucket: Bucket | None, own: Bucket | None, now: float, wall_us: int) -> bytes:
         if own is not None:
             own.refill(now)
+            if bucket is not None:
+                bucket.refill(now)
             if bucket is None or own.level < bucket.level:
                 bucket = own
         if bucket is None:
             return b""
-        return (
-            b"anthropic-ratelimit-%b-limit: %d\r\nanthropic-ratelimit-%b-remaining: %d\r\n"
-            b"anthropic-ratelimit-%b-reset: %b\r\n"
-            % (
-                told,
-                bucket.per_minute,
-                told,
-                bucket.remaining(),
-                told,
-                self._stamp(wall_us / 1_000_000 + bucket.seconds_to_full()),
+        level, size = bucket.level, bucket.size
+        if now > bucket.at:  # as `refill`, without a call
+            level += (now - bucket.at) * bucket.rate
+            bucket.level = level = level if level < size else size
+        bucket.at = now
+        remaining = int(level + LACK_MIN) if level > 0.0 else 0
+        second = int(wall_us / 1_000_000 + (size - level) / bucket.rate) + 1  # rounded up: at that time it is full
+        if remaining != bucket.told_remaining or second != bucket.told_second:
+            bucket.told_remaining, bucket.told_second = remaining, second
+            bucket.told = (
+                b"anthropic-ratelimit-%b-limit: %d\r\nanthropic-ratelimit-%b-remaining: %d\r\n"
+                b"anthropic-ratelimit-%b-reset: %b\r\n"
+                % (name, bucket.per_minute, name, remaining, name, self._stamp(second))
             )
-        )
+        return bucket.told
 
-    def _stamp(self, at: float) -> bytes:
-        second = int(at) + 1  # rounded up: at that time it is full
+    def _stamp(self, second: int) -> bytes:
         stamp = self._stamps.get(second)
         if stamp is None:
             if len(self._stamps) > _STAMPS_MAX:
@@ -145,17 +128,18 @@ class Telling:
     def budget_lines(self, accounts: tuple[Account, Account], at_us: int, known: BudgetLines) -> bytes:
         """The budget's fields of a success; nothing where there is no budget. `known`: what was told before."""
         own, of_key = accounts
+        # Both count up, so that their sum is another where one of them is.
         if not (
-            known.own_bounds == own.bounds
-            and known.key_bounds == of_key.bounds
+            known.bounds == own.bounds + of_key.bounds
             and own.since_nanos < known.own_until
             and of_key.since_nanos < known.key_until
-            and own.starts_us <= at_us < own.ends_us
-            and of_key.starts_us <= at_us < of_key.ends_us
+            and known.starts_us <= at_us < known.ends_us
         ):
             known.lines = self._budget_lines(accounts, at_us)
-            known.own_bounds, known.own_until = own.bounds, own.told_until_nanos()
-            known.key_bounds, known.key_until = of_key.bounds, of_key.told_until_nanos()
+            known.bounds = own.bounds + of_key.bounds
+            known.own_until, known.key_until = own.told_until_nanos(), of_key.told_until_nanos()
+            known.starts_us = max(own.starts_us, of_key.starts_us)
+            known.ends_us = min(own.ends_us, of_key.ends_us)
         return known.lines
 
     def _budget_lines(self, accounts: Sequence[Account], at_us: int) -> bytes:

@@ -16,8 +16,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
-from zlib import crc32
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -25,15 +24,16 @@ from tenantry.domain.attempts import AttemptBegun, AttemptEnded, AttemptProgress
 from tenantry.domain.orphans import QUIET_US, LastSigns
 from tenantry.domain.subclassing import mypyc_attr
 from tenantry.ledger.lines import BEGIN_START, CHECKSUM_BYTES, END_START, PROGRESS_START, TALLY_START, Event
+from tenantry.wire.bytework import fill_line
 
 # Small enough to re-read in a second after a crash, large enough that a busy day makes only some files.
 FILE_BYTES_MAX = 64 * 1024 * 1024
 # Ends that wait for the journal to come back. Beyond it the oldest are dropped and become orphaned rows.
-PENDING_MAX = 10_000
+PENDING_MAX: Final = 10_000
 # The file to come; no reader takes it for one of the run's.
-_NEXT_FILE = "next"
+_NEXT_FILE: Final = "next"
 # Made by who first finds a run dead.
-_FOUND_DEAD = "found_dead"
+_FOUND_DEAD: Final = "found_dead"
 
 
 class JournalUnavailable(Exception):
@@ -101,11 +101,11 @@ class JournalWriter:
             payload = self._encode(event)
         except UnicodeEncodeError:
             payload = _encode_scrubbed(event)
-        self.add(start + payload + b"}")
+        self.add(fill_line(b"%b%b}", start, payload))
 
-    def add(self, document: bytes) -> None:
-        """An event that is a JSON document already (`ledger.templates`)."""
-        self._lines.append(b"%08x %b\n" % (crc32(document), document))
+    def add(self, line: bytes) -> None:
+        """An event that is a line already (`ledger.templates`)."""
+        self._lines.append(line)
 
     @property
     def has_lines(self) -> bool:

@@ -1,8 +1,8 @@
 """Journal lines that are filled, not encoded: what most attempts say differs from one to the next in some numbers.
 
 What is filled decodes to the same event as the encoder's line (`tests/unit/ledger/test_templates.py`). Nothing that
-comes from outside is put into a line but as a JSON string that the encoder has written, or as text that `is_clean` has
-passed.
+comes from outside is put into a line but as a JSON string that the encoder has written, or as the inside of one that
+`wire.plain` has.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Final
 
 import msgspec
 
-# Printable ASCII without the backslash: in a JSON string it stands as it is, but for the quotation mark.
-_CLEAN: Final = bytes(byte for byte in range(0x20, 0x7F) if byte != 0x5C)
+from tenantry.wire.bytework import fill_line
+
 _encode: Final = msgspec.json.Encoder().encode
 
 _END: Final = (
@@ -30,21 +30,12 @@ def json_word(text: str | None) -> bytes:
     return _encode(text)
 
 
-def is_clean(text: bytes) -> bool:
-    """Whether `text` is printable ASCII without a backslash."""
-    return not text.translate(None, _CLEAN)
-
-
-def quoted(text: bytes) -> bytes:
-    """The inside of a JSON string for a clean text."""
-    return text.replace(b'"', b'\\"')
-
-
 def begin_template(
     tenant_id: str, key_id: str, credential_id: str, upstream_id: str, model: str, streaming: bool
 ) -> bytes:
     """The beginning of an attempt at standard speed and at no place that was asked for, but for what differs: to be
-    filled with the name of its request twice, the attempt's number between them, the time, and the four bounds.
+    filled (`fill_line`) with the name of its request twice, the attempt's number between them, the time, and the four
+    bounds.
     """
     same = b'"tenant_id":%b,"key_id":%b,"credential_id":%b,"upstream_id":%b,"model_requested":%b,"streaming":%b' % (
         _encode(tenant_id),
@@ -56,7 +47,7 @@ def begin_template(
     )
     return (
         b'{"begin":{"attempt_id":"att_%b_%d","request_id":"req_%b",'
-        + same.replace(b"%", b"%%")
+        + same.replace(b"%", b"\\u0025")
         + b',"begun_at_us":%d,"bound_nanos":%d,"output_nanos":%d,"output_tokens":%d,"output_tokens_max":%d}}'
     )
 
@@ -74,11 +65,13 @@ def settled_line(
     price_version: str,
     upstream_request_id: str | None,
 ) -> bytes:
-    """The end of an attempt that was answered whole, and settled by its usage at list price.
+    """The line of the end of an attempt that was answered whole, and settled by its usage at list price.
 
-    `name` is that of its request, `counts` are the first six of `Usage`, and `usage_raw` is clean.
+    `name` is that of its request, `counts` are the first six of `Usage`, and `usage_raw` the inside of a
+    JSON string (`wire.plain`).
     """
-    return _END % (
+    return fill_line(
+        _END,
         name,
         number,
         ended_at_us,
@@ -86,7 +79,7 @@ def settled_line(
         json_word(model),
         json_word(stop_reason),
         *counts,
-        quoted(usage_raw),
+        usage_raw,
         cost_nanos,
         json_word(price_version),
         _encode(upstream_request_id),

@@ -6,7 +6,6 @@ Read without validating the rest: an answer that was given must be billed, whate
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -14,21 +13,15 @@ import msgspec
 from tenantry.domain.settlement import USAGE_UNREADABLE, Observed
 from tenantry.domain.usage import USAGE_MALFORMED, Usage, as_word, read_usage, usage_document
 from tenantry.wire.loose import decode_loosely, find_members
-from tenantry.wire.plain_usage import Counts, read_plain_counts, read_plain_usage
-from tenantry.wire.shapes import Answer, Event, PlainMessage
+from tenantry.wire.plain_usage import read_plain_usage
+from tenantry.wire.shapes import Answer, Event
 
 # The text of a usage object that the ledger keeps as it came: a thousand times what one has today. Of a longer one it
 # keeps what was read of it.
 USAGE_RAW_BYTES_MAX: Final = 256 * 1024
-# Today's have 300 bytes.
-PLAIN_USAGE_BYTES_MAX: Final = 2048
-
-# The model that answered, why it stopped, the tokens, the text of the usage.
-PlainAnswer = tuple[str, str | None, Counts, bytes]
 
 
 _EVENT_DECODER: Final = msgspec.json.Decoder(Event)
-_PLAIN_DECODER: Final = msgspec.json.Decoder(PlainMessage)
 _MESSAGE_DECODER: Final = msgspec.json.Decoder(Answer)
 _EVENT_NAMES: Final = frozenset({b"type", b"message", b"delta", b"usage", b"error"})
 _MESSAGE_NAMES: Final = frozenset({b"model", b"stop_reason", b"usage", b"content"})
@@ -76,26 +69,6 @@ _BEGINS_AS_EVENTS: Final = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*+(?::|(?:eve
 def begins_as_events(body: bytes) -> bool:
     """Whether the first bytes of a body are those of an event stream: a comment or a field (WHATWG HTML 9.2.5)."""
     return _BEGINS_AS_EVENTS.match(body) is not None
-
-
-# Models and stop reasons are a handful; what is asked for lately is kept.
-_is_word = lru_cache(maxsize=1024)(str.isprintable)
-
-
-def read_plain_answer(body: bytes, wants_1h: bool) -> PlainAnswer | None:
-    """What a whole message says that is plain in every respect, the text of its usage too; None of any other.
-
-    What is read here, `read_message` reads alike (tests/unit/wire/test_plain_usage.py).
-    """
-    try:
-        message = _PLAIN_DECODER.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
-    raw, reason = bytes(message.usage), message.stop_reason
-    if len(raw) > PLAIN_USAGE_BYTES_MAX or not _is_word(message.model) or (reason is not None and not _is_word(reason)):
-        return None
-    counts = read_plain_counts(raw, wants_1h)
-    return None if counts is None else (message.model, reason, counts, raw)
 
 
 def read_message(body: bytes, *, wants_1h: bool = False, is_whole: bool = True) -> Observed:

@@ -12,12 +12,14 @@ import re
 import sys
 from collections.abc import Callable, Collection
 from operator import itemgetter
+from zlib import crc32
 
 # Longer than any name of a field that is dropped.
 NAME_BYTES_MAX = 64
 NAMES_MAX = 64
 PREFIXES_MAX = 16
 LINES_MAX = 256
+VALUES_MAX = 32
 
 # What a plain head tells: its status; the length of its body, or CHUNKED; the lines that are kept, each with its end;
 # the values of `request-id` and of `content-type`, empty without one; whether it tells rate limits.
@@ -293,6 +295,19 @@ def known_head(data: bytes, before: bytes, after: bytes) -> tuple[int, int] | No
     if not hmac.compare_digest(data[digits.end() : end], after):
         return None
     return int(digits[0]), end
+
+
+def fill_line(template: bytes, *values: bytes | int) -> bytes:
+    """A line of the journal: `<crc32 as 8 hex digits> <document>` and LF.
+
+    The document is `template` with a value in each place of its: bytes for `%b`, a whole number from 0 to below 2^63
+    for `%d`. At most `VALUES_MAX` of them. Here they are not looked at; in C any others are refused.
+
+    Raises:
+        TypeError: there are more or fewer values than places.
+    """
+    document = template % values
+    return b"%08x %b\n" % (crc32(document), document)
 
 
 def _check_names(names: Collection[bytes], most: int) -> None:

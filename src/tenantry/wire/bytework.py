@@ -16,17 +16,27 @@ try:
     )
     from tenantry.wire._bytes import (  # pyright: ignore[reportMissingModuleSource]
         count_deltas,
+        fill_line,
         head_reader,
         known_head,
         plain_chunk,
     )
 except ImportError:  # nobody has built it, or it was built before one of these came
     from tenantry.wire.bytes_in_python import chunk_counter as _chunk_counter
-    from tenantry.wire.bytes_in_python import count_deltas, head_reader, known_head, plain_chunk
+    from tenantry.wire.bytes_in_python import count_deltas, fill_line, head_reader, known_head, plain_chunk
 
 IS_COMPILED = head_reader is not bytes_in_python.head_reader
 
 # Most streams have the deltas of one or two blocks, and so do all of them together.
 chunk_counter = lru_cache(maxsize=64)(_chunk_counter)
 
-__all__ = ["CHUNKED", "IS_COMPILED", "chunk_counter", "count_deltas", "head_reader", "known_head", "plain_chunk"]
+__all__ = [
+    "CHUNKED",
+    "IS_COMPILED",
+    "chunk_counter",
+    "count_deltas",
+    "fill_line",
+    "head_reader",
+    "known_head",
+    "plain_chunk",
+]

@@ -25,15 +25,24 @@ from tenantry.wire.members import (
     refuse_repeats,
     written,
 )
+from tenantry.wire.plain import plain_request
 from tenantry.wire.prompt import ASKED, BadShape, decode_bounded, read_messages, read_tools
-from tenantry.wire.shapes import Asked, ContextEdit, ContextManagement, Fallback, Members, RawMembers, Trigger
+from tenantry.wire.shapes import (
+    MAX_TOKENS_MAX,
+    MODEL_CHARS_MAX,
+    Asked,
+    ContextEdit,
+    ContextManagement,
+    Fallback,
+    Members,
+    RawMembers,
+    Trigger,
+)
 
 __all__ = ["BadBody", "MessageFields", "inspect_message"]
 
-# RFC 8259 has no limit; no published model id is longer than 40 characters.
-MODEL_CHARS_MAX: Final = 256
-# No model writes this much; a larger number would only swell what is computed from it.
-MAX_TOKENS_MAX: Final = 1_000_000_000
+# A larger one is mostly not plain, and would be read twice.
+PLAIN_BYTES_MAX: Final = 64 * 1024
 # Entries of `fallbacks`, servers, edits of the context: each is a few, and each is looked at by itself.
 ENTRIES_MAX: Final = 100
 # A list of so many bytes cannot have so many entries that counting them is work.
@@ -64,6 +73,16 @@ def inspect_message(body: bytes, *, count_only: bool = False) -> MessageFields:
         BadBody: not a JSON object, a field is missing or has the wrong type, a name stands twice, or there is more of
             something than is read (members, messages and blocks, tools, depth).
     """
+    if not count_only and len(body) <= PLAIN_BYTES_MAX:
+        plain = plain_request(body)
+        if plain is not None:
+            model, max_tokens, stream = plain
+            return MessageFields(model, max_tokens, stream, False, is_simple=True, members=body)
+    return _inspect(body, count_only)
+
+
+def _inspect(body: bytes, count_only: bool) -> MessageFields:
+    """A request that is not plain, or whatever else came."""
     if count_only or len(body) >= WALKED_BYTES_MIN or body.find(b": ", 0, SPACES_BYTES) >= 0:
         return _read_by_parts(_read_members(body), count_only)
     try:

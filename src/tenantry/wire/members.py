@@ -68,8 +68,13 @@ written: Callable[[object], bytes] = msgspec.json.Encoder().encode
 
 
 def members_of(fields: MessageFields) -> Members:
-    """What was read of the body that these fields are of; nothing where they were made otherwise."""
+    """What was read of the body that these fields are of; nothing where they were made otherwise.
+
+    Of a plain one nothing has been read so far: its body is kept instead.
+    """
     members = fields.members
+    if isinstance(members, bytes):
+        members = fields.members = read_members(members)
     return members if isinstance(members, Members) else Members()
 
 

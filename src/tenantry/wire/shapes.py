@@ -12,6 +12,12 @@ from msgspec import UNSET, UnsetType
 
 from tenantry.domain.usage import COUNT_MAX, TOOL_REQUESTS_MAX, WORD_CHARS_MAX
 
+# RFC 8259 has no limit; no published model id is longer than 40 characters.
+MODEL_CHARS_MAX = 256
+# No model writes this much; a larger number would only swell what is computed from it.
+MAX_TOKENS_MAX = 1_000_000_000
+# So many messages are read however short they are (`prompt.SHORT_ENTRIES_MAX`).
+PLAIN_MESSAGES_MAX = 200
 # What a member has that is absent.
 ABSENT = msgspec.Raw()
 
@@ -124,6 +130,29 @@ class Asked(Members, gc=False, omit_defaults=True):
     max_tokens: int = -1  # pyright: ignore[reportIncompatibleVariableOverride]
     stream: bool | UnsetType | None = UNSET  # pyright: ignore[reportIncompatibleVariableOverride]
     messages: list[Message] | None = None
+
+
+class PlainTurn(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """A message that is one text: whether it is one shows the first byte of its content."""
+
+    role: str
+    content: msgspec.Raw
+
+
+class PlainRequest(msgspec.Struct, gc=False, omit_defaults=True, forbid_unknown_fields=True):
+    """A whole request of texts, a model, a bound, and what says how it is to be answered."""
+
+    model: Annotated[str, msgspec.Meta(min_length=1, max_length=MODEL_CHARS_MAX)]
+    max_tokens: Annotated[int, msgspec.Meta(ge=0, le=MAX_TOKENS_MAX)]
+    messages: Annotated[list[PlainTurn], msgspec.Meta(max_length=PLAIN_MESSAGES_MAX)]
+    stream: bool | UnsetType | None = UNSET
+    system: msgspec.Raw = ABSENT
+    temperature: msgspec.Raw = ABSENT
+    metadata: msgspec.Raw = ABSENT
+    stop_sequences: msgspec.Raw = ABSENT
+    top_p: msgspec.Raw = ABSENT
+    top_k: msgspec.Raw = ABSENT
+    thinking: msgspec.Raw = ABSENT
 
 
 class Fallback(msgspec.Struct, gc=False):

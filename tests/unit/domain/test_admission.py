@@ -62,15 +62,15 @@ def test_more_than_a_bucket_passes_when_it_is_full_and_leaves_a_debt() -> None:
 def test_input_is_corrected_when_it_is_known_and_output_counts_as_it_comes() -> None:
     lane = Lane(replace(OPEN, input_tokens_per_minute=600, output_tokens_per_minute=60), 0.0)
     grant = granted([lane], 500, 0.0)
-    grant.correct_input(10)
+    grant.settle(10, 0)
     assert lane.input_tokens is not None
     assert lane.input_tokens.level == 590
-    grant.produced(40)
-    grant.produced(100)
+    grant.settle(10, 40)
+    grant.settle(10, 100)
     obstacle = refused([lane], 1, 0.0)
     assert obstacle == Obstacle("output_tokens_per_minute", obstacle.seconds)
     assert obstacle.seconds == pytest.approx(41.0)
-    grant.produced(30)
+    grant.settle(10, 30)
     granted([lane], 1, 0.0)
 
 

@@ -132,8 +132,8 @@ class Disk(JournalWriter):
     def tally(self, event: Any) -> None:
         self._waiting.append(("tally", event))
 
-    def add(self, document: bytes) -> None:
-        event = decode_line(b"00000000 %b\n" % document)
+    def add(self, line: bytes) -> None:
+        event = decode_line(line)
         kind = {AttemptBegun: "begin", AttemptEnded: "end"}[type(event)]  # type: ignore[index]
         self._waiting.append((kind, event))
 

@@ -11,7 +11,7 @@ import pytest
 
 from tenantry.domain.directory import Change, Credential, TenantStatus, Upstream
 from tenantry.gateway.authentication import Principal
-from tenantry.gateway.health import Health
+from tenantry.gateway.health import NAMED_MAX, Health
 from tenantry.gateway.process import COLLECT_OBJECTS
 from tests.unit.gateway.playbook import OPEN, World
 from tests.unit.gateway.test_lanes_cost import calls_of
@@ -144,3 +144,20 @@ def test_an_upstream_that_serves_one_credential_and_not_another_is_told_with_the
     assert health.facts()["upstreams_down"] == ["up (bad)"]
     clock[0] = 161.0  # nothing was learned of either for so long
     assert health.facts()["upstreams_down"] == []
+
+
+def test_an_upstream_that_is_down_for_all_is_told_without_a_look_at_each() -> None:
+    clock = [100.0]
+    health = Health(lambda: clock[0])
+    upstream = Upstream("ups_1", "up", "http://x")
+    some = [health.of(Credential(f"crd_{n}", f"c{n}", upstream, "sandbox-x")).breaker for n in range(MANY)]
+    for breaker in some:
+        for _ in range(5):
+            breaker.failed(clock[0])
+    assert health.facts()["upstreams_down"] == ["up"]
+    assert calls_of(health.facts) < 30
+    some[3].answered(clock[0], 200)  # it comes back, and not all have found out
+    assert len(health.facts()["upstreams_down"]) == NAMED_MAX
+    clock[0] = 161.0
+    assert health.facts()["upstreams_down"] == []
+    assert calls_of(health.facts) < 20

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from abc import ABC, abstractmethod
-from typing import cast
+from typing import Final, cast
 
 import httptools
 
@@ -25,25 +25,26 @@ from tenantry.gateway.upstream.head import (
 from tenantry.wire.bytework import plain_chunk
 
 # The size of a chunk that is nothing but that (RFC 9112 7.1): extensions and the last chunk are left to the parser.
-_CHUNK_SIZE = re.compile(rb"([1-9A-Fa-f][0-9A-Fa-f]{0,7})\r\n")
-_SIZE_BEGUN = re.compile(rb"[1-9A-Fa-f][0-9A-Fa-f]{0,7}\r?")
-_CHUNK_SIZE_BYTES_MAX = 10
-_CRLF = b"\r\n"
-_CRLF_BYTES = 2
+_CHUNK_SIZE: Final = re.compile(rb"([1-9A-Fa-f][0-9A-Fa-f]{0,7})\r\n")
+_SIZE_BEGUN: Final = re.compile(rb"[1-9A-Fa-f][0-9A-Fa-f]{0,7}\r?")
+_CHUNK_SIZE_BYTES_MAX: Final = 10
+_CRLF: Final = b"\r\n"
+_CRLF_BYTES: Final = 2
 # Makes the parser ready for the chunks of a body whose head has been read here.
-_CHUNKED_HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+_CHUNKED_HEAD: Final = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 # A body up to this is joined to its head: copying it costs less than a second buffer in the system call.
-JOINED_BYTES_MAX = 16384
+JOINED_BYTES_MAX: Final = 16384
 
 # RFC 9110 15: statuses have three digits, and the first is one to five.
-STATUS_MIN, STATUS_MAX = 100, 599
+STATUS_MIN: Final = 100
+STATUS_MAX: Final = 599
 
-DROPPED = "upstream_dropped"
-INVALID = "upstream_invalid_http"
+DROPPED: Final = "upstream_dropped"
+INVALID: Final = "upstream_invalid_http"
 # The upstream closed the idle connection as it was used again, and cannot have read a byte of the request.
-STALE = "stale"
+STALE: Final = "stale"
 # The same, but the upstream may have read the request: its reset says neither yes nor no.
-DROPPED_REUSED = "upstream_dropped_reused"
+DROPPED_REUSED: Final = "upstream_dropped_reused"
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -109,7 +110,10 @@ class ConnectionOwner(ABC):
 
 
 # What reads the answer: nothing has come of it; a count of the bytes that are left; its chunks one by one; llhttp.
-_FRESH, _COUNTED, _CHUNKED, _PARSED = range(4)
+_FRESH: Final = 0
+_COUNTED: Final = 1
+_CHUNKED: Final = 2
+_PARSED: Final = 3
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from tenantry.gateway.headers import RESPONSE_DROPPED, RESPONSE_DROPPED_PREFIXES, is_for_client
 from tenantry.wire.bytework import CHUNKED, head_reader
 from tenantry.wire.http1 import connection_options, small_number
 
 # As nginx's and Node's heads; an answer of the Messages API has 2 KiB.
-RESPONSE_HEAD_BYTES_MAX = 64 * 1024
+RESPONSE_HEAD_BYTES_MAX: Final = 64 * 1024
 # Twice Apache's limit of a hundred; an answer of the Messages API has thirty.
-RESPONSE_FIELDS_MAX = 200
+RESPONSE_FIELDS_MAX: Final = 200
 
-_read = head_reader(RESPONSE_DROPPED, RESPONSE_DROPPED_PREFIXES, RESPONSE_FIELDS_MAX, RESPONSE_HEAD_BYTES_MAX)
+_read: Final = head_reader(RESPONSE_DROPPED, RESPONSE_DROPPED_PREFIXES, RESPONSE_FIELDS_MAX, RESPONSE_HEAD_BYTES_MAX)
 
 
 class ResponseHead:
