@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable
 from types import ModuleType
 
-NAMES_OF_CALLS = ("read", "count_deltas", "count_chunk", "plain_chunk", "known_head", "fill_line")
+NAMES_OF_CALLS = ("read", "count_deltas", "count_chunk", "plain_chunk", "known_head", "fill_line", "without_texts")
 Arguments = tuple[str, tuple[object, ...]]
 
 DROPPED = frozenset({b"server", b"via", b"connection", b"content-length", b"transfer-encoding", b"request-id"})
@@ -180,9 +180,59 @@ def some_line(rng: random.Random) -> tuple[object, ...]:
     return b"".join(parts), *values
 
 
+# What a text may be made of; and what makes a string none.
+PIECES = (
+    b"a",
+    b"plain text of some length, without anything in it. ",
+    b"\\n",
+    b"\\t\\t",
+    b'\\"',
+    b"\\\\",
+    b"\\\\\\\\\\\\",
+    b"\\r\\n",
+    b"\\/\\b\\f",
+    b"\\u0041",
+    b"\\uD83d\\uDE00",
+    b"\\ud7ff\\ue000",
+    "é😀".encode(),
+    b"\x7f\xff",
+    b"{},:[]",
+)
+FAULTS = (b"\\x", b"\\u00g0", b"\\ud800", b"\\udc00", b"\\ud800\\u0041", b"\x1f", b"\x00", b"\n", b"\\", b'"', b"\\u12")
+
+
+def some_text(rng: random.Random, pieces_max: int = 40) -> bytes:
+    pieces = rng.choices(PIECES, k=rng.randrange(pieces_max)) if rng.random() < 0.7 else [rng.choice(PIECES)] * 70
+    if rng.random() < 0.03:
+        pieces.insert(rng.randrange(len(pieces) + 1), rng.choice(FAULTS))
+    return b"".join(pieces)
+
+
+def some_texts(rng: random.Random) -> tuple[bytes, int]:
+    names = (
+        b"text",
+        b"content",
+        b"thinking",
+        b"signature",
+        b"system",
+        b"description",
+        b"type",
+        b"te\\u0078t",
+        b'x"text',
+    )
+    members: list[bytes] = []
+    for _ in range(rng.randrange(6)):
+        name, colon = rng.choice(names), rng.choice((b":", b":", b":", b": ", b" :", b":  ", b""))
+        members.append(b'"%b"%b"%b"' % (name, colon, some_text(rng)))
+    raw = mutated(rng, b"{%b}" % rng.choice((b",", b", ")).join(members), rng.choice((0, 0, 0, 0, 1, 2)))
+    return raw[: rng.randrange(len(raw) + 1)] if rng.random() < 0.1 else raw, rng.choice((1, 20, 20, 20, 64, 0))
+
+
 def cases(rng: random.Random) -> Arguments:
     """One call, to what `function_of` that name is, and its arguments."""
-    match rng.randrange(6):
+    match rng.randrange(7):
+        case 6:
+            return "without_texts", some_texts(rng)
         case 0:
             return "read", (some_head(rng),)
         case 1:

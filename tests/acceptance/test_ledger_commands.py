@@ -123,6 +123,43 @@ def test_backup_of_a_running_site_and_its_way_back(stack: Stack) -> None:
     assert tenantry(stack, "restore", "no-such-file", **elsewhere).returncode == 1
 
 
+def test_a_daily_backup_is_checked_named_by_its_time_and_the_oldest_goes(stack: Stack) -> None:
+    booked(stack, "daily", 1)
+    kept = stack.folder / "backups"
+    names: list[list[str]] = []
+    for day in range(3):
+        done = tenantry(stack, "backup", "backups", "--keep", "2", "--check")
+        assert done.returncode == 0, done.stderr
+        assert "can be restored" in done.stdout
+        for path in kept.glob("tenantry-2*.tar"):  # as if it had been made days ago
+            path.rename(kept / f"tenantry-199{day}.tar")
+        names.append(sorted(path.name for path in kept.iterdir()))
+    assert names == [
+        ["tenantry-1990.tar"],
+        ["tenantry-1990.tar", "tenantry-1991.tar"],
+        ["tenantry-1991.tar", "tenantry-1992.tar"],
+    ]
+
+
+def test_a_backup_replaces_no_file_unasked_and_a_drill_changes_nothing(stack: Stack) -> None:
+    booked(stack, "drilled", 1)
+    assert tenantry(stack, "backup", "drill.tar").returncode == 0
+    whole = (stack.folder / "drill.tar").read_bytes()
+    assert tenantry(stack, "backup", "drill.tar").returncode == 2  # nobody can answer
+    assert (stack.folder / "drill.tar").read_bytes() == whole
+    assert tenantry(stack, "backup", "drill.tar", "--yes").returncode == 0
+    before = sorted(path.name for path in stack.settings.data_dir.iterdir())
+    done = tenantry(stack, "restore", "drill.tar", "--check")
+    assert (done.returncode, "can be restored" in done.stdout) == (0, True), done.stderr
+    damaged = bytearray(whole)
+    damaged[len(damaged) // 2] ^= 1
+    (stack.folder / "damaged.tar").write_bytes(damaged)
+    (stack.folder / "torn.tar").write_bytes(whole[:5000])
+    for name in ("damaged.tar", "torn.tar", "absent.tar"):
+        assert tenantry(stack, "restore", name, "--check").returncode == 1
+    assert sorted(path.name for path in stack.settings.data_dir.iterdir()) == before
+
+
 def test_control_killed_while_it_drains_books_everything_once(own_stack: Stack) -> None:
     stack = own_stack.start("sandbox", "gateway", "control")
     key = stack.tenant("busy")

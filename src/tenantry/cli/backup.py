@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tenantry.cli.context import fail, opened_site, settings
+from tenantry.cli.context import confirm, fail, opened_site, settings
 from tenantry.cli.output import say
-from tenantry.control.backup import BackupFailed, RestoreRefused, back_up
+from tenantry.control.backup import BackupFailed, RestoreRefused, back_up, check_backup
 from tenantry.control.backup import restore as restore_backup
 from tenantry.control.presence import SiteRuns
+from tenantry.settings import Settings
+
+# Of a backup that gets its name from the time: the oldest is the first.
+_NAMED = "tenantry-"
 
 
 def register(app: typer.Typer) -> None:
@@ -20,12 +25,24 @@ def register(app: typer.Typer) -> None:
 
 
 def backup(
-    file: Annotated[Path, typer.Argument(help="Where to; an existing file is replaced.")],
+    file: Annotated[Path, typer.Argument(help="Where to. In a folder it gets a name with the time.")],
     with_master_key: Annotated[
         bool, typer.Option("--with-master-key", help="Put the key in too: who has the file has every credential.")
     ] = False,
+    keep: Annotated[
+        int | None, typer.Option("--keep", min=1, help="Of the backups in the folder, keep so many; remove the oldest.")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Then check it as a restore would; exit 1 when it could not be restored.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Replace a file that is there.")] = False,
 ) -> None:
     """The database and the journals in one checked file, while everything runs."""
+    folder = file if file.is_dir() or keep is not None else None
+    if folder is not None:
+        file = folder / f"{_NAMED}{datetime.now(UTC):%Y%m%dT%H%M%SZ}.tar"
+    elif file.exists():
+        confirm(f"{file} is there already. Replace it?", yes)
     with opened_site() as site:
         try:
             done = back_up(site, file, with_master_key)
@@ -37,14 +54,36 @@ def backup(
     say(f"{file}: {done.files} files, {done.bytes} bytes, made {done.made_at}")
     if not done.has_master_key:
         say("The master key is not in it. Keep it apart: without it no stored credential can be read.")
+    if check:
+        _check(settings(), file)
+    if folder is not None and keep is not None:
+        for old in sorted(folder.glob(f"{_NAMED}*.tar"))[:-keep]:
+            old.unlink()
+            say(f"Removed {old.name}: {keep} are kept.")
+
+
+def _check(found: Settings, file: Path) -> None:
+    try:
+        done = check_backup(found, file)
+    except RestoreRefused as error:
+        raise fail(f"{file} could not be restored: {error}") from None
+    except OSError as error:
+        raise fail(f"{error.filename or file}: {error.strerror or error}") from None
+    say(f"{file} can be restored: of {done.backup.made_at}, {done.verified.rows} ledger rows, each verified.")
 
 
 def restore(
     file: Annotated[Path, typer.Argument(help="What `tenantry backup` wrote.")],
     yes: Annotated[bool, typer.Option("--yes", help="Replace the site that is there; it is kept aside.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only look whether it could be restored; the site may run.")
+    ] = False,
 ) -> None:
     """Put a backup in place, after its checksums and its ledger are checked. Stop gateway and control first."""
     found = settings()
+    if check:
+        _check(found, file)
+        return
     try:
         done = restore_backup(found, file, yes)
     except (RestoreRefused, SiteRuns) as error:

@@ -16,12 +16,14 @@ from tenantry.cli.output import print_json, print_table, say, stamp
 from tenantry.control.site import Site
 from tenantry.domain.attempts import BASIS_BOUND
 from tenantry.domain.money import format_usd
-from tenantry.domain.prices import BadPriceTable, PriceTable, load_default_prices
+from tenantry.domain.price_terms import BadPriceTable
+from tenantry.domain.prices import PriceTable
 from tenantry.ledger.adjustments import BookedMeanwhile, Recomputed, Scope, book_adjustments, recompute
 from tenantry.ledger.quarantine import Quarantined, Resolved, list_quarantined, resolve
 from tenantry.ledger.story import find_story
 from tenantry.ledger.usage import BadMonth, month_bounds_us
 from tenantry.ledger.verification import verify
+from tenantry.storage.prices import load_prices
 
 app = typer.Typer(help="Prove, read and correct the ledger. No row of it is ever edited.", no_args_is_help=True)
 
@@ -121,7 +123,7 @@ def quarantine_command(
         if retry or settle:
             if settle:
                 confirm("Book lines in quarantine at what was held for them?", yes)
-            resolved = resolve(site.engine, load_default_prices(), time.time_ns() // 1000, at_bound=settle)
+            resolved = resolve(site.engine, load_prices(site.engine), time.time_ns() // 1000, at_bound=settle)
             site.directory.audit("ledger.quarantine", "settle" if settle else "retry", asdict(resolved))
         lines = list_quarantined(site.engine)
         slugs = _slugs(site)
@@ -161,7 +163,7 @@ def _print_quarantine(lines: list[Quarantined], slugs: dict[str, str]) -> None:
 def recompute_command(
     price_version: Annotated[str, typer.Option(help="The version of the prices to use.")],
     prices: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A price file; default: the one installed.")
+        Path | None, typer.Option(metavar="FILE", help="A price file; default: what `prices list` shows.")
     ] = None,
     tenant: Annotated[str | None, typer.Option(metavar="SLUG", help="Only this tenant's.")] = None,
     month: Annotated[str | None, typer.Option(metavar="YYYY-MM", help="Only attempts that ended in it.")] = None,
@@ -170,8 +172,8 @@ def recompute_command(
     as_json: AsJson = False,
 ) -> None:
     """What other prices would change; with --book, adjustments that carry the differences."""
-    table = _prices(prices, price_version)
     with opened_site() as site:
+        table = _prices(site, prices, price_version)
         scope = _scope(site, tenant, month)
         found = recompute(site.engine, table, scope)
         changed = sum(one.attempts for one in found)
@@ -189,13 +191,13 @@ def recompute_command(
             say("Nothing was booked; --book books the differences.")
 
 
-def _prices(file: Path | None, version: str) -> PriceTable:
+def _prices(site: Site, file: Path | None, version: str) -> PriceTable:
     try:
-        table = PriceTable.load(file.read_bytes()) if file is not None else load_default_prices()
+        table = PriceTable.load(file.read_bytes()) if file is not None else load_prices(site.engine)
     except (OSError, BadPriceTable) as error:
-        raise fail(f"{file or 'the installed prices'}: {error}", USAGE) from None
+        raise fail(f"{file or 'the prices'}: {error}", USAGE) from None
     if table.version != version:
-        where = str(file) if file is not None else "the installed table (another one: --prices FILE)"
+        where = str(file) if file is not None else "what `prices list` shows (another one: --prices FILE)"
         raise fail(f"there are no prices {version!r}: {where} has version {table.version!r}", USAGE)
     if len(version) > _VERSION_CHARS_MAX:
         raise fail(f"a price version has at most {_VERSION_CHARS_MAX} characters", USAGE)

@@ -21,7 +21,10 @@ class Commands(LaterGroup):
     table = {
         "init": ("serving", "Make the master key, the database and the admin; running it again changes nothing."),
         "restart": ("serving", "Start gateway and control of a running `serve` anew, without a dropped call."),
-        "serve": ("serving", "Run gateway, control and, where a tenant uses it, the sandbox; restart what dies."),
+        "serve": (
+            "serving",
+            "Run gateway, control and, where used, the sandbox; restart what dies. The first start does `init`.",
+        ),
         "gateway": ("serving", "Run the data plane alone."),
         "control": (
             "serving",
@@ -75,9 +78,14 @@ class Commands(LaterGroup):
             "Add, list, rotate, check, bind and move upstream credentials. A credential is never shown again.",
         ),
         "upstreams": ("upstreams", "List and show upstreams; tenantry.toml declares them."),
+        "prices": (
+            "prices",
+            "What models cost, in dollars per million tokens, from which day on.",
+        ),
         "budget": ("budget", "Show, set and raise what a tenant may cost."),
         "alerts": ("alerts", "What was raised, where it goes, and at which percents."),
         "ledger": ("ledger", "Prove, read and correct the ledger. No row of it is ever edited."),
+        "service": ("service", "Units for systemd: service, socket, daily backup."),
         "verify": ("verify", "Prove what the gateway promises, on the running one."),
     }
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import asdict
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tenantry.cli.context import FAILED, Processes, fail, settings, told
 from tenantry.cli.output import print_json, print_table, say
+from tenantry.settings import Settings
+
+if TYPE_CHECKING:
+    from tenantry.control.init import Initialised
 
 
 def register(app: typer.Typer) -> None:
@@ -23,6 +30,10 @@ def init() -> None:
     found = settings()
     with told():
         done = init_site(found)
+    _tell_initialised(found, done, None)
+
+
+def _tell_initialised(found: Settings, done: Initialised, token_file: Path | None) -> None:
     if done.made_master_key:
         say(f"Made the master key {found.master_key_file} (mode 0600).")
         say("Back it up apart from the database: without it no stored credential can be read.")
@@ -30,7 +41,22 @@ def init() -> None:
         say(f"Already initialised: {found.data_dir}")
         return
     say(f"Made the database in {found.data_dir}.")
-    say(f"Admin token (shown only now): {done.admin_token}")
+    if token_file is None:
+        say(f"Admin token (shown only now): {done.admin_token}")
+        return
+    descriptor = os.open(token_file, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "w") as file:
+        file.write(done.admin_token + "\n")
+    say(f"The admin token is in {token_file} (mode 0600): move it to where you keep secrets.")
+
+
+def _init_where_nothing_is(found: Settings) -> None:
+    """What a first start needs. A database without its key, or a key without its database, is not nothing."""
+    from tenantry.control.init import init_site
+
+    if not found.data_dir.exists() or not any(found.data_dir.iterdir()):
+        # What is no terminal is a log.
+        _tell_initialised(found, init_site(found), None if sys.stdout.isatty() else found.data_dir / "admin.token")
 
 
 def serve(
@@ -39,9 +65,10 @@ def serve(
         bool, typer.Option("--demo", help="Make a tenant `demo` if there is none, and print how to use it.")
     ] = False,
 ) -> None:
-    """Run gateway, control and, where a tenant uses it, the sandbox; restart what dies."""
+    """Run gateway, control and, where used, the sandbox; restart what dies. The first start does `init`."""
     found = settings(starts=True)
     with told():
+        _init_where_nothing_is(found)
         raise typer.Exit(_processes(context).serve(found, demo))
 
 

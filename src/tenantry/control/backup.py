@@ -159,6 +159,20 @@ def restore(settings: Settings, file: Path, replace: bool) -> Restored:
     return Restored(_described(manifest), verified, aside, needs_key)
 
 
+def check_backup(settings: Settings, file: Path) -> Restored:
+    """Whether a backup could be restored: all that `restore` looks at, in a folder that is removed. The site may run.
+
+    Raises:
+        RestoreRefused: it could not.
+        OSError: the disk refused.
+    """
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _folder_in(settings.data_dir) as folder:
+        manifest = _extract(file, folder)
+        verified = _check(folder)
+    return Restored(_described(manifest), verified, None, not settings.master_key_file.exists())
+
+
 def _extract(file: Path, folder: Path) -> dict[str, Any]:
     """Write the files of the archive into `folder`, each checked against the manifest."""
     try:

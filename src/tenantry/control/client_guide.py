@@ -9,7 +9,7 @@ from pathlib import Path
 from tenantry.control.guide.facts import Budget, Facts, example_model, known_models
 from tenantry.control.guide.page import fair_use_markdown, guide_markdown, guide_page
 from tenantry.control.site import Site, endpoint_of
-from tenantry.domain.prices import load_default_prices
+from tenantry.storage.prices import load_prices
 from tenantry.wire.routes import ROUTES
 
 
@@ -22,7 +22,7 @@ def guide_facts(site: Site, slug: str, model: str | None = None) -> Facts:
     row = site.directory.get_tenant(slug)
     limits = row.limits
     budget = site.directory.list_budgets(slug)[""]
-    models = known_models(limits, load_default_prices().models())
+    models = known_models(limits, load_prices(site.engine).models())
     return Facts(
         slug=slug,
         name=row.name,

@@ -47,8 +47,9 @@ class MessageFields:
     upstream adds. `mcp_servers`: how many are named. `is_compaction`: the request is to be summarized;
     `compact_at_tokens`: a conversation above so many tokens is summarized on the way, None for never.
     `ends_in_tool_result`: the user's last message answers a tool. `is_cached_here`: the gateway itself has added the
-    cache breakpoint. `is_simple`: plain texts, a model and a bound are all that it says. `members`: what was read
-    of the body, so that nobody reads it again, or that body (`wire.members.members_of`).
+    cache breakpoint. `object_id`: where the body names something upstream, None also where that was not looked for.
+    `is_simple`: plain texts, a model and a bound are all that it says. `members`: what was read of the body, so that
+    nobody reads it again, or that body (`wire.members.members_of`).
     """
 
     model: str
@@ -76,6 +77,7 @@ class MessageFields:
     compact_at_tokens: int | None
     ends_in_tool_result: bool
     is_cached_here: bool
+    object_id: str | None
     is_simple: bool = field(compare=False)
     members: Any = field(repr=False, compare=False)
 
@@ -107,6 +109,7 @@ class MessageFields:
         ends_in_tool_result: bool = False,
         is_cached_here: bool = False,
         is_simple: bool = False,
+        object_id: str | None = None,
         members: object = None,
     ) -> None:
         self.model = model
@@ -135,6 +138,7 @@ class MessageFields:
         self.ends_in_tool_result = ends_in_tool_result
         self.is_cached_here = is_cached_here
         self.is_simple = is_simple
+        self.object_id = object_id
         self.members = members
 
     @property

@@ -71,7 +71,8 @@ class Upstream:
 class Credential:
     """A decrypted upstream key. The secret is in memory only and never in a repr.
 
-    `workspace_id` is sent as `anthropic-workspace-id` when set (reference 2.1).
+    `workspace_id` is sent as `anthropic-workspace-id` when set (reference 2.1). `is_shared`: other tenants may go out
+    under it, so that an id of something upstream may be theirs.
     """
 
     credential_id: str
@@ -79,6 +80,7 @@ class Credential:
     upstream: Upstream
     secret: str = field(repr=False)
     workspace_id: str | None = None
+    is_shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)

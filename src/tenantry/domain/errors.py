@@ -22,6 +22,8 @@ class ApiError(Exception):
     reason = ""
     # Set where the tenant is known though the request was refused before it was admitted.
     tenant_id: str | None = None
+    # The API's finer code, which SDKs act on (reference 3.2).
+    error_code = ""
     # Where two causes must be indistinguishable, not even the request id may vary in the body (DESIGN 4.3).
     uniform = False
 
@@ -31,10 +33,10 @@ class ApiError(Exception):
 
     def body(self, request_id: str) -> bytes:
         """The JSON body, with `request_id` unless the answer has to be uniform."""
-        document: dict[str, object] = {
-            "type": "error",
-            "error": {"type": self.error_type, "message": self.message},
-        }
+        error: dict[str, object] = {"type": self.error_type, "message": self.message}
+        if self.error_code:
+            error["details"] = {"error_code": self.error_code}
+        document: dict[str, object] = {"type": "error", "error": error}
         if not self.uniform:
             document["request_id"] = request_id
         return json.dumps(document, ensure_ascii=False).encode()
@@ -66,6 +68,19 @@ class NotAllowed(InvalidRequest):
     """The request asks for something that is not allowed for this key."""
 
     should_retry = False
+
+
+class ThreadUnsupported(NotAllowed):
+    """thread: message threads are not supported on this endpoint. Send the whole conversation."""
+
+    # With this code SDKs send the whole conversation instead (reference 3.6).
+    error_code = "thread_unsupported_request"
+
+
+class ObjectIdRefused(NotAllowed):
+    """An id of something upstream is not accepted on this endpoint."""
+
+    reason = "object_id"
 
 
 class PolicyBlocked(ApiError):

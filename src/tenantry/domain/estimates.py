@@ -246,15 +246,16 @@ class Histories:
         return history
 
     def _forget(self) -> None:
-        """Forget the first that was not used again; where many were, the last that is looked at."""
+        """Forget the first that was not used again; where many were, one of them."""
         row = self._row
-        for left in range(LOOKED_AT_MAX - 1, -1, -1):
-            tenant_id, model = row.popleft()
+        for _ in range(LOOKED_AT_MAX):
+            tenant_id, model = row[0]
             history = self._by_tenant[tenant_id][model]
-            if not history.is_used or not left:
+            if not history.is_used:
                 break
             history.is_used = False
-            row.append((tenant_id, model))
+            row.rotate(-1)
+        tenant_id, model = row.popleft()
         models = self._by_tenant[tenant_id]
         del models[model]
         if not models:

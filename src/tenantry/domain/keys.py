@@ -11,6 +11,7 @@ import re
 import secrets
 import unicodedata
 import zlib
+from functools import lru_cache
 from typing import Final
 
 KEY_PREFIX: Final = "sk-proxy-"
@@ -52,7 +53,15 @@ def new_gateway_key(slug: str) -> str:
 
 def digest_key(pepper: bytes, key: str | bytes) -> bytes:
     """HMAC-SHA-256 of a key: what is stored and looked up in its place."""
-    return hmac.digest(pepper, key.encode() if isinstance(key, str) else key, "sha256")
+    keyed = _keyed(pepper).copy()
+    keyed.update(key.encode() if isinstance(key, str) else key)
+    return keyed.digest()
+
+
+@lru_cache(maxsize=8)  # a process has one
+def _keyed(pepper: bytes) -> hmac.HMAC:
+    """Ready for a key: to begin takes OpenSSL as long as the rest, and each new caller is looked up so."""
+    return hmac.new(pepper, digestmod="sha256")
 
 
 def _checksum(text: str) -> str:

@@ -9,22 +9,22 @@ from __future__ import annotations
 import json
 import re
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fractions import Fraction
 from importlib import resources
-from typing import Any, Final
+from typing import Final
 
+from tenantry.domain.price_terms import BadPriceTable, ModelPrices, PriceChange, Rates, changed, read_model, relative_of
 from tenantry.domain.usage import Iteration, Usage
 from tenantry.domain.values import value
 
-_TOKEN_CLASSES: Final = ("input", "cache_write_5m", "cache_write_1h", "cache_read", "output")
 _DATE_SUFFIX: Final = re.compile(r"-\d{8}$")
 
 
-class BadPriceTable(Exception):
-    """The price table cannot be used; the message names the row and what is wrong with it."""
+# Behind the version of a price that a rule has assumed.
+PROVISIONAL: Final = "/provisional"
 
 
 @value
@@ -42,31 +42,6 @@ _MINUTE_US: Final = 60_000_000
 # Where no model has a row for long prompts.
 _ANY_PROMPT: Final = 10**12
 _LATELY_MAX: Final = 1000
-
-# Nano-dollars per token for each class of `_TOKEN_CLASSES`.
-Rates = tuple[int, int, int, int, int]
-
-
-@dataclass(slots=True)
-class _Row:
-    """One model's prices. `periods` are (valid before, rates), earliest first; the last has no end."""
-
-    periods: list[tuple[datetime | None, Rates]]
-    long_prompt: tuple[int, Rates] | None
-    fast_multiplier: Fraction | None
-    fast_until: datetime | None
-    us_inference: bool
-
-    def rates(self, prompt_tokens: int, at: datetime) -> Rates:
-        if self.long_prompt is not None and prompt_tokens > self.long_prompt[0]:
-            return self.long_prompt[1]
-        for until, rates in self.periods:
-            if until is None or at < until:
-                return rates
-        raise AssertionError("the last period has no end")
-
-    def offers_fast(self, at: datetime) -> bool:
-        return self.fast_multiplier is not None and (self.fast_until is None or at < self.fast_until)
 
 
 class Quote:
@@ -99,23 +74,34 @@ class Quote:
         self.held_input_nanos, self.held_output_nanos = held[0], held[4]
         self.input_nanos, self.write_5m_nanos, self.write_1h_nanos, self.read_nanos, self.output_nanos = billed
 
+    def of_cache(self, write_5m: int, write_1h: int, read: int) -> int:
+        """What tokens written to the cache and read from it cost."""
+        return self.write_5m_nanos * write_5m + self.write_1h_nanos * write_1h + self.read_nanos * read
+
 
 @dataclass(slots=True)
 class PriceTable:
-    """A price table at one version."""
+    """The prices of all models at one version.
+
+    `assumes_relatives`: a model without a price is taken at that of the newest of its family, and the version that is
+    told of it ends in `PROVISIONAL`. `unpriced` says of models that are known why they have no price.
+    """
 
     version: str
     web_search_nanos: int
     batch_multiplier: Fraction
     us_multiplier: Fraction
-    _rows: dict[str, _Row] = field(repr=False)
+    _rows: dict[str, ModelPrices] = field(repr=False)
+    unpriced: dict[str, str] = field(default_factory=dict[str, str], repr=False)
+    assumes_relatives: bool = False
     _thresholds: list[int] = field(init=False, repr=False)
     _lately: dict[tuple[str, str, bool, int], tuple[int, Rates]] = field(init=False, repr=False)
     _short_max: int = field(init=False, repr=False)  # tokens of the longest prompt that no model has other prices for
     _quotes: dict[str, Quote] = field(init=False, repr=False)  # by model, for prompts at its usual price
 
     def __post_init__(self) -> None:
-        self._thresholds = sorted({row.long_prompt[0] for row in self._rows.values() if row.long_prompt})
+        terms = [one for row in self._rows.values() for _, one in row.periods]
+        self._thresholds = sorted({one.long_prompt[0] for one in terms if one.long_prompt})
         self._lately = {}
         self._short_max = self._thresholds[0] if self._thresholds else _ANY_PROMPT
         self._quotes = {}
@@ -134,13 +120,42 @@ class PriceTable:
                 web_search_nanos=int(Fraction(document["web_search_per_1000"]) * 1_000_000),
                 batch_multiplier=Fraction(document["batch_multiplier"]),
                 us_multiplier=Fraction(document["us_inference_multiplier"]),
-                _rows={model: _read_row(model, row) for model, row in document["models"].items()},
+                _rows={model: read_model(model, row) for model, row in document["models"].items()},
+                unpriced=dict(document.get("unpriced", {})),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BadPriceTable(f"price table: {error!r}") from error
 
+    def changed(self, version: str, changes: Iterable[PriceChange], assumes_relatives: bool) -> PriceTable:
+        """This table after an operator's changes, in the order in which they were made, under another version.
+
+        Raises:
+            BadPriceTable: a change cannot be read.
+        """
+        return PriceTable(
+            version,
+            self.web_search_nanos,
+            self.batch_multiplier,
+            self.us_multiplier,
+            changed(self._rows, changes),
+            self.unpriced,
+            assumes_relatives,
+        )
+
+    def become(self, other: PriceTable) -> None:
+        """Go on as the other table: whoever holds this one has other prices from now on."""
+        self.version = other.version
+        self.web_search_nanos = other.web_search_nanos
+        self.batch_multiplier, self.us_multiplier = other.batch_multiplier, other.us_multiplier
+        self._rows, self.unpriced, self.assumes_relatives = other._rows, other.unpriced, other.assumes_relatives
+        self.__post_init__()
+
     def models(self) -> list[str]:
         return list(self._rows)
+
+    def of(self, model: str) -> ModelPrices | None:
+        """All prices of a model, by its own id or that without a date."""
+        return self._find(model)
 
     def rates(
         self, model: str, prompt_tokens: int, at: datetime, *, speed: str = "standard", is_us: bool = False
@@ -149,15 +164,16 @@ class PriceTable:
 
         A speed that the model has no price for is taken at the dearest multiplier of any.
         """
-        row = self._find(model)
+        row = self._assumed(model)
         if row is None:
             return None
-        rates = row.rates(prompt_tokens, at)
+        terms = row.terms(at)
+        rates = terms.rates_for(prompt_tokens)
         over = under = 1  # whole numbers: arithmetic on fractions takes most of a microsecond a step
         if speed != "standard":
-            fast = row.fast_multiplier or self._fast_multiplier_max()
+            fast = terms.fast_multiplier or self._fast_multiplier_max()
             over, under = fast.numerator, fast.denominator
-        if is_us and row.us_inference:
+        if is_us and terms.us_inference:
             over *= self.us_multiplier.numerator
             under *= self.us_multiplier.denominator
         if over == under:
@@ -194,7 +210,8 @@ class PriceTable:
         row = self._find(model)
         short_max = self._short_max
         if row is not None:
-            short_max = row.long_prompt[0] if row.long_prompt is not None else _ANY_PROMPT
+            long_prompt = row.terms(datetime.fromtimestamp(at_us / 1_000_000, UTC)).long_prompt
+            short_max = long_prompt[0] if long_prompt is not None else _ANY_PROMPT
         is_short = prompt_tokens <= short_max
         from_us = at_us // _MINUTE_US * _MINUTE_US
         quote = Quote(from_us, short_max if is_short else _ANY_PROMPT, row is not None, held, billed)
@@ -214,26 +231,12 @@ class PriceTable:
         if usage.service_tier == "batch":
             return None
         read, write_5m, write_1h = usage.cache_read_tokens, usage.cache_write_5m_tokens, usage.cache_write_1h_tokens
-        cost = self.cost_of_tokens(usage.input_tokens, write_5m, write_1h, read, usage.output_tokens, model, at_us)
-        if cost is not None and usage.web_search_requests:
-            cost += self.web_search_nanos * usage.web_search_requests
-        return cost
-
-    def cost_of_tokens(
-        self, fresh: int, write_5m: int, write_1h: int, read: int, output: int, model: str, at_us: int
-    ) -> int | None:
-        """What tokens cost at standard speed: uncached input, both kinds of writes to the cache, reads from it, output.
-
-        Nano-dollars; None: the model has no price.
-        """
-        prompt = fresh + write_5m + write_1h + read
-        quote = self.quote(model, prompt, at_us)
+        fresh, output = usage.input_tokens, usage.output_tokens
+        quote = self.quote(model, fresh + write_5m + write_1h + read, at_us)
         if not quote.is_known:
             return None
-        cost = quote.input_nanos * fresh + quote.output_nanos * output
-        if prompt != fresh:
-            cost += quote.read_nanos * read + quote.write_5m_nanos * write_5m + quote.write_1h_nanos * write_1h
-        return cost
+        cost = quote.input_nanos * fresh + quote.output_nanos * output + quote.of_cache(write_5m, write_1h, read)
+        return cost + self.web_search_nanos * usage.web_search_requests
 
     def rates_max(self, prompt_tokens: int, at: datetime, *, speed: str = "standard", is_us: bool = False) -> Rates:
         """The dearest of all models, class by class: what a model without a price may cost."""
@@ -242,7 +245,8 @@ class PriceTable:
         return max_rates(known)
 
     def _fast_multiplier_max(self) -> Fraction:
-        return max((row.fast_multiplier for row in self._rows.values() if row.fast_multiplier), default=Fraction(2))
+        found = [terms.fast_multiplier for row in self._rows.values() for _, terms in row.periods]
+        return max((one for one in found if one is not None), default=Fraction(2))
 
     def price(
         self, usage: Usage, model: str, at: datetime, *, content_empty: bool = False, stop_reason: str | None = None
@@ -253,16 +257,19 @@ class PriceTable:
         it; only where nothing has a price is the answer unpriced.
         """
         is_refused = stop_reason == "refusal"
+        version = self._version_for(usage, model)
         if usage.iterations:
-            return self._price_steps(usage, model, at, is_refused, is_refused and content_empty)
+            return self._price_steps(usage, model, at, is_refused, is_refused and content_empty, version)
         if is_refused and content_empty:
-            return Priced(0, self.version)  # rule 2: declined before any output
+            return Priced(0, version)  # rule 2: declined before any output
         amount = self._amount(usage, usage.speed, model, usage, at)
         if amount is None:
-            return Priced(None, self.version, _no_price(model, usage.speed))
-        return Priced(_rounded(amount + self.web_search_nanos * usage.web_search_requests), self.version)
+            return Priced(None, version, _no_price(model, usage.speed))
+        return Priced(_rounded(amount + self.web_search_nanos * usage.web_search_requests), version)
 
-    def _price_steps(self, usage: Usage, model: str, at: datetime, is_refused: bool, is_empty: bool) -> Priced:
+    def _price_steps(
+        self, usage: Usage, model: str, at: datetime, is_refused: bool, is_empty: bool, version: str
+    ) -> Priced:
         """Rule 1: the sum over the iterations. `is_empty`: the answer declined before any output."""
         fell_back = any(step.type == "fallback_message" for step in usage.iterations)
         total: int | Fraction = 0
@@ -282,33 +289,34 @@ class PriceTable:
                 priced += 1
             total += amount
         if unpriced and not priced:
-            return Priced(None, self.version, reason)
+            return Priced(None, version, reason)
         if not is_empty:
             total += self.web_search_nanos * usage.web_search_requests
-        return Priced(_rounded(total), self.version, reason)
+        return Priced(_rounded(total), version, reason)
 
     def _step_speed(self, step: Iteration, model: str, usage: Usage, at: datetime) -> str:
         """Rule 4: the speed is the executor's. An advisor has none; a fallback takes it where its model offers it."""
         if usage.speed == "standard" or step.type == "advisor_message":
             return "standard"
         if step.type == "fallback_message":
-            row = self._find(model)
-            return "fast" if usage.speed == "fast" and row is not None and row.offers_fast(at) else "standard"
+            row = self._assumed(model)
+            return "fast" if usage.speed == "fast" and row is not None and row.terms(at).offers_fast(at) else "standard"
         return usage.speed
 
     def _amount(
         self, step: Usage | Iteration, speed: str, model: str, usage: Usage, at: datetime
     ) -> int | Fraction | None:
         """Token money of one step in nano-dollars, None where it has no price. Place and tier are the answer's."""
-        row = self._find(model)
+        row = self._assumed(model)
         if row is None:
             return None
-        amount: int | Fraction = _at(row.rates(step.prompt_tokens, at), step)
+        terms = row.terms(at)
+        amount: int | Fraction = _at(terms.rates_for(step.prompt_tokens), step)
         if speed != "standard":
-            if speed != "fast" or row.fast_multiplier is None or not row.offers_fast(at):
+            if speed != "fast" or terms.fast_multiplier is None or not terms.offers_fast(at):
                 return None
-            amount *= row.fast_multiplier
-        if usage.inference_geo == "us" and row.us_inference:
+            amount *= terms.fast_multiplier
+        if usage.inference_geo == "us" and terms.us_inference:
             amount *= self.us_multiplier
         if usage.service_tier == "batch":
             amount *= self.batch_multiplier
@@ -323,7 +331,23 @@ class PriceTable:
         amount = _at(rates, step)
         return amount * self.batch_multiplier if usage.service_tier == "batch" else amount
 
-    def _find(self, model: str) -> _Row | None:
+    def _version_for(self, usage: Usage, model: str) -> str:
+        """The version, with what says that some price of it was only assumed."""
+        if self.assumes_relatives:
+            models = {step.model or model for step in usage.iterations} or {model}
+            if any(self._find(one) is None and self._assumed(one) is not None for one in models):
+                return self.version + PROVISIONAL
+        return self.version
+
+    def _assumed(self, model: str) -> ModelPrices | None:
+        """The model's prices, or those that it is assumed to have."""
+        row = self._find(model)
+        if row is None and self.assumes_relatives:
+            relative = relative_of(model, self._rows)
+            return self._rows[relative] if relative is not None else None
+        return row
+
+    def _find(self, model: str) -> ModelPrices | None:
         """Exactly the model, or the model with a date behind it; never a shorter relative of it."""
         row = self._rows.get(model)
         return row if row is not None else self._rows.get(_DATE_SUFFIX.sub("", model))
@@ -363,37 +387,6 @@ def _has_declined(step: Iteration, fell_back: bool, is_refused: bool, is_empty: 
 
 def _no_price(model: str, speed: str) -> str:
     return f"no price for model {model}" if speed == "standard" else f"no price for model {model} at speed {speed}"
-
-
-def _read_row(model: str, row: dict[str, Any]) -> _Row:
-    current = {name: row[name] for name in _TOKEN_CLASSES}
-    history = sorted(row.get("history", []), key=lambda period: period["until"])
-    periods: list[tuple[datetime | None, Rates]] = [
-        (_day(period["until"]), _rates(model, current | period)) for period in history
-    ]
-    periods.append((None, _rates(model, current)))
-    tiers = row.get("tiers", [])
-    if len(tiers) > 1:
-        raise BadPriceTable(f"{model}: at most one long-prompt tier is understood")
-    return _Row(
-        periods=periods,
-        long_prompt=(int(tiers[0]["prompt_tokens_above"]), _rates(model, tiers[0])) if tiers else None,
-        fast_multiplier=Fraction(row["fast_multiplier"]) if "fast_multiplier" in row else None,
-        fast_until=_day(row["fast_until"]) if "fast_until" in row else None,
-        us_inference=row.get("us_inference", True),
-    )
-
-
-def _rates(model: str, row: dict[str, Any]) -> Rates:
-    values = [Fraction(row[name]) * 1000 for name in _TOKEN_CLASSES]
-    if any(value < 0 or value.denominator != 1 for value in values):
-        raise BadPriceTable(f"{model}: a price is negative, or finer than a nano-dollar a token")
-    first, second, third, fourth, fifth = (int(value) for value in values)
-    return first, second, third, fourth, fifth
-
-
-def _day(text: str) -> datetime:
-    return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
 def load_default_prices() -> PriceTable:

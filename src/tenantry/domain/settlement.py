@@ -235,14 +235,16 @@ def settle_tokens(
     else: its cost in nano-dollars, settled by its usage. None: `settle` decides.
     """
     fresh, write_5m, write_1h, read, output, _ = counts
-    if (
-        output > output_tokens_max
-        or fresh + write_5m + write_1h + read > CONTEXT_TOKENS_OLD
-        or stop_reason == "refusal"
-    ):
+    prompt = fresh + write_5m + write_1h + read
+    if output > output_tokens_max or prompt > CONTEXT_TOKENS_OLD or stop_reason == "refusal":
         return None
-    cost = prices.cost_of_tokens(fresh, write_5m, write_1h, read, output, model, at_us)
-    return None if cost is None or cost > COST_NANOS_MAX else cost
+    quote = prices.quote(model, prompt, at_us)
+    if not quote.is_known:
+        return None
+    cost = quote.input_nanos * fresh + quote.output_nanos * output
+    if prompt != fresh:
+        cost += quote.of_cache(write_5m, write_1h, read)
+    return cost if cost <= COST_NANOS_MAX else None
 
 
 def _is_far_within(usage: Usage, sent: Sent) -> bool:

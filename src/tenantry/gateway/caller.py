@@ -28,7 +28,8 @@ class Caller:
     `retries`: how often the client's SDK says that it has tried this request before. `way`: the lanes of the last
     request; the lanes know whether they still hold. `is_inspected`: the route has a body that the gateway reads;
     `is_metered`: what it asks for costs money. `is_plain`: it has a body of told length, and asks for no
-    go-ahead. `has_policies`: of tenant or key, beside lanes and budgets.
+    go-ahead. `has_policies`: of tenant or key, beside lanes and budgets. `shares_credential`: some credential of
+    its tenant is other tenants' too.
     """
 
     __slots__ = (
@@ -49,6 +50,7 @@ class Caller:
         "is_plain",
         "known",
         "retries",
+        "shares_credential",
         "target",
         "way",
     )
@@ -76,6 +78,7 @@ class Caller:
         self.is_inspected = self.is_metered or kind is Kind.COUNT_TOKENS
         self.is_plain = self.is_inspected and b"expect" not in head.fields and head.content_length is not None
         self.has_policies = True
+        self.shares_credential = True
 
     def principal(self, parts: Parts) -> Principal:
         """Who is calling, by the directory as it is now.
@@ -98,8 +101,9 @@ class Caller:
         self._snapshot, self._principal = snapshot, principal
         self._accounts = self._credential = self._begun = self.way = None
         self.budget_lines = BudgetLines()
-        limits = principal.key.limits
-        self.has_policies = has_policies(principal.tenant.limits) or (limits is not None and has_policies(limits))
+        tenant, limits = principal.tenant, principal.key.limits
+        self.shares_credential = any(one is not None and one.is_shared for one in (tenant.credential, tenant.fallback))
+        self.has_policies = has_policies(tenant.limits) or (limits is not None and has_policies(limits))
         return principal
 
     def accounts(self, parts: Parts, principal: Principal) -> tuple[Account, Account]:

@@ -22,6 +22,7 @@ from tenantry.ledger.journal import JournalUnavailable, JournalWriter
 from tenantry.ledger.live import LiveFile, LiveHealth
 from tenantry.ledger.opening import Opening
 from tenantry.storage.database import StoreReplaced
+from tenantry.storage.prices import PriceBook
 from tenantry.storage.snapshot import DirectoryWatch, SnapshotLoader
 
 log = logging.getLogger("tenantry.gateway")
@@ -78,7 +79,12 @@ async def _in_steps(steps: Iterable[object]) -> None:
 
 
 async def follow_directory(
-    watch: DirectoryWatch, loader: SnapshotLoader, gateway: GatewayProcess, engine: Engine, entry_id: int
+    watch: DirectoryWatch,
+    loader: SnapshotLoader,
+    gateway: GatewayProcess,
+    engine: Engine,
+    entry_id: int,
+    book: PriceBook,
 ) -> None:
     """Fails closed for what is new, open for what was known: a store that cannot be read leaves the last snapshot.
 
@@ -86,11 +92,16 @@ async def follow_directory(
     """
     faults, now = Repeats(), gateway.parts.clock.now
     while True:
+        # On the clock's grid: a change that comes while another is read waits no longer for it.
         await _until_next(DIRECTORY_POLL_SECONDS if gateway.parts.population.connections else QUIET_POLL_SECONDS)
         try:
             if watch.changed():
                 await _in_steps(gateway.applying(await asyncio.to_thread(loader.follow)))
                 entry_id, corrections = await asyncio.to_thread(adjustments_since, engine, entry_id)
+                prices = await asyncio.to_thread(book.read)
+                if prices is not None:
+                    book.table.become(prices)
+                    log.info("prices are those of version %s from now on", prices.version)
                 for tenant_id, key_id, at_us, nanos in corrections:
                     gateway.correct(tenant_id, key_id, at_us, nanos)
             if faults.count and (count := faults.went_well(now())):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 from typing import Final, cast
 
 from tenantry.domain.errors import (
@@ -113,9 +112,6 @@ class ClientConnection(Client):
         population, settings = self._parts.population, self._parts.settings
         peer = transport.get_extra_info("peername")
         self.peer = self.peer or (peer[0] if peer else "")
-        raw: socket.socket | None = transport.get_extra_info("socket")
-        if raw is not None and raw.family != socket.AF_UNIX:
-            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         from_peer = population.peers[self.peer] = population.peers.get(self.peer, 0) + 1
         population.connections.add(self)
         if len(population.connections) > settings.connections_max or from_peer > settings.connections_per_peer_max:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from tenantry.domain.directory import Credential, Tenant
-from tenantry.domain.errors import CredentialSpent, NoCredential
+from tenantry.domain.errors import ApiError, CredentialSpent, NoCredential, ObjectIdRefused, ThreadUnsupported
 from tenantry.gateway.health import Health
 
 
@@ -34,3 +34,13 @@ def choose_credential(health: Health, tenant: Tenant) -> Credential:
     )
     spent.retry_after_seconds = max(1, int((until - datetime.now(UTC)).total_seconds()) + 1)
     raise spent
+
+
+def refuse_object_id(where: str) -> ApiError:
+    """The refusal of a request under a credential of several tenants that names something upstream, at `where`."""
+    if where == "thread":
+        return ThreadUnsupported()
+    return ObjectIdRefused(
+        f"{where}: ids of files, containers, skills and messages are not accepted on this endpoint, because its "
+        "upstream account serves several clients. Send the content itself, or ask your agency for your own account."
+    )

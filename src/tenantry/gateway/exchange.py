@@ -40,7 +40,7 @@ from tenantry.gateway.authentication import Principal
 from tenantry.gateway.bodies import BESIDE_BYTES_MIN
 from tenantry.gateway.caller import Caller
 from tenantry.gateway.counting import Count
-from tenantry.gateway.credentials import choose_credential
+from tenantry.gateway.credentials import choose_credential, refuse_object_id
 from tenantry.gateway.deadlines import NEVER
 from tenantry.gateway.lanes import Ask
 from tenantry.gateway.parts import Parts
@@ -285,12 +285,17 @@ class Exchange(AttemptOwner):
         try:
             if parts.population.is_stopping:
                 raise NotReady
+            object_id = fields.object_id if fields is not None else None
             if fields is not None:
                 if caller.has_policies:
                     self._apply_policies(request, fields)
                 if not caller.is_metered:
                     request.fields = fields = None  # free: inspected, not metered
             credential = self._credential = choose_credential(parts.health, tenant)
+            if object_id is not None:
+                request.is_bound = True
+                if credential.is_shared:
+                    raise refuse_object_id(object_id)
         except ApiError as error:
             if request.body_bytes >= BESIDE_BYTES_MIN:
                 self._charge()
@@ -537,6 +542,8 @@ class Exchange(AttemptOwner):
         request, attempt, client = self.request, self._attempt, self._client
         assert request is not None  # noqa: S101 -- nothing is sent before it is read
         request.body = b""
+        if request.fields is not None:
+            request.fields.members = None  # they are slices of the body
         if client is None:
             return
         if client.is_paused and attempt is not None:

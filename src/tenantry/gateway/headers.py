@@ -5,41 +5,32 @@ from __future__ import annotations
 from typing import Final
 
 from tenantry.domain.directory import Credential, Tenant
+from tenantry.domain.keys import KEY_PREFIX
 from tenantry.wire.http1 import RequestHead, connection_options
 
-# Hop-by-hop fields (RFC 9110 7.6.1), fields that are recomputed, and everything that says who the client is.
-_REQUEST_DROPPED: Final = frozenset(
+# What may pass towards an upstream (reference 2.1): content, the API's own switches, the client's software, tracing.
+# Everything else stays here: it is of this hop, is made anew, says who the client is, or was never meant for upstream.
+_REQUEST_PASSED: Final = frozenset(
     {
-        b"host",
-        b"content-length",
-        b"connection",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-authorization",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-        b"expect",
-        b"cookie",
-        b"authorization",
-        b"x-api-key",
-        b"api-key",  # another upstream's name for it (reference 8)
-        b"x-tenant-id",
-        b"accept-encoding",
-        b"anthropic-organization-id",
-        b"anthropic-workspace-id",
-        b"anthropic-user-profile-id",
-        b"forwarded",
-        b"x-real-ip",
-        b"true-client-ip",
-        b"cf-connecting-ip",
-        b"via",
+        b"accept",
+        b"anthropic-beta",
+        b"anthropic-dangerous-direct-browser-access",
+        b"anthropic-version",
+        b"content-type",
+        b"idempotency-key",
+        b"traceparent",
+        b"tracestate",
+        b"user-agent",
+        b"x-app",
     }
 )
-_FORWARDED_PREFIX: Final = b"x-forwarded-"
-
+# What SDKs and Claude Code tell of themselves, of which each release has more; what a sandbox is asked to play.
+_REQUEST_PASSED_PREFIXES: Final = (b"x-stainless-", b"x-claude-code-", b"x-claude-1p-", b"x-sandbox-")
+# Words of a name that passes by its prefix which say that it is about somebody, or opens something.
+_NEVER_PASSED_WORDS: Final = frozenset(
+    b"account address api auth authorization bearer client cookie email forwarded host identity ip key organization org"
+    b" password profile secret tenant token user username workspace".split()
+)
 # The shared quota, the organization, and the upstream's infrastructure are not the tenant's business.
 RESPONSE_DROPPED: Final = frozenset(
     {
@@ -71,16 +62,14 @@ RESPONSE_DROPPED_PREFIXES: Final = (b"anthropic-ratelimit-", b"anthropic-priorit
 def upstream_head(
     head: RequestHead, path: bytes, host: bytes, tenant: Tenant, credential: Credential, version_default: bytes
 ) -> bytes:
-    """The head that goes upstream, but for its end: the client's open list of headers under the tenant's credential."""
-    hop = connection_options(head.fields)
+    """The head that goes upstream, but for its end: what of the client's may pass, under the tenant's credential."""
+    hop, keys = connection_options(head.fields), _keys_in(head.fields)
     lines = [
         b"%b %b HTTP/1.1\r\nhost: %b\r\nx-api-key: %b\r\naccept-encoding: identity\r\n"
         % (head.method, path, host, credential.secret.encode())
     ]
     for name, value in head.headers:
-        # A server behind CGI or WSGI takes `_` for `-` (RFC 3875 4.1.18), so that it would read ours and this as one.
-        plain = name.replace(b"_", b"-")
-        if plain not in _REQUEST_DROPPED and name not in hop and not plain.startswith(_FORWARDED_PREFIX):
+        if name not in hop and _may_pass(name) and not any(key in value for key in keys):
             lines.append(b"%b: %b\r\n" % (name, value))
     if b"anthropic-version" not in head.fields:
         lines.append(b"anthropic-version: %b\r\n" % version_default)
@@ -89,6 +78,21 @@ def upstream_head(
     if tenant.user_profile_id is not None:
         lines.append(b"anthropic-user-profile-id: %b\r\n" % tenant.user_profile_id.encode())
     return b"".join(lines)
+
+
+def _may_pass(name: bytes) -> bool:
+    """Whether a client's field of that name, in lower case, goes upstream."""
+    # A server behind CGI or WSGI takes `_` for `-` (RFC 3875 4.1.18): a name counts as what it could be read as.
+    plain = name.replace(b"_", b"-")
+    return plain in _REQUEST_PASSED or (
+        plain.startswith(_REQUEST_PASSED_PREFIXES) and _NEVER_PASSED_WORDS.isdisjoint(plain.split(b"-"))
+    )
+
+
+def _keys_in(fields: dict[bytes, bytes]) -> list[bytes]:
+    """What no value may hold that leaves the house: how gateway keys begin, and the keys of this request."""
+    keys = [KEY_PREFIX.encode(), fields.get(b"x-api-key", b""), fields.get(b"authorization", b"").rpartition(b" ")[2]]
+    return [key for key in keys if key]
 
 
 def upstream_head_end(method: bytes, body_bytes: int) -> bytes:

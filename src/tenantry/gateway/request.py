@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import random
+from time import time_ns
+from typing import Final
 
 from tenantry.domain.errors import InvalidRequest
 from tenantry.gateway.authentication import Principal
 from tenantry.gateway.caller import Caller
 from tenantry.wire.inspect import BadBody, MessageFields, inspect_message
+from tenantry.wire.members import members_of
+from tenantry.wire.object_ids import find_object_id
 
 # The quarter that English text and code come to (reference 3.4); corrected when the answer tells the usage.
 BYTES_PER_TOKEN = 4
@@ -16,9 +20,16 @@ _ids = random.SystemRandom()
 _id_source = random.Random(_ids.getrandbits(256))  # noqa: S311 -- names, not secrets: they only have to be unique
 
 
+# A name begins with the time in units of 2^20 ns, about a millisecond: 44 bits last until the year 2554. What is booked
+# one after the other then stands side by side in the ledger's indexes. 52 random bits follow: at a thousand requests a
+# second two names are equal once in a quarter of a million years, over all restarts and gateways.
+_NAME_TIME_SHIFT: Final = 20
+_NAME_RANDOM_BITS: Final = 52
+
+
 def new_name() -> bytes:
-    """24 hexadecimal digits, which name a request and its attempts."""
-    return b"%024x" % _id_source.getrandbits(96)
+    """24 hexadecimal digits, which name a request and its attempts. They grow with time; nothing relies on that."""
+    return b"%024x" % (time_ns() >> _NAME_TIME_SHIFT << _NAME_RANDOM_BITS | _id_source.getrandbits(_NAME_RANDOM_BITS))
 
 
 def new_request_id() -> str:
@@ -30,10 +41,11 @@ class Request:
     """`fields` are those of a request that may cost money, None for free routes. `warning` is for the client.
 
     `body` is what is sent; it is let go when the answer begins. `body_bytes` is how large it was. `name`: its id,
-    without what shows that it is one.
+    without what shows that it is one. `is_bound`: it names something upstream, so that no other credential can
+    serve it.
     """
 
-    __slots__ = ("body", "body_bytes", "caller", "fields", "name", "principal", "warning")
+    __slots__ = ("body", "body_bytes", "caller", "fields", "is_bound", "name", "principal", "warning")
 
     def __init__(self, caller: Caller, principal: Principal, name: bytes, body: bytes) -> None:
         self.caller = caller
@@ -43,6 +55,7 @@ class Request:
         self.body_bytes = len(body)
         self.fields: MessageFields | None = None
         self.warning = ""
+        self.is_bound = False
 
     @property
     def request_id(self) -> str:
@@ -59,6 +72,9 @@ def read_fields(caller: Caller, body: bytes) -> MessageFields:
     if encoding is not None and encoding.lower() != b"identity":
         raise InvalidRequest("Compressed request bodies are not accepted; send the body as it is.")
     try:
-        return inspect_message(body, count_only=not caller.is_metered)
+        fields = inspect_message(body, count_only=not caller.is_metered)
     except BadBody as error:
         raise InvalidRequest(str(error)) from None
+    if caller.shares_credential:
+        fields.object_id = find_object_id(body, members_of(fields))
+    return fields

@@ -18,7 +18,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from tenantry.domain.prices import load_default_prices
 from tenantry.gateway.chores import (
     TALLY_SECONDS,
     every_in_steps,
@@ -42,6 +41,7 @@ from tenantry.ledger.live import LIVE_FILE, LiveFile
 from tenantry.ledger.opening import costs_of, open_counters
 from tenantry.settings import GatewaySettings
 from tenantry.storage.database import open_store
+from tenantry.storage.prices import PriceBook
 from tenantry.storage.snapshot import DirectoryWatch, SnapshotLoader
 from tenantry.storage.vault import Vault, load_master_key
 from tenantry.wire.inspect import MessageFields
@@ -73,7 +73,9 @@ async def serve_gateway(
     watch = DirectoryWatch(engine)
     loader = SnapshotLoader(engine, vault)
     snapshot = loader.load()
-    prices = load_default_prices()
+    book = PriceBook(engine)
+    book.refresh()
+    prices = book.table
     tls = _tls(settings.tls_cert_file, settings.tls_key_file)
     journal_dir = settings.data_dir / "journal"
     port: int = listener.getsockname()[1]
@@ -102,7 +104,7 @@ async def serve_gateway(
     work = {
         "deadlines": tick(TICK_SECONDS, gateway),
         "tallies": every_in_steps(TALLY_SECONDS, gateway.telling_tallies),
-        "the directory": follow_directory(watch, loader, gateway, engine, opening.entry_id),
+        "the directory": follow_directory(watch, loader, gateway, engine, opening.entry_id, book),
         "the clock": follow_clock(wall, gateway, reopen),
         "the journal": sync_journal(parts.recorder, journal, clock.now),
         "the facts for people": tell_live(gateway, live),

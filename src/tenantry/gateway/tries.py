@@ -136,7 +136,7 @@ class Tries:
     def _fall_back(self) -> bool:
         """Go on under the tenant's other credential, where there is one that is of use."""
         parts, ask, left = self._parts, self._ask, self.credential
-        fallback = self._request.principal.tenant.fallback
+        fallback = None if self._request.is_bound else self._request.principal.tenant.fallback
         if fallback is None or fallback is left or fallback in self._tried:
             return False
         standing, now = parts.health.of(fallback), parts.clock.now()

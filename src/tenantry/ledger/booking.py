@@ -25,9 +25,10 @@ from tenantry.ledger.own_run import in_order
 from tenantry.ledger.quarantine import put_aside
 from tenantry.ledger.rollup import add_to_rollup
 from tenantry.ledger.rows import FIRST_HASH, chained, fits, row_insert, row_of, unfit, unfit_tally
-from tenantry.ledger.tallies import book_tally
+from tenantry.ledger.tallies import book_tallies
 from tenantry.storage.columns import now_utc
 from tenantry.storage.database import write_much
+from tenantry.storage.prices import PriceBook
 from tenantry.storage.tables import journals, ledger
 
 log = logging.getLogger("tenantry.ledger")
@@ -73,12 +74,12 @@ class _Batch:
 
 
 class Drain:
-    """Books the journals below `journal_dir`. One drain at a time per store."""
+    """Books the journals below `journal_dir`. One drain at a time per store. `prices`: those that ship."""
 
     def __init__(self, engine: Engine, journal_dir: Path, prices: PriceTable) -> None:
         self._engine = engine
         self._journal_dir = journal_dir
-        self._prices = prices
+        self._price_book = PriceBook(engine, prices)
         self._runs: dict[str, _Run] = {}
         self._insert = row_insert(engine.dialect)
 
@@ -126,8 +127,8 @@ class Drain:
             with _without_collector():
                 more = run.reader.read(ROWS_PER_TRANSACTION_MAX)
                 batch = _take(run.reader.fold)
-            if batch.attempts or batch.tallies or batch.unusable:
-                booked += self._book(run, batch)
+                if batch.attempts or batch.tallies or batch.unusable:
+                    booked += self._book(run, batch)
         if not alive:
             booked += self._close(run)
         return booked
@@ -135,7 +136,8 @@ class Drain:
     def _close(self, run: _Run) -> int:
         """The process is dead: what it left open is orphaned, then its files can go."""
         fold = run.reader.fold
-        fold.ended = fold.orphans(self._prices, _now_us(), last_signs(run.path))
+        self._price_book.refresh()
+        fold.ended = fold.orphans(self._price_book.table, _now_us(), last_signs(run.path))
         fold.open.clear()
         booked = self._book(run, _take(fold), closed=True)
         shutil.rmtree(run.path)
@@ -178,16 +180,14 @@ class Drain:
     ) -> int:
         name, seq = run.path.name, run.seq + len(attempts)
         # Before the transaction, so that the store's one writer is not held up by it.
-        with _without_collector():
-            rows, head_hash = chained(attempts, name, run.seq, run.head_hash)
+        rows, head_hash = chained(attempts, name, run.seq, run.head_hash)
         with self._engine.begin() as connection:
             in_order(connection)
             write_much(connection)
             if rows:
                 self._insert.execute(connection, rows)
                 add_to_rollup(connection, rows)
-            for one in batch.tallies:
-                book_tally(connection, name, one.tally)
+            book_tallies(connection, name, [one.tally for one in batch.tallies])
             lost = _not_booked(connection, batch.unusable)
             kept = put_aside(connection, name, lost, _now_us())
             damaged = run.damaged_lines + (sum(one.reason == DAMAGED for one in lost) if kept else 0)

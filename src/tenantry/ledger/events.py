@@ -24,7 +24,6 @@ from tenantry.ledger.lines import (
     END_START,
     ESCAPE,
     LF,
-    NUL_ESCAPED,
     PROGRESS_START,
     UNREADABLE,
     Begun,
@@ -35,6 +34,7 @@ from tenantry.ledger.lines import (
     decode_line,
     decode_progress_id,
     event_of,
+    has_nul,
 )
 
 # Lines that are read at once: some hundreds, which stay in the processor's cache while they are taken.
@@ -136,11 +136,11 @@ class RunFold:
                 self._put_aside(Unusable(DAMAGED, file_number, at, line))
                 continue
             try:
-                if line[CHECKSUM_BYTES:_END_AT] == END_START and line.find(NUL_ESCAPED) < 0:
+                if line[CHECKSUM_BYTES:_END_AT] == END_START:
                     end = decode_end(line[_END_AT:-2])
-                    known = running.pop(end.attempt_id, None)
+                    known = None if has_nul(end) else running.pop(end.attempt_id, None)
                     if known is None:
-                        self._miss(end.attempt_id, file_number, at, line)
+                        self._take_any(line, file_number, at)
                     else:
                         self.gathered += 1
                         ended.append(EndedAttempt(known.begun, end, file_number, at, known.line, line))

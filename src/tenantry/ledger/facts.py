@@ -30,7 +30,7 @@ from tenantry.domain.alerts import (
 )
 from tenantry.domain.attempts import RUNAWAY_LOOP, Outcome
 from tenantry.domain.periods import period_of
-from tenantry.ledger.live import LiveGateway, read_live
+from tenantry.ledger.live import LiveGateway, read_health
 from tenantry.storage.tables import credentials, ledger, quarantine, refusals, tenants, upstreams
 
 SECOND_US = 1_000_000
@@ -203,7 +203,7 @@ class HealthWatch:
         usage = shutil.disk_usage(self._data_dir)
         if is_nearly_full(usage.total, usage.free):
             yield disk_alert(usage.total, usage.free)
-        for gateway in read_live(self._journal_dir):
+        for gateway in read_health(self._journal_dir):
             yield from alerts_of_live(gateway, datetime.now(UTC))
 
 

@@ -35,7 +35,7 @@ END_START = b'{"end":'
 TALLY_START = b'{"tally":'
 # A line without it has no text that needs an escape, and none that holds a NUL, which no column takes.
 ESCAPE = b"\\"
-NUL_ESCAPED = b"\\u0000"
+_NUL = "\0"
 
 # A thousand times the largest prompt and answer that are sold; as many rows as a quarter of an hour can hold still sum
 # up below 2^63 (a sum beyond it would stop every booking after it).
@@ -116,6 +116,19 @@ class EndLine(msgspec.Struct, gc=False, frozen=True):
     def counted_nanos(self) -> int:
         """As `AttemptEnded.counted_nanos`."""
         return self.cost_nanos if self.cost_nanos is not None else self.held_nanos or 0
+
+
+def has_nul(end: EndLine) -> bool:
+    """Whether a text of the line holds a NUL. To look for its escape in the line takes three times as long."""
+    return (
+        _NUL in end.usage_raw
+        or _NUL in (end.upstream_request_id or "")
+        or _NUL in (end.model_served or "")
+        or _NUL in (end.stop_reason or "")
+        or _NUL in (end.price_version or "")
+        or (end.error is not None and _NUL in end.error)
+        or (bool(end.flaws) and any(_NUL in flaw for flaw in end.flaws))
+    )
 
 
 class _ProgressId(msgspec.Struct, gc=False):

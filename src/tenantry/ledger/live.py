@@ -2,9 +2,9 @@
 
 The record is a file of JSON lines. A line of a tenant or a capacity replaces the one before it; a head tells when all
 of it was true, and how the gateway is. A bucket stands there as it was, with its rate: readers refill it, so that
-nothing has to be written because time passes. `LiveFile` is the only writer and `read_live` the only reader. A last
-line without its end is passed over. A record that cannot be read, is of another version or was left by a dead gateway
-is unknown; it never stops who asks.
+nothing has to be written because time passes. `LiveFile` is the only writer; `read_live` and `read_health` are the only
+readers. A last line without its end is passed over. A record that cannot be read, is of another version or was left by
+a dead gateway is unknown; it never stops who asks.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -28,6 +28,9 @@ LIVE_SECONDS_MAX = 10.0
 _FILE_BYTES_MAX = 64 * 1024 * 1024
 # The file is written anew when it has grown to twice what it was then, and by this: forty minutes of heads alone.
 _SLACK_BYTES = 256 * 1024
+# A head names the credentials that are of no use: some hundreds of them. A larger one is found by reading everything.
+_HEAD_BYTES = 64 * 1024
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 # A bucket's level that rounding made a little less than it is.
 _LACK_MIN = 1e-6
 
@@ -255,6 +258,15 @@ class LiveFile:
 
 def read_live(journal_dir: Path, now: float | None = None) -> list[LiveGateway]:
     """Every gateway that lives, with what it tells. `now` is unix seconds."""
+    return _read_each(journal_dir, now, _read)
+
+
+def read_health(journal_dir: Path) -> list[LiveGateway]:
+    """Every gateway that lives, with what it tells of itself and nothing of tenants: however many it has, as cheap."""
+    return _read_each(journal_dir, None, _read_head)
+
+
+def _read_each(journal_dir: Path, now: float | None, read: Callable[[Path], Live | None]) -> list[LiveGateway]:
     now = time.time() if now is None else now
     found: list[LiveGateway] = []
     for lock in sorted(journal_dir.glob("*/lock")):
@@ -269,9 +281,21 @@ def read_live(journal_dir: Path, now: float | None = None) -> list[LiveGateway]:
             continue
         except OSError:
             continue
-        told = _read(run / LIVE_FILE)
+        told = read(run / LIVE_FILE)
         found.append(LiveGateway(run.name, told, now - (told.at if told is not None else written), now))
     return found
+
+
+def _read_head(path: Path) -> Live | None:
+    """The last head, which stands at the end of what was written last; where it does not, the whole record is read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _HEAD_BYTES))
+            lines = file.read(_HEAD_BYTES).splitlines(keepends=True)
+        line = _DECODER.decode(lines[-1]) if lines and lines[-1].endswith(b"\n") else None
+    except (OSError, *_UNREADABLE):
+        line = None
+    return Live(line.at, {}, {}, line.health) if isinstance(line, LiveHead) else _read(path)
 
 
 def _read(path: Path) -> Live | None:
@@ -288,7 +312,7 @@ def _read(path: Path) -> Live | None:
                 announced[line.name] = line.announced
             else:
                 tenants[line.tenant_id] = line
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (OSError, *_UNREADABLE):
         return None
     if head is None:
         return None

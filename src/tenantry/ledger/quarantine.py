@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, Engine, delete, func, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from tenantry.domain.attempts import AttemptBegun, AttemptEnded
 from tenantry.domain.orphans import end_of_orphan
@@ -22,6 +21,7 @@ from tenantry.ledger.lines import NANOS_MAX, Begun, decode_line
 from tenantry.ledger.own_run import OwnRun
 from tenantry.ledger.rows import fits, row_of, unfit
 from tenantry.storage.database import values_of
+from tenantry.storage.many import insert_of
 from tenantry.storage.tables import ledger, quarantine
 
 _REASON_CHARS_MAX = 300
@@ -59,11 +59,10 @@ class Resolved:
 
 def put_aside(connection: Connection, run_id: str, lines: Sequence[Unusable], at_us: int) -> int:
     """Keep lines that cannot be booked; how many of them were not kept already."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     added = 0
     for one in lines:
-        statement = dialect.insert(quarantine).values(_values(one, at_us) | {"run_id": run_id}).on_conflict_do_nothing()
-        added += max(0, connection.execute(statement).rowcount)
+        statement = insert_of(connection.dialect, quarantine).values(_values(one, at_us) | {"run_id": run_id})
+        added += max(0, connection.execute(statement.on_conflict_do_nothing()).rowcount)
     return added
 
 

@@ -6,17 +6,17 @@ exact sum of rows here.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import cache
 from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, Connection, Dialect, Select, case, cast, func, literal, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from tenantry.domain.attempts import Outcome
 from tenantry.storage.database import values_of
-from tenantry.storage.many import ManyRows
+from tenantry.storage.many import ManyRows, insert_of
 from tenantry.storage.tables import ledger, usage_rollup
 
 QUARTER_US = 15 * 60 * 1_000_000
@@ -40,11 +40,9 @@ KEY = ("tenant_id", "quarter_us", "key_id", "model", "outcome")
 WAS_UNPRICED = "was_unpriced"
 REPRICED = "repriced"
 _ADJUSTED = Outcome.ADJUSTED.value
-_SUMMED = (
-    *("tenant_id", "ended_at_us", "key_id", "model_served", "model_requested", "outcome"),
-    *("cost_nanos", "saved_nanos", "error"),
-)
-_summed_of = itemgetter(*[COLUMNS.index(name) for name in _SUMMED])
+_COST, _SAVED, _ERROR = (COLUMNS.index(name) for name in ("cost_nanos", "saved_nanos", "error"))
+_GROUPED = ("tenant_id", "ended_at_us", "key_id", "model_served", "model_requested", "outcome")
+_group_of = itemgetter(*[COLUMNS.index(name) for name in _GROUPED])
 _tokens_of = itemgetter(*[COLUMNS.index(name) for name in TOKEN_CLASSES])
 
 
@@ -59,29 +57,32 @@ def add_to_rollup(connection: Connection, rows: Iterable[Sequence[Any]]) -> None
 
 @cache
 def _upsert(dialect: Dialect) -> ManyRows:
-    kind = postgresql if dialect.name == "postgresql" else sqlite
-    statement = kind.insert(usage_rollup)
+    statement = insert_of(dialect, usage_rollup)
     added = {name: usage_rollup.c[name] + statement.excluded[name] for name in SUMS}
     upsert = statement.on_conflict_do_update(index_elements=list(KEY), set_=added)
     return ManyRows(dialect, upsert, (*KEY, *SUMS))
 
 
-def _sum(rows: Iterable[Sequence[Any]]) -> dict[tuple[Any, ...], list[int]]:
-    grouped: dict[tuple[Any, ...], list[tuple[int, ...]]] = {}
+def _sum(rows: Iterable[Sequence[Any]]) -> dict[tuple[Any, ...], tuple[int, ...]]:
+    grouped: defaultdict[tuple[Any, ...], list[Sequence[Any]]] = defaultdict(list)
     for row in rows:
-        tenant_id, at_us, key_id, served, requested, outcome, cost, saved, error = _summed_of(row)
+        tenant_id, at_us, key_id, served, requested, outcome = _group_of(row)
         model = requested if served is None else served
-        key = (tenant_id, at_us - at_us % QUARTER_US, key_id, model[:MODEL_CHARS_MAX], outcome)
-        if outcome == _ADJUSTED:
-            values = (0, 1, *_tokens_of(row), cost or 0, (cost is None) - (error == WAS_UNPRICED), saved or 0)
-        else:
-            values = (1, 0, *_tokens_of(row), cost or 0, 1 if cost is None else 0, saved or 0)
-        known = grouped.get(key)
-        if known is None:
-            grouped[key] = [values]
-        else:
-            known.append(values)
-    return {key: [sum(column) for column in zip(*values, strict=True)] for key, values in grouped.items()}
+        grouped[tenant_id, at_us - at_us % QUARTER_US, key_id, model[:MODEL_CHARS_MAX], outcome].append(row)
+    return {key: _sums_of(some, key[-1] == _ADJUSTED) for key, some in grouped.items()}
+
+
+def _sums_of(rows: Sequence[Sequence[Any]], are_adjustments: bool) -> tuple[int, ...]:
+    """`SUMS` of rows that are all attempts, or all adjustments."""
+    costs = [row[_COST] for row in rows]
+    unpriced = costs.count(None)
+    if are_adjustments:
+        counts = 0, len(rows)
+        unpriced -= sum(row[_ERROR] == WAS_UNPRICED for row in rows)
+    else:
+        counts = len(rows), 0
+    tokens = [sum(column) for column in zip(*map(_tokens_of, rows), strict=True)]
+    return (*counts, *tokens, sum(filter(None, costs)), unpriced, sum(filter(None, [row[_SAVED] for row in rows])))
 
 
 def differences(connection: Connection, most: int) -> list[tuple[str, dict[str, Any]]]:

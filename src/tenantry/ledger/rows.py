@@ -8,6 +8,7 @@ from hashlib import sha256
 from json.encoder import encode_basestring as _quoted
 from typing import Any
 
+import msgspec
 from sqlalchemy import Dialect, String, insert
 
 from tenantry.domain.attempts import Tally
@@ -169,6 +170,8 @@ _NULLABLE_FROM_THE_FIRST = frozenset(
 )
 
 
+# Escapes as `json` does, in half the time: a test holds the two equal. It takes text that is valid, as decoded text is.
+_encode = msgspec.json.Encoder().encode
 # Made once: `json.dumps` makes one for each call, a tenth of a row's cost.
 _HASHED = json.JSONEncoder(sort_keys=True, ensure_ascii=False)
 
@@ -280,7 +283,7 @@ def _hash_of_lines(begun: BeginLine, end: EndLine, quoted_run: str, seq: int, pr
         f'"streaming": {"true" if begun.streaming else "false"}, "tenant_id": "{begun.tenant_id}", '
         f'"thinking_tokens": {usage.thinking_tokens}, "upstream_id": "{begun.upstream_id}", '
         f'"upstream_request_id": {told_id}, '
-        f'"usage_raw": {_quoted(end.usage_raw)}, "web_fetch_requests": {usage.web_fetch_requests}, '
+        f'"usage_raw": {_encode(end.usage_raw).decode()}, "web_fetch_requests": {usage.web_fetch_requests}, '
         f'"web_search_requests": {usage.web_search_requests}}}'
     )
     return sha256(text.encode()).hexdigest()

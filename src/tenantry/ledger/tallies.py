@@ -2,38 +2,72 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 
-from sqlalchemy import Connection, Engine, func, insert, or_, select, update
+from sqlalchemy import Connection, Dialect, Engine, bindparam, func, or_, select, update
 
-from tenantry.domain.attempts import Tally
+from tenantry.domain.attempts import KeyUse, RefusalCount, Tally
+from tenantry.storage.many import ManyRows, insert_of
 from tenantry.storage.tables import gateway_keys, refusals
 
 
-def book_tally(connection: Connection, run_id: str, tally: Tally) -> None:
-    """Write totals of a run; those that are written already, or older, change nothing."""
-    for one in tally.refusals:
-        row = (
-            (refusals.c.run_id == run_id) & (refusals.c.tenant_id == one.tenant_id) & (refusals.c.reason == one.reason)
-        )
-        values = {"count": one.count, "last_at_us": one.last_at_us}
-        if connection.execute(update(refusals).where(row, refusals.c.count <= one.count).values(values)).rowcount == 0:
-            known = connection.execute(refusals.select().where(row)).first()
-            if known is None:
-                connection.execute(
-                    insert(refusals).values(run_id=run_id, tenant_id=one.tenant_id, reason=one.reason, **values)
-                )
-    for use in tally.keys:
-        at = datetime.fromtimestamp(use.at_us / 1_000_000, UTC)
-        connection.execute(
-            update(gateway_keys)
-            .where(
-                gateway_keys.c.key_id == use.key_id,
-                or_(gateway_keys.c.last_used_at.is_(None), gateway_keys.c.last_used_at < at),
-            )
-            .values(last_used_at=at, last_used_address=use.address, last_used_agent=use.agent)
-        )
+def book_tallies(connection: Connection, run_id: str, tallies: Iterable[Tally]) -> None:
+    """Write totals of a run; those that are written already, or older, change nothing.
+
+    Each key and each refusal is written once, by one statement for all: written one by one, the uses of ten thousand
+    keys held the store's one writer for seconds (0.2 ms each, measured, 2026-11-29).
+    """
+    counts: dict[tuple[str, str], RefusalCount] = {}
+    uses: dict[str, KeyUse] = {}
+    for tally in tallies:
+        for one in tally.refusals:
+            counted = counts.get((one.tenant_id, one.reason))
+            if counted is None or counted.count <= one.count:
+                counts[one.tenant_id, one.reason] = one
+        for use in tally.keys:
+            latest = uses.get(use.key_id)
+            if latest is None or latest.at_us < use.at_us:
+                uses[use.key_id] = use
+    # In one order, so that two transactions can never wait for each other's rows.
+    if counts:
+        rows = [(run_id, *key, counts[key].count, counts[key].last_at_us) for key in sorted(counts)]
+        _upsert(connection.dialect).execute(connection, rows)
+    if uses:
+        connection.execute(_USED, [_used(uses[key_id]) for key_id in sorted(uses)])
+
+
+_USED = (
+    update(gateway_keys)
+    .where(
+        gateway_keys.c.key_id == bindparam("used_key"),
+        or_(gateway_keys.c.last_used_at.is_(None), gateway_keys.c.last_used_at < bindparam("used_at")),
+    )
+    .values(
+        last_used_at=bindparam("used_at"),
+        last_used_address=bindparam("used_address"),
+        last_used_agent=bindparam("used_agent"),
+    )
+)
+
+
+def _used(use: KeyUse) -> dict[str, str | datetime]:
+    at = datetime.fromtimestamp(use.at_us / 1_000_000, UTC)
+    return {"used_key": use.key_id, "used_at": at, "used_address": use.address, "used_agent": use.agent}
+
+
+@cache
+def _upsert(dialect: Dialect) -> ManyRows:
+    statement = insert_of(dialect, refusals)
+    told = statement.excluded
+    upsert = statement.on_conflict_do_update(
+        index_elements=["run_id", "tenant_id", "reason"],
+        set_={"count": told["count"], "last_at_us": told.last_at_us},
+        where=refusals.c["count"] <= told["count"],
+    )
+    return ManyRows(dialect, upsert, ("run_id", "tenant_id", "reason", "count", "last_at_us"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,3 +134,11 @@ def month_bounds_us(month: str, zone: ZoneInfo) -> tuple[int, int]:
     if found is None or found.kind != MONTH:
         raise BadMonth(f"{month!r}: {(BadMonth.__doc__ or '').strip()}")
     return found.start_us, found.end_us
+
+
+def unpriced_models(engine: Engine) -> list[dict[str, Any]]:
+    """Models with attempts that have no price yet, and how many: `model`, `attempts`."""
+    attempts = func.sum(usage_rollup.c.unpriced)
+    query = select(usage_rollup.c.model, attempts).group_by(usage_rollup.c.model).having(attempts > 0)
+    with engine.connect() as connection:
+        return [{"model": model, "attempts": int(count)} for model, count in connection.execute(query)]

@@ -185,7 +185,7 @@ class _Step:
             else:
                 secret = self._vault.open(Sealed(row.master_key_id, row.wrapped_key, row.ciphertext), row.credential_id)
             upstream = self.after.upstreams[row.upstream_id]
-            made = Credential(row.credential_id, row.name, upstream, secret, row.workspace_id)
+            made = Credential(row.credential_id, row.name, upstream, secret, row.workspace_id, bool(row.shared))
             self.after.credentials[row.credential_id] = _shared(known, made)
             self.after.sealed[row.credential_id] = row.ciphertext
 
@@ -269,7 +269,15 @@ class _Step:
                 self._limit_keys(tenant)
 
     def _users(self, tier_names: set[str], credential_ids: set[str]) -> set[str]:
-        """Tenants of these tiers, and those that these credentials serve. The store finds them: it holds nobody up."""
+        """Tenants of these tiers, and those that these credentials serve. The store finds them: it holds nobody up.
+
+        It reads every tenant for that, which takes 5 ms of 10,000. A tier or credential that is new serves none but
+        tenants that were touched with it.
+        """
+        tier_names = tier_names & self._before.tiers.keys()
+        credential_ids = credential_ids & self._before.credentials.keys()
+        if not (tier_names or credential_ids):
+            return set()
         if len(credential_ids) > TOUCHED_MAX:  # an upstream of many; a statement has no room for so many
             return set(self._before.tenants)
         columns = tenants.c

@@ -16,6 +16,10 @@
 #include <stdint.h>
 #include <string.h>
 
+#ifdef __SSE2__ /* every x86-64 has it; elsewhere the same in plain C */
+#include <emmintrin.h>
+#endif
+
 typedef unsigned char byte;
 
 #define WORD_BYTES sizeof(uint64_t)
@@ -828,6 +832,223 @@ static PyObject *fill_line(PyObject *Py_UNUSED(module), PyObject *const *args, P
     return filled;
 }
 
+/* JSON without its long texts */
+
+/* So many texts are left out, and so many strings are looked at: who sends more of them sends no long texts. */
+#define GAPS_MAX 2048
+#define STRINGS_MAX 65536
+#define BLOCK 64
+
+/* Whose texts nobody reads here (`bytes_in_python.TEXT_NAMES`). */
+static int is_text_name(Span name)
+{
+    switch (name.size) {
+    case 4:
+        return memcmp(name.at, "text", 4) == 0;
+    case 6:
+        return memcmp(name.at, "system", 6) == 0;
+    case 7:
+        return memcmp(name.at, "content", 7) == 0;
+    case 8:
+        return memcmp(name.at, "thinking", 8) == 0;
+    case 9:
+        return memcmp(name.at, "signature", 9) == 0;
+    case 11:
+        return memcmp(name.at, "description", 11) == 0;
+    default:
+        return 0;
+    }
+}
+
+/* The four hexadecimal digits of a \u at `at`; -1 where it is none. */
+static int unit_of(Span raw, size_t at)
+{
+    int unit = 0;
+    if (raw.size - at < 6 || raw.at[at] != '\\' || raw.at[at + 1] != 'u') {
+        return -1;
+    }
+    for (size_t place = at + 2; place < at + 6; place++) {
+        int value = hex_value(raw.at[place]);
+        if (value < 0) {
+            return -1;
+        }
+        unit = unit * 16 + value;
+    }
+    return unit;
+}
+
+/* How long the escape is that begins at `at`, a pair of surrogates as one; 0 where it is none (RFC 8259 7). */
+static size_t escape_size(Span raw, size_t at)
+{
+    if (raw.size - at < 2) {
+        return 0;
+    }
+    byte one = raw.at[at + 1];
+    if (one != 'u') {
+        return one != 0 && strchr("\"\\/bfnrt", one) != NULL ? 2 : 0;
+    }
+    int unit = unit_of(raw, at);
+    if (unit < 0 || (unit & 0xFC00) == 0xDC00) {
+        return 0;
+    }
+    if ((unit & 0xFC00) != 0xD800) {
+        return 6;
+    }
+    int next = unit_of(raw, at + 6);
+    return next >= 0 && (next & 0xFC00) == 0xDC00 ? 12 : 0;
+}
+
+#ifdef __SSE2__
+
+static uint64_t bits(__m128i one, __m128i two, __m128i three, __m128i four)
+{
+    uint64_t low = (uint64_t)(uint32_t)_mm_movemask_epi8(one) | (uint64_t)(uint32_t)_mm_movemask_epi8(two) << 16;
+    uint64_t high = (uint64_t)(uint32_t)_mm_movemask_epi8(three) | (uint64_t)(uint32_t)_mm_movemask_epi8(four) << 16;
+    return low | high << 32;
+}
+
+/* A bit for each byte of the block that is `value`. */
+#define PLACES_OF(value)                                                       \
+    bits(                                                                      \
+        _mm_cmpeq_epi8(one, _mm_set1_epi8(value)), _mm_cmpeq_epi8(two, _mm_set1_epi8(value)), \
+        _mm_cmpeq_epi8(three, _mm_set1_epi8(value)), _mm_cmpeq_epi8(four, _mm_set1_epi8(value)))
+
+/* Past the blocks of a string that have neither its end nor anything but text and the commonest escapes. */
+static size_t plain_end(Span raw, size_t at)
+{
+    const __m128i control = _mm_set1_epi8(0x1F);
+    uint64_t is_cut = 0; /* 1: the block before ends in a backslash whose escape goes on in this one */
+    for (; raw.size - at >= BLOCK; at += BLOCK) {
+        const __m128i *block = (const __m128i *)(raw.at + at);
+        __m128i one = _mm_loadu_si128(block), two = _mm_loadu_si128(block + 1);
+        __m128i three = _mm_loadu_si128(block + 2), four = _mm_loadu_si128(block + 3);
+        __m128i least = _mm_min_epu8(_mm_min_epu8(one, two), _mm_min_epu8(three, four));
+        if (_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_min_epu8(least, control), least)) != 0) {
+            break;
+        }
+        uint64_t quotes = PLACES_OF('"'), slashes = PLACES_OF('\\'), was_cut = is_cut;
+        if ((slashes | was_cut) != 0) {
+            /* Of a run of backslashes every second is escaped; adding carries from the start of a run past its end. */
+            uint64_t begins = slashes & ~was_cut, after = begins << 1 | was_cut;
+            uint64_t odd = begins & IN_EACH(0xAA) & ~after, sum = odd + begins;
+            uint64_t escaped = (IN_EACH(0x55) ^ sum << 1) & after;
+            is_cut = sum < odd;
+            quotes &= ~escaped;
+            if (escaped != 0 && (escaped & ~(PLACES_OF('"') | slashes | PLACES_OF('n') | PLACES_OF('t'))) != 0) {
+                is_cut = was_cut;
+                break;
+            }
+        }
+        if (quotes != 0) {
+            is_cut = was_cut;
+            break;
+        }
+    }
+    return at - is_cut;
+}
+
+#else
+
+/* Past the bytes of a string that are nothing but text, by eights. */
+static size_t plain_end(Span raw, size_t at)
+{
+    for (; raw.size - at >= WORD_BYTES; at += WORD_BYTES) {
+        uint64_t word = word_at(raw.at + at), quote = word ^ IN_EACH('"'), slash = word ^ IN_EACH('\\');
+        uint64_t found = ((word - IN_EACH(0x20)) & ~word) | ((quote - IN_EACH(1)) & ~quote);
+        found |= (slash - IN_EACH(1)) & ~slash;
+        if ((found & IN_EACH(0x80)) != 0) {
+            break;
+        }
+    }
+    return at;
+}
+
+#endif
+
+/* The place of the quote that ends the string whose text begins at `at`; raw.size where it has no end, or is none. */
+static size_t string_end(Span raw, size_t at)
+{
+    for (;;) {
+        size_t stop = raw.size - at < BLOCK ? raw.size : at + BLOCK;
+        while (at < stop) {
+            byte one = raw.at[at];
+            size_t size = one == '\\' ? escape_size(raw, at) : one >= 0x20;
+            if (one == '"' || size == 0) {
+                return one == '"' ? at : raw.size;
+            }
+            at += size;
+        }
+        if (at == raw.size) {
+            return at;
+        }
+        at = plain_end(raw, at);
+    }
+}
+
+typedef struct {
+    size_t gaps, size;
+    struct {
+        size_t start, stop;
+    } gap[GAPS_MAX];
+} Gaps;
+
+/* Find the texts of `least` bytes and more; 0 where a string has no end or is none, or where there are too many. */
+static int find_gaps(Span raw, size_t least, Gaps *gaps)
+{
+    Span before = {raw.at, 0}; /* the string before this one */
+    size_t at = 0;
+    for (size_t strings = 0; strings < STRINGS_MAX; strings++) {
+        const byte *quote = memchr(raw.at + at, '"', raw.size - at);
+        if (quote == NULL || gaps->gaps == GAPS_MAX) {
+            return 1;
+        }
+        size_t start = (size_t)(quote - raw.at) + 1, end = string_end(raw, start);
+        if (end == raw.size) {
+            return 0;
+        }
+        if (end - start >= least && is_text_name(before) && before.at[before.size + 1] == ':' &&
+            (quote - before.at == (ptrdiff_t)before.size + 2 ||
+             (quote - before.at == (ptrdiff_t)before.size + 3 && quote[-1] == ' '))) {
+            gaps->gap[gaps->gaps].start = start;
+            gaps->gap[gaps->gaps++].stop = end;
+            gaps->size += end - start;
+        }
+        before.at = raw.at + start;
+        before.size = end - start;
+        at = end + 1;
+    }
+    return 0;
+}
+
+static PyObject *without_texts(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t size)
+{
+    Span raw;
+    size_t least;
+    Gaps gaps;
+    gaps.gaps = gaps.size = 0;
+    if (!are_so_many(size, 2) || !bytes_of(args[0], &raw) || !size_of(args[1], 1, PY_SSIZE_T_MAX, &least)) {
+        return NULL;
+    }
+    if (!find_gaps(raw, least, &gaps) || gaps.gaps == 0) {
+        Py_RETURN_NONE;
+    }
+    PyObject *told = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(raw.size - gaps.size));
+    byte *to = told == NULL ? NULL : (byte *)PyBytes_AsString(told);
+    if (to == NULL) {
+        Py_XDECREF(told);
+        return NULL;
+    }
+    size_t at = 0;
+    for (size_t number = 0; number < gaps.gaps; number++) {
+        size_t kept = gaps.gap[number].start - at;
+        memcpy(to, raw.at + at, kept);
+        to += kept;
+        at = gaps.gap[number].stop;
+    }
+    memcpy(to, raw.at + at, raw.size - at);
+    return told;
+}
+
 /* The module */
 
 #define FAST(function) ((PyCFunction)(void (*)(void))(function))
@@ -839,6 +1060,7 @@ static PyMethodDef METHODS[] = {
     {"plain_chunk", plain_chunk, METH_O, NULL},
     {"known_head", FAST(known_head), METH_FASTCALL, NULL},
     {"fill_line", FAST(fill_line), METH_FASTCALL, NULL},
+    {"without_texts", FAST(without_texts), METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},
 };
 

@@ -53,13 +53,21 @@ _NULL: Final = ord("n")
 _OBJECT: Final = ord("{")
 
 
+# What a long text is once it has been left out (`bytework.without_texts`); it may as well be an empty one.
+GAP: Final = b'""'
+
+
 class Reading:
-    """One reading of a body: the fields that it fills, and how much of its bounds is left."""
+    """One reading of a body: the fields that it fills, and how much of its bounds is left.
 
-    __slots__ = ("_items_left", "_looks_left", "_tools", "fields")
+    `has_gaps`: long texts have been left out of it.
+    """
 
-    def __init__(self, fields: MessageFields) -> None:
+    __slots__ = ("_has_gaps", "_items_left", "_looks_left", "_tools", "fields")
+
+    def __init__(self, fields: MessageFields, has_gaps: bool = False) -> None:
         self.fields = fields
+        self._has_gaps = has_gaps
         self._items_left = ITEMS_MAX
         self._looks_left = LOOKS_MAX
         self._tools: list[ServerTool] = []
@@ -124,7 +132,7 @@ class Reading:
             self.fields.has_cache_control = True
             self.fields.wants_1h = self.fields.wants_1h or known
             return
-        if len(raw) > CACHE_BYTES_MAX:
+        if len(raw) > CACHE_BYTES_MAX or (self._has_gaps and GAP in bytes(raw)):
             raise BadBody(f"{where}: at most {CACHE_BYTES_MAX} bytes are allowed")
         self._look(raw, where)
         cache: CacheControl | None = _decode(_CACHE, raw)

@@ -11,7 +11,7 @@ import hmac
 import re
 import sys
 from collections.abc import Callable, Collection
-from operator import itemgetter
+from operator import index, itemgetter
 from zlib import crc32
 
 # Longer than any name of a field that is dropped.
@@ -46,6 +46,17 @@ _SIZES = {b"%x" % size: size for size in range(1, 1025)}
 _LF, _CR = b"\n\r"
 # The size of a chunk that is nothing but that (RFC 9112 7.1): extensions and the last chunk are left to the parser.
 _CHUNK_SIZE = re.compile(rb"([1-9A-Fa-f][0-9A-Fa-f]{0,7})\r\n")
+
+# Strings that may be long, and that nobody reads: they pass as they came.
+TEXT_NAMES = frozenset({b"text", b"content", b"thinking", b"signature", b"system", b"description"})
+TEXT_NAME_BYTES_MAX = max(map(len, TEXT_NAMES))
+GAPS_MAX = 2048
+STRINGS_MAX = 65_536
+# What stands behind the quote that begins a string, with the one that ends it (RFC 8259 7). Surrogates come in pairs.
+_TEXT_OF_STRING = re.compile(
+    rb'(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u(?:[0-9A-Ca-cE-Fe-f][0-9A-Fa-f]{3}|[Dd][0-7][0-9A-Fa-f]{2}'
+    rb'|[Dd][89ABab][0-9A-Fa-f]{2}\\u[Dd][C-Fc-f][0-9A-Fa-f]{2})))*+"'
+)
 
 
 def head_reader(
@@ -308,6 +319,36 @@ def fill_line(template: bytes, *values: bytes | int) -> bytes:
     """
     document = template % values
     return b"%08x %b\n" % (crc32(document), document)
+
+
+def without_texts(body: bytes, bytes_min: int) -> bytes | None:
+    """JSON without the insides of its texts of so many bytes or more: those strings whose names are `TEXT_NAMES`.
+
+    What is left is valid JSON where `body` is, and nowhere else. None: nothing was left out, or `body` is not JSON, or
+    has more than `STRINGS_MAX` strings. Of more than `GAPS_MAX` texts the first are left out.
+    """
+    if type(body) is not bytes:
+        raise TypeError("bytes are expected")
+    if not 1 <= index(bytes_min) <= sys.maxsize:
+        raise ValueError("a number is out of bounds")
+    kept: list[bytes] = []
+    at = taken = 0
+    name_start, name = 0, b""
+    for _ in range(STRINGS_MAX):
+        start = body.find(b'"', at) + 1
+        if start == 0 or len(kept) == GAPS_MAX:
+            return b"".join((*kept, body[taken:])) if kept else None
+        found = _TEXT_OF_STRING.match(body, start)
+        if found is None:
+            return None
+        at, text_bytes = found.end(), found.end() - 1 - start
+        between = body[name_start + len(name) : start]
+        if text_bytes >= bytes_min and name in TEXT_NAMES and between in (b'":"', b'": "'):
+            kept.append(body[taken:start])
+            taken = at - 1
+        # Longer ones are no names that matter.
+        name_start, name = start, body[start : at - 1] if text_bytes <= TEXT_NAME_BYTES_MAX else b""
+    return None
 
 
 def _check_names(names: Collection[bytes], most: int) -> None:

@@ -20,10 +20,18 @@ try:
         head_reader,
         known_head,
         plain_chunk,
+        without_texts,
     )
 except ImportError:  # nobody has built it, or it was built before one of these came
     from tenantry.wire.bytes_in_python import chunk_counter as _chunk_counter
-    from tenantry.wire.bytes_in_python import count_deltas, fill_line, head_reader, known_head, plain_chunk
+    from tenantry.wire.bytes_in_python import (
+        count_deltas,
+        fill_line,
+        head_reader,
+        known_head,
+        plain_chunk,
+        without_texts,
+    )
 
 IS_COMPILED = head_reader is not bytes_in_python.head_reader
 
@@ -39,4 +47,5 @@ __all__ = [
     "head_reader",
     "known_head",
     "plain_chunk",
+    "without_texts",
 ]

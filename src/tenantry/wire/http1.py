@@ -9,7 +9,9 @@ Invariant: any bytes either parse or raise `BadHead`, never another error.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Final
 
@@ -21,6 +23,8 @@ from tenantry.wire.bytework import known_head
 HEAD_BYTES_MAX: Final = 64 * 1024
 # nginx's default is 1,000 fields in later releases, Go has none; captured clients send under 30.
 HEADER_FIELDS_MAX: Final = 200
+# What clients send has 30; longer ones are not kept for others.
+SHARED_NAME_BYTES_MAX: Final = 40
 # RFC 9112 section 3: at least 8,000 octets should be supported for a request line.
 TARGET_BYTES_MAX: Final = 8192
 
@@ -51,25 +55,31 @@ _SINGLETONS: Final = frozenset(
 )
 
 
+@lru_cache(maxsize=1024)
+def _shared(name: bytes) -> bytes:
+    """The name in lower case, as one object for all connections that use it."""
+    return name.lower()
+
+
 class BadHead(Exception):
     """The peer's bytes are not an acceptable HTTP/1.1 head; the message says which rule they break."""
 
 
 @dataclass(init=False, slots=True)
 class RequestHead:
-    """A request's head. Names are lower case; `fields` holds the first value of each name.
+    """A request's head. Names are lower case; `fields` holds the first value of each name, the last to come first.
 
     `content_length` is None when the body is chunked; 0 when there is none.
     """
 
     method: Final[bytes]
     target: Final[bytes]
-    headers: Final[list[tuple[bytes, bytes]]]
     fields: Final[dict[bytes, bytes]]
     keep_alive: Final[bool]
     http_1_0: Final[bool]
     chunked: Final[bool]
     content_length: Final[int | None]
+    _all: Final[tuple[tuple[bytes, bytes], ...]]
 
     def __init__(
         self,
@@ -84,12 +94,18 @@ class RequestHead:
     ) -> None:
         self.method = method
         self.target = target
-        self.headers = headers
         self.fields = fields
+        # A connection keeps its head, and most say what `fields` say: a pair takes 56 bytes.
+        self._all = tuple(headers) if len(fields) != len(headers) else ()
         self.keep_alive = keep_alive
         self.http_1_0 = http_1_0
         self.chunked = chunked
         self.content_length = content_length
+
+    @property
+    def headers(self) -> Iterable[tuple[bytes, bytes]]:
+        """Every field, in the order in which they came."""
+        return self._all or reversed(self.fields.items())
 
 
 class KnownHead:
@@ -161,7 +177,7 @@ def parse_request_head(raw: bytes) -> RequestHead:
         raise BadHead("a header line breaks the grammar of RFC 9110")
     if len(pairs) > HEADER_FIELDS_MAX:
         raise BadHead(f"more than {HEADER_FIELDS_MAX} header fields")
-    headers = [(name.lower(), value) for name, value in pairs]
+    headers = [(_shared(name) if len(name) <= SHARED_NAME_BYTES_MAX else name.lower(), value) for name, value in pairs]
     fields = dict(reversed(headers))
     if len(fields) != len(headers):
         _refuse_repeated(headers)

@@ -70,7 +70,7 @@ written: Callable[[object], bytes] = msgspec.json.Encoder().encode
 def members_of(fields: MessageFields) -> Members:
     """What was read of the body that these fields are of; nothing where they were made otherwise.
 
-    Of a plain one nothing has been read so far: its body is kept instead.
+    Of a plain or a long one nothing has been read so far: its body is kept instead.
     """
     members = fields.members
     if isinstance(members, bytes):
@@ -90,6 +90,8 @@ def refuse_repeats(raw: msgspec.Raw) -> None:
         return
     if len(body) <= SMALL_BYTES_MAX:
         found: dict[str, msgspec.Raw] = _OBJECT.decode(body)
+        if len(found) > MEMBERS_MAX:
+            raise TooManyMembers
         if len(body) - len(_WRITER.encode(found)) < _INNER_REPEAT_BYTES_MIN:
             return
     find_values(body, None)

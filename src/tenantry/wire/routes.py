@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
-from tenantry.domain.errors import NotFound
+from tenantry.domain.errors import InvalidRequest, NotFound
 
 # The API's own limit for Messages and count_tokens (reference 3.2).
 BODY_BYTES_MAX: Final = 32 * 1024 * 1024
@@ -51,7 +52,7 @@ class PatternRoute:
 
 @dataclass(slots=True)
 class Target:
-    """A request target that has a route. `path` is what goes upstream, without a tenant prefix; `query` has its `?`."""
+    """A request target that has a route. `path`, without a tenant prefix, and `query`, with its `?`, go upstream."""
 
     route: Route
     path: bytes
@@ -77,6 +78,11 @@ PATTERN_ROUTES: list[PatternRoute] = [
     PatternRoute(b"GET", re.compile(rb"/v1/models/[A-Za-z0-9][A-Za-z0-9._:@\-]{0,127}"), "/v1/models/{model}", _MODELS),
 ]
 
+# The parameters of these routes (reference appendix A); the cursors are ids of models, which are nobody's.
+_QUERY_PASSED: Final = frozenset({b"beta", b"limit", b"after_id", b"before_id"})
+_QUERY_VALUE: Final = re.compile(rb"[A-Za-z0-9._:@\-]{0,128}")
+# No error repeats more of what a client sent than this.
+QUERY_ECHO_CHARS_MAX: Final = 40
 _TENANT_PATH: Final = re.compile(rb"/t/([a-z0-9][a-z0-9\-]{0,62})(/.*)")
 
 
@@ -85,11 +91,14 @@ def find_target(method: bytes, target: bytes) -> Target:
 
     Raises:
         NotFound: no such path, or not with this method.
+        InvalidRequest: the query names an object upstream.
     """
-    path, mark, query = target.partition(b"?")
+    path, _, query = target.partition(b"?")
+    if query:
+        query = _passed(query)
     route = ROUTES.get((method, path))
     if route is not None:
-        return Target(route, path, mark + query, None)
+        return Target(route, path, query, None)
     slug: bytes | None = None
     prefixed = _TENANT_PATH.fullmatch(path)
     if prefixed is not None:
@@ -102,7 +111,25 @@ def find_target(method: bytes, target: bytes) -> Target:
         route = _find_pattern(method, path)
     if route is None:
         raise NotFound
-    return Target(route, path, mark + query, slug)
+    return Target(route, path, query, slug)
+
+
+def _passed(query: bytes) -> bytes:
+    """Of a query, what goes upstream. Nobody else's parameters are: they may hold a key, or say who is asking.
+
+    Raises:
+        InvalidRequest: it names an object upstream.
+    """
+    passed: list[bytes] = []
+    for part in query.split(b"&"):
+        name, _, value = part.partition(b"=")
+        plain = unquote_to_bytes(name.replace(b"+", b" ")).replace(b"-", b"_").strip().lower()
+        if name in _QUERY_PASSED:
+            if _QUERY_VALUE.fullmatch(value) is not None:
+                passed.append(part)
+        elif plain.endswith(b"_id") and not plain.endswith(b"tenant_id"):  # tenants are the house's own
+            raise InvalidRequest(f"{plain[:QUERY_ECHO_CHARS_MAX].decode('ascii', 'replace')}: not accepted in a query")
+    return b"?" + b"&".join(passed) if passed else b""
 
 
 def _find_pattern(method: bytes, path: bytes) -> Route | None:

@@ -269,6 +269,26 @@ def test_histories_are_apart_and_bounded() -> None:
     assert histories.of("tnt_b", "m").answers == 0
 
 
+def test_a_tenant_that_names_any_models_does_not_push_out_what_others_use() -> None:
+    histories = Histories(entries_max=100)
+    for tenant in range(50):
+        histories.of(f"tnt_{tenant}", "m").learn(5)
+    for number in range(10_000):
+        histories.of("tnt_noisy", f"m{number}").learn(5)
+        for tenant in range(50):
+            assert histories.of(f"tnt_{tenant}", "m").answers == 1
+    assert len(histories._row) == sum(map(len, histories._by_tenant.values())) == 100
+
+
+def test_where_all_histories_are_in_use_one_goes_all_the_same() -> None:
+    histories = Histories(entries_max=1_000)
+    for _ in range(2):
+        for tenant in range(1_000):
+            histories.of(f"tnt_{tenant}", "m")
+    histories.of("tnt_new", "m")
+    assert len(histories._row) == sum(map(len, histories._by_tenant.values())) == 1_000
+
+
 @pytest.mark.parametrize("concurrent", [1, 8, 64, 200, 512])
 @pytest.mark.parametrize("seed", range(3))
 def test_streams_together_never_pass_the_budget(concurrent: int, seed: int) -> None:

@@ -108,10 +108,59 @@ def test_what_the_client_declares_for_this_hop_stays_here_and_ours_does_not() ->
     assert not any(b"canary" in line or line.startswith(b"connection") for line in lines)
 
 
-def test_the_open_list_of_headers_passes_as_it_came() -> None:
-    wanted = [b"anthropic-version: 2026-10-21", b"anthropic-beta: a-1,b-2", b"x-project: acme", b"user-agent: me/1"]
+def test_what_the_api_its_sdks_and_claude_code_send_passes_as_it_came() -> None:
+    wanted = [
+        b"anthropic-version: 2026-10-21",
+        b"anthropic-beta: a-1,b-2",
+        b"user-agent: me/1",
+        b"content-type: application/json",
+        b"accept: application/json",
+        b"x-stainless-timeout: NOT_GIVEN",
+        b"x-stainless-helper-method: stream",
+        b"x-app: cli",
+        b"x-claude-code-session-id: 2af556a1",
+        b"x-claude-code-managed-settings-checksum: 1",
+        b"x-claude-1p-request-class: main",
+        b"anthropic-dangerous-direct-browser-access: true",
+        b"traceparent: 00-1-2-01",
+    ]
     lines = head_for(*(line.decode() for line in wanted), "anthropic-beta: c-3")
     assert lines[4:] == [*wanted, b"anthropic-beta: c-3"]
+
+
+# What an upstream has no use for, or what says who somebody is in words of another house.
+@pytest.mark.parametrize(
+    "name",
+    [
+        "x-project",
+        "x_api_key",
+        "x-goog-api-key",
+        "anthropic-account-id",
+        "x-stainless-api-key",
+        "x_stainless_organization",
+        "x-claude-code-user-email",
+        "x-claude-code-workspace-id",
+        "openai-organization",
+        "x-client-ip",
+        "x-original-forwarded-for",
+        "origin",
+        "referer",
+        "x-amz-security-token",
+        "baggage",
+    ],
+)
+@pytest.mark.parametrize("write", [str, str.upper, lambda name: name.replace("-", "_")], ids=["plain", "upper", "cgi"])
+def test_what_nobody_has_declared_harmless_stays_here(name: str, write: type[str]) -> None:
+    assert not any(b"canary" in line for line in head_for(f"{write(name)}: canary"))
+
+
+@pytest.mark.parametrize(
+    "value", ["sk-proxy-globex-A", "me/1 (sk-proxy-globex-A)", "secret-of-acme", "x secret-of-acme y"]
+)
+@pytest.mark.parametrize("field", ["x-api-key: secret-of-acme", "authorization: Bearer secret-of-acme"])
+def test_a_gateway_key_leaves_in_no_field(value: str, field: str) -> None:
+    for name in ("user-agent", "anthropic-beta", "x-app", "x-claude-code-session-id"):
+        assert not any(b"sk-proxy" in line or b"secret-of" in line for line in head_for(field, f"{name}: {value}"))
 
 
 def test_workspace_and_profile_are_those_of_the_credential_and_the_tenant() -> None:

@@ -292,3 +292,62 @@ def test_a_revoked_key_does_not_wait_either(tmp_path: Path) -> None:
     world.set_key("ci", status=KeyStatus.REVOKED)
     world.turn()
     assert [client.answers for client in waiting.values()] == [[], ["answer 403"]]
+
+
+# What one body says of itself, where its credential serves several tenants.
+
+
+def share(world: World, slug: str, field: str = "credential") -> None:
+    """That credential of the tenant is declared shared."""
+    tenant = world.parts.latest.snapshot.tenants[f"tnt_{slug}"]
+    world.change(slug, **{field: replace(getattr(tenant, field), is_shared=True)})
+
+
+FOREIGN: list[tuple[dict[str, Any], str]] = [
+    ({"thread": {"type": "continue", "previous_message_id": "msg_globex"}}, '"thread_unsupported_request"'),
+    ({"diagnostics": {"previous_message_id": "msg_globex"}}, "diagnostics.previous_message_id: ids of"),
+    ({"container": "container_globex"}, "container: ids of"),
+    ({"system": [{"type": "document", "source": {"type": "file", "file_id": "f"}}]}, "system[0].source.file_id: ids"),
+    ({"workspace_id": "wrkspc_globex"}, "workspace_id: ids of"),
+]
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", COUNT])
+@pytest.mark.parametrize(("member", "told"), FOREIGN)
+def test_a_shared_credential_serves_no_request_that_names_something_upstream(
+    tmp_path: Path, member: dict[str, Any], told: str, path: str
+) -> None:
+    world = World(tmp_path)
+    share(world, "acme")
+    client = world.client("acme")
+    client.ask(message() | member, "acme", path)
+    world.turn()
+    assert client.answers == ["answer 400"]
+    assert told.encode() in client.last
+    assert b"x-should-retry: false" in client.last
+    assert not world.sent
+    client.ask(message(), "acme", path)
+    world.turn()
+    world.connecting[-1].made()
+    assert len(world.sent) == 1
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", COUNT])
+@pytest.mark.parametrize(("member", "came_to"), [({}, ["bytes up crd_second"]), (FOREIGN[2][0], [])])
+def test_what_a_credential_of_its_own_may_serve_goes_out_under_no_shared_one(
+    tmp_path: Path, member: dict[str, Any], came_to: list[str], path: str
+) -> None:
+    world = World(tmp_path, fallback=True)
+    share(world, "acme", "fallback")
+    client = world.client("acme")
+    client.ask(message() | member, "acme", path)
+    for _ in range(100):
+        world.turn()
+        for connecting in list(world.connecting):
+            if connecting.pool.name == "crd_second":
+                connecting.made()
+            else:
+                connecting.failed()
+        world.advance(1.0)
+    assert [word for word in world.told if word.startswith("bytes up")] == came_to
+    assert bool(client.answers) is not bool(came_to)

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import insert
 
 from tenantry.domain.limits import Limits
+from tenantry.ledger import live
 from tenantry.ledger.journal import JournalWriter
 from tenantry.ledger.live import (
     LIVE_FILE,
@@ -23,6 +24,7 @@ from tenantry.ledger.live import (
     LiveTenant,
     LiveUse,
     encode_line,
+    read_health,
     read_live,
     sum_live,
 )
@@ -119,6 +121,22 @@ def test_what_is_written_is_read_back_and_a_last_line_that_is_torn_is_passed_ove
         assert (silent.told, silent.age_seconds, silent.is_fresh) == (None, None, False)
     assert line.use(NOW) == LiveUse(2, 1, 10, None, None, 700, {"month": 9000}, 3)
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("after", ["", '{"line":"head","at":1,"hea', '{"line":"tenant","tenant_id":"t"'])
+def test_how_a_gateway_is_does_not_cost_more_with_more_tenants(
+    tmp_path: Path, gateways: list[JournalWriter], monkeypatch: pytest.MonkeyPatch, after: str
+) -> None:
+    sick = head(NOW + 1) | {"health": {"upstreams_down": ["up"]}}
+    write(gateways[0], head(), *[tenant(f"tnt_{number}") for number in range(5000)], sick, after)
+    told = {one.run_id: one.told for one in read_live(tmp_path)}[gateways[0].run_id]
+    found = {one.run_id: one.told for one in read_health(tmp_path)}[gateways[0].run_id]
+    assert told is not None
+    assert found is not None
+    assert (found.at, found.health) == (told.at, told.health) == (NOW + 1, LiveHealth(["up"]))
+    if not after:
+        monkeypatch.setattr(live, "_FILE_BYTES_MAX", 0)  # nothing is found by reading everything
+        assert [one.told is not None for one in read_health(tmp_path)].count(True) == 1
 
 
 def test_a_bucket_fills_and_a_period_ends_though_nothing_is_written() -> None:

@@ -15,7 +15,7 @@ from tenantry.ledger.events import EndedAttempt, RunReader
 from tenantry.ledger.journal import JournalWriter
 from tenantry.ledger.lines import BeginLine, EndLine, UsageCounts, decode_begin, event_of
 from tenantry.ledger.rollup import COLUMNS, TOKEN_CLASSES
-from tenantry.ledger.rows import RANGES, chained, fits, row_hash, row_insert, row_of
+from tenantry.ledger.rows import FIRST_HASH, RANGES, chained, fits, row_hash, row_insert, row_of
 from tenantry.storage.tables import ledger
 from tests.unit.ledger.books import Attempt, attempt
 
@@ -123,3 +123,23 @@ def test_a_known_row_keeps_its_hash() -> None:
 def test_a_row_has_its_values_in_the_order_of_the_statement() -> None:
     assert tuple(row_of(*attempt(1))) == COLUMNS
     row_insert(create_engine("sqlite://").dialect)  # which refuses another order
+
+
+def test_a_text_is_escaped_in_a_row_s_hash_as_json_escapes_it(tmp_path: Path) -> None:
+    """What hashes is made by a faster encoder than the one that verifies: for each character they have to agree."""
+    characters = [chr(code) for code in range(1, 0x11000) if not 0xD800 <= code < 0xE000]
+    for first in range(0, len(characters), 5000):
+        text = "".join(characters[first : first + 5000])
+        begun, end = attempt(1, usage_raw=text)
+        writer = JournalWriter(tmp_path / f"{first}", "gateway")
+        writer.begin(begun)
+        writer.end(end)
+        writer.close()
+        reader = RunReader(writer.folder)
+        reader.read()
+        [one] = reader.fold.ended
+        assert fits(one)
+        rows, head_hash = chained([one], "gateway-1", 0, FIRST_HASH)
+        values = row_of(one.begun, one.end) | {"journal_run": "gateway-1", "journal_seq": 1, "prev_hash": FIRST_HASH}
+        assert head_hash == row_hash(values)
+        assert rows[0][COLUMNS.index("usage_raw")] == text

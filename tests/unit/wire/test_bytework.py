@@ -9,6 +9,7 @@ import tracemalloc
 from types import ModuleType
 from zlib import crc32
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,9 +18,11 @@ from tenantry.wire import bytes_in_python, bytework
 from tests.byte_cases import (
     DELTA_END,
     DELTAS,
+    FAULTS,
     LINES_MAX,
     NAMES_OF_CALLS,
     OK,
+    PIECES,
     READER,
     TEXTS,
     cases,
@@ -363,6 +366,60 @@ def test_in_c_a_line_has_small_numbers_in_plain_places(template: bytes, value: o
         compiled.fill_line(template, value)
 
 
+# JSON without its long texts
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (b'{"text":"hello"}', b'{"text":""}'),
+        (b'{"text": "hello","content":"hello"}', b'{"text": "","content":""}'),
+        (b'{"text":"hell","type":"hello","content":"hello"}', b'{"text":"hell","type":"hello","content":""}'),
+        (b'["text",{"system":"a\\"b\\\\"}]', b'["text",{"system":""}]'),
+        (b'{"thinking":"\\ud83d\\ude00","signature":"\\u00e9"}', b'{"thinking":"","signature":""}'),
+        (b'{"description":"\xff\x7f\xc3\xa9 "}', b'{"description":""}'),
+        (b'{"text":"hello', None),
+        (b'{"text":"hello","type":"a', None),
+        (b'{"text":"hell"}', None),
+        (b'{"type":"hello"}', None),
+        (b'{"te\\u0078t":"hello"}', None),
+        (b'{"a\\"text":"hello"}', None),
+        (b'{"text" :"hello"}', None),
+        (b'{"text":  "hello"}', None),
+        (b'{"text":["hello"]}', None),
+        (b'["text","hello"]', None),
+        (b'"', None),
+        (b"", None),
+        (b"{}", None),
+    ],
+)
+def test_long_texts_are_left_out_of_json(work: ModuleType, body: bytes, told: bytes | None) -> None:
+    assert work.without_texts(body, 5) == told
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("before", [0, 1, 2, 62, 63, 64, 126, 127, 128, 191, 500])
+@pytest.mark.parametrize("slashes", [0, 2, 62, 64, 66])
+def test_no_text_is_left_out_that_json_does_not_have(work: ModuleType, fault: bytes, before: int, slashes: int) -> None:
+    body = b'{"text":"%b%b%b%b"}' % (b"a" * before, b"\\" * slashes, b"%b", b"z" * 200)
+    assert work.without_texts(body % b"\\n", 5) == b'{"text":""}'
+    if fault == b'"':
+        assert work.without_texts(body % fault, 5) is None
+        return
+    with pytest.raises(msgspec.DecodeError):
+        msgspec.json.decode(body % fault, type=msgspec.Raw)
+    assert work.without_texts(body % fault, 5) is None
+
+
+def test_so_many_texts_are_left_out_and_no_more(work: ModuleType) -> None:
+    most = bytes_in_python.GAPS_MAX
+    told = work.without_texts(b'{"text":"hello"}' * (most + 2), 5)
+    assert told == b'{"text":""}' * most + b'{"text":"hello"}' * 2
+    strings = b'"a"' * (bytes_in_python.STRINGS_MAX - 2)
+    assert work.without_texts(b'"text":"hello"' + strings[3:], 5) == b'"text":""' + strings[3:]
+    assert work.without_texts(b'"text":"hello"' + strings, 5) is None
+
+
 # Anything
 
 GOOD: dict[str, tuple[object, ...]] = {
@@ -372,6 +429,7 @@ GOOD: dict[str, tuple[object, ...]] = {
     "plain_chunk": (b"5\r\nhello\r\n",),
     "known_head": (b"length: 12\r\n", b"length: ", b"\r\n"),
     "fill_line": (b'{"a":%d,"b":"%b"}', 12, b"text"),
+    "without_texts": (b'{"text":"%b"}' % (b"caf\xc3\xa9\\n" * 30), 20),
 }
 
 
@@ -426,6 +484,7 @@ def test_both_tell_the_same_of_any_bytes(data: bytes, more: bytes, start: int, s
         ("count_chunk", (b"%x\r\n%b\r\n" % (len(events) - len(more), events[: len(events) - len(more)]),)),
         ("known_head", (data + more, data, more)),
         ("known_head", (data + b"12" + more, data, more)),
+        ("without_texts", (b'{"text":"%b","content":"%b"}' % (data, more), 1)),
     ]
     for name, arguments in calls:
         expected = outcome(function_of(bytes_in_python, name), arguments)
@@ -433,7 +492,7 @@ def test_both_tell_the_same_of_any_bytes(data: bytes, more: bytes, start: int, s
 
 
 @needs_compiled
-@pytest.mark.parametrize("raw", [OK, *(DELTA + text + DELTA_END for text in TEXTS)])
+@pytest.mark.parametrize("raw", [OK, b"\\".join(PIECES), *(DELTA + text + DELTA_END for text in TEXTS)])
 def test_both_tell_the_same_of_every_cut(raw: bytes) -> None:
     reads = [function_of(work, "read") for work in (bytes_in_python, compiled)]
     for cut in range(len(raw) + 1):
@@ -443,6 +502,7 @@ def test_both_tell_the_same_of_every_cut(raw: bytes) -> None:
                 ("known_head", (part, raw[: cut // 2], b"")),
                 ("plain_chunk", (b"%x\r\n%b" % (cut, raw),)),
                 ("count_chunk", (b"%x\r\n%b\r\n" % (len(part), part),)),
+                ("without_texts", (b'{"text":"%b"}' % part, 1)),
             ):
                 expected = outcome(function_of(bytes_in_python, name), arguments)
                 assert outcome(function_of(compiled, name), arguments) == expected

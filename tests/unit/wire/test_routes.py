@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tenantry.domain.errors import NotFound
+from tenantry.domain.errors import InvalidRequest, NotFound
 from tenantry.wire import routes
 from tenantry.wire.routes import Kind, PatternRoute, Route, find_target, sample_targets
 
@@ -48,3 +48,28 @@ def test_places_are_filled_with_the_ids_given_and_made_up_otherwise(patterns: li
 def test_a_path_that_only_resembles_a_pattern_does_not_exist(path: bytes) -> None:
     with pytest.raises(NotFound):
         find_target(b"GET", path)
+
+
+@pytest.mark.parametrize(
+    ("query", "passed"),
+    [
+        (b"", b""),
+        (b"?beta=true", b"?beta=true"),
+        (b"?beta=true&key=sk-proxy-acme-A&api-version=1", b"?beta=true"),
+        (b"?beta=sk+proxy%20x", b""),
+        (b"?limit=5&after_id=claude-haiku-5-5", b"?limit=5&after_id=claude-haiku-5-5"),
+        (b"?&&=&%62eta=true", b""),
+    ],
+)
+def test_of_a_query_only_what_the_api_knows_goes_upstream(query: bytes, passed: bytes) -> None:
+    assert find_target(b"POST", b"/v1/messages" + query).query == passed
+    assert find_target(b"POST", b"/t/acme/v1/messages" + query).query == passed
+
+
+@pytest.mark.parametrize(
+    "name",
+    [b"workspace_id", b"anthropic-user-profile-id", b"Workspace_ID", b"workspace%5Fid", b"container_id", b"a+_id"],
+)
+def test_an_id_of_something_upstream_is_refused_in_a_query_by_its_name(name: bytes) -> None:
+    with pytest.raises(InvalidRequest, match=r"_id: not accepted in a query"):
+        find_target(b"POST", b"/v1/messages?beta=true&" + name + b"=wrkspc_globex")

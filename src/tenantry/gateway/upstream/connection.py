@@ -24,12 +24,14 @@ from tenantry.gateway.upstream.head import (
 )
 from tenantry.wire.bytework import plain_chunk
 
-# The size of a chunk that is nothing but that (RFC 9112 7.1): extensions and the last chunk are left to the parser.
+# The size of a chunk that is nothing but that (RFC 9112 7.1): extensions are left to the parser, and trailers.
 _CHUNK_SIZE: Final = re.compile(rb"([1-9A-Fa-f][0-9A-Fa-f]{0,7})\r\n")
 _SIZE_BEGUN: Final = re.compile(rb"[1-9A-Fa-f][0-9A-Fa-f]{0,7}\r?")
 _CHUNK_SIZE_BYTES_MAX: Final = 10
 _CRLF: Final = b"\r\n"
 _CRLF_BYTES: Final = 2
+# Without trailers, and with nothing behind it (RFC 9112 7.1).
+_LAST_CHUNK: Final = b"0\r\n\r\n"
 # Makes the parser ready for the chunks of a body whose head has been read here.
 _CHUNKED_HEAD: Final = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 # A body up to this is joined to its head: copying it costs less than a second buffer in the system call.
@@ -163,8 +165,9 @@ class UpstreamConnection:
         self.idle_since = 0.0
         self.was_closed_as_reused = False
         self._sink: ResponseSink | None = None
-        # Made with the socket and dropped with it: parser and connection hold each other.
-        self._parser: httptools.HttpResponseParser | None = None
+        # Made when it is needed, for it takes 850 bytes, and dropped with its answer or the socket: parser and
+        # connection hold each other.
+        self._parser: httptools.HttpResponseParser | None
         self._is_reused = False
         self._is_stale = False
         self._written = 0  # before this request, in plain text
@@ -179,7 +182,8 @@ class UpstreamConnection:
         self._reset_parsed()
 
     def _reset_parsed(self) -> None:
-        """Forget what llhttp has told of an answer."""
+        """Forget llhttp, and what it has told of an answer."""
+        self._parser = None
         self._headers: list[tuple[bytes, bytes]] = []
         self._head_bytes = 0
         self._idle_bytes = 0
@@ -242,7 +246,6 @@ class UpstreamConnection:
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # a stream transport by construction
-        self._parser = httptools.HttpResponseParser(self)
 
     def data_received(self, data: bytes) -> None:
         if self._sink is None:
@@ -300,9 +303,7 @@ class UpstreamConnection:
         self._cut_chunks(sink, data)
 
     def _cut_chunks(self, sink: ResponseSink, data: bytes) -> None:
-        """Chunks in any cuts. What is not plain, the end above all, goes to the parser, which stands where a chunk
-        begins.
-        """
+        """Chunks in any cuts. What is not plain goes to the parser, which stands where a chunk begins."""
         data, self._size_begun = self._size_begun + data, b""
         at, size, left = 0, len(data), self._left
         bodies: list[bytes] = []
@@ -326,6 +327,10 @@ class UpstreamConnection:
         self._left = left
         if bodies:
             sink.on_body(bodies[0] if len(bodies) == 1 else b"".join(bodies))
+        if rest == _LAST_CHUNK and self._sink is not None:
+            self._keep_alive = True
+            self._finish(is_alone=True)
+            return
         if rest and self._sink is not None and _may_be_size(rest):
             self._size_begun = rest
         elif rest and self._sink is not None:
@@ -350,9 +355,12 @@ class UpstreamConnection:
             self._flush()
 
     def _parse(self, data: bytes) -> None:
-        parser, sink = self._parser, self._sink
-        if parser is None or sink is None:
+        sink = self._sink
+        if sink is None:
             return
+        parser = self._parser
+        if parser is None:
+            parser = self._parser = httptools.HttpResponseParser(self)
         is_invalid = False
         try:
             parser.feed_data(data)

@@ -10,6 +10,7 @@ from tenantry.storage.directory.changes import AlreadyThere, CredentialRefused, 
 from tenantry.storage.directory.credentials import CredentialChanges
 from tenantry.storage.directory.declaration import DeclarationChanges
 from tenantry.storage.directory.keys import IssuedKey, KeyChanges
+from tenantry.storage.directory.prices import PriceChanges
 from tenantry.storage.directory.tenants import TenantChanges
 from tenantry.storage.directory.tiers import SHIPPED_SESSIONS, first_limits
 from tenantry.storage.directory.upstreams import SetUpChanges
@@ -34,5 +35,6 @@ class Directory(
     BudgetChanges,
     AlertTargetChanges,
     DeclarationChanges,
+    PriceChanges,
 ):
     """Every change and look-up, on behalf of one actor."""

@@ -153,7 +153,7 @@ class CredentialChanges(Changes):
                 update(credentials).where(credentials.c.credential_id == row.credential_id).values(shared=True)
             )
             detail = {"before": {"shared": bool(row.shared)}, "after": {"shared": True}}
-            self._record(connection, "credential.share", name, detail, NOTHING)
+            self._record(connection, "credential.share", name, detail, credential_touched(row.credential_id))
 
     def release_credential(self, slug: str) -> None:
         """Take a tenant's credentials from it; until it has another it is not served. Raises: NotInDirectory."""
@@ -190,6 +190,7 @@ class CredentialChanges(Changes):
             if as_fallback and tenant.credential_id == row.credential_id:
                 raise CredentialRefused(f"{slug} is served with {name!r} already: fall back to another credential")
             others = self._users(connection, row.credential_id, tenant.tenant_id)
+            touched = tenant_touched(tenant.tenant_id)
             if others and not row.shared:
                 if not declare_shared:
                     raise CredentialRefused(
@@ -199,11 +200,12 @@ class CredentialChanges(Changes):
                 connection.execute(
                     update(credentials).where(credentials.c.credential_id == row.credential_id).values(shared=True)
                 )
+                touched += credential_touched(row.credential_id)
             connection.execute(update(tenants).where(tenants.c.slug == slug).values({column: row.credential_id}))
             field = "fallback" if as_fallback else "credential"
             before = {field: self._name_of(connection, getattr(tenant, column))}
             detail = {"before": before, "after": {field: name}, "shared": bool(others)}
-            self._record(connection, "credential.bind", slug, detail, tenant_touched(tenant.tenant_id))
+            self._record(connection, "credential.bind", slug, detail, touched)
 
     def drop_fallback(self, slug: str) -> None:
         """Raises: NotInDirectory."""
