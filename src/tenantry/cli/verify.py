@@ -7,6 +7,7 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -23,6 +24,9 @@ app = typer.Typer(help="Prove what the gateway promises, on the running one.", n
 
 # As a shell says of a command that Ctrl-C has ended: 128 and the number of the signal.
 INTERRUPTED = 130
+# The alarm is that of one that came while something was being stored.
+_INTERRUPTING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
+AGAIN_SECONDS = 0.01
 
 
 @app.callback()
@@ -74,10 +78,15 @@ class Interrupts:
         self.stage: Stage | None = None
         self._is_held = False
 
-    def came(self, _number: int, _frame: object) -> None:
-        if not self._is_held:
-            self._is_held = True
-            raise KeyboardInterrupt
+    def came(self, _number: int, frame: FrameType | None) -> None:
+        """Not in the midst of a transaction, which would stay open under whoever tidies up: a moment later."""
+        if self._is_held:
+            return
+        if _is_storing(frame):
+            signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
+            return
+        self._is_held = True
+        raise KeyboardInterrupt
 
     def hold(self) -> None:
         """From here on what was begun is brought to its end."""
@@ -100,14 +109,22 @@ class Interrupts:
         return f"interrupted, and what it had made is removed; {told}"
 
 
+def _is_storing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if str(frame.f_globals.get("__name__", "")).startswith(("sqlalchemy.", "tenantry.storage.")):
+            return True
+        frame = frame.f_back
+    return False
+
+
 @contextmanager
 def _interruptible() -> Generator[Interrupts]:
     interrupts = Interrupts()
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, interrupts.came) for number in numbers}
+    before = {number: signal.signal(number, interrupts.came) for number in _INTERRUPTING}
     try:
         yield interrupts
     except KeyboardInterrupt:
+        before = dict.fromkeys(_INTERRUPTING, signal.SIG_IGN)  # all is said: what comes now finds nothing to end
         raise fail(interrupts.words, INTERRUPTED) from None
     finally:
         for number, handler in before.items():

@@ -251,7 +251,7 @@ class _Connection(asyncio.Protocol):
             int(tokens[1]) if tokens else 1,
             self._number,
             self._upstream.words.get(secret, ""),
-            tuple(found.decode() for found in _BORROWED.findall(carried)),
+            ids_of_others(carried),
         )
 
     def _close(self) -> None:
@@ -266,6 +266,11 @@ def _prompt(body: bytes) -> tuple[str, bool]:
         return str(document["messages"][0]["content"]), document.get("stream") is True
     except (ValueError, KeyError, IndexError, TypeError, AttributeError):
         return "", False
+
+
+def ids_of_others(carried: bytes) -> tuple[str, ...]:
+    """The ids that `borrowed` has made up, in the order in which they come."""
+    return tuple(found.decode() for found in _BORROWED.findall(carried))
 
 
 def _presented(head: RequestHead) -> str:

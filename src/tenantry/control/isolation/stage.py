@@ -44,6 +44,8 @@ NOT_COVERED: Final = [
     "Other gateway processes of the same site: the one at the address above was asked.",
     "Timing differences between refusals are not measured.",
     "The control plane's own pages and API.",
+    "Whether a stream is cut when the time of its key runs out; one whose key is revoked is.",
+    "Files that a process of the site wrote and closed elsewhere than in its own folders and the temporary ones.",
 ]
 
 

@@ -67,11 +67,14 @@ def _socket_numbers(ports: set[int]) -> Iterator[str]:
                     yield words[9]
 
 
-def _targets(process: Path) -> list[str]:
+def _targets(process: Path) -> Iterator[str]:
     try:
-        return [os.readlink(f"{process}/fd/{number}") for number in os.listdir(f"{process}/fd")]
+        numbers = os.listdir(f"{process}/fd")
     except OSError:  # it has ended, or is another user's
-        return []
+        return
+    for number in numbers:
+        with contextlib.suppress(OSError):  # it has just been closed
+            yield os.readlink(f"{process}/fd/{number}")
 
 
 def _open_files(process: Path) -> Iterator[Path]:
