@@ -17,8 +17,8 @@ from tests.spawner import spawn
 from tests.stack import Stack, listens, wait_for
 
 ROOT = Path(__file__).parents[2]
-# What no fault can be hidden from, for a night: `TENANTRY_PROOF=whole`.
-IS_WHOLE = os.environ.get("TENANTRY_PROOF") == "whole"
+# What no fault can be hidden from, for a night: `TENANTRY_TESTS_PROOF=whole`.
+IS_WHOLE = os.environ.get("TENANTRY_TESTS_PROOF") == "whole"
 
 
 def prove(stack: Stack, *only: str) -> Report:

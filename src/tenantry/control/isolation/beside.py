@@ -64,6 +64,9 @@ _HEADERS: Final = (
         "proxy-authorization: Basic eDp5",
     ),
 )
+# Where a key may stand, too, by another upstream's custom or a server's spelling (RFC 3875 4.1.18).
+KEY_NAMES: Final = ("x_api_key", "X_Api_Key", "api-key", "api_key")
+OWN: Final = "own key"
 HEADERS: Final = tuple(line.encode() for line in _HEADERS)
 
 
@@ -87,6 +90,10 @@ def cases_beside(hand: Hand) -> Iterator[Case]:
             yield _beside(hand, sample, title, "nothing", lines, slug, expected)
             for name, beside in rows():
                 yield _beside(hand, sample, title, name, [*lines, *beside], slug, expected)
+            if title == OWN:
+                for name in KEY_NAMES:
+                    line = f"{name}: {hand.own.key}".encode()
+                    yield _beside(hand, sample, title, f"{name} with the same key", [*lines, line], slug, expected)
             if slug != hand.own.slug or expected is FORBIDDEN:
                 bearer = b"authorization: Bearer " + lines[0].partition(b": ")[2]
                 yield _beside(hand, sample, title, "authorization", [*lines, bearer], slug, expected)
@@ -103,7 +110,7 @@ def _callers(hand: Hand, sample: Sample) -> Iterator[tuple[str, list[bytes], str
     own, slug = key_line(hand.own.key), hand.own.slug
     named = b"x-tenant-id: "
     if not hand.careful:
-        yield "own key", [own], slug, own_expected(hand, sample)
+        yield OWN, [own], slug, own_expected(hand, sample)
     yield "own key, path of the other tenant", [own], hand.other.slug, FORBIDDEN
     yield "own key, x-tenant-id of the other tenant", [own, named + hand.other.slug.encode()], slug, FORBIDDEN
     both = [own, named + slug.encode()]

@@ -20,8 +20,9 @@ from tenantry.control.isolation.findings import Group
 from tenantry.control.isolation.probes import Probe
 from tenantry.wire.routes import Kind, Sample, sample_targets
 
-# Whether the gateway refuses them. Until it does, the report says that this is not shown.
-IS_REFUSED: Final = False
+# Whether the gateway refuses them in body and query. Until it does, the report says that this is not shown. Headers
+# that name a profile or a workspace do not go upstream in any spelling.
+IS_REFUSED: bool = False
 NOT_REFUSED: Final = (
     "Ids of objects upstream (threads, files, containers, skills, credit tokens, profiles, workspaces) on a credential "
     "that tenants share: this version passes them on. Give each tenant a credential of its own workspace."
@@ -88,11 +89,15 @@ def _content(block: dict[str, Any]) -> dict[str, Any]:
 
 
 def try_borrowed(group: Group, address: Address, upstream: CanaryUpstream, probe: Probe) -> None:
-    """On every route that takes a body, as a tenant on a shared credential."""
+    """On every route that takes a body, as a tenant on a shared credential.
+
+    While `IS_REFUSED` is not set: headers only, and what is the caller's own.
+    """
+    tried = [one for one in list_borrowed() if IS_REFUSED or one.lines]
     for sample in sample_targets():
         if not sample.route.body_bytes_max:
             continue
-        for one in [*list_borrowed(), *list_lent()]:
+        for one in [*tried, *list_lent()]:
             if not one.only_messages or sample.route.kind is Kind.MESSAGES:
                 _try(group, address, upstream, probe, sample, one)
 
