@@ -11,7 +11,7 @@ from typing import Final
 from tenantry.control.isolation.client import Address, KeptConnection, NoAnswer
 from tenantry.control.isolation.findings import Group
 from tenantry.control.isolation.judge import SILENCES_MAX
-from tenantry.control.isolation.load import USED, Tally, cost_nanos, message, together
+from tenantry.control.isolation.load import STOP_SECONDS_MAX, USED, Tally, cost_nanos, message, together
 from tenantry.control.isolation.pace import Pace
 from tenantry.control.isolation.probes import Probe
 
@@ -63,14 +63,17 @@ def bleed(on: Bleed, count: int) -> None:
     alone = _quiet_pass(on, "alone", count, 0.0)
     noise = Tally()
     stop = threading.Event()
-    load = threading.Thread(target=_make_noise, args=(on, noise, stop))
+    load = threading.Thread(target=_make_noise, args=(on, noise, stop), daemon=True)
     load.start()
     try:
         _wait_until_loud(on, noise)
         beside = _quiet_pass(on, "beside", count, 0.5)
-    finally:
+    except BaseException:
         stop.set()
-        load.join()
+        load.join(STOP_SECONDS_MAX)
+        raise
+    stop.set()
+    load.join()
     add = on.group.add
     heavy = noise.statuses[429] > 0 and noise.statuses[200] > 0
     add("load on the noisy tenant", "served within its limits, and refused (429) beyond them", noise.words, heavy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from tenantry.wire.routes import ROUTES
 
 # Listed one by one in the report; more of the same helps nobody.
 LISTED_MAX: Final = 10
+# Whoever stops a run waits so long for what is under way; what then still waits for an answer ends with the process.
+STOP_SECONDS_MAX: Final = 1.0
 USED: Final = b"anthropic-ratelimit-unified-overage-utilization"
 
 _MESSAGES = ROUTES[(b"POST", b"/v1/messages")]
@@ -80,8 +83,10 @@ def together(work: Callable[[int, threading.Event], None], count: int) -> None:
             thread.start()
         for thread in threads:
             thread.join()
-    finally:
+    except BaseException:
         stop.set()
+        until = time.monotonic() + STOP_SECONDS_MAX
         for thread in threads:
             if thread.ident is not None:
-                thread.join()
+                thread.join(max(0.0, until - time.monotonic()))
+        raise

@@ -41,7 +41,8 @@ def _is_fresh(path: Path, since: float) -> bool:
         told = path.lstat()
     except OSError:
         return False
-    return stat.S_ISREG(told.st_mode) and told.st_uid == os.getuid() and told.st_mtime >= since - CLOCK_SECONDS
+    ours = stat.S_ISREG(told.st_mode) and told.st_uid == os.getuid() and os.access(path, os.R_OK)
+    return ours and told.st_mtime >= since - CLOCK_SECONDS
 
 
 def _is_below(path: Path, roots: list[Path]) -> bool:
