@@ -7,6 +7,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 from tenantry.cli.direct import run_direct
@@ -80,8 +81,17 @@ def _greet(site: Site) -> str:
     return greet(site)
 
 
+def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Ctrl-C while a command is being loaded is no fault of ours to be seen."""
+    if issubclass(kind, KeyboardInterrupt):
+        print("tenantry: interrupted before anything was done", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
 def main() -> None:
     """The `tenantry` command."""
+    sys.excepthook = _tell
     processes = Processes()
     code = run_direct(processes, sys.argv[1:])
     if code is not None:

@@ -91,9 +91,14 @@ async def follow_directory(
     One that was replaced would leave it for good, and no revocation would ever arrive: then the gateway ends.
     """
     faults, now = Repeats(), gateway.parts.clock.now
+    looked_at = now()
     while True:
-        # On the clock's grid: a change that comes while another is read waits no longer for it.
-        await _until_next(DIRECTORY_POLL_SECONDS if gateway.parts.population.connections else QUIET_POLL_SECONDS)
+        if gateway.parts.population.connections:
+            # Measured from look to look: a change that comes while another is read waits no longer for it.
+            await asyncio.sleep(max(0.0, looked_at + DIRECTORY_POLL_SECONDS - now()))
+        else:
+            await _until_next(QUIET_POLL_SECONDS)
+        looked_at = now()
         try:
             if watch.changed():
                 await _in_steps(gateway.applying(await asyncio.to_thread(loader.follow)))

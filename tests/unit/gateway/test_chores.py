@@ -37,7 +37,9 @@ def test_a_change_that_comes_while_another_is_read_waits_no_longer_for_it(
         return Change(Snapshot(1, {}, {}), frozenset(), frozenset())
 
     gateway: Any = SimpleNamespace(
-        parts=SimpleNamespace(clock=SimpleNamespace(now=lambda: time[0])),
+        parts=SimpleNamespace(
+            clock=SimpleNamespace(now=lambda: time[0]), population=SimpleNamespace(connections={"a client"})
+        ),
         applying=lambda change: (),
         live=SimpleNamespace(directory_fault=""),
     )
