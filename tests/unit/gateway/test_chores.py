@@ -44,7 +44,7 @@ def test_a_change_that_comes_while_another_is_read_waits_no_longer_for_it(
         live=SimpleNamespace(directory_fault=""),
     )
     watch, loader = SimpleNamespace(changed=lambda: True), SimpleNamespace(follow=follow)
-    engine, book = new_store(tmp_path / "x.db"), SimpleNamespace(refresh=lambda: False)
+    engine, book = new_store(tmp_path / "x.db"), SimpleNamespace(read=lambda: None)
     monkeypatch.setattr(chores, "asyncio", SimpleNamespace(sleep=sleep, to_thread=asyncio.to_thread))
     following = follow_directory(
         cast(DirectoryWatch, watch),
