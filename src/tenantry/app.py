@@ -5,7 +5,9 @@ gateway nothing of the control plane's, and no command anything of another's.
 from __future__ import annotations
 
 import gc
+import os
 import sys
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 from tenantry.cli.direct import run_direct
@@ -20,14 +22,19 @@ class Processes:
 
     def gateway(self, settings: Settings) -> int:
         gc.disable()  # until it serves: nothing that is loaded is garbage
-        from tenantry.gateway.serving import serve_gateway
-        from tenantry.running import PortUnusable, require_port, run
+        from functools import partial
 
+        from tenantry.gateway.listening import CannotListen, listening_socket
+        from tenantry.gateway.serving import serve_gateway
+        from tenantry.running import READY, REPLACED, run, tell_supervisor
+
+        place = settings.gateway_host, settings.gateway_port
         try:
-            require_port("gateway", settings.gateway_host, settings.gateway_port)
-        except PortUnusable as error:
+            listener = listening_socket(*place, settings.journal_dir, os.environ)
+        except CannotListen as error:
             return _refused(error)
-        return run(settings, serve_gateway(settings.gateway))
+        ready, replaced = partial(tell_supervisor, READY), partial(tell_supervisor, REPLACED)
+        return run(settings, serve_gateway(settings.gateway, listener, ready, replaced), outlives=True)
 
     def control(self, settings: Settings) -> int:
         from tenantry.control.presence import SiteReplaced, present
@@ -74,8 +81,17 @@ def _greet(site: Site) -> str:
     return greet(site)
 
 
+def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Ctrl-C while a command is being loaded is no fault of ours to be seen."""
+    if issubclass(kind, KeyboardInterrupt):
+        print("tenantry: interrupted before anything was done", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
 def main() -> None:
     """The `tenantry` command."""
+    sys.excepthook = _tell
     processes = Processes()
     code = run_direct(processes, sys.argv[1:])
     if code is not None:

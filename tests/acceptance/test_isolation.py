@@ -1,24 +1,22 @@
-"""The isolation proof against a real gateway: green on this one, red on every gateway with a planted fault."""
+"""The isolation proof against a real gateway: green on this one. It is red on others: see `test_planted_*`."""
 
 import json
 import os
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tenantry.control.isolation.engine import Options, begin, clean_site, prove_probes
-from tenantry.control.isolation.findings import Report
-from tenantry.control.isolation.probes import NAME
-from tenantry.control.isolation.report import as_html
+from tenantry.control.isolation.engine import clean_site
+from tenantry.control.isolation.stage import PROVES
 from tenantry.wire.routes import sample_targets
-from tests import faulty_gateway
+from tests.faulty_gateway import FAULTS
+from tests.planted.proof import probes_of, prove
 from tests.spawner import Process, run, spawn
-from tests.stack import Stack, listens, wait_for
+from tests.stack import Stack, wait_for
 
-ROOT = Path(__file__).parents[2]
+# The issue that asked for them: so many, of different kinds.
+FAULTS_MIN = 25
 
 
 def start_command(stack: Stack) -> Process:
@@ -26,21 +24,8 @@ def start_command(stack: Stack) -> Process:
 
 
 def run_command(stack: Stack, *words: str) -> tuple[int, str, str]:
-    done = run("verify", "isolation", *words, env=os.environ | stack.environ, cwd=stack.folder, timeout=90)
+    done = run("verify", "isolation", *words, env=os.environ | stack.environ, cwd=stack.folder, timeout=180)
     return done.returncode, done.stdout, done.stderr
-
-
-def prove(stack: Stack, *only: str) -> Report:
-    options = Options(quick=True, logs=tuple(stack.folder.glob("*.log")), only=frozenset(only))
-    with clean_site(stack.site):
-        return prove_probes(begin(stack.site, options, lambda group: None))
-
-
-def probes_of(stack: Stack) -> list[str]:
-    directory = stack.site.directory
-    names = [row.slug for row in directory.list_tenants() if row.name == NAME]
-    names += [row.name for row in directory.list_credentials() if row.name.startswith("probe-")]
-    return names + [row.name for row in directory.list_upstreams() if row.name.startswith("probe-")]
 
 
 def test_this_gateway_passes_and_the_report_tells_everything_but_secrets(stack: Stack) -> None:
@@ -60,7 +45,6 @@ def test_this_gateway_passes_and_the_report_tells_everything_but_secrets(stack: 
         assert "sk-proxy-" not in text
         assert "sandbox-canary" not in text
     assert document["not_covered"]
-    assert document["seconds"] < 30
 
 
 def test_nothing_of_the_probes_is_left_but_their_rows_which_name_them(stack: Stack) -> None:
@@ -76,16 +60,34 @@ def test_nothing_of_the_probes_is_left_but_their_rows_which_name_them(stack: Sta
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_run_that_is_stopped_removes_its_probes(stack: Stack, number: int) -> None:
     command = start_command(stack)
-    wait_for(lambda: probes_of(stack), 20, "a probe")
+    wait_for(lambda: probes_of(stack), 60, "a probe")
     command.send_signal(number)
-    command.wait(20)
-    assert command.returncode not in (0, 1)
+    command.wait(60)
+    assert command.returncode == 130
+    assert probes_of(stack) == []
+
+
+# What stands in the run's words when it is stopped: nothing yet, and the beginning of groups of every kind.
+@pytest.mark.parametrize("behind", ["undisturbed", "connection", "credentials", "bleed", "books", "sharing"])
+def test_ctrl_c_twice_says_in_one_line_what_is_done_and_what_not(stack: Stack, behind: str) -> None:
+    told = stack.folder / f"stopped-{behind}.txt"
+    with told.open("wb") as err:
+        command = spawn("verify", "isolation", env=os.environ | stack.environ, cwd=stack.folder, stderr=err)
+        wait_for(lambda: PROVES[behind] in told.read_text(), 120, f"{behind} being done")
+        command.send_signal(signal.SIGINT)
+        command.send_signal(signal.SIGINT)
+        command.wait(60)
+    *groups, last = told.read_text().splitlines()
+    assert last.startswith("tenantry: interrupted, and what it had made is removed; held: undisturbed")
+    assert "; not shown: " in last
+    assert last.endswith("search")
+    assert {line[:8].strip() for line in groups} == {"PASS"}
     assert probes_of(stack) == []
 
 
 def test_what_a_killed_run_left_is_removed_by_the_next_and_two_do_not_run_at_once(stack: Stack) -> None:
     killed = start_command(stack)
-    wait_for(lambda: len(probes_of(stack)) > 3, 20, "some probes")
+    wait_for(lambda: len(probes_of(stack)) > 3, 60, "some probes")
     code, _, err = run_command(stack, "--quick")
     assert (code, "Another isolation proof runs" in err) == (1, True)
     killed.kill()
@@ -140,69 +142,8 @@ def test_tenants_that_are_not_there_and_a_gateway_that_is_not_are_told(own_stack
     assert probes_of(own_stack) == []
 
 
-# Which group has to be red for which fault.
-CAUGHT_BY = {
-    "cache_on_a_prefix": "identity",
-    "cache_on_a_long_prefix": "identity",
-    "route_without_scope": "identity",
-    "shared_bucket": "bleed",
-    "shared_lane": "bleed",
-    "swapped_credential": "credentials",
-    "answer_that_names_the_tenant": "undisturbed",
-    "key_in_the_log": "search",
-    "slow_revocation": "switching",
-    "careless_of_what_is_kept": "sharing",
-    "count_for_the_key_only": "bleed",
-}
-# Checks that have to be red by themselves, where a faulty gateway has several faults.
-CAUGHT_EACH = {
-    "careless_of_what_is_kept": {
-        "connections upstream of two tenants that share a credential",
-        "a rotated credential, on a kept connection",
-        "two keys of one tenant, one request a minute each",
-        "budgets of two keys of one tenant, one with 5 requests",
-        "the key's time is over",
-    },
-    "count_for_the_key_only": {"budget of the quiet tenant, used"},
-}
-
-
-@pytest.fixture(scope="module")
-def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A site whose gateway each test starts by itself."""
-    site = Stack(tmp_path_factory.mktemp("faulty")).start("control")
-    yield site
-    site.stop()
-
-
-def start_faulty(stack: Stack, fault: str) -> None:
-    with (stack.folder / f"gateway-{fault}.log").open("wb") as log:
-        stack.processes["gateway"] = spawn(
-            fault, env=os.environ | stack.environ, cwd=ROOT, stdout=log, stderr=log, module="tests.faulty_gateway"
-        )
-    wait_for(lambda: listens(stack.port), 20, "the faulty gateway listening")
-
-
-@pytest.mark.parametrize("fault", CAUGHT_BY)
-def test_a_planted_fault_is_caught(faulty: Stack, fault: str) -> None:
-    start_faulty(faulty, fault)
-    try:
-        report = prove(faulty, CAUGHT_BY[fault], *(["switching"] if fault in CAUGHT_EACH else []))
-    finally:
-        faulty.kill("gateway", signal.SIGTERM)
-    red = {group.name for group in report.groups if group.failures}
-    assert report.verdict == "FAIL"
-    assert CAUGHT_BY[fault] in red
-    caught = {check.tried for group in report.groups for check in group.failures}
-    assert CAUGHT_EACH.get(fault, set()) <= caught
-    assert probes_of(faulty) == []
-    page = as_html(report)
-    assert "✗ FAIL" in page
-    if "identity" in red:
-        assert any(check.repeat for group in report.groups for check in group.failures)
-    assert "sk-proxy-" not in page
-    assert "sandbox-canary" not in page
-
-
-def test_every_planted_fault_has_its_test() -> None:
-    assert set(CAUGHT_BY) == set(faulty_gateway.FAULTS)
+def test_there_are_enough_planted_faults_for_every_group() -> None:
+    assert len(FAULTS) >= FAULTS_MIN
+    caught = {fault.group for fault in FAULTS.values()}
+    # These two show what a fault of a kind of their own would need: another tenant coming, a route that scopes ids.
+    assert set(PROVES) - caught == {"undisturbed", "objects"}

@@ -9,6 +9,7 @@ import pytest
 import typer
 from typer.main import get_command, get_group
 
+from tenantry import app
 from tenantry.app import Processes
 from tenantry.cli.later import Later
 from tenantry.cli.main import Commands, build_cli
@@ -32,7 +33,7 @@ atexit.register(lambda: print(*sys.modules, file=sys.stderr))
 import tenantry.app
 if sys.argv[1] in ("gateway", "control"):
     import tenantry.running
-    tenantry.running.run = lambda settings, process: process.close() or 0
+    tenantry.running.run = lambda settings, process, **_: process.close() or 0
     tenantry.running.require_port = lambda name, host, port: None
 tenantry.app.main()
 """
@@ -48,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def loaded(folder: Path, *words: str) -> set[str]:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, *words],
-        env={**os.environ, "TENANTRY_DATA_DIR": str(folder)},
+        env={**os.environ, "TENANTRY_DATA_DIR": str(folder), "TENANTRY_GATEWAY_PORT": "0"},
         capture_output=True,
         text=True,
         check=True,
@@ -98,3 +99,13 @@ def test_no_command_is_missing_from_the_list() -> None:
 def test_the_version_is_told(folder: Path) -> None:
     done = subprocess.run([sys.executable, "-m", "tenantry", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("tenantry ")
+
+
+def test_ctrl_c_while_a_command_is_loaded_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    app._tell(KeyboardInterrupt, KeyboardInterrupt(), None)
+    assert capsys.readouterr().err == "tenantry: interrupted before anything was done\n"
+
+
+def test_any_other_error_is_to_be_seen(capsys: pytest.CaptureFixture[str]) -> None:
+    app._tell(ValueError, ValueError("what"), None)
+    assert "ValueError: what" in capsys.readouterr().err

@@ -38,11 +38,15 @@ def fail(message: str, code: int = FAILED) -> typer.Exit:
     return typer.Exit(code)
 
 
-def settings() -> Settings:
-    """The settings, or exit 2 with every problem."""
-    named = os.environ.get("TENANTRY_CONFIG")
+def settings(*, starts: bool = False) -> Settings:
+    """The settings, or exit 2 with every problem. `starts`: for a process, which needs more of its machine."""
+    named, also = os.environ.get("TENANTRY_CONFIG"), None
+    if starts:
+        from tenantry.machine_checks import unusable_here
+
+        also = unusable_here
     try:
-        return load_settings(Path(named) if named else None, os.environ)
+        return load_settings(Path(named) if named else None, os.environ, also)
     except SettingsError as error:
         import typer
 

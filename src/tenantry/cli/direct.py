@@ -14,7 +14,7 @@ def run_direct(processes: Processes, words: list[str]) -> int | None:
     if words not in (["gateway"], ["control"], ["serve"]):
         return None
     try:
-        found = settings()
+        found = settings(starts=True)
         with told():
             if words == ["gateway"]:
                 return processes.gateway(found)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,12 +17,16 @@ from tenantry.cli.options import AsJson
 from tenantry.cli.output import print_json, say
 
 if TYPE_CHECKING:
-    from tenantry.control.isolation.findings import Group, Report
+    from tenantry.control.isolation.findings import Report
+    from tenantry.control.isolation.stage import Options, Stage
 
 app = typer.Typer(help="Prove what the gateway promises, on the running one.", no_args_is_help=True)
 
-# On a terminal, the first of each group; the report has them all.
-SHOWN_MAX = 5
+# As a shell says of a command that Ctrl-C has ended: 128 and the number of the signal.
+INTERRUPTED = 130
+# The alarm is that of one that came while something was being stored.
+_INTERRUPTING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
+AGAIN_SECONDS = 0.01
 
 
 @app.callback()
@@ -43,31 +49,109 @@ def isolation(
     yes: Annotated[bool, typer.Option("--yes", help="With --tenants: send one real message for each.")] = False,
 ) -> None:
     """Try to get from one tenant into another; exit 1 if anything came through, with the request that did it."""
-    from tenantry.control.isolation.engine import Options, begin, clean_site, prove_probes
+    with _interruptible() as interrupts:
+        named = tuple(slug.strip() for slug in (tenants or "").split(",") if slug.strip())
+        if tenants is not None and len(set(named)) < 2:
+            raise fail(
+                "isolation is between tenants: name at least two different ones, as in --tenants acme,globex", USAGE
+            )
+        if report is not None and not report.parent.is_dir():
+            raise fail(f"there is no folder {report.parent} for the report", USAGE)
+        missing = [path for path in logs or [] if not path.exists()]
+        if missing:
+            raise fail(f"there is no log {missing[0]}", USAGE)
+        if named and not yes:
+            say("Real tenants: only refusals and free routes are sent, no messages (--yes allows one each).", err=True)
+        from tenantry.control.isolation.stage import Options
+
+        done = _prove(Options(named, quick, yes, tuple(logs or ())), interrupts)
+        _deliver(done, report, as_json)
+
+
+class Interrupts:
+    """Ctrl-C, `kill` and a terminal that closes: the first ends the run, the others do not disturb what it tidies up.
+
+    `stage` is what was under way, for the last line to say.
+    """
+
+    def __init__(self) -> None:
+        self.stage: Stage | None = None
+        self._is_held = False
+
+    def came(self, _number: int, frame: FrameType | None) -> None:
+        """Not in the midst of a transaction, which would stay open under whoever tidies up: a moment later."""
+        if self._is_held:
+            return
+        if _is_storing(frame):
+            signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
+            return
+        self._is_held = True
+        raise KeyboardInterrupt
+
+    def hold(self) -> None:
+        """From here on what was begun is brought to its end."""
+        self._is_held = True
+
+    @property
+    def words(self) -> str:
+        """What was done and what not."""
+        if self.stage is None:
+            return "interrupted before anything was tried"
+        from tenantry.control.isolation.stage import PROVES
+
+        groups = self.stage.report.groups
+        held = [group.name for group in groups if group.is_done and not group.not_run and not group.failures]
+        failed = [group.name for group in groups if group.failures]
+        settled = {*held, *failed, *(group.name for group in groups if group.not_run)}
+        left = [name for name in PROVES if name not in settled]
+        parts = [("held", held), ("FAILED", failed), ("not shown", left)]
+        told = "; ".join(f"{what}: {', '.join(names)}" for what, names in parts if names)
+        return f"interrupted, and what it had made is removed; {told}"
+
+
+def _is_storing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if str(frame.f_globals.get("__name__", "")).startswith(("sqlalchemy.", "tenantry.storage.")):
+            return True
+        frame = frame.f_back
+    return False
+
+
+@contextmanager
+def _interruptible() -> Generator[Interrupts]:
+    interrupts = Interrupts()
+    before = {number: signal.signal(number, interrupts.came) for number in _INTERRUPTING}
+    try:
+        yield interrupts
+    except KeyboardInterrupt:
+        before = dict.fromkeys(_INTERRUPTING, signal.SIG_IGN)  # all is said: what comes now finds nothing to end
+        raise fail(interrupts.words, INTERRUPTED) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _prove(options: Options, interrupts: Interrupts) -> Report:
+    from tenantry.cli.proof_progress import told_progress
+    from tenantry.control.isolation.engine import clean_site, prove_probes
+    from tenantry.control.isolation.pace import kept_pace
     from tenantry.control.isolation.probes import ProofRunning
     from tenantry.control.isolation.real_tenants import prove_real
+    from tenantry.control.isolation.stage import begin
     from tenantry.control.isolation.waiting import ProofImpossible
 
-    named = tuple(slug.strip() for slug in (tenants or "").split(",") if slug.strip())
-    if tenants is not None and len(set(named)) < 2:
-        raise fail("isolation is between tenants: name at least two different ones, as in --tenants acme,globex", USAGE)
-    if report is not None and not report.parent.is_dir():
-        raise fail(f"there is no folder {report.parent} for the report", USAGE)
-    missing = [path for path in logs or [] if not path.exists()]
-    if missing:
-        raise fail(f"there is no log {missing[0]}", USAGE)
-    if named and not yes:
-        say("Real tenants: only refusals and free routes are sent, no messages (--yes allows one each).", err=True)
-    options = Options(named, quick, yes, tuple(logs or ()))
     try:
-        with _ended_like_ctrl_c(), opened_site() as site, clean_site(site) as leftovers:
-            if leftovers:
-                say(f"Removed what a run before had left: {', '.join(leftovers)}", err=True)
-            stage = begin(site, options, _tell)
-            done = prove_real(stage) if named else prove_probes(stage)
+        with opened_site() as site, kept_pace() as pace, clean_site(site) as leftovers:
+            try:
+                if leftovers:
+                    say(f"Removed what a run before had left: {', '.join(leftovers)}", err=True)
+                with told_progress(sys.stderr) as listener:
+                    stage = interrupts.stage = begin(site, options, listener, pace)
+                    return prove_real(stage) if options.tenants else prove_probes(stage)
+            finally:
+                interrupts.hold()
     except (ProofImpossible, ProofRunning) as error:
         raise fail(str(error)) from None
-    _deliver(done, report, as_json)
 
 
 def _deliver(done: Report, path: Path | None, as_json: bool) -> None:
@@ -88,31 +172,3 @@ def _deliver(done: Report, path: Path | None, as_json: bool) -> None:
             say(f"Report: {path}")
     if not done.ok:
         raise typer.Exit(FAILED)
-
-
-def _tell(group: Group) -> None:
-    """One line for each group as it ends, and what failed in it."""
-    colour = {"PASS": typer.colors.GREEN, "FAIL": typer.colors.RED}.get(group.verdict)
-    typer.secho(f"{group.verdict:8}", fg=colour, bold=True, nl=False, err=True)
-    say(f"{group.proves} ({group.not_run or f'{len(group.checks)} checks'})", err=True)
-    for check in group.failures[:SHOWN_MAX]:
-        say(f"        {check.tried}\n          expected {check.expected}\n          seen {check.seen}", err=True)
-        if check.repeat:
-            say(f"          {check.repeat}", err=True)
-    if len(group.failures) > SHOWN_MAX:
-        say(f"        and {len(group.failures) - SHOWN_MAX} more; --report or --json has them", err=True)
-
-
-@contextmanager
-def _ended_like_ctrl_c() -> Generator[None]:
-    """A terminal that closes and `kill` end the run as Ctrl-C does, so that the probes are removed."""
-
-    def interrupt(_number: int, _frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -51,6 +51,7 @@ _BODY: Final = 2
 _ANSWERING: Final = 3
 _LINGERING: Final = 4
 _CLOSED: Final = 5
+_PASSING: Final = 6  # to another gateway
 
 
 class ClientConnection(Client):
@@ -79,12 +80,14 @@ class ClientConnection(Client):
         "_unsent",
     )
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, peer: str = "", unread: bytes = b"", *, is_last: bool = False) -> None:
+        """`peer` and `unread`: of a connection that another gateway had; `is_last`: it ends with the next answer."""
         Client.__init__(self)
+        self.peer = peer
         self._parts = parts
         self._transport: asyncio.Transport | None = None
         self._state = _HEAD
-        self._buffer: bytes = b""
+        self._buffer: bytes = unread
         self._head: RequestHead | None = None
         self._caller: Caller | None = None
         self._exchange: Exchange | None = None
@@ -94,7 +97,7 @@ class ClientConnection(Client):
         self._body_since = 0.0
         self._left = 0
         self._length: int | None = None  # of the request's body, where its head tells it
-        self._eof = False
+        self._eof = is_last  # of what the client sends
         self._is_next_planned = False  # the next request of a pipeline
         self._is_reading = True  # from the socket
         self._unsent = 0  # bytes that a lingering client had not taken when it was last looked at
@@ -108,7 +111,7 @@ class ClientConnection(Client):
         self._transport = cast(asyncio.Transport, transport)  # a stream transport by construction
         population, settings = self._parts.population, self._parts.settings
         peer = transport.get_extra_info("peername")
-        self.peer = peer[0] if peer else ""
+        self.peer = self.peer or (peer[0] if peer else "")
         from_peer = population.peers[self.peer] = population.peers.get(self.peer, 0) + 1
         population.connections.add(self)
         if len(population.connections) > settings.connections_max or from_peer > settings.connections_per_peer_max:
@@ -116,6 +119,10 @@ class ClientConnection(Client):
             return
         self._set_write_limits()
         self._expect(HEAD_SECONDS_MAX)
+        if population.heir is not None:
+            self.pass_on()
+        elif self._buffer:
+            self._plan_next()
 
     def _expect(self, seconds: float) -> None:
         parts = self._parts
@@ -338,6 +345,8 @@ class ClientConnection(Client):
         if route.open_to_all:
             self._state = _ANSWERING
             self._answer_open(route.kind, head)
+        elif self._parts.population.heir is not None:
+            self.pass_on(body)
         else:
             self._take(caller, body)
 
@@ -410,7 +419,10 @@ class ClientConnection(Client):
         if self._transport is None:
             return
         if not self.keeps_alive or self._parts.population.is_stopping:
-            self._linger()
+            if self.keeps_alive and self._parts.population.heir is not None:
+                self.pass_on()
+            else:
+                self._linger()
             return
         self._state = _HEAD
         if self._buffer:
@@ -452,6 +464,29 @@ class ClientConnection(Client):
         else:
             transport.write_eof()
             self._read_on()
+
+    # Going on elsewhere
+
+    def pass_when_idle(self) -> None:
+        if self._state in (_HEAD, _PART):
+            self.pass_on()
+
+    def pass_on(self, body: bytes | None = None) -> None:
+        transport, heir, caller, head = self._transport, self._parts.population.heir, self._caller, self._head
+        unread, self._buffer = self._buffer, b""
+        if body is not None and caller is not None and head is not None:
+            framed = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) if head.chunked and body else body
+            unread = caller.known.written(len(body)) + (framed or b"0\r\n\r\n" * head.chunked) + unread
+        self._exchange = self._head = None
+        self._state = _PASSING
+        self._let_go()
+        self._body = []
+        if transport is not None and heir is not None:
+            self._expect(CLIENT_STALL_SECONDS_MAX)
+            heir.take(self, transport, self.peer, unread)
+
+    def forget(self) -> None:
+        self.connection_lost(None)
 
     # Ending
 

@@ -385,6 +385,9 @@ class Exchange(AttemptOwner):
         attempt, self._attempt = self._attempt, None
         if attempt is not None:
             attempt.close(self._reason)
+        if self._parts.population.heir is not None:
+            self.pass_on()  # another attempt would have to be held here, where nothing is counted any more
+            return
         if self._reason == DROPPED_REUSED and self._held is None and not tries.was_resent:
             self._follow(tries, tries.resend())
         else:
@@ -737,6 +740,18 @@ class Exchange(AttemptOwner):
     def is_unsent(self) -> bool:
         """Whether nothing goes upstream for it at the moment: who closes its side now has left."""
         return self.state in (State.READING, State.WAITING, State.COUNTING, State.BACKING_OFF)
+
+    @property
+    def in_hand(self) -> tuple[Ask | None, Attempt | None]:
+        """What it was given, and the attempt that it is in the middle of."""
+        return self._ask, self._attempt
+
+    def pass_on(self) -> None:
+        client, body = self._client, self.request.body if self.request is not None else b""
+        self.state = State.ENDED
+        self._give_back()
+        if client is not None:
+            client.pass_on(body)
 
     def stop(self) -> None:
         if self.state in (State.READING, State.WAITING):

@@ -73,7 +73,7 @@ def test_what_is_plain_is_read_as_the_full_readers_read_it(work: ModuleType) -> 
             read[name] += 1
             check: Any = check_request if name == "plain_request" else check_answer
             check(told, *arguments)
-    assert min(read.values()) > CASES // 20, read
+    assert min(read.values()) > CASES // 40, read
 
 
 @needs_compiled
@@ -85,7 +85,7 @@ def test_both_read_alike_what_both_read() -> None:
         both = [getattr(one, name)(*arguments) for one in (plain_in_python, compiled)]
         assert None in both or both[0] == both[1], (name, arguments)
         read[name] += None not in both
-    assert min(read.values()) > CASES // 20, read
+    assert min(read.values()) > CASES // 40, read
 
 
 @settings(max_examples=500, deadline=None)

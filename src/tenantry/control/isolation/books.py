@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Final
 
 from tenantry.control.isolation.canaries import CanaryUpstream
+from tenantry.control.isolation.client import Address, KeptConnection, NoAnswer
 from tenantry.control.isolation.findings import Group
+from tenantry.control.isolation.load import message
+from tenantry.control.isolation.pace import Pace
 from tenantry.control.isolation.probes import Probe
 from tenantry.control.site import Site
 from tenantry.ledger.booked import BookedRow, rows_of_tenant
 from tenantry.ledger.spending import spent_nanos
 
-# A row is there within a second of its request (DESIGN 3); after a burst the drain may need longer.
-BOOKED_SECONDS_MAX = 6.0
-POLL_SECONDS = 0.1
+# A row is there within a second of its request (DESIGN 3); after a burst it may take longer, as long as rows come.
+BOOKED_SECONDS_MAX: Final = 6.0
+POLL_SECONDS: Final = 0.1
+# Of each tenant, so that there is something to compare whatever else is run.
+MESSAGES: Final = 10
 
 
-def compare_books(group: Group, site: Site, upstream: CanaryUpstream, probes: Mapping[str, Probe]) -> None:
+def compare_books(
+    group: Group, site: Site, address: Address, upstream: CanaryUpstream, probes: Mapping[str, Probe], pace: Pace
+) -> None:
     """Every message that an upstream saw under a tenant's credential is one row of that tenant, and nothing else is."""
-    deadline = time.monotonic() + BOOKED_SECONDS_MAX
+    _send(address, [probe for role, probe in probes.items() if role in ("own", "other")])
     for role, probe in probes.items():
         sent = [record for record in upstream.of(probe.secret) if record.path == "/v1/messages"]
-        rows = rows_of_tenant(site.engine, probe.holder.tenant_id)
-        while len(rows) < len(sent) and time.monotonic() < deadline:
-            time.sleep(POLL_SECONDS)
-            rows = rows_of_tenant(site.engine, probe.holder.tenant_id)
+        rows = wait_for_rows(partial(rows_of_tenant, site.engine, probe.holder.tenant_id), len(sent), pace)
         keys = {row.key_id for row in site.directory.list_keys(probe.holder.slug)}
         problems = _differences(probe, keys, [record.request_id for record in sent], rows)
         expected = f"{len(sent)} rows, each its own: request, credential, key, cost"
@@ -33,6 +40,29 @@ def compare_books(group: Group, site: Site, upstream: CanaryUpstream, probes: Ma
         told = f"{len(rows)} rows" + (f" at {cost.pop():,} nano-dollars each" if len(cost) == 1 else "")
         group.add(f"ledger of the {role} tenant", expected, "; ".join(problems) or told, not problems)
         _compare_spend(group, site, role, probe, rows)
+
+
+def _send(address: Address, probes: Sequence[Probe]) -> None:
+    """Messages and streams, tenant by tenant in turn; what comes of them the rows say."""
+    clients = [KeptConnection(address) for _ in probes]
+    for number in range(MESSAGES):
+        for probe, client in zip(probes, clients, strict=True):
+            with contextlib.suppress(NoAnswer):
+                client.ask(message(probe, f"{probe.holder.slug}-booked-{number}", stream=number % 2 == 0))
+    for client in clients:
+        client.close()
+
+
+def wait_for_rows(read: Callable[[], Sequence[BookedRow]], count: int, pace: Pace) -> Sequence[BookedRow]:
+    """The rows, when there are so many, or when for a while no more have come."""
+    rows = read()
+    seen, deadline = len(rows), pace.clock() + BOOKED_SECONDS_MAX
+    while len(rows) < count and pace.clock() < deadline:
+        time.sleep(POLL_SECONDS)
+        rows = read()
+        if len(rows) > seen:
+            seen, deadline = len(rows), pace.clock() + BOOKED_SECONDS_MAX
+    return rows
 
 
 def _compare_spend(group: Group, site: Site, role: str, probe: Probe, rows: Sequence[BookedRow]) -> None:

@@ -11,25 +11,38 @@ import json
 import re
 import secrets
 import threading
-from collections.abc import Iterator
+from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
-from tenantry.control.isolation.cases import MODEL
+from tenantry.control.isolation.canned import closing_events, document_of, opening_events, word_event
 from tenantry.wire.http1 import LAST_CHUNK, BadHead, RequestHead, chunk, parse_request_head, response_head
 
 # What no upstream may see: the client's key, its name here, and who it is on the network (reference 2.1, 2.3).
-_IDENTITY = (
-    *(b"x-tenant-id", b"cookie", b"proxy-authorization", b"x-forwarded-for", b"forwarded"),
-    *(b"anthropic-workspace-id", b"anthropic-user-profile-id", b"anthropic-organization-id", b"anthropic_workspace_id"),
+_IDENTITY: Final = frozenset(
+    (
+        *(b"x-tenant-id", b"cookie", b"proxy-authorization", b"forwarded", b"x-real-ip", b"true-client-ip"),
+        *(b"anthropic-workspace-id", b"anthropic-user-profile-id", b"anthropic-organization-id", b"cf-connecting-ip"),
+        *(b"via", b"api-key"),
+    )
 )
+_FORWARDED: Final = b"x-forwarded-"
 # An upstream's own quota, in figures that no tenant has; seen by a client, they came through the gateway.
 UPSTREAM_QUOTA = b"987654321"
-START_SECONDS_MAX = 5.0
+START_SECONDS_MAX = 30.0
 
+# What a request asks of this upstream, in its prompt: a name, milliseconds before the answer, tokens to be billed, how
+# often it is to fail first, whether its stream goes on until it is released.
 _TAG = re.compile(r"tag=([0-9a-z-]+)")
 _WAIT = re.compile(r"wait=([0-9]{1,5})")
 _TOKENS = re.compile(r"tokens=([0-9]{1,5})")
+_FAIL = re.compile(r"fail=([1-9])")
+_LASTING = "lasting"
+_WORD_SECONDS: Final = 0.05
+# A stream that nobody releases. Far longer than any check.
+_LASTING_SECONDS_MAX: Final = 300.0
+# Ids that belong to somebody, as `borrowed` makes them up.
+_BORROWED = re.compile(rb"[a-z]{2,10}_borrowed[0-9a-f]{8}")
 
 
 def new_secret(who: str) -> str:
@@ -39,7 +52,10 @@ def new_secret(who: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One request that reached the upstream. `leaks` names what it carried and must not; `connection` counts them."""
+    """One request that reached the upstream. `leaks` names what it carried and must not; `connection` counts them.
+
+    `said` goes into the answer; `borrowed` are ids of others that came with it.
+    """
 
     secret: str = field(repr=False)
     method: str
@@ -49,6 +65,8 @@ class Record:
     leaks: tuple[str, ...]
     output_tokens: int = 1
     connection: int = 0
+    said: str = field(default="", repr=False)
+    borrowed: tuple[str, ...] = ()
 
 
 class CanaryUpstream:
@@ -57,6 +75,9 @@ class CanaryUpstream:
     def __init__(self) -> None:
         self.records: list[Record] = []
         self.marks: dict[str, str] = {}
+        self.words: dict[str, str] = {}
+        self.failed: Counter[str] = Counter()
+        self.released: set[str] = set()
         self.transports: set[asyncio.Transport] = set()
         self.connections = 0  # so many have been made
         self.port = 0
@@ -64,20 +85,29 @@ class CanaryUpstream:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="canary upstream", daemon=True)
         self._thread.start()
-        if not self._ready.wait(START_SECONDS_MAX):
-            raise OSError("the recording upstream did not start")
+        try:
+            if not self._ready.wait(START_SECONDS_MAX):
+                raise OSError("the recording upstream did not start")
+        except BaseException:  # whoever stops the run here has nothing to close it by
+            self.close()
+            raise
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
     def admit(self, secret: str) -> str:
-        """Know a probe's secret from now on; its mark."""
+        """Know a probe's secret from now on; its mark. What its answers say beside that is in `words`."""
+        self.words[secret] = f"answer-{secrets.token_hex(12)}"
         mark = self.marks[secret] = f"mark-{secrets.token_hex(6)}"
         return mark
 
     def of(self, secret: str) -> list[Record]:
         return [record for record in list(self.records) if record.secret == secret]
+
+    def release(self, tag: str) -> None:
+        """Let a lasting stream end."""
+        self.released.add(tag)
 
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -86,6 +116,8 @@ class CanaryUpstream:
     def _run(self) -> None:
         loop = self._loop
         asyncio.set_event_loop(loop)
+        # What goes wrong here shows in an answer that does not come; asyncio's own words would stand beside it.
+        loop.set_exception_handler(lambda _loop, _context: None)
         server = loop.run_until_complete(loop.create_server(lambda: _Connection(self), "127.0.0.1", 0, backlog=1024))
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()
@@ -154,7 +186,7 @@ class _Connection(asyncio.Protocol):
 
     async def _answer(self, head: RequestHead, body: bytes) -> None:
         text, streaming = _prompt(body)
-        record = _record(head, text, self._number)
+        record = self._record(head, body, text)
         self._upstream.records.append(record)
         wait = _WAIT.search(text)
         if wait is not None:
@@ -162,10 +194,12 @@ class _Connection(asyncio.Protocol):
         mark = self._upstream.marks.get(record.secret)
         if mark is None:
             self._send(401, record, b'{"type":"error","error":{"type":"authentication_error","message":"unknown"}}')
+        elif self._is_to_fail(record, text):
+            self._send(529, record, b'{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}')
         elif streaming and record.path == "/v1/messages":
-            self._stream(record, mark)
+            await self._stream(record, mark, _LASTING in text)
         else:
-            status, document = _document(record, mark)
+            status, document = document_of(record, mark)
             self._send(status, record, json.dumps(document).encode())
         self._answering = None
         if self._transport is not None:
@@ -175,16 +209,50 @@ class _Connection(asyncio.Protocol):
         fields = [*_fields(record, b"application/json"), (b"content-length", b"%d" % len(body))]
         self._write(response_head(status, fields) + body)
 
-    def _stream(self, record: Record, mark: str) -> None:
+    async def _stream(self, record: Record, mark: str, lasting: bool) -> None:
         fields = [*_fields(record, b"text/event-stream; charset=utf-8"), (b"transfer-encoding", b"chunked")]
         self._write(response_head(200, fields))
-        for event in _events(record, mark):
-            self._write(chunk(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode()))
+        for event in opening_events(record, mark):
+            self._tell(event)
+        left = int(_LASTING_SECONDS_MAX / _WORD_SECONDS) if lasting else 0
+        while left and record.tag not in self._upstream.released:
+            await asyncio.sleep(_WORD_SECONDS)
+            self._tell(word_event(" on"))
+            left -= 1
+        for event in closing_events(record):
+            self._tell(event)
         self._write(LAST_CHUNK)
 
+    def _tell(self, event: dict[str, Any]) -> None:
+        self._write(chunk(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode()))
+
     def _write(self, data: bytes) -> None:
-        if self._transport is not None:
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
+
+    def _is_to_fail(self, record: Record, text: str) -> bool:
+        wanted, failed = _FAIL.search(text), self._upstream.failed
+        if wanted is None or failed[record.tag] >= int(wanted[1]):
+            return False
+        failed[record.tag] += 1
+        return True
+
+    def _record(self, head: RequestHead, body: bytes, text: str) -> Record:
+        tag, tokens = _TAG.search(text), _TOKENS.search(text)
+        secret = _presented(head)
+        carried = b"\n".join([head.target, body, *(value for _, value in head.headers)])
+        return Record(
+            secret,
+            head.method.decode(),
+            head.target.partition(b"?")[0].decode("latin-1"),
+            tag[1] if tag else "",
+            f"req_probe{secrets.token_hex(8)}",
+            tuple(_leaks(head)),
+            int(tokens[1]) if tokens else 1,
+            self._number,
+            self._upstream.words.get(secret, ""),
+            ids_of_others(carried),
+        )
 
     def _close(self) -> None:
         if self._transport is not None:
@@ -200,25 +268,26 @@ def _prompt(body: bytes) -> tuple[str, bool]:
         return "", False
 
 
-def _record(head: RequestHead, text: str, connection: int) -> Record:
-    tag, tokens = _TAG.search(text), _TOKENS.search(text)
-    leaks = [name.decode() for name in _IDENTITY if name in head.fields]
-    leaks += [
-        f"a gateway key in {name.decode()}"
-        for name, value in head.headers
-        if b"sk-proxy-" in value or b"sk-ant-" in value
-    ]
+def ids_of_others(carried: bytes) -> tuple[str, ...]:
+    """The ids that `borrowed` has made up, in the order in which they come."""
+    return tuple(found.decode() for found in _BORROWED.findall(carried))
+
+
+def _presented(head: RequestHead) -> str:
     presented = head.fields.get(b"x-api-key") or head.fields.get(b"authorization", b"").removeprefix(b"Bearer ")
-    return Record(
-        presented.decode("latin-1"),
-        head.method.decode(),
-        head.target.partition(b"?")[0].decode("latin-1"),
-        tag[1] if tag else "",
-        f"req_probe{secrets.token_hex(8)}",
-        tuple(leaks),
-        int(tokens[1]) if tokens else 1,
-        connection,
-    )
+    return presented.decode("latin-1")
+
+
+def _leaks(head: RequestHead) -> list[str]:
+    """What came along and must not, in whatever spelling."""
+    leaks: list[str] = []
+    for name, value in head.headers:
+        plain = name.replace(b"_", b"-")
+        if plain in _IDENTITY or plain.startswith(_FORWARDED):
+            leaks.append(name.decode())
+        if b"sk-proxy-" in value or b"sk-ant-" in value:
+            leaks.append(f"a gateway key in {name.decode()}")
+    return leaks
 
 
 def _fields(record: Record, content_type: bytes) -> list[tuple[bytes, bytes]]:
@@ -231,50 +300,3 @@ def _fields(record: Record, content_type: bytes) -> list[tuple[bytes, bytes]]:
         (b"anthropic-ratelimit-requests-remaining", UPSTREAM_QUOTA),
         (b"anthropic-ratelimit-requests-reset", b"2026-01-01T00:00:00Z"),
     ]
-
-
-def _document(record: Record, mark: str) -> tuple[int, dict[str, Any]]:
-    path = record.path
-    if path == "/v1/messages":
-        return 200, {**_message(record), "content": [{"type": "text", "text": _text(record, mark)}]}
-    if path == "/v1/messages/count_tokens":
-        return 200, {"input_tokens": 7, "mark": mark, "tag": record.tag}
-    known = [_model(MODEL, mark), _model(f"model-{mark}", mark)]
-    if path == "/v1/models":
-        return 200, {"data": known, "has_more": False, "first_id": MODEL, "last_id": f"model-{mark}"}
-    if path.startswith("/v1/models/"):
-        found = [model for model in known if model["id"] == path.removeprefix("/v1/models/")]
-        missing = {"type": "error", "error": {"type": "not_found_error", "message": "no such model"}}
-        return (200, found[0]) if found else (404, missing)
-    return 200, {"mark": mark, "tag": record.tag}
-
-
-def _model(name: str, mark: str) -> dict[str, str]:
-    return {"type": "model", "id": name, "display_name": mark, "created_at": "2026-01-01T00:00:00Z"}
-
-
-def _text(record: Record, mark: str) -> str:
-    return f"{mark} tag={record.tag}"
-
-
-def _message(record: Record) -> dict[str, Any]:
-    """A message without its content, and with as few tokens as can be: what a probe costs is next to nothing."""
-    return {
-        "id": f"msg_{record.tag or 'probe'}",
-        "type": "message",
-        "role": "assistant",
-        "model": MODEL,
-        "stop_reason": "end_turn",
-        "stop_sequence": None,
-        "usage": {"input_tokens": 1, "output_tokens": record.output_tokens},
-    }
-
-
-def _events(record: Record, mark: str) -> Iterator[dict[str, Any]]:
-    yield {"type": "message_start", "message": {**_message(record), "content": [], "stop_reason": None}}
-    yield {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
-    yield {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": _text(record, mark)}}
-    yield {"type": "content_block_stop", "index": 0}
-    delta = {"stop_reason": "end_turn", "stop_sequence": None}
-    yield {"type": "message_delta", "delta": delta, "usage": {"output_tokens": record.output_tokens}}
-    yield {"type": "message_stop"}

@@ -89,6 +89,7 @@ class Case:
 
 
 WHO = "identity"
+BESIDE = "headers"
 HOW = "tricks"
 IDS = "objects"
 
@@ -101,10 +102,14 @@ def generate_cases(hand: Hand) -> Iterator[Case]:
     for sample in samples:
         yield from _identity(hand, sample)
         yield from _objects(hand, sample)
-        for trick in tricks.list_tricks(hand.own.key, hand.own.slug, hand.other.slug, hand.nobody.slug):
-            case = _tricked(hand, sample, trick)
-            if case is not None:
-                yield case
+        yield from _tricks(hand, sample)
+
+
+def _tricks(hand: Hand, sample: Sample) -> Iterator[Case]:
+    for trick in tricks.list_tricks(hand.own.key, hand.own.slug, hand.other.slug, hand.nobody.slug):
+        case = _tricked(hand, sample, trick)
+        if case is not None:
+            yield case
 
 
 def body_of(route: Route, text: str = "hello", careful: bool = False, stream: bool = False) -> bytes:
@@ -121,7 +126,7 @@ def body_of(route: Route, text: str = "hello", careful: bool = False, stream: bo
     return json.dumps(body).encode()
 
 
-def _case(
+def make_case(
     hand: Hand,
     group: str,
     title: str,
@@ -159,16 +164,16 @@ def _own(hand: Hand, sample: Sample) -> Iterator[Case]:
     named = b"x-tenant-id: " + own.slug.encode()
     twin = "open" if sample.route.open_to_all else ""
     bare = UNNAMED if hand.require_tenant_id and not sample.route.open_to_all else expected
-    yield _case(hand, WHO, "own key", sample, [key], bare, twin)
-    yield _case(hand, WHO, "own key, own path", sample, [key], expected, twin, own.slug)
+    yield make_case(hand, WHO, "own key", sample, [key], bare, twin)
+    yield make_case(hand, WHO, "own key, own path", sample, [key], expected, twin, own.slug)
     if hand.careful:
         return
     bearer = b"authorization: Bearer " + own.key.encode()
-    yield _case(hand, WHO, "own key as Bearer, own path", sample, [bearer], expected, twin, own.slug)
-    yield _case(hand, WHO, "both headers with the same key", sample, [key, bearer], expected, twin, own.slug)
-    yield _case(hand, WHO, "own x-tenant-id by slug", sample, [key, named], expected, twin)
+    yield make_case(hand, WHO, "own key as Bearer, own path", sample, [bearer], expected, twin, own.slug)
+    yield make_case(hand, WHO, "both headers with the same key", sample, [key, bearer], expected, twin, own.slug)
+    yield make_case(hand, WHO, "own x-tenant-id by slug", sample, [key, named], expected, twin)
     by_id = b"x-tenant-id: " + own.tenant_id.encode()
-    yield _case(hand, WHO, "own x-tenant-id by id", sample, [key, by_id], expected, twin)
+    yield make_case(hand, WHO, "own x-tenant-id by id", sample, [key, by_id], expected, twin)
 
 
 def _identity(hand: Hand, sample: Sample) -> Iterator[Case]:
@@ -178,16 +183,20 @@ def _identity(hand: Hand, sample: Sample) -> Iterator[Case]:
     for title, lines in _keyless(hand):
         for slug in (None, hand.own.slug):
             where = title if slug is None else f"{title}, on the own path"
-            yield _case(hand, WHO, where, sample, lines, OPEN if is_open else NO_KEY, "open" if is_open else "", slug)
+            yield make_case(
+                hand, WHO, where, sample, lines, OPEN if is_open else NO_KEY, "open" if is_open else "", slug
+            )
     # A key of a slug that exists must not be told from one of a slug that does not.
     for holder in (hand.own, hand.nobody):
         lines = [key_line(tricks.made_up_key(holder.slug))]
         expected, twin = (OPEN, "open") if is_open else (NO_KEY, "unknown key")
-        yield _case(hand, WHO, f"a made-up key for {_which(hand, holder)}", sample, lines, expected, twin)
+        yield make_case(hand, WHO, f"a made-up key for {_which(hand, holder)}", sample, lines, expected, twin)
     for name, key in hand.spares.items():
         for slug in (None, hand.own.slug):
             expected = OPEN if is_open else FORBIDDEN
-            yield _case(hand, WHO, f"{name} key", sample, [key_line(key)], expected, "open" if is_open else "", slug)
+            yield make_case(
+                hand, WHO, f"{name} key", sample, [key_line(key)], expected, "open" if is_open else "", slug
+            )
     yield from _foreign(hand, sample, own)
 
 
@@ -197,21 +206,32 @@ def _foreign(hand: Hand, sample: Sample, own: bytes) -> Iterator[Case]:
     expected, twin = (OPEN, "open") if is_open else (FORBIDDEN, "foreign")
     for holder in (hand.other, hand.nobody):
         which = _which(hand, holder)
-        yield _case(hand, WHO, f"own key, path of {which}", sample, [own], expected, twin, holder.slug)
+        yield make_case(hand, WHO, f"own key, path of {which}", sample, [own], expected, twin, holder.slug)
         for how, value in (("slug", holder.slug), ("id", holder.tenant_id)):
             named = b"x-tenant-id: " + value.encode()
-            yield _case(hand, WHO, f"own key, x-tenant-id of {which} by {how}", sample, [own, named], expected, twin)
+            yield make_case(
+                hand, WHO, f"own key, x-tenant-id of {which} by {how}", sample, [own, named], expected, twin
+            )
             title = f"own key, own path, x-tenant-id of {which} by {how}"
-            yield _case(hand, WHO, title, sample, [own, named], expected, twin, hand.own.slug)
+            yield make_case(hand, WHO, title, sample, [own, named], expected, twin, hand.own.slug)
         named = b"x-tenant-id: " + hand.own.slug.encode()
-        yield _case(
+        yield make_case(
             hand, WHO, f"own key and x-tenant-id, path of {which}", sample, [own, named], expected, twin, holder.slug
         )
+    for title, slug in (
+        ("whose slug begins as the own", hand.own.slug + "-2"),
+        ("whose slug the own begins with", hand.own.slug[:-1]),
+    ):
+        yield make_case(hand, WHO, f"own key, path of one {title}", sample, [own], expected, twin, slug)
+        named = b"x-tenant-id: " + slug.encode()
+        yield make_case(hand, WHO, f"own key, x-tenant-id of one {title}", sample, [own, named], expected, twin)
     other = key_line(hand.other.key)
-    yield _case(hand, WHO, "key of the other tenant, own path", sample, [other], expected, twin, hand.own.slug)
-    yield _case(hand, WHO, "key of the other tenant, path of nobody", sample, [other], expected, twin, hand.nobody.slug)
+    yield make_case(hand, WHO, "key of the other tenant, own path", sample, [other], expected, twin, hand.own.slug)
+    yield make_case(
+        hand, WHO, "key of the other tenant, path of nobody", sample, [other], expected, twin, hand.nobody.slug
+    )
     named = b"x-tenant-id: " + hand.own.slug.encode()
-    yield _case(hand, WHO, "key of the other tenant, own x-tenant-id", sample, [other, named], expected, twin)
+    yield make_case(hand, WHO, "key of the other tenant, own x-tenant-id", sample, [other, named], expected, twin)
 
 
 def _which(hand: Hand, holder: Holder) -> str:
@@ -250,7 +270,7 @@ def _objects(hand: Hand, sample: Sample) -> Iterator[Case]:
     for title, ids in (("an object of the other tenant", hand.objects), ("an object that does not exist", {})):
         foreign = next(one for one in sample_targets(ids=ids) if one.name == sample.name)
         lines = [key_line(hand.own.key)]
-        yield _case(hand, IDS, title, foreign, lines, UNKNOWN_OBJECT, "object", hand.own.slug)
+        yield make_case(hand, IDS, title, foreign, lines, UNKNOWN_OBJECT, "object", hand.own.slug)
 
 
 def _tricked(hand: Hand, sample: Sample, trick: tricks.Trick) -> Case | None:

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 
 from tenantry.settings import Settings
 
-# Far above any answer on loopback; what takes longer counts as no answer.
-ANSWER_SECONDS_MAX = 10.0
+# Silence of this length counts as no answer: far above any answer on loopback, on a busy machine, too.
+ANSWER_SECONDS_MAX = 30.0
+# After a whole answer on a connection that is kept, another one may come that nobody asked for.
+STRAY_SECONDS_MAX = 1.0
 READ_BYTES = 65536
 
 Fields = list[tuple[bytes, bytes]]
@@ -88,23 +90,39 @@ def request(method: bytes, target: bytes, lines: list[bytes], body: bytes = b"",
 
 
 def ask(address: Address, data: bytes, method: bytes) -> list[Answer]:
-    """Send `data`; every answer that comes until the gateway closes.
+    """Send `data`; every answer that comes until the gateway closes, or is silent on a connection that it keeps.
 
     Raises:
         NoAnswer: no connection, silence, or something that is not HTTP.
     """
-    parts: list[bytes] = []
+    came = b""
     try:
         with address.connect() as client:
             client.sendall(data)
             with contextlib.suppress(ConnectionResetError):
                 while part := client.recv(READ_BYTES):
-                    parts.append(part)
+                    came += part
+                    if _is_kept(came, method == b"HEAD"):
+                        client.settimeout(STRAY_SECONDS_MAX)
     except TimeoutError:
-        raise NoAnswer(f"silence for {ANSWER_SECONDS_MAX:g} s after {b''.join(parts)[:60]!r}") from None
+        if not _is_kept(came, method == b"HEAD"):
+            raise NoAnswer(f"silence for {ANSWER_SECONDS_MAX:g} s after {came[:60]!r}") from None
     except OSError as error:
         raise NoAnswer(str(error)) from None
-    return _split(b"".join(parts), method == b"HEAD")
+    return _split(came, method == b"HEAD")
+
+
+def _is_kept(data: bytes, head_only: bool) -> bool:
+    """Whether these are whole answers, of which the last says that the connection stays."""
+    if b"\r\nconnection: keep-alive\r\n" not in data:
+        return False
+    last: Answer | None = None
+    while data:
+        found = take_answer(data, head_only, closed=False)
+        if found is None:
+            return False
+        last, data = found
+    return last is not None and last.field(b"connection") == b"keep-alive"
 
 
 def _split(data: bytes, head_only: bool) -> list[Answer]:
@@ -191,18 +209,44 @@ class KeptConnection:
             answer = self._exchange(data)
         return answer, (time.perf_counter() - started) * 1000
 
+    def ask_together(self, data: bytes, count: int) -> list[Answer]:
+        """The answers to `count` requests that are sent in one go, on a connection that is closed behind them.
+
+        Raises:
+            NoAnswer: one of them got none.
+        """
+        try:
+            self.send(data)
+            return [self.read() for _ in range(count)]
+        finally:
+            self.close()
+
     def _exchange(self, data: bytes) -> Answer:
+        self.send(data)
+        answer = self.read()
+        if b"close" in answer.field(b"connection"):
+            self.close()
+        return answer
+
+    def send(self, data: bytes) -> None:
+        """Raises: NoAnswer."""
         try:
             if self._socket is None:
                 self._socket, self._held = self._address.connect(), b""
             self._socket.sendall(data)
-            answer = self._read(self._socket)
+        except OSError as error:
+            self.close()
+            raise NoAnswer(str(error)) from None
+
+    def read(self) -> Answer:
+        """The next answer to what was sent. Raises: NoAnswer."""
+        if self._socket is None:
+            raise NoAnswer("the gateway closed without a whole answer")
+        try:
+            return self._read(self._socket)
         except (OSError, NoAnswer) as error:
             self.close()
             raise NoAnswer(str(error)) from None
-        if b"close" in answer.field(b"connection"):
-            self.close()
-        return answer
 
     def _read(self, client: socket.socket) -> Answer:
         while True:

@@ -4,121 +4,39 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Collection, Generator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from typing import Final
 
-from tenantry import __version__
-from tenantry.control.isolation import cases, load, search
+from tenantry.control.isolation import bleed, borrowed, cases
+from tenantry.control.isolation.answers import try_equal
+from tenantry.control.isolation.beside import cases_beside
 from tenantry.control.isolation.books import compare_books
 from tenantry.control.isolation.canaries import CanaryUpstream
-from tenantry.control.isolation.cases import Hand, Holder
-from tenantry.control.isolation.client import Address, Answer, NoAnswer, ask, gateway_address, request
+from tenantry.control.isolation.cases import Case, Hand, Holder
+from tenantry.control.isolation.client import NoAnswer, ask, request
+from tenantry.control.isolation.connection import try_connections
 from tenantry.control.isolation.findings import Group, Report
+from tenantry.control.isolation.interleaved import Interleaved, fail_first, interleave
 from tenantry.control.isolation.judge import Judge
 from tenantry.control.isolation.probes import KEY_LABEL, Probe, Probes, Turn, remove_leftovers
-from tenantry.control.isolation.search import Needles
+from tenantry.control.isolation.searching import say_everywhere, search_all
 from tenantry.control.isolation.sharing import Sharing, share
-from tenantry.control.isolation.switching import switch
+from tenantry.control.isolation.stage import Stage
+from tenantry.control.isolation.switching import Switching, switch
+from tenantry.control.isolation.undisturbed import answers_to, compare_answers, plain_requests
 from tenantry.control.isolation.waiting import require_gateway, wait_for_key, wait_for_status
 from tenantry.control.site import Site
 from tenantry.domain.directory import TenantStatus
 from tenantry.wire.routes import sample_targets
 
-# A guard only: on two cores the cases take some seconds.
-CASES_SECONDS_MAX = 40.0
-INTERLEAVED_REQUESTS = 2000
-INTERLEAVED_REQUESTS_QUICK = 300
-QUIET_REQUESTS = 500
-QUIET_REQUESTS_QUICK = 100
-
-PROVES = {
-    "undisturbed": "The same requests get the same bytes before other tenants exist and after.",
-    cases.WHO: "Every route answers every kind of caller as the table of authentication says.",
-    cases.HOW: "No way of writing path, header, key or framing reaches another tenant.",
-    cases.IDS: "Ids of another tenant's objects are answered like ids that nobody has, in equal bytes.",
-    "credentials": "Under concurrency each request leaves under its own tenant's credential; each answer is its own.",
-    "bleed": "A tenant at many times its limits changes nothing for another: latency, limits, counters.",
-    "books": "The ledger rows of each tenant are exactly its own requests.",
-    "sharing": "One credential of two tenants, and several keys of one, share no connection, limit or budget by it.",
-    "switching": "Disabling, revoking, a key's end act within a second; enabling needs no change at the client.",
-    "search": "No secret stands in the clear in anything the site writes or tells.",
-}
-NOT_COVERED = [
-    "Whatever runs on this machine as the same user or as root can read the master key; that is outside this proof.",
-    "The upstream's own separation of its customers, and the TLS between here and there.",
-    "Other processes and hosts in front of the gateway, such as a proxy that caches or rewrites requests.",
-    "Other gateway processes of the same site: the one at the address above was asked.",
-    "Timing differences between refusals are not measured.",
-    "The control plane's own pages and API.",
-]
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """`tenants`: real ones, not probes. `messages`: they may send a real message each. `logs`: more to search.
-
-    `only` names the groups to run; empty for all.
-    """
-
-    tenants: tuple[str, ...] = ()
-    quick: bool = False
-    messages: bool = False
-    logs: tuple[Path, ...] = ()
-    only: frozenset[str] = frozenset()
-
-
-@dataclass(slots=True)
-class Stage:
-    """What the groups of one run share."""
-
-    site: Site
-    options: Options
-    report: Report
-    address: Address
-    progress: Callable[[Group], None]
-    since: float
-    deadline: float
-    needles: Needles = field(default_factory=Needles)
-
-    @contextmanager
-    def groups(self, *names: str) -> Generator[dict[str, Group]]:
-        """Groups that are filled together, timed and told when they are done."""
-        started = time.monotonic()
-        opened = {name: Group(name, PROVES[name]) for name in names}
-        self.report.groups.extend(opened.values())
-        yield opened
-        for group in opened.values():
-            group.seconds = round(time.monotonic() - started, 2)
-            self.progress(group)
-
-    def wants(self, *names: str) -> bool:
-        """Whether these groups are to run; those that are not are in the report all the same."""
-        only = self.options.only
-        if not only or only.intersection(names):
-            return True
-        for name in names:
-            self.skip(name, "it was not asked for")
-        return False
-
-    def skip(self, name: str, why: str) -> None:
-        group = Group(name, PROVES[name], not_run=why)
-        self.report.groups.append(group)
-        self.progress(group)
-
-
-def begin(site: Site, options: Options, progress: Callable[[Group], None]) -> Stage:
-    """A stage without any group yet."""
-    now = datetime.now(UTC)
-    address = gateway_address(site.settings)
-    mode = "real tenants, throw-away keys" if options.tenants else "throw-away probe tenants"
-    run, started_at = secrets.token_hex(4), now.strftime("%Y-%m-%dT%H:%M:%SZ")
-    report = Report(run, started_at, __version__, address.url, list(options.tenants), mode)
-    report.not_covered += NOT_COVERED
-    deadline = time.monotonic() + CASES_SECONDS_MAX
-    return Stage(site, options, report, address, progress, now.timestamp(), deadline)
+INTERLEAVED_REQUESTS: Final = 2000
+INTERLEAVED_REQUESTS_QUICK: Final = 300
+QUIET_REQUESTS: Final = 500
+QUIET_REQUESTS_QUICK: Final = 100
+# The groups whose requests are generated and judged one by one.
+CASES: Final = (cases.WHO, cases.BESIDE, cases.HOW, cases.IDS)
 
 
 @contextmanager
@@ -167,59 +85,95 @@ def _run_groups(stage: Stage, upstream: CanaryUpstream) -> None:
     report, quick = stage.report, stage.options.quick
     probes = Probes(stage.site, report.run, upstream)
     own = _add(stage, probes, "own")
-    wait_for_key(stage.address, own.holder)
-    plain = _plain_requests(probes, own.holder)
-    alone = _answers(stage.address, plain)
-    for role, limits in (("other", None), ("noisy", load.NOISY_LIMITS), ("quiet", load.QUIET_LIMITS), ("off", None)):
+    wait_for_key(stage.address, own.holder, stage.pace)
+    plain = plain_requests(probes, own.holder)
+    alone = answers_to(stage.address, plain)
+    for role, limits in (("other", None), ("noisy", bleed.NOISY_LIMITS), ("quiet", bleed.QUIET_LIMITS), ("off", None)):
         _add(stage, probes, role, limits)
     quiet_count = QUIET_REQUESTS_QUICK if quick else QUIET_REQUESTS
-    budget = {"day": load.quiet_budget_nanos(quiet_count)}
-    stage.site.directory.set_budgets(probes.slug("quiet"), budget)
+    stage.site.directory.set_budgets(probes.slug("quiet"), {"day": bleed.quiet_budget_nanos(quiet_count)})
     report.tenants += [probe.holder.slug for probe in probes.by_role.values()]
     hand = _hand(stage, probes)
     judge = _judge(stage, upstream, probes, hand)
-    _run_cases(stage, judge, hand, plain, alone, probes)
-    _run_together(stage, judge, upstream, probes, quiet_count)
-    if stage.wants("search"):
-        search_all(stage)
-
-
-def _run_cases(
-    stage: Stage, judge: Judge, hand: Hand, plain: Plain, alone: list[Answer | None], probes: Probes
-) -> None:
-    """One request after the other."""
     if stage.wants("undisturbed"):
         with stage.groups("undisturbed") as groups:
-            _compare_answers(groups["undisturbed"], judge, plain, alone)
-    if stage.wants(cases.WHO, cases.HOW, cases.IDS):
-        with stage.groups(cases.WHO, cases.HOW, cases.IDS) as groups:
-            judge.try_all(groups, cases.generate_cases(hand))
+            compare_answers(groups["undisturbed"], judge, plain, alone)
+    _run_cases(stage, judge, hand, probes)
+    _run_pairs(stage, judge, upstream, probes, hand)
+    _run_load(stage, judge, upstream, probes, quiet_count)
+    _run_changes(stage, upstream, probes)
+
+
+def generate(hand: Hand, wanted: Collection[str]) -> Iterator[Case]:
+    """The cases of these groups."""
+    if not {cases.WHO, cases.HOW, cases.IDS}.isdisjoint(wanted):
+        yield from (case for case in cases.generate_cases(hand) if case.group in wanted)
+    if cases.BESIDE in wanted:
+        yield from cases_beside(hand)
+
+
+def _run_cases(stage: Stage, judge: Judge, hand: Hand, probes: Probes) -> None:
+    """One request after the other, each on a connection of its own."""
+    wanted = [name for name in CASES if stage.wants(name)]
+    if not wanted:
+        return
+    with stage.groups(*wanted) as groups:
+        judge.try_all(groups, list(generate(hand, wanted)), stage.came)
+        if cases.IDS in wanted:
             require_objects(groups[cases.IDS], hand)
             _foreign_model(groups[cases.IDS], judge, probes.by_role["own"], probes.by_role["other"])
 
 
-def _run_together(stage: Stage, judge: Judge, upstream: CanaryUpstream, probes: Probes, quiet_count: int) -> None:
+def _run_pairs(stage: Stage, judge: Judge, upstream: CanaryUpstream, probes: Probes, hand: Hand) -> None:
+    """Two requests that are nearly or wholly the same."""
+    if stage.wants("connection"):
+        with stage.groups("connection") as groups:
+            try_connections(groups["connection"], judge, hand)
+    if stage.wants("answers"):
+        with stage.groups("answers") as groups:
+            both = [probes.by_role["own"], probes.by_role["other"]]
+            try_equal(groups["answers"], judge, upstream, hand, both)
+
+
+def _run_load(stage: Stage, judge: Judge, upstream: CanaryUpstream, probes: Probes, quiet_count: int) -> None:
     """Several tenants at once, and what came of it."""
     own, other, noisy, quiet = (probes.by_role[role] for role in ("own", "other", "noisy", "quiet"))
     if stage.wants("credentials"):
         with stage.groups("credentials") as groups:
             count = INTERLEAVED_REQUESTS_QUICK if stage.options.quick else INTERLEAVED_REQUESTS
-            load.interleave(groups["credentials"], stage.address, upstream, [own, other], judge, count)
+            on = Interleaved(groups["credentials"], stage.address, upstream, [own, other], judge)
+            interleave(on, count, stage.came)
+            fail_first(on)
     if stage.wants("bleed"):
         with stage.groups("bleed") as groups:
-            load.bleed(groups["bleed"], stage.address, noisy, quiet, quiet_count)
+            bleed.bleed(bleed.Bleed(groups["bleed"], stage.address, stage.pace, noisy, quiet, stage.came), quiet_count)
+    if stage.wants("search"):  # said before the books are compared, and looked for at the end
+        for probe in (own, other):
+            say_everywhere(stage, upstream, probe)
     if stage.wants("books"):
         with stage.groups("books") as groups:
-            compare_books(groups["books"], stage.site, upstream, probes.by_role)
-    # After the books: their tenants get another credential here.
+            compare_books(groups["books"], stage.site, stage.address, upstream, probes.by_role, stage.pace)
+
+
+def _run_changes(stage: Stage, upstream: CanaryUpstream, probes: Probes) -> None:
+    """After the books: tenants get another credential, and requests that are cut half-way have rows without answers."""
+    own, other = probes.by_role["own"], probes.by_role["other"]
+    directory, needles = stage.site.directory, stage.needles
     if stage.wants("sharing"):
         with stage.groups("sharing") as groups:
-            on = Sharing(groups["sharing"], stage.address, upstream, stage.site.directory, stage.needles, probes.name)
-            share(on, own, other)
-    # After the books, too: a request that is cut off half-way by a switch has a row that no answer came to.
+            share(
+                Sharing(groups["sharing"], stage.address, upstream, directory, needles, stage.pace, probes.name),
+                own,
+                other,
+            )
+            borrowed.try_borrowed(groups["sharing"], stage.address, upstream, own)
+            if not borrowed.IS_REFUSED:
+                stage.report.not_covered.append(borrowed.NOT_REFUSED)
     if stage.wants("switching"):
         with stage.groups("switching") as groups:
-            switch(groups["switching"], stage.address, stage.site.directory, other, own)
+            switch(Switching(groups["switching"], stage.address, upstream, directory, needles, stage.pace, other, own))
+    if stage.wants("search"):
+        search_all(stage)
 
 
 def _add(stage: Stage, probes: Probes, role: str, limits: Mapping[str, int] | None = None) -> Probe:
@@ -235,7 +189,7 @@ def _hand(stage: Stage, probes: Probes) -> Hand:
     hand = make_hand(stage, probes.by_role["own"].holder, probes.by_role["other"].holder, {"disabled": off.holder.key})
     stage.site.directory.set_tenant_status(off.holder.slug, TenantStatus.DISABLED)
     # Where it is never seen, the cases of a disabled tenant will say so.
-    wait_for_status(stage.address, off.holder, 403)
+    wait_for_status(stage.address, off.holder, 403, stage.pace)
     return hand
 
 
@@ -272,53 +226,7 @@ def name_keys(hand: Hand) -> dict[str, str]:
 def _judge(stage: Stage, upstream: CanaryUpstream, probes: Probes, hand: Hand) -> Judge:
     own = probes.by_role["own"]
     foreign = tuple(probe.mark.encode() for probe in probes.by_role.values() if probe is not own)
-    return Judge(stage.address, stage.needles, stage.deadline, name_keys(hand), upstream, own.secret, foreign)
-
-
-Plain = list[tuple[str, bytes, bytes]]
-
-
-def _plain_requests(probes: Probes, own: Holder) -> Plain:
-    """Title, method and bytes of requests whose answers must not depend on who else is there."""
-    found: Plain = []
-    key, close = cases.key_line(own.key), b"connection: close"
-    other = probes.slug("other")
-    for sample in sample_targets():
-        body = cases.body_of(sample.route, "tag=plain")
-        for slug, named in (
-            (own.slug, own.slug),
-            (own.slug, other),
-            (own.slug, probes.tenant_id("other")),
-            (other, ""),
-        ):
-            lines = [key, close, *([f"x-tenant-id: {named}".encode()] if named else [])]
-            path = f"/t/{slug}".encode() + sample.path
-            title = f"{sample.name}: path of {slug}, x-tenant-id {named or 'none'}"
-            found.append((title, sample.method, request(sample.method, path, lines, body)))
-    return found
-
-
-def _answers(address: Address, plain: Plain) -> list[Answer | None]:
-    answers: list[Answer | None] = []
-    for _, method, data in plain:
-        try:
-            answers.append(ask(address, data, method)[0])
-        except NoAnswer:
-            answers.append(None)
-    return answers
-
-
-def _compare_answers(group: Group, judge: Judge, plain: Plain, alone: list[Answer | None]) -> None:
-    for (title, _, _), before, now in zip(plain, alone, _answers(judge.address, plain), strict=True):
-        if before is None or now is None:
-            group.add(title, "equal bytes", "no answer", False)
-            continue
-        equal = before.comparable(moving=False) == now.comparable(moving=False)
-        leaks = judge.leaks(now)
-        seen = "; ".join(leaks) or (
-            f"{now.status}, equal bytes" if equal else f"{before.status}, then {now.status}: differs"
-        )
-        group.add(title, "equal bytes without and with other tenants", seen, equal and not leaks)
+    return Judge(stage.address, stage.needles, name_keys(hand), upstream, own.secret, foreign)
 
 
 def require_objects(group: Group, hand: Hand) -> None:
@@ -346,19 +254,3 @@ def _foreign_model(group: Group, judge: Judge, own: Probe, other: Probe) -> None
     ok = seen[0] == seen[1] and seen[0].startswith(b"404")
     words = f"{seen[0][:3].decode()} and {seen[1][:3].decode()}, {'equal' if seen[0] == seen[1] else 'different'} bytes"
     group.add("a model that only the other tenant's credential has", "404 in the bytes of an unknown one", words, ok)
-
-
-def search_all(stage: Stage) -> None:
-    """Everything that the site writes, and whatever else was named."""
-    settings, needles = stage.site.settings, stage.needles
-    with stage.groups("search") as groups:
-        group = groups["search"]
-        paths = [settings.data_dir, *stage.options.logs]
-        too_large = search.search_files(group, needles, paths, stage.since)
-        search.search_database(group, stage.site.engine, needles, stage.since)
-        search.search_processes(group, needles)
-        control = (settings.control_host, settings.control_port)
-        missing = search.search_metrics(group, needles, stage.address, control)
-    stage.report.not_covered += [f"{path}: too large to search within the time" for path in too_large] + missing
-    if not stage.options.logs:
-        stage.report.not_covered.append("Logs outside the data directory: name them with --logs to have them searched.")

@@ -24,13 +24,14 @@ class Check:
 
 @dataclass(slots=True)
 class Group:
-    """Checks that show one claim. `not_run` says why there are none."""
+    """Checks that show one claim. `not_run` says why there are none; `is_done`: all were tried that are going to be."""
 
     name: str
     proves: str
     checks: list[Check] = field(default_factory=list[Check])
     seconds: float = 0.0
     not_run: str = ""
+    is_done: bool = False
 
     def add(self, tried: str, expected: str, seen: str, ok: bool, ms: float = 0.0, repeat: str = "") -> bool:
         self.checks.append(Check(tried, expected, seen, ok, round(ms, 2), repeat))
@@ -75,5 +76,6 @@ class Report:
         """Every check of every group as JSON values."""
         document = asdict(self)
         for shown, group in zip(document["groups"], self.groups, strict=True):
+            del shown["is_done"]
             shown["verdict"] = group.verdict
         return {"verdict": self.verdict, **document}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tenantry.control.isolation.canaries import UPSTREAM_QUOTA, CanaryUpstream, Record
@@ -14,8 +14,9 @@ from tenantry.control.isolation.findings import Group
 from tenantry.control.isolation.repeat import repeat_line
 from tenantry.control.isolation.search import Needles
 
-# A gateway that is gone or hangs would cost ten seconds for each of a thousand cases.
-SILENCES_MAX = 5
+# A gateway that is gone or hangs would cost half a minute for each of thousands of cases. Nothing else bounds them: as
+# long as answers come, they are waited for.
+SILENCES_MAX = 3
 
 
 @dataclass(slots=True)
@@ -27,7 +28,6 @@ class Judge:
 
     address: Address
     needles: Needles
-    deadline: float
     keys: Mapping[str, str] = field(repr=False)
     upstream: CanaryUpstream | None = None
     secret: str = field(default="", repr=False)
@@ -35,15 +35,24 @@ class Judge:
     _twins: dict[str, tuple[str, bytes]] = field(default_factory=dict[str, tuple[str, bytes]])
     _silences: int = 0
 
-    def try_all(self, groups: Mapping[str, Group], cases: Iterable[Case]) -> None:
-        """Each case becomes a check of its group."""
-        for case in cases:
+    def heard_nothing(self) -> None:
+        """A request got no answer."""
+        self._silences += 1
+
+    @property
+    def has_given_up(self) -> bool:
+        """Whether so many got none that no more are to be sent."""
+        return self._silences >= SILENCES_MAX
+
+    def try_all(self, groups: Mapping[str, Group], cases: Sequence[Case], came: Callable[[float], None]) -> None:
+        """Each case becomes a check of its group. `came` is told how many of them, from 0 to 1, are behind it."""
+        for number, case in enumerate(cases):
             group = groups[case.group]
-            if self._silences >= SILENCES_MAX or time.monotonic() > self.deadline:
-                why = "the gateway stopped answering" if self._silences >= SILENCES_MAX else "the time was up"
-                group.add("the rest of the cases", "to be tried", f"not tried: {why}", False)
+            if self.has_given_up:
+                group.add("the rest of the cases", "to be tried", "not tried: the gateway stopped answering", False)
                 return
             self._try(group, case)
+            came(number / len(cases))
 
     def _try(self, group: Group, case: Case) -> None:
         before = len(self.upstream.records) if self.upstream is not None else 0
@@ -51,7 +60,7 @@ class Judge:
         try:
             answers = ask(self.address, case.data, case.method)
         except NoAnswer as error:
-            self._silences += 1
+            self.heard_nothing()
             answers, problems = [], [str(error)]
         else:
             problems = self._problems(case, answers)

@@ -10,20 +10,16 @@ import json
 import time
 
 from tenantry.control.isolation import cases
-from tenantry.control.isolation.books import BOOKED_SECONDS_MAX, POLL_SECONDS
+from tenantry.control.isolation.books import wait_for_rows
 from tenantry.control.isolation.cases import Holder
 from tenantry.control.isolation.client import NoAnswer, ask, request
-from tenantry.control.isolation.engine import (
-    Stage,
-    conclude,
-    make_hand,
-    name_keys,
-    require_objects,
-    search_all,
-)
+from tenantry.control.isolation.connection import try_connections
+from tenantry.control.isolation.engine import CASES, conclude, generate, make_hand, name_keys, require_objects
 from tenantry.control.isolation.findings import Group, Report
 from tenantry.control.isolation.judge import Judge
 from tenantry.control.isolation.probes import KEY_LABEL
+from tenantry.control.isolation.searching import search_all
+from tenantry.control.isolation.stage import Stage
 from tenantry.control.isolation.waiting import ProofImpossible, require_gateway, wait_for_key
 from tenantry.domain.directory import TenantStatus
 from tenantry.ledger.booked import BookedRow, rows_of_keys
@@ -54,15 +50,15 @@ def prove_real(stage: Stage) -> Report:
     require_gateway(stage.address)
     holders = [_holder(stage, row) for row in rows]
     for holder in holders:
-        wait_for_key(stage.address, holder)
+        wait_for_key(stage.address, holder, stage.pace)
     stage.report.not_covered += _SAID[1:] if stage.options.messages else _SAID
     stage.skip("undisturbed", _NOT_ON_REAL)
-    with stage.groups(cases.WHO, cases.HOW, cases.IDS) as groups:
+    with stage.groups(*CASES, "connection") as groups:
         for own, other in zip(holders, [*holders[1:], holders[0]], strict=True):
             _try_pair(stage, groups, own, other)
         if not groups[cases.IDS].checks:
             groups[cases.IDS].not_run = "no route of this version takes ids of a tenant's objects"
-    for name in ("credentials", "bleed", "sharing", "switching"):
+    for name in ("answers", "credentials", "bleed", "sharing", "switching"):
         stage.skip(name, _NOT_ON_REAL)
     if stage.options.messages:
         with stage.groups("books") as groups:
@@ -83,9 +79,10 @@ def _holder(stage: Stage, row: TenantRecord) -> Holder:
 def _try_pair(stage: Stage, groups: dict[str, Group], own: Holder, other: Holder) -> None:
     hand = make_hand(stage, own, other, {}, careful=True)
     # A fresh key, so that the gateway has seen everything before it.
-    wait_for_key(stage.address, _holder(stage, stage.site.directory.get_tenant(own.slug)))
-    judge = Judge(stage.address, stage.needles, stage.deadline, name_keys(hand))
-    judge.try_all(groups, cases.generate_cases(hand))
+    wait_for_key(stage.address, _holder(stage, stage.site.directory.get_tenant(own.slug)), stage.pace)
+    judge = Judge(stage.address, stage.needles, name_keys(hand))
+    judge.try_all(groups, list(generate(hand, CASES)), lambda _share: None)
+    try_connections(groups["connection"], judge, hand, careful=True)
     require_objects(groups[cases.IDS], hand)
 
 
@@ -102,9 +99,7 @@ def _send_message(group: Group, stage: Stage, holder: Holder) -> None:
         group.add(f"one message of {holder.slug}", "200", str(error), False)
         return
     group.add(f"one message of {holder.slug}", "200", str(status), status == 200)
-    deadline = time.monotonic() + BOOKED_SECONDS_MAX
-    while not (rows := _rows_of_key(stage, holder)) and time.monotonic() < deadline:
-        time.sleep(POLL_SECONDS)
+    rows = wait_for_rows(lambda: _rows_of_key(stage, holder), 1, stage.pace)
     owners = {row.tenant_id for row in rows}
     seen = f"{len(rows)} rows, {'its own' if owners <= {holder.tenant_id} else 'OF ANOTHER TENANT'}"
     ok = len(rows) >= 1 and owners == {holder.tenant_id}

@@ -1,0 +1,134 @@
+"""Ids of another tenant's objects in body, header and query, on a credential that both use (reference 1.4).
+
+Upstream such a credential is one customer: whoever names a message, file, container or skill that was made under it is
+given it. So none may get there by a tenant's word. Every id that is tried is made up, and known by its form to the
+recording upstream.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tenantry.control.isolation.canaries import CanaryUpstream
+from tenantry.control.isolation.cases import MODEL, key_line
+from tenantry.control.isolation.client import Address, Answer, NoAnswer, ask, request
+from tenantry.control.isolation.findings import Group
+from tenantry.control.isolation.probes import Probe
+from tenantry.wire.routes import Kind, Sample, sample_targets
+
+# Whether the gateway refuses them in body and query. Until it does, the report says that this is not shown. Headers
+# that name a profile or a workspace do not go upstream in any spelling.
+IS_REFUSED: bool = False
+NOT_REFUSED: Final = (
+    "Ids of objects upstream (threads, files, containers, skills, credit tokens, profiles, workspaces) on a credential "
+    "that tenants share: this version passes them on. Give each tenant a credential of its own workspace."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Borrowed:
+    """A request that names what is another's. `is_thread`: SDKs do without when they are told so by code."""
+
+    title: str
+    body: dict[str, Any]
+    lines: tuple[bytes, ...] = ()
+    query: bytes = b""
+    is_thread: bool = False
+    only_messages: bool = False
+
+
+def new_id(kind: str) -> str:
+    """An id that nobody has, and that shows where it comes from."""
+    return f"{kind}_borrowed{secrets.token_hex(4)}"
+
+
+def list_borrowed() -> Iterator[Borrowed]:
+    """Every place of the API that takes an id, and one that it has not yet."""
+    thread = {"type": "continue", "previous_message_id": new_id("msg")}
+    yield Borrowed("thread.previous_message_id", {"thread": thread}, is_thread=True)
+    yield Borrowed("diagnostics.previous_message_id", {"diagnostics": {"previous_message_id": new_id("msg")}})
+    yield Borrowed("container", {"container": new_id("container")})
+    yield Borrowed("container.id", {"container": {"id": new_id("container")}})
+    skill = {"type": "custom", "skill_id": new_id("skill"), "version": "latest"}
+    yield Borrowed("container.skills", {"container": {"skills": [skill]}})
+    yield Borrowed("fallback_credit_token", {"fallback_credit_token": new_id("fct")}, only_messages=True)
+    for kind in ("document", "image"):
+        source = {"type": "file", "file_id": new_id("file")}
+        yield Borrowed(f"file_id of a {kind}", _content({"type": kind, "source": source}))
+        result = {"type": "tool_result", "tool_use_id": "toolu_1", "content": [{"type": kind, "source": source}]}
+        yield Borrowed(f"file_id of a {kind} in a tool's result", _content(result))
+    yield Borrowed("file_id of a container_upload", _content({"type": "container_upload", "file_id": new_id("file")}))
+    for name, kind in (("user_profile_id", "uprof"), ("workspace_id", "wrkspc")):
+        yield Borrowed(f"{name} in the body", {name: new_id(kind)})
+        yield Borrowed(f"{name} in the query", {}, query=f"?{name}={new_id(kind)}".encode())
+        for header in (f"anthropic-{name.replace('_', '-')}", f"anthropic_{name}", f"Anthropic-{name.title()}"):
+            yield Borrowed(f"{header} as a header", {}, lines=(f"{header}: {new_id(kind)}".encode(),))
+    yield Borrowed("an id that the API has not yet", {"a_new_object_id": new_id("new")})
+    yield Borrowed("such an id within", _content({"type": "text", "text": "x", "source": {"a_new_id": new_id("new")}}))
+
+
+def list_lent() -> Iterator[Borrowed]:
+    """What has a name that ends so, and is the caller's own: it has to go on working."""
+    use = {"type": "tool_use", "id": "toolu_1", "name": "look", "input": {"file_id": "mine", "user_id": 7}}
+    result = {"type": "tool_result", "tool_use_id": "toolu_1", "content": "x"}
+    messages = [
+        {"role": "user", "content": "x"},
+        {"role": "assistant", "content": [use]},
+        {"role": "user", "content": [result]},
+    ]
+    yield Borrowed("tool_use_id", {"messages": messages})
+    yield Borrowed("metadata.user_id", {"metadata": {"user_id": "mine"}}, only_messages=True)
+
+
+def _content(block: dict[str, Any]) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": [{"type": "text", "text": "x"}, block]}]}
+
+
+def try_borrowed(group: Group, address: Address, upstream: CanaryUpstream, probe: Probe) -> None:
+    """On every route that takes a body, as a tenant on a shared credential.
+
+    While `IS_REFUSED` is not set: headers only, and what is the caller's own.
+    """
+    tried = [one for one in list_borrowed() if IS_REFUSED or one.lines]
+    for sample in sample_targets():
+        if not sample.route.body_bytes_max:
+            continue
+        for one in [*tried, *list_lent()]:
+            if not one.only_messages or sample.route.kind is Kind.MESSAGES:
+                _try(group, address, upstream, probe, sample, one)
+
+
+def _try(group: Group, address: Address, upstream: CanaryUpstream, probe: Probe, sample: Sample, one: Borrowed) -> None:
+    body: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "x"}]}
+    if sample.route.kind is Kind.MESSAGES:
+        body["max_tokens"] = 16
+    lines = [key_line(probe.holder.key), b"anthropic-version: 2023-06-01", b"connection: close", *one.lines]
+    target = f"/t/{probe.holder.slug}".encode() + sample.path + one.query
+    before = len(upstream.records)
+    title = f"{sample.name}: {one.title}"
+    try:
+        answer = ask(address, request(sample.method, target, lines, json.dumps(body | one.body).encode()), b"POST")[0]
+    except NoAnswer as error:
+        group.add(title, "an answer", str(error), False)
+        return
+    came = [found for record in upstream.records[before:] for found in record.borrowed]
+    is_own = "_borrowed" not in json.dumps(one.body) + repr(one.lines) + repr(one.query)
+    problems = [f"{found.partition('_')[0]} id went upstream" for found in came]
+    if is_own and answer.status != 200:
+        problems.append(f"answered {answer.status}")
+    if one.body and not is_own:
+        problems += _not_refused(answer, one)
+    expected = "served" if is_own else "400 that names it" if one.body else "refused, or without it upstream"
+    group.add(title, expected, "; ".join(problems) or f"{answer.status}, as expected", not problems)
+
+
+def _not_refused(answer: Answer, one: Borrowed) -> list[str]:
+    if answer.status != 400:
+        return [f"answered {answer.status}"]
+    if one.is_thread and b"thread_unsupported_request" not in answer.body:
+        return ["not told as thread_unsupported_request"]
+    return []

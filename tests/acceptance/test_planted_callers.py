@@ -1,0 +1,23 @@
+"""The isolation proof is red on every gateway with a fault in who a caller is taken for."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests import planted
+from tests.planted import callers
+from tests.planted.proof import require_caught
+from tests.stack import Stack
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A site whose gateway each test starts by itself."""
+    running = Stack(tmp_path_factory.mktemp("planted")).start("control")
+    yield running
+    running.stop()
+
+
+@pytest.mark.parametrize("fault", planted.faults_of(callers))
+def test_a_planted_fault_is_caught(site: Stack, fault: str) -> None:
+    require_caught(site, fault)
