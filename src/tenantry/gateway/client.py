@@ -358,10 +358,11 @@ class ClientConnection(Client):
         except ApiError as error:
             self.refuse(error, new_request_id())
             return
-        exchange = self._exchange = Exchange(parts, self, caller, principal)
+        exchange = self._exchange = Exchange(parts, self, caller, principal, body)
+        now = parts.clock.now()
         # The wheel comes by before this is due; should the request ever be lost inside, its client is not left.
-        self.deadline = parts.clock.now() + OWED_SECONDS_MAX
-        exchange.start(body)
+        self.deadline = now + OWED_SECONDS_MAX
+        exchange.start(now)
 
     def _answer_open(self, kind: Kind, head: RequestHead) -> None:
         body = b"" if kind is Kind.HELLO or head.method == b"HEAD" else b'{"status":"ok"}'
