@@ -302,6 +302,7 @@ class Attempt(ResponseSink):
             return False
         self._owner = None
         fresh, write_5m, write_1h, read, output, _ = counts
+        told = head.request_id
         counted = fresh + write_5m + write_1h
         money.book_settled(cost, output, counted + read, request.body_bytes, at_us)
         parts.recorder.end(
@@ -316,7 +317,7 @@ class Attempt(ResponseSink):
                 usage,
                 cost,
                 parts.prices.version,
-                _id_of(head),
+                told.decode("latin-1") if told else None,
             )
         )
         request.on_whole(head, body, counted, output, at_us)

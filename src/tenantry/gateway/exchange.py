@@ -4,7 +4,7 @@
 request takes runs straight through `start`, `on_journalled` and `on_whole` or `on_head`: its states are those of the
 same table, looked up when this module is loaded (`_straight`). Everything runs in event-loop callbacks; no task and no
 future is made for a request. Decisions look, and what they decide is taken in one place, when the attempt goes out.
-`_end` and `_end_whole` are the ways out: they settle, answer and give back, in this order, whatever has happened.
+`_end` and `on_whole` are the ways out: they settle, answer and give back, in this order, whatever has happened.
 
 An exchange outlives its client: when the client leaves, the upstream's answer is read on, so that the bill is exact.
 """
@@ -478,7 +478,17 @@ class Exchange(AttemptOwner):
         except Exception:  # noqa: BLE001 -- it is logged and ended
             self._fail_safely()
             return
-        self._end_whole(head, body, now, at_us)
+        self.state = _ENDED
+        client = self._client
+        try:
+            if client is not None:
+                lines = own_lines(self._parts, self, self._ask, head.status, now, at_us)
+                client.write(whole_answer(head, self.name, lines, client.keeps_alive, body))
+                client.answered()
+        except Exception:  # noqa: BLE001 -- it is logged and cut
+            self._cut_what_cannot_be_told()
+        finally:
+            self._give_back()
 
     def _learn(self, attempt: Attempt, head: ResponseHead, now: float) -> None:
         """What the head of an answer says of the upstream, and of what it allows."""
@@ -739,7 +749,7 @@ class Exchange(AttemptOwner):
     # The end
 
     def _end(self, do: Do) -> None:
-        """Settle, answer, give back: the way out for all but an answer that came whole (`_end_whole`)."""
+        """Settle, answer, give back: the way out for all but an answer that came whole (`on_whole`)."""
         attempt = self._attempt
         try:
             if attempt is not None:
@@ -753,20 +763,6 @@ class Exchange(AttemptOwner):
                 self._tell_last_answer()
             elif do is Do.REFUSE:
                 self._tell_refusal()
-        except Exception:  # noqa: BLE001 -- it is logged and cut
-            self._cut_what_cannot_be_told()
-        finally:
-            self._give_back()
-
-    def _end_whole(self, head: ResponseHead, body: bytes, now: float, at_us: int) -> None:
-        """`_end` for a whole answer that has been settled."""
-        self.state = _ENDED
-        client = self._client
-        try:
-            if client is not None:
-                lines = own_lines(self._parts, self, self._ask, head.status, now, at_us)
-                client.write(whole_answer(head, self.name, lines, client.keeps_alive, body))
-                client.answered()
         except Exception:  # noqa: BLE001 -- it is logged and cut
             self._cut_what_cannot_be_told()
         finally:

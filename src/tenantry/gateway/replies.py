@@ -14,10 +14,10 @@ from tenantry.gateway.request import Request
 def own_lines(parts: Parts, request: Request, ask: Ask | None, status: int, now: float, at_us: int) -> bytes:
     """What the tenant is told of its quota, of its budget, of its prompt: whole header lines."""
     lines = quota_lines(parts, request, ask, now, at_us)
-    if status == 200 and request.fields is not None:
-        principal, caller = request.principal, request.caller
-        if principal.tenant.budget.caps or principal.key.budget.caps:
-            lines += parts.telling.budget_lines(caller.accounts(parts, principal), at_us, caller.budget_lines)
+    caller = request.caller
+    if status == 200 and caller.has_budget and request.fields is not None:
+        accounts = caller.accounts(parts, request.principal)
+        lines += parts.telling.budget_lines(accounts, at_us, caller.budget_lines)
     if request.warning:
         lines += b"%b: %b\r\n" % (WARNING_FIELD, request.warning.encode())
     return lines

@@ -84,8 +84,7 @@ def read_fields(caller: Caller, body: bytes) -> MessageFields:
     Raises:
         InvalidRequest: the body is not what the route takes.
     """
-    encoding = caller.head.fields.get(b"content-encoding")
-    if encoding is not None and encoding.lower() != b"identity":
+    if caller.is_encoded:
         raise InvalidRequest("Compressed request bodies are not accepted; send the body as it is.")
     try:
         fields = inspect_message(body, count_only=not caller.is_metered)
