@@ -95,7 +95,7 @@ class Caller:
                 return known
             # What a change does not touch is the same object in both snapshots, with all its parts.
             key = snapshot.keys.get(known.key.digest)
-            if key is known.key and snapshot.tenants.get(key.tenant_id) is known.tenant:
+            if key is known.key and snapshot.tenants.get(known.key.tenant_id) is known.tenant:
                 self._snapshot = snapshot
                 return known
         settings = parts.settings
