@@ -27,7 +27,7 @@ NAMES_DRAWN: Final = 256
 
 
 class Names:
-    """24 hexadecimal digits each, which name a request and its attempts. They grow with time; nothing relies on that."""
+    """24 hexadecimal digits, which name a request and its attempts. They grow with time; nothing relies on that."""
 
     __slots__ = ("_at", "_drawn")
 
