@@ -213,6 +213,12 @@ def form_of(python: str) -> str:
     return subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
 
 
+def has_byte_work(python: str) -> bool:
+    """Whether the byte work that the gateway of this Python runs is C."""
+    code = "from tenantry.wire.bytework import IS_COMPILED; print(IS_COMPILED)"
+    return subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout.strip() == "True"
+
+
 def count(folder: Path, python: str, cases: set[str]) -> dict[str, float]:
     """What each of these cases takes. The two stores are counted at the same time, for machines with two cores."""
     parts = [(count_few_tenants, cases - OF_MANY), (count_many_tenants, cases & OF_MANY)]
@@ -234,6 +240,8 @@ def main() -> None:
         parser.error(f"there is no case {', '.join(cases - set(TITLES))}; there are: {', '.join(TITLES)}")
     raise_descriptor_limit()
     form = form_of(given.python)
+    if form == "interpreted" and not has_byte_work(given.python):
+        form = "interpreted, nothing in C"
     bounds: dict[str, int] = tomllib.loads(GATES.read_text())[form]
     with tempfile.TemporaryDirectory() as name:
         found = count(Path(name), given.python, cases)
