@@ -1,4 +1,4 @@
-"""tenants list | show | set | disable | enable | export | schema."""
+"""tenants list | show | set | disable | enable | delete | export | schema."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tenantry.cli.output import print_json, print_table, say, stamp
 from tenantry.control.declared.exporting import export_tenants
 from tenantry.control.declared.schema import json_schema
 from tenantry.control.declared.state import read_standing
+from tenantry.control.offboarding import delete_tenant
 from tenantry.control.site import Site
 from tenantry.control.views import key_view, tenant_view
 from tenantry.domain.directory import TenantStatus
@@ -24,7 +25,7 @@ from tenantry.ledger.tallies import list_refusals
 from tenantry.storage.columns import now_utc
 from tenantry.storage.directory.tenants import DISCONNECTS, TenantChange
 
-app = typer.Typer(help="List, show, change, disable and enable tenants.", no_args_is_help=True)
+app = typer.Typer(help="List, show, change, disable, enable and delete tenants.", no_args_is_help=True)
 
 
 @app.command("list")
@@ -113,6 +114,23 @@ def enable(slug: Slug) -> None:
     with opened_site() as site:
         site.directory.set_tenant_status(slug, TenantStatus.ACTIVE)
     say(f"{slug} is active.")
+
+
+@app.command()
+def delete(
+    slug: Slug,
+    yes: Yes = False,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the closing statement goes.")] = Path("statements"),
+) -> None:
+    """Delete a tenant with its keys, budgets and alerts. The ledger keeps its rows; a closing statement is written."""
+    with opened_site() as site:
+        keys = len(site.directory.list_keys(slug))
+        confirm(f"{slug} and its {keys} keys are gone for good then; its rows in the ledger stay. Delete it?", yes)
+        try:
+            statement = delete_tenant(site, slug, out)
+        except OSError as error:
+            raise fail(f"{out}: {error.strerror}; nothing was deleted") from None
+    say(f"{slug} is deleted. What it used: {statement}")
 
 
 @app.command()
