@@ -15,7 +15,6 @@ from tenantry.cli.output import print_json, print_table, say, stamp
 from tenantry.control.declared.exporting import export_tenants
 from tenantry.control.declared.schema import json_schema
 from tenantry.control.declared.state import read_standing
-from tenantry.control.offboarding import delete_tenant
 from tenantry.control.site import Site
 from tenantry.control.views import key_view, tenant_view
 from tenantry.domain.directory import TenantStatus
@@ -123,6 +122,8 @@ def delete(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the closing statement goes.")] = Path("statements"),
 ) -> None:
     """Delete a tenant with its keys, budgets and alerts. The ledger keeps its rows; a closing statement is written."""
+    from tenantry.control.offboarding import delete_tenant
+
     with opened_site() as site:
         keys = len(site.directory.list_keys(slug))
         confirm(f"{slug} and its {keys} keys are gone for good then; its rows in the ledger stay. Delete it?", yes)
