@@ -1,9 +1,12 @@
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tenantry.control.form import is_compiled
+from tenantry.setting_checks import unknown_variables
+from tenantry.settings import SETTINGS
 from tests.stack import Stack
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -26,6 +29,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("interpreted") is not None:
                 item.add_marker(skipped)
+
+
+def pytest_collection_finish() -> None:
+    """What is set for the tests themselves, which have read it by now, is no setting of the processes they start."""
+    for problem in list(unknown_variables(os.environ, SETTINGS)):
+        del os.environ[problem.partition(":")[0]]
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 import sys
 
 from tenantry.gateway.serving import serve_gateway
@@ -18,7 +19,8 @@ def main() -> int:
     settings = load_settings(None, os.environ)
     logging.basicConfig(level=settings.log_level, stream=sys.stderr)
     FAULTS[sys.argv[1]].plant()
-    return asyncio.run(serve_gateway(settings.gateway))
+    listener = socket.create_server((settings.gateway_host, settings.gateway_port))
+    return asyncio.run(serve_gateway(settings.gateway, listener))
 
 
 if __name__ == "__main__":

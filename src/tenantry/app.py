@@ -5,6 +5,7 @@ gateway nothing of the control plane's, and no command anything of another's.
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -21,14 +22,19 @@ class Processes:
 
     def gateway(self, settings: Settings) -> int:
         gc.disable()  # until it serves: nothing that is loaded is garbage
-        from tenantry.gateway.serving import serve_gateway
-        from tenantry.running import PortUnusable, require_port, run
+        from functools import partial
 
+        from tenantry.gateway.listening import CannotListen, listening_socket
+        from tenantry.gateway.serving import serve_gateway
+        from tenantry.running import READY, REPLACED, run, tell_supervisor
+
+        place = settings.gateway_host, settings.gateway_port
         try:
-            require_port("gateway", settings.gateway_host, settings.gateway_port)
-        except PortUnusable as error:
+            listener = listening_socket(*place, settings.journal_dir, os.environ)
+        except CannotListen as error:
             return _refused(error)
-        return run(settings, serve_gateway(settings.gateway))
+        ready, replaced = partial(tell_supervisor, READY), partial(tell_supervisor, REPLACED)
+        return run(settings, serve_gateway(settings.gateway, listener, ready, replaced), outlives=True)
 
     def control(self, settings: Settings) -> int:
         from tenantry.control.presence import SiteReplaced, present

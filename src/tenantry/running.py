@@ -23,6 +23,8 @@ from tenantry.settings import Settings
 SUPERVISED = "TENANTRY_SUPERVISED"
 # The number of the descriptor into which a child beats.
 HEARTBEAT = "TENANTRY_HEARTBEAT"
+# What a gateway says beside its beats: it serves; another one has taken its place.
+READY, REPLACED = b"R", b"G"
 # A child tells with this signal where each of its threads is, even when none of them goes on.
 TELL_STACKS = signal.SIGUSR1
 
@@ -53,10 +55,11 @@ def log_to_standard_error(level: str) -> None:
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
-def run(settings: Settings, process: Coroutine[Any, Any, int]) -> int:
+def run(settings: Settings, process: Coroutine[Any, Any, int], *, outlives: bool = False) -> int:
+    """Run a process to its end; its exit code. `outlives`: it goes on when its supervisor is gone."""
     log_to_standard_error(settings.log_level)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.get_loop().call_soon(_follow_parent, runner.get_loop())
+        runner.get_loop().call_soon(_follow_parent, runner.get_loop(), outlives)
         return runner.run(process)
 
 
@@ -67,15 +70,23 @@ class _Plain(logging.Formatter):
         return printable(super().format(record), "\n\t")
 
 
-def _follow_parent(loop: asyncio.AbstractEventLoop) -> None:
-    """A supervised process holds a pipe to its supervisor as stdin; when that ends, so does the process."""
+def _follow_parent(loop: asyncio.AbstractEventLoop, outlives: bool) -> None:
+    """A supervised process holds a pipe to its supervisor as stdin; when that ends, so does the process.
+
+    One that outlives its supervisor serves on until somebody stops it or takes its place.
+    """
     if os.environ.get(SUPERVISED) != "1":
         return
 
     def on_input() -> None:
         if not os.read(0, 1024):
             loop.remove_reader(0)
-            os.kill(os.getpid(), signal.SIGTERM)
+            if outlives:
+                logging.getLogger("tenantry").warning(
+                    "`tenantry serve` is gone; this process serves on until the next `tenantry serve` takes its place"
+                )
+            else:
+                os.kill(os.getpid(), signal.SIGTERM)
 
     loop.add_reader(0, on_input)
     faulthandler.register(TELL_STACKS)
@@ -83,6 +94,13 @@ def _follow_parent(loop: asyncio.AbstractEventLoop) -> None:
     os.set_blocking(descriptor, False)
     # Not at once: what a process does before it serves may take its time.
     loop.call_later(BEAT_SECONDS, _beat, loop, descriptor)
+
+
+def tell_supervisor(word: bytes) -> None:
+    """Tell whoever has started this process, if that was `serve`: `READY` or `REPLACED`."""
+    if os.environ.get(SUPERVISED) == "1":
+        with contextlib.suppress(OSError):
+            os.write(int(os.environ[HEARTBEAT]), word)
 
 
 def _beat(loop: asyncio.AbstractEventLoop, descriptor: int) -> None:
@@ -93,7 +111,14 @@ def _beat(loop: asyncio.AbstractEventLoop, descriptor: int) -> None:
 
 
 def stop_on_signals() -> asyncio.Event:
+    """Set by SIGTERM or SIGINT. The second one ends the process at once."""
     stop = asyncio.Event()
+
+    def on_signal(number: int) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
     return stop

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from tenantry.domain.keys import is_slug
 from tenantry.domain.limits import CAPACITY_LIMITS, LIMITS, BadLimit, read_limit
+from tenantry.regular_files import read_regular
+from tenantry.setting_checks import contradictions, near_name, unknown_variables, unusable_files
 
 
 class SettingsError(Exception):
@@ -181,12 +182,21 @@ def _flag(value: Any) -> bool:
 def _url(value: Any) -> str:
     text = _text(value).rstrip("/")
     parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+    is_known = parts.scheme in ("http", "https") and parts.hostname and _has_port(parts)
+    if not is_known or parts.query or parts.fragment:
         raise ValueError("must be a URL such as https://api.anthropic.com")
     if parts.username or parts.password:
         raise ValueError("must not hold a user or password: a secret in a URL ends up in logs")
     # The endpoints carry /v1 themselves.
     return text.removesuffix("/v1")
+
+
+def _has_port(parts: SplitResult) -> bool:
+    """Whether its port is one, or left out."""
+    try:
+        return parts.port != 0
+    except ValueError:
+        return False
 
 
 def _zone(value: Any) -> str:
@@ -217,6 +227,9 @@ def _interval(value: Any) -> str:
 
 
 _PORT = _whole(0, 65535)
+
+# Looks at the values that could be read, by name; a sentence for each problem.
+Check = Callable[[Mapping[str, Any]], Iterable[str]]
 
 SETTINGS: dict[str, Setting] = {
     "data_dir": Setting(_path, ".tenantry"),
@@ -260,10 +273,10 @@ UPSTREAM_SETTINGS: dict[str, Setting] = {
 }
 
 
-def load_settings(toml_file: Path | None, environ: Mapping[str, str]) -> Settings:
+def load_settings(toml_file: Path | None, environ: Mapping[str, str], also: Check | None = None) -> Settings:
     """Settings from the file, overridden by classic names, overridden by `TENANTRY_*`.
 
-    `toml_file` None means `tenantry.toml` if it is there.
+    `toml_file` None means `tenantry.toml` if it is there. `also`: what else is to be looked at, and told with the rest.
 
     Raises:
         SettingsError: something is wrong; it lists everything that is.
@@ -272,7 +285,8 @@ def load_settings(toml_file: Path | None, environ: Mapping[str, str]) -> Setting
     path, document = _read_file(toml_file, problems)
     declared = document.pop("upstreams", {})
     for name in sorted(document.keys() - SETTINGS.keys()):
-        problems.append(f"{path}: there is no setting {name!r}{_suggest(name, [*SETTINGS, 'upstreams'])}")
+        problems.append(f"{path}: there is no setting {name!r}{near_name(name, [*SETTINGS, 'upstreams'])}")
+    problems.extend(unknown_variables(environ, SETTINGS))
     found = {name: (str(path), value) for name, value in document.items() if name in SETTINGS}
     for name, setting in SETTINGS.items():
         for variable in (setting.classic, f"TENANTRY_{name.upper()}"):
@@ -285,9 +299,12 @@ def load_settings(toml_file: Path | None, environ: Mapping[str, str]) -> Setting
             values[name] = setting.read(raw) if raw is not None else None
         except ValueError as error:
             problems.append(f"{source}: {name} {error}, not {raw!r}")
-    if not problems:
-        _check_together(values, problems)
     values["upstreams"] = _read_upstreams(path, declared, values, problems)
+    addresses = ((f"upstream {one.name}", one.base_url) for one in values["upstreams"])
+    problems.extend(contradictions(values, addresses))
+    problems.extend(unusable_files(values))
+    if also is not None:
+        problems.extend(also(values))
     if problems:
         raise SettingsError(problems)
     return _settled(values)
@@ -296,18 +313,13 @@ def load_settings(toml_file: Path | None, environ: Mapping[str, str]) -> Setting
 def _read_file(toml_file: Path | None, problems: list[str]) -> tuple[Path, dict[str, Any]]:
     path = toml_file or Path("tenantry.toml")
     try:
-        return path, tomllib.loads(path.read_text("utf-8"))
+        return path, tomllib.loads(read_regular(path).decode("utf-8"))
     except FileNotFoundError:
         if toml_file is not None:
             problems.append(f"{path}: there is no such file")
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         problems.append(f"{path}: {error}")
     return path, {}
-
-
-def _suggest(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, known, 1)
-    return f": did you mean {near[0]!r}?" if near else "; docs/configuration.md lists them"
 
 
 def _read_upstreams(
@@ -343,7 +355,7 @@ def _read_upstream(
                 problems.append(f"{where}: {mine} of this one is the setting {its}")
         raw |= {"base_url": settings.get("upstream_base_url"), "ca_file": _as_text(settings.get("upstream_ca_file"))}
     for unknown in sorted(raw.keys() - UPSTREAM_SETTINGS.keys()):
-        problems.append(f"{where}: there is no {unknown!r}{_suggest(unknown, [*UPSTREAM_SETTINGS, 'capacity'])}")
+        problems.append(f"{where}: there is no {unknown!r}{near_name(unknown, [*UPSTREAM_SETTINGS, 'capacity'])}")
     values: dict[str, Any] = {}
     for field, setting in UPSTREAM_SETTINGS.items():
         try:
@@ -377,7 +389,7 @@ def _read_capacity(where: str, raw: object, problems: list[str]) -> dict[str, An
     read: dict[str, Any] = {}
     for name, value in cast("dict[str, object]", raw).items():
         if name not in CAPACITY_LIMITS:
-            problems.append(f"{where}: there is no capacity {name!r}{_suggest(name, CAPACITY_LIMITS)}")
+            problems.append(f"{where}: there is no capacity {name!r}{near_name(name, CAPACITY_LIMITS)}")
             continue
         try:
             read[name] = read_limit(name, value)
@@ -387,16 +399,6 @@ def _read_capacity(where: str, raw: object, problems: list[str]) -> dict[str, An
         # A whole minute at once, which is how a limit that the upstream tells is taken too.
         read.setdefault("request_burst", min(read["requests_per_minute"], LIMITS["request_burst"].high))
     return read
-
-
-def _check_together(values: dict[str, Any], problems: list[str]) -> None:
-    if (values["tls_cert_file"] is None) != (values["tls_key_file"] is None):
-        problems.append("tls_cert_file and tls_key_file go together: set both, or neither")
-    for name in ("tls_cert_file", "tls_key_file", "upstream_ca_file"):
-        if values[name] is not None and not values[name].is_file():
-            problems.append(f"{name}: there is no file {values[name]}")
-    if values["control_host"] not in ("127.0.0.1", "::1", "localhost"):
-        problems.append("control_host must be a loopback address: put a TLS proxy in front to reach it from elsewhere")
 
 
 def _settled(values: dict[str, Any]) -> Settings:

@@ -8,137 +8,29 @@ import logging
 import os
 import signal
 import socket
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
-from tenantry.control.kernel import DISK_SLEEP, TRACED, state_of
+from tenantry.child import Child
+from tenantry.control.restarting import RestartDoor, ServeRuns
 from tenantry.control.site import SANDBOX, Site, bring_upstreams, ensure_sandbox_credential, open_site
-from tenantry.domain.pulse import LOOK_SECONDS, STEADY_SECONDS, Pulse
-from tenantry.running import HEARTBEAT, SUPERVISED, TELL_STACKS
+from tenantry.gateway.listening import BACKLOG, CannotListen, listening_socket
 from tenantry.settings import Settings
 
 log = logging.getLogger("tenantry.serve")
 
-# For a child to write where its threads are.
-_LAST_WORDS_SECONDS = 0.5
-# Ending these helps nobody: a debugger wants them so, and a disk that does not answer holds them until it does.
-_SPARED = {TRACED: "a debugger holds it", DISK_SLEEP: "it waits for a disk"}
-_RESTART_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
-# A child that lived this long starts again with the shortest wait.
-_STEADY_SECONDS = 30.0
+# A gateway that has ended, and does not serve after so long, will not: what is wrong stands in the log.
 _START_SECONDS_MAX = 20.0
+# Control and sandbox of a `serve` that was killed end by themselves, within about a second.
+_LEAVE_SECONDS_MAX = 10.0
+_LOOK_SECONDS = 0.05
+# A gateway starts in about a second; one that reads long journals of one that died must not keep control from starting.
+_ALONE_SECONDS_MAX = 5.0
+# Control's last round of booking.
+_CONTROL_STOP_SECONDS = 30.0
 # Only the sandbox on this machine ever sees it, and it opens nothing.
 _SANDBOX_CREDENTIAL = "sandbox-credential-of-this-machine"
-
-
-class _Child:
-    """One process, kept alive until told to stop."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.process: asyncio.subprocess.Process | None = None
-        self._stopping = False
-        self._frozen = 0  # how often in a row it was ended for its silence
-        self._keeper: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        self._keeper = asyncio.create_task(self._keep())
-
-    async def _keep(self) -> None:
-        failures = 0
-        while not self._stopping:
-            started, frozen = time.monotonic(), self._frozen
-            code = await self._run()
-            if self._stopping:
-                return
-            lived = time.monotonic() - started
-            if self._frozen == frozen and lived > STEADY_SECONDS:
-                self._frozen = 0
-            failures = 0 if lived > _STEADY_SECONDS and self._frozen == frozen else failures + 1
-            wait = _RESTART_SECONDS[min(failures, len(_RESTART_SECONDS) - 1)]
-            log.error("%s ended with %d; starting it again in %g s", self.name, code, wait)
-            await asyncio.sleep(wait)
-
-    async def _run(self) -> int:
-        """Start it and watch it until it has ended; its exit code."""
-        beats, its_end = os.pipe()
-        try:
-            process = self.process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "tenantry",
-                self.name,
-                stdin=asyncio.subprocess.PIPE,
-                env=_environment() | {HEARTBEAT: str(its_end)},
-                pass_fds=(its_end,),
-                start_new_session=True,
-            )
-        except BaseException:
-            os.close(beats)
-            raise
-        finally:
-            os.close(its_end)
-        watch = asyncio.create_task(self._watch(process, beats))
-        try:
-            return await process.wait()
-        finally:
-            watch.cancel()
-            await asyncio.gather(watch, return_exceptions=True)
-            os.close(beats)
-
-    async def _watch(self, process: asyncio.subprocess.Process, beats: int) -> None:
-        """End a child that has stopped beating; the keeper starts it again."""
-        pulse, spared, before = Pulse(self._frozen), "", time.monotonic()
-        os.set_blocking(beats, False)
-        while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            with contextlib.suppress(BlockingIOError):
-                if os.read(beats, 4096):
-                    pulse.beat()
-                    spared = ""
-            now = time.monotonic()
-            elapsed, before = now - before, now
-            if not pulse.is_frozen(elapsed):
-                continue
-            state = state_of(process.pid)
-            if state in _SPARED:
-                if state != spared:
-                    log.error("%s says nothing: %s", self.name, _SPARED[state])
-                spared = state
-                pulse.excuse()
-                continue
-            self._frozen += 1
-            log.critical(
-                "%s is frozen: for %g s it has said nothing. It is ended, and started again", self.name, pulse.limit
-            )
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(TELL_STACKS)
-                await asyncio.sleep(_LAST_WORDS_SECONDS)
-                process.kill()
-            return
-
-    async def stop(self, seconds: float) -> None:
-        """SIGTERM, and after `seconds` SIGKILL."""
-        self._stopping = True
-        process = self.process
-        if process is not None and process.returncode is None:
-            process.send_signal(signal.SIGTERM)
-            try:
-                await asyncio.wait_for(process.wait(), seconds)
-            except TimeoutError:
-                log.error("%s did not stop in %g s and is killed", self.name, seconds)
-                process.kill()
-                await process.wait()
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
-
-
-def _environment() -> dict[str, str]:
-    """Children need no credential from the environment: theirs are in the store."""
-    kept = {name: value for name, value in os.environ.items() if name != "ANTHROPIC_API_KEY"}
-    return kept | {SUPERVISED: "1"}
 
 
 class Supervisor:
@@ -147,48 +39,109 @@ class Supervisor:
     def __init__(self, settings: Settings, greet: Callable[[Site], str] | None = None) -> None:
         self._settings = settings
         self._greet = greet
-        self._children: list[_Child] = []
+        self._children: dict[str, Child] = {}
+        self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._tasks: set[asyncio.Task[object]] = set()
 
     async def run(self) -> int:
-        stop = asyncio.Event()
+        loop, settings = asyncio.get_running_loop(), self._settings
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        settings = self._settings
+            loop.add_signal_handler(number, self._on_signal)
         site = open_site(settings)
-        ports = [
-            ("gateway", settings.gateway_host, settings.gateway_port),
-            ("control", settings.control_host, settings.control_port),
-        ]
+        try:
+            with RestartDoor(settings.data_dir) as door:
+                listener = await self._listen(site)
+                if listener is None:
+                    return 1
+                with listener:
+                    return await self._serve(site, listener, door)
+        except ServeRuns as error:
+            log.error("%s", error)
+            return 1
+        finally:
+            site.engine.dispose()
+
+    def _on_signal(self) -> None:
+        (self._hurry if self._stop.is_set() else self._stop).set()
+
+    async def _listen(self, site: Site) -> socket.socket | None:
+        """The gateway's listening socket; None when it, or another port, is not to be had, which is told."""
+        settings = self._settings
+        place = settings.gateway_host, settings.gateway_port
+        try:
+            listener = listening_socket(*place, settings.journal_dir, os.environ)
+        except CannotListen as error:
+            log.error("%s", error)
+            return None
+        is_adopted = bool(listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+        others = [("control", settings.control_host, settings.control_port)]
         if self._uses_sandbox(site):
-            ports.append(("sandbox", "127.0.0.1", settings.sandbox_port))
-        for name, host, port in ports:
-            if _listens(host, port):
-                log.error(
-                    "%s: something listens on %s:%d already; stop what listens there, or set another port",
-                    name,
-                    host,
-                    port,
-                )
-                return 1
+            others.append(("sandbox", "127.0.0.1", settings.sandbox_port))
+        until = time.monotonic() + (_LEAVE_SECONDS_MAX if is_adopted else 0.0)
+        for name, host, port in others:
+            while await asyncio.to_thread(_listens, host, port):
+                if time.monotonic() > until:
+                    log.error("%s: something listens on %s:%d already; stop it, or set another port", name, host, port)
+                    listener.close()
+                    return None
+                await asyncio.sleep(_LOOK_SECONDS)
+        listener.listen(BACKLOG)  # from here on connections wait for a gateway to accept them
+        return listener
+
+    async def _serve(self, site: Site, listener: socket.socket, door: RestartDoor) -> int:
+        loop, settings = asyncio.get_running_loop(), self._settings
         bring_upstreams(settings, site.directory)
         with_sandbox = self._prepare_sandbox(site)
         # Stopped in this order: the drain's last round comes after the gateway's last line.
         names = ["gateway", "control", *(["sandbox"] if with_sandbox else [])]
-        self._children = [_Child(name) for name in names]
-        for child in reversed(self._children):
-            child.start()
-        code = 0 if await self._wait_started(stop) else 1
-        if code == 0 and self._greet is not None:
-            print(await asyncio.to_thread(self._greet, site), flush=True)
-        elif code == 0:
-            log.info("serving on %s", settings.public_url)
-        if code == 0:
-            await stop.wait()
+        self._children = {name: Child(name, listener if name == "gateway" else None) for name in names}
+        for name in ("gateway", *(["sandbox"] if with_sandbox else [])):
+            self._children[name].start()
+        self._do(self._start_control())
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._do(self._restart()))
+        door.open(self._restart)
+        code = 0 if await self._wait_started() else 1
+        if code == 0 and not self._stop.is_set():
+            await self._tell_started(site)
+            await self._stop.wait()
             log.info("stopping; requests in flight get up to %g s", settings.drain_seconds)
-        for child in self._children:
-            await child.stop(settings.drain_seconds + 5)
-        site.engine.dispose()
+        for child in self._children.values():
+            await child.stop(settings.drain_seconds + 5, self._hurry)
         return code
+
+    async def _start_control(self) -> None:
+        """Clients come first: what is not needed to serve them starts when the gateway serves, or takes long to."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._children["gateway"].ready.wait(), _ALONE_SECONDS_MAX)
+        if not self._stop.is_set():
+            self._children["control"].start()
+
+    async def _tell_started(self, site: Site) -> None:
+        settings = self._settings
+        if "sandbox" in self._children:
+            await self._wait_for("sandbox", "127.0.0.1", settings.sandbox_port)
+        if self._greet is not None:
+            print(await asyncio.to_thread(self._greet, site), flush=True)
+        else:
+            log.info("serving on %s", settings.public_url)
+        self._do(self._wait_for("control", settings.control_host, settings.control_port))
+
+    def _do(self, work: Coroutine[Any, Any, object]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _restart(self) -> str:
+        """Replace the gateway without a gap, then start control anew. What came of it, in words; "": all is well."""
+        log.info("starting a new gateway, which takes the place of the one that serves")
+        if not await self._children["gateway"].replace():
+            problem = "the new gateway ended before it served; the log says why"
+            log.error("%s", problem)
+            return problem
+        log.info("the new gateway serves; what is in flight at the old one goes on to its end")
+        self._do(self._children["control"].renew(_CONTROL_STOP_SECONDS))
+        return ""
 
     def _uses_sandbox(self, site: Site) -> bool:
         """Whether the sandbox has to run: it has a credential, or the demo will make one."""
@@ -204,21 +157,30 @@ class Supervisor:
             return True
         return self._uses_sandbox(site)
 
-    async def _wait_started(self, stop: asyncio.Event) -> bool:
-        settings = self._settings
-        ports = [(settings.gateway_host, settings.gateway_port), (settings.control_host, settings.control_port)]
-        if any(child.name == "sandbox" for child in self._children):
-            ports.append(("127.0.0.1", settings.sandbox_port))
-        deadline = time.monotonic() + _START_SECONDS_MAX
-        for host, port in ports:
-            while not await asyncio.to_thread(_listens, host, port):
-                if stop.is_set():
-                    return True
-                if time.monotonic() > deadline:
-                    log.error("nothing listens on %s:%d after %g s; see above", host, port, _START_SECONDS_MAX)
-                    return False
-                await asyncio.sleep(0.05)
+    async def _wait_started(self) -> bool:
+        """Wait until the gateway serves, however long it reads its journals. False: it ends again and again."""
+        gateway, until = self._children["gateway"], time.monotonic() + _START_SECONDS_MAX
+        while not gateway.ready.is_set() and not self._stop.is_set():
+            if gateway.ends and time.monotonic() > until:
+                log.error("the gateway does not serve after %g s; see above", _START_SECONDS_MAX)
+                return False
+            await asyncio.sleep(_LOOK_SECONDS)
         return True
+
+    async def _wait_for(self, name: str, host: str, port: int) -> None:
+        """Wait until a process listens. That it is slow is told, and stops nobody else."""
+        until, is_told = time.monotonic() + _START_SECONDS_MAX, False
+        while not self._stop.is_set() and not await asyncio.to_thread(_listens, host, port):
+            if not is_told and time.monotonic() > until:
+                is_told = True
+                log.error(
+                    "%s: nothing listens on %s:%d after %g s; see above. The gateway serves",
+                    name,
+                    host,
+                    port,
+                    _START_SECONDS_MAX,
+                )
+            await asyncio.sleep(_LOOK_SECONDS)
 
 
 def _listens(host: str, port: int) -> bool:

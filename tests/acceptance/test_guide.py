@@ -18,6 +18,11 @@ SDK_SNIPPETS = 3
 FOREIGN = ("langchain_anthropic", "claude_agent_sdk", "llama_index")
 
 
+OTHER_PYTHON = os.environ.get("TENANTRY_GUIDE_PYTHON", "")
+NODE_MODULES = os.environ.get("TENANTRY_GUIDE_NODE_MODULES", "")
+CLAUDE = os.environ.get("TENANTRY_GUIDE_CLAUDE", "")
+
+
 def snippets(markdown: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", markdown, re.MULTILINE | re.DOTALL)
 
@@ -26,7 +31,7 @@ def interpreter_for(snippet: str) -> str:
     needed = next((name for name in FOREIGN if name in snippet), None)
     if needed is None or find_spec(needed) is not None:
         return sys.executable
-    other = os.environ.get("TENANTRY_GUIDE_PYTHON", "")
+    other = OTHER_PYTHON
     found = (
         other and subprocess.run([other, "-c", f"import {needed}"], capture_output=True, check=False).returncode == 0
     )
@@ -64,7 +69,7 @@ def run(stack: Stack, command: list[str], key: str) -> subprocess.CompletedProce
 def test_every_typescript_snippet_runs(stack: Stack, made: dict[str, str], guide: str, number: int) -> None:
     found = snippets(guide, "ts")
     assert len(found) == 5
-    modules = os.environ.get("TENANTRY_GUIDE_NODE_MODULES", "")
+    modules = NODE_MODULES
     if not modules:
         pytest.skip("TENANTRY_GUIDE_NODE_MODULES names no folder with the packages of the snippets")
     folder = stack.folder / "typescript"
@@ -79,7 +84,7 @@ def test_every_typescript_snippet_runs(stack: Stack, made: dict[str, str], guide
 
 
 def test_claude_code_works_with_the_guides_settings(stack: Stack, made: dict[str, str], guide: str) -> None:
-    binary = os.environ.get("TENANTRY_GUIDE_CLAUDE", "")
+    binary = CLAUDE
     if not binary:
         pytest.skip("TENANTRY_GUIDE_CLAUDE names no Claude Code")
     home = stack.folder / ".claude"

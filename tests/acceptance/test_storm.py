@@ -29,6 +29,7 @@ from tests.storm.clients import Answer, Leaving, ask, ask_all
 from tests.storm.upstream import Asked, Upstream
 
 REQUESTS = int(os.environ.get("TENANTRY_STORM", "1500"))
+SEED = int(os.environ.get("TENANTRY_STORM_SEED") or random.SystemRandom().getrandbits(32))
 AT_ONCE = 48
 # What a request may keep for good: far below a connection's buffers, far above what an allocator's rounding leaves.
 GROWTH_BYTES_MAX = 64 * 1024 * 1024
@@ -110,9 +111,8 @@ def upstreams() -> Iterator[tuple[Upstream, Upstream]]:
 def test_after_a_storm_all_are_answered_all_is_given_back_and_the_books_agree(
     own_stack: Stack, upstreams: tuple[Upstream, Upstream]
 ) -> None:
-    seed = int(os.environ.get("TENANTRY_STORM_SEED") or random.SystemRandom().getrandbits(32))
-    print(f"seed {seed}")
-    source = random.Random(seed)
+    print(f"seed {SEED}")
+    source = random.Random(SEED)
     site = own_stack.start("gateway", "control")
     first, second = upstreams
     settings = {"answer_seconds": ANSWER_SECONDS}

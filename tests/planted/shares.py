@@ -131,7 +131,7 @@ def streams_without_a_row() -> None:
 @caught_by("switching", "revoked")
 def slow_revocation() -> None:
     """The directory is followed at leisure."""
-    chores.DIRECTORY_POLL_SECONDS = 3.0
+    chores.DIRECTORY_POLL_SECONDS = chores.QUIET_POLL_SECONDS = 3.0
 
 
 def _is_stream(served: Any) -> bool:

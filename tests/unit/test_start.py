@@ -16,7 +16,7 @@ from tenantry.cli.main import Commands, build_cli
 from tenantry.settings import load_settings
 from tests.template import init_from_template
 
-WEB = {"litestar", "uvicorn"}
+WEB = {"starlette", "uvicorn"}
 PAGES = {"jinja2", "markdown_it", "yaml"}
 SCHEMA = {"alembic", "mako"}
 ALERTS = {"apprise", "requests"}
@@ -33,7 +33,7 @@ atexit.register(lambda: print(*sys.modules, file=sys.stderr))
 import tenantry.app
 if sys.argv[1] in ("gateway", "control"):
     import tenantry.running
-    tenantry.running.run = lambda settings, process: process.close() or 0
+    tenantry.running.run = lambda settings, process, **_: process.close() or 0
     tenantry.running.require_port = lambda name, host, port: None
 tenantry.app.main()
 """
@@ -49,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def loaded(folder: Path, *words: str) -> set[str]:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, *words],
-        env={**os.environ, "TENANTRY_DATA_DIR": str(folder)},
+        env={**os.environ, "TENANTRY_DATA_DIR": str(folder), "TENANTRY_GATEWAY_PORT": "0"},
         capture_output=True,
         text=True,
         check=True,

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import uvloop
 
-from tenantry import supervisor
+from tenantry import child as child_module
+from tenantry.child import Child
 from tenantry.control.kernel import STOPPED, TRACED, state_of
 from tenantry.domain import pulse
 from tenantry.domain.pulse import BEAT_SECONDS
 from tenantry.running import SUPERVISED
-from tenantry.supervisor import _Child  # pyright: ignore[reportPrivateUsage] -- the part that is tried
 from tests.stack import free_ports, listens, wait_for
 
 
@@ -24,12 +24,12 @@ async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
     await asyncio.to_thread(wait_for, condition, seconds)
 
 
-async def beating(child: _Child) -> asyncio.subprocess.Process:
+async def beating(child: Child) -> asyncio.subprocess.Process:
     port = int(os.environ["TENANTRY_SANDBOX_PORT"])
-    await until(lambda: child.process is not None and listens(port))
+    await until(lambda: child.life is not None and listens(port))
     await asyncio.sleep(BEAT_SECONDS + 0.3)
-    assert child.process is not None
-    return child.process
+    assert child.life is not None
+    return child.life.process
 
 
 def run_on_uvloop(run: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -43,7 +43,7 @@ def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The sandbox's process, the lightest, and a watch that looks more often and waits less."""
     monkeypatch.setenv("TENANTRY_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("TENANTRY_SANDBOX_PORT", str(free_ports(1)[0]))
-    monkeypatch.setattr(supervisor, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(child_module, "LOOK_SECONDS", 0.05)
     monkeypatch.setattr(pulse, "SILENCE_SECONDS_MAX", 1.6)
     monkeypatch.delenv(SUPERVISED, raising=False)
 
@@ -53,10 +53,10 @@ def test_a_child_that_is_frozen_is_ended_and_started_again_unless_a_debugger_hol
 ) -> None:
     # As the kernel says of one that is traced; a debugger is not to be had everywhere.
     traced = [TRACED]
-    monkeypatch.setattr(supervisor, "state_of", lambda pid: state_of(pid).replace(STOPPED, *traced))
+    monkeypatch.setattr(child_module, "state_of", lambda pid: state_of(pid).replace(STOPPED, *traced))
 
     async def run() -> None:
-        child = _Child("sandbox")
+        child = Child("sandbox")
         child.start()
         first = await beating(child)
         os.kill(first.pid, signal.SIGSTOP)
@@ -66,9 +66,9 @@ def test_a_child_that_is_frozen_is_ended_and_started_again_unless_a_debugger_hol
         assert caplog.messages == ["sandbox says nothing: a debugger holds it"]
         traced[:] = [STOPPED]
         os.kill(first.pid, signal.SIGSTOP)
-        await until(lambda: child.process is not first)
+        await until(lambda: child.life is not None and child.life.process is not first)
         assert first.returncode == -signal.SIGKILL
-        await child.stop(5)
+        await child.stop(5, asyncio.Event())
 
     with caplog.at_level(logging.ERROR):
         run_on_uvloop(run)

@@ -41,17 +41,27 @@ def fail(message: str, code: int = FAILED) -> typer.Exit:
     return typer.Exit(code)
 
 
-def settings() -> Settings:
-    """The settings, or exit 2 with every problem."""
-    named = os.environ.get("TENANTRY_CONFIG")
+def settings(*, starts: bool = False) -> Settings:
+    """The settings, or exit 2 with every problem. `starts`: for a process, which needs more of its machine."""
+    named, also = os.environ.get("TENANTRY_CONFIG"), None
+    if starts:
+        from tenantry.machine_checks import unusable_here
+
+        also = unusable_here
     try:
-        return load_settings(Path(named) if named else None, os.environ)
+        return load_settings(Path(named) if named else None, os.environ, also)
     except SettingsError as error:
         import typer
 
         for problem in error.problems:
             say(f"tenantry: {problem}", err=True)
         raise typer.Exit(USAGE) from None
+
+
+def is_nothing_there(found: Settings) -> bool:
+    """Whether a site was never made. A database without its key, or a key without its database, is not nothing."""
+    folder = found.data_dir
+    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
 
 
 @contextmanager

@@ -20,6 +20,7 @@ class Commands(LaterGroup):
 
     table = {
         "init": ("serving", "Make the master key, the database and the admin; running it again changes nothing."),
+        "restart": ("serving", "Start gateway and control of a running `serve` anew, without a dropped call."),
         "serve": (
             "serving",
             "Run gateway, control and, where used, the sandbox; restart what dies. The first start does `init`.",

@@ -1,4 +1,4 @@
-"""init, serve, gateway, control, sandbox, doctor."""
+"""init, serve, restart, gateway, control, sandbox, doctor."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tenantry.cli.context import FAILED, Processes, settings, told
+from tenantry.cli.context import FAILED, Processes, fail, is_nothing_there, settings, told
 from tenantry.cli.output import print_json, print_table, say
 from tenantry.settings import Settings
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    for command in (init, serve, gateway, control, sandbox, doctor):
+    for command in (init, serve, restart, gateway, control, sandbox, doctor):
         app.command()(command)
 
 
@@ -51,10 +51,10 @@ def _tell_initialised(found: Settings, done: Initialised, token_file: Path | Non
 
 
 def _init_where_nothing_is(found: Settings) -> None:
-    """What a first start needs. A database without its key, or a key without its database, is not nothing."""
+    """What a first start needs."""
     from tenantry.control.init import init_site
 
-    if not found.data_dir.exists() or not any(found.data_dir.iterdir()):
+    if is_nothing_there(found):
         # What is no terminal is a log.
         _tell_initialised(found, init_site(found), None if sys.stdout.isatty() else found.data_dir / "admin.token")
 
@@ -66,22 +66,33 @@ def serve(
     ] = False,
 ) -> None:
     """Run gateway, control and, where used, the sandbox; restart what dies. The first start does `init`."""
-    found = settings()
+    found = settings(starts=True)
     with told():
         _init_where_nothing_is(found)
         raise typer.Exit(_processes(context).serve(found, demo))
 
 
+def restart() -> None:
+    """Start gateway and control of a running `serve` anew, without a dropped call."""
+    from tenantry.control.restarting import RestartFailed, ServeMissing, ask_restart
+
+    try:
+        ask_restart(settings(starts=True).data_dir)
+    except (RestartFailed, ServeMissing) as error:
+        raise fail(str(error)) from None
+    say("The new gateway serves. What was in flight at the old one goes on to its end.")
+
+
 def gateway(context: typer.Context) -> None:
     """Run the data plane alone."""
-    found = settings()
+    found = settings(starts=True)
     with told():
         raise typer.Exit(_processes(context).gateway(found))
 
 
 def control(context: typer.Context) -> None:
     """Run the control plane alone: admin API, and the booking of journals into the ledger."""
-    found = settings()
+    found = settings(starts=True)
     with told():
         raise typer.Exit(_processes(context).control(found))
 

@@ -18,6 +18,10 @@ PROBE_SECONDS: Final = 1.0
 MEMORY_SECONDS: Final = 60.0
 
 
+# What a breaker knows: whether it is tripped, its times in seconds, its second, its results by the second.
+BreakerState = tuple[bool, float, float, float, int, list[int], list[int], list[int]]
+
+
 class Breakers:
     """All of one upstream, a breaker for each credential: those that have opened, and when it last answered any well.
 
@@ -76,6 +80,18 @@ class Breaker:
         self._refused = [0] * WINDOW_SECONDS
         self._silent = [0] * WINDOW_SECONDS
         self.used_at = 0.0
+
+    def state(self) -> BreakerState:
+        """All that it knows, for another process of this machine."""
+        times = self._next_probe, self._bad_since, self.used_at
+        return (self.is_tripped, *times, self._second, self._good, self._refused, self._silent)
+
+    def restore(self, state: BreakerState) -> None:
+        """Know what another has known."""
+        self.is_tripped, self._next_probe, self._bad_since, self.used_at, self._second = state[:5]
+        self._good, self._refused, self._silent = list(state[5]), list(state[6]), list(state[7])
+        if self.is_tripped:
+            self._others.open(self._name)
 
     def is_open(self, now: float) -> bool:
         """Whether the upstream counts as down."""

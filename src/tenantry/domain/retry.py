@@ -149,6 +149,15 @@ class RetryBudget:
         """Whether there is something to pay a retry with; asking spends nothing."""
         return self._fifths >= _RETRY_FIFTHS
 
+    @property
+    def fifths(self) -> int:
+        """The balance, for another process."""
+        return self._fifths
+
+    def restore(self, fifths: int) -> None:
+        """Go on with another's balance."""
+        self._fifths = min(_BALANCE_FIFTHS_MAX, fifths)
+
     def sent(self) -> None:
         """A request's first attempt under this credential goes out, and pays in."""
         if self._fifths < _BALANCE_FIFTHS_MAX:

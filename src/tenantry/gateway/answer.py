@@ -35,6 +35,10 @@ class Client(Connected):
         """The answer is complete; the next request may come."""
         raise NotImplementedError
 
+    def pass_on(self, body: bytes | None = None) -> None:
+        """Another gateway goes on with the connection; `body` is that of its request, if one is not answered."""
+        raise NotImplementedError
+
     def cut(self) -> None:
         """Close without the end that HTTP asks for: that is how a client learns that a body is not whole."""
         raise NotImplementedError

@@ -51,6 +51,7 @@ _BODY: Final = 2
 _ANSWERING: Final = 3
 _LINGERING: Final = 4
 _CLOSED: Final = 5
+_PASSING: Final = 6  # to another gateway
 
 
 class ClientConnection(Client):
@@ -79,12 +80,14 @@ class ClientConnection(Client):
         "_unsent",
     )
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, peer: str = "", unread: bytes = b"", *, is_last: bool = False) -> None:
+        """`peer` and `unread`: of a connection that another gateway had; `is_last`: it ends with the next answer."""
         Client.__init__(self)
+        self.peer = peer
         self._parts = parts
         self._transport: asyncio.Transport | None = None
         self._state = _HEAD
-        self._buffer: bytes = b""
+        self._buffer: bytes = unread
         self._head: RequestHead | None = None
         self._caller: Caller | None = None
         self._exchange: Exchange | None = None
@@ -94,7 +97,7 @@ class ClientConnection(Client):
         self._body_since = 0.0
         self._left = 0
         self._length: int | None = None  # of the request's body, where its head tells it
-        self._eof = False
+        self._eof = is_last  # of what the client sends
         self._is_next_planned = False  # the next request of a pipeline
         self._is_reading = True  # from the socket
         self._unsent = 0  # bytes that a lingering client had not taken when it was last looked at
@@ -108,7 +111,7 @@ class ClientConnection(Client):
         self._transport = cast(asyncio.Transport, transport)  # a stream transport by construction
         population, settings = self._parts.population, self._parts.settings
         peer = transport.get_extra_info("peername")
-        self.peer = peer[0] if peer else ""
+        self.peer = self.peer or (peer[0] if peer else "")
         from_peer = population.peers[self.peer] = population.peers.get(self.peer, 0) + 1
         population.connections.add(self)
         if len(population.connections) > settings.connections_max or from_peer > settings.connections_per_peer_max:
@@ -116,6 +119,10 @@ class ClientConnection(Client):
             return
         self._set_write_limits()
         self._expect(HEAD_SECONDS_MAX)
+        if population.heir is not None:
+            self.pass_on()
+        elif self._buffer:
+            self._plan_next()
 
     def _expect(self, seconds: float) -> None:
         parts = self._parts
@@ -129,13 +136,12 @@ class ClientConnection(Client):
         state = self._state
         if state <= _PART:
             if self._buffer:
-                self._buffer += data
-            else:
-                self._buffer = data
+                data = self._buffer + data
             if self.is_paused or self._is_next_planned:
+                self._buffer = data
                 self._bound_buffer()  # its turn comes when the client has taken the answers before
             else:
-                self._read_head()
+                self._read_head(data)
         elif state == _BODY:
             self._read_body(data)
         elif state == _ANSWERING:
@@ -194,11 +200,8 @@ class ClientConnection(Client):
 
     # Reading a request
 
-    def _read_head(self) -> None:
-        buffer = self._buffer
-        # RFC 9112 2.2: an empty line before a request line is to be ignored.
-        if buffer.startswith(b"\r\n") and len(buffer) > 2:
-            buffer = self._buffer = buffer[2:]
+    def _read_head(self, buffer: bytes) -> None:
+        """`buffer` is all that has come and was not read."""
         caller = self._caller
         end = caller.known.again(buffer) if caller is not None else 0
         if caller is not None and end:
@@ -213,8 +216,12 @@ class ClientConnection(Client):
             self._buffer = buffer[end:]
         else:
             caller = self._caller = None
+            # RFC 9112 2.2: an empty line before a request line is to be ignored.
+            if buffer.startswith(b"\r\n") and len(buffer) > 2:
+                buffer = buffer[2:]
             end = buffer.find(b"\r\n\r\n", 0, HEAD_BYTES_MAX) + 4
             if end < 4:
+                self._buffer = buffer
                 self._wait_for_head(buffer)
                 return
             self._buffer = buffer[end:]
@@ -338,6 +345,8 @@ class ClientConnection(Client):
         if route.open_to_all:
             self._state = _ANSWERING
             self._answer_open(route.kind, head)
+        elif self._parts.population.heir is not None:
+            self.pass_on(body)
         else:
             self._take(caller, body)
 
@@ -349,10 +358,11 @@ class ClientConnection(Client):
         except ApiError as error:
             self.refuse(error, new_request_id())
             return
-        exchange = self._exchange = Exchange(parts, self, caller, principal)
+        exchange = self._exchange = Exchange(parts, self, caller, principal, body)
+        now = parts.clock.now()
         # The wheel comes by before this is due; should the request ever be lost inside, its client is not left.
-        self.deadline = parts.clock.now() + OWED_SECONDS_MAX
-        exchange.start(body)
+        self.deadline = now + OWED_SECONDS_MAX
+        exchange.start(now)
 
     def _answer_open(self, kind: Kind, head: RequestHead) -> None:
         body = b"" if kind is Kind.HELLO or head.method == b"HEAD" else b'{"status":"ok"}'
@@ -410,7 +420,10 @@ class ClientConnection(Client):
         if self._transport is None:
             return
         if not self.keeps_alive or self._parts.population.is_stopping:
-            self._linger()
+            if self.keeps_alive and self._parts.population.heir is not None:
+                self.pass_on()
+            else:
+                self._linger()
             return
         self._state = _HEAD
         if self._buffer:
@@ -433,7 +446,7 @@ class ClientConnection(Client):
         self._is_next_planned = False
         if self._state != _HEAD or not self._buffer or self.is_paused:
             return
-        self._read_head()
+        self._read_head(self._buffer)
         if len(self._buffer) <= PIPELINE_BYTES_MAX:
             self._read_on()
 
@@ -452,6 +465,29 @@ class ClientConnection(Client):
         else:
             transport.write_eof()
             self._read_on()
+
+    # Going on elsewhere
+
+    def pass_when_idle(self) -> None:
+        if self._state in (_HEAD, _PART):
+            self.pass_on()
+
+    def pass_on(self, body: bytes | None = None) -> None:
+        transport, heir, caller, head = self._transport, self._parts.population.heir, self._caller, self._head
+        unread, self._buffer = self._buffer, b""
+        if body is not None and caller is not None and head is not None:
+            framed = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) if head.chunked and body else body
+            unread = caller.known.written(len(body)) + (framed or b"0\r\n\r\n" * head.chunked) + unread
+        self._exchange = self._head = None
+        self._state = _PASSING
+        self._let_go()
+        self._body = []
+        if transport is not None and heir is not None:
+            self._expect(CLIENT_STALL_SECONDS_MAX)
+            heir.take(self, transport, self.peer, unread)
+
+    def forget(self) -> None:
+        self.connection_lost(None)
 
     # Ending
 

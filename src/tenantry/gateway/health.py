@@ -109,6 +109,10 @@ class Health:
         entry = self.dead.get(credential.credential_id)
         return entry is not None and entry.is_spent
 
+    def standings(self) -> list[tuple[str, Standing]]:
+        """What is known, by credential."""
+        return list(self._standings.items())
+
     def facts(self) -> dict[str, Any]:
         """For people and alerts; no secret in it."""
         now, dead = datetime.now(UTC), self.dead.values()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from tenantry.domain.errors import ApiError
+from tenantry.domain.subclassing import mypyc_attr
 from tenantry.gateway.authentication import Principal
 from tenantry.gateway.deadlines import Timed
 
@@ -38,6 +39,15 @@ class Served(Timed):
         """The gateway is about to stop: who is not being served yet is sent away."""
         raise NotImplementedError
 
+    @property
+    def is_unsent(self) -> bool:
+        """Whether nothing goes upstream for it at the moment."""
+        raise NotImplementedError
+
+    def pass_on(self) -> None:
+        """Another gateway begins anew with it: of one that is unsent."""
+        raise NotImplementedError
+
     def look(self) -> None:
         """Called four times a second: count what a stream has produced."""
         raise NotImplementedError
@@ -56,14 +66,46 @@ class Connected(Timed):
     def stop_when_idle(self) -> None:
         raise NotImplementedError
 
+    def pass_when_idle(self) -> None:
+        """Pass it on, now or when it owes no answer any more."""
+        raise NotImplementedError
+
     def abort(self) -> None:
+        raise NotImplementedError
+
+    def forget(self) -> None:
+        """Its socket is another's from now on."""
+        raise NotImplementedError
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Heir:
+    """Another gateway, which has taken this one's place and goes on with its clients' connections."""
+
+    __slots__ = ()
+
+    def take(self, connection: Connected, transport: asyncio.Transport, peer: str, unread: bytes) -> None:
+        """Give it a connection that owes no answer; `unread` is what has come of its next request."""
         raise NotImplementedError
 
 
 class Population:
-    """`streams` are the served whose answers flow; `peers` counts connections by address."""
+    """`streams` are the served whose answers flow; `peers` counts connections by address.
 
-    __slots__ = ("_bodies", "_on_empty", "body_bytes", "connections", "is_stopping", "peers", "served", "streams")
+    `heir`: who has taken this gateway's place; then it `is_stopping` too.
+    """
+
+    __slots__ = (
+        "_bodies",
+        "_on_empty",
+        "body_bytes",
+        "connections",
+        "heir",
+        "is_stopping",
+        "peers",
+        "served",
+        "streams",
+    )
 
     def __init__(self) -> None:
         self.served: set[Served] = set()
@@ -71,6 +113,7 @@ class Population:
         self.connections: set[Connected] = set()
         self.peers: dict[str, int] = {}
         self.is_stopping = False
+        self.heir: Heir | None = None
         self.body_bytes = 0  # of all bodies that have not come to their end
         self._bodies: dict[str, int] = {}
         self._on_empty: Callable[[], None] | None = None

@@ -101,6 +101,12 @@ class Register:
         """The lane that a tenant's own rate-limit headers tell of."""
         return self._lane(self._tenants, tenant.tenant_id, tenant.limits, Scope.TENANT, now)
 
+    def tenant_lane(self, tenant: Tenant, is_metered: bool, now: float) -> Lane:
+        """The lane of a tenant's metered requests, or of its free ones."""
+        return self._lane(
+            self._tenants if is_metered else self._free, tenant.tenant_id, tenant.limits, Scope.TENANT, now
+        )
+
     def key_lane_of(self, key: GatewayKey, now: float) -> Lane | None:
         """The lane of a key that has limits of its own."""
         if key.limits is None:
@@ -298,6 +304,12 @@ class Register:
                 if lane.is_told:
                     self._told[tenant_id] = None
         return found
+
+    def own(self) -> Iterator[tuple[str, Lane]]:
+        """The lanes of tenants and keys: `tenant`, `free` or `key`, and the lane, which has the name of its owner."""
+        for kind, lanes in (("tenant", self._tenants), ("free", self._free), ("key", self._keys)):
+            for lane in lanes.values():
+                yield kind, lane
 
     def lanes(self) -> Iterator[Lane]:
         """Every lane."""

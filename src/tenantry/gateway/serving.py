@@ -9,13 +9,15 @@ import gc
 import logging
 import resource
 import signal
+import socket
 import ssl
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from tenantry.gateway.chores import (
     TALLY_SECONDS,
@@ -24,16 +26,22 @@ from tenantry.gateway.chores import (
     follow_directory,
     sync_journal,
     tell_live,
+    tick,
 )
 from tenantry.gateway.client import ClientConnection
 from tenantry.gateway.deadlines import TICK_SECONDS
+from tenantry.gateway.handover import await_successor, find_gateways
+from tenantry.gateway.inheriting import succeed
+from tenantry.gateway.listening import BACKLOG
 from tenantry.gateway.parts import Clock
 from tenantry.gateway.process import GatewayProcess, build_parts
-from tenantry.gateway.wall import WallClock, monotonic_us, wall_us
+from tenantry.gateway.retiring import Retirement
+from tenantry.gateway.wall import WallClock, wall_us
 from tenantry.ledger.journal import JournalWriter
 from tenantry.ledger.live import LIVE_FILE, LiveFile
-from tenantry.ledger.opening import open_counters
+from tenantry.ledger.opening import costs_of, open_counters
 from tenantry.settings import GatewaySettings
+from tenantry.storage.custody import require_master_key
 from tenantry.storage.database import open_store
 from tenantry.storage.prices import PriceBook
 from tenantry.storage.snapshot import DirectoryWatch, SnapshotLoader
@@ -42,49 +50,62 @@ from tenantry.wire.inspect import MessageFields
 
 log = logging.getLogger("tenantry.gateway")
 
-BACKLOG = 4096
+# No answer that is not streamed takes longer (`exchange.py`), and a stream that does may be cut at last. Meanwhile the
+# new gateway serves, so that nobody waits for it.
+RETIRE_SECONDS_MAX = 3600.0
 # What is idle may take one part in so many of the descriptors; the rest is for clients and what runs.
 IDLE_DESCRIPTORS_DIVISOR = 4
 
 
-async def serve_gateway(settings: GatewaySettings, ready: Callable[[int], None] | None = None) -> int:
-    """Serve until SIGTERM or SIGINT; then drain. Returns the exit code.
+async def serve_gateway(
+    settings: GatewaySettings,
+    listener: socket.socket,
+    ready: Callable[[], None] | None = None,
+    replaced: Callable[[], None] | None = None,
+) -> int:
+    """Serve until SIGTERM or SIGINT, then drain; or until another gateway takes its place. Returns the exit code.
 
-    `ready` is called with the port once connections are accepted.
+    `listener` is bound. `ready` is called once connections are accepted, `replaced` when another one has taken over.
     """
     loop = asyncio.get_running_loop()
     settings = bound_idle(settings, _raise_descriptor_limit())
     _keep_freed_memory()
     vault = Vault(load_master_key(settings.master_key_file))
     engine = open_store(settings.store_url, must_exist=True)
+    require_master_key(engine, vault)
     watch = DirectoryWatch(engine)
     loader = SnapshotLoader(engine, vault)
     snapshot = loader.load()
     book = PriceBook(engine)
     book.refresh()
     prices = book.table
+    tls = _tls(settings.tls_cert_file, settings.tls_key_file)
     journal_dir = settings.data_dir / "journal"
-    opening = open_counters(engine, journal_dir, prices, settings.zone, wall_us())
+    port: int = listener.getsockname()[1]
     journal = JournalWriter(journal_dir, "gateway")
-    wall = WallClock(monotonic_us, wall_us)
+    wall = WallClock(time.monotonic_ns, wall_us)
     clock = Clock(loop.time, wall.now_us, loop.call_soon, loop.call_later)
+    # All that may fail has been done: from here on until it accepts, nobody admits anything.
+    inherited = succeed(find_gateways(journal_dir, port))
+    running = [attempt_id for one in inherited for attempt_id in one.attempt_ids]
+    opening = open_counters(engine, journal_dir, prices, settings.zone, wall_us(), running)
     parts = build_parts(settings, snapshot, vault.pepper, prices, journal, opening, clock, _beside)
     gateway = GatewayProcess(parts)
+    for one in inherited:
+        one.enter(parts, opening.ended, partial(costs_of, engine, journal_dir, prices))
     server = await loop.create_server(
         lambda: cast(asyncio.BaseProtocol, ClientConnection(parts)),  # by its methods
-        settings.host,
-        settings.port,
-        ssl=_tls(settings.tls_cert_file, settings.tls_key_file),
+        sock=listener.dup(),
+        ssl=tls,
         backlog=BACKLOG,
     )
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    retirement = Retirement(parts, journal.run_id, await_successor(journal.folder, port), listener, server.close)
+    ending = _Ending(loop)
 
     live = LiveFile(journal.folder / LIVE_FILE)
     reopen = partial(open_counters, engine, journal_dir, prices, settings.zone)
     work = {
-        "deadlines": every_in_steps(TICK_SECONDS, gateway.ticking),
+        "deadlines": tick(TICK_SECONDS, gateway),
         "tallies": every_in_steps(TALLY_SECONDS, gateway.telling_tallies),
         "the directory": follow_directory(watch, loader, gateway, engine, opening.entry_id, book),
         "the clock": follow_clock(wall, gateway, reopen),
@@ -92,21 +113,30 @@ async def serve_gateway(settings: GatewaySettings, ready: Callable[[int], None] 
         "the facts for people": tell_live(gateway, live),
     }
     chores = [asyncio.create_task(chore, name=name) for name, chore in work.items()]
-    port = server.sockets[0].getsockname()[1]
     log.info("gateway listening on %s:%d", settings.host, port)
     if ready is not None:
-        ready(port)
+        ready()
     gc.collect()
     gc.freeze()
     gc.disable()
-    died = await _first_of(stop, chores)
-    log.info("stopping: up to %g s for requests in flight", settings.shutdown_seconds)
+    died = await _first_of([ending.stop, retirement.begun], chores)
     server.close()
-    await gateway.drain(settings.shutdown_seconds)
+    if retirement.begun.is_set():
+        log.info("another gateway has taken over; what is in flight here goes on to its end")
+        if replaced is not None:
+            replaced()
+        await retirement.ended(ending.stop, RETIRE_SECONDS_MAX)
+    if ending.stop.is_set():
+        log.info("stopping: up to %g s for requests in flight", settings.shutdown_seconds)
+    if not await ending.unless_hurried(gateway.drain(settings.shutdown_seconds)):
+        await gateway.drain(0)
     gateway.tell_tallies()
     for chore in chores:
         chore.cancel()
     await asyncio.gather(*chores, return_exceptions=True)
+    retirement.close()
+    for one in inherited:
+        one.close()
     journal.close()
     live.close()
     watch.close()
@@ -115,17 +145,40 @@ async def serve_gateway(settings: GatewaySettings, ready: Callable[[int], None] 
     return 1 if died else 0
 
 
-async def _first_of(stop: asyncio.Event, chores: list[asyncio.Task[None]]) -> bool:
-    """Wait until the gateway is to stop. True: because a chore has died, without which it must not go on."""
-    stopping = asyncio.create_task(stop.wait())
-    done, _ = await asyncio.wait([stopping, *chores], return_when=asyncio.FIRST_COMPLETED)
+class _Ending:
+    """SIGTERM or SIGINT: `stop`. The second one: at once."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.stop = asyncio.Event()
+        self._hurry = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal)
+
+    def _on_signal(self) -> None:
+        (self._hurry if self.stop.is_set() else self.stop).set()
+
+    async def unless_hurried(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Do `work`. False: it was given up at a second signal."""
+        task, hurry = asyncio.create_task(work), asyncio.create_task(self._hurry.wait())
+        done, _ = await asyncio.wait([task, hurry], return_when=asyncio.FIRST_COMPLETED)
+        for one in (task, hurry):
+            one.cancel()
+        await asyncio.gather(task, hurry, return_exceptions=True)
+        return task in done
+
+
+async def _first_of(ends: list[asyncio.Event], chores: list[asyncio.Task[None]]) -> bool:
+    """Wait until the gateway is to end. True: because a chore has died, without which it must not go on."""
+    waits = [asyncio.create_task(end.wait()) for end in ends]
+    done, _ = await asyncio.wait([*waits, *chores], return_when=asyncio.FIRST_COMPLETED)
     for chore in chores:
         if chore in done:
             log.critical(
                 "%s: this task of the gateway has died; the gateway stops", chore.get_name(), exc_info=chore.exception()
             )
-    stopping.cancel()
-    return stopping not in done
+    for wait in waits:
+        wait.cancel()
+    return not any(wait in done for wait in waits)
 
 
 # One thread: more would only compete with the event loop for the interpreter. Of its own: the journal's sync and the

@@ -244,6 +244,12 @@ class LiveFile:
         draft.replace(self._path)
         self._size_max = 2 * self._size + _SLACK_BYTES
 
+    def clear(self) -> None:
+        """Nothing of what was told is true any more; the next head says only that the gateway lives."""
+        if self._lines:
+            self._lines.clear()
+            self.close()
+
     def close(self) -> None:
         file, self._file, self._size, self._size_max = self._file, -1, 0, 0
         if file >= 0:

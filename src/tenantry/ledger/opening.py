@@ -7,6 +7,7 @@ are right before the gateway accepts one.
 from __future__ import annotations
 
 import time
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -16,13 +17,13 @@ from sqlalchemy import Engine, select
 from tenantry.domain.periods import Period, period_of
 from tenantry.domain.prices import PriceTable
 from tenantry.ledger.adjustments import newest_entry
-from tenantry.ledger.booking import already_booked
+from tenantry.ledger.booking import IDS_AT_ONCE, already_booked
 from tenantry.ledger.counted import Holder, counted_by_holder
 from tenantry.ledger.events import EndedAttempt, RunReader
 from tenantry.ledger.journal import is_alive, last_signs
 from tenantry.ledger.quarantine import attempts_in_quarantine, counted_nanos
 from tenantry.storage.database import reading
-from tenantry.storage.tables import journals
+from tenantry.storage.tables import journals, ledger
 
 PERIODS = ("day", "week", "month")
 
@@ -31,12 +32,14 @@ PERIODS = ("day", "week", "month")
 class Opening:
     """Nano-dollars by tenant and key, by period kind, at `at_us`; key "" is the tenant as a whole.
 
-    `entry_id` is the last row of the ledger that is in it: `adjustments_since` goes on from there.
+    `entry_id` is the last row of the ledger that is in it: `adjustments_since` goes on from there. `ended`: attempts
+    that were said to be running, have ended, and are in it.
     """
 
     at_us: int
     entry_id: int = 0
     spent: dict[Holder, dict[str, int]] = field(default_factory=dict[Holder, dict[str, int]])
+    ended: set[str] = field(default_factory=set[str])
 
     def of(self, tenant_id: str, key_id: str = "") -> dict[str, int]:
         return self.spent.get((tenant_id, key_id), {})
@@ -47,15 +50,25 @@ class Opening:
             kinds[kind] = kinds.get(kind, 0) + nanos
 
 
-def open_counters(engine: Engine, journal_dir: Path, prices: PriceTable, zone: ZoneInfo, at_us: int) -> Opening:
-    """Sum the ledger and the journals below `journal_dir` for the periods that hold `at_us`."""
+def open_counters(
+    engine: Engine,
+    journal_dir: Path,
+    prices: PriceTable,
+    zone: ZoneInfo,
+    at_us: int,
+    running: Collection[str] = (),
+) -> Opening:
+    """Sum the ledger and the journals below `journal_dir` for the periods that hold `at_us`.
+
+    `running`: attempts of living gateways, which may have ended by the time that they are looked for here.
+    """
     # The journals first: what is booked between the two is found in the ledger and not counted from its line.
     unbooked = _read_journals(engine, journal_dir, prices)
     periods = [period_of(kind, at_us, zone) for kind in PERIODS]
     opening = Opening(at_us)
     with reading(engine) as connection:
         opening.entry_id = newest_entry(connection)
-        booked = already_booked(connection, [one.begun.attempt_id for one in unbooked])
+        booked = already_booked(connection, [*(one.begun.attempt_id for one in unbooked), *running])
         booked |= attempts_in_quarantine(connection)
         for period in periods:
             for holder, counted in counted_by_holder(connection, period.start_us, period.end_us).items():
@@ -64,7 +77,25 @@ def open_counters(engine: Engine, journal_dir: Path, prices: PriceTable, zone: Z
         if one.begun.attempt_id not in booked:
             booked.add(one.begun.attempt_id)
             _count(opening, periods, one)
+    opening.ended = booked.intersection(running)
     return opening
+
+
+def costs_of(
+    engine: Engine, journal_dir: Path, prices: PriceTable, attempt_ids: Sequence[str]
+) -> dict[str, tuple[int, int]]:
+    """What budgets count of attempts that have ended or whose gateway is dead, and when: nano-dollars, microseconds."""
+    wanted = {*attempt_ids}
+    unbooked = _read_journals(engine, journal_dir, prices)
+    found = {one.begun.attempt_id: (counted_nanos(one), one.end.ended_at_us) for one in unbooked}
+    columns = ledger.c.attempt_id, ledger.c.cost_nanos, ledger.c.held_nanos, ledger.c.ended_at_us
+    with reading(engine) as connection:
+        for first in range(0, len(attempt_ids), IDS_AT_ONCE):
+            some = attempt_ids[first : first + IDS_AT_ONCE]
+            for row in connection.execute(select(*columns).where(ledger.c.attempt_id.in_(some))):
+                nanos = row.cost_nanos if row.cost_nanos is not None else row.held_nanos or 0
+                found[row.attempt_id] = (nanos, row.ended_at_us)
+    return {name: cost for name, cost in found.items() if name in wanted}
 
 
 def _count(opening: Opening, periods: list[Period], one: EndedAttempt) -> None:

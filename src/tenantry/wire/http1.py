@@ -127,6 +127,10 @@ class KnownHead:
             if line is not None:
                 self._before, self._after = raw[: line.start(1)], raw[line.end(1) :]
 
+    def written(self, length: int) -> bytes:
+        """This head as it came, for a body of that length."""
+        return self._before + b"%d" % length + self._after if self._after else self._before
+
     def again(self, buffer: bytes) -> int:
         """The byte behind this head when `buffer` begins with it again, and then `length` is that of its body; else 0.
 

@@ -37,15 +37,22 @@ def test_a_change_that_comes_while_another_is_read_waits_no_longer_for_it(
         return Change(Snapshot(1, {}, {}), frozenset(), frozenset())
 
     gateway: Any = SimpleNamespace(
-        parts=SimpleNamespace(clock=SimpleNamespace(now=lambda: time[0])),
+        parts=SimpleNamespace(
+            clock=SimpleNamespace(now=lambda: time[0]), population=SimpleNamespace(connections={"a client"})
+        ),
         applying=lambda change: (),
         live=SimpleNamespace(directory_fault=""),
     )
     watch, loader = SimpleNamespace(changed=lambda: True), SimpleNamespace(follow=follow)
-    engine = new_store(tmp_path / "x.db")
+    engine, book = new_store(tmp_path / "x.db"), SimpleNamespace(read=lambda: None)
     monkeypatch.setattr(chores, "asyncio", SimpleNamespace(sleep=sleep, to_thread=asyncio.to_thread))
     following = follow_directory(
-        cast(DirectoryWatch, watch), cast(SnapshotLoader, loader), cast(GatewayProcess, gateway), engine, 0
+        cast(DirectoryWatch, watch),
+        cast(SnapshotLoader, loader),
+        cast(GatewayProcess, gateway),
+        engine,
+        0,
+        cast(Any, book),
     )
     with pytest.raises(Stop):
         asyncio.run(following)

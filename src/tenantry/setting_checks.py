@@ -1,0 +1,126 @@
+"""Settings against each other, and against the files they name. Whatever is wrong is told before anything starts."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+PREFIX: Final = "TENANTRY_"
+# Read by the command line, by the build and by a client (docs: its guide); the rest `serve` tells whom it starts.
+_NO_SETTINGS: Final = frozenset({"config", "compile", "key", "supervised", "heartbeat", "listener"})
+# What Kubernetes sets in every container for a service that is called `tenantry` (its "service links").
+_SERVICE_LINK: Final = re.compile(r"service_host|service_port\w*|port_\d+_\w+")
+_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+_EVERYWHERE: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 -- compared, not bound
+_STORES: Final = re.compile(r"(sqlite|postgresql)(\+\w+)?://", re.ASCII)
+
+
+def near_name(name: str, known: Iterable[str], shown: Mapping[str, str] | None = None) -> str:
+    """What may have been meant, as the end of a sentence. `shown`: how a known name is written, where not as it is."""
+    near = difflib.get_close_matches(name, known, 1)
+    if not near:
+        return "; docs/configuration.md lists them"
+    return f": did you mean {near[0] if shown is None else shown[near[0]]!r}?"
+
+
+def unknown_variables(environ: Mapping[str, str], known: Iterable[str]) -> Iterator[str]:
+    """Names of the environment that look like settings and are none. `known`: the settings' names."""
+    names = {*known}
+    for variable in sorted(environ):
+        name = variable.removeprefix(PREFIX).lower()
+        if not variable.startswith(PREFIX) or name in names or name in _NO_SETTINGS:
+            continue
+        if _SERVICE_LINK.fullmatch(name) or (name == "port" and "://" in environ[variable]):
+            continue
+        meant = {one: PREFIX + one.upper() for one in names}
+        yield f"{variable}: there is no such setting{near_name(name, names, meant)}"
+
+
+def contradictions(values: Mapping[str, Any], upstreams: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """What cannot be right together. A value that could not be read is missing. `upstreams`: names and addresses."""
+    yield from _shared_ports(values)
+    for name, base_url in upstreams:
+        if _is_own(base_url, values):
+            yield f"{name}: {base_url} is this gateway itself; name the API that it forwards to"
+    store_url = values.get("store_url")
+    if store_url is not None and not _STORES.match(store_url):
+        yield "store_url: must begin with sqlite:/// or postgresql://, as in sqlite:////var/lib/tenantry/tenantry.db"
+    host = values.get("control_host")
+    if host is not None and host not in _LOOPBACK:
+        yield "control_host must be a loopback address: put a TLS proxy in front to reach it from elsewhere"
+    pair = [values[name] is None for name in ("tls_cert_file", "tls_key_file") if name in values]
+    if pair in ([True, False], [False, True]):
+        yield "tls_cert_file and tls_key_file go together: set both, or neither"
+
+
+def _shared_ports(values: Mapping[str, Any]) -> Iterator[str]:
+    hosts = {"gateway": values.get("gateway_host"), "control": values.get("control_host"), "sandbox": "127.0.0.1"}
+    places = [(name, host, values.get(f"{name}_port")) for name, host in hosts.items() if host is not None]
+    for number, (name, host, port) in enumerate(places):
+        for other, its_host, its_port in places[number + 1 :]:
+            if port and port == its_port and _overlap(host, its_host):
+                yield f"{name}_port and {other}_port are both {port}: each needs a port of its own"
+
+
+def _overlap(one: str, other: str) -> bool:
+    return one == other or bool({one, other} & _EVERYWHERE) or {one, other} <= _LOOPBACK
+
+
+def _is_own(base_url: str, values: Mapping[str, Any]) -> bool:
+    host, port = _place_of(base_url)
+    public = values.get("public_url")
+    if public is not None and _place_of(public) == (host, port):
+        return True
+    own = values.get("gateway_host")
+    is_here = own is not None and (host == own or (host in _LOOPBACK | _EVERYWHERE and own in _LOOPBACK | _EVERYWHERE))
+    return is_here and port == values.get("gateway_port")
+
+
+def _place_of(url: str) -> tuple[str, int]:
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError:  # no number, or one that is no port
+        port = None
+    return parts.hostname or "", port or (443 if parts.scheme == "https" else 80)
+
+
+def unusable_files(values: Mapping[str, Any]) -> Iterator[str]:
+    """Files that are missing, and files where a folder has to be or the other way round."""
+    for name in ("tls_cert_file", "tls_key_file", "upstream_ca_file"):
+        path: Path | None = values.get(name)
+        if path is not None and not path.is_file():
+            yield f"{name}: there is no file {path}"
+    data_dir: Path | None = values.get("data_dir")
+    if data_dir is not None:
+        yield from _unusable_folder(data_dir.absolute())
+    path = _store_path(values.get("store_url"))
+    if path is not None and path.is_dir():
+        yield f"store_url: {path} is a folder; the database is a file"
+
+
+def _unusable_folder(data_dir: Path) -> Iterator[str]:
+    for folder in (data_dir, *data_dir.parents):
+        if folder.exists():
+            if not folder.is_dir():
+                yield f"data_dir: {folder} is a file; a folder has to be there"
+                return
+            break
+    for name in ("journal",):
+        if (data_dir / name).is_file():
+            yield f"data_dir: {data_dir / name} is a file; a folder has to be there"
+    for name in ("master.key", "tenantry.db"):
+        if (data_dir / name).is_dir():
+            yield f"data_dir: {data_dir / name} is a folder; a file has to be there"
+
+
+def _store_path(store_url: str | None) -> Path | None:
+    """The file of a store, without the store's own library: it takes longer to load than everything else here."""
+    if store_url is None or not store_url.startswith("sqlite"):
+        return None
+    path = store_url.partition("://")[2].partition("?")[0].removeprefix("/")
+    return Path(path) if path and path != ":memory:" else None

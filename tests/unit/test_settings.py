@@ -1,0 +1,140 @@
+"""Settings are checked together, and all that is wrong with them is told at once, before anything starts."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tenantry.machine_checks import unusable_here
+from tenantry.settings import SettingsError, load_settings
+from tests.stack import free_ports
+
+
+def problems(**environ: str) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(None, environ, unusable_here)
+    return caught.value.problems
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        (
+            {"TENANTRY_GATEWAY_PROT": "80"},
+            "TENANTRY_GATEWAY_PROT: there is no such setting: did you mean 'TENANTRY_GATEWAY_PORT'?",
+        ),
+        ({"TENANTRY_XQZ": "1"}, "TENANTRY_XQZ: there is no such setting; docs/configuration.md lists them"),
+        (
+            {"TENANTRY_CONTROL_PORT": "3000"},
+            "gateway_port and control_port are both 3000: each needs a port of its own",
+        ),
+        (
+            {"TENANTRY_GATEWAY_HOST": "::", "TENANTRY_SANDBOX_PORT": "3000"},
+            "gateway_port and sandbox_port are both 3000: each needs a port of its own",
+        ),
+        (
+            {"TENANTRY_GATEWAY_HOST": "203.0.113.1"},
+            "gateway_host: nothing can listen on 203.0.113.1 here: Cannot assign requested address",
+        ),
+        (
+            {"ANTHROPIC_BASE": "http://localhost:3000/v1"},
+            "upstream anthropic: http://localhost:3000 is this gateway itself; name the API that it forwards to",
+        ),
+        (
+            {
+                "TENANTRY_PUBLIC_URL": "https://claude.example",
+                "ANTHROPIC_BASE": "https://claude.example/",
+            },
+            "upstream anthropic: https://claude.example is this gateway itself; name the API that it forwards to",
+        ),
+        (
+            {"TENANTRY_STORE_URL": "mysql://db/tenantry"},
+            "store_url: must begin with sqlite:/// or postgresql://, as in sqlite:////var/lib/tenantry/tenantry.db",
+        ),
+        (
+            {"ANTHROPIC_BASE": "https://api.example:99999"},
+            "ANTHROPIC_BASE: upstream_base_url must be a URL such as https://api.anthropic.com,"
+            " not 'https://api.example:99999'",
+        ),
+    ],
+)
+def test_what_cannot_be_right_is_told(environ: dict[str, str], said: str) -> None:
+    assert problems(**environ) == [said]
+
+
+def test_a_file_where_a_folder_should_be_and_a_folder_where_a_file_should_be_are_told(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    assert problems(TENANTRY_DATA_DIR=str(file)) == [f"data_dir: {file} is a file; a folder has to be there"]
+    assert problems(TENANTRY_DATA_DIR=str(file / "site")) == [f"data_dir: {file} is a file; a folder has to be there"]
+    assert problems(TENANTRY_STORE_URL=f"sqlite:///{tmp_path}") == [
+        f"store_url: {tmp_path} is a folder; the database is a file"
+    ]
+    (tmp_path / "master.key").mkdir()
+    (tmp_path / "journal").touch()
+    assert problems(TENANTRY_DATA_DIR=str(tmp_path)) == [
+        f"data_dir: {tmp_path}/journal is a file; a folder has to be there",
+        f"data_dir: {tmp_path}/master.key is a folder; a file has to be there",
+    ]
+
+
+def test_a_certificate_that_cannot_be_used_is_told(tmp_path: Path) -> None:
+    cert_file, key_file = tmp_path / "cert.pem", tmp_path / "key.pem"
+    cert_file.write_text("no certificate")
+    key_file.write_text("no key")
+    environ = {"TENANTRY_TLS_CERT_FILE": str(cert_file), "TENANTRY_TLS_KEY_FILE": str(key_file)}
+    (said,) = problems(**environ, TENANTRY_UPSTREAM_CA_FILE=str(cert_file))[:1]
+    assert said.startswith(f"tls_cert_file, tls_key_file: {cert_file} and {key_file} cannot be used together: ")
+    assert (
+        f"upstream_ca_file: {cert_file} holds no certificates" in problems(TENANTRY_UPSTREAM_CA_FILE=str(cert_file))[0]
+    )
+    # Commands do not start anything, and do not ask for it.
+    assert load_settings(None, environ).tls_cert_file == cert_file
+
+
+def test_what_is_no_setting_and_not_meant_as_one_is_passed_over() -> None:
+    """A client's key, and what Kubernetes sets for a service of this name."""
+    environ = {
+        "TENANTRY_KEY": "sk-proxy-acme-1",
+        "TENANTRY_SERVICE_HOST": "10.0.0.1",
+        "TENANTRY_SERVICE_PORT_HTTP": "3000",
+        "TENANTRY_PORT": "tcp://10.0.0.1:3000",
+        "TENANTRY_PORT_3000_TCP_ADDR": "10.0.0.1",
+    }
+    load_settings(None, environ)
+    assert len(problems(TENANTRY_PORT="3000")) == 1
+
+
+def test_all_that_is_wrong_is_told_at_once_and_nothing_starts(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    environ = {
+        "TENANTRY_DATA_DIR": str(tmp_path / "data"),
+        "TENANTRY_GATEWAY_PORT": str(port),
+        "TENANTRY_CONTROL_PORT": str(port),
+        "TENANTRY_CONTROL_HOST": "::",
+        "TENANTRY_GATEWAY_HOTS": "127.0.0.1",
+        "TENANTRY_DRAIN_SECONDS": "soon",
+        "TENANTRY_TLS_CERT_FILE": str(tmp_path / "missing.pem"),
+        "TENANTRY_STORE_URL": "tenantry.db",
+        "ANTHROPIC_BASE": f"http://127.0.0.1:{port}",
+    }
+    for command in ("serve", "gateway", "control"):
+        done = subprocess.run(
+            [sys.executable, "-m", "tenantry", command], env=os.environ | environ, capture_output=True, text=True
+        )
+        assert done.returncode == 2
+        said = done.stderr.splitlines()
+        for name in (
+            "HOTS",
+            "drain_seconds",
+            "control_port",
+            "control_host",
+            "tls_key_file",
+            "missing.pem",
+            "store_url",
+        ):
+            assert any(name in line for line in said), (name, said)
+        assert any("this gateway itself" in line for line in said)
+    assert not (tmp_path / "data").exists()
