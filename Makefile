@@ -44,7 +44,7 @@ test-compiled: $(COMPILED)/.dev ## Run the tests of the compiled form
 wheels: $(BUILDER)/.done ## Build a compiled wheel for the CPython at hand into dist/
 	TENANTRY_COMPILE=yes $(BUILDER)/bin/python -m pip wheel --disable-pip-version-check --no-deps --no-build-isolation -w dist .
 
-check: $(VENV)/.dev dist/licences.md dist/sbom.json ## Format, lint, types, import contract, no URLs in locks; licences and SBOM
+check: $(VENV)/.dev dist/licences.md dist/sbom.json ## Format, lint, types, imports, URLs in locks, licences, SBOM
 	$(BIN)/ruff format --check src tests bench hatch_build.py
 	$(BIN)/ruff check src tests bench hatch_build.py
 	$(BIN)/pyright

@@ -9,6 +9,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "serve": ("tenantry serve --demo", "TENANTRY_GATEWAY_PORT=8080 tenantry serve"),
     "gateway": ("tenantry gateway",),
     "control": ("tenantry control",),
+    "restart": ("tenantry restart",),
     "sandbox": ("tenantry sandbox --port 3002",),
     "doctor": ("tenantry doctor", "tenantry doctor --json"),
     "provision": (
