@@ -34,37 +34,37 @@ run: $(VENV)/.base ## Set up what is missing and run the gateway with a demo ten
 test: $(VENV)/.dev $(OLD_SDK)/.done ## Set up and run all tests
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
-compiled: $(COMPILED)/.done ## Make the compiled form in .venv-compiled (some minutes; interpreted without a C compiler)
+compiled: $(COMPILED)/.done ## Make the compiled form in .venv-compiled (some minutes)
 	@$(COMPILED)/bin/tenantry --version
 
-test-compiled: $(COMPILED)/.dev ## Run the tests of what is compiled, and of whole processes, in the compiled form
+test-compiled: $(COMPILED)/.dev ## Run the tests of the compiled form
 	@$(COMPILED)/bin/tenantry --version | grep '^compiled'
 	TENANTRY_LIVES=10000 $(COMPILED)/bin/python -m pytest -n 2 --dist loadfile $(BOTH_FORMS)
 
 wheels: $(BUILDER)/.done ## Build a compiled wheel for the CPython at hand into dist/
 	TENANTRY_COMPILE=yes $(BUILDER)/bin/python -m pip wheel --disable-pip-version-check --no-deps --no-build-isolation -w dist .
 
-check: $(VENV)/.dev dist/licences.md dist/sbom.json ## Format, lint, types, import contract, no URLs in locks; licences and SBOM
+check: $(VENV)/.dev dist/licences.md dist/sbom.json ## Format, lint, types, imports, URLs in locks, licences, SBOM
 	$(BIN)/ruff format --check src tests bench hatch_build.py
 	$(BIN)/ruff check src tests bench hatch_build.py
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 	@! grep -nE '://' requirements/*.txt || (echo 'a requirement names a URL' && false)
 
-bench: $(VENV)/.dev ## Measure the whole system beside nginx and aiohttp (about seven minutes; BENCH=--quick: two)
+bench: $(VENV)/.dev ## Measure the system beside nginx (7 minutes; BENCH=--quick: 2)
 	@(command -v nginx && command -v wrk) >/dev/null || (apt-get update -qq && apt-get install -y -qq nginx-light wrk)
 	$(BIN)/python -m bench $(BENCH)
 
-gates: $(VENV)/.dev ## Count instructions of a request; fails when a bound of bench/gates.toml is passed
+gates: $(VENV)/.dev ## Count instructions of a request against bench/gates.toml
 	@command -v valgrind >/dev/null || (apt-get update -qq && apt-get install -y -qq valgrind)
 	$(BIN)/python -m bench.instructions --gates --python $(GATES_PYTHON)
 
-fairness: $(VENV)/.dev ## Shares of an upstream beside a tenant of long streams, in simulated minutes (seconds)
+fairness: $(VENV)/.dev ## Shares of an upstream beside long streams (seconds)
 	$(BIN)/python -m bench.shares
 
-native: $(NATIVE) ## Compile the byte work in place (needs a C compiler; everything runs without it)
+native: $(NATIVE) ## Compile the byte work in place (optional; needs a C compiler)
 
-fuzz-native: $(SANITIZED) ## The compiled byte work against the Python one, with sanitizers (a minute; needs gcc)
+fuzz-native: $(SANITIZED) ## Compiled byte work against Python's (a minute; needs gcc)
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
 	  ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
 	  $(BIN)/python -m tests.fuzz_bytework --libraries .native --seconds $(or $(FUZZ_SECONDS),60)

@@ -1,5 +1,5 @@
 """`python -m tenantry` is the same as `tenantry`."""
 
-from tenantry.app import main
+from tenantry.start import main
 
 main()

@@ -7,9 +7,9 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from types import TracebackType
 from typing import TYPE_CHECKING
 
+from tenantry.cli.context import INTERRUPTED_WORDS
 from tenantry.cli.direct import run_direct
 from tenantry.settings import Settings
 
@@ -81,21 +81,18 @@ def _greet(site: Site) -> str:
     return greet(site)
 
 
-def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Ctrl-C while a command is being loaded is no fault of ours to be seen."""
-    if issubclass(kind, KeyboardInterrupt):
-        print("tenantry: interrupted before anything was done", file=sys.stderr)
-    else:
-        sys.__excepthook__(kind, error, trace)
-
-
 def main() -> None:
     """The `tenantry` command."""
-    sys.excepthook = _tell
     processes = Processes()
     code = run_direct(processes, sys.argv[1:])
     if code is not None:
         sys.exit(code)
     from tenantry.cli.main import build_cli
 
-    build_cli(processes)()
+    try:
+        build_cli(processes)()
+    except SystemExit as ended:
+        # Typer's exit for a Ctrl-C that no command has told (`cli/context.py`).
+        if isinstance(getattr(ended.__context__, "__cause__", None), KeyboardInterrupt):
+            print(f"tenantry: {INTERRUPTED_WORDS}", file=sys.stderr)
+        raise

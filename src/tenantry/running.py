@@ -45,13 +45,19 @@ def require_port(name: str, host: str, port: int) -> None:
         raise PortUnusable(f"{reason}; stop what listens there, or set another address or port") from None
 
 
-def run(settings: Settings, process: Coroutine[Any, Any, int], *, outlives: bool = False) -> int:
-    """Run a process to its end; its exit code. `outlives`: it goes on when its supervisor is gone."""
+def log_to_standard_error(level: str) -> None:
+    """At `debug` what we say alone: libraries would bury it under their own requests and statements."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Plain("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=settings.log_level, handlers=[handler])
+    logging.basicConfig(level="INFO" if level == "DEBUG" else level, handlers=[handler])
+    logging.getLogger("tenantry").setLevel(level)
     # Its migrations are announced by `init`; opening the store is not news.
     logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+def run(settings: Settings, process: Coroutine[Any, Any, int], *, outlives: bool = False) -> int:
+    """Run a process to its end; its exit code. `outlives`: it goes on when its supervisor is gone."""
+    log_to_standard_error(settings.log_level)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.get_loop().call_soon(_follow_parent, runner.get_loop(), outlives)
         return runner.run(process)

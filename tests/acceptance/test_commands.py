@@ -103,3 +103,48 @@ def test_doctor_finds_an_open_master_key(stack: Stack) -> None:
     finding = next(one for one in json.loads(done.stdout) if one["check"] == "master key")
     assert not finding["ok"]
     assert "chmod 600" in finding["found"]
+
+
+def test_provision_takes_terms_and_a_model(stack: Stack) -> None:
+    terms = ["--contact", "ops@terms.example", "--month", "50", "--model", "claude-sonnet-5-5"]
+    done = tenantry(stack, "provision", "Terms", "--credential", "sandbox", *terms, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["live_check"]["model"] == "claude-sonnet-5-5"
+    assert stack.site.directory.get_tenant("terms").contact == "ops@terms.example"
+    assert "$50.00" in tenantry(stack, "budget", "show", "terms").stdout
+    refused = tenantry(stack, "provision", "Terms Two", "--credential", "sandbox", "--month", "many")
+    assert refused.returncode == 2
+
+
+def test_provision_names_an_upstream_that_cannot_be_reached(stack: Stack) -> None:
+    stack.site.directory.set_upstream("nowhere", "http://127.0.0.1:9")
+    done = tenantry(
+        stack, "provision", "Far", "--upstream", "nowhere", "--credential-stdin", stdin="sandbox-canary-far"
+    )
+    assert done.returncode == 1
+    assert "its upstream is 'nowhere', at http://127.0.0.1:9" in done.stderr
+    assert "Nothing of far was kept" in done.stderr
+
+
+def test_a_tenant_is_deleted_and_its_rows_stay(stack: Stack) -> None:
+    key = stack.tenant("leaver", secret="sandbox-canary-leaver")
+    assert stack.message(key)[0] == 200
+    wait_for(lambda: stack.rows("leaver"), 3, "its row")
+    tenant_id = stack.site.directory.get_tenant("leaver").tenant_id
+    assert tenantry(stack, "tenants", "delete", "leaver").returncode == 2
+    done = tenantry(stack, "tenants", "delete", "leaver", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert [row for row in stack.rows() if row["tenant_id"] == tenant_id]
+    wait_for(lambda: stack.message(key)[0] in (401, 403), 5, "its key being refused")
+    (statement,) = (stack.folder / "statements").glob("leaver-*.md")
+    assert "Closing statement" in statement.read_text()
+    assert [one.name for one in stack.site.directory.list_credentials() if one.name == "leaver"] == ["leaver"]
+    assert tenantry(stack, "tenants", "delete", "leaver", "--yes").returncode == 1
+
+
+def test_the_audit_log_of_a_tenant_that_never_was_is_a_mistake(stack: Stack) -> None:
+    stack.tenant("audited")
+    refused = tenantry(stack, "audit", "--tenant", "audted")
+    assert refused.returncode == 1
+    assert "did you mean audited?" in refused.stderr
+    assert tenantry(stack, "audit", "--tenant", "audited", "--since", "2030-01-01").returncode == 0

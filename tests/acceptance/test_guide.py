@@ -15,7 +15,7 @@ from tests.stack import Stack, wait_for
 
 SDK_SNIPPETS = 3
 # Packages that a snippet needs and that may be missing here: TENANTRY_GUIDE_PYTHON names an interpreter that has them.
-FOREIGN = ("langchain_anthropic", "claude_agent_sdk")
+FOREIGN = ("langchain_anthropic", "claude_agent_sdk", "llama_index")
 
 
 OTHER_PYTHON = os.environ.get("TENANTRY_GUIDE_PYTHON", "")
@@ -65,10 +65,10 @@ def run(stack: Stack, command: list[str], key: str) -> subprocess.CompletedProce
     )
 
 
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("number", range(5))
 def test_every_typescript_snippet_runs(stack: Stack, made: dict[str, str], guide: str, number: int) -> None:
     found = snippets(guide, "ts")
-    assert len(found) == 4
+    assert len(found) == 5
     modules = NODE_MODULES
     if not modules:
         pytest.skip("TENANTRY_GUIDE_NODE_MODULES names no folder with the packages of the snippets")
@@ -98,10 +98,10 @@ def test_claude_code_works_with_the_guides_settings(stack: Stack, made: dict[str
     assert "simulated" in done.stdout
 
 
-@pytest.mark.parametrize("number", range(SDK_SNIPPETS + 2))
+@pytest.mark.parametrize("number", range(SDK_SNIPPETS + 3))
 def test_every_python_snippet_runs(stack: Stack, made: dict[str, str], guide: str, number: int) -> None:
     found = snippets(guide, "python")
-    assert len(found) == SDK_SNIPPETS + 2
+    assert len(found) == SDK_SNIPPETS + 3
     before = len(stack.rows("acme"))
     done = run(stack, [interpreter_for(found[number]), "-W", "error", "-c", found[number]], made["key"])
     assert done.returncode == 0, done.stderr
@@ -138,7 +138,9 @@ def test_the_shells_lines_for_claude_code_are_valid(stack: Stack, made: dict[str
 def test_the_guide_says_everything_and_never_the_key(stack: Stack, made: dict[str, str], guide: str) -> None:
     for word in (
         "curl", "Python SDK", "TypeScript SDK", "Claude Code", "apiKeyHelper", "settings.json", "Claude Agent SDK",
-        "OpenClaw", "LangChain", "n8n", "x-api-key", "Bearer", "15 at once", "60 a minute", "Fair use", "billing_error",
+        "OpenClaw", "LangChain", "Vercel AI SDK", "LlamaIndex", "Go", "aider", "llm", "n8n", "What is not offered",
+        "/v1/messages/batches", "/v1/chat/completions",
+        "x-api-key", "Bearer", "15 at once", "60 a minute", "Fair use", "billing_error",
         "ops@agency.example", made["endpoint"],
     ):  # fmt: skip
         assert word in guide, word

@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.main import get_command, get_group
 
-from tenantry import app
+from tenantry import start
 from tenantry.app import Processes
 from tenantry.cli.later import Later
 from tenantry.cli.main import Commands, build_cli
@@ -102,10 +102,29 @@ def test_the_version_is_told(folder: Path) -> None:
 
 
 def test_ctrl_c_while_a_command_is_loaded_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    app._tell(KeyboardInterrupt, KeyboardInterrupt(), None)
+    start.tell(KeyboardInterrupt, KeyboardInterrupt(), None)
     assert capsys.readouterr().err == "tenantry: interrupted before anything was done\n"
 
 
 def test_any_other_error_is_to_be_seen(capsys: pytest.CaptureFixture[str]) -> None:
-    app._tell(ValueError, ValueError("what"), None)
+    start.tell(ValueError, ValueError("what"), None)
     assert "ValueError: what" in capsys.readouterr().err
+
+
+def test_ctrl_c_at_any_moment_shows_no_traceback(folder: Path) -> None:
+    told: list[str] = []
+    for step in range(1, 5):
+        # The interpreter's own start is not ours; from there on, any moment.
+        program = f"import signal; signal.setitimer(signal.ITIMER_REAL, 0.1 * {step})\n"
+        program += "signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))\n"
+        program += "import tenantry.start; tenantry.start.main()"
+        done = subprocess.run(
+            [sys.executable, "-c", program, "tenants", "list"],
+            env={**os.environ, "TENANTRY_DATA_DIR": str(folder)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        told.append(done.stderr)
+    assert [text for text in told if "Traceback" in text or text.count("\n") > 1] == []
+    assert any("interrupted" in text for text in told)

@@ -7,7 +7,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -18,6 +18,7 @@ import typer
 from tenantry.cli.context import USAGE, fail, opened_site
 from tenantry.cli.options import AsJson
 from tenantry.cli.output import print_json, print_table, say, stamp
+from tenantry.control.site import Site
 from tenantry.domain.spreadsheets import guarded
 from tenantry.storage.audit import AuditEntry
 from tenantry.storage.columns import now_utc
@@ -44,7 +45,7 @@ def audit(
         if verify:
             _verify(*site.directory.verify_audit(), as_json)
             return
-        entries = site.directory.audit_entries(tenant, _read_since(since, site.settings.zone))
+        entries = _entries(site, tenant, _read_since(since, site.settings.zone))
         if out is not None:
             say(f"{_write(out, entries)} entries in {out}.")
         elif as_json:
@@ -54,6 +55,17 @@ def audit(
                 ["at", "actor", "action", "object", "tenant", "what"],
                 [[stamp(one.at), _who(one), one.action, one.subject, one.tenant or "", _what(one)] for one in entries],
             )
+
+
+def _entries(site: Site, tenant: str | None, since: datetime | None) -> Iterator[AuditEntry]:
+    """Those asked for. Of a tenant that was never there, there are none to be listed.
+
+    Raises:
+        NotInDirectory: no such tenant, and none that has left.
+    """
+    if tenant is not None and next(site.directory.audit_entries(tenant), None) is None:
+        site.directory.get_tenant(tenant)
+    return site.directory.audit_entries(tenant, since)
 
 
 def _verify(count: int, problems: list[str], as_json: bool) -> None:

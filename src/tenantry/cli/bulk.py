@@ -9,7 +9,7 @@ from pathlib import Path
 
 import typer
 
-from tenantry.cli.context import FAILED, USAGE, fail, opened_site
+from tenantry.cli.context import FAILED, USAGE, fail, if_interrupted, opened_site
 from tenantry.cli.output import print_json, say
 from tenantry.control.bulk.clients import ClientsRefused, read_clients
 from tenantry.control.bulk.keys_file import KeysFileUnusable, opened_keys_file
@@ -27,8 +27,14 @@ def provision_from(source: Path, keys_out: Path, guides: Path, as_json: bool) ->
                 say(f"tenantry: {problem}", err=True)
             raise fail(f"nothing was made: {len(error.problems)} to mend first", USAGE) from None
         try:
-            with opened_keys_file(keys_out) as keys:
-                outcomes = list(_told(provision_clients(site, clients, keys, guides), len(clients)))
+            outcomes: list[Outcome] = []
+            again = f"clients are made, their keys in {keys_out}; the same command goes on"
+            with (
+                if_interrupted(lambda: f"{len(outcomes)} of {len(clients)} {again}"),
+                opened_keys_file(keys_out) as keys,
+            ):
+                for one in _told(provision_clients(site, clients, keys, guides), len(clients)):
+                    outcomes.append(one)
         except KeysFileUnusable as error:
             raise fail(str(error)) from None
     counts = Counter(one.result for one in outcomes)

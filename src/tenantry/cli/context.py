@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 FAILED = 1
 USAGE = 2
+# As a shell says of a command that Ctrl-C has ended: 128 and the number of the signal.
+INTERRUPTED = 130
+INTERRUPTED_WORDS = "interrupted; what was begun and not finished is undone"
 
 
 class Processes(Protocol):
@@ -74,11 +77,30 @@ def opened_site() -> Generator[Site]:
             site.engine.dispose()
 
 
+class ToldLater(KeyboardInterrupt):
+    """An interrupt that is told where it is caught, when all is tidied up."""
+
+
 @contextmanager
-def told() -> Generator[None]:
-    """Errors that are meant for the user."""
+def if_interrupted(words: Callable[[], str]) -> Generator[None]:
+    """What Ctrl-C says in here: what is done and what not, where more is kept than what was finished in one go."""
     try:
         yield
+    except ToldLater:
+        raise
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"interrupted; {words()}") from None
+
+
+@contextmanager
+def told() -> Generator[None]:
+    """Errors that are meant for the user, and Ctrl-C in one line (see `if_interrupted`)."""
+    try:
+        yield
+    except ToldLater:
+        raise
+    except KeyboardInterrupt as interrupt:
+        raise fail(str(interrupt) or INTERRUPTED_WORDS, INTERRUPTED) from None
     except Exception as error:
         message = _message_of(error)
         if message is None:
@@ -114,5 +136,10 @@ def confirm(question: str, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise fail(f"{question} Nobody can answer here: repeat with --yes.", USAGE)
-    if not typer.confirm(question):
+    try:
+        agreed = typer.confirm(question)
+    except typer.Abort:  # Ctrl-C, or the end of what is typed
+        say(err=True)
+        raise fail("nothing was changed", INTERRUPTED) from None
+    if not agreed:
         raise fail("nothing was changed")

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from tenantry.cli.context import FAILED, USAGE, confirm, fail, opened_site
+from tenantry.cli.context import FAILED, USAGE, confirm, fail, if_interrupted, opened_site
 from tenantry.cli.options import AsJson, Yes
 from tenantry.cli.output import print_json, say
 from tenantry.control.declared.applying import (
@@ -99,7 +99,8 @@ def apply_command(
         confirm(f"Apply {_counted(len(plan.changes), 'change')}{also}?", yes)
         done = apply_plan(site, plan, references, keys_out=keys_out, statements=STATEMENTS)
         _print_applied(site, done, keys_out)
-        probes = [] if no_probe else probe_new(site, plan, done.keys, _print_probe)
+        with if_interrupted(lambda: "all changes are applied; not every new tenant was called"):
+            probes = [] if no_probe else probe_new(site, plan, done.keys, _print_probe)
     failed = [probe.tenant for probe in probes if not probe.ok]
     if failed:
         raise fail(f"applied, but the live check failed for {', '.join(failed)}")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tenantry.cli.context import USAGE, fail, opened_site
+from tenantry.cli.context import USAGE, fail, if_interrupted, opened_site
 from tenantry.cli.options import AsJson
 from tenantry.cli.output import print_json, print_table
+from tenantry.cli.progress import told_share
 from tenantry.control.site import Site
 from tenantry.domain.money import format_usd
 from tenantry.domain.periods import MONTH, WEEK, BadPeriod, Period, read_period
@@ -44,7 +46,9 @@ def export(
         site.directory.audit("read.export", tenant or "*", {"tenant": tenant, "period": period.label})
         wanted = [Wanted(file_name(period, slug, form.value), one) for one, slug in _tenants(site, tenant)]
         try:
-            done = write_exports(site.engine, period, wanted, out, write)
+            said = f"files that are in {out} are whole, the others are not there"
+            with if_interrupted(lambda: said), told_share(sys.stderr, "written") as came:
+                done = write_exports(site.engine, period, wanted, out, write, came)
         except SumsDiffer as error:
             raise fail(str(error)) from None
         except OSError as error:

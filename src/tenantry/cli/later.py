@@ -9,6 +9,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_group
 
+from tenantry.cli.examples import add_examples
+
 
 class Later(TyperCommand):
     """Stands for a command, or a group of them, in lists and help; hands over to it as soon as it is called."""
@@ -26,6 +28,7 @@ class Later(TyperCommand):
         else:
             whole.add_typer(module.app, name=self.name)
         found: Any = get_group(whole).commands[str(self.name)]
+        add_examples(found, str(self.name))
         return found
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import Annotated, Any
 import typer
 from sqlalchemy.exc import SQLAlchemyError
 
-from tenantry.cli.context import FAILED, USAGE, confirm, fail, opened_site
+from tenantry.cli.context import FAILED, USAGE, confirm, fail, if_interrupted, opened_site
 from tenantry.cli.options import AsJson, Yes
 from tenantry.cli.output import print_json, print_table, say, stamp
+from tenantry.cli.progress import told_share
 from tenantry.control.site import Site
 from tenantry.domain.attempts import BASIS_BOUND
 from tenantry.domain.money import format_usd
@@ -37,7 +39,8 @@ def verify_command(as_json: AsJson = False) -> None:
     """Follow every chain of rows to its end and compare the sums; exit 1 when anything differs."""
     with opened_site() as site:
         try:
-            found = verify(site.engine)
+            with if_interrupted(lambda: "not every row was checked"), told_share(sys.stderr, "checked") as came:
+                found = verify(site.engine, came)
         except SQLAlchemyError as error:
             raise fail(f"the ledger cannot be read: {str(error).splitlines()[0]}") from None
     if as_json:

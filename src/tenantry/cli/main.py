@@ -71,7 +71,7 @@ class Commands(LaterGroup):
             "Move over from another proxy: say what each line becomes, and write tenantry.toml and tenants.toml.",
         ),
         "tiers": ("tiers", "List, show, change and make tiers: named sets of limits."),
-        "tenants": ("tenants", "List, show, change, disable and enable tenants."),
+        "tenants": ("tenants", "List, show, change, disable, enable and delete tenants."),
         "keys": ("keys", "Issue, rotate, list and revoke gateway keys."),
         "credentials": (
             "credentials",

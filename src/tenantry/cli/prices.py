@@ -31,8 +31,6 @@ from tenantry.storage.prices import NO_RULE, SAME_FAMILY, list_price_changes, lo
 app = typer.Typer(
     help="What models cost, in dollars per million tokens, from which day on.",
     no_args_is_help=True,
-    epilog="Examples: prices list · prices show claude-opus-5-5 · "
-    "prices set claude-opus-6 --input 5 --output 25 --source 'price page of 2026-12-01' · prices rule same-family",
 )
 
 Model = Annotated[str, typer.Argument(help="The id of a model.")]

@@ -6,6 +6,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
+from tenantry.cli.progress import make_bar
 from tenantry.control.isolation.findings import Group
 from tenantry.control.isolation.stage import Listener
 from tenantry.domain.printable import printable
@@ -67,9 +68,5 @@ def told_progress(out: TextIO) -> Generator[Listener]:
     if not out.isatty():
         yield Lines(out)
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-    columns = (BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), TextColumn("left"))
-    with Progress(*columns, console=Console(file=out), transient=True) as progress:
+    with make_bar(out) as progress:
         yield Bar(progress, progress.add_task("", total=1.0))

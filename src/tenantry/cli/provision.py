@@ -9,10 +9,13 @@ import typer
 
 from tenantry.cli.bulk import provision_from
 from tenantry.cli.context import USAGE, fail, opened_site
+from tenantry.cli.options import AsJson
 from tenantry.cli.output import print_json, say
 from tenantry.cli.secrets import read_secret
-from tenantry.control.provisioning import CredentialChoice, Provisioned, provision
+from tenantry.control.provisioning import CredentialChoice, Provisioned, Terms, provision
 from tenantry.control.site import UPSTREAM
+from tenantry.domain.money import BadAmount, read_amount
+from tenantry.domain.periods import MONTH
 
 
 def register(app: typer.Typer) -> None:
@@ -35,7 +38,15 @@ def provision_command(
     shared: Annotated[
         bool, typer.Option("--shared", help="Declare that several tenants may use this credential.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    upstream: Annotated[
+        str | None, typer.Option(metavar="NAME", help=f"The upstream that a new key belongs to; default {UPSTREAM}.")
+    ] = None,
+    contact: Annotated[str | None, typer.Option(help="Whom to write to at the client.")] = None,
+    month: Annotated[str | None, typer.Option(metavar="USD", help="What it may cost a month; a hard budget.")] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="ID", help="What the live check asks; default: the cheapest of Claude's.")
+    ] = None,
+    as_json: AsJson = False,
     source: Annotated[
         Path | None, typer.Option("--from", metavar="FILE", help="Many clients at once, from a CSV file.")
     ] = None,
@@ -45,14 +56,18 @@ def provision_command(
 ) -> None:
     """Make a tenant with credential, key, live check and client guide; on any failure nothing is left."""
     if source is not None:
-        if any((name, slug, credential_env, credential_stdin, credential, shared)) or tier != "standard":
-            raise fail("--from takes names, slugs, tiers and credentials from the file; leave the others out", USAGE)
+        given = (name, slug, credential_env, credential_stdin, credential, shared, upstream, contact, month, model)
+        if any(given) or tier != "standard":
+            raise fail("--from takes everything about a client from the file; leave the others out", USAGE)
         raise provision_from(source, keys_out or source.with_suffix(".keys.csv"), Path("clients"), as_json)
     if name is None or keys_out is not None:
         raise fail("say the client's name, or --from FILE (with which --keys-out goes)", USAGE)
-    choice = _choice(credential_env, credential_stdin, credential, shared)
+    terms = Terms(contact, _budgets(month), model)
+    choice = _choice(credential_env, credential_stdin, credential, shared, upstream)
     with opened_site() as site:
-        made = provision(site, name, tier, choice, Path("clients"), slug, lambda step: say(f"  {step}", err=True))
+        made = provision(
+            site, name, tier, choice, Path("clients"), slug, lambda step: say(f"  {step}", err=True), terms
+        )
     if as_json:
         print_json(_as_json(made))
         return
@@ -64,7 +79,9 @@ def provision_command(
         say("SIMULATION: this client's upstream is the sandbox; its answers are made up.")
 
 
-def _choice(variable: str | None, stdin: bool, name: str | None, shared: bool) -> CredentialChoice:
+def _choice(
+    variable: str | None, stdin: bool, name: str | None, shared: bool, upstream: str | None
+) -> CredentialChoice:
     if [variable is not None, stdin, name is not None].count(True) != 1:
         raise fail(
             "say where the client's Anthropic key comes from, with exactly one of --credential-env VAR, "
@@ -72,8 +89,17 @@ def _choice(variable: str | None, stdin: bool, name: str | None, shared: bool) -
             USAGE,
         )
     if name is not None:
-        return CredentialChoice(name=name, shared=shared, upstream=UPSTREAM)
-    return CredentialChoice(secret=read_secret(variable), shared=shared, upstream=UPSTREAM)
+        if upstream is not None:
+            raise fail("a stored credential has its upstream; `credentials move` gives it another", USAGE)
+        return CredentialChoice(name=name, shared=shared)
+    return CredentialChoice(secret=read_secret(variable), shared=shared, upstream=upstream or UPSTREAM)
+
+
+def _budgets(month: str | None) -> dict[str, int]:
+    try:
+        return {} if month is None else {MONTH: read_amount(month)}
+    except BadAmount as error:
+        raise fail(f"--month: {error}", USAGE) from None
 
 
 def _as_json(made: Provisioned) -> dict[str, object]:

@@ -13,11 +13,7 @@ from tenantry.cli.options import AsJson, Yes
 from tenantry.cli.output import print_json, say
 from tenantry.control.service import SERVICE_USER, SYSTEM_DIR, USER_DIR, Unit, UnitsImpossible, install, units
 
-app = typer.Typer(
-    help="Units for systemd: service, socket, daily backup.",
-    no_args_is_help=True,
-    epilog="Examples: service show --system · service install --user · service install --system --yes",
-)
+app = typer.Typer(help="Units for systemd: service, socket, daily backup.", no_args_is_help=True)
 
 OfUser = Annotated[bool, typer.Option("--user", help="For your own systemd, without root.")]
 OfSystem = Annotated[bool, typer.Option("--system", help=f"For the machine's systemd, as the user `{SERVICE_USER}`.")]

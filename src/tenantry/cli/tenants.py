@@ -1,4 +1,4 @@
-"""tenants list | show | set | disable | enable | export | schema."""
+"""tenants list | show | set | disable | enable | delete | export | schema."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tenantry.ledger.tallies import list_refusals
 from tenantry.storage.columns import now_utc
 from tenantry.storage.directory.tenants import DISCONNECTS, TenantChange
 
-app = typer.Typer(help="List, show, change, disable and enable tenants.", no_args_is_help=True)
+app = typer.Typer(help="List, show, change, disable, enable and delete tenants.", no_args_is_help=True)
 
 
 @app.command("list")
@@ -113,6 +113,25 @@ def enable(slug: Slug) -> None:
     with opened_site() as site:
         site.directory.set_tenant_status(slug, TenantStatus.ACTIVE)
     say(f"{slug} is active.")
+
+
+@app.command()
+def delete(
+    slug: Slug,
+    yes: Yes = False,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the closing statement goes.")] = Path("statements"),
+) -> None:
+    """Delete a tenant with its keys, budgets and alerts. The ledger keeps its rows; a closing statement is written."""
+    from tenantry.control.offboarding import delete_tenant
+
+    with opened_site() as site:
+        keys = len(site.directory.list_keys(slug))
+        confirm(f"{slug} and its {keys} keys are gone for good then; its rows in the ledger stay. Delete it?", yes)
+        try:
+            statement = delete_tenant(site, slug, out)
+        except OSError as error:
+            raise fail(f"{out}: {error.strerror}; nothing was deleted") from None
+    say(f"{slug} is deleted. What it used: {statement}")
 
 
 @app.command()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tenantry.cli.context import FAILED, USAGE, fail, opened_site
+from tenantry.cli.context import FAILED, INTERRUPTED, USAGE, ToldLater, fail, opened_site
 from tenantry.cli.options import AsJson
 from tenantry.cli.output import print_json, say
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Prove what the gateway promises, on the running one.", no_args_is_help=True)
 
-# As a shell says of a command that Ctrl-C has ended: 128 and the number of the signal.
-INTERRUPTED = 130
 # The alarm is that of one that came while something was being stored.
 _INTERRUPTING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
 AGAIN_SECONDS = 0.01
@@ -86,7 +84,7 @@ class Interrupts:
             signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
             return
         self._is_held = True
-        raise KeyboardInterrupt
+        raise ToldLater
 
     def hold(self) -> None:
         """From here on what was begun is brought to its end."""

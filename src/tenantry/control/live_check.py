@@ -18,7 +18,18 @@ KEY_SECONDS_MAX = 3.0
 
 
 class LiveCheckFailed(Exception):
-    """The live call did not succeed; the message says what came back."""
+    """The live call did not succeed; the message says what came back.
+
+    `is_upstream`: the gateway answered, and could not reach its upstream or had no answer of it.
+    """
+
+    def __init__(self, message: str, is_upstream: bool = False) -> None:
+        self.is_upstream = is_upstream
+        super().__init__(message)
+
+
+# What the gateway answers for an upstream that does not.
+_UPSTREAM_STATUSES = (502, 504, 529)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +43,20 @@ class LiveCheck:
     simulated: bool
 
 
-def check_live(settings: Settings, slug: str, key: str) -> LiveCheck:
-    """Send one short message through the tenant's own endpoint.
+def check_live(settings: Settings, slug: str, key: str, model: str | None = None) -> LiveCheck:
+    """Send one short message through the tenant's own endpoint, to `model` or to the cheapest of Claude's there.
 
     Raises:
         LiveCheckFailed: no gateway, or an answer other than 200.
     """
-    model = _pick_model(settings, slug, key)
+    listed = _list_models(settings, slug, key)
+    model = model or pick_model(listed)
     started = time.monotonic()
     request = {"model": model, "max_tokens": 16, "messages": [{"role": "user", "content": "Reply with OK."}]}
     status, headers, body = _call(settings, "POST", f"/t/{slug}/v1/messages", key, json.dumps(request).encode())
     if status != 200:
-        raise LiveCheckFailed(f"a message to {model} was answered {status}: {_message(body)}")
+        text = f"a message to {model} was answered {status}: {_message(body)}"
+        raise LiveCheckFailed(text, status in _UPSTREAM_STATUSES)
     try:
         usage = json.loads(body)["usage"]
         tokens = int(usage["input_tokens"]), int(usage["output_tokens"])
@@ -57,8 +70,7 @@ def check_live(settings: Settings, slug: str, key: str) -> LiveCheck:
     )
 
 
-def _pick_model(settings: Settings, slug: str, key: str) -> str:
-    """The upstream's own cheapest line, so that the check costs next to nothing."""
+def _list_models(settings: Settings, slug: str, key: str) -> list[str]:
     deadline = time.monotonic() + KEY_SECONDS_MAX
     while True:
         status, _, body = _call(settings, "GET", f"/t/{slug}/v1/models?limit=1000", key, b"")
@@ -66,14 +78,21 @@ def _pick_model(settings: Settings, slug: str, key: str) -> str:
             break
         time.sleep(0.1)  # the gateway has not seen the new key yet
     if status != 200:
-        raise LiveCheckFailed(f"the list of models was answered {status} through the gateway: {_message(body)}")
+        text = f"the list of models was answered {status} through the gateway: {_message(body)}"
+        raise LiveCheckFailed(text, status in _UPSTREAM_STATUSES)
     try:
         names = [str(model["id"]) for model in json.loads(body)["data"]]
     except (ValueError, KeyError, TypeError):
         raise LiveCheckFailed("the list of models is not one: is the upstream a Messages API?") from None
     if not names:
         raise LiveCheckFailed("the upstream lists no model")
-    return next((name for name in names if "haiku" in name), names[0])
+    return names
+
+
+def pick_model(names: list[str]) -> str:
+    """The upstream's own cheapest line of Claude's, so that the check costs next to nothing."""
+    claude = [name for name in names if name.startswith("claude-")]
+    return next((name for name in claude if "haiku" in name), (claude or names)[0])
 
 
 def _call(settings: Settings, method: str, path: str, key: str, body: bytes) -> tuple[int, dict[str, str], bytes]:

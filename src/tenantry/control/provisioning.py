@@ -33,10 +33,14 @@ class CredentialChoice:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """Whom to write to, and what the tenant may cost: nano-dollars by day, week, month."""
+    """Whom to write to, and what the tenant may cost: nano-dollars by day, week, month.
+
+    `model` is the one that the live call asks; the cheapest that is offered where none is said.
+    """
 
     contact: str | None = None
     budgets: Mapping[str, int] = field(default_factory=dict[str, int])
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,7 @@ def provision(
     made = _make(site, slug, name, tier, choice, terms)
     progress(f"tenant {slug} ({tier})")
     try:
-        return _hand_over(site, slug, made.keys[0], guide_folder, progress)
+        return _hand_over(site, slug, made.keys[0], guide_folder, progress, terms.model)
     except BaseException as error:
         # Whatever stops it, Ctrl-C included, leaves nothing half-made behind.
         reason = str(error) or type(error).__name__
@@ -124,14 +128,28 @@ def _id_of(site: Site, names: list[str]) -> str | None:
     return next((row.credential_id for row in site.directory.list_credentials() if row.name in names), None)
 
 
-def _hand_over(site: Site, slug: str, key: NewKey, guide_folder: Path, progress: Callable[[str], None]) -> Provisioned:
+def _hand_over(
+    site: Site, slug: str, key: NewKey, guide_folder: Path, progress: Callable[[str], None], model: str | None
+) -> Provisioned:
     """A live call with the new key, and the client's guide."""
     directory = site.directory
     row = directory.get_tenant(slug)
     progress(f"credential {row.credential}")
     progress(f"gateway key ...{key.text[-4:]}")
-    check = check_live(site.settings, slug, key.text)
+    try:
+        check = check_live(site.settings, slug, key.text, model)
+    except LiveCheckFailed as error:
+        if error.is_upstream and row.credential is not None:
+            raise LiveCheckFailed(f"{error}\n{_where(site, row.credential)}") from None
+        raise
     progress(f"live call to {check.model}: {check.milliseconds} ms")
     guide = write_client_guide(site, slug, guide_folder, check.model)
     directory.audit("provision.done", slug, {"model": check.model, "simulated": check.simulated})
     return Provisioned(slug, row.tenant_id, endpoint_of(site.settings, slug), key.text, key.key_id, check, guide)
+
+
+def _where(site: Site, credential: str) -> str:
+    """Which upstream it was that did not answer."""
+    name = next(one.upstream for one in site.directory.list_credentials() if one.name == credential)
+    address = next(one.base_url for one in site.directory.list_upstreams() if one.name == name)
+    return f"its upstream is {name!r}, at {address}: can this machine reach it?"

@@ -87,25 +87,58 @@ Write = Callable[[IO[bytes], Period, Iterator[dict[str, Any]]], None]
 
 
 def write_exports(
-    engine: Engine, period: Period, wanted: Iterable[Wanted], folder: Path, write: Write
+    engine: Engine,
+    period: Period,
+    wanted: Iterable[Wanted],
+    folder: Path,
+    write: Write,
+    came: Callable[[float], None] = lambda share: None,
 ) -> list[Exported]:
-    """Write files for one period, all as the ledger was at one moment.
+    """Write files for one period, all as the ledger was at one moment. `came` is told the share of rows that is done.
 
     Raises:
         SumsDiffer: the rows contradict the roll-up; earlier files of the call stay.
         OSError: the disk refused; that file is not there, or as it was.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    files = list(wanted)
     with reading(engine) as connection:
-        return [_write_one(connection, period, one, folder, write) for one in wanted]
+        booked = [_booked(connection, period, one.tenant_id) for one in files]
+        passed = _Passed(sum(rows for rows, _ in booked), came)
+        return [
+            _write_one(connection, period, one, folder, write, sums, passed)
+            for one, sums in zip(files, booked, strict=True)
+        ]
 
 
-def _write_one(connection: Connection, period: Period, wanted: Wanted, folder: Path, write: Write) -> Exported:
-    tally = _Tally()
+@dataclass(slots=True)
+class _Passed:
+    """How many of `rows` have been written, of all files together."""
+
+    rows: int
+    came: Callable[[float], None]
+    done: int = 0
+
+    def add(self) -> None:
+        self.done += 1
+        if not self.done % _ROWS_AT_ONCE:
+            self.came(min(1.0, self.done / max(1, self.rows)))
+
+
+def _write_one(
+    connection: Connection,
+    period: Period,
+    wanted: Wanted,
+    folder: Path,
+    write: Write,
+    booked: tuple[int, int],
+    passed: _Passed,
+) -> Exported:
+    tally = _Tally(passed)
     path = folder / wanted.name
     with replacing(path) as file:
         write(file, period, tally.count(_rows(connection, period, wanted.tenant_id)))
-        if (tally.rows, tally.nanos) != _booked(connection, period, wanted.tenant_id):
+        if (tally.rows, tally.nanos) != booked:
             raise SumsDiffer((SumsDiffer.__doc__ or "").strip())
         digest = _digest(file)
     return Exported(path, wanted.tenant_id, tally.rows, tally.nanos, digest)
@@ -133,8 +166,9 @@ def replacing(path: Path) -> Generator[IO[bytes]]:
 
 @dataclass(slots=True)
 class _Tally:
-    """What passed by."""
+    """What passed by, into one file."""
 
+    passed: _Passed
     rows: int = 0
     nanos: int = 0
 
@@ -142,6 +176,7 @@ class _Tally:
         for row in rows:
             self.rows += 1
             self.nanos += row["cost_nanos"] or 0
+            self.passed.add()
             yield row
 
 

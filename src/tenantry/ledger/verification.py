@@ -6,7 +6,7 @@ hash of its last row, so a tail that is gone is missed too.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -61,8 +61,8 @@ class _Chain:
     entry_id: int = 0
 
 
-def verify(engine: Engine) -> Verification:
-    """Follow every chain and compare the roll-up, all of one moment."""
+def verify(engine: Engine, came: Callable[[float], None] = lambda share: None) -> Verification:
+    """Follow every chain and compare the roll-up, all of one moment. `came` is told the share of rows that is done."""
     found = Verification()
     with reading(engine) as connection:
         anchors = {row.run_id: (row.seq, row.head_hash) for row in connection.execute(select(journals))}
@@ -70,7 +70,8 @@ def verify(engine: Engine) -> Verification:
         for run, (seq, head_hash) in sorted(anchors.items()):
             digest.update(f"{run} {seq} {head_hash}\n".encode())
         found.head = digest.hexdigest()
-        for chain in _follow(connection, found):
+        rows = sum(seq for seq, _ in anchors.values())
+        for chain in _follow(connection, found, lambda: came(min(1.0, found.rows / max(1, rows)))):
             found.runs += 1
             _check_anchor(chain, anchors.pop(chain.run, None), found)
         for run, anchor in sorted(anchors.items()):
@@ -80,8 +81,8 @@ def verify(engine: Engine) -> Verification:
     return found
 
 
-def _follow(connection: Connection, found: Verification) -> Iterator[_Chain]:
-    """Each run's chain, once its last row was checked."""
+def _follow(connection: Connection, found: Verification, tell: Callable[[], None]) -> Iterator[_Chain]:
+    """Each run's chain, once its last row was checked. `tell` is called now and then."""
     # Read as the number it is: 2 would otherwise be taken for true, and hashed as if nothing had happened.
     columns = [type_coerce(column, Integer) if column.name == "streaming" else column for column in ledger.columns]
     query = select(*columns).order_by(ledger.c.journal_run, ledger.c.journal_seq)
@@ -93,6 +94,8 @@ def _follow(connection: Connection, found: Verification) -> Iterator[_Chain]:
             chain = _Chain(row["journal_run"])
         found.rows += 1
         _check_row(chain, row, found)
+        if not found.rows % _ROWS_AT_ONCE:
+            tell()
     if chain is not None:
         yield chain
 

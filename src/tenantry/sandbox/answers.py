@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tenantry.sandbox.scenarios import Scenario
+from tenantry.sandbox.shapes import sample
 
 SIMULATED = "[Tenantry sandbox: simulated answer]"
 _WORDS = "The gateway forwards this text as it comes, counts its tokens, and books its price to the nano-dollar."
@@ -92,28 +93,53 @@ def _blocks(body: dict[str, Any], scenario: Scenario, digest: str) -> Iterator[d
         return
     if "thinking" in scenario or _kind(body.get("thinking")) in ("enabled", "adaptive"):
         yield {"type": "thinking", "thinking": "A simulated thought.", "signature": f"sandbox{digest[:32]}"}
+    schema = _offered_schema(body)
+    if schema is not None:
+        yield {"type": "text", "text": json.dumps(sample(schema), ensure_ascii=False)}
+        return
     yield {"type": "text", "text": _text(scenario)}
     tools = body.get("tools")
     forced = _kind(body.get("tool_choice")) in ("any", "tool")
-    if "tool-use" in scenario or (forced and tools):
-        name = _tool_name(tools)
+    if ("tool-use" in scenario or (forced and tools)) and not _ends_in_tool_result(body):
+        name, schema = _tool(body, tools)
         yield {
             "type": "tool_use",
             "id": f"toolu_sandbox{digest[:16]}",
             "name": name,
-            "input": {"location": "Paris", "unit": "celsius"},
+            "input": sample(schema) if schema else {"location": "Paris", "unit": "celsius"},
         }
+
+
+def _offered_schema(body: dict[str, Any]) -> Any:
+    """The shape that the answer has to have (`output_config.format`, `output_format` of older clients)."""
+    config: Any = body.get("output_config") or {}
+    shape: Any = config.get("format", body.get("output_format")) if hasattr(config, "get") else None
+    return shape.get("schema") if _kind(shape) == "json_schema" else None
+
+
+def _ends_in_tool_result(body: dict[str, Any]) -> bool:
+    """Whether the tool was asked and has answered: then the turn ends, or a client's loop never would."""
+    try:
+        content = body["messages"][-1]["content"]
+    except (LookupError, TypeError):
+        return False
+    return isinstance(content, list) and any(_kind(one) == "tool_result" for one in content)  # pyright: ignore[reportUnknownVariableType] -- decoded JSON
 
 
 def _kind(value: Any) -> Any:
     return value.get("type") if isinstance(value, dict) else None  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType] -- decoded JSON
 
 
-def _tool_name(tools: Any) -> str:
+def _tool(body: dict[str, Any], tools: Any) -> tuple[str, Any]:
+    """The tool that is asked for, or the first one: its name, and the schema of its input where that says something."""
     try:
-        return str(tools[0]["name"])
-    except (LookupError, TypeError):
-        return "get_weather"
+        choice: Any = body.get("tool_choice") or {}
+        wanted: Any = choice.get("name", tools[0]["name"])
+        found = next((one for one in tools if one["name"] == wanted), tools[0])
+        schema: Any = found.get("input_schema") or {}
+        return str(found["name"]), schema if schema.get("properties") else None
+    except (LookupError, TypeError, AttributeError):
+        return "get_weather", None
 
 
 def _text(scenario: Scenario) -> str:

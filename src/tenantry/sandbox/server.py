@@ -32,6 +32,11 @@ from tenantry.wire.http1 import LAST_CHUNK, chunk, response_head
 
 log = logging.getLogger("tenantry.sandbox")
 
+# Every model that could be Claude's is answered, also one that has no price yet; others are unknown, as upstream.
+MODEL_BEGIN = "claude-"
+# The API repeats the name that it does not know.
+_MODEL_ECHO_CHARS_MAX = 80
+
 # What must never reach an upstream; its presence is a fault of the gateway in front (reference 2.1, 2.3).
 _LEAKS = ("x-tenant-id", "cookie", "x-forwarded-for", "x-forwarded-host", "proxy-authorization")
 
@@ -155,6 +160,8 @@ class Sandbox:
         self, request: _Request, to: _Connection, request_id: str, counting: bool, scenario: Scenario, model: str
     ) -> None:
         body = _parse(request.body)
+        if not model.startswith(MODEL_BEGIN):
+            raise _Refused(404, f"model: {model[:_MODEL_ECHO_CHARS_MAX]}")
         if counting:
             await _send(to, 200, request_id, json.dumps({"input_tokens": prompt_tokens(body)}).encode())
             return

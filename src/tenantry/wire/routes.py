@@ -14,6 +14,7 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from tenantry.domain.errors import InvalidRequest, NotFound
+from tenantry.wire.not_offered import why_not_found
 
 # The API's own limit for Messages and count_tokens (reference 3.2).
 BODY_BYTES_MAX: Final = 32 * 1024 * 1024
@@ -90,7 +91,7 @@ def find_target(method: bytes, target: bytes) -> Target:
     """The route of a request.
 
     Raises:
-        NotFound: no such path, or not with this method.
+        NotFound: no such path, or not with this method; it says what is known of the path.
         InvalidRequest: the query names an object upstream.
     """
     path, _, query = target.partition(b"?")
@@ -110,8 +111,13 @@ def find_target(method: bytes, target: bytes) -> Target:
     if route is None:
         route = _find_pattern(method, path)
     if route is None:
-        raise NotFound
+        raise NotFound(why_not_found(method, path, _methods_of(path)))
     return Target(route, path, query, slug)
+
+
+def _methods_of(path: bytes) -> set[bytes]:
+    found = {method for method, known in ROUTES if known == path}
+    return found | {one.method for one in PATTERN_ROUTES if one.path.fullmatch(path) is not None}
 
 
 def _passed(query: bytes) -> bytes:

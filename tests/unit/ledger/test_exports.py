@@ -330,3 +330,13 @@ def test_what_a_killed_process_left_is_swept_after_a_day(engine: Engine, setting
         os.utime(folder / name, (stamp, stamp))
     Exporter(engine, settings).step()
     assert [path.name for path in folder.iterdir()] == [".new.part"]
+
+
+def test_how_much_is_written_is_told(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tenantry.ledger.exports._ROWS_AT_ONCE", 10)
+    book(engine, tmp_path, random_attempts(seed=9, count=60))
+    told: list[float] = []
+    write_exports(engine, NOVEMBER, [Wanted("x.csv", None)], tmp_path, write_csv, told.append)
+    assert told == sorted(told)
+    assert told
+    assert 0 < told[0] < told[-1] <= 1

@@ -190,3 +190,11 @@ def test_hashes_of_the_first_schema_still_verify(tmp_path: Path) -> None:
         connection.commit()
     assert row["adjusts"] is None
     assert found_in(tmp_path / "x.db").faults == []
+
+
+def test_how_much_is_checked_is_told(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tenantry.ledger.verification._ROWS_AT_ONCE", 5)
+    told: list[float] = []
+    verify(engine_of(base), told.append)
+    assert told == sorted(told)
+    assert 0 < told[0] < told[-1] <= 1

@@ -73,3 +73,37 @@ def test_of_a_query_only_what_the_api_knows_goes_upstream(query: bytes, passed: 
 def test_an_id_of_something_upstream_is_refused_in_a_query_by_its_name(name: bytes) -> None:
     with pytest.raises(InvalidRequest, match=r"_id: not accepted in a query"):
         find_target(b"POST", b"/v1/messages?beta=true&" + name + b"=wrkspc_globex")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "words"),
+    [
+        (b"POST", b"/v1/messages/batches", "message batches are not offered here yet"),
+        (b"GET", b"/v1/messages/batches/msgbatch_1/results", "message batches are not offered here yet"),
+        (b"GET", b"/v1/files/file_1/content", "files are not offered here yet"),
+        (b"POST", b"/v1/chat/completions", "not OpenAI's: POST /v1/messages"),
+        (b"POST", b"/chat/completions", "not OpenAI's: POST /v1/messages"),
+        (b"POST", b"/messages", "/v1 is missing before /messages"),
+        (b"GET", b"/models/claude-haiku-5-5", "/v1 is missing before /models"),
+        (b"GET", b"/v1/messages", "takes POST, not GET"),
+        (b"POST", b"/v1/models/claude-haiku-5-5", "takes GET, not POST"),
+        (b"GET", b"/v1/organizations/me", "ask your agency"),
+    ],
+)
+def test_of_a_known_path_it_is_said_why_it_is_not_there(method: bytes, path: bytes, words: str) -> None:
+    told: set[str] = set()
+    for prefix in (b"", b"/t/acme", b"/t/nobody"):
+        with pytest.raises(NotFound) as refused:
+            find_target(method, prefix + path)
+        told.add(refused.value.message)
+    (message,) = told
+    assert words in message
+
+
+@pytest.mark.parametrize(
+    "path", [b"/v1/nothing", b"/v1/filesystem", b"/", b"//v1/messages", b"/v1/messages/", b"/t/acme"]
+)
+def test_of_another_path_nothing_is_said(path: bytes) -> None:
+    with pytest.raises(NotFound) as refused:
+        find_target(b"POST", path)
+    assert refused.value.message == "Not found"

@@ -24,11 +24,14 @@ def write_statements(site: Site, plan: Plan, folder: Path) -> list[Path]:
     for change in plan.changes:
         if change.action == "tenant.remove":
             tenant = plan.standing.tenants[change.subject]
-            text = closing_statement(site, change.subject, tenant, plan.made_at, change.after)
-            written.append(
-                _write(folder / f"{change.subject}-{plan.made_at.astimezone(site.settings.zone):%Y-%m-%d}.md", text)
-            )
+            written.append(write_statement(site, change.subject, tenant, plan.made_at, change.after, folder))
     return written
+
+
+def write_statement(site: Site, slug: str, tenant: StandingTenant, now: datetime, data: str, folder: Path) -> Path:
+    """The statement of one tenant, as a file in `folder`."""
+    text = closing_statement(site, slug, tenant, now, data)
+    return _write(folder / f"{slug}-{now.astimezone(site.settings.zone):%Y-%m-%d}.md", text)
 
 
 def closing_statement(site: Site, slug: str, tenant: StandingTenant, now: datetime, data: str) -> str:

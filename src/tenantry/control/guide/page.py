@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from tenantry.control.guide.errors import ADVICE
 from tenantry.control.guide.facts import Facts
-from tenantry.control.guide.words import expectations, limits_in_words
+from tenantry.control.guide.words import expectations, limits_in_words, not_offered
 
 # What would begin markup inside a line; a client may be called `Smith & Sons *Ltd*`.
 _MARKUP = re.compile(r"([\\`*_\[\]<>|#~&!])")
@@ -62,6 +62,7 @@ def _context(facts: Facts) -> dict[str, Any]:
         "value": {name: row.value for row in limits for name in row.limits},
         "expectations": expectations(facts.limits, facts.offers_batches),
         "advice": ADVICE,
+        "not_offered": not_offered(facts.offers_batches),
     }
 
 

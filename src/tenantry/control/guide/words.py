@@ -255,3 +255,14 @@ def _batches(offers_batches: bool) -> str:
         "This endpoint does not offer the Message Batches API; run batches as ordinary requests from a small pool of "
         "workers that obey `retry-after`."
     )
+
+
+def not_offered(offers_batches: bool) -> list[str]:
+    """What the Claude API has beside messages, and this endpoint has not."""
+    batches = [] if offers_batches else ["Message batches (`/v1/messages/batches`): send their requests one by one."]
+    return [
+        *batches,
+        "Files (`/v1/files`): send documents and images within the message, as base64 or as a `url`.",
+        "Skills, user profiles, managed agents, and administration of the organization (`/v1/organizations`).",
+        "OpenAI's paths (`/v1/chat/completions`, `/v1/responses`, `/v1/embeddings`): use the Claude API's own.",
+    ]

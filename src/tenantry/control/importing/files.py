@@ -58,5 +58,5 @@ def next_steps(imported: Imported, sourced: Path | None, out: Path) -> list[str]
         "tenantry init",
         "tenantry serve    # in another terminal, with the same environment",
         "tenantry plan",
-        "tenantry apply --keys-out keys.txt",
+        "tenantry apply --keys-out tenants.keys.jsonl",
     ]

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from tenantry.domain.alerts import AlertKind, BadThresholds, check_thresholds
+from tenantry.domain.near import did_you_mean
 from tenantry.storage.columns import new_id, now_utc
 from tenantry.storage.directory.changes import Changes, DirectoryError, NotInDirectory
 from tenantry.storage.records import AlertTargetRecord, read_alert_target
@@ -159,7 +160,9 @@ class AlertTargetChanges(Changes):
     def _target(self, connection: Connection, name: str) -> Row[*tuple[Any, ...]]:
         row = connection.execute(select(alert_targets).where(alert_targets.c.name == name)).first()
         if row is None:
-            raise NotInDirectory(f"there is no alert target {name!r}; `tenantry alerts targets list` names them")
+            names = connection.execute(select(alert_targets.c.name)).scalars()
+            meant = did_you_mean(name, names, "`tenantry alerts targets list` names them")
+            raise NotInDirectory(f"there is no alert target {name!r}; {meant}")
         return row
 
     def _sealed(self, target_id: str, url: str, secret: str) -> dict[str, Any]:

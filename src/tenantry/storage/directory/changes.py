@@ -10,6 +10,7 @@ from typing import Any, Protocol, Self
 from sqlalchemy import Connection, Engine, Row, select
 from sqlalchemy.engine import Dialect
 
+from tenantry.domain.near import did_you_mean
 from tenantry.storage import audit
 from tenantry.storage.tables import audit_log, tenants
 from tenantry.storage.vault import Vault
@@ -132,7 +133,9 @@ class Changes:
     def _tenant(self, connection: Connection, slug: str) -> Row[*tuple[Any, ...]]:
         row = connection.execute(select(tenants).where(tenants.c.slug == slug)).first()
         if row is None:
-            raise NotInDirectory(f"there is no tenant {slug!r}; `tenantry tenants list` names them")
+            slugs = connection.execute(select(tenants.c.slug)).scalars()
+            meant = did_you_mean(slug, slugs, "`tenantry tenants list` names them")
+            raise NotInDirectory(f"there is no tenant {slug!r}; {meant}")
         return row
 
     def _record(

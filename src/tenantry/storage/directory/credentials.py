@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, bindparam, delete, insert, select, update
 
 from tenantry.domain.directory import Credential
+from tenantry.domain.near import did_you_mean
 from tenantry.storage.columns import new_id, now_utc
 from tenantry.storage.directory.changes import AlreadyThere, Changes, CredentialRefused, NotInDirectory
 from tenantry.storage.many import rows_where
@@ -298,14 +299,17 @@ class CredentialChanges(Changes):
     def _credential(self, connection: Connection, name: str) -> Row[*tuple[Any, ...]]:
         row = connection.execute(select(credentials).where(credentials.c.name == name)).first()
         if row is None:
-            raise NotInDirectory(f"there is no credential {name!r}; `tenantry credentials list` names them")
+            names = connection.execute(select(credentials.c.name)).scalars()
+            meant = did_you_mean(name, names, "`tenantry credentials list` names them")
+            raise NotInDirectory(f"there is no credential {name!r}; {meant}")
         return row
 
     def _upstream_id(self, connection: Connection, name: str) -> str:
         found = connection.execute(select(upstreams.c.upstream_id).where(upstreams.c.name == name)).scalar()
         if found is None:
             names = sorted(connection.execute(select(upstreams.c.name)).scalars())
-            raise NotInDirectory(f"there is no upstream {name!r}; there are: {', '.join(names)}")
+            meant = did_you_mean(name, names, f"there are: {', '.join(names)}")
+            raise NotInDirectory(f"there is no upstream {name!r}; {meant}")
         return found
 
     def _seal_new(self, secret: str, credential_id: str, twins: Mapping[bytes, tuple[str, bool]]) -> dict[str, Any]:

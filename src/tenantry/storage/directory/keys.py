@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 from tenantry.domain.directory import KeyStatus
 from tenantry.domain.keys import digest_key, new_gateway_key
 from tenantry.domain.limits import KEY_LIMITS, as_json, exceeds
+from tenantry.domain.near import did_you_mean
 from tenantry.storage.columns import new_id, now_utc, utc
 from tenantry.storage.directory.changes import DirectoryError, NotInDirectory
 from tenantry.storage.directory.tiers import TierChanges
@@ -214,7 +215,7 @@ class KeyChanges(TierChanges):
     def _key(self, connection: Connection, key_id: str) -> Row[*tuple[Any, ...]]:
         row = connection.execute(select(gateway_keys).where(gateway_keys.c.key_id == key_id)).first()
         if row is None:
-            raise NotInDirectory(f"there is no key {key_id!r}; `tenantry keys list` names them by id (`key_...`)")
+            raise NotInDirectory(f"there is no key {key_id!r}; {_meant_key(connection, key_id)}")
         return row
 
     def revoke_key(self, key_id: str) -> None:
@@ -262,6 +263,15 @@ class KeyChanges(TierChanges):
                 self._tenant(connection, slug)
                 query = query.where(tenants.c.slug == slug)
             return [read_key(row) for row in connection.execute(query)]
+
+
+def _meant_key(connection: Connection, key_id: str) -> str:
+    """The id that was probably meant: a key is known to people by its label, too."""
+    rows = connection.execute(select(gateway_keys.c.key_id, gateway_keys.c.label)).all()
+    labelled = [row.key_id for row in rows if row.label == key_id]
+    if labelled:
+        return f"labelled so: {', '.join(labelled)}"
+    return did_you_mean(key_id, [row.key_id for row in rows], "`tenantry keys list` names them by id (`key_...`)")
 
 
 def _issued(text: str) -> IssuedKey:

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Row, insert, select, update
 from tenantry.domain.directory import KeyStatus, Tier
 from tenantry.domain.keys import is_slug
 from tenantry.domain.limits import Limits, as_json, exceeds
+from tenantry.domain.near import did_you_mean
 from tenantry.storage.columns import now_utc
 from tenantry.storage.directory.changes import Changes, DirectoryError, NotInDirectory
 from tenantry.storage.records import read_changes, read_tier
@@ -80,7 +81,8 @@ class TierChanges(Changes):
         row = connection.execute(select(tiers).where(tiers.c.name == name)).first()
         if row is None:
             names = sorted(connection.execute(select(tiers.c.name)).scalars())
-            raise NotInDirectory(f"there is no tier {name!r}; there are: {', '.join(names)}")
+            meant = did_you_mean(name, names, f"there are: {', '.join(names)}")
+            raise NotInDirectory(f"there is no tier {name!r}; {meant}")
         return read_tier(row)
 
     def _check_tenants(self, connection: Connection, tier: str, limits: Limits) -> None:
