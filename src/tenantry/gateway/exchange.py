@@ -291,7 +291,8 @@ class Exchange(AttemptOwner):
                     self._apply_policies(request, fields)
                 if not caller.is_metered:
                     request.fields = fields = None  # free: inspected, not metered
-            credential = self._credential = choose_credential(parts.health, tenant)
+            may_probe = fields is not None and object_id is None
+            credential = self._credential = choose_credential(parts.health, tenant, may_probe=may_probe)
             if object_id is not None:
                 request.is_bound = True
                 if credential.is_shared:
@@ -349,7 +350,7 @@ class Exchange(AttemptOwner):
         if self._tries is None and request is not None and credential is not None:
             parts = self._parts
             standing, now = parts.health.of(credential), parts.clock.now()
-            if not standing.breaker.is_tripped:
+            if not standing.breaker.is_tripped and not parts.health.dead:
                 money, fields = None, request.fields
                 if fields is not None:
                     accounts = self._caller.accounts(parts, self.principal)
@@ -503,6 +504,8 @@ class Exchange(AttemptOwner):
         standing.breaker.answered(parts.clock.now(), status)
         if status == 200 and attempt.number > 1:
             standing.retries.give_back()
+        if parts.health.dead and status == 200 and request.fields is not None:
+            parts.health.paid(attempt.credential, attempt.begun_at)
         # Of what it allows only an answer tells, and a refusal for being too much: other errors may come from a proxy.
         if (status == 429 or (status == 200 and head.has_limits)) and request.fields is not None:
             pause = read_retry_after(head.fields, datetime.now(UTC)) if status == 429 else None
