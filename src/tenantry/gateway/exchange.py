@@ -315,6 +315,7 @@ class Exchange(AttemptOwner):
         if fields is not None:
             caller.way = ask.way
         if found is ask:
+            self._have_turn()
             self._decide()
         elif found is None:
             self._expect(tenant.limits.queue_wait_ms_max / 1000)
@@ -340,7 +341,13 @@ class Exchange(AttemptOwner):
 
     def _on_grant(self, _grant: Grant) -> None:
         """It had to wait, and its turn has come."""
+        self._have_turn()
         self.on(Event.GRANTED)
+
+    def _have_turn(self) -> None:
+        client = self._client
+        if client is not None and client.held_bytes:
+            client.let_go()
 
     def _decide(self) -> None:
         """The first attempt goes out, nearly always; where anything is in its way, `Tries` decides."""
