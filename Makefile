@@ -44,7 +44,7 @@ test-compiled: $(COMPILED)/.dev ## Run the tests of what is compiled, and of who
 wheels: $(BUILDER)/.done ## Build a compiled wheel for the CPython at hand into dist/
 	TENANTRY_COMPILE=yes $(BUILDER)/bin/python -m pip wheel --disable-pip-version-check --no-deps --no-build-isolation -w dist .
 
-check: $(VENV)/.dev ## Format, lint, types, import contract, no URLs in locks
+check: $(VENV)/.dev dist/licences.md dist/sbom.json ## Format, lint, types, import contract, no URLs in locks; licences and SBOM
 	$(BIN)/ruff format --check src tests bench hatch_build.py
 	$(BIN)/ruff check src tests bench hatch_build.py
 	$(BIN)/pyright
@@ -71,10 +71,20 @@ fuzz-native: $(SANITIZED) ## The compiled byte work against the Python one, with
 
 lock: $(VENV)/.dev ## Lock the dependencies again, with hashes and without URLs
 	$(BIN)/pip install --quiet uv
-	for name in base build dev parquet sdk-0.97; do $(COMPILE) requirements/$$name.in -o requirements/$$name.txt; done
+	for name in base editable build dev parquet sdk-0.97; do $(COMPILE) requirements/$$name.in -o requirements/$$name.txt; done
 
 clean: ## Remove what was installed and built; keeps .tenantry and clients
 	rm -rf $(VENV) $(OLD_SDK) $(BUILDER) $(COMPILED) dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache .native bench/.work $(NATIVE)
+
+# Of what runs, made again when its lock changes. A licence that would bind who hands Tenantry on is refused.
+dist/licences.md: requirements/base.txt $(VENV)/.dev
+	@mkdir -p $(@D)
+	$(BIN)/pip-licenses --packages $$(grep -oE '^[a-z0-9-]+==' $< | tr -d '=') --partial-match --fail-on 'GPL;SSPL;UNKNOWN' \
+	  --format=markdown --with-urls --output-file=$@
+
+dist/sbom.json: requirements/base.txt pyproject.toml $(VENV)/.dev
+	@mkdir -p $(@D)
+	$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --of JSON -o $@ $<
 
 src/tenantry/wire/%.abi3.so: src/tenantry/wire/%.c | $(VENV)/bin/python
 	$(COMPILE_C) -O2 -o $@ $<
@@ -86,9 +96,10 @@ src/tenantry/wire/%.abi3.so: src/tenantry/wire/%.c | $(VENV)/bin/python
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.base: requirements/base.txt pyproject.toml | $(VENV)/bin/python
+# What runs, and beside it what an editable install is made with; a wheel needs the first alone.
+$(VENV)/.base: requirements/base.txt requirements/editable.txt pyproject.toml | $(VENV)/bin/python
 	@echo 'Installing (once)...'
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/base.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/base.txt -r requirements/editable.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 

@@ -33,7 +33,14 @@ _NUMBER_BYTES = 8
 _REQUEST_BYTES_MAX = 1 << 20
 # Beside what the process imports at its start; what a command imports later of ours it still imports by itself.
 LIBRARIES = (
-    *("alembic.command", "apprise", "cryptography.hazmat.primitives.ciphers.aead", "jinja2", "litestar", "markdown_it"),
+    *(
+        "alembic.command",
+        "apprise",
+        "cryptography.hazmat.primitives.ciphers.aead",
+        "jinja2",
+        "markdown_it",
+        "starlette.applications",
+    ),
     *("pydantic", "rich.console", "rich.progress", "rich.table", "rich.traceback", "sqlalchemy.dialects.sqlite"),
     *("typer.rich_utils", "uvicorn", "yaml"),
 )

@@ -9,8 +9,9 @@ from collections.abc import Generator
 
 import uvicorn
 
-from tenantry.control.alerting import Courier
+from tenantry.control.alerting import SEND_SECONDS_MAX
 from tenantry.control.background import Chore, drain_until, first_death, repeat_until
+from tenantry.control.courier import Courier
 from tenantry.control.exporting import Exporter
 from tenantry.control.site import Site, bring_upstreams, open_site
 from tenantry.domain.alerts import with_classic
@@ -21,6 +22,7 @@ from tenantry.ledger.outbox import Outbox
 from tenantry.running import stop_on_signals
 from tenantry.settings import Settings
 from tenantry.storage.changes import StoreChanges
+from tenantry.storage.custody import note_master_key
 from tenantry.web.api import control_app
 
 # A threshold is to be told within two seconds of the row that passed it.
@@ -40,6 +42,7 @@ class _ControlServer(uvicorn.Server):
 
 async def serve_control(settings: Settings) -> int:
     site = open_site(settings)
+    note_master_key(site.engine, site.vault)
     bring_upstreams(settings, site.directory)
     stop = stop_on_signals()
     drain = Drain(site.engine, settings.journal_dir, load_default_prices())
@@ -67,6 +70,7 @@ async def serve_control(settings: Settings) -> int:
     courier.stop()
     server.should_exit = True
     await asyncio.gather(web, booking, *chores, return_exceptions=failed)
+    await asyncio.to_thread(courier.wait, SEND_SECONDS_MAX)
     watched.close()
     delivered.close()
     site.engine.dispose()

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from tenantry.domain.keys import is_slug
 from tenantry.domain.limits import CAPACITY_LIMITS, LIMITS, BadLimit, read_limit
+from tenantry.regular_files import read_regular
 from tenantry.setting_checks import contradictions, near_name, unknown_variables, unusable_files
 
 
@@ -316,7 +317,7 @@ def load_settings(toml_file: Path | None, environ: Mapping[str, str], also: Chec
 def _read_file(toml_file: Path | None, problems: list[str]) -> tuple[Path, dict[str, Any]]:
     path = toml_file or Path("tenantry.toml")
     try:
-        return path, tomllib.loads(path.read_text("utf-8"))
+        return path, tomllib.loads(read_regular(path).decode("utf-8"))
     except FileNotFoundError:
         if toml_file is not None:
             problems.append(f"{path}: there is no such file")

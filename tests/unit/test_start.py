@@ -16,7 +16,7 @@ from tenantry.cli.main import Commands, build_cli
 from tenantry.settings import load_settings
 from tests.template import init_from_template
 
-WEB = {"litestar", "uvicorn"}
+WEB = {"starlette", "uvicorn"}
 PAGES = {"jinja2", "markdown_it", "yaml"}
 SCHEMA = {"alembic", "mako"}
 ALERTS = {"apprise", "requests"}

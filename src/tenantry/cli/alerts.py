@@ -140,7 +140,7 @@ def add_target(
         )
     kind = APPRISE if apprise_env is not None or apprise_stdin else WEBHOOK
     url = webhook if webhook is not None else read_secret(apprise_env or webhook_env)
-    from tenantry.control.alerting import is_apprise_url
+    from tenantry.control.apprise_urls import is_apprise_url
 
     if kind == APPRISE and not is_apprise_url(url):
         raise fail("Apprise does not know such a URL, or it is not whole", USAGE)

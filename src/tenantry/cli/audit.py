@@ -18,13 +18,12 @@ import typer
 from tenantry.cli.context import USAGE, fail, opened_site
 from tenantry.cli.options import AsJson
 from tenantry.cli.output import print_json, print_table, say, stamp
+from tenantry.domain.spreadsheets import guarded
 from tenantry.storage.audit import AuditEntry
 from tenantry.storage.columns import now_utc
 
 _AGO = re.compile(r"([1-9][0-9]{0,4})([dhm])")
 _UNITS = {"d": "days", "h": "hours", "m": "minutes"}
-# What a spreadsheet would take for a formula.
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def register(app: typer.Typer) -> None:
@@ -114,7 +113,7 @@ def _write(path: Path, entries: Iterable[AuditEntry]) -> int:
     if path.suffix not in (".csv", ".jsonl"):
         raise fail(f"{path}: the name has to end in .csv or .jsonl", USAGE)
     try:
-        descriptor = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise fail(f"{path}: {error.strerror}") from None
     count = 0
@@ -141,4 +140,4 @@ def _csv_line(entry: AuditEntry, is_first: bool) -> str:
 def _cell(value: Any) -> Any:
     """A quote before what a spreadsheet would run."""
     shown = value if isinstance(value, str | int) or value is None else json.dumps(value, ensure_ascii=False)
-    return f"'{shown}" if isinstance(shown, str) and shown.startswith(_FORMULA_STARTS) else shown
+    return guarded(shown) if isinstance(shown, str) else shown

@@ -94,4 +94,5 @@ def restore(
     if done.aside is not None:
         say(f"What was there before is in {done.aside}.")
     if done.needs_master_key:
-        say(f"Now put the master key back: {found.master_key_file} (mode 0600).")
+        which = f"; its fingerprint is {done.master_key_id}" if done.master_key_id is not None else ""
+        say(f"Now put the master key back: {found.master_key_file} (mode 0600{which}).")

@@ -55,6 +55,12 @@ def settings(*, starts: bool = False) -> Settings:
         raise typer.Exit(USAGE) from None
 
 
+def is_nothing_there(found: Settings) -> bool:
+    """Whether a site was never made. A database without its key, or a key without its database, is not nothing."""
+    folder = found.data_dir
+    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+
+
 @contextmanager
 def opened_site() -> Generator[Site]:
     """The site, closed at the end; what the directory refuses becomes a message and exit 1."""

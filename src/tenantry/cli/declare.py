@@ -13,7 +13,15 @@ import typer
 from tenantry.cli.context import FAILED, USAGE, confirm, fail, opened_site
 from tenantry.cli.options import AsJson, Yes
 from tenantry.cli.output import print_json, say
-from tenantry.control.declared.applying import Applied, ApplyRefused, Probe, apply_plan, probe_new, require_same
+from tenantry.control.declared.applying import (
+    Applied,
+    ApplyRefused,
+    Probe,
+    apply_plan,
+    probe_new,
+    require_no_left_keys,
+    require_same,
+)
 from tenantry.control.declared.drifting import Difference, find_drift
 from tenantry.control.declared.model import BadDeclaration
 from tenantry.control.declared.planning import Plan, make_plan, read_plan, write_plan
@@ -81,6 +89,7 @@ def apply_command(
     """Make it so: the whole plan in one transaction, or nothing. New keys are shown once."""
     references = References(os.environ)
     with declared_site() as site:
+        require_no_left_keys(site)
         plan = _planned(site, files or [], references)
         _print_plan(plan)
         if not plan.changes:

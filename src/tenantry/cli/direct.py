@@ -6,7 +6,7 @@ Typer, and Pydantic, which it loads for the first option that it looks at, are a
 
 from __future__ import annotations
 
-from tenantry.cli.context import Processes, settings, told
+from tenantry.cli.context import Processes, is_nothing_there, settings, told
 
 
 def run_direct(processes: Processes, words: list[str]) -> int | None:
@@ -15,6 +15,8 @@ def run_direct(processes: Processes, words: list[str]) -> int | None:
         return None
     try:
         found = settings(starts=True)
+        if words == ["serve"] and is_nothing_there(found):
+            return None  # a first start: the command does `init`
         with told():
             if words == ["gateway"]:
                 return processes.gateway(found)

@@ -23,6 +23,7 @@ from tenantry.ledger.quarantine import Quarantined, Resolved, list_quarantined, 
 from tenantry.ledger.story import find_story
 from tenantry.ledger.usage import BadMonth, month_bounds_us
 from tenantry.ledger.verification import verify
+from tenantry.regular_files import read_regular
 from tenantry.storage.prices import load_prices
 
 app = typer.Typer(help="Prove, read and correct the ledger. No row of it is ever edited.", no_args_is_help=True)
@@ -193,7 +194,7 @@ def recompute_command(
 
 def _prices(site: Site, file: Path | None, version: str) -> PriceTable:
     try:
-        table = PriceTable.load(file.read_bytes()) if file is not None else load_prices(site.engine)
+        table = PriceTable.load(read_regular(file)) if file is not None else load_prices(site.engine)
     except (OSError, BadPriceTable) as error:
         raise fail(f"{file or 'the prices'}: {error}", USAGE) from None
     if table.version != version:

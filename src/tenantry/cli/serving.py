@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tenantry.cli.context import FAILED, Processes, fail, settings, told
+from tenantry.cli.context import FAILED, Processes, fail, is_nothing_there, settings, told
 from tenantry.cli.output import print_json, print_table, say
 from tenantry.settings import Settings
 
@@ -51,10 +51,10 @@ def _tell_initialised(found: Settings, done: Initialised, token_file: Path | Non
 
 
 def _init_where_nothing_is(found: Settings) -> None:
-    """What a first start needs. A database without its key, or a key without its database, is not nothing."""
+    """What a first start needs."""
     from tenantry.control.init import init_site
 
-    if not found.data_dir.exists() or not any(found.data_dir.iterdir()):
+    if is_nothing_there(found):
         # What is no terminal is a log.
         _tell_initialised(found, init_site(found), None if sys.stdout.isatty() else found.data_dir / "admin.token")
 

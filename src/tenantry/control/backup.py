@@ -34,9 +34,12 @@ from tenantry.control.site import Site
 from tenantry.domain.values import value
 from tenantry.ledger.exports import replacing
 from tenantry.ledger.verification import Verification, verify
+from tenantry.regular_files import open_regular
 from tenantry.settings import Settings
+from tenantry.storage.custody import Owner, find_owner
 from tenantry.storage.database import copy_sqlite, is_sound, open_store
 from tenantry.storage.migrating import migrate
+from tenantry.storage.vault import MasterKeyUnusable, Vault, load_master_key
 
 _DATABASE = "tenantry.db"
 _MASTER_KEY = "master.key"
@@ -68,12 +71,14 @@ class Backup:
 
 @value
 class Restored:
-    """What a restore did. `aside` is where the files that were there before are now."""
+    """What a restore did. `aside` is where the files that were there before are now; `master_key_id` the fingerprint of
+    the key that it needs, where that is known."""
 
     backup: Backup
     verified: Verification
     aside: Path | None
     needs_master_key: bool
+    master_key_id: str | None
 
 
 def back_up(site: Site, file: Path, with_master_key: bool) -> Backup:
@@ -139,8 +144,8 @@ def restore(settings: Settings, file: Path, replace: bool) -> Restored:
     """Put a backup in the place of the site.
 
     Raises:
-        RestoreRefused: the file is not a whole backup, its ledger does not verify, or a site is there and `replace` is
-            False.
+        RestoreRefused: the file is not a whole backup, its ledger does not verify, its database belongs to another
+            master key than the one that would stand beside it, or a site is there and `replace` is False.
         SiteRuns: a process of the site runs.
         OSError: the disk refused.
     """
@@ -154,9 +159,10 @@ def restore(settings: Settings, file: Path, replace: bool) -> Restored:
             raise RestoreRefused(f"there is a site in {settings.data_dir}: --yes replaces it, and keeps it aside")
         manifest = _extract(file, folder)
         verified = _check(folder)
+        owner = _require_key(settings, folder)
         aside = _swap(settings, database, folder)
     needs_key = not settings.master_key_file.exists()
-    return Restored(_described(manifest), verified, aside, needs_key)
+    return Restored(_described(manifest), verified, aside, needs_key, owner.key_id if owner is not None else None)
 
 
 def check_backup(settings: Settings, file: Path) -> Restored:
@@ -170,13 +176,15 @@ def check_backup(settings: Settings, file: Path) -> Restored:
     with _folder_in(settings.data_dir) as folder:
         manifest = _extract(file, folder)
         verified = _check(folder)
-    return Restored(_described(manifest), verified, None, not settings.master_key_file.exists())
+        owner = _require_key(settings, folder)
+    key_id = owner.key_id if owner is not None else None
+    return Restored(_described(manifest), verified, None, not settings.master_key_file.exists(), key_id)
 
 
 def _extract(file: Path, folder: Path) -> dict[str, Any]:
     """Write the files of the archive into `folder`, each checked against the manifest."""
     try:
-        with tarfile.open(file, "r:") as archive:
+        with open_regular(file) as source, tarfile.open(fileobj=source, mode="r:") as archive:
             manifest = _read_manifest(archive)
             missing = dict(manifest["files"])
             while (entry := archive.next()) is not None:
@@ -185,8 +193,8 @@ def _extract(file: Path, folder: Path) -> dict[str, Any]:
                     raise RestoreRefused(f"{file}: {entry.name!r} is not what the manifest says")
                 path = folder / entry.name
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                source = archive.extractfile(entry)
-                if source is None or _copy(source, path) != wanted["sha256"]:
+                content = archive.extractfile(entry)
+                if content is None or _copy(content, path) != wanted["sha256"]:
                     raise RestoreRefused(f"{file}: the checksum of {entry.name} is wrong")
     except (tarfile.TarError, EOFError) as error:
         raise RestoreRefused(f"{file} is not a backup, or damaged: {error}") from error
@@ -205,7 +213,7 @@ def _read_manifest(archive: tarfile.TarFile) -> dict[str, Any]:
         files: dict[str, Any] = manifest["files"]
         described = _described(manifest)
         is_whole = all(_NAME.fullmatch(name) and len(one["sha256"]) == 64 for name, one in files.items())
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RestoreRefused(f"the manifest of the backup cannot be read: {error!r}") from error
     if manifest.get("format") != _FORMAT or not is_whole or _DATABASE not in files or not described.files:
         raise RestoreRefused("the manifest names files that no backup of this version holds")
@@ -228,6 +236,30 @@ def _check(folder: Path) -> Verification:
         first = verified.faults[0]
         raise RestoreRefused(f"its ledger has {verified.fault_count} faults; the first: {first.run}: {first.message}")
     return verified
+
+
+def _require_key(settings: Settings, folder: Path) -> Owner | None:
+    """The master key that the restored database belongs to. The one that will stand beside it has to be that one."""
+    engine = open_store(f"sqlite:///{folder / _DATABASE}")
+    try:
+        owner = find_owner(engine)
+    finally:
+        engine.dispose()
+    in_backup = folder / _MASTER_KEY
+    path = in_backup if in_backup.exists() else settings.master_key_file
+    if owner is None or not path.exists():
+        return owner
+    where = "the key in the backup" if in_backup.exists() else f"the key at {path}"
+    try:
+        vault = Vault(load_master_key(path))
+    except MasterKeyUnusable as error:
+        raise RestoreRefused(f"{where} cannot be used: {error}") from None
+    if not owner.is_key_of(vault):
+        raise RestoreRefused(
+            f"the database of the backup belongs to {owner}, and {where} is {vault.key_id}: nothing of it would open. "
+            f"Put the right key at {settings.master_key_file}, or move that file away and put the key back afterwards"
+        )
+    return owner
 
 
 def _swap(settings: Settings, database: Path, folder: Path) -> Path | None:

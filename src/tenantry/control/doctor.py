@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
-from sqlalchemy import select
+from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from tenantry.control.findings import Finding
@@ -24,10 +24,11 @@ from tenantry.control.site_check import check_backup, check_credentials, check_r
 from tenantry.control.store_check import check_file, check_privacy
 from tenantry.ledger.quarantine import count_quarantined
 from tenantry.settings import Settings
+from tenantry.storage.custody import find_owner
 from tenantry.storage.database import open_store, path_of_store
 from tenantry.storage.schema import schema_is_current
 from tenantry.storage.tables import upstreams
-from tenantry.storage.vault import MasterKeyUnusable, load_master_key
+from tenantry.storage.vault import MasterKeyUnusable, Vault, load_master_key
 
 DESCRIPTORS_MIN = 4096
 DISK_BYTES_MIN = 1 << 30
@@ -70,10 +71,27 @@ def _data_dir(path: Path) -> Finding:
 
 def _master_key(path: Path) -> Finding:
     try:
-        load_master_key(path)
+        vault = Vault(load_master_key(path))
     except MasterKeyUnusable as error:
         return Finding("master key", False, str(error), "do what it says; without this key credentials cannot be read")
-    return Finding("master key", True, f"{path}, mode 0600")
+    return Finding("master key", True, f"{path}, mode 0600, fingerprint {vault.key_id}")
+
+
+def _owner(settings: Settings, engine: Engine) -> Finding:
+    """Whether the database belongs to the master key at hand."""
+    check = "database's master key"
+    owner = find_owner(engine)
+    try:
+        vault = Vault(load_master_key(settings.master_key_file))
+    except MasterKeyUnusable:
+        if owner is None:
+            return Finding(check, True, "it needs none yet")
+        mend = f"put that key back at {settings.master_key_file} (mode 0600)"
+        return Finding(check, False, f"it belongs to {owner}, which is not at hand", mend)
+    if owner is None or owner.is_key_of(vault):
+        return Finding(check, True, "the one at hand")
+    mend = f"put that key back at {settings.master_key_file} (mode 0600), or name the right database (store_url)"
+    return Finding(check, False, f"it belongs to {owner}, not to the one at hand ({vault.key_id})", mend)
 
 
 def _database(settings: Settings, store: Path | None) -> Iterator[Finding]:
@@ -90,6 +108,7 @@ def _database(settings: Settings, store: Path | None) -> Iterator[Finding]:
             yield Finding("database", False, "the schema is not this version's", "run `tenantry init`")
             return
         yield Finding("database", True, f"{engine.dialect.name}, schema current")
+        yield _owner(settings, engine)
         yield from check_control(settings, engine, store)
         with engine.connect() as connection:
             known = list(connection.execute(select(upstreams)))

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Engine
 
 from tenantry.control.site import actor, bring_upstreams, host
 from tenantry.settings import Settings
+from tenantry.storage.custody import ForeignMasterKey, find_owner, note_master_key, require_master_key
 from tenantry.storage.database import open_store
 from tenantry.storage.directory import Directory
 from tenantry.storage.migrating import migrate
@@ -25,14 +29,17 @@ def init_site(settings: Settings) -> Initialised:
     """Make what is missing: master key, database, tiers, upstream, admin. Running it again changes nothing.
 
     Raises:
-        MasterKeyUnusable: there is a master key file that cannot be used.
+        MasterKeyUnusable: the master key file cannot be used, or the database belongs to another key.
     """
+    engine = open_store(settings.store_url)
     made_master_key = not settings.master_key_file.exists()
     if made_master_key:
+        _require_no_owner(engine, settings.master_key_file)
         create_master_key_file(settings.master_key_file)
     vault = Vault(load_master_key(settings.master_key_file))
-    engine = open_store(settings.store_url)
+    require_master_key(engine, vault)
     migrate(engine)
+    note_master_key(engine, vault)
     settings.journal_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     directory = Directory(engine, vault, actor(), host())
     directory.seal_audit()
@@ -42,3 +49,14 @@ def init_site(settings: Settings) -> Initialised:
     is_new = directory.add_admin("admin", token)
     engine.dispose()
     return Initialised(made_master_key, token if is_new else None)
+
+
+def _require_no_owner(engine: Engine, path: Path) -> None:
+    """A new key would open nothing that an old one has sealed. Raises: ForeignMasterKey."""
+    owner = find_owner(engine)
+    if owner is not None:
+        raise ForeignMasterKey(
+            f"there is no master key at {path}, and the database belongs to {owner}: put that key back (mode 0600; "
+            "`tenantry restore` does from a backup made with --with-master-key). If it is lost for good, its "
+            "credentials and gateway keys are too: move the database away, and `tenantry init` begins an empty site"
+        )

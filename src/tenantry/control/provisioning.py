@@ -71,7 +71,7 @@ def provision(
         slug = slug or slugify(name)
     except BadName as error:
         raise ProvisionFailed(str(error)) from None
-    if any(row.slug == slug for row in site.directory.list_tenants()):
+    if site.directory.has_tenant(slug):
         raise _refused(
             site,
             slug,
@@ -127,7 +127,7 @@ def _id_of(site: Site, names: list[str]) -> str | None:
 def _hand_over(site: Site, slug: str, key: NewKey, guide_folder: Path, progress: Callable[[str], None]) -> Provisioned:
     """A live call with the new key, and the client's guide."""
     directory = site.directory
-    row = next(row for row in directory.list_tenants() if row.slug == slug)
+    row = directory.get_tenant(slug)
     progress(f"credential {row.credential}")
     progress(f"gateway key ...{key.text[-4:]}")
     check = check_live(site.settings, slug, key.text)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from sqlalchemy import Engine
 
 from tenantry.settings import MAIN_UPSTREAM, SANDBOX_UPSTREAM, Settings
+from tenantry.storage.custody import require_master_key
 from tenantry.storage.database import open_store
 from tenantry.storage.directory import Directory
 from tenantry.storage.schema import require_current_schema
@@ -33,13 +34,14 @@ def open_site(settings: Settings) -> Site:
     """Open what `init` made.
 
     Raises:
-        MasterKeyUnusable: no master key, or one that cannot be used.
+        MasterKeyUnusable: no master key, one that cannot be used, or one that the database does not belong to.
         StoreMissing: there is no database.
         StoreOutdated: the database needs `tenantry init`.
     """
     vault = Vault(load_master_key(settings.master_key_file))
     engine = open_store(settings.store_url, must_exist=True)
     require_current_schema(engine)
+    require_master_key(engine, vault)
     return Site(settings, engine, vault, Directory(engine, vault, actor(), host()))
 
 

@@ -7,7 +7,7 @@ values stand before the tables below it, because TOML has no other way to say it
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, time
 from typing import Any, cast
 
@@ -19,6 +19,7 @@ LINE_CHARS_MAX = 100
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 # Basic strings may hold everything but the quotation mark, the backslash and control characters (TOML 1.0, String).
 _ESCAPED = re.compile(r'["\\\x00-\x1f\x7f]')
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _SHORT_ESCAPES = {
     "\b": "\\b",
     "\t": "\\t",
@@ -48,28 +49,28 @@ def write_toml(document: Mapping[str, Any], comments: Mapping[Key, str] | None =
     notes = comments or {}
     head = _comment(notes.get((), ""))
     lines = [*head, ""] if head else []
-    lines.extend(_table((), document, notes))
+    _add_table(lines, (), document, notes)
     while lines and not lines[-1]:
         lines.pop()
     return "\n".join(lines) + "\n" if lines else ""
 
 
-def _table(path: Key, table: Mapping[str, Any], notes: Mapping[Key, str]) -> Iterator[str]:
-    """The lines of a table and of the tables below it."""
+def _add_table(lines: list[str], path: Key, table: Mapping[str, Any], notes: Mapping[Key, str]) -> None:
+    """Add the lines of a table and of the tables below it."""
     own = {name: value for name, value in table.items() if not isinstance(value, Mapping)}
     below = {name: cast("Mapping[str, Any]", value) for name, value in table.items() if isinstance(value, Mapping)}
     note = _comment(notes.get(path, "")) if path else []
     # A table that holds nothing but tables needs no header of its own.
     if path and (own or not below or note):
-        yield from note
-        yield f"[{'.'.join(_key(name, path) for name in path)}]"
+        lines += note
+        lines.append(f"[{'.'.join(_key(name, path) for name in path)}]")
     for name, value in own.items():
-        yield from _comment(notes.get((*path, name), ""))
-        yield _line(_key(name, path), value, (*path, name))
+        lines += _comment(notes.get((*path, name), ""))
+        lines.append(_line(_key(name, path), value, (*path, name)))
     if own or (path and not below) or note:
-        yield ""
+        lines.append("")
     for name, value in below.items():
-        yield from _table((*path, name), value, notes)
+        _add_table(lines, (*path, name), value, notes)
 
 
 def _line(key: str, value: Any, path: Key) -> str:
@@ -112,7 +113,7 @@ def _key(name: object, path: Key) -> str:
 
 
 def _text(text: str, path: Key) -> str:
-    if any("\ud800" <= character <= "\udfff" for character in text):
+    if _SURROGATE.search(text):
         raise NotToml(f"{_named(path)}: the text holds half a surrogate pair, which is not Unicode")
     return '"' + _ESCAPED.sub(_escape, text) + '"'
 

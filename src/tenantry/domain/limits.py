@@ -7,6 +7,7 @@ and the docs follow it.
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, cast
@@ -15,6 +16,12 @@ from typing import Any, Final, cast
 NUMBER_MAX: Final = 1_000_000_000
 # The word for "no limit", or "every".
 NO_LIMIT: Final = "none"
+# The pattern that allows everything, as no patterns do; and, alone, the one that no server tool's type matches.
+EVERY: Final = "*"
+NO_TOOLS: Final = "-"
+
+
+_WHOLE: Final = re.compile(r"-?[0-9]{1,18}")
 
 
 class BadLimit(ValueError):
@@ -123,10 +130,8 @@ def read_limit(name: str, raw: object) -> Any:
     wanted = f"a whole number from {limit.low:,} to {limit.high:,}"
     if limit.optional:
         wanted += f", or {NO_LIMIT}"
-    try:
-        number = int(raw) if isinstance(raw, str) else raw
-    except ValueError:
-        number = None
+    # `int` reads 1_000 and digits of every script, which nobody means.
+    number = (int(raw) if _WHOLE.fullmatch(raw) else None) if isinstance(raw, str) else raw
     if not isinstance(number, int) or isinstance(number, bool) or not limit.low <= number <= limit.high:
         raise BadLimit(f"{name} must be {wanted}, not {raw!r}")
     return number
@@ -143,7 +148,7 @@ def _patterns(name: str, raw: object) -> tuple[str, ...]:
         raise BadLimit(
             f"{name} must be one or more names or patterns with commas between them, or {NO_LIMIT}, not {raw!r}"
         )
-    return found
+    return () if found == (EVERY,) else found
 
 
 def find_limit(word: str) -> str:

@@ -21,12 +21,21 @@ def read_amount(text: str) -> int:
     Raises:
         BadAmount: it is not a number, not above 0, finer than a nano-dollar, or more than a billion dollars.
     """
+    nanos = read_usd(text)
+    check_amount(nanos)
+    return nanos
+
+
+def read_usd(text: str) -> int:
+    """Dollars that somebody wrote, in nano-dollars; 0 too. Exponents, separators and other digits are no amount.
+
+    Raises:
+        BadAmount: it is not a plain decimal, or finer than a nano-dollar.
+    """
     found = _AMOUNT.fullmatch(text)
     if found is None:
         raise BadAmount(f"{(BadAmount.__doc__ or '').rstrip('.')}, not {text[:40]!r}")
-    nanos = int(found.group(1)) * NANOS_PER_USD + int((found.group(2) or "").ljust(9, "0"))
-    check_amount(nanos)
-    return nanos
+    return int(found.group(1)) * NANOS_PER_USD + int((found.group(2) or "").ljust(9, "0"))
 
 
 def check_amount(nanos: int) -> None:

@@ -12,9 +12,9 @@ from tenantry.domain.plausible import could_be
 from tenantry.domain.prompt_budget import saved_by_caching_nanos
 from tenantry.domain.settlement import Observed, Sent, Settlement, settle, settle_tokens
 from tenantry.domain.usage import Usage
+from tenantry.gateway.deadlines import NEVER
 from tenantry.gateway.health import Standing
 from tenantry.gateway.parts import Parts
-from tenantry.gateway.population import Served
 from tenantry.gateway.relay import MESSAGE, PLAIN, STREAM, UNSURE, Relay, is_event_stream
 from tenantry.gateway.request import Request
 from tenantry.gateway.till import Money
@@ -30,8 +30,8 @@ TELL_CHARS = 256
 _SETTLED = Outcome.SETTLED
 
 
-class AttemptOwner(Served):
-    """Who is told how an attempt goes. After `on_end` or `on_broken`, which come settled, nothing is told any more."""
+class AttemptOwner(Request):
+    """The request that is told how its attempt goes. What comes last, `on_end` or `on_broken`, comes settled."""
 
     __slots__ = ()
 
@@ -47,8 +47,8 @@ class AttemptOwner(Served):
     def on_head(self, head: ResponseHead) -> None:
         raise NotImplementedError
 
-    def on_whole(self, head: ResponseHead, body: bytes, input_tokens: int, output_tokens: int) -> None:
-        """All of an answer that is settled, in one: as many tokens count for limits."""
+    def on_whole(self, head: ResponseHead, body: bytes, input_tokens: int, output_tokens: int, at_us: int) -> None:
+        """All of an answer that has been settled at `at_us`, in one: so many tokens count for limits."""
         raise NotImplementedError
 
     def on_chunk(self, data: bytes) -> None:
@@ -80,10 +80,10 @@ class AttemptOwner(Served):
 
 
 class Attempt(ResponseSink):
-    """Receives the upstream's answer through its relay and hands it to its owner.
+    """Receives the upstream's answer through its relay and hands it to its owner, until it is settled.
 
     `standing`: what is known of the credential at its upstream. `number`: of the attempts of its request, from 1.
-    `now`: when it was decided on, seconds of the loop.
+    `now`: when it was decided on, seconds of the loop. `sent_at`: when it was sent; `NEVER`: it was not.
     `money` is that of a request that may cost something; None for free routes, which leave no row. `fresh`: not on a
     connection that was used before.
     """
@@ -91,33 +91,28 @@ class Attempt(ResponseSink):
     __slots__ = (
         "_connecting",
         "_connection",
+        "_fields",
+        "_head",
         "_is_journalled",
-        "_is_settled",
         "_is_stale",
         "_owner",
         "_parts",
-        "_progress_due",
         "_request",
-        "_status",
-        "_told_chars",
-        "_upstream_request_id",
         "begun_at",
         "client_gone",
         "credential",
         "first_byte_at_us",
-        "is_stream",
         "money",
         "number",
         "relay",
+        "sent_at",
         "standing",
-        "was_sent",
     )
 
     def __init__(
         self,
         parts: Parts,
         owner: AttemptOwner,
-        request: Request,
         credential: Credential,
         standing: Standing,
         money: Money | None,
@@ -127,27 +122,23 @@ class Attempt(ResponseSink):
         fresh: bool = False,
     ) -> None:
         self._parts = parts
-        self._owner: AttemptOwner | None = owner
-        self._request = request
+        self._request = owner
+        self._owner: AttemptOwner | None = owner  # None: it is settled, and nobody is told of it any more
+        self._fields = owner.fields  # for it may have to be settled after its owner's end
         self.money = money
         self._connection: UpstreamConnection | None = None
         self._connecting: Connecting | None = None
-        self._status: int | None = None
+        self._head: ResponseHead | None = None
         self.first_byte_at_us: int | None = None
-        self._upstream_request_id: str | None = None
         self._is_journalled = False
-        self._is_settled = False
         self._is_stale = fresh
-        self.is_stream = False
-        self._progress_due = False
-        self._told_chars = 0
         self.number = number
         self.begun_at = now
+        self.sent_at = NEVER
         self.credential = credential
         self.standing = standing
         self.relay: Relay = PLAIN
         self.client_gone = False
-        self.was_sent = False
 
     @property
     def attempt_id(self) -> str:
@@ -157,14 +148,11 @@ class Attempt(ResponseSink):
 
     def journal(self) -> None:
         """Write the beginning; the owner is told when it stands in the journal. What is free is not written."""
-        request, money, owner = self._request, self.money, self._owner
-        fields = request.fields
-        if owner is None:
-            return
+        request, money, fields, credential = self._request, self.money, self._fields, self.credential
         if money is None or fields is None:
-            owner.on_journalled(True)
+            request.on_journalled(True)
             return
-        principal, credential = request.principal, self.credential
+        principal = request.principal
         if fields.speed is None and fields.inference_geo is None:
             name, bound = request.name, money.bound
             template = request.caller.begin_template(principal, credential, fields.model, fields.stream)
@@ -212,10 +200,10 @@ class Attempt(ResponseSink):
         elif written:  # the owner left in the meantime: the beginning gets its end
             self._end("not_sent", self.relay.observed())
 
-    def connect(self) -> bool:
+    def connect(self, now: float) -> bool:
         """Send on an idle connection, or make one: always where an idle one turned out to have been closed.
 
-        True: it has been sent, and the owner is not told of that.
+        True: it has been sent, and the owner is not told of that. `now`: seconds of the loop.
         """
         request = self._request
         body = request.body
@@ -225,7 +213,7 @@ class Attempt(ResponseSink):
             self._connecting = pool.connect(self._on_connected)
             return False
         self._connection = connection
-        self.was_sent = True
+        self.sent_at = now
         connection.send(self, head, body)
         return True
 
@@ -240,7 +228,7 @@ class Attempt(ResponseSink):
                 return
             _, head = request.caller.way_up(self._parts, request.principal, self.credential, len(request.body))
             self._connection = made
-            self.was_sent = True
+            self.sent_at = self._parts.clock.now()
             made.send(self, head, request.body)
             owner.on_sent()
 
@@ -264,24 +252,21 @@ class Attempt(ResponseSink):
 
     def look(self) -> None:
         """Time counts beside characters: thinking may be hidden from a stream, and is billed."""
-        if self.is_stream and self.relay.has_started:
+        if self.relay.has_started:
             self._count()
 
     # What the upstream's connection tells
 
     def on_head(self, head: ResponseHead) -> None:
-        status = self._status = head.status
+        self._head = head
         self.first_byte_at_us = self._parts.clock.wall_us()
-        asked = self._request.fields
-        if head.request_id:
-            self._upstream_request_id = head.request_id.decode("latin-1")
-        if 200 <= status < 300 and self.money is not None and asked is not None:
+        asked = self._fields
+        if 200 <= head.status < 300 and self.money is not None and asked is not None:
             # What was asked decides first: a label that lies must not make an answer unreadable, and so dear.
             kind = MESSAGE
             if asked.stream:
-                self.is_stream = self._progress_due = True
                 kind = STREAM if is_event_stream(head.content_type) else UNSURE
-            self.relay = Relay(kind, asked.wants_1h)
+            self.relay = Relay(kind, asked.wants_1h, asked.stream)
         if self._owner is not None:
             self._owner.on_head(head)
 
@@ -296,10 +281,16 @@ class Attempt(ResponseSink):
         False: it is another one, and nothing has been done. What is written and counted here, `_settle` would write and
         count alike (`test_straight.py`).
         """
-        owner, money, fields = self._owner, self.money, self._request.fields
-        if owner is None or money is None or fields is None or head.status != 200 or fields.stream:
-            return False
-        if self.client_gone or self._is_settled or not self._is_journalled or fields.is_cached_here:
+        request, money, fields = self._request, self.money, self._fields
+        if (
+            money is None
+            or fields is None
+            or head.status != 200
+            or fields.stream
+            or fields.is_cached_here
+            or self.client_gone
+            or not self._is_journalled
+        ):
             return False
         answer = plain_answer(body, fields.wants_1h)
         if answer is None:
@@ -309,26 +300,37 @@ class Attempt(ResponseSink):
         cost = settle_tokens(counts, model, reason, fields.output_tokens_max, parts.prices, at_us)
         if cost is None:
             return False
-        self._is_settled = True
         self._owner = None
         fresh, write_5m, write_1h, read, output, _ = counts
-        money.book_settled(cost, output, fresh + write_5m + write_1h + read, self._request.body_bytes, at_us)
         told = head.request_id
-        version, name = parts.prices.version, self._request.name
-        upstream_id = told.decode("latin-1") if told else None
+        counted = fresh + write_5m + write_1h
+        money.book_settled(cost, output, counted + read, request.body_bytes, at_us)
         parts.recorder.end(
-            settled_line(name, self.number, at_us, at_us, model, reason, counts, usage, cost, version, upstream_id)
+            settled_line(
+                request.name,
+                self.number,
+                at_us,
+                at_us,
+                model,
+                reason,
+                counts,
+                usage,
+                cost,
+                parts.prices.version,
+                told.decode("latin-1") if told else None,
+            )
         )
-        owner.on_whole(head, body, fresh + write_5m + write_1h, output)
+        request.on_whole(head, body, counted, output, at_us)
         return True
 
     def on_chunk(self, data: bytes) -> bool:
-        observer, owner = self.relay.observer, self._owner
+        relay, owner = self.relay, self._owner
+        observer = relay.observer
         if observer is None or owner is None or not observer.take_chunk(data):
             return False
         owner.on_chunk(data)
-        if observer.delta_chars >= self._told_chars:
-            self._told_chars = observer.delta_chars + TELL_CHARS
+        if observer.delta_chars >= relay.told_chars:
+            relay.told_chars = observer.delta_chars + TELL_CHARS
             self._count()
         return True
 
@@ -339,18 +341,18 @@ class Attempt(ResponseSink):
         relay = self.relay
         observer = relay.observer
         ready = relay.feed(data) if observer is None else observer.feed(data)
-        if self._progress_due and relay.has_started:
+        if relay.is_start_due and relay.has_started:
             self._tell_start(owner)
         if ready and self._owner is not None:
             owner.on_body(ready)
-        if observer is not None and observer.delta_chars >= self._told_chars:
-            self._told_chars = observer.delta_chars + TELL_CHARS
+        if observer is not None and observer.delta_chars >= relay.told_chars:
+            relay.told_chars = observer.delta_chars + TELL_CHARS
             self._count()
 
     def _tell_start(self, owner: AttemptOwner) -> None:
         """The usage that opens a stream: the prompt's cost is known from here on."""
-        self._progress_due = False
-        seen, money, fields = self.relay.observed(), self.money, self._request.fields
+        self.relay.is_start_due = False
+        seen, money, fields = self.relay.observed(), self.money, self._fields
         if money is None or fields is None:
             return
         usage, _ = could_be(seen.usage, fields, seen.model)
@@ -375,13 +377,13 @@ class Attempt(ResponseSink):
 
     def _journal_progress(self, seen: Observed, money: Money) -> None:
         """That is what a crash would leave of the stream."""
-        usage, fields = seen.usage, self._request.fields
+        usage, fields = seen.usage, self._fields
         if fields is not None:
             usage, _ = could_be(usage, fields, seen.model)
         if usage.output_tokens < seen.estimated_output_tokens:
             usage = replace(usage, output_tokens=seen.estimated_output_tokens)
         self._parts.recorder.progress(
-            AttemptProgress(self.attempt_id, seen.model or "", usage, self._upstream_request_id, money.held_nanos)
+            AttemptProgress(self.attempt_id, seen.model or "", usage, _id_of(self._head), money.held_nanos)
         )
 
     def on_flush(self) -> None:
@@ -401,7 +403,7 @@ class Attempt(ResponseSink):
         owner = self._owner
         if reason == "stale" and owner is not None:
             self._is_stale = True
-            self.was_sent = False
+            self.sent_at = NEVER
             owner.on_stale()
         else:
             self._break(reason)
@@ -416,36 +418,36 @@ class Attempt(ResponseSink):
 
     def _settle(self, error: str | None) -> None:
         """Price what was seen, give the money back, write the end: once. Nothing is told to the owner after it."""
-        if self._is_settled:
+        owner, money = self._owner, self.money
+        if owner is None:
             return
-        self._is_settled = True
-        owner, self._owner = self._owner, None
-        money = self.money
+        self._owner = None
         if money is None:
             return
         seen = self.relay.observed()
         booked = self._end(error, seen) if self._is_journalled else None
         if booked is None:
             money.give_back()
-        elif owner is not None:
+        else:
             owner.on_settled(booked)
 
     def _end(self, error: str | None, seen: Observed) -> Settlement | None:
         """Settle, and write the end of what was begun."""
-        money, fields, parts = self.money, self._request.fields, self._parts
+        money, fields, parts, head = self.money, self._fields, self._parts, self._head
         if money is None or fields is None:
             return None
         at_us = parts.clock.wall_us()
         held_nanos = set_aside_nanos = money.held_nanos
-        if self.was_sent and not (seen.started or seen.is_final or seen.complete):
+        was_sent, status = self.sent_at < NEVER, head.status if head is not None else None
+        if was_sent and not (seen.started or seen.is_final or seen.complete):
             held_nanos = money.nanos_by_now(is_fast(fields), parts.clock.now())  # what is owed grows with time
         sent = Sent(
             fields.model,
-            self._status,
-            self.was_sent,
+            status,
+            was_sent,
             held_nanos,
             money.produced_tokens(self.relay.chars, seen.usage.output_tokens, parts.clock.now())
-            if self.is_stream
+            if self.relay.is_stream
             else 0,
             fields.output_tokens_max,
             not is_plain(fields) or not fields.stream,
@@ -461,7 +463,7 @@ class Attempt(ResponseSink):
                 self.attempt_id,
                 at_us,
                 self.first_byte_at_us,
-                self._status,
+                status,
                 booked.outcome,
                 seen.model,
                 seen.stop_reason,
@@ -469,7 +471,7 @@ class Attempt(ResponseSink):
                 seen.usage_raw,
                 booked.cost_nanos,
                 booked.price_version,
-                self._upstream_request_id,
+                _id_of(head),
                 error or seen.failed or ("client_gone" if self.client_gone else None),
                 self._saved(seen.model, booked, at_us) if fields.is_cached_here else None,
                 booked.basis,
@@ -485,3 +487,8 @@ class Attempt(ResponseSink):
         is_us = usage.inference_geo == "us"
         rates = self._parts.prices.rates(model or "", usage.prompt_tokens, at, speed=usage.speed, is_us=is_us)
         return None if rates is None else saved_by_caching_nanos(usage, rates)
+
+
+def _id_of(head: ResponseHead | None) -> str | None:
+    """What the upstream calls its answer."""
+    return head.request_id.decode("latin-1") if head is not None and head.request_id else None

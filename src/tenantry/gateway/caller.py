@@ -28,8 +28,9 @@ class Caller:
     `retries`: how often the client's SDK says that it has tried this request before. `way`: the lanes of the last
     request; the lanes know whether they still hold. `is_inspected`: the route has a body that the gateway reads;
     `is_metered`: what it asks for costs money. `is_plain`: it has a body of told length, and asks for no
-    go-ahead. `has_policies`: of tenant or key, beside lanes and budgets. `shares_credential`: some credential of
-    its tenant is other tenants' too.
+    go-ahead. `is_encoded`: its body is compressed, say. `has_policies`: of tenant or key, beside lanes and
+    budgets; `has_budget`: one of them has caps. `shares_credential`: some credential of its tenant is other tenants'
+    too.
     """
 
     __slots__ = (
@@ -43,8 +44,10 @@ class Caller:
         "_upstream_head",
         "agent",
         "budget_lines",
+        "has_budget",
         "has_policies",
         "head",
+        "is_encoded",
         "is_inspected",
         "is_metered",
         "is_plain",
@@ -76,9 +79,9 @@ class Caller:
         kind = self.target.route.kind
         self.is_metered = kind is Kind.MESSAGES
         self.is_inspected = self.is_metered or kind is Kind.COUNT_TOKENS
+        self.is_encoded = head.fields.get(b"content-encoding", b"identity").lower() != b"identity"
         self.is_plain = self.is_inspected and b"expect" not in head.fields and head.content_length is not None
-        self.has_policies = True
-        self.shares_credential = True
+        self.has_policies = self.has_budget = self.shares_credential = True
 
     def principal(self, parts: Parts) -> Principal:
         """Who is calling, by the directory as it is now.
@@ -87,8 +90,14 @@ class Caller:
             ApiError: the caller is refused.
         """
         known, snapshot = self._principal, parts.latest.snapshot
-        if known is not None and self._snapshot is snapshot and known.key.expires_at is None:
-            return known
+        if known is not None and known.key.expires_at is None:
+            if self._snapshot is snapshot:
+                return known
+            # What a change does not touch is the same object in both snapshots, with all its parts.
+            key = snapshot.keys.get(known.key.digest)
+            if key is known.key and snapshot.tenants.get(known.key.tenant_id) is known.tenant:
+                self._snapshot = snapshot
+                return known
         settings = parts.settings
         principal = authenticate(
             self.head.fields,
@@ -101,9 +110,10 @@ class Caller:
         self._snapshot, self._principal = snapshot, principal
         self._accounts = self._credential = self._begun = self.way = None
         self.budget_lines = BudgetLines()
-        tenant, limits = principal.tenant, principal.key.limits
+        tenant, key = principal.tenant, principal.key
         self.shares_credential = any(one is not None and one.is_shared for one in (tenant.credential, tenant.fallback))
-        self.has_policies = has_policies(tenant.limits) or (limits is not None and has_policies(limits))
+        self.has_policies = has_policies(tenant.limits) or (key.limits is not None and has_policies(key.limits))
+        self.has_budget = bool(tenant.budget.caps or key.budget.caps)
         return principal
 
     def accounts(self, parts: Parts, principal: Principal) -> tuple[Account, Account]:

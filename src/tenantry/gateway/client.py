@@ -137,13 +137,12 @@ class ClientConnection(Client):
         state = self._state
         if state <= _PART:
             if self._buffer:
-                self._buffer += data
-            else:
-                self._buffer = data
+                data = self._buffer + data
             if self.is_paused or self._is_next_planned:
+                self._buffer = data
                 self._bound_buffer()  # its turn comes when the client has taken the answers before
             else:
-                self._read_head()
+                self._read_head(data)
         elif state == _BODY:
             self._read_body(data)
         elif state == _ANSWERING:
@@ -205,11 +204,8 @@ class ClientConnection(Client):
 
     # Reading a request
 
-    def _read_head(self) -> None:
-        buffer = self._buffer
-        # RFC 9112 2.2: an empty line before a request line is to be ignored.
-        if buffer.startswith(b"\r\n") and len(buffer) > 2:
-            buffer = self._buffer = buffer[2:]
+    def _read_head(self, buffer: bytes) -> None:
+        """`buffer` is all that has come and was not read."""
         caller = self._caller
         end = caller.known.again(buffer) if caller is not None else 0
         if caller is not None and end:
@@ -224,8 +220,12 @@ class ClientConnection(Client):
             self._buffer = buffer[end:]
         else:
             caller = self._caller = None
+            # RFC 9112 2.2: an empty line before a request line is to be ignored.
+            if buffer.startswith(b"\r\n") and len(buffer) > 2:
+                buffer = buffer[2:]
             end = buffer.find(b"\r\n\r\n", 0, HEAD_BYTES_MAX) + 4
             if end < 4:
+                self._buffer = buffer
                 self._wait_for_head(buffer)
                 return
             self._buffer = buffer[end:]
@@ -391,10 +391,11 @@ class ClientConnection(Client):
         except ApiError as error:
             self.refuse(error, new_request_id())
             return
-        exchange = self._exchange = Exchange(parts, self, caller, principal)
+        exchange = self._exchange = Exchange(parts, self, caller, principal, body)
+        now = parts.clock.now()
         # The wheel comes by before this is due; should the request ever be lost inside, its client is not left.
-        self.deadline = parts.clock.now() + OWED_SECONDS_MAX
-        exchange.start(body)
+        self.deadline = now + OWED_SECONDS_MAX
+        exchange.start(now)
 
     def _answer_open(self, kind: Kind, head: RequestHead) -> None:
         body = b"" if kind is Kind.HELLO or head.method == b"HEAD" else b'{"status":"ok"}'
@@ -479,7 +480,7 @@ class ClientConnection(Client):
         self._is_next_planned = False
         if self._state != _HEAD or not self._buffer or self.is_paused:
             return
-        self._read_head()
+        self._read_head(self._buffer)
         if len(self._buffer) <= PIPELINE_BYTES_MAX:
             self._read_on()
 

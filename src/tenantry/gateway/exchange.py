@@ -4,14 +4,13 @@
 request takes runs straight through `start`, `on_journalled` and `on_whole` or `on_head`: its states are those of the
 same table, looked up when this module is loaded (`_straight`). Everything runs in event-loop callbacks; no task and no
 future is made for a request. Decisions look, and what they decide is taken in one place, when the attempt goes out.
-`_end` and `_end_whole` are the ways out: they settle, answer and give back, in this order, whatever has happened.
+`_end` and `on_whole` are the ways out: they settle, answer and give back, in this order, whatever has happened.
 
 An exchange outlives its client: when the client leaves, the upstream's answer is read on, so that the bill is exact.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -30,10 +29,10 @@ from tenantry.domain.errors import (
 )
 from tenantry.domain.holds import Short
 from tenantry.domain.life import TABLE, Do, Event, State
-from tenantry.domain.prompt_budget import WARNING_FIELD
-from tenantry.domain.retry import Failure, is_retryable, read_failure, read_retry_after
+from tenantry.domain.retry import is_retryable, read_failure, read_retry_after
 from tenantry.domain.settlement import Settlement
 from tenantry.domain.usage import Usage
+from tenantry.gateway import replies
 from tenantry.gateway.answer import Client, ClientAnswer, HeldAnswer, whole_answer
 from tenantry.gateway.attempt import Attempt, AttemptOwner
 from tenantry.gateway.authentication import Principal
@@ -44,7 +43,8 @@ from tenantry.gateway.credentials import choose_credential, refuse_object_id
 from tenantry.gateway.deadlines import NEVER
 from tenantry.gateway.lanes import Ask
 from tenantry.gateway.parts import Parts
-from tenantry.gateway.request import BYTES_PER_TOKEN, Request, new_name, read_fields
+from tenantry.gateway.replies import own_lines
+from tenantry.gateway.request import BYTES_PER_TOKEN, Request, read_fields
 from tenantry.gateway.tries import Tries
 from tenantry.gateway.upstream import DROPPED_REUSED, ResponseHead
 from tenantry.wire.count_body import count_body
@@ -108,55 +108,35 @@ class Exchange(AttemptOwner):
 
     __slots__ = (
         "_answer",
-        "_answer_due",
         "_ask",
         "_attempt",
-        "_caller",
         "_client",
-        "_count",
         "_credential",
         "_error",
-        "_failure",
-        "_held",
         "_is_flowing",
         "_parts",
         "_reason",
-        "_timer",
+        "_stop_waiting",
         "_tries",
-        "name",
-        "request",
         "state",
     )
 
     strict: ClassVar[bool] = False
 
-    def __init__(self, parts: Parts, client: Client, caller: Caller, principal: Principal) -> None:
-        # As `Served` and `Timed` do, without their calls.
-        self.principal = principal
-        self.deadline = self.watched_at = NEVER
+    def __init__(self, parts: Parts, client: Client, caller: Caller, principal: Principal, body: bytes) -> None:
+        Request.__init__(self, caller, principal, body)
         self._parts = parts
         self._client: Client | None = client
-        self._caller = caller
         self.state = _READING
-        self.name = new_name()
-        self.request: Request | None = None
         self._ask: Ask | None = None
-        self._tries: Tries | None = None
-        self._attempt: Attempt | None = None
-        self._count: Count | None = None
-        self._timer: asyncio.TimerHandle | None = None
         self._credential: Credential | None = None  # that its first attempt goes out under
+        self._attempt: Attempt | None = None
+        self._tries: Tries | None = None  # where the first attempt is not all
+        self._stop_waiting: Callable[[], None] | None = None  # for a count, or for the end of a pause
         self._answer: ClientAnswer | None = None  # from when the upstream's is on its way to the client
-        self._held: HeldAnswer | None = None
+        self._is_flowing = False  # bytes of the answer have come since its deadline was set
         self._error: ApiError | None = None  # what the client is told, where it is told by the gateway
         self._reason = ""  # what the ledger says of an attempt that is ended from here
-        self._answer_due = 0.0  # by when an answer that is not streamed has to be whole, for the bill
-        self._is_flowing = False  # bytes of the answer have come since its deadline was set
-        self._failure: Failure | None = None  # how the last attempt came to nothing
-
-    @property
-    def request_id(self) -> str:
-        return "req_" + self.name.decode()
 
     # The life
 
@@ -173,14 +153,13 @@ class Exchange(AttemptOwner):
                 self._end(do)
             else:
                 _STEPS[do](self)
-        # A fault of ours must not leave the client without an answer, nor the request with its session.
-        except Exception:
-            if self.strict:
-                raise
+        except Exception:  # noqa: BLE001 -- it is logged and ended
             self._fail_safely()
 
     def _fail_safely(self) -> None:
-        """End it for the error that is being handled: a fault of ours. Raises: that error, in tests."""
+        """End it for the error that is being handled: a fault of ours, which must not leave the client without an
+        answer, nor the request with its session. Raises: that error, in tests.
+        """
         if self.strict:
             raise
         log.exception("request %s failed in %s and is ended", self.request_id, self.state.name)
@@ -209,7 +188,11 @@ class Exchange(AttemptOwner):
 
     def _expect(self, seconds: float) -> None:
         """The state has to pass within `seconds`."""
-        self.deadline = at = self._parts.clock.now() + seconds
+        self._expect_by(self._parts.clock.now() + seconds)
+
+    def _expect_by(self, at: float) -> None:
+        """The state has to pass until then, in seconds of the loop."""
+        self.deadline = at
         client = self._client
         if client is None:
             self._parts.deadlines.set(self, at)
@@ -220,43 +203,41 @@ class Exchange(AttemptOwner):
 
     # Reading
 
-    def start(self, body: bytes) -> None:
-        """The request is whole."""
-        parts, client, caller, principal = self._parts, self._client, self._caller, self.principal
+    def start(self, now: float) -> None:
+        """The request is whole, and has come `now`."""
+        parts, client, caller = self._parts, self._client, self.caller
         parts.population.served.add(self)
-        request = self.request = Request(caller, principal, self.name, body)
         if client is not None:
-            parts.tallies.used(principal.key.key_id, client.peer, caller.agent)
+            parts.tallies.used(self.principal.key.key_id, client.peer, caller.agent)
         try:
             if caller.is_inspected:
-                if len(body) >= BESIDE_BYTES_MIN:
-                    self._read_beside(body)
+                if self.body_bytes >= BESIDE_BYTES_MIN:
+                    self._read_beside()
                     return
-                request.fields = read_fields(caller, body)
+                self.fields = read_fields(caller, self.body)
             self.state = _DECIDING
-            self._admit()
+            self._admit(now)
         except ApiError as error:
             self._refuse(error)
-        except Exception:
-            if self.strict:
-                raise
+        except Exception:  # noqa: BLE001 -- it is logged and ended
             self._fail_safely()
 
-    def _read_beside(self, body: bytes) -> None:
+    def _read_beside(self) -> None:
         """Read a large body beside the event loop."""
         self._expect(PROMPT_SECONDS_MAX)
         tenant_id = self.principal.tenant.tenant_id
-        if not self._parts.bodies.read(tenant_id, len(body), lambda: self._read(body), self._on_read):
+        if not self._parts.bodies.read(tenant_id, self.body_bytes, self._read, self._on_read):
             self._refuse(TooManyBodies())
 
-    def _read(self, body: bytes) -> MessageFields:
+    def _read(self) -> MessageFields:
         """Beside the event loop. Raises: ApiError; who has left meanwhile costs nothing."""
+        body = self.body
         if self.state is not State.READING:
             raise NotReady
-        return read_fields(self._caller, body)
+        return read_fields(self.caller, body)
 
     def _on_read(self, found: MessageFields | Exception) -> None:
-        if self.state is not State.READING or self.request is None:
+        if self.state is not State.READING:
             if not isinstance(found, NotReady):
                 self._charge()  # it left while it was being read
             return
@@ -267,38 +248,40 @@ class Exchange(AttemptOwner):
             log.error("request %s: its body could not be read", self.request_id, exc_info=found)
             self._refuse(NotReady("The gateway could not read this request."))
         else:
-            self.request.fields = found
+            self.fields = found
             self.on(_READ)
 
     def _charge(self) -> None:
         """A large body that is refused when it has been read counts as a request all the same."""
         principal = self.principal
-        self._parts.lanes.charge(principal.tenant, principal.key, self._caller.is_metered)
+        self._parts.lanes.charge(principal.tenant, principal.key, self.caller.is_metered)
 
     # Deciding
 
-    def _admit(self) -> None:
+    def _admit_read(self) -> None:
+        self._admit(self._parts.clock.now())
+
+    def _admit(self, now: float) -> None:
         """Policies, the choice of a credential, the lanes."""
-        parts, request, caller, principal = self._parts, self.request, self._caller, self.principal
-        assert request is not None  # noqa: S101 -- READ comes after `start`
-        tenant, fields = principal.tenant, request.fields
+        parts, caller, principal, fields = self._parts, self.caller, self.principal, self.fields
+        tenant = principal.tenant
         try:
             if parts.population.is_stopping:
                 raise NotReady
             object_id = fields.object_id if fields is not None else None
             if fields is not None:
                 if caller.has_policies:
-                    self._apply_policies(request, fields)
+                    self._apply_policies(fields)
                 if not caller.is_metered:
-                    request.fields = fields = None  # free: inspected, not metered
+                    self.fields = fields = None  # free: inspected, not metered
             may_probe = fields is not None and object_id is None
             credential = self._credential = choose_credential(parts.health, tenant, may_probe=may_probe)
             if object_id is not None:
-                request.is_bound = True
+                self.is_bound = True
                 if credential.is_shared:
                     raise refuse_object_id(object_id)
         except ApiError as error:
-            if request.body_bytes >= BESIDE_BYTES_MIN:
+            if self.body_bytes >= BESIDE_BYTES_MIN:
                 self._charge()
             self._refuse(error)
             return
@@ -308,7 +291,7 @@ class Exchange(AttemptOwner):
             known = caller.way
             if known is not None and known.credential is not credential:
                 known = None
-            tokens = request.body_bytes // BYTES_PER_TOKEN
+            tokens = self.body_bytes // BYTES_PER_TOKEN
             ask = Ask(tenant, principal.key, credential, fields.model, tokens, self._on_grant, known)
         self._ask = ask
         found = parts.lanes.ask(ask)
@@ -316,28 +299,27 @@ class Exchange(AttemptOwner):
             caller.way = ask.way
         if found is ask:
             self._have_turn()
-            self._decide()
+            self._decide(now)
         elif found is None:
             self._expect(tenant.limits.queue_wait_ms_max / 1000)
             self.on(Event.WAIT)
         elif isinstance(found, Obstacle):
             self._refuse(parts.telling.limit_refusal(found, principal))
 
-    def _apply_policies(self, request: Request, fields: MessageFields) -> None:
+    def _apply_policies(self, fields: MessageFields) -> None:
         """Raises: ApiError."""
         parts, principal = self._parts, self.principal
-        body, request.warning = parts.policies.apply(
+        self.body, self.warning = parts.policies.apply(
             principal.tenant,
             principal.key,
             parts.till.histories,
             parts.tallies,
-            self._caller.head.fields,
+            self.caller.head.fields,
             fields,
-            request.body,
+            self.body,
             parts.clock.wall_us(),
         )
-        request.body = body
-        request.body_bytes = len(body)
+        self.body_bytes = len(self.body)
 
     def _on_grant(self, _grant: Grant) -> None:
         """It had to wait, and its turn has come."""
@@ -349,26 +331,28 @@ class Exchange(AttemptOwner):
         if client is not None and client.held_bytes:
             client.let_go()
 
-    def _decide(self) -> None:
+    def _decide_again(self) -> None:
+        self._cease_waiting()
+        self._decide(self._parts.clock.now())
+
+    def _decide(self, now: float) -> None:
         """The first attempt goes out, nearly always; where anything is in its way, `Tries` decides."""
-        if self._count is not None:
-            self._stop_count()
-        request, credential = self.request, self._credential
-        if self._tries is None and request is not None and credential is not None:
+        credential = self._credential
+        if self._tries is None and credential is not None:
             parts = self._parts
-            standing, now = parts.health.of(credential), parts.clock.now()
+            standing = parts.health.of(credential)
             if not standing.breaker.is_tripped and not parts.health.dead:
-                money, fields = None, request.fields
+                money, fields = None, self.fields
                 if fields is not None:
-                    accounts = self._caller.accounts(parts, self.principal)
-                    money = parts.till.hold(
-                        self.principal, accounts, fields, request.body_bytes, None, parts.clock.wall_us(), now
-                    )
+                    accounts = self.caller.accounts(parts, self.principal)
+                    at_us = parts.clock.wall_us()
+                    money = parts.till.hold(self.principal, accounts, fields, self.body_bytes, None, at_us, now)
                 if not isinstance(money, Short):
                     standing.sent(now)
-                    self._attempt = Attempt(parts, self, request, credential, standing, money, 1, now)
+                    self._attempt = Attempt(parts, self, credential, standing, money, 1, now)
                     self.state = _JOURNALLING
-                    self._journal()
+                    self._expect_by(now + PROMPT_SECONDS_MAX)
+                    self._attempt.journal()
                     return
         tries = self._tries_now()
         self._follow(tries, tries.first())
@@ -377,14 +361,14 @@ class Exchange(AttemptOwner):
         """What is tried for it: made when something is in the way of the first attempt, or that has failed."""
         tries = self._tries
         if tries is None:
-            request, ask, credential, attempt = self.request, self._ask, self._credential, self._attempt
-            assert request is not None and ask is not None and credential is not None  # noqa: S101, PT018 -- admitted
+            ask, credential, attempt = self._ask, self._credential, self._attempt
+            assert ask is not None and credential is not None  # noqa: S101, PT018 -- admitted
             number, at = (attempt.number, attempt.begun_at) if attempt is not None else (0, 0.0)
-            tries = self._tries = Tries(self._parts, request, ask, credential, number, at)
+            tries = self._tries = Tries(self._parts, self, ask, credential, number, at)
         return tries
 
     def _try_again(self) -> None:
-        self._stop_timer()
+        self._cease_waiting()
         tries = self._tries_now()
         self._follow(tries, tries.again())
 
@@ -396,21 +380,19 @@ class Exchange(AttemptOwner):
         if self._parts.population.heir is not None:
             self.pass_on()  # another attempt would have to be held here, where nothing is counted any more
             return
-        if self._reason == DROPPED_REUSED and self._held is None and not tries.was_resent:
+        if self._reason == DROPPED_REUSED and tries.held is None and not tries.was_resent:
             self._follow(tries, tries.resend())
         else:
-            self._follow(tries, tries.after(self._failure or Failure(None), self._held))
+            self._follow(tries, tries.after())
 
     def _follow(self, tries: Tries, event: Event) -> None:
         """Do what has been decided."""
         if event is _GO:
-            request = self.request
-            assert request is not None  # noqa: S101 -- nothing is decided before it is read
-            self._held = self._failure = None
+            tries.held = tries.failure = None
             parts, credential = self._parts, tries.credential
-            standing, now, money = parts.health.of(credential), parts.clock.now(), tries.money
+            standing, now = parts.health.of(credential), parts.clock.now()
             self._attempt = Attempt(
-                parts, self, request, credential, standing, money, tries.number, now, fresh=tries.wants_fresh
+                parts, self, credential, standing, tries.money, tries.number, now, fresh=tries.wants_fresh
             )
             tries.money = None
         elif event is Event.REFUSE and tries.error is not None:
@@ -418,28 +400,33 @@ class Exchange(AttemptOwner):
         self.on(event)
 
     def _back_off(self) -> None:
-        tries = self._tries
-        if tries is not None:
-            self._timer = self._parts.clock.call_later(tries.delay, self._on_due)
-            self._expect(tries.delay + PROMPT_SECONDS_MAX)
+        delay = self._tries_now().delay
+        self._stop_waiting = self._parts.clock.call_later(delay, self._on_due).cancel
+        self._expect(delay + PROMPT_SECONDS_MAX)
 
     def _on_due(self) -> None:
-        self._timer = None
+        self._stop_waiting = None
         self.on(Event.DUE)
+
+    def _cease_waiting(self) -> None:
+        stop, self._stop_waiting = self._stop_waiting, None
+        if stop is not None:
+            stop()
 
     # Counting
 
     def _ask_count(self) -> None:
         """Let the upstream count, which is free, and decide again."""
-        request, tries = self.request, self._tries_now()
-        if request is not None and request.fields is not None:
-            pool, head = self._caller.way_to_count(self._parts, self.principal, tries.credential)
-            self._count = Count(self._on_count)
+        fields, tries = self.fields, self._tries_now()
+        if fields is not None:
+            pool, head = self.caller.way_to_count(self._parts, self.principal, tries.credential)
+            count = Count(self._on_count)
+            self._stop_waiting = count.stop
             self._expect(COUNT_SECONDS_MAX)
-            self._count.ask(pool, head, count_body(request.fields))
+            count.ask(pool, head, count_body(fields))
 
     def _on_count(self, tokens: int | None) -> None:
-        self._count = None
+        self._stop_waiting = None
         self._tries_now().counted(tokens)
         self.on(Event.COUNTED)
 
@@ -458,9 +445,7 @@ class Exchange(AttemptOwner):
             self.state = _CONNECTING
             try:
                 self._connect()
-            except Exception:
-                if self.strict:
-                    raise
+            except Exception:  # noqa: BLE001 -- it is logged and ended
                 self._fail_safely()
         else:
             self.on(Event.WRITTEN)
@@ -469,11 +454,12 @@ class Exchange(AttemptOwner):
         attempt = self._attempt
         if attempt is None:
             return
-        if attempt.connect():
+        now, upstream = self._parts.clock.now(), attempt.credential.upstream
+        if attempt.connect(now):
             self.state = _SENT
-            self._expect_answer()
+            self._expect_by(now + upstream.answer_seconds)
         else:
-            self._expect(attempt.credential.upstream.connect_seconds + PROMPT_SECONDS_MAX)
+            self._expect_by(now + upstream.connect_seconds + PROMPT_SECONDS_MAX)
 
     def on_sent(self) -> None:
         self.on(Event.CONNECTED)
@@ -481,60 +467,65 @@ class Exchange(AttemptOwner):
     def _expect_answer(self) -> None:
         attempt = self._attempt
         if attempt is not None:
-            self._expect(attempt.credential.upstream.answer_seconds)
-            self._answer_due = self.deadline
+            self._expect_by(attempt.sent_at + attempt.credential.upstream.answer_seconds)
 
     def on_stale(self) -> None:
         self.on(Event.STALE)
 
     # The answer
 
-    def on_whole(self, head: ResponseHead, body: bytes, input_tokens: int, output_tokens: int) -> None:
-        attempt, request, ask = self._attempt, self.request, self._ask
-        assert attempt is not None and request is not None and ask is not None  # noqa: S101, PT018 -- it was sent
+    def on_whole(self, head: ResponseHead, body: bytes, input_tokens: int, output_tokens: int, at_us: int) -> None:
+        attempt, ask, now = self._attempt, self._ask, self._parts.clock.now()
+        assert attempt is not None and ask is not None  # noqa: S101, PT018 -- it was sent
         try:
-            self._learn(attempt, request, head)
+            self._learn(attempt, head, now)
             self._parts.lanes.settled(ask, input_tokens, output_tokens)
             if self.state is not _SENT:
                 self._unforeseen(Event.HEAD)
                 return
-        except Exception:
-            if self.strict:
-                raise
+        except Exception:  # noqa: BLE001 -- it is logged and ended
             self._fail_safely()
             return
-        self._end_whole(request, head, body)
+        self.state = _ENDED
+        client = self._client
+        try:
+            if client is not None:
+                lines = own_lines(self._parts, self, self._ask, head.status, now, at_us)
+                client.write(whole_answer(head, self.name, lines, client.keeps_alive, body))
+                client.answered()
+        except Exception:  # noqa: BLE001 -- it is logged and cut
+            self._cut_what_cannot_be_told()
+        finally:
+            self._give_back()
 
-    def _learn(self, attempt: Attempt, request: Request, head: ResponseHead) -> None:
+    def _learn(self, attempt: Attempt, head: ResponseHead, now: float) -> None:
         """What the head of an answer says of the upstream, and of what it allows."""
-        standing, status, parts = attempt.standing, head.status, self._parts
-        standing.breaker.answered(parts.clock.now(), status)
+        standing, status = attempt.standing, head.status
+        standing.breaker.answered(now, status)
         if status == 200 and attempt.number > 1:
             standing.retries.give_back()
-        if parts.health.dead and status == 200 and request.fields is not None:
-            parts.health.paid(attempt.credential, attempt.begun_at)
+        if self._parts.health.dead and status == 200 and self.fields is not None:
+            self._parts.health.paid(attempt.credential, attempt.begun_at)
         # Of what it allows only an answer tells, and a refusal for being too much: other errors may come from a proxy.
-        if (status == 429 or (status == 200 and head.has_limits)) and request.fields is not None:
+        if (status == 429 or (status == 200 and head.has_limits)) and self.fields is not None:
             pause = read_retry_after(head.fields, datetime.now(UTC)) if status == 429 else None
-            parts.lanes.learn(attempt.credential, request.fields.model, head.fields, pause)
+            self._parts.lanes.learn(attempt.credential, self.fields.model, head.fields, pause)
 
     def on_head(self, head: ResponseHead) -> None:
-        attempt, request = self._attempt, self.request
-        if attempt is None or request is None:
+        attempt = self._attempt
+        if attempt is None:
             return
-        if attempt.is_stream:
+        if attempt.relay.is_stream:
             self._parts.population.streams.add(self)  # whoever listens: what it generates is held and booked
-        self._learn(attempt, request, head)
+        self._learn(attempt, head, self._parts.clock.now())
         if head.status >= 300 and self._may_be_held(head):
-            self._held = HeldAnswer(head)
+            self._tries_now().held = HeldAnswer(head)
             self.on(Event.FAULT)
         elif self.state is _SENT:
             self.state = _RELAYING
             try:
                 self._relay(head)
-            except Exception:
-                if self.strict:
-                    raise
+            except Exception:  # noqa: BLE001 -- it is logged and ended
                 self._fail_safely()
         else:
             self.on(Event.HEAD)
@@ -549,39 +540,27 @@ class Exchange(AttemptOwner):
 
     def _relay(self, head: ResponseHead) -> None:
         """From here on it is the client's answer; the request will not be sent again."""
-        request, attempt, client = self.request, self._attempt, self._client
-        assert request is not None  # noqa: S101 -- nothing is sent before it is read
-        request.body = b""
-        if request.fields is not None:
-            request.fields.members = None  # they are slices of the body
+        attempt, client, clock = self._attempt, self._client, self._parts.clock
+        self.body = b""
+        if self.fields is not None:
+            self.fields.members = None  # they are slices of the body
         if client is None:
             return
+        now = clock.now()
         if client.is_paused and attempt is not None:
             attempt.pause()  # it has not taken what it was given before
-            self._expect(CLIENT_STALL_SECONDS_MAX)
+            self._expect_by(now + CLIENT_STALL_SECONDS_MAX)
         else:
-            self._expect(ANSWER_IDLE_SECONDS_MAX)
-        lines = self._own_lines(request, head.status, self._parts.clock.wall_us())
-        is_stream = attempt is not None and attempt.is_stream
+            self._expect_by(now + ANSWER_IDLE_SECONDS_MAX)
+        lines = own_lines(self._parts, self, self._ask, head.status, now, clock.wall_us())
+        is_stream = attempt is not None and attempt.relay.is_stream
         answer = self._answer = ClientAnswer(client)
-        answer.begin(head, self.name, lines, self._caller.head.http_1_0, may_grow=is_stream)
-
-    def _own_lines(self, request: Request, status: int, at_us: int) -> bytes:
-        """What the tenant is told of its quota, of its budget, of its prompt: header lines."""
-        lines = self._quota_lines(at_us)
-        if status == 200 and request.fields is not None:
-            principal = self.principal
-            if principal.tenant.budget.caps or principal.key.budget.caps:
-                accounts = self._caller.accounts(self._parts, principal)
-                lines += self._parts.telling.budget_lines(accounts, at_us, self._caller.budget_lines)
-        if request.warning:
-            lines += b"%b: %b\r\n" % (WARNING_FIELD, request.warning.encode())
-        return lines
+        answer.begin(head, self.name, lines, self.caller.head.http_1_0, may_grow=is_stream)
 
     def _release_held(self) -> None:
-        held = self._held
+        tries = self._tries_now()
+        held, tries.held = tries.held, None
         if held is not None:
-            self._held = None
             self._relay(held.head)
             if self._answer is not None:
                 self._answer.body(held.body())
@@ -591,8 +570,10 @@ class Exchange(AttemptOwner):
             self._is_flowing = True
             if self._answer is not None:
                 self._answer.body(ready)
-        elif self.state is _HELD_BACK and self._held is not None and not self._held.add(ready):
-            self.on(Event.OVERFLOW)
+        elif self.state is _HELD_BACK:
+            held = self._tries_now().held
+            if held is not None and not held.add(ready):
+                self.on(Event.OVERFLOW)
 
     def on_chunk(self, data: bytes) -> None:
         answer, client = self._answer, self._client
@@ -622,9 +603,11 @@ class Exchange(AttemptOwner):
             self._parts.lanes.settled(self._ask, _counted_input(booked.usage), booked.usage.output_tokens)
 
     def on_end(self, rest: bytes | None) -> None:
-        held = self._held
-        if self.state is _HELD_BACK and held is not None:
-            self._failure = read_failure(held.head.status, held.head.fields, held.body(), datetime.now(UTC))
+        if self.state is _HELD_BACK:
+            tries = self._tries_now()
+            held = tries.held
+            if held is not None:
+                tries.failure = read_failure(held.head.status, held.head.fields, held.body(), datetime.now(UTC))
         elif self._answer is not None:
             if rest is None:
                 self._answer.cut()
@@ -639,11 +622,11 @@ class Exchange(AttemptOwner):
     def _fail(self, reason: str) -> None:
         """No answer, or no more of it."""
         self._reason = reason
-        attempt = self._attempt
-        if reason in _UPSTREAMS_FAULTS and attempt is not None and self._held is None:
+        attempt, tries = self._attempt, self._tries
+        if reason in _UPSTREAMS_FAULTS and attempt is not None and (tries is None or tries.held is None):
             attempt.standing.breaker.failed(self._parts.clock.now())
-        self._held = None
-        self._failure = Failure(None)
+        if tries is not None:
+            tries.held = tries.failure = None
         if self.state is _RELAYING:
             self._error = UpstreamBroken("The connection to the upstream broke off before the message was complete.")
         else:
@@ -686,14 +669,16 @@ class Exchange(AttemptOwner):
             self._answer.lose_client()
         if client is not None:
             client.drop()  # it took no bytes
-        attempt, request = self._attempt, self.request
+        now, attempt = self._parts.clock.now(), self._attempt
+        until = now
         if attempt is not None:
             attempt.client_gone = True
             attempt.resume()
+            if attempt.sent_at < NEVER:
+                until = attempt.sent_at + attempt.credential.upstream.answer_seconds
         self._is_flowing = False
-        is_stream = request is not None and request.fields is not None and request.fields.stream
-        left = self._answer_due - self._parts.clock.now()
-        self._expect(DRAIN_SECONDS_MAX if is_stream else max(0.0, left))
+        is_stream = self.fields is not None and self.fields.stream
+        self._expect_by(now + DRAIN_SECONDS_MAX if is_stream else max(now, until))
 
     def client_paused(self) -> None:
         if self.state is _RELAYING and self._attempt is not None:
@@ -737,10 +722,9 @@ class Exchange(AttemptOwner):
     def _seconds_left(self) -> float:
         """For how long an answer that flows may go on before it is looked at again; 0 or less: no longer."""
         attempt = self._attempt
-        if attempt is None or attempt.is_stream:
+        if attempt is None or attempt.relay.is_stream:
             return ANSWER_IDLE_SECONDS_MAX
-        sent_at = self._answer_due - attempt.credential.upstream.answer_seconds
-        return min(ANSWER_IDLE_SECONDS_MAX, sent_at + WHOLE_ANSWER_SECONDS_MAX - self._parts.clock.now())
+        return min(ANSWER_IDLE_SECONDS_MAX, attempt.sent_at + WHOLE_ANSWER_SECONDS_MAX - self._parts.clock.now())
 
     @property
     def is_waiting(self) -> bool:
@@ -757,7 +741,7 @@ class Exchange(AttemptOwner):
         return self._ask, self._attempt
 
     def pass_on(self) -> None:
-        client, body = self._client, self.request.body if self.request is not None else b""
+        client, body = self._client, self.body
         self.state = State.ENDED
         self._give_back()
         if client is not None:
@@ -775,7 +759,7 @@ class Exchange(AttemptOwner):
     # The end
 
     def _end(self, do: Do) -> None:
-        """Settle, answer, give back: the way out for all but an answer that came whole (`_end_whole`)."""
+        """Settle, answer, give back: the way out for all but an answer that came whole (`on_whole`)."""
         attempt = self._attempt
         try:
             if attempt is not None:
@@ -783,34 +767,37 @@ class Exchange(AttemptOwner):
             if do is _FINISH:
                 if self._answer is not None:
                     self._answer.finish()
-            elif do is Do.REFUSE:
-                self._tell_refusal()
+            elif do is Do.INTERRUPT:
+                self._interrupt()
             elif do is Do.LAST_ANSWER:
                 self._tell_last_answer()
-            elif do is Do.INTERRUPT:
-                self._tell_interruption()
-        except Exception:
-            if self.strict:
-                raise
+            elif do is Do.REFUSE:
+                self._tell_refusal()
+        except Exception:  # noqa: BLE001 -- it is logged and cut
             self._cut_what_cannot_be_told()
         finally:
             self._give_back()
 
-    def _end_whole(self, request: Request, head: ResponseHead, body: bytes) -> None:
-        """`_end` for a whole answer that has been settled."""
-        self.state = _ENDED
-        client = self._client
-        try:
-            if client is not None:
-                lines = self._own_lines(request, head.status, self._parts.clock.wall_us())
-                client.write(whole_answer(head, self.name, lines, client.keeps_alive, body))
-                client.answered()
-        except Exception:
-            if self.strict:
-                raise
-            self._cut_what_cannot_be_told()
-        finally:
-            self._give_back()
+    def _tell_refusal(self) -> None:
+        if self._client is not None:
+            replies.refuse(self._client, self._parts, self, self._ask, self._error)
+
+    def _tell_last_answer(self) -> None:
+        """The last answer of the upstream, or the gateway's own word for there being none."""
+        client, tries = self._client, self._tries_now()
+        is_final = tries.number > 1 or (tries.failure is not None and tries.failure.spend_cap)
+        if tries.held is None:
+            error = self._error = self._error or UpstreamBroken()
+            if is_final:
+                error.should_retry = False
+            self._tell_refusal()
+        elif client is not None:
+            replies.tell_held(client, self._parts, self, self._ask, tries.held, is_final=is_final)
+
+    def _interrupt(self) -> None:
+        answer, attempt = self._answer, self._attempt
+        if answer is not None:
+            replies.interrupt(answer, attempt.relay if attempt is not None else None, self._error)
 
     def _cut_what_cannot_be_told(self) -> None:
         """Only a closed connection says that there is no answer. Raises: the error that is being handled, in tests."""
@@ -821,17 +808,15 @@ class Exchange(AttemptOwner):
             self._client.cut()
 
     def _give_back(self) -> None:
-        parts, ask = self._parts, self._ask
-        self._ask = self._tries = self._attempt = self._client = self._held = self.request = None
-        self._error = self._failure = None  # an error knows the frames it came through, and they know this
-        answer = self._answer
+        parts, ask, answer = self._parts, self._ask, self._answer
+        # The wheel of deadlines may know this for some seconds yet; an error knows the frames that it came through.
+        self._client = self._ask = self._attempt = self._tries = self._error = self.fields = None
+        self.body = b""
         if answer is not None:
             self._answer = None
             answer.lose_client()
-        if self._count is not None:
-            self._stop_count()
-        if self._timer is not None:
-            self._stop_timer()
+        if self._stop_waiting is not None:
+            self._cease_waiting()
         parts.deadlines.forget(self)
         if ask is not None:
             if ask.queue is not None:
@@ -839,67 +824,14 @@ class Exchange(AttemptOwner):
             parts.lanes.release(ask)
         parts.population.leave(self)
 
-    def _stop_count(self) -> None:
-        count, self._count = self._count, None
-        if count is not None:
-            count.stop()
-
-    def _stop_timer(self) -> None:
-        timer, self._timer = self._timer, None
-        if timer is not None:
-            timer.cancel()
-
-    def _quota_lines(self, at_us: int) -> bytes:
-        """The tenant's own rate-limit fields as header lines."""
-        parts, principal, ask = self._parts, self.principal, self._ask
-        way = ask.way if ask is not None and ask.credential is not None else None
-        if way is not None:
-            return parts.telling.quota_lines(way.tenant, way.key, parts.clock.now(), at_us)
-        key_lane = parts.lanes.key_lane_of(principal.key) if principal.key.limits is not None else None
-        return parts.telling.quota_lines(parts.lanes.lane_of(principal.tenant), key_lane, parts.clock.now(), at_us)
-
-    def _tell_refusal(self) -> None:
-        client = self._client
-        if client is not None:
-            client.refuse(self._error or NotReady(), self.request_id, self._quota_lines(self._parts.clock.wall_us()))
-
-    def _tell_last_answer(self) -> None:
-        """The last answer of the upstream, or the gateway's own word for there being none."""
-        held, failure, client, tries = self._held, self._failure, self._client, self._tries
-        is_final = (tries is not None and tries.number > 1) or (failure is not None and failure.spend_cap)
-        if held is None:
-            error = self._error = self._error or UpstreamBroken()
-            if is_final:
-                error.should_retry = False
-            self._tell_refusal()
-        elif client is not None:
-            # The gateway has tried again; the client's SDK must not multiply that (DESIGN 4.7).
-            lines = self._quota_lines(self._parts.clock.wall_us())
-            answer = ClientAnswer(client)
-            answer.begin(held.head, self.name, lines, self._caller.head.http_1_0, is_final=is_final)
-            answer.body(held.body())
-            answer.finish()
-
-    def _tell_interruption(self) -> None:
-        attempt, error = self._attempt, self._error or UpstreamBroken()
-        rest = attempt.relay.interrupted(error.error_type, error.message) if attempt is not None else None
-        answer = self._answer
-        if answer is None:
-            return
-        if rest is None:
-            answer.cut()
-        else:
-            answer.body(rest)
-        answer.finish()
-
 
 # What the words of the table ask for, in their order (`Do`), but for those that end a life.
 _STEPS: Final[list[Callable[[Exchange], None]]] = [
     getattr(Exchange, name)
     for name in (
         "_nothing",
-        "_admit",
-        "_decide",
+        "_admit_read",
+        "_decide_again",
         "_try_again",
         "_ask_count",
         "_journal",

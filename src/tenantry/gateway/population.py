@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from tenantry.domain.errors import ApiError, NoRoomForBodies, TooManyBodies
+from tenantry.domain.subclassing import mypyc_attr
 from tenantry.gateway.authentication import Principal
 from tenantry.gateway.deadlines import Timed
 
@@ -80,6 +81,7 @@ class Connected(Timed):
         raise NotImplementedError
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Heir:
     """Another gateway, which has taken this one's place and goes on with its clients' connections."""
 

@@ -33,14 +33,28 @@ class Relay:
     """What stands between the upstream's body and the client's socket.
 
     Of a stream only whole events are passed on, so that an interruption can be told apart. Of a message a copy is kept
-    until its end, to read the usage from it.
+    until its end, to read the usage from it. `is_stream`: it was asked for as one, whatever it turns out to be; then
+    `is_start_due` until its first usage has been told, and `told_chars` is after how many characters more is told.
     """
 
-    __slots__ = ("_bytes", "_is_whole", "_kind", "_parts", "_seen", "_wants_1h", "observer")
+    __slots__ = (
+        "_bytes",
+        "_is_whole",
+        "_kind",
+        "_parts",
+        "_seen",
+        "_wants_1h",
+        "is_start_due",
+        "is_stream",
+        "observer",
+        "told_chars",
+    )
 
-    def __init__(self, kind: int, wants_1h: bool = False) -> None:
+    def __init__(self, kind: int, wants_1h: bool = False, is_stream: bool = False) -> None:
         self._kind = kind
         self._wants_1h = wants_1h
+        self.is_stream = self.is_start_due = is_stream
+        self.told_chars = 0
         self.observer = StreamObserver(wants_1h=wants_1h) if kind == STREAM else None
         self._parts: list[bytes] = []
         self._bytes = 0

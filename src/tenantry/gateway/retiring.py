@@ -32,7 +32,7 @@ from tenantry.gateway.handover import (
 )
 from tenantry.gateway.lending import Lender, LentMoney, LentTurn
 from tenantry.gateway.parts import Parts
-from tenantry.gateway.population import Connected, Heir
+from tenantry.gateway.population import Connected
 
 log = logging.getLogger("tenantry.gateway")
 
@@ -42,7 +42,7 @@ TELL_SECONDS = 0.02
 WRITTEN_LOOK_SECONDS = 0.005
 
 
-class Retirement(Heir, Lender):
+class Retirement(Lender):
     """`begun` is set when another gateway has taken over. `doorbell` is where it asks, `listener` what it wants."""
 
     def __init__(

@@ -11,6 +11,7 @@ import resource
 import signal
 import socket
 import ssl
+import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -35,11 +36,12 @@ from tenantry.gateway.listening import BACKLOG
 from tenantry.gateway.parts import Clock
 from tenantry.gateway.process import GatewayProcess, build_parts
 from tenantry.gateway.retiring import Retirement
-from tenantry.gateway.wall import WallClock, monotonic_us, wall_us
+from tenantry.gateway.wall import WallClock, wall_us
 from tenantry.ledger.journal import JournalWriter
 from tenantry.ledger.live import LIVE_FILE, LiveFile
 from tenantry.ledger.opening import costs_of, open_counters
 from tenantry.settings import GatewaySettings
+from tenantry.storage.custody import require_master_key
 from tenantry.storage.database import open_store
 from tenantry.storage.prices import PriceBook
 from tenantry.storage.snapshot import DirectoryWatch, SnapshotLoader
@@ -70,6 +72,7 @@ async def serve_gateway(
     _keep_freed_memory()
     vault = Vault(load_master_key(settings.master_key_file))
     engine = open_store(settings.store_url, must_exist=True)
+    require_master_key(engine, vault)
     watch = DirectoryWatch(engine)
     loader = SnapshotLoader(engine, vault)
     snapshot = loader.load()
@@ -80,7 +83,7 @@ async def serve_gateway(
     journal_dir = settings.data_dir / "journal"
     port: int = listener.getsockname()[1]
     journal = JournalWriter(journal_dir, "gateway")
-    wall = WallClock(monotonic_us, wall_us)
+    wall = WallClock(time.monotonic_ns, wall_us)
     clock = Clock(loop.time, wall.now_us, loop.call_soon, loop.call_later)
     # All that may fail has been done: from here on until it accepts, nobody admits anything.
     inherited = succeed(find_gateways(journal_dir, port))

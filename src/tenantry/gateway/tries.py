@@ -30,7 +30,10 @@ _jitter = random.Random()  # noqa: S311 -- spreads retries, keeps no secret
 
 
 class Tries:
-    """The attempts of one request that has been granted its turn. `number` is that of the last one."""
+    """The attempts of one request that has been granted its turn. `number` is that of the last one.
+
+    `failure` is how that came to nothing, and `held` what the upstream answered then, of which the client was not told.
+    """
 
     __slots__ = (
         "_ask",
@@ -43,6 +46,8 @@ class Tries:
         "credential",
         "delay",
         "error",
+        "failure",
+        "held",
         "money",
         "number",
         "wants_fresh",
@@ -63,6 +68,8 @@ class Tries:
         self.credential = credential
         self.money: Money | None = None  # of the attempt that goes out; None: it is free
         self.error: ApiError | None = None
+        self.failure: Failure | None = None
+        self.held: HeldAnswer | None = None
         self.delay = 0.0
         self.number = number
         self.wants_fresh = False  # the next attempt has to make a connection of its own
@@ -94,10 +101,10 @@ class Tries:
         self.number += 1
         return Event.GO
 
-    def after(self, failure: Failure, held: HeldAnswer | None) -> Event:
+    def after(self) -> Event:
         """AGAIN, GO, or GIVE_UP: an attempt has come to nothing before the client saw anything."""
-        parts, credential = self._parts, self.credential
-        self._learn_from(failure, held)
+        parts, credential, failure = self._parts, self.credential, self.failure or Failure(None)
+        self._learn_from(failure)
         if parts.population.is_stopping:
             return Event.GIVE_UP
         standing, now = parts.health.of(credential), parts.clock.now()
@@ -211,9 +218,9 @@ class Tries:
         parts = self._parts
         return self._refuse(parts.telling.budget_refusal(short, parts.clock.wall_us()))
 
-    def _learn_from(self, failure: Failure, held: HeldAnswer | None) -> None:
+    def _learn_from(self, failure: Failure) -> None:
         health, now = self._parts.health, datetime.now(UTC)
-        if failure.spend_cap and held is not None:
-            health.mark_dead(self.credential, regain_at(held.body(), now), is_spent=True)
+        if failure.spend_cap and self.held is not None:
+            health.mark_dead(self.credential, regain_at(self.held.body(), now), is_spent=True)
         elif failure.status == 401 and self._request.principal.tenant.fallback is not None:
             health.mark_dead(self.credential, now + timedelta(seconds=REFUSED_SECONDS), is_spent=False)

@@ -19,22 +19,23 @@ STEADY_US: Final = 10_000_000
 
 
 class WallClock:
-    """`monotonic_us` and `told_us` are the machine's two clocks, in microseconds; `now_us` is unix time."""
+    """`monotonic_ns` and `told_us` are the machine's two clocks, in their units; `now_us` is unix time."""
 
-    __slots__ = ("_monotonic_us", "_offset_us", "_seen_offset_us", "_seen_since_us", "_told_us")
+    __slots__ = ("_monotonic_ns", "_offset_us", "_seen_offset_us", "_seen_since_us", "_told_us")
 
-    def __init__(self, monotonic_us: Callable[[], int], told_us: Callable[[], int]) -> None:
-        self._monotonic_us = monotonic_us
+    def __init__(self, monotonic_ns: Callable[[], int], told_us: Callable[[], int]) -> None:
+        self._monotonic_ns = monotonic_ns
         self._told_us = told_us
-        self._offset_us = self._seen_offset_us = told_us() - monotonic_us()
-        self._seen_since_us = monotonic_us()
+        at_us = monotonic_ns() // 1000
+        self._offset_us = self._seen_offset_us = told_us() - at_us
+        self._seen_since_us = at_us
 
     def now_us(self) -> int:
-        return self._monotonic_us() + self._offset_us
+        return self._monotonic_ns() // 1000 + self._offset_us
 
     def look(self) -> int | None:
         """To be called about twice a second: by how much the time is to be moved now; None: not at all, or not yet."""
-        at_us = self._monotonic_us()
+        at_us = self._monotonic_ns() // 1000
         offset_us = self._told_us() - at_us
         if abs(offset_us - self._seen_offset_us) >= STEP_US_MIN:
             self._seen_since_us = at_us
@@ -48,10 +49,6 @@ class WallClock:
     def move(self, by_us: int) -> None:
         """Go to the time that `look` told."""
         self._offset_us += by_us
-
-
-def monotonic_us() -> int:
-    return time.monotonic_ns() // 1000
 
 
 def wall_us() -> int:

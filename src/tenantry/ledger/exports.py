@@ -22,16 +22,13 @@ from typing import IO, Any
 from sqlalchemy import Connection, Engine, func, select
 
 from tenantry.domain.periods import Period
+from tenantry.domain.spreadsheets import guarded
 from tenantry.domain.values import value
 from tenantry.ledger.rollup import TOKEN_CLASSES
 from tenantry.storage.database import reading, values_of
 from tenantry.storage.tables import ledger, tenants, usage_rollup
 
 _ROWS_AT_ONCE = 2000
-# What a spreadsheet takes for the start of a formula, also in full width, and behind blanks, which some trim (OWASP,
-# "CSV Injection").
-_FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-_CELL_BREAKS = ("\t", "\r", "\n")
 
 TEXT, COUNT, TIME, USD, FLAG = "text", "count", "time", "usd", "flag"
 COLUMNS: dict[str, str] = {
@@ -221,8 +218,7 @@ def write_csv(file: IO[bytes], _period: Period, rows: Iterator[dict[str, Any]]) 
 def _cell(kind: str, value: Any) -> str:
     text = _text(kind, value)
     # Numbers may begin with a minus: a spreadsheet reads them as numbers, and so they must stay.
-    is_formula = text.startswith(_CELL_BREAKS) or text.lstrip().startswith(_FORMULA_STARTS)
-    return f"'{text}" if kind == TEXT and is_formula else text
+    return guarded(text) if kind == TEXT else text
 
 
 def _text(kind: str, value: Any) -> str:

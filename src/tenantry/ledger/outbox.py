@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,8 +123,8 @@ class Outbox:
                 )
             )
 
-    def list_due(self, at_us: int, most: int = 200) -> list[Due]:
-        """Deliveries whose time has come and that nobody is making, oldest alert first."""
+    def list_due(self, at_us: int, but_to: Collection[str] = (), most: int = 200) -> list[Due]:
+        """Deliveries whose time has come and that nobody is making, oldest alert first; none to targets `but_to`."""
         query = (
             select(
                 alert_deliveries.c.delivery_id,
@@ -138,7 +139,7 @@ class Outbox:
                 alerts.c.raised_at_us,
             )
             .join(alerts, alerts.c.alert_id == alert_deliveries.c.alert_id)
-            .where(_is_free(at_us))
+            .where(_is_free(at_us), alert_deliveries.c.target_id.not_in(but_to))
             .order_by(alerts.c.alert_id)
             .limit(most)
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Row
@@ -24,9 +25,15 @@ def read_changes(stored: str) -> dict[str, Any]:
     return read_limits(json.loads(stored)) if stored != "{}" else {}
 
 
-def read_tier(row: Row[*tuple[Any, ...]], column: str = "limits") -> Tier:
-    """A tier from its row, or from `column` of a joined one."""
-    return Tier(row.tier if column != "limits" else row.name, Limits().with_changes(read_changes(getattr(row, column))))
+def read_tier(row: Row[*tuple[Any, ...]]) -> Tier:
+    """A tier from its row."""
+    return Tier(row.name, _tier_limits(row.limits))
+
+
+# Thousands of tenants are on a few tiers.
+@lru_cache(maxsize=256)
+def _tier_limits(stored: str) -> Limits:
+    return Limits().with_changes(read_changes(stored))
 
 
 def read_upstream(row: Row[*tuple[Any, ...]]) -> Upstream:
@@ -147,7 +154,7 @@ def read_tenant(row: Row[*tuple[Any, ...]]) -> TenantRecord:
         TenantStatus(row.status),
         row.tier,
         own,
-        read_tier(row, "tier_limits").limits.with_changes(own),
+        _tier_limits(row.tier_limits).with_changes(own),
         row.credential,
         row.fallback,
         row.credential_id,

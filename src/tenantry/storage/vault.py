@@ -20,7 +20,11 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from tenantry.regular_files import read_regular
+
 MASTER_KEY_BYTES = 32
+# Twice the digits of a key, with room for blanks.
+_FILE_BYTES_MAX = 256
 _NONCE_BYTES = 12  # NIST SP 800-38D 5.2.1.1
 
 
@@ -125,9 +129,11 @@ def load_master_key(path: Path) -> bytes:
     """
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
-        text = path.read_text("ascii").strip()
+        text = read_regular(path, _FILE_BYTES_MAX).decode("ascii").strip()
     except FileNotFoundError:
-        raise MasterKeyUnusable(f"there is no master key at {path}: run `tenantry init`, or restore it") from None
+        raise MasterKeyUnusable(
+            f"there is no master key at {path}: put it back; `tenantry init` makes one for a new site"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise MasterKeyUnusable(f"the master key at {path} cannot be read: {error}") from error
     if mode & 0o077:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from typing import Any
+from collections.abc import Callable
 
-from litestar import Litestar, MediaType, Request, Response, get
-from litestar.connection import ASGIConnection
-from litestar.exceptions import NotAuthorizedException, NotFoundException, ValidationException
-from litestar.handlers import BaseRouteHandler
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from tenantry.control.site import Site
 from tenantry.control.views import tenant_view
@@ -16,33 +19,61 @@ from tenantry.domain.printable import escaped
 from tenantry.ledger.usage import BadMonth, current_month, month_usage
 from tenantry.storage.directory import NotInDirectory
 
+# Of a request and the name of the admin who makes it.
+Handler = Callable[[Request, str], Response]
 
-def require_admin(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
-    """Fails closed: no token, no answer."""
-    scheme, _, token = connection.headers.get("authorization", "").partition(" ")
-    site: Site = connection.app.state.site
-    name = site.directory.find_admin(token) if scheme.lower() == "bearer" and token else None
+
+def control_app(site: Site) -> Starlette:
+    """The whole API. A new route is an admin's unless it is put in here by hand."""
+    routes = [
+        Route("/healthz", _healthz),
+        _admins("/api/v1/tenants", _tenants),
+        _admins("/api/v1/tenants/{slug}/usage", _usage),
+    ]
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _told, 500: _broken})
+    app.state.site = site
+    return app
+
+
+def _admins(path: str, handler: Handler) -> Route:
+    """A route for admins. Fails closed: no token, no answer."""
+
+    @functools.wraps(handler)
+    def guarded(request: Request) -> Response:
+        return handler(request, _require_admin(request))
+
+    async def endpoint(request: Request) -> Response:
+        return await run_in_threadpool(guarded, request)
+
+    return Route(path, endpoint)
+
+
+def _require_admin(request: Request) -> str:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    name = _site(request).directory.find_admin(token) if scheme.lower() == "bearer" and token else None
     if name is None:
-        raise NotAuthorizedException("the admin token is required: Authorization: Bearer ...")
-    connection.state.admin = name
+        raise HTTPException(401, "the admin token is required: Authorization: Bearer ...")
+    return name
 
 
-def audit_read(request: Request[Any, Any, Any], what: str, slug: str | None) -> None:
+def _site(request: Request) -> Site:
+    return request.app.state.site
+
+
+def _audit_read(request: Request, admin: str, what: str, slug: str | None) -> None:
     """Reading a tenant's data is told to the audit log before the data is."""
-    site: Site = request.app.state.site
     address = request.client.host if request.client is not None else ""
-    site.directory.acting_as(f"api:{request.state.admin}", address).audit(f"read.{what}", slug or "*", {"tenant": slug})
+    directory = _site(request).directory.acting_as(f"api:{admin}", address)
+    directory.audit(f"read.{what}", slug or "*", {"tenant": slug})
 
 
-@get("/healthz", sync_to_thread=False)
-def healthz() -> dict[str, str]:
-    return {"status": "ok"}
+async def _healthz(_request: Request) -> Response:
+    return _shown({"status": "ok"})
 
 
-@get("/api/v1/tenants", guards=[require_admin], sync_to_thread=True)
-def tenants(request: Request[Any, Any, Any]) -> Response[bytes]:
-    site: Site = request.app.state.site
-    audit_read(request, "tenants", None)
+def _tenants(request: Request, admin: str) -> Response:
+    site = _site(request)
+    _audit_read(request, admin, "tenants", None)
     return _shown(
         [
             tenant_view(site.settings, row).as_json() | {"limits": row.limits.as_json()}
@@ -51,27 +82,32 @@ def tenants(request: Request[Any, Any, Any]) -> Response[bytes]:
     )
 
 
-@get("/api/v1/tenants/{slug:str}/usage", guards=[require_admin], sync_to_thread=True)
-def usage(request: Request[Any, Any, Any], slug: str, month: str | None = None) -> Response[bytes]:
-    site: Site = request.app.state.site
+def _usage(request: Request, admin: str) -> Response:
+    site, slug = _site(request), str(request.path_params["slug"])
     zone = site.settings.zone
     try:
         tenant = site.directory.get_tenant(slug)
-        audit_read(request, "usage", slug)
-        report = month_usage(site.engine, tenant.tenant_id, month or current_month(zone), zone)
+        _audit_read(request, admin, "usage", slug)
+        month = request.query_params.get("month") or current_month(zone)
+        report = month_usage(site.engine, tenant.tenant_id, month, zone)
     except NotInDirectory as error:
-        raise NotFoundException(str(error)) from None
+        raise HTTPException(404, str(error)) from None
     except BadMonth as error:
-        raise ValidationException(str(error)) from None
+        raise HTTPException(400, str(error)) from None
     return _shown(report.as_json(slug))
 
 
-def _shown(value: object) -> Response[bytes]:
+async def _told(_request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    return _shown({"status_code": error.status_code, "detail": error.detail}, error.status_code)
+
+
+async def _broken(_request: Request, _error: Exception) -> Response:
+    """What went wrong is in the log, for whoever runs this."""
+    return _shown({"status_code": 500, "detail": "Internal Server Error"}, 500)
+
+
+def _shown(value: object, status: int = 200) -> Response:
     """JSON that does nothing to a terminal that it is printed on: names of models come from clients and upstreams."""
-    return Response(escaped(json.dumps(value, ensure_ascii=False)).encode(), media_type=MediaType.JSON)
-
-
-def control_app(site: Site) -> Litestar:
-    app = Litestar(route_handlers=[healthz, tenants, usage], openapi_config=None, logging_config=None)
-    app.state.site = site
-    return app
+    return Response(escaped(json.dumps(value, ensure_ascii=False)).encode(), status, media_type="application/json")

@@ -4,7 +4,9 @@ import contextlib
 import hmac
 import json
 import logging
+import resource
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,7 +19,9 @@ import pytest
 from sqlalchemy import Engine, select
 
 from tenantry.control import alerting
-from tenantry.control.alerting import Courier, Message, is_apprise_url, send, signature, trial_message
+from tenantry.control.alerting import Message, send, signature, trial_message
+from tenantry.control.apprise_urls import is_apprise_url
+from tenantry.control.courier import Courier
 from tenantry.domain.alerts import Alert, AlertKind
 from tenantry.ledger.outbox import (
     BACKOFF_US_MAX,
@@ -92,6 +96,13 @@ class Site:
     def alert(self, number: int) -> None:
         self.outbox.raise_alert(Alert(AlertKind.SPEND_SPIKE, "acme", f"message {number}", f"o{number}"), self.now_us)
 
+    def step(self, courier: Courier) -> int:
+        """One round of a courier to its end; the number of deliveries that were taken."""
+        before = self.statuses().count("sent")
+        courier.step()
+        assert courier.wait(20)
+        return self.statuses().count("sent") - before
+
     def statuses(self) -> list[str]:
         with self.engine.connect() as connection:
             return list(connection.execute(select(alert_deliveries.c.status)).scalars())
@@ -124,7 +135,7 @@ def test_a_webhook_gets_signed_json_once(site: Site, target: Target) -> None:
     assert secret is not None
     site.alert(1)
     courier = site.courier()
-    assert (courier.step(), courier.step()) == (1, 0)
+    assert (site.step(courier), site.step(courier)) == (1, 0)
     headers, body = target.got[0]
     now = site.now_us // SECOND_US
     assert verify(secret, headers["x-tenantry-signature"], body, now)
@@ -147,7 +158,7 @@ def test_a_target_that_is_down_for_an_hour_misses_nothing_and_gets_nothing_twice
     for second in range(0, 3600, 30):
         if second % 600 == 0:
             site.alert(second)
-        courier.step()
+        site.step(courier)
         site.now_us += 30 * SECOND_US
     tries = len(target.got)
     assert 10 < tries < 60  # patient, and not silent
@@ -155,7 +166,7 @@ def test_a_target_that_is_down_for_an_hour_misses_nothing_and_gets_nothing_twice
     target.got.clear()
     target.status = 200
     for _ in range(11):
-        courier.step()
+        site.step(courier)
         site.now_us += 30 * SECOND_US
     assert [json.loads(body)["message"] for _, body in target.got] == [f"message {n * 600}" for n in range(6)]
     assert len(set(target.ids)) == 6
@@ -171,7 +182,7 @@ def test_a_target_that_nobody_listens_on_is_told_in_words_without_its_url(
     site.directory.set_alert_target("chat", "apprise", f"json://user:pass-canary@127.0.0.1:{gone.port}/canary-path")
     site.alert(1)
     with caplog.at_level(logging.DEBUG):
-        site.courier().step()
+        site.step(site.courier())
     assert "alert target ops: it cannot be reached" in caplog.text
     assert "alert target chat: the service did not take it" in caplog.text
     with site.engine.connect() as connection:
@@ -195,10 +206,49 @@ def test_a_slow_target_is_cut_off_and_holds_up_no_other(
     for number in range(3):
         site.alert(number)
     started = time.monotonic()
-    assert site.courier().step() == 3
+    assert site.step(site.courier()) == 3
     assert time.monotonic() - started < 2.0
     assert (len(quick.got), len(target.got)) == (3, 1)
     quick.close()
+
+
+def test_a_slow_target_holds_up_nothing_that_is_raised_for_another_meanwhile(site: Site, target: Target) -> None:
+    quick, courier = Target(), site.courier()
+    target.pause = 4.0
+    site.directory.set_alert_target("a-slow", "webhook", target.url)
+    for number in range(250):  # more than are looked at in a round
+        site.alert(number)
+    courier.step()
+    site.directory.set_alert_target("quick", "webhook", quick.url)
+    for number in range(3):
+        started = time.monotonic()
+        site.alert(1000 + number)
+        courier.step()
+        while len(quick.got) <= number:
+            assert time.monotonic() - started < 2.0
+            time.sleep(0.01)
+            courier.step()
+    courier.stop()
+    assert courier.wait(10)  # the delivery that is under way ends
+    assert len(target.got) == 1
+    assert site.statuses().count("sent") == 4
+    quick.close()
+
+
+def test_what_a_store_or_a_sender_raises_ends_no_worker(site: Site, target: Target) -> None:
+    site.directory.set_alert_target("ops", "webhook", target.url)
+    site.alert(1)
+
+    def fails(opened: OpenTarget, message: Message, at_us: int) -> str | None:
+        if not target.got:
+            send(opened, message, at_us)
+            raise ValueError
+        return send(opened, message, at_us)
+
+    courier = Courier(site.outbox, site.directory, lambda: site.now_us, fails)
+    assert site.step(courier) == 0
+    site.now_us += LEASE_US
+    assert site.step(courier) == 1
 
 
 def test_a_target_that_drips_its_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,7 +276,7 @@ def test_two_couriers_at_once_deliver_each_once(site: Site, target: Target) -> N
         site.alert(number)
     couriers = [site.courier() for _ in range(4)]
     for _ in range(8):
-        threads = [threading.Thread(target=courier.step) for courier in couriers]
+        threads = [threading.Thread(target=site.step, args=(courier,)) for courier in couriers]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -244,14 +294,13 @@ def test_a_courier_that_died_between_sending_and_marking_sends_again_under_the_s
 
     def die(opened: OpenTarget, message: Message, at_us: int) -> str | None:
         send(opened, message, at_us)
-        raise KeyboardInterrupt
+        raise RuntimeError  # nothing is marked, as when its process dies
 
-    with pytest.raises(KeyboardInterrupt):
-        Courier(site.outbox, site.directory, lambda: site.now_us, die).step()
+    assert site.step(Courier(site.outbox, site.directory, lambda: site.now_us, die)) == 0
     courier = site.courier()
-    assert courier.step() == 0  # the lease of the dead one still runs
+    assert site.step(courier) == 0  # the lease of the dead one still runs
     site.now_us += LEASE_US
-    assert courier.step() == 1
+    assert site.step(courier) == 1
     assert len(target.got) == 2
     assert len(set(target.ids)) == 1
     assert target.got[0][1] == target.got[1][1]
@@ -274,10 +323,10 @@ def test_a_clock_that_was_set_back_does_not_hold_deliveries_up(site: Site, targe
     site.directory.set_alert_target("ops", "webhook", target.url)
     target.status = 500
     site.alert(1)
-    site.courier().step()
+    site.step(site.courier())
     target.status = 200
     site.now_us -= 86_400 * SECOND_US
-    assert site.courier().step() == 1
+    assert site.step(site.courier()) == 1
 
 
 def test_after_a_week_a_delivery_is_given_up_and_said_so(
@@ -286,9 +335,9 @@ def test_after_a_week_a_delivery_is_given_up_and_said_so(
     site.directory.set_alert_target("ops", "webhook", target.url)
     target.status = 500
     site.alert(1)
-    site.courier().step()
+    site.step(site.courier())
     site.now_us += KEPT_US + SECOND_US
-    site.courier().step()
+    site.step(site.courier())
     assert site.statuses() == ["given_up"]
     assert "given up" in caplog.text
 
@@ -301,10 +350,91 @@ def test_the_backoff_doubles_to_five_minutes() -> None:
 def test_an_apprise_target_is_told_through_its_service(site: Site, target: Target) -> None:
     site.directory.set_alert_target("chat", "apprise", f"json://127.0.0.1:{target.port}/x")
     site.alert(7)
-    assert site.courier().step() == 1
+    assert site.step(site.courier()) == 1
     document = json.loads(target.got[0][1])
     assert document["title"] == "Tenantry: spend spike"
     assert document["message"] == "message 7\n(alert 1)"
+
+
+class Service:
+    """An HTTP service on loopback that answers with a head and parts, pausing after each."""
+
+    def __init__(self, head: bytes, part: bytes = b"", count: int = 0, pause: float = 0.0) -> None:
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port = self._server.getsockname()[1]
+        self.asked = 0
+        self._answer = head, part, count, pause
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        head, part, count, pause = self._answer
+        while True:
+            try:
+                client, _ = self._server.accept()
+            except OSError:
+                return
+            self.asked += 1
+            with client, contextlib.suppress(OSError):
+                client.recv(65536)
+                client.sendall(head)
+                for _ in range(count):
+                    client.sendall(part)
+                    time.sleep(pause)
+
+    def target(self) -> OpenTarget:
+        return OpenTarget("tgt_1", "chat", "apprise", f"json://127.0.0.1:{self.port}/x", "")
+
+    def close(self) -> None:
+        self._server.close()
+
+
+def children_kib() -> int:
+    """The most memory that a child of this process has had."""
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+
+
+def test_an_apprise_service_with_an_endless_answer_costs_a_process_of_bounded_memory() -> None:
+    service = Service(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n", bytes(1 << 20), 900)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    error = send(service.target(), trial_message(START_US), START_US)
+    service.close()
+    assert error in ("its answer was too large", "the service did not take it")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
+    assert children_kib() < 600_000
+
+
+def test_an_apprise_service_that_drips_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alerting, "SEND_SECONDS_MAX", 2.0)
+    service = Service(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n", b"x", 1000, 0.1)
+    started = time.monotonic()
+    assert send(service.target(), trial_message(START_US), START_US) == "no answer in time"
+    assert time.monotonic() - started < 4.0
+    service.close()
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_of_an_apprise_service_is_not_followed_and_not_taken_for_sent(status: int) -> None:
+    elsewhere = Service(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+    head = f"HTTP/1.1 {status} Go\r\nlocation: http://127.0.0.1:{elsewhere.port}/x\r\ncontent-length: 0\r\n\r\n"
+    service = Service(head.encode())
+    error = send(service.target(), trial_message(START_US), START_US)
+    assert (error, service.asked, elsewhere.asked) == ("it answered with a redirect, which is not followed", 1, 0)
+    service.close()
+    elsewhere.close()
+
+
+def test_an_apprise_process_gets_the_url_and_nothing_else_that_is_secret(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ACME_KEY", "sk-ant-canary")
+    seen = tmp_path / "seen"
+    child = tmp_path / "child"
+    child.write_text(f'#!/bin/sh\n(env; echo "$@") > {seen}\ncat > /dev/null\nprintf taken\n')
+    child.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(child))
+    assert send(Service(b"").target(), trial_message(START_US), START_US) is None
+    assert "json://" not in seen.read_text()
+    assert "sk-ant-canary" not in seen.read_text()
 
 
 @pytest.mark.parametrize("url", ["", "garbage", "nosuch://x", "json://", "json://a, json://b", "x" * 5000])
@@ -344,7 +474,7 @@ def test_a_target_is_set_once_changed_in_place_and_removed_with_what_waits(site:
     site.alert(1)
     site.directory.remove_alert_target("ops")
     assert site.statuses() == []
-    assert site.courier().step() == 0
+    assert site.step(site.courier()) == 0
     with pytest.raises(NotInDirectory):
         site.directory.remove_alert_target("ops")
 

@@ -18,6 +18,8 @@ from tenantry.domain.limits import LIMITS, BadLimit, Limits, allowed, exceeds, f
         ("models", "claude-haiku-*, claude-sonnet-5-5", ("claude-haiku-*", "claude-sonnet-5-5")),
         ("models", ["a", "b"], ("a", "b")),
         ("models", "none", ()),
+        ("models", "*", ()),
+        ("models", ["*"], ()),
         ("max_tokens_policy", "refuse", "refuse"),
         ("queue_depth_max", "0", 0),
     ],
@@ -27,7 +29,9 @@ def test_good(name: str, raw: object, value: object) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name, limit in LIMITS.items() if not limit.patterns and not limit.choices])
-@pytest.mark.parametrize("raw", ["-1", "", "x", "1.5", "1e3", "9" * 40, 10**12, -1, 1.5, True, [], {}, "0x10", b"1"])
+@pytest.mark.parametrize(
+    "raw", ["-1", "", "x", "1.5", "1e3", "9" * 40, "1_0", "１０", "٣", 10**12, -1, 1.5, True, [], {}, "0x10", b"1"]
+)
 def test_bad_numbers(name: str, raw: object) -> None:
     with pytest.raises(BadLimit, match=name):
         read_limit(name, raw)

@@ -203,3 +203,18 @@ def test_what_is_open_to_all_stays_so_for_the_whole_connection(tmp_path: Path) -
             for _ in range(3):
                 client.connection.data_received(ask + b" HTTP/1.1\r\nhost: a\r\n" + more + b"\r\n")
     assert client.answers == ["answer 200"] * 12
+
+
+def test_what_is_known_of_a_caller_outlives_a_change_that_is_not_its_own(tmp_path: Path) -> None:
+    world = World(tmp_path, slugs=("acme", "globex"))
+    client = world.client()
+    assert served(world, client) == "answer 200"
+    caller = client.connection._caller
+    assert caller is not None
+    known = caller.principal(world.parts)
+    world.change("globex", user_profile_id="someone")
+    assert caller.principal(world.parts) is known
+    world.change("acme", user_profile_id="someone")
+    assert caller.principal(world.parts) is not known
+    assert served(world, client) == "answer 200"
+    assert b"anthropic-user-profile-id: someone" in lines_up(world)

@@ -79,7 +79,7 @@ def test_an_answer_that_is_owed_and_has_no_time_left_closes_its_connection(
     # Should a request ever be lost inside, its client does not wait for it.
     from tenantry.gateway.exchange import Exchange
 
-    monkeypatch.setattr(Exchange, "start", lambda self, body: None)
+    monkeypatch.setattr(Exchange, "start", lambda self, now: None)
     client = world.client()
     client.ask({"model": "m", "max_tokens": 1})
     world.advance(29)

@@ -226,7 +226,7 @@ def watch_the_straight_way(monkeypatch: pytest.MonkeyPatch, cells: Counter[tuple
     straight = {
         "on_journalled": (State.JOURNALLING, Event.WRITTEN, (State.CONNECTING, State.SENT)),
         "on_head": (State.SENT, Event.HEAD, (State.RELAYING,)),
-        "_end_whole": (State.SENT, Event.HEAD, (State.ENDED,)),
+        "on_whole": (State.SENT, Event.HEAD, (State.ENDED,)),
     }
     for name, (before, event, after) in straight.items():
         real = getattr(Exchange, name)

@@ -3,9 +3,11 @@
 import re
 import time
 
-from tenantry.gateway.request import new_name, new_request_id
+from tenantry.gateway.request import Names, new_request_id
 
 NAMES = 50_000
+
+new_name = Names().new
 
 
 def test_names_are_24_digits_and_no_two_are_equal() -> None:

@@ -126,7 +126,7 @@ def test_an_answer_in_one_read_is_booked_and_told_like_one_in_parts(tmp_path: Pa
 def test_the_first_attempt_is_decided_as_tries_decides_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, budget_nanos: int | None
 ) -> None:
-    def decide(one: exchange.Exchange) -> None:
+    def decide(one: exchange.Exchange, _now: float) -> None:
         tries = one._tries_now()
         one._follow(tries, tries.first())
 

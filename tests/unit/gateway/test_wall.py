@@ -17,7 +17,7 @@ class Machine:
     def __init__(self) -> None:
         self.at_us = 5 * SECOND_US
         self.wrong_us = 0
-        self.wall = WallClock(lambda: self.at_us, lambda: START_US + self.at_us + self.wrong_us)
+        self.wall = WallClock(lambda: self.at_us * 1000, lambda: START_US + self.at_us + self.wrong_us)
 
     def run(self, seconds: float) -> list[int]:
         """Let time pass, looking twice a second and doing what is told; the moves."""

@@ -97,6 +97,8 @@ def test_a_site_that_is_there_is_replaced_only_on_request_and_kept_aside(site: S
     file = tmp_path / "b"
     back_up(site, file, with_master_key=False)
     other = settings_in(tmp_path / "other")
+    other.data_dir.mkdir()
+    shutil.copy(site.settings.master_key_file, other.master_key_file)
     init_from_template(other)
     key = other.master_key_file.read_bytes()
     with pytest.raises(RestoreRefused, match="--yes"):
@@ -107,6 +109,25 @@ def test_a_site_that_is_there_is_replaced_only_on_request_and_kept_aside(site: S
     assert sorted(path.name for path in restored.aside.iterdir() if "-" not in path.name) == ["journal", "tenantry.db"]
     assert other.master_key_file.read_bytes() == key
     assert drained(other) == BOOKED
+
+
+@pytest.mark.parametrize("with_master_key", [False, True])
+def test_a_backup_is_not_restored_beside_the_master_key_of_another_site(
+    site: Site, tmp_path: Path, with_master_key: bool
+) -> None:
+    other = settings_in(tmp_path / "other")
+    init_from_template(other)
+    key, database = other.master_key_file.read_bytes(), other.data_dir / "tenantry.db"
+    if with_master_key:  # of the other site: the database has been swapped, or the archive put together by hand
+        shutil.copy(other.master_key_file, site.settings.master_key_file)
+    back_up(site, tmp_path / "b", with_master_key)
+    before = database.read_bytes()
+    with pytest.raises(RestoreRefused, match=f"belongs to the master key with the fingerprint {site.vault.key_id}"):
+        restore(other, tmp_path / "b", replace=True)
+    assert (other.master_key_file.read_bytes(), database.read_bytes()) == (key, before)
+    other.master_key_file.rename(tmp_path / "away")  # as the message says
+    if not with_master_key:
+        assert restore(other, tmp_path / "b", replace=True).master_key_id == site.vault.key_id
 
 
 def test_a_running_site_is_not_replaced(site: Site, tmp_path: Path) -> None:
@@ -203,6 +224,8 @@ def test_killed_between_any_two_moves_nothing_is_lost_and_a_second_restore_finis
     file = tmp_path / "b"
     back_up(site, file, with_master_key=False)
     other = settings_in(tmp_path / "other")
+    other.data_dir.mkdir()
+    shutil.copy(site.settings.master_key_file, other.master_key_file)
     init_from_template(other)
     book_engine = open_store(other.store_url)
     book(book_engine, other.data_dir, [attempt(9)])

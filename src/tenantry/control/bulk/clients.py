@@ -10,11 +10,13 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tenantry.control.declared.references import SECRET_BYTES_MAX
 from tenantry.control.importing.secrets import classify
 from tenantry.control.provisioning import CredentialChoice
 from tenantry.control.site import UPSTREAM
 from tenantry.domain.keys import BadName, is_slug, slugify
 from tenantry.domain.money import BadAmount, read_amount
+from tenantry.regular_files import read_regular
 
 # A file of that many clients is more than one gateway serves.
 CLIENTS_MAX = 10_000
@@ -91,7 +93,7 @@ def choice_of(client: Client) -> CredentialChoice:
         secret = os.environ.get(rest, "").strip()
     else:
         try:
-            secret = Path(rest).expanduser().read_text("utf-8").strip()
+            secret = read_regular(Path(rest).expanduser(), SECRET_BYTES_MAX).decode("utf-8").strip()
         except (OSError, ValueError) as error:
             raise ValueError(f"the file {rest} cannot be read ({type(error).__name__})") from None
     found = classify(secret)
@@ -103,8 +105,7 @@ def choice_of(client: Client) -> CredentialChoice:
 def _rows(path: Path, problems: list[str]) -> list[tuple[int, dict[str, str]]]:
     """The rows by line, each with all columns."""
     try:
-        with path.open("rb") as file:
-            data = file.read(FILE_BYTES_MAX + 1)
+        data = read_regular(path, FILE_BYTES_MAX)
         text = data.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"

@@ -1,7 +1,8 @@
 """The file that new keys are written to as they are made: CSV, readable by its owner only, one run at a time.
 
-Beside it, while a client is being made, lies `<file>.started` with its slug. It is on the disk before the client is,
-and goes when the key is on the disk; so a run that was killed leaves word of the one client that may be unfinished.
+Beside it, while clients are being made, lies `<file>.started` with their slugs, one a line. A slug is on the disk
+before the client is, and goes when the key is on the disk; so a run that was killed leaves word of the clients that may
+be unfinished.
 """
 
 from __future__ import annotations
@@ -13,12 +14,19 @@ import fcntl
 import io
 import os
 import stat
+import threading
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tenantry.domain.spreadsheets import guarded
+from tenantry.regular_files import read_regular
+
 COLUMNS = ("slug", "name", "endpoint", "key", "key_id", "made_at")
+
+
+_OPENING = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class KeysFileUnusable(Exception):
@@ -27,22 +35,26 @@ class KeysFileUnusable(Exception):
 
 @dataclass(slots=True)
 class KeysFile:
-    """An open file of keys. `slugs` are those that it has a key of."""
+    """An open file of keys, for several threads. `slugs` are those that it has a key of."""
 
     path: Path
     descriptor: int
     slugs: set[str] = field(default_factory=set[str])
+    _begun: set[str] = field(default_factory=set[str])
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def _marker(self) -> Path:
         return self.path.with_name(f"{self.path.name}.started")
 
-    def started(self) -> str | None:
-        """The slug of a client that an earlier run began and did not finish."""
-        try:
-            return self._marker.read_text("utf-8").strip() or None
-        except FileNotFoundError:
-            return None
+    def started(self) -> set[str]:
+        """The slugs of clients that an earlier run began and did not finish; they stay begun until they are ended."""
+        with self._lock, contextlib.suppress(FileNotFoundError):
+            # Whose key is in the file was finished; the kill came before that was noted.
+            self._begun |= set(read_regular(self._marker).decode("utf-8", "replace").split()) - self.slugs
+            if not self._begun:
+                self._marker.unlink()
+        return set(self._begun)
 
     def begin(self, slug: str) -> None:
         """Leave word that this client is being made. On the disk before this returns.
@@ -50,14 +62,10 @@ class KeysFile:
         Raises:
             KeysFileUnusable: it cannot be written.
         """
-        try:
-            with self._marker.open("w", encoding="utf-8") as file:
-                file.write(slug + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            _sync_folder(self.path.parent)
-        except OSError as error:
-            raise KeysFileUnusable(f"{self._marker} cannot be written: {error.strerror}") from None
+        with self._lock:
+            if slug not in self._begun:
+                self._begun.add(slug)
+                self._write_marker()
 
     def add(self, slug: str, name: str, endpoint: str, key: str, key_id: str) -> None:
         """Write a key, and take the word back. On the disk before this returns.
@@ -66,13 +74,33 @@ class KeysFile:
             KeysFileUnusable: it cannot be written. The word stays, so that the next run finishes this client.
         """
         made_at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        self._write((slug, name, endpoint, key, key_id, made_at))
-        self.slugs.add(slug)
-        self.end()
+        # Only the name is somebody else's text; slug, endpoint, key, id and time cannot begin like a formula.
+        with self._lock:
+            self._write((slug, guarded(name), endpoint, key, key_id, made_at))
+            self.slugs.add(slug)
+        self.end(slug)
 
-    def end(self) -> None:
-        """Nothing is left unfinished."""
-        self._marker.unlink(missing_ok=True)
+    def end(self, slug: str) -> None:
+        """Nothing of this client is left unfinished."""
+        with self._lock:
+            self._begun.discard(slug)
+            if not self._begun:
+                self._marker.unlink(missing_ok=True)
+            else:
+                self._write_marker()
+
+    def _write_marker(self) -> None:
+        """Whole or not at all: a kill in between must not lose a slug. Raises: KeysFileUnusable."""
+        draft = self._marker.with_name(f"{self._marker.name}.new")
+        try:
+            with draft.open("w", encoding="utf-8") as file:
+                file.write("\n".join(sorted(self._begun)) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(draft, self._marker)
+            _sync_folder(self.path.parent)
+        except OSError as error:
+            raise KeysFileUnusable(f"{self._marker} cannot be written: {error.strerror}") from None
 
     def _write(self, cells: tuple[str, ...]) -> None:
         line = io.StringIO()
@@ -109,12 +137,14 @@ def opened_keys_file(path: Path) -> Generator[KeysFile]:
         KeysFileUnusable: it is open to others, another run has it, or it is something else.
     """
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        descriptor = os.open(path, _OPENING, 0o600)
     except OSError as error:
         raise KeysFileUnusable(f"{path} cannot be written: {error.strerror}") from None
     try:
         mode = os.fstat(descriptor).st_mode
-        if not stat.S_ISREG(mode) or stat.S_IMODE(mode) & 0o077:
+        if not stat.S_ISREG(mode):
+            raise KeysFileUnusable(f"{path} is not a regular file; name another with --keys-out")
+        if stat.S_IMODE(mode) & 0o077:
             raise KeysFileUnusable(f"{path} is open to others: keys are written to it, so `chmod 600 {path}` first")
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

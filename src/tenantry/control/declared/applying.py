@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -25,6 +26,12 @@ from tenantry.storage.directory import Directory
 # Each check is mostly waiting; more at once would look like an attack to a small upstream.
 PROBES_AT_ONCE = 8
 MOVES_SHOWN_MAX = 3
+
+
+_LEFT = (
+    "an apply was interrupted after it made keys; they work, and are in {}: "
+    "move that file to where you need it, then apply again"
+)
 
 
 class ApplyRefused(Exception):
@@ -73,17 +80,45 @@ def apply_plan(site: Site, plan: Plan, references: References, *, keys_out: Path
         written = write_statements(site, plan, statements)
     except OSError as error:
         raise ApplyRefused(f"{error.filename}: {error.strerror}; nothing was changed") from None
-    file = KeysFile(keys_out, site) if keys_out is not None else None
+    try:
+        keys = _apply_whole(site, plan, references, KeysFile(keys_out, site) if keys_out is not None else None)
+    except BaseException:
+        # Nobody left: each of these files was made just now, for this apply.
+        for path in written:
+            path.unlink(missing_ok=True)
+        raise
+    return Applied(keys, written)
+
+
+def _apply_whole(site: Site, plan: Plan, references: References, file: KeysFile | None) -> list[NewKey]:
+    """The changes, in one transaction; the new keys, which are in the file then. Raises: ApplyRefused."""
     try:
         with site.directory.transaction() as directory:
             keys = _apply_inside(directory, site, plan, references)
             if file is not None and keys:
                 file.prepare(keys)
+                directory.note_left_file(file.part)
     except OperationalError as error:
         raise ApplyRefused(f"somebody else is changing the store ({error.orig}); try again") from None
     if file is not None and keys:
         file.publish()
-    return Applied(keys, written)
+        with contextlib.suppress(OperationalError):  # the next apply sees that nothing is left
+            site.directory.note_left_file(None)
+    return keys
+
+
+def require_no_left_keys(site: Site) -> None:
+    """Whether the last apply that made keys has also put them where they belong, wherever that was.
+
+    Raises:
+        ApplyRefused: it was interrupted before; the message says where the keys are.
+    """
+    left = site.directory.find_left_file()
+    if left is None:
+        return
+    if left.exists():
+        raise ApplyRefused(_LEFT.format(left))
+    site.directory.note_left_file(None)  # it was moved, or renamed by an apply that was killed a moment later
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,32 +190,29 @@ class KeysFile:
 
     def __init__(self, path: Path, site: Site) -> None:
         self._path = path
-        self._part = path.with_name(path.name + ".part")
+        self.part = path.with_name(path.name + ".part")
         self._site = site
         if path.exists():
             raise ApplyRefused(f"{path} exists; move it away, or name another file")
-        if self._part.exists():
+        if self.part.exists():
             self._rescue()
 
     def _rescue(self) -> None:
         """An apply died here. Keys that work must not be lost; those of one that was rolled back are nothing."""
-        lines = self._part.read_text("utf-8").splitlines()
+        lines = self.part.read_text("utf-8").splitlines()
         if any(self._site.directory.has_key(_text_in(line)) for line in lines):
-            raise ApplyRefused(
-                f"an apply was interrupted after it made keys; they work, and are in {self._part}: "
-                f"move that file to where you need it, then apply again"
-            )
-        self._part.unlink()
+            raise ApplyRefused(_LEFT.format(self.part.absolute()))
+        self.part.unlink()
 
     def prepare(self, keys: list[NewKey]) -> None:
         """Raises: ApplyRefused."""
         try:
             self._write(keys)
         except OSError as error:
-            raise ApplyRefused(f"{self._part}: {error.strerror}; nothing was changed") from None
+            raise ApplyRefused(f"{self.part}: {error.strerror}; nothing was changed") from None
 
     def _write(self, keys: list[NewKey]) -> None:
-        descriptor = os.open(self._part, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(self.part, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             for key in keys:
                 endpoint = endpoint_of(self._site.settings, key.tenant)
@@ -190,7 +222,13 @@ class KeysFile:
             os.fsync(file.fileno())
 
     def publish(self) -> None:
-        self._part.rename(self._path)
+        """Under their name, and that on the disk."""
+        self.part.rename(self._path)
+        folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def _text_in(line: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
@@ -55,8 +55,9 @@ def find_changes(
     if declared.whole:
         for slug in leaving(declared, standing):
             yield Change("tenant.remove", slug, "", None, standing.tenants[slug].block.offboard)
+    wanted = wanted_credentials(declared, standing)
     for slug, block in declared.tenants.items():
-        yield from _tenant_changes(slug, block, declared, standing, now, fingerprint)
+        yield from _tenant_changes(slug, block, declared, standing, now, fingerprint, wanted)
         stood = standing.tenants.get(slug)
         for reference in block.targets if stood is not None else ():
             if stood is not None and reference in stood.block.targets and not has_url(slug, reference):
@@ -77,7 +78,13 @@ def leaving(declared: Declaration, standing: Standing) -> list[str]:
 
 
 def _tenant_changes(
-    slug: str, block: TenantBlock, declared: Declaration, standing: Standing, now: datetime, fingerprint: Fingerprint
+    slug: str,
+    block: TenantBlock,
+    declared: Declaration,
+    standing: Standing,
+    now: datetime,
+    fingerprint: Fingerprint,
+    wanted: Collection[str],
 ) -> Iterator[Change]:
     stood = standing.tenants.get(slug)
     if stood is None:
@@ -91,7 +98,7 @@ def _tenant_changes(
         old, new = getattr(before, name), getattr(block, name)
         if old != new:
             yield Change("tenant.set", slug, name, _plain(old), _plain(new))
-    yield from _credential_changes(slug, block, before, declared, standing, fingerprint)
+    yield from _credential_changes(slug, block, before, wanted, standing, fingerprint)
     yield from _key_changes(slug, block, stood, now)
 
 
@@ -99,7 +106,7 @@ def _credential_changes(
     slug: str,
     block: TenantBlock,
     before: TenantBlock,
-    declared: Declaration,
+    wanted: Collection[str],
     standing: Standing,
     fingerprint: Fingerprint,
 ) -> Iterator[Change]:
@@ -112,7 +119,7 @@ def _credential_changes(
             secret = fingerprint(new)
             if known is not None and secret is not None and secret != known.fingerprint:
                 yield Change("credential.rotate", slug, name, known.name, new)
-    found = _becomes(slug, block.credential, declared, standing, fingerprint)
+    found = _becomes(slug, block.credential, wanted, standing, fingerprint)
     if block.shared_credential and block.credential is not None and not (found and found.shared):
         yield Change("credential.share", slug, "shared_credential", False, True)
     stood_upstream = found.upstream if found is not None else None
@@ -124,19 +131,19 @@ def _credential_changes(
 
 
 def _becomes(
-    slug: str, reference: str | None, declared: Declaration, standing: Standing, fingerprint: Fingerprint
+    slug: str, reference: str | None, wanted: Collection[str], standing: Standing, fingerprint: Fingerprint
 ) -> StandingCredential | None:
     """The stored credential that a tenant will be served with; None when it is still to be made."""
     name = target_credential(reference, standing)
     if name is not None or reference is None:
         return standing.credentials.get(name or "")
     secret = fingerprint(reference)
-    twin = next((one for one in standing.credentials.values() if one.fingerprint == secret), None)
-    own = own_credential(slug, "credential", declared, standing)
+    twin = standing.by_fingerprint(secret)
+    own = own_credential(slug, "credential", wanted, standing)
     return twin or (standing.credentials[own] if own is not None else None)
 
 
-def own_credential(slug: str, role: str, declared: Declaration, standing: Standing) -> str | None:
+def own_credential(slug: str, role: str, wanted: Collection[str], standing: Standing) -> str | None:
     """The credential that only this tenant has had, and nobody is to have after it: its secret can be replaced."""
     stood = standing.tenants.get(slug)
     name = getattr(stood, role) if stood is not None else None
@@ -144,16 +151,14 @@ def own_credential(slug: str, role: str, declared: Declaration, standing: Standi
     if credential is None or stood is None or credential.shared or credential.users != frozenset((slug,)):
         return None
     is_both = stood.credential == stood.fallback
-    return None if is_both or is_wanted(credential, declared, standing) else credential.name
+    return None if is_both or credential.name in wanted else credential.name
 
 
-def is_wanted(credential: StandingCredential, declared: Declaration, standing: Standing) -> bool:
-    """Whether a declared tenant is to have a credential."""
-    return any(
-        target_credential(reference, standing) == credential.name
-        for block in declared.tenants.values()
-        for reference in (block.credential, block.fallback)
-    )
+def wanted_credentials(declared: Declaration, standing: Standing) -> Collection[str]:
+    """Stored credentials that a declared tenant is to have, by name."""
+    references = {reference for block in declared.tenants.values() for reference in (block.credential, block.fallback)}
+    names = (target_credential(reference, standing) for reference in references)
+    return {name for name in names if name is not None}
 
 
 def same_credential(wanted: str | None, stands: str | None, slug: str, role: str, standing: Standing) -> bool:

@@ -6,7 +6,7 @@ import difflib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from tenantry.control.declared.changes import leaving, target_credential
+from tenantry.control.declared.changes import Fingerprint, leaving, target_credential
 from tenantry.control.declared.model import Declaration, Problem, TenantBlock
 from tenantry.control.declared.state import Standing, target_name
 from tenantry.domain.limits import Limits, exceeds
@@ -16,14 +16,17 @@ from tenantry.storage.directory import SHIPPED_SESSIONS, first_limits
 TARGET_CHARS_MAX = 64
 
 
-def check_against(declared: Declaration, standing: Standing) -> list[Problem]:
-    """Everything that is wrong."""
+def check_against(
+    declared: Declaration, standing: Standing, fingerprint: Fingerprint = lambda reference: None
+) -> list[Problem]:
+    """Everything that is wrong. `fingerprint` tells that two references hold one secret, where they are at hand."""
     return [
         *_check_whole(declared, standing),
         *_check_names(declared, standing),
         *_check_limits(declared, standing),
         *(_check_sharing(declared, standing) if declared.whole else ()),
         *_check_agreement(declared, standing),
+        *_check_fallbacks(declared, standing, fingerprint),
     ]
 
 
@@ -116,7 +119,8 @@ def _check_sharing(declared: Declaration, standing: Standing) -> Iterator[Proble
     users: dict[str, set[str]] = defaultdict(set)
     going = set(leaving(declared, standing)) if declared.whole else set[str]()
     for name, credential in standing.credentials.items():
-        users[name] |= credential.users - declared.tenants.keys() - going
+        # One by one: a set without the keys of a mapping is made by a look at all of those.
+        users[name] |= {slug for slug in credential.users if slug not in declared.tenants and slug not in going}
     for slug, block in declared.tenants.items():
         for reference in (block.credential, block.fallback):
             if reference is not None:
@@ -125,9 +129,11 @@ def _check_sharing(declared: Declaration, standing: Standing) -> Iterator[Proble
         for role in ("credential", "fallback"):
             reference = getattr(block, role)
             target = target_credential(reference, standing) or reference
-            others = users[target] - {slug} if target is not None else None
             known = standing.credentials.get(target or "")
-            if others and not block.shared_credential and not (known and known.shared):
+            if target is None or block.shared_credential or (known and known.shared):
+                continue
+            others = users[target] - {slug}
+            if others:
                 text = (
                     f"{reference} would serve {slug} and {', '.join(sorted(others))}: use a key of its own, "
                     "or write shared_credential = true in each"
@@ -148,3 +154,21 @@ def _check_agreement(declared: Declaration, standing: Standing) -> Iterator[Prob
             if said != value:
                 text = f"{slug} and {first} share {block.credential}, which has one {field}: {value!r} or {said!r}"
                 yield declared.problem(("tenants", slug, field), text)
+
+
+def _check_fallbacks(declared: Declaration, standing: Standing, fingerprint: Fingerprint) -> Iterator[Problem]:
+    """A fallback that is the credential itself cannot serve where that one cannot."""
+    for slug, block in declared.tenants.items():
+        if block.credential is None or block.fallback is None:
+            continue
+        if _identity(block.credential, standing, fingerprint) == _identity(block.fallback, standing, fingerprint):
+            text = f"the fallback {block.fallback} is the credential {block.credential} itself: name another key"
+            yield declared.problem(("tenants", slug, "fallback"), text)
+
+
+def _identity(reference: str, standing: Standing, fingerprint: Fingerprint) -> object:
+    """The secret behind a reference; the stored credential, or the reference, where that is not at hand."""
+    name = target_credential(reference, standing)
+    stored = standing.credentials.get(name or "")
+    found = None if reference.startswith("vault:") else fingerprint(reference)
+    return found or (stored.fingerprint if stored is not None else reference)

@@ -106,8 +106,16 @@ def _month_line(report: UsageReport) -> str:
 
 
 def _write(path: Path, text: str) -> Path:
+    """A new file, beside one of that name with a number: a slug may leave, come and leave again on one day."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    stem, number = path.stem, 1
+    while True:
+        try:
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+            break
+        except FileExistsError:
+            number += 1
+            path = path.with_name(f"{stem}-{number}{path.suffix}")
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
         file.flush()

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from tenantry.control.alerting import is_apprise_url
-from tenantry.control.declared.changes import Change, is_wanted, own_credential
+from tenantry.control.apprise_urls import is_apprise_url
+from tenantry.control.declared.changes import Change, own_credential, wanted_credentials
 from tenantry.control.declared.model import Declaration, KeyBlock, TenantBlock
 from tenantry.control.declared.references import References
 from tenantry.control.declared.state import Standing, target_name
 from tenantry.storage.columns import now_utc
 from tenantry.storage.directory import Directory, DirectoryError, first_limits
 from tenantry.storage.directory.alert_targets import APPRISE, WEBHOOK
-from tenantry.storage.directory.tenants import TenantChange
+from tenantry.storage.directory.credentials import Binding, NewCredential
+from tenantry.storage.directory.keys import WantedKey
+from tenantry.storage.directory.tenants import NewTenant, TenantChange
 
 # How long a key goes on that its `rotate_days` replaced: time to hand the new one to a client that is on holiday.
 ROTATION_GRACE_DAYS = 7
@@ -57,6 +59,10 @@ class Executor:
         self._references = references
         self._by_source = {one.source: name for name, one in standing.credentials.items() if one.source is not None}
         self._names = set(standing.credentials)
+        self._by_fingerprint = {one.fingerprint: name for name, one in standing.credentials.items()}
+        self._wanted = wanted_credentials(declared, standing)
+        self._referred = {ref for block in declared.tenants.values() for ref in (block.credential, block.fallback)}
+        self._new_credentials: list[NewCredential] = []
         self.keys: list[NewKey] = []
         self.added: list[str] = []
 
@@ -73,8 +79,10 @@ class Executor:
         for action, step in self._steps().items():
             for change in by_action.pop(action, []):
                 step(change)
-            if action == "tenant.add":
-                self._set_tenants(by_action.pop("tenant.set", []))
+            if action == "tenant.remove":
+                self._put_tenants(by_action.pop("tenant.add", []), by_action.pop("tenant.set", []))
+            elif action == "key.set":
+                self._issue_keys([*by_action.pop("key.issue", []), *by_action.pop("key.take", [])])
         if by_action:
             raise ValueError(f"unknown changes: {', '.join(by_action)}")
 
@@ -83,7 +91,6 @@ class Executor:
             "tier.set": lambda one: self._directory.put_tier(one.subject, self._declared.tiers[one.subject]),
             "plan.set": lambda one: self._directory.put_plan(one.subject, one.after),
             "tenant.remove": self._remove_tenant,
-            "tenant.add": self._add_tenant,
             "credential.rotate": self._rotate_credential,
             "credential.share": self._share_credential,
             "credential.move": self._move_credential,
@@ -91,8 +98,6 @@ class Executor:
             "target.replace": lambda one: self._set_target(one.subject, one.after),
             "key.revoke": lambda one: self._directory.revoke_key(self._key_id(one)),
             "key.set": self._set_key,
-            "key.issue": self._issue_key,
-            "key.take": self._take_key,
             "key.rotate": self._rotate_key,
             "tier.reset": self._reset_tier,
             "tier.remove": lambda one: self._directory.remove_tier(one.subject),
@@ -109,10 +114,6 @@ class Executor:
 
     # Tenants
 
-    def _add_tenant(self, change: Change) -> None:
-        block = self._block(change.subject)
-        self._directory.create_tenant(change.subject, block.name, block.tier)
-
     def _remove_tenant(self, change: Change) -> None:
         tenant = self._standing.tenants[change.subject]
         self._directory.release_credential(change.subject)
@@ -123,39 +124,48 @@ class Executor:
             if (
                 credential.source is not None
                 and credential.users == frozenset((change.subject,))
-                and not is_wanted(credential, self._declared, self._standing)
+                and credential.name not in self._wanted
             ):
                 self._directory.remove_credential(credential.name)
                 self._names.discard(credential.name)
                 self._by_source.pop(credential.source)
+                self._by_fingerprint.pop(credential.fingerprint, None)
 
-    def _set_tenants(self, changes: list[Change]) -> None:
-        fields: dict[str, dict[str, Any]] = defaultdict(dict)
+    def _put_tenants(self, added: list[Change], changes: list[Change]) -> None:
+        """New tenants all at once, those that stand one by one."""
+        fields: dict[str, dict[str, Any]] = {change.subject: {} for change in added}
         for change in changes:
-            fields[change.subject][change.field] = change.after
+            fields.setdefault(change.subject, {})[change.field] = change.after
         rebound = [slug for slug, values in fields.items() if values.keys() & {"credential", "fallback"}]
         for slug in rebound:
             if slug in self._standing.tenants:
                 self._directory.release_credential(slug)
+        new = [change.subject for change in added]
+        self._directory.create_tenants(
+            [
+                NewTenant(slug, self._block(slug).name, self._block(slug).tier, self._change(slug, fields[slug]))
+                for slug in new
+            ]
+        )
         for slug, values in fields.items():
-            self._describe(slug, values)
-        for slug in rebound:
-            self._bind(slug)
+            if slug in self._standing.tenants:
+                self._directory.set_tenant(slug, self._change(slug, values))
+            if "thresholds" in values:
+                self._directory.set_thresholds(slug, values["thresholds"])
+            if "targets" in values:
+                self._set_targets(slug)
+        bindings = [binding for slug in rebound for binding in self._bindings(slug)]
+        self._directory.add_credentials(self._new_credentials)
+        self._new_credentials = []
+        self._directory.bind_credentials(bindings)
 
-    def _describe(self, slug: str, values: dict[str, Any]) -> None:
+    def _change(self, slug: str, values: dict[str, Any]) -> TenantChange:
         columns: dict[str, Any] = {
             _COLUMNS[name]: "" if value is None else value for name, value in values.items() if name in _COLUMNS
         }
         limits = self._block(slug).limits if "limits" in values else None
         amounts = {period: values[name] for name, period in _BUDGETS.items() if name in values}
-        change = TenantChange(
-            limits=limits, only_limits=limits is not None, keys_follow=True, budgets=amounts, **columns
-        )
-        self._directory.set_tenant(slug, change)
-        if "thresholds" in values:
-            self._directory.set_thresholds(slug, values["thresholds"])
-        if "targets" in values:
-            self._set_targets(slug)
+        return TenantChange(limits=limits, only_limits=limits is not None, keys_follow=True, budgets=amounts, **columns)
 
     def _set_targets(self, slug: str) -> None:
         stood = self._standing.tenants.get(slug)
@@ -183,33 +193,33 @@ class Executor:
 
     # Credentials
 
-    def _bind(self, slug: str) -> None:
+    def _bindings(self, slug: str) -> Iterator[Binding]:
         block = self._block(slug)
         for role, reference in (("credential", block.credential), ("fallback", block.fallback)):
             if reference is not None:
                 name = self._stored(slug, role, reference)
-                self._directory.bind_credential(
-                    slug, name, declare_shared=block.shared_credential, as_fallback=role == "fallback"
-                )
+                yield Binding(slug, name, block.shared_credential, role == "fallback")
 
     def _stored(self, slug: str, role: str, reference: str) -> str:
-        """The name of the credential that a reference means, stored now if it was not."""
+        """The name of the credential that a reference means; one that is not stored yet is to be."""
         if reference.startswith("vault:"):
             return reference.removeprefix("vault:")
         if reference in self._by_source:
             return self._by_source[reference]
         secret = self._references.get(reference)
         source = self._source(reference)
-        twin = self._directory.find_credential(secret)
-        own = own_credential(slug, role, self._declared, self._standing)
+        fingerprint = self._directory.fingerprint(secret)
+        twin = self._by_fingerprint.get(fingerprint)
+        own = own_credential(slug, role, self._wanted, self._standing)
         if twin is not None:
             name = self._name_twin(twin, reference)
         elif own is not None:
             name = own
-            self._directory.replace_secret(own, secret, source)
+            self._replace_secret(own, secret, source)
             self._forget_source(own)
         else:
             name = self._add_credential(slug, role, secret, source)
+        self._by_fingerprint[fingerprint] = name
         if source is not None:
             self._by_source[source] = name
         return name
@@ -218,11 +228,11 @@ class Executor:
         """A key that is stored already goes by the new reference, unless another tenant knows it by the old one."""
         known = self._standing.credentials.get(twin)
         source = known.source if known is not None else next(s for s, name in self._by_source.items() if name == twin)
-        if source is not None and any(
-            source in (block.credential, block.fallback) for block in self._declared.tenants.values()
-        ):
+        if source is not None and source in self._referred:
             raise DirectoryError(f"{reference} holds the same key as {source}: write {source} in both places")
         if self._source(reference) is not None:
+            self._directory.add_credentials(self._new_credentials)
+            self._new_credentials = []
             self._directory.set_source(twin, reference)
             self._forget_source(twin)
         return twin
@@ -239,13 +249,15 @@ class Executor:
             name = f"{first[:56]}-{number}"
         upstream = block.upstream or UPSTREAM
         is_first = role == "credential"
-        self._directory.add_credential(
-            name,
-            secret,
-            upstream,
-            shared=is_first and block.shared_credential,
-            workspace_id=block.workspace if is_first else None,
-            source=source,
+        self._new_credentials.append(
+            NewCredential(
+                name,
+                secret,
+                upstream,
+                shared=is_first and block.shared_credential,
+                workspace_id=block.workspace if is_first else None,
+                source=source,
+            )
         )
         self._names.add(name)
         self.added.append(name)
@@ -258,8 +270,14 @@ class Executor:
 
     def _rotate_credential(self, change: Change) -> None:
         secret = self._references.get(change.after)
-        if self._directory.find_credential(secret) != change.before:  # another tenant on it was first
-            self._directory.replace_secret(change.before, secret, change.after)
+        fingerprint = self._directory.fingerprint(secret)
+        if self._by_fingerprint.get(fingerprint) != change.before:  # another tenant on it was first
+            self._replace_secret(change.before, secret, change.after)
+            self._by_fingerprint[fingerprint] = change.before
+
+    def _replace_secret(self, name: str, secret: str, source: str | None) -> None:
+        self._directory.replace_secret(name, secret, source)
+        self._by_fingerprint = {known: one for known, one in self._by_fingerprint.items() if one != name}
 
     def _share_credential(self, change: Change) -> None:
         row = self._directory.credential_of(change.subject)
@@ -289,23 +307,23 @@ class Executor:
         block = self._key_block(change)
         self._directory.set_key(self._key_id(change), block.expires_at, block.rotate_days, block.limits)
 
-    def _issue_key(self, change: Change) -> None:
-        block = self._key_block(change)
-        key = self._directory.issue_key(
-            change.subject, change.field, block.expires_at, block.limits, rotate_days=block.rotate_days
-        )
-        self.keys.append(NewKey(change.subject, change.field, key.key_id, key.text))
-
-    def _take_key(self, change: Change) -> None:
-        block = self._key_block(change)
-        self._directory.issue_key(
-            change.subject,
-            change.field,
-            block.expires_at,
-            block.limits,
-            rotate_days=block.rotate_days,
-            text=self._references.get(block.digest_of or ""),
-        )
+    def _issue_keys(self, changes: list[Change]) -> None:
+        """New keys, and those that are taken over, which nobody has to be told."""
+        blocks = [self._key_block(change) for change in changes]
+        wanted = [
+            WantedKey(
+                change.subject,
+                change.field,
+                block.expires_at,
+                block.limits,
+                block.rotate_days,
+                self._references.get(block.digest_of) if block.digest_of is not None else None,
+            )
+            for change, block in zip(changes, blocks, strict=True)
+        ]
+        for change, key in zip(changes, self._directory.issue_keys(wanted), strict=True):
+            if change.action == "key.issue":
+                self.keys.append(NewKey(change.subject, change.field, key.key_id, key.text))
 
     def _rotate_key(self, change: Change) -> None:
         key = self._directory.rotate_key(self._key_id(change), now_utc() + timedelta(days=ROTATION_GRACE_DAYS))

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from tenantry.control.declared.model import KeyBlock, TenantBlock
 from tenantry.control.declared.state import Standing, StandingTenant
 from tenantry.control.toml_out import write_toml
-from tenantry.domain.limits import LIMITS, NO_LIMIT, Limits, as_json
+from tenantry.domain.limits import EVERY, LIMITS, NO_LIMIT, Limits, as_json
 from tenantry.domain.money import NANOS_PER_USD
 from tenantry.domain.plans import Terms
 from tenantry.storage.directory import SHIPPED_SESSIONS, first_limits
@@ -107,7 +107,7 @@ def _other(limits: Limits, than: Limits) -> dict[str, Any]:
 
 
 def _limits(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: NO_LIMIT if value is None else as_json(value) for name, value in values.items()}
+    return {name: NO_LIMIT if value is None else as_json(value) or [EVERY] for name, value in values.items()}
 
 
 def _usd(nanos: int) -> str:

@@ -6,14 +6,14 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, cast
 from zoneinfo import ZoneInfo
 
 from tenantry.domain.alerts import THRESHOLD_PERCENT_MAX, THRESHOLDS_MAX, BadThresholds, check_thresholds
 from tenantry.domain.keys import is_slug
 from tenantry.domain.limits import LIMITS, Limit
-from tenantry.domain.money import BadAmount, check_amount, usd_to_nanos
+from tenantry.domain.money import BadAmount, check_amount, read_usd, usd_to_nanos
 
 TEXT_CHARS_MAX = 200
 # Of a column that keeps a label.
@@ -22,10 +22,13 @@ LABEL_CHARS_MAX = 128
 USD_MAX = 1_000_000_000
 DAYS_MAX = 3650
 PERCENT_MAX = 1000
+# Of a key's end: none ends before there were keys, and a time of the year 1 or 9999 does not exist in every time zone.
+_YEAR_MIN, _YEAR_MAX = 2000, 2999
 
 _REFERENCE = re.compile(r"(env:[A-Za-z_][A-Za-z0-9_]*|file:[^\s].*|vault:[^\s].*)")
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _REFERENCE_PATTERN = r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:\S.*|vault:\S.*)$"
+_PERCENT = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 _USD_PATTERN = r"^[0-9]+(\.[0-9]{1,9})?$"
 
 
@@ -120,8 +123,8 @@ def _usd(raw: object) -> int:
     if isinstance(raw, float):
         raise BadField('must be written in quotes, such as "50.00": money is exact')
     try:
-        nanos = usd_to_nanos(str(raw)) if isinstance(raw, str | int) and not isinstance(raw, bool) else -1
-    except ValueError:
+        nanos = read_usd(str(raw)) if isinstance(raw, str | int) and not isinstance(raw, bool) else -1
+    except BadAmount:
         nanos = -1
     if not 0 <= nanos <= usd_to_nanos(str(USD_MAX)):
         raise BadField(f'must be an amount of dollars such as "50.00", up to {USD_MAX:,}')
@@ -129,11 +132,9 @@ def _usd(raw: object) -> int:
 
 
 def _percent(raw: object) -> str:
-    try:
-        value = Decimal(raw) if isinstance(raw, str | int) and not isinstance(raw, bool) else Decimal(-1)
-    except InvalidOperation:
-        value = Decimal(-1)
-    if not value.is_finite() or not 0 <= value <= PERCENT_MAX:
+    is_plain = isinstance(raw, str | int) and not isinstance(raw, bool) and _PERCENT.fullmatch(str(raw))
+    value = Decimal(str(raw)) if is_plain else Decimal(-1)
+    if not 0 <= value <= PERCENT_MAX:
         raise BadField('must be a percentage in quotes, such as "20"')
     return f"{value.normalize():f}"
 
@@ -159,11 +160,15 @@ def read_expiry(zone: ZoneInfo) -> Callable[[Any], datetime]:
                 raw = date.fromisoformat(raw) if len(raw) == len("2027-01-31") else datetime.fromisoformat(raw)
             except ValueError:
                 raw = None
-        if isinstance(raw, datetime) and raw.tzinfo is not None:
-            return raw
-        if isinstance(raw, date) and not isinstance(raw, datetime) and raw < date.max:
-            return datetime.combine(raw + timedelta(days=1), time(), zone)
-        raise BadField("must be a date such as 2027-01-31, or a time with an offset such as 2027-01-31T12:00:00Z")
+        if isinstance(raw, date) and _YEAR_MIN <= raw.year <= _YEAR_MAX:
+            if not isinstance(raw, datetime):
+                return datetime.combine(raw + timedelta(days=1), time(), zone)
+            if raw.tzinfo is not None:
+                return raw
+        raise BadField(
+            f"must be a date such as 2027-01-31, or a time with an offset such as 2027-01-31T12:00:00Z, of the years "
+            f"{_YEAR_MIN} to {_YEAR_MAX}"
+        )
 
     return read
 
@@ -243,7 +248,7 @@ PLAN_FIELDS: dict[str, Field] = {
 def limit_schema(limit: Limit) -> dict[str, Any]:
     """A limit as JSON Schema has it."""
     if limit.patterns:
-        return {"type": "array", "items": {"type": "string", "minLength": 1}, "maxItems": 100}
+        return {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1, "maxItems": 100}
     if limit.choices:
         return {"enum": list(limit.choices)}
     number: dict[str, Any] = {"type": "integer", "minimum": limit.low, "maximum": limit.high}

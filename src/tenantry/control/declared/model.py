@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -77,7 +77,7 @@ class BadDeclaration(Exception):
 class Declaration:
     """All that is declared. When `whole`, what was declared before and is missing now is to go.
 
-    `documents` are the files as `tomllib` read them; `places` says where a path stands: file and line.
+    `documents` are the files as `tomllib` read them; `find_place` says where a path stands: file and line.
     """
 
     tiers: Mapping[str, Limits] = field(default_factory=dict[str, Limits])
@@ -85,11 +85,12 @@ class Declaration:
     tenants: Mapping[str, TenantBlock] = field(default_factory=dict[str, TenantBlock])
     whole: bool = True
     documents: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    places: Mapping[Path, tuple[str, int]] = field(default_factory=dict[Path, tuple[str, int]])
+    find_place: Callable[[Path], tuple[str, int] | None] = lambda path: None
 
     def problem(self, path: Path, text: str) -> Problem:
         """A problem at a path, or at the nearest table above it that has a place."""
         for length in range(len(path), 0, -1):
-            if path[:length] in self.places:
-                return Problem(*self.places[path[:length]], text)
+            place = self.find_place(path[:length])
+            if place is not None:
+                return Problem(*place, text)
         return Problem(next(iter(self.documents), "tenants.toml"), 0, text)

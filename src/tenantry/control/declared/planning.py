@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,11 +14,13 @@ from tenantry.control.declared.changes import Change, find_changes
 from tenantry.control.declared.checking import check_against
 from tenantry.control.declared.impact import MoneyEffect, money_effect, read_running, session_effect
 from tenantry.control.declared.model import BadDeclaration, Declaration, Problem
-from tenantry.control.declared.reader import FILE_BYTES_MAX, read_documents
+from tenantry.control.declared.reader import DEPTH_MAX, FILE_BYTES_MAX, is_deeper, read_documents
 from tenantry.control.declared.references import References
 from tenantry.control.declared.state import Standing, read_standing, target_name
 from tenantry.control.declared.words import in_words
 from tenantry.control.site import Site
+from tenantry.ledger.exports import replacing
+from tenantry.regular_files import read_regular
 from tenantry.storage.columns import now_utc
 from tenantry.storage.directory import Directory
 from tenantry.storage.vault import Vault
@@ -75,13 +78,15 @@ def compare(
 ) -> tuple[Standing, list[Change]]:
     """What stands, and what would have to change. Raises: BadDeclaration."""
     standing = read_standing(directory)
-    problems = check_against(declared, standing)
-    if problems:
-        raise BadDeclaration(problems)
 
+    @cache  # of one file it is asked several times, and each reads a file or hashes a text
     def fingerprint(reference: str) -> bytes | None:
         secret = references.find(reference)
         return vault.fingerprint(secret) if secret is not None else None
+
+    problems = check_against(declared, standing, fingerprint)
+    if problems:
+        raise BadDeclaration(problems)
 
     def has_url(slug: str, reference: str) -> bool:
         url = references.find(reference)
@@ -108,7 +113,9 @@ def needed_references(changes: list[Change]) -> list[str]:
 
 def write_plan(plan: Plan, path: Path) -> None:
     """The plan as a file for `apply`. There is no secret in it."""
-    path.write_text(json.dumps(plan.as_json(), indent=2, ensure_ascii=False, default=str) + "\n", "utf-8")
+    text = json.dumps(plan.as_json(), indent=2, ensure_ascii=False, default=str) + "\n"
+    with replacing(path) as file:
+        file.write(text.encode())
 
 
 def read_plan(path: Path, site: Site) -> tuple[Declaration, Mapping[str, Any]]:
@@ -118,14 +125,17 @@ def read_plan(path: Path, site: Site) -> tuple[Declaration, Mapping[str, Any]]:
         BadDeclaration: it is not the file of a plan.
     """
     try:
-        if path.stat().st_size > FILE_BYTES_MAX:
+        data = read_regular(path, FILE_BYTES_MAX)
+        if len(data) > FILE_BYTES_MAX:
             raise ValueError("too large")
-        plan = cast("dict[str, Any]", json.loads(path.read_text("utf-8")))
+        plan = cast("dict[str, Any]", json.loads(data.decode("utf-8")))
         if plan["tenantry_plan"] != PLAN_FORMAT:
             raise ValueError("another format")
         documents, _ = cast("dict[str, Any]", plan["documents"]), int(plan["directory_version"])
         if not all(isinstance(one, dict) for one in (*documents.values(), *plan["changes"])):
             raise ValueError("not tables")
+        if is_deeper(documents, DEPTH_MAX + 1):
+            raise ValueError("nested too deeply")
     except OSError as error:
         raise BadDeclaration([Problem(str(path), 0, error.strerror or "it cannot be read")]) from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path as FilePath
 from typing import Any, cast
 from zoneinfo import ZoneInfo
@@ -24,8 +24,9 @@ from tenantry.control.declared.fields import (
 from tenantry.control.declared.model import BadDeclaration, Declaration, KeyBlock, Path, Problem, TenantBlock
 from tenantry.control.declared.positions import find_lines
 from tenantry.domain.keys import is_slug
-from tenantry.domain.limits import KEY_LIMITS, LIMITS, BadLimit, Limits, read_limit
+from tenantry.domain.limits import EVERY, KEY_LIMITS, LIMITS, NO_TOOLS, BadLimit, Limits, read_limit
 from tenantry.domain.plans import Terms
+from tenantry.regular_files import read_regular
 from tenantry.storage.directory import first_limits
 
 DEFAULT_FILE = "tenants.toml"
@@ -35,6 +36,13 @@ FILE_BYTES_MAX = 16 * 1024 * 1024
 
 # How `tomllib` says where it stumbled.
 _TOML_PLACE = re.compile(r"\(at line (\d+), column \d+\)")
+
+# A limit of a key of a tenant stands six deep.
+DEPTH_MAX = 20
+# `tomllib` takes minutes for a dotted key of 100,000 parts (measured, 2026-11-29).
+_LONG_KEY = re.compile(
+    r"""(?:^|[\[{,])[ \t]*(?:(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){20}""", re.MULTILINE
+)
 
 TABLES = ("tiers", "plans", "tenants")
 _TENANT_TABLES = ("limits", "budget", "alerts", "keys")
@@ -65,25 +73,28 @@ def read_files(files: Iterable[FilePath], zone: ZoneInfo) -> Declaration:
         BadDeclaration: it lists everything that is wrong in all of them.
     """
     documents: dict[str, Any] = {}
-    lines: dict[str, dict[Path, int]] = {}
+    texts: dict[str, str] = {}
     problems: list[Problem] = []
     for file in files:
         name = str(file)
         try:
-            data = file.read_bytes()
+            data = read_regular(file, FILE_BYTES_MAX)
             if len(data) > FILE_BYTES_MAX:
                 raise ValueError(f"larger than {FILE_BYTES_MAX // 1024 // 1024} MB")
             text = data.decode("utf-8-sig")
-            documents[name] = tomllib.loads(text)
-            lines[name] = find_lines(text)
+            document = None if _LONG_KEY.search(text) else tomllib.loads(text)
+            if document is None or is_deeper(document, DEPTH_MAX):
+                raise RecursionError
+            documents[name] = document
+            texts[name] = text
         except RecursionError:
-            problems.append(Problem(name, 0, "nested too deeply"))
+            problems.append(Problem(name, 0, f"nested more than {DEPTH_MAX} deep"))
         except tomllib.TOMLDecodeError as error:
             found = _TOML_PLACE.search(str(error))
             problems.append(Problem(name, int(found.group(1)) if found else 0, str(error)))
         except (OSError, ValueError) as error:
             problems.append(Problem(name, 0, getattr(error, "strerror", None) or str(error)))
-    return _read(documents, lines, zone, problems)
+    return _read(documents, texts, zone, problems)
 
 
 def read_documents(documents: Mapping[str, Any], zone: ZoneInfo) -> Declaration:
@@ -96,47 +107,67 @@ def read_documents(documents: Mapping[str, Any], zone: ZoneInfo) -> Declaration:
 
 
 def _read(
-    documents: Mapping[str, Any], lines: Mapping[str, dict[Path, int]], zone: ZoneInfo, problems: list[Problem]
+    documents: Mapping[str, Any], texts: Mapping[str, str], zone: ZoneInfo, problems: list[Problem]
 ) -> Declaration:
-    reader = _Reader(lines, zone, problems)
+    reader = _Reader(_Lines(texts), zone, problems)
     for file, document in documents.items():
         reader.read(file, document)
     if problems:
         raise BadDeclaration(problems)
-    return Declaration(reader.tiers, reader.plans, reader.tenants, True, documents, reader.places)
+    return Declaration(reader.tiers, reader.plans, reader.tenants, True, documents, reader.find_place)
+
+
+class _Lines:
+    """On which line what stands, looked up when somebody asks: it takes as long as all the rest of the reading."""
+
+    def __init__(self, texts: Mapping[str, str]) -> None:
+        self._texts = texts
+        self._found: dict[str, dict[Path, int]] = {}
+
+    def of(self, file: str) -> Mapping[Path, int]:
+        if file not in self._found:
+            self._found[file] = find_lines(self._texts[file]) if file in self._texts else {}
+        return self._found[file]
 
 
 class _Reader:
     """Collects what files declare, and what is wrong with it."""
 
-    def __init__(self, lines: Mapping[str, dict[Path, int]], zone: ZoneInfo, problems: list[Problem]) -> None:
+    def __init__(self, lines: _Lines, zone: ZoneInfo, problems: list[Problem]) -> None:
         self._lines = lines
         self._problems = problems
         self._key_fields = KEY_FIELDS | {
             "expires": Field(read_expiry(zone), KEY_FIELDS["expires"].help, KEY_FIELDS["expires"].schema)
         }
         self._file = ""
-        self.places: dict[Path, tuple[str, int]] = {}
+        self._files: dict[Path, str] = {}
         self.tiers: dict[str, Limits] = {}
         self.plans: dict[str, Terms] = {}
         self.tenants: dict[str, TenantBlock] = {}
 
     def read(self, file: str, document: Mapping[str, Any]) -> None:
         self._file = file
-        self._unknown((), document, TABLES, "the file")
+        self._require_known((), document, TABLES, ())
         for table in TABLES:
             for name, block in self._table((table,), document.get(table, {})).items():
                 path = (table, name)
-                known = self.places.get(path)
-                if known is not None:
-                    self._wrong(path, f"{table[:-1]} {name!r} is declared already in {known[0]}, line {known[1]}")
+                known = self._files.setdefault(path, file)
+                if known != file:
+                    line = self._lines.of(known).get(path, 0)
+                    self._wrong(path, f"{table[:-1]} {name!r} is declared already in {known}, line {line}")
                     continue
-                self.places[path] = (file, self._line(path))
                 if not is_slug(name):
                     self._wrong(path, f"{name!r} is not a name: use a-z, 0-9 and inner hyphens, 63 characters at most")
                 self._block(table, name, self._table(path, block))
-        for path, line in self._lines.get(file, {}).items():
-            self.places.setdefault(path, (file, line))
+
+    def find_place(self, path: Path) -> tuple[str, int] | None:
+        """The file and the line of a path that one of the files has."""
+        own = self._files.get(path[:2])
+        for file in [own] if own is not None else dict.fromkeys(self._files.values()):
+            line = self._lines.of(file).get(path)
+            if line is not None:
+                return file, line
+        return (own, 0) if own is not None and len(path) == 2 else None  # of a plan no line is known
 
     def _block(self, table: str, name: str, block: Mapping[str, Any]) -> None:
         path = (table, name)
@@ -182,12 +213,12 @@ class _Reader:
     def _fields(
         self, path: Path, block: Mapping[str, Any], fields: Mapping[str, Field], tables: tuple[str, ...]
     ) -> dict[str, Any]:
-        self._unknown(path, block, (*fields, *tables), _dotted(path))
-        return self._values(path, block, {name: field.read for name, field in fields.items()})
+        self._require_known(path, block, fields, tables)
+        return self._values(path, block, {name: fields[name].read for name in block if name in fields})
 
     def _limits(self, path: Path, block: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-        self._unknown(path, block, names, _dotted(path))
-        return self._values(path, block, {name: _limit_reader(name) for name in names})
+        self._require_known(path, block, names, ())
+        return self._values(path, block, {name: _limit_reader(name) for name in block if name in names})
 
     def _values(
         self, path: Path, block: Mapping[str, Any], readers: Mapping[str, Callable[[Any], Any]]
@@ -212,10 +243,12 @@ class _Reader:
         self._wrong(path, f"{_dotted(path)} must be a table, such as [{_dotted(path)}]")
         return {}
 
-    def _unknown(self, path: Path, block: Mapping[str, Any], known: Iterable[str], where: str) -> None:
-        names = list(known)
+    def _require_known(
+        self, path: Path, block: Mapping[str, Any], fields: Collection[str], tables: Collection[str]
+    ) -> None:
         for name in block:
-            if name not in names:
+            if name not in fields and name not in tables:
+                names, where = [*fields, *tables], _dotted(path) or "the file"
                 near = difflib.get_close_matches(name, names, 1, 0.5)
                 hint = f"did you mean {near[0]!r}?" if near else f"it may have: {', '.join(names)}"
                 self._wrong((*path, name), f"{where} has no field {name!r}; {hint}")
@@ -224,17 +257,35 @@ class _Reader:
         self._problems.append(Problem(self._file, self._line(path), text))
 
     def _line(self, path: Path) -> int:
-        lines = self._lines.get(self._file, {})
+        lines = self._lines.of(self._file)
         return next((lines[path[:length]] for length in range(len(path), 0, -1) if path[:length] in lines), 0)
 
 
 def _limit_reader(name: str) -> Callable[[Any], Any]:
     def read(raw: object) -> Any:
+        if raw == []:
+            others = f', or ["{NO_TOOLS}"] for not any' if name == "server_tools" else ""
+            raise BadLimit(f'{name} = [] names nothing, and would allow everything: write ["{EVERY}"] for that{others}')
         if isinstance(raw, str) and raw.lstrip("-").isdigit():
             raise BadLimit(f"{name} must be a number without quotes, not {raw!r}")
         return read_limit(name, raw)
 
     return read
+
+
+def is_deeper(document: object, depth_max: int) -> bool:
+    """Whether tables and lists are nested more than `depth_max` deep. Without recursion, for which that is too deep."""
+    level = [document]
+    for _ in range(depth_max):
+        level = [
+            below
+            for one in level
+            if isinstance(one, dict | list)
+            for below in cast("Iterable[object]", one.values() if isinstance(one, dict) else one)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _dotted(path: Path) -> str:

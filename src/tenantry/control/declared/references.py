@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
+
+from tenantry.regular_files import read_regular
 
 SECRET_BYTES_MAX = 64 * 1024
 
@@ -45,10 +46,10 @@ class References:
 
 def _read(reference: str, path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_size > SECRET_BYTES_MAX:
-                raise SecretUnavailable(f"{reference} is too large for a secret")
-            return file.read(SECRET_BYTES_MAX).decode("ascii").strip()
+        data = read_regular(path, SECRET_BYTES_MAX)
+        if len(data) > SECRET_BYTES_MAX:
+            raise SecretUnavailable(f"{reference} is too large for a secret")
+        return data.decode("ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not a text"
         raise SecretUnavailable(f"{reference} cannot be read: {why}") from None

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 
 from tenantry.control.declared.model import KeyBlock, TenantBlock
 from tenantry.domain.limits import Limits
@@ -62,7 +63,7 @@ class StandingCredential:
         return self.source or f"vault:{self.name}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Standing:
     """All of it, at one version of the directory."""
 
@@ -71,11 +72,22 @@ class Standing:
     plans: Mapping[str, Terms]
     declared: frozenset[tuple[str, str]]
     tenants: Mapping[str, StandingTenant]
-    credentials: Mapping[str, StandingCredential]
+    credentials: dict[str, StandingCredential]
     upstreams: frozenset[str]
 
     def by_source(self, reference: str) -> StandingCredential | None:
-        return next((one for one in self.credentials.values() if one.source == reference), None)
+        return self._sources.get(reference)
+
+    def by_fingerprint(self, fingerprint: bytes | None) -> StandingCredential | None:
+        return self._fingerprints.get(fingerprint)
+
+    @cached_property
+    def _sources(self) -> Mapping[str | None, StandingCredential]:
+        return {one.source: one for one in reversed(self.credentials.values()) if one.source is not None}
+
+    @cached_property
+    def _fingerprints(self) -> Mapping[bytes | None, StandingCredential]:
+        return {one.fingerprint: one for one in reversed(self.credentials.values())}
 
 
 def read_standing(directory: Directory) -> Standing:
@@ -83,20 +95,23 @@ def read_standing(directory: Directory) -> Standing:
     version = directory.version()
     rows = directory.list_tenants()
     marked = directory.list_declared()
-    tenants = _tenants(directory, rows)
+    stored = directory.list_credentials()
+    tenants = _tenants(directory, rows, stored)
     return Standing(
         version,
         {tier.name: tier.limits for tier in directory.list_tiers()},
         {name: read_terms(terms) for name, terms in directory.list_plans().items()},
         frozenset(marked),
         tenants,
-        _credentials(directory, tenants),
+        _credentials(stored, tenants),
         frozenset(row.name for row in directory.list_upstreams()),
     )
 
 
-def _tenants(directory: Directory, rows: Iterable[TenantRecord]) -> dict[str, StandingTenant]:
-    credentials = {row.name: row for row in directory.list_credentials()}
+def _tenants(
+    directory: Directory, rows: Iterable[TenantRecord], stored: Iterable[CredentialRecord]
+) -> dict[str, StandingTenant]:
+    credentials = {row.name: row for row in stored}
     keys: dict[str, list[KeyRecord]] = defaultdict(list)
     for row in directory.list_keys():
         keys[row.slug].append(row)
@@ -184,7 +199,9 @@ def _keys(rows: list[KeyRecord]) -> dict[str, StandingKey]:
     return keys
 
 
-def _credentials(directory: Directory, tenants: Mapping[str, StandingTenant]) -> dict[str, StandingCredential]:
+def _credentials(
+    stored: Iterable[CredentialRecord], tenants: Mapping[str, StandingTenant]
+) -> dict[str, StandingCredential]:
     users: dict[str | None, set[str]] = defaultdict(set)
     for slug, tenant in tenants.items():
         users[tenant.credential].add(slug)
@@ -199,5 +216,5 @@ def _credentials(directory: Directory, tenants: Mapping[str, StandingTenant]) ->
             row.fingerprint,
             frozenset(users[row.name]),
         )
-        for row in directory.list_credentials()
+        for row in stored
     }

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from tenantry.control.declared.changes import Change
+from tenantry.domain.limits import LIMITS
 from tenantry.domain.money import format_usd
 
 # Changes that cut something off; `apply` asks for them by name.
@@ -65,7 +66,10 @@ def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     names = [name for name in {**before, **after} if before.get(name, _ABSENT) != after.get(name, _ABSENT)]
     if not names:
         return "no other limits"
-    parts = [f"{_name(one)} {_shown(one, before.get(one))} -> {_shown(one, after.get(one))}" for one in names]
+    parts = [
+        f"{_name(one)} {_shown(one, before.get(one, _ABSENT))} -> {_shown(one, after.get(one, _ABSENT))}"
+        for one in names
+    ]
     return ", ".join(parts)
 
 
@@ -84,6 +88,10 @@ def _name(field: str) -> str:
 
 
 def _shown(field: str, value: Any) -> str:
+    if value is _ABSENT:
+        return "not set"
+    if value == [] and field in LIMITS and LIMITS[field].patterns:
+        return "every one"
     if value is None or value in ([], {}):
         return "none"
     if field.endswith("_nanos"):

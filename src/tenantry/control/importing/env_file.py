@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
@@ -229,11 +229,12 @@ def _result(reading: _Reading, text: str, entries: list[Entry]) -> Imported:
     report = reading.report
     _warn_of_the_shell(reading, text, entries)
     shared = _shared_credentials(reading)
+    sharing = {slug for slugs in shared.values() for slug in slugs}
     variables: dict[str, str] = {}
     comments: dict[Key, str] = {}
     tenants: dict[str, Any] = {}
     for tenant in reading.tenants.values():
-        tenants[tenant.slug] = _tenant_entry(reading, tenant, shared, variables)
+        tenants[tenant.slug] = _tenant_entry(reading, tenant, sharing, variables)
         comments["tenants", tenant.slug] = f"TENANT_{tenant.name}_* of {reading.env_name}"
     for variable, slugs in shared.items():
         report.warn(
@@ -271,7 +272,7 @@ def _shared_credentials(reading: _Reading) -> Mapping[str, list[str]]:
 
 
 def _tenant_entry(
-    reading: _Reading, tenant: _Tenant, shared: Mapping[str, list[str]], variables: dict[str, str]
+    reading: _Reading, tenant: _Tenant, sharing: Collection[str], variables: dict[str, str]
 ) -> dict[str, Any]:
     variable = _credential_of(reading, tenant)
     if tenant.secret is not Secret.UPSTREAM and reading.upstream_key is None:
@@ -281,7 +282,7 @@ def _tenant_entry(
         "tier": _tier_of(reading, tenant),
         "credential": f"env:{variable}",
     }
-    if any(tenant.slug in slugs for slugs in shared.values()):
+    if tenant.slug in sharing:
         entry["shared_credential"] = True
     keys: dict[str, Any] = {NEW_KEY_LABEL: {}}
     if tenant.key is not None and tenant.secret is Secret.PROXY and reading.until is not None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from tenantry.control.importing.dotenv import FILE_BYTES_MAX
 from tenantry.control.importing.report import Imported, Report
 from tenantry.control.toml_out import write_toml
+from tenantry.regular_files import read_regular
 
 SETTINGS_FILE = "tenantry.toml"
 TENANTS_FILE = "tenants.toml"
@@ -17,8 +18,7 @@ TENANTS_FILE = "tenants.toml"
 def read_text(path: Path, report: Report) -> str | None:
     """The text of a file; None, and a problem in the report, when it cannot be one."""
     try:
-        with path.open("rb") as file:
-            data = file.read(FILE_BYTES_MAX + 1)
+        data = read_regular(path, FILE_BYTES_MAX)
     except OSError as error:
         report.problem(str(path), 0, f"cannot be read: {error.strerror or error}")
         return None

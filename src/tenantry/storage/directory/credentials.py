@@ -3,21 +3,51 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, delete, insert, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, delete, insert, select, update
 
 from tenantry.domain.directory import Credential
 from tenantry.storage.columns import new_id, now_utc
 from tenantry.storage.directory.changes import AlreadyThere, Changes, CredentialRefused, NotInDirectory
+from tenantry.storage.many import rows_where
 from tenantry.storage.records import CredentialRecord, read_credential, read_upstream
 from tenantry.storage.tables import credentials, tenants, upstreams
 from tenantry.storage.vault import Sealed
 from tenantry.storage.versions import NOTHING, credential_touched, tenant_touched
 
+_ROLES = ("credential_id", "fallback_credential_id")
 # The column holds 64. A name is typed into commands.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class NewCredential:
+    """A credential to be stored. `source` is where a file of tenants has it from."""
+
+    name: str
+    secret: str = field(repr=False)
+    upstream: str
+    shared: bool = False
+    workspace_id: str | None = None
+    source: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A credential for a tenant: the one it is served with, or the one to fall back to."""
+
+    slug: str
+    name: str
+    declare_shared: bool = False
+    as_fallback: bool = False
+
+    @property
+    def column(self) -> str:
+        return "fallback_credential_id" if self.as_fallback else "credential_id"
 
 
 class CredentialChanges(Changes):
@@ -33,39 +63,69 @@ class CredentialChanges(Changes):
         workspace_id: str | None = None,
         source: str | None = None,
     ) -> str:
-        """Seal and store a credential; its id. `source` is where a file of tenants has it from.
+        """Seal and store a credential; its id. Raises: as `add_credentials`."""
+        return self.add_credentials([NewCredential(name, secret, upstream, shared, workspace_id, source)])[0]
+
+    def add_credentials(self, new: Sequence[NewCredential]) -> list[str]:
+        """Seal and store credentials; their ids.
 
         Raises:
             CredentialRefused: a consumer login, an admin key, or a secret that is already there.
             AlreadyThere: the name is taken.
             NotInDirectory: no such upstream.
         """
-        secret = secret.strip()
-        _refuse_unfit(secret)
-        if not _NAME.fullmatch(name):
-            raise CredentialRefused(f"{name!r} is not a name: use letters, digits, - _ . and 64 characters at most")
-        credential_id = new_id("crd")
         with self._engine.begin() as connection:
-            sealed = self._seal_new(connection, secret, credential_id)
-            upstream_id = self._upstream_id(connection, upstream)
-            if connection.execute(select(credentials).where(credentials.c.name == name)).first() is not None:
-                raise AlreadyThere(f"there is a credential {name!r} already; choose another name")
-            connection.execute(
-                insert(credentials).values(
-                    credential_id=credential_id,
-                    name=name,
-                    upstream_id=upstream_id,
-                    shared=shared,
-                    **sealed,
-                    workspace_id=workspace_id,
-                    source=source,
-                    created_at=now_utc(),
-                )
-            )
-            after = {"upstream": upstream, "shared": shared, "key": sealed["hint"], "workspace_id": workspace_id}
-            detail = {"before": None, "after": after}
-            self._record(connection, "credential.add", name, detail, credential_touched(credential_id))
-        return credential_id
+            known = self._known_secrets(connection, new)
+            upstream_ids = {name: self._upstream_id(connection, name) for name in {one.upstream for one in new}}
+            rows = [self._credential_row(one, known, upstream_ids[one.upstream]) for one in new]
+            if rows:
+                connection.execute(insert(credentials), rows)
+            for one, row in zip(new, rows, strict=True):
+                after = {
+                    "upstream": one.upstream,
+                    "shared": one.shared,
+                    "key": row["hint"],
+                    "workspace_id": one.workspace_id,
+                }
+                detail = {"before": None, "after": after}
+                self._record(connection, "credential.add", one.name, detail, credential_touched(row["credential_id"]))
+        return [row["credential_id"] for row in rows]
+
+    def _known_secrets(self, connection: Connection, new: Sequence[NewCredential]) -> _Known:
+        """What is stored already of the names and secrets of new credentials."""
+        columns = (credentials.c.name, credentials.c.shared, credentials.c.fingerprint)
+        prints = [self.fingerprint(one.secret) for one in new]
+        found = [
+            *rows_where(connection, columns, credentials.c.name, [one.name for one in new]),
+            *rows_where(connection, columns, credentials.c.fingerprint, prints),
+        ]
+        return _Known({row.name for row in found}, {row.fingerprint: (row.name, bool(row.shared)) for row in found})
+
+    def _credential_row(self, one: NewCredential, known: _Known, upstream_id: str) -> dict[str, Any]:
+        """The row of a new credential, which is known from then on."""
+        secret, credential_id = one.secret.strip(), new_id("crd")
+        _refuse_unfit(secret)
+        if not _NAME.fullmatch(one.name):
+            raise CredentialRefused(f"{one.name!r} is not a name: use letters, digits, - _ . and 64 characters at most")
+        sealed = self._seal_new(secret, credential_id, known.twins)
+        if one.name in known.names:
+            raise AlreadyThere(f"there is a credential {one.name!r} already; choose another name")
+        known.names.add(one.name)
+        known.twins[sealed["fingerprint"]] = one.name, one.shared
+        return {
+            "credential_id": credential_id,
+            "name": one.name,
+            "upstream_id": upstream_id,
+            "shared": one.shared,
+            **sealed,
+            "workspace_id": one.workspace_id,
+            "source": one.source,
+            "created_at": now_utc(),
+        }
+
+    def fingerprint(self, secret: str) -> bytes:
+        """By which a secret is known in `list_credentials`."""
+        return self._vault.fingerprint(secret.strip())
 
     def replace_secret(self, name: str, secret: str, source: str | None = None) -> None:
         """Rotate: requests from now on go out under `secret`, those in flight end under the one before.
@@ -80,7 +140,8 @@ class CredentialChanges(Changes):
         _refuse_unfit(secret)
         with self._engine.begin() as connection:
             row = self._credential(connection, name)
-            sealed = self._seal_new(connection, secret, row.credential_id)
+            known = self._known_secrets(connection, [NewCredential("", secret, "")])
+            sealed = self._seal_new(secret, row.credential_id, known.twins)
             connection.execute(
                 update(credentials)
                 .where(credentials.c.credential_id == row.credential_id)
@@ -186,35 +247,48 @@ class CredentialChanges(Changes):
         ).scalar()
 
     def bind_credential(self, slug: str, name: str, *, declare_shared: bool = False, as_fallback: bool = False) -> None:
-        """Give a tenant the credential it is served with, or the one to fall back to.
+        """Give a tenant the credential it is served with, or the one to fall back to. Raises: as `bind_credentials`."""
+        self.bind_credentials([Binding(slug, name, declare_shared, as_fallback)])
+
+    def bind_credentials(self, bindings: Sequence[Binding]) -> None:
+        """Give tenants credentials, one after the other.
 
         Raises:
             CredentialRefused: another tenant has it, and it is not declared shared; or it would be its own fallback.
             NotInDirectory: no such tenant or credential.
         """
-        column = "fallback_credential_id" if as_fallback else "credential_id"
         with self._engine.begin() as connection:
-            tenant = self._tenant(connection, slug)
-            row = self._credential(connection, name)
-            if as_fallback and tenant.credential_id == row.credential_id:
-                raise CredentialRefused(f"{slug} is served with {name!r} already: fall back to another credential")
-            others = self._users(connection, row.credential_id, tenant.tenant_id)
-            touched = tenant_touched(tenant.tenant_id)
-            if others and not row.shared:
-                if not declare_shared:
-                    raise CredentialRefused(
-                        f"credential {name!r} is bound to {', '.join(others)}: one key for two clients mixes their "
-                        "limits and their data upstream. Use a key of its own, or declare it with --shared"
-                    )
-                connection.execute(
-                    update(credentials).where(credentials.c.credential_id == row.credential_id).values(shared=True)
+            bound = _Bound(connection, bindings)
+            for one in bindings:
+                self._bind_one(connection, one, bound)
+            bound.write()
+
+    def _bind_one(self, connection: Connection, one: Binding, bound: _Bound) -> None:
+        tenant, row = bound.tenants.get(one.slug), bound.credentials.get(one.name)
+        if tenant is None:
+            tenant = self._tenant(connection, one.slug)  # says that there is none
+        if row is None:
+            row = self._credential(connection, one.name)
+        if one.as_fallback and bound.of(tenant, "credential_id") == row.credential_id:
+            raise CredentialRefused(f"{one.slug} is served with {one.name!r} already: fall back to another credential")
+        others = bound.users[row.credential_id] - {one.slug}
+        touched = tenant_touched(tenant.tenant_id)
+        if others and row.credential_id not in bound.shared:
+            if not one.declare_shared:
+                raise CredentialRefused(
+                    f"credential {one.name!r} is bound to {', '.join(sorted(others))}: one key for two clients mixes "
+                    "their limits and their data upstream. Use a key of its own, or declare it with --shared"
                 )
-                touched += credential_touched(row.credential_id)
-            connection.execute(update(tenants).where(tenants.c.slug == slug).values({column: row.credential_id}))
-            field = "fallback" if as_fallback else "credential"
-            before = {field: self._name_of(connection, getattr(tenant, column))}
-            detail = {"before": before, "after": {field: name}, "shared": bool(others)}
-            self._record(connection, "credential.bind", slug, detail, touched)
+            connection.execute(
+                update(credentials).where(credentials.c.credential_id == row.credential_id).values(shared=True)
+            )
+            bound.shared.add(row.credential_id)
+            touched += credential_touched(row.credential_id)
+        role = "fallback" if one.as_fallback else "credential"
+        before = {role: bound.names.get(bound.of(tenant, one.column) or "")}
+        bound.give(tenant, one.column, row.credential_id)
+        detail = {"before": before, "after": {role: one.name}, "shared": bool(others)}
+        self._record(connection, "credential.bind", one.slug, detail, touched)
 
     def drop_fallback(self, slug: str) -> None:
         """Raises: NotInDirectory."""
@@ -243,16 +317,14 @@ class CredentialChanges(Changes):
             raise NotInDirectory(f"there is no upstream {name!r}; there are: {', '.join(names)}")
         return found
 
-    def _seal_new(self, connection: Connection, secret: str, credential_id: str) -> dict[str, Any]:
+    def _seal_new(self, secret: str, credential_id: str, twins: Mapping[bytes, tuple[str, bool]]) -> dict[str, Any]:
         """The columns of a secret that no credential has yet."""
         fingerprint = self._vault.fingerprint(secret)
-        twin = connection.execute(
-            select(credentials.c.name, credentials.c.shared).where(credentials.c.fingerprint == fingerprint)
-        ).first()
-        if twin is not None:
+        if fingerprint in twins:
+            name, shared = twins[fingerprint]
             raise CredentialRefused(
-                f"this key is already stored as credential {twin.name!r}; use it with --credential {twin.name}"
-                + ("" if twin.shared else ", which needs it to be declared shared when another tenant uses it")
+                f"this key is already stored as credential {name!r}; use it with --credential {name}"
+                + ("" if shared else ", which needs it to be declared shared when another tenant uses it")
             )
         sealed = self._vault.seal(secret, credential_id)
         return {
@@ -299,6 +371,53 @@ class CredentialChanges(Changes):
     def list_credentials(self) -> list[CredentialRecord]:
         with self._engine.connect() as connection:
             return [read_credential(row) for row in connection.execute(_listed())]
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """Names that are taken; by its fingerprint, the name of each known secret and whether it is shared."""
+
+    names: set[str]
+    twins: dict[bytes, tuple[str, bool]]
+
+
+class _Bound:
+    """What bindings need to know of tenants and credentials, as it stands and as it becomes."""
+
+    def __init__(self, connection: Connection, bindings: Sequence[Binding]) -> None:
+        self._connection = connection
+        slugs, names = [one.slug for one in bindings], [one.name for one in bindings]
+        self.tenants = {row.slug: row for row in rows_where(connection, tuple(tenants.c), tenants.c.slug, slugs)}
+        columns = (credentials.c.credential_id, credentials.c.name, credentials.c.shared)
+        self.credentials = {row.name: row for row in rows_where(connection, columns, credentials.c.name, names)}
+        ids = [row.credential_id for row in self.credentials.values()]
+        stood = [getattr(row, column) for row in self.tenants.values() for column in _ROLES]
+        found = rows_where(connection, columns, credentials.c.credential_id, [*ids, *(one for one in stood if one)])
+        self.names = {row.credential_id: row.name for row in found}
+        self.shared = {row.credential_id for row in self.credentials.values() if row.shared}
+        self.users: dict[str, set[str]] = defaultdict(set)
+        for column in _ROLES:
+            for row in rows_where(connection, (tenants.c.slug, tenants.c[column].label("has")), tenants.c[column], ids):
+                self.users[row.has].add(row.slug)
+        self._given: dict[tuple[str, str], str] = {}
+
+    def of(self, tenant: Row[*tuple[Any, ...]], column: str) -> str | None:
+        """The id of the credential that a tenant has in a role."""
+        return self._given.get((tenant.tenant_id, column), getattr(tenant, column))
+
+    def give(self, tenant: Row[*tuple[Any, ...]], column: str, credential_id: str) -> None:
+        before = self.of(tenant, column)
+        self._given[tenant.tenant_id, column] = credential_id
+        if before is not None and all(self.of(tenant, one) != before for one in _ROLES):
+            self.users[before].discard(tenant.slug)
+        self.users[credential_id].add(tenant.slug)
+
+    def write(self) -> None:
+        for column in _ROLES:
+            rows = [{"tenant": one, "given": given} for (one, role), given in self._given.items() if role == column]
+            if rows:
+                statement = update(tenants).where(tenants.c.tenant_id == bindparam("tenant"))
+                self._connection.execute(statement.values({column: bindparam("given")}), rows)
 
 
 def _refuse_unfit(secret: str) -> None:

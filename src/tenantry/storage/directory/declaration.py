@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
@@ -23,12 +24,14 @@ from tenantry.storage.tables import (
     budget_raises,
     budgets,
     gateway_keys,
+    meta,
     plans,
     tenants,
     tiers,
 )
 from tenantry.storage.versions import NOTHING, tenant_touched, tier_touched
 
+_LEFT_FILE = "left_keys_file"
 _MARKED = {"tier": tiers, "plan": plans}
 
 
@@ -113,6 +116,22 @@ class DeclarationChanges(TierChanges):
             connection.execute(update(tiers).where(tiers.c.name == name).values(declared=False))
             detail = {"before": {"declared": True}, "after": {"declared": False}}
             self._record(connection, "tier.set", name, detail, NOTHING)
+
+    def note_left_file(self, part: Path | None) -> None:
+        """Where keys that are being made lie until they are put in their place; None: they are.
+
+        It is kept in the transaction that makes them, so that a kill between the two leaves word of it.
+        """
+        with self._engine.begin() as connection:
+            connection.execute(delete(meta).where(meta.c.name == _LEFT_FILE))
+            if part is not None:
+                connection.execute(insert(meta).values(name=_LEFT_FILE, value=str(part.absolute())))
+
+    def find_left_file(self) -> Path | None:
+        """What `note_left_file` has noted last."""
+        with self._engine.connect() as connection:
+            kept = connection.execute(select(meta.c.value).where(meta.c.name == _LEFT_FILE)).scalar()
+        return Path(kept) if kept is not None else None
 
     def offboard_tenant(self, slug: str, delete_data: bool) -> None:
         """Revoke every key of a tenant and disable it, or delete it.

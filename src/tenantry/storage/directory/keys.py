@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -16,6 +16,7 @@ from tenantry.domain.limits import KEY_LIMITS, as_json, exceeds
 from tenantry.storage.columns import new_id, now_utc, utc
 from tenantry.storage.directory.changes import DirectoryError, NotInDirectory
 from tenantry.storage.directory.tiers import TierChanges
+from tenantry.storage.many import rows_where
 from tenantry.storage.records import KeyRecord, read_changes, read_key
 from tenantry.storage.tables import gateway_keys, tenants
 from tenantry.storage.versions import tenant_touched
@@ -33,6 +34,18 @@ class IssuedKey:
     key_id: str
     text: str
     hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class WantedKey:
+    """A gateway key to be made; see `issue_key`."""
+
+    slug: str
+    label: str
+    expires_at: datetime | None = None
+    limits: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    rotate_days: int | None = None
+    text: str | None = field(default=None, repr=False)
 
 
 class KeyChanges(TierChanges):
@@ -57,24 +70,44 @@ class KeyChanges(TierChanges):
             DirectoryError: the label is too long, a limit is not for keys or lies above the tenant's, or `text` is a
                 key already.
         """
-        if len(label) > LABEL_CHARACTERS_MAX or not label.isprintable():
-            raise DirectoryError(f"a label is one line of {LABEL_CHARACTERS_MAX} characters at most")
+        return self.issue_keys([WantedKey(slug, label, expires_at, limits or {}, rotate_days, text)])[0]
+
+    def issue_keys(self, wanted: Sequence[WantedKey]) -> list[IssuedKey]:
+        """Gateway keys in the order in which they are wanted. Raises: as `issue_key`."""
         with self._engine.begin() as connection:
-            tenant = self._tenant(connection, slug)
-            self._check_limits(connection, tenant, limits or {})
-            stored: dict[str, Any] = {"limits": _stored(limits or {}), "rotate_days": rotate_days}
-            key = self._insert_key(connection, tenant, label, expires_at, stored, text)
-            after = {
-                "label": label,
-                "key": key.hint,
-                "expires_at": expires_at,
-                "limits": json.loads(stored["limits"]),
-                "rotate_days": rotate_days,
-                "taken_over": text is not None,
-            }
-            detail = {"tenant": slug, "before": None, "after": after}
-            self._record(connection, "key.issue", key.key_id, detail, tenant_touched(tenant.tenant_id))
-        return key
+            slugs = list({one.slug for one in wanted})
+            owners = {row.slug: row for row in rows_where(connection, tuple(tenants.c), tenants.c.slug, slugs)}
+            self._refuse_known(connection, [one.text for one in wanted if one.text is not None])
+            issued: list[IssuedKey] = []
+            rows: list[dict[str, Any]] = []
+            for one in wanted:
+                if len(one.label) > LABEL_CHARACTERS_MAX or not one.label.isprintable():
+                    raise DirectoryError(f"a label is one line of {LABEL_CHARACTERS_MAX} characters at most")
+                tenant = owners.get(one.slug)
+                if tenant is None:
+                    tenant = self._tenant(connection, one.slug)  # says that there is none
+                if one.limits:
+                    self._check_limits(connection, tenant, one.limits)
+                key = _issued(one.text or new_gateway_key(tenant.slug))
+                stored: dict[str, Any] = {"limits": _stored(one.limits), "rotate_days": one.rotate_days}
+                issued.append(key)
+                rows.append(self._key_row(tenant.tenant_id, key, one.label, one.expires_at, stored))
+                self._tell_issued(connection, one, key, tenant.tenant_id)
+            if rows:
+                connection.execute(insert(gateway_keys), rows)
+        return issued
+
+    def _tell_issued(self, connection: Connection, one: WantedKey, key: IssuedKey, tenant_id: str) -> None:
+        after = {
+            "label": one.label,
+            "key": key.hint,
+            "expires_at": one.expires_at,
+            "limits": {name: as_json(value) for name, value in one.limits.items()},
+            "rotate_days": one.rotate_days,
+            "taken_over": one.text is not None,
+        }
+        detail = {"tenant": one.slug, "before": None, "after": after}
+        self._record(connection, "key.issue", key.key_id, detail, tenant_touched(tenant_id))
 
     def rotate_key(self, key_id: str, stops_at: datetime) -> IssuedKey:
         """A new key in the place of an old one, which goes on until `stops_at`.
@@ -92,7 +125,10 @@ class KeyChanges(TierChanges):
                 raise DirectoryError(f"key {key_id} is being replaced by {row.replaced_by} already; rotate that one")
             tenant = self._owner(connection, row.tenant_id)
             stored = {"limits": row.limits, "rotate_days": row.rotate_days}
-            key = self._insert_key(connection, tenant, row.label, expires_at, stored)
+            key = _issued(new_gateway_key(tenant.slug))
+            connection.execute(
+                insert(gateway_keys).values(self._key_row(tenant.tenant_id, key, row.label, expires_at, stored))
+            )
             stops_at = min(stops_at, expires_at) if expires_at is not None else stops_at
             connection.execute(
                 update(gateway_keys)
@@ -114,42 +150,31 @@ class KeyChanges(TierChanges):
         if problems:
             raise DirectoryError("\n".join(problems))
 
-    def _insert_key(
-        self,
-        connection: Connection,
-        tenant: Row[*tuple[Any, ...]],
-        label: str,
-        expires_at: datetime | None,
-        stored: Mapping[str, Any],
-        text: str | None = None,
-    ) -> IssuedKey:
-        if text is not None:
-            self._refuse_known(connection, text)
-        text = text or new_gateway_key(tenant.slug)
-        key = IssuedKey(new_id("key"), text, f"...{text[-4:]}")
-        connection.execute(
-            insert(gateway_keys).values(
-                key_id=key.key_id,
-                tenant_id=tenant.tenant_id,
-                label=label,
-                digest=digest_key(self._vault.pepper, text),
-                hint=key.hint,
-                status=KeyStatus.ACTIVE.value,
-                **stored,
-                expires_at=expires_at,
-                created_at=now_utc(),
-            )
-        )
-        return key
+    def _key_row(
+        self, tenant_id: str, key: IssuedKey, label: str, expires_at: datetime | None, stored: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        return {
+            "key_id": key.key_id,
+            "tenant_id": tenant_id,
+            "label": label,
+            "digest": digest_key(self._vault.pepper, key.text),
+            "hint": key.hint,
+            "status": KeyStatus.ACTIVE.value,
+            **stored,
+            "expires_at": expires_at,
+            "created_at": now_utc(),
+        }
 
-    def _refuse_known(self, connection: Connection, text: str) -> None:
+    def _refuse_known(self, connection: Connection, texts: Sequence[str]) -> None:
         """A key from elsewhere has to be a secret, and can be one key here only."""
-        if len(text) < TAKEN_CHARS_MIN or not text.isascii() or not text.isprintable() or " " in text:
-            raise DirectoryError(f"this is no key to take over: it needs {TAKEN_CHARS_MIN} printable characters")
-        if text.startswith("sk-ant-"):
-            raise DirectoryError("this is an Anthropic key; clients must not present it. Give them a gateway key")
-        digest = digest_key(self._vault.pepper, text)
-        if connection.execute(select(gateway_keys.c.key_id).where(gateway_keys.c.digest == digest)).first() is not None:
+        for text in texts:
+            if len(text) < TAKEN_CHARS_MIN or not text.isascii() or not text.isprintable() or " " in text:
+                raise DirectoryError(f"this is no key to take over: it needs {TAKEN_CHARS_MIN} printable characters")
+            if text.startswith("sk-ant-"):
+                raise DirectoryError("this is an Anthropic key; clients must not present it. Give them a gateway key")
+        digests = [digest_key(self._vault.pepper, text) for text in texts]
+        known = rows_where(connection, (gateway_keys.c.key_id,), gateway_keys.c.digest, digests)
+        if next(known, None) is not None or len(set(digests)) < len(digests):
             raise DirectoryError("this key text is a key of the gateway already, perhaps one that was revoked")
 
     def set_key(
@@ -237,6 +262,10 @@ class KeyChanges(TierChanges):
                 self._tenant(connection, slug)
                 query = query.where(tenants.c.slug == slug)
             return [read_key(row) for row in connection.execute(query)]
+
+
+def _issued(text: str) -> IssuedKey:
+    return IssuedKey(new_id("key"), text, f"...{text[-4:]}")
 
 
 def _stored(limits: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, delete, insert, select, update
+from sqlalchemy import Connection, Select, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from tenantry.domain.directory import Disconnect, TenantStatus
@@ -18,6 +18,7 @@ from tenantry.storage.columns import new_id, now_utc
 from tenantry.storage.directory.budgets import BudgetChanges, Caps, check_budgets, put_caps
 from tenantry.storage.directory.changes import AlreadyThere, DirectoryError
 from tenantry.storage.directory.tiers import TierChanges
+from tenantry.storage.many import rows_where
 from tenantry.storage.records import TenantRecord, read_changes, read_tenant
 from tenantry.storage.tables import (
     alert_deliveries,
@@ -40,6 +41,18 @@ CONTACT_CHARACTERS_MAX = 300
 _USER_PROFILE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 # Columns of which an empty text takes the value away, and those that always have one.
 _MAY_BE_EMPTY = ("user_profile_id", "contact", "disconnect", "plan")
+# What a tenant has that nothing was said about.
+_DEFAULTS: dict[str, Any] = {
+    "status": TenantStatus.ACTIVE.value,
+    "limits": "{}",
+    "user_profile_id": None,
+    "plan": None,
+    "contact": None,
+    "budget_mode": "hard",
+    "disconnect": Disconnect.DRAIN.value,
+    "declared": False,
+    "offboard": "keep",
+}
 _NEVER_EMPTY = ("name", "status", "offboard", "declared", "budget_mode")
 
 
@@ -90,6 +103,17 @@ class TenantChange:
         return taken_away | {name: getattr(self, name) for name in _NEVER_EMPTY if getattr(self, name) is not None}
 
 
+@dataclass(frozen=True, slots=True)
+class NewTenant:
+    """A tenant to be made. `change` is what differs from one that nothing was said about."""
+
+    slug: str
+    name: str
+    tier: str
+    change: TenantChange = TenantChange()
+    tenant_id: str = field(default_factory=lambda: new_id("tnt"))
+
+
 class TenantChanges(BudgetChanges, TierChanges):
     """Changes to tenants."""
 
@@ -97,37 +121,50 @@ class TenantChanges(BudgetChanges, TierChanges):
         """A new tenant; its id. `tenant_id` is given only where it has to be known before, as for a probe.
 
         Raises:
-            AlreadyThere: the slug is taken.
-            NotInDirectory: no such tier.
-            DirectoryError: the slug is malformed.
+            AlreadyThere, NotInDirectory, DirectoryError: as `create_tenants`.
         """
-        if not is_slug(slug):
-            raise DirectoryError(f"{slug!r} is not a slug: use a-z, 0-9 and inner hyphens, 63 characters at most")
-        tenant_id = tenant_id or new_id("tnt")
+        one = NewTenant(slug, name, tier, tenant_id=tenant_id or new_id("tnt"))
+        self.create_tenants([one])
+        return one.tenant_id
+
+    def create_tenants(self, new: Sequence[NewTenant]) -> None:
+        """New tenants, each with a line of audit, and with one more where it is changed at once.
+
+        Raises:
+            AlreadyThere: a slug is taken.
+            NotInDirectory: no such tier.
+            DirectoryError: a slug is malformed, or a value cannot be.
+        """
         with self._engine.begin() as connection:
-            if connection.execute(select(tenants).where(tenants.c.slug == slug)).first() is not None:
-                raise AlreadyThere(
-                    f"there is a tenant {slug} already: `tenantry tenants show {slug}` shows it; "
-                    f"`tenantry keys issue {slug}` gives it another key"
-                )
-            self._tier(connection, tier)
+            slugs = [one.slug for one in new]
+            taken = {row.slug for row in rows_where(connection, (tenants.c.slug,), tenants.c.slug, slugs)}
+            for tier in {one.tier for one in new}:
+                self._tier(connection, tier)
+            rows = [_new_row(one, taken) for one in new]
+            amounts = [
+                {"tenant_id": one.tenant_id, "key_id": "", "period": period, "amount_nanos": nanos}
+                for one in new
+                for period, nanos in one.change.budgets.items()
+                if nanos is not None
+            ]
             try:
-                connection.execute(
-                    insert(tenants).values(
-                        tenant_id=tenant_id,
-                        slug=slug,
-                        name=name,
-                        status=TenantStatus.ACTIVE.value,
-                        tier=tier,
-                        limits="{}",
-                        created_at=now_utc(),
-                    )
-                )
+                for table, values in ((tenants, rows), (budgets, amounts)):
+                    if values:
+                        connection.execute(insert(table), [{**one, "created_at": now_utc()} for one in values])
             except IntegrityError:
-                raise AlreadyThere(f"there is a tenant {slug} already") from None
-            detail = {"before": None, "after": {"name": name, "tier": tier}}
-            self._record(connection, "tenant.create", slug, detail, tenant_touched(tenant_id))
-        return tenant_id
+                raise AlreadyThere("there is a tenant of that slug already, or no such plan") from None
+            for one, row in zip(new, rows, strict=True):
+                detail = {"before": None, "after": {"name": one.name, "tier": one.tier}}
+                self._record(connection, "tenant.create", one.slug, detail, tenant_touched(one.tenant_id))
+                self._tell_first_change(connection, one, row)
+
+    def _tell_first_change(self, connection: Connection, one: NewTenant, row: Mapping[str, Any]) -> None:
+        shown = {**row, "limits": json.loads(row["limits"])}
+        stood: dict[str, Any] = {**_DEFAULTS, "limits": {}}
+        after = {name: shown[name] for name, value in stood.items() if shown[name] != value}
+        before = {name: stood[name] for name in after}
+        caps = Caps({}, {period: nanos for period, nanos in one.change.budgets.items() if nanos is not None})
+        self._tell_change(connection, one.slug, one.tenant_id, before, after, caps)
 
     def set_tenant(self, slug: str, change: TenantChange) -> Limits:
         """The one door through which a tenant is changed, with one line of audit; the limits in force then.
@@ -156,13 +193,14 @@ class TenantChanges(BudgetChanges, TierChanges):
                 written = {name: json.dumps(value) if name == "limits" else value for name, value in after.items()}
                 connection.execute(update(tenants).where(tenants.c.tenant_id == row.tenant_id).values(written))
             caps = put_caps(connection, row.tenant_id, "", change.budgets)
-            self._tell_change(connection, row, before, after, caps)
+            self._tell_change(connection, row.slug, row.tenant_id, before, after, caps)
         return limits
 
     def _tell_change(
         self,
         connection: Connection,
-        row: Row[*tuple[Any, ...]],
+        slug: str,
+        tenant_id: str,
         before: dict[str, Any],
         after: dict[str, Any],
         caps: Caps,
@@ -178,7 +216,7 @@ class TenantChanges(BudgetChanges, TierChanges):
             action = f"tenant.{after['status']}"
         elif all(name == "budget_mode" or name.endswith("_nanos") for name in after):
             action = "budget.set"
-        self._record(connection, action, row.slug, {"before": before, "after": after}, tenant_touched(row.tenant_id))
+        self._record(connection, action, slug, {"before": before, "after": after}, tenant_touched(tenant_id))
 
     def set_tenant_status(self, slug: str, status: TenantStatus) -> None:
         """Raises: NotInDirectory."""
@@ -205,6 +243,10 @@ class TenantChanges(BudgetChanges, TierChanges):
             self._tenant(connection, slug)
             return read_tenant(connection.execute(_listed().where(tenants.c.slug == slug)).one())
 
+    def has_tenant(self, slug: str) -> bool:
+        with self._engine.connect() as connection:
+            return connection.execute(select(tenants.c.slug).where(tenants.c.slug == slug)).first() is not None
+
     def list_tenants(self) -> list[TenantRecord]:
         with self._engine.connect() as connection:
             return [read_tenant(row) for row in connection.execute(_listed())]
@@ -225,6 +267,21 @@ class TenantChanges(BudgetChanges, TierChanges):
             before = {"name": row.name, "tier": row.tier}
             detail = {"before": before, "after": None, "reason": reason}
             self._record(connection, "tenant.rollback", slug, detail, touched)
+
+
+def _new_row(one: NewTenant, taken: set[str]) -> dict[str, Any]:
+    """The row of a new tenant, whose slug is taken from then on."""
+    if not is_slug(one.slug):
+        raise DirectoryError(f"{one.slug!r} is not a slug: use a-z, 0-9 and inner hyphens, 63 characters at most")
+    if one.slug in taken:
+        raise AlreadyThere(
+            f"there is a tenant {one.slug} already: `tenantry tenants show {one.slug}` shows it; "
+            f"`tenantry keys issue {one.slug}` gives it another key"
+        )
+    taken.add(one.slug)
+    limits = {name: as_json(value) for name, value in (one.change.limits or {}).items()}
+    known = {"tenant_id": one.tenant_id, "slug": one.slug, "name": one.name, "tier": one.tier}
+    return _DEFAULTS | known | {"limits": json.dumps(limits)} | one.change.columns()
 
 
 def _listed() -> Select[*tuple[Any, ...]]:

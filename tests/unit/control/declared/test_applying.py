@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, update
 
-from tenantry.control.declared.applying import ApplyRefused, apply_plan, require_same
+from tenantry.control.declared.applying import ApplyRefused, KeysFile, apply_plan, require_same
 from tenantry.control.declared.drifting import find_drift
 from tenantry.control.declared.exporting import export_tenants
 from tenantry.control.declared.model import BadDeclaration
@@ -208,6 +208,50 @@ def test_leaving_revokes_states_and_keeps_or_deletes_as_declared(site: Site, tmp
     assert [key.label for key in back.keys if key.key_id] == ["production", "old"]
 
 
+def test_a_slug_that_leaves_twice_on_a_day_has_two_closing_statements(site: Site, tmp_path: Path) -> None:
+    beta = '[tenants.beta]\nname = "Beta {}"\noffboard = "delete"\ncredential = "env:BETA_KEY"\n'
+    written: list[Path] = []
+    for number in (1, 2, 3):
+        applied(site, tmp_path, ACME + beta.format(number))
+        written += applied(site, tmp_path, ACME.replace('digest_of = "env:OLD_KEY"', "")).statements
+    assert len(set(written)) == 3
+    assert [path.read_text().splitlines()[0][-6:] for path in written] == ["Beta 1", "Beta 2", "Beta 3"]
+    assert written[1].stem == f"{written[0].stem}-2"
+
+
+def test_an_apply_that_is_refused_leaves_no_closing_statement(site: Site, tmp_path: Path) -> None:
+    applied(site, tmp_path, ACME + '[tenants.beta]\nname = "Beta"\n')
+    plan = planned(site, tmp_path, ACME)
+    site.directory.create_tenant("meanwhile", "Meanwhile", "standard")
+    with pytest.raises(ApplyRefused, match="moved"):
+        apply_plan(site, plan, references(), keys_out=None, statements=tmp_path / "statements")
+    assert list((tmp_path / "statements").iterdir()) == []
+
+
+@pytest.mark.parametrize("fallback", ["env:ACME_KEY", "vault:acme", "env:BETA_KEY"])
+def test_a_fallback_that_is_the_credential_itself_is_told_by_the_plan(
+    site: Site, tmp_path: Path, fallback: str
+) -> None:
+    secrets = {"BETA_KEY": SECRETS["ACME_KEY"]}
+    if fallback.startswith("vault:"):
+        applied(site, tmp_path, ACME)
+    text = ACME.replace("credential =", f'fallback = "{fallback}"\ncredential =')
+    with pytest.raises(BadDeclaration, match=rf"tenants.toml:\d+: the fallback {fallback} is the credential"):
+        planned(site, tmp_path, text, **secrets)
+
+
+def test_limits_that_allow_everything_are_shown_as_every_one_and_exported_so(site: Site, tmp_path: Path) -> None:
+    text = ACME.replace('models = ["claude-haiku-*"]', 'models = ["claude-haiku-*"]\nserver_tools = ["web_search_*"]')
+    applied(site, tmp_path, text)
+    wide = text.replace('["claude-haiku-*"]', '["*"]').replace('server_tools = ["web_search_*"]', "")
+    words = [in_words(change) for change in planned(site, tmp_path, wide).changes]
+    assert words == ["tenant acme: limits: models claude-haiku-* -> every one, server tools web_search_* -> not set"]
+    applied(site, tmp_path, wide)
+    exported = export_tenants(read_standing(site.directory), site.settings.zone, now_utc())
+    assert 'models = ["*"]' in exported
+    assert left(site, tmp_path, exported) == []
+
+
 def test_a_tier_that_is_in_use_cannot_be_removed(site: Site, tmp_path: Path) -> None:
     applied(site, tmp_path, ACME)
     without = ACME[ACME.index("[plans.studio]") :]
@@ -317,6 +361,29 @@ def test_keys_of_an_apply_that_died_are_rescued_or_forgotten(site: Site, tmp_pat
     with pytest.raises(ApplyRefused, match="interrupted"):
         apply_plan(site, plan, references(), keys_out=tmp_path / "keys.jsonl", statements=tmp_path)
     assert part.exists()
+
+
+def test_a_kill_between_commit_and_rename_is_told_by_the_next_apply_whatever_it_names(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(_file: KeysFile) -> None:
+        raise KeyboardInterrupt
+
+    plan = planned(site, tmp_path, ACME)
+    with monkeypatch.context() as patched:
+        patched.setattr(KeysFile, "publish", killed)
+        with pytest.raises(KeyboardInterrupt):
+            apply_plan(site, plan, references(), keys_out=tmp_path / "keys.jsonl", statements=tmp_path)
+    part = tmp_path / "keys.jsonl.part"
+    (tmp_path / "tenants.toml").write_text(ACME)
+    for words in ((), ("--keys-out", "keys.jsonl"), ("--keys-out", "others.jsonl")):
+        told = run("apply", "tenants.toml", "--yes", *words, env=_environ(site) | SECRETS, cwd=tmp_path)
+        assert told.returncode == 1
+        assert f"they work, and are in {part}: move that file" in told.stderr
+    part.rename(tmp_path / "mine.jsonl")
+    told = run("apply", "tenants.toml", "--yes", env=_environ(site) | SECRETS, cwd=tmp_path)
+    assert (told.returncode, "Nothing to do" in told.stdout) == (0, True)
+    assert site.directory.find_left_file() is None
 
 
 APPLY = ("apply", "many.toml", "--yes", "--no-probe")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from tenantry.control.declared.model import BadDeclaration, Declaration
 from tenantry.control.declared.positions import find_lines
 from tenantry.control.declared.reader import find_files, read_documents, read_files
+from tenantry.control.declared.references import References, SecretUnavailable
 from tenantry.control.declared.schema import json_schema
 from tenantry.control.toml_out import write_toml
 from tests.unit.control.declared.sites import ACME
@@ -121,10 +123,52 @@ markup_percent = "lots"
         "[tenants.acme]\nname = 'x'\nalerts = { targets = ['https://hooks.example/secret'] }",
         "[tenants.acme]\nname = 'x'\n[tenants.acme.keys.a]\nexpires = 2027-01-31T10:00:00",
         "[tenants.acme]\nname = 'x'\n[tenants.acme.keys.a]\nexpires = 9999-12-31",
+        *(
+            f"[tenants.acme]\nname = 'x'\n[tenants.acme.keys.a]\nexpires = {expires}"
+            for expires in ("0001-01-01", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00", '"9999-12-30"')
+        ),
+        "[tenants.acme]\nname = 'x'\nlimits = { weight = " + "[" * 300 + "]" * 300 + " }",
+        "[tenants.acme]\nname = 'x'\n[tenants.acme.limits]\nx = " + "{ a = " * 60 + "1" + " }" * 60,
+        "a" + ".a" * 100_000 + " = 1",
+        "[a" + ' . "a"' * 100_000 + "]",
+        "x = { a" + ".'a'" * 100_000 + " = 1 }",
     ],
+    ids=range(22),
 )
 def test_malformed_files_are_problems_and_never_tracebacks(tmp_path: Path, text: str) -> None:
     assert problems(tmp_path, text)
+
+
+@pytest.mark.parametrize("amount", ["1e3", "1_000", "１０", "٣", "+5", " 5", "5.", ".5", "1,5", "5.0000000001", "NaN"])
+def test_money_is_a_plain_decimal_and_nothing_that_python_would_read_besides(tmp_path: Path, amount: str) -> None:
+    text = f"[plans.p]\nfee_usd = '{amount}'\nmarkup_percent = '{amount.replace('5', '50')}'\n"
+    text += f"[tenants.acme]\nname = 'x'\nbudget = {{ month_usd = '{amount}' }}\n"
+    found = problems(tmp_path, text)
+    assert any("fee_usd must be an amount of dollars" in one for one in found)
+    assert any("month_usd must be an amount of dollars" in one for one in found)
+    assert any("markup_percent must be a percentage" in one for one in found) or amount == "5.0000000001"
+
+
+def test_an_empty_list_of_patterns_is_refused_and_the_message_says_what_to_write(tmp_path: Path) -> None:
+    text = "[tenants.acme]\nname = 'x'\nlimits = { models = [], server_tools = [] }\n"
+    text += "[tenants.acme.keys.a]\nlimits = { models = [] }\n[tiers.gold]\nspeeds = []\n"
+    found = problems(tmp_path, text)
+    assert len(found) == 4
+    assert all('names nothing, and would allow everything: write ["*"] for that' in one for one in found)
+    assert [one for one in found if '["-"] for not any' in one] == [one for one in found if "server_tools" in one]
+    file = tmp_path / "tenants.toml"
+    file.write_text(text.replace("[]", "['*']"))
+    declared = read_files([file], ZoneInfo("UTC"))
+    assert declared.tenants["acme"].limits == {"models": (), "server_tools": ()}
+
+
+def test_a_pipe_in_the_place_of_a_file_is_told_and_not_waited_for(tmp_path: Path) -> None:
+    pipe = tmp_path / "tenants.toml"
+    os.mkfifo(pipe)
+    with pytest.raises(BadDeclaration, match="it is not a regular file"):
+        read_files([pipe], ZoneInfo("UTC"))
+    with pytest.raises(SecretUnavailable, match="it is not a regular file"):
+        References({}).get(f"file:{pipe}")
 
 
 def test_a_name_declared_in_two_files_names_both_places(tmp_path: Path) -> None:

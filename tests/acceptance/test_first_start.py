@@ -1,0 +1,46 @@
+"""`serve` where nothing is yet: it makes the site, and tells no secret to what may be a log."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from tests.spawner import spawn
+from tests.stack import free_ports, listens, wait_for
+
+
+def test_the_first_serve_makes_its_site_and_keeps_the_token_out_of_the_log(tmp_path: Path) -> None:
+    gateway, control, sandbox = free_ports(3)
+    site, log = tmp_path / "site", tmp_path / "log"
+    environ = {
+        "TENANTRY_DATA_DIR": str(site),
+        "TENANTRY_GATEWAY_PORT": str(gateway),
+        "TENANTRY_CONTROL_PORT": str(control),
+        "TENANTRY_SANDBOX_PORT": str(sandbox),
+    }
+    for start in range(2):
+        with log.open("ab") as out:
+            process = spawn("serve", env=os.environ | environ, cwd=tmp_path, stdout=out, stderr=out)
+        try:
+            wait_for(lambda: listens(gateway) and listens(control), 60, "serving")
+        finally:
+            process.terminate()
+            process.wait(40)
+        token = (site / "admin.token").read_text().strip()
+        assert token.startswith("tadm-")
+        assert (site / "admin.token").stat().st_mode & 0o777 == 0o600
+        told = log.read_text()
+        assert token not in told
+        assert told.count("Made the database") == 1, start
+
+
+def test_a_database_without_its_key_is_not_nothing(tmp_path: Path) -> None:
+    site, log = tmp_path / "site", tmp_path / "log"
+    site.mkdir(mode=0o700)
+    (site / "tenantry.db").write_bytes(b"")
+    with log.open("ab") as out:
+        process = spawn(
+            "serve", env=os.environ | {"TENANTRY_DATA_DIR": str(site)}, cwd=tmp_path, stdout=out, stderr=out
+        )
+    assert process.wait(40) == 1
+    assert not (site / "master.key").exists()
