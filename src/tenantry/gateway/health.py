@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -49,7 +49,7 @@ class Standing:
         self.breaker.sent(now)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Dead:
     """The secret is kept beside the date: a rotated credential is another one, and so is one that was checked since.
 
@@ -140,7 +140,7 @@ class Health:
         """A request goes out under it; where it is out of money, that is the probe of this minute."""
         entry = self.dead.get(credential.credential_id)
         if entry is not None and entry.is_spent:
-            self.dead[credential.credential_id] = replace(entry, probe_at=self._now() + PROBE_SPENT_SECONDS)
+            entry.probe_at = self._now() + PROBE_SPENT_SECONDS
 
     def paid(self, credential: Credential, begun_at: float) -> None:
         """A request that costs money, begun at `begun_at` (the loop's time), was served under it: it has some."""
