@@ -58,7 +58,7 @@ async def ask(
 ) -> Answer:
     """One request on a connection of its own. `pause_ms` is waited between two reads."""
     body = json.dumps(MESSAGE | fields).encode()
-    head = {"x-api-key": key, "x-storm": json.dumps(script or {}), "connection": "close"}
+    head = {"x-api-key": key, "x-sandbox-storm": json.dumps(script or {}), "connection": "close"}
     data = request("POST", "/v1/messages", head, body)
     started = time.monotonic()
     answer = Answer()

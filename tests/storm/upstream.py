@@ -1,4 +1,4 @@
-"""A Messages API that does what the header `x-storm` of a request says, and knows what it billed.
+"""A Messages API that does what the header `x-sandbox-storm` of a request says, and knows what it billed.
 
 The header is a JSON object: the members of `Script` that differ from the default. What was billed is priced by the
 reference's table, from what was really generated, whatever the answer said of it.
@@ -178,7 +178,7 @@ class Upstream:
         return goes_on
 
     def _script(self, fields: dict[str, str]) -> Script:
-        script = Script(**(json.loads(fields.get("x-storm") or "{}") | self.always))
+        script = Script(**(json.loads(fields.get("x-sandbox-storm") or "{}") | self.always))
         if script.times is not None:
             seen = self._tags[script.tag] = self._tags.get(script.tag, 0) + 1
             if seen > script.times:
