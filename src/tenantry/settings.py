@@ -36,6 +36,7 @@ class GatewaySettings:
     require_tenant_id: bool
     connections_max: int
     connections_per_peer_max: int
+    connections_per_tenant_max: int
     idle_upstream_connections_max: int
     data_dir: Path
     store_url: str
@@ -78,6 +79,7 @@ class Settings:
     require_tenant_id: bool
     connections_max: int
     connections_per_peer_max: int
+    connections_per_tenant_max: int
     idle_upstream_connections_max: int
     time_zone: str
     contact: str
@@ -110,6 +112,7 @@ class Settings:
             require_tenant_id=self.require_tenant_id,
             connections_max=self.connections_max,
             connections_per_peer_max=self.connections_per_peer_max,
+            connections_per_tenant_max=self.connections_per_tenant_max,
             idle_upstream_connections_max=self.idle_upstream_connections_max,
             data_dir=self.data_dir,
             store_url=self.store_url,
@@ -248,6 +251,7 @@ SETTINGS: dict[str, Setting] = {
     "require_tenant_id": Setting(_flag, False),
     "connections_max": Setting(_whole(1, 1_000_000), 16_384),
     "connections_per_peer_max": Setting(_whole(1, 1_000_000), 4_096),
+    "connections_per_tenant_max": Setting(_whole(1, 1_000_000), 4_096),
     # Some 50 KB each over TLS. Go's default transport keeps a hundred, for one user.
     "idle_upstream_connections_max": Setting(_whole(0, 1_000_000), 1_000),
     "time_zone": Setting(_zone, "UTC"),

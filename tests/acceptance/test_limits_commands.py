@@ -421,3 +421,16 @@ def test_declared_upstreams_come_into_the_store(stack: Stack, tmp_path: Path) ->
     assert told(stack, "upstreams", "show", "eu")["base_url"] == "https://eu2.example"
     assert told(stack, "upstreams", "show", "anthropic")["capacity"] == {}
     del stack.environ["TENANTRY_CONFIG"]
+
+
+def test_a_credential_out_of_money_is_shown_with_its_cure_and_a_check_brings_it_back(stack: Stack) -> None:
+    key = stack.tenant("broke", secret="sandbox-canary-broke")
+    assert stack.message(key, "spend-cap")[0] == 429
+    wait_for(lambda: "broke" in stack.lanes().get("health", {}).get("credentials_spent", []), 3, "the health fact")
+    state = {row["name"]: row["state"] for row in told(stack, "credentials", "list")}["broke"]
+    assert state.startswith("out of money upstream until 2030-01-01")
+    for words in (["credentials", "list"], ["tenants", "show", "broke"]):
+        assert "`tenantry credentials check broke`" in " ".join(tenantry(stack, *words).stdout.split())
+    assert tenantry(stack, "credentials", "check", "broke").returncode == 0
+    wait_for(lambda: stack.message(key)[0] == 200, 2, "the credential")
+    wait_for(lambda: {row["name"]: row["state"] for row in told(stack, "credentials", "list")}["broke"] == "", 5)

@@ -122,6 +122,7 @@ def test_a_spend_cap_marks_the_credential_until_its_date_and_a_new_secret_brings
     status, fields, body = ask(stack, key, "")
     assert (status, fields["x-should-retry"]) == (429, "false")
     assert b"2030-01-01" in body
+    wait_for(lambda: stack.rows("spent"), 5, "the row")
     time.sleep(0.4)
     assert len(stack.rows("spent")) == 1
     dead = wait_for(lambda: stack.lanes().get("health", {}).get("credentials_dead"), 3, "the health fact")

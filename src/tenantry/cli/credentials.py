@@ -14,6 +14,8 @@ from tenantry.cli.secrets import read_secret
 from tenantry.control.credential_check import Verdict, check_credential
 from tenantry.control.site import UPSTREAM
 from tenantry.control.views import credential_views
+from tenantry.domain.alerts import mend_spent
+from tenantry.ledger.live import dead_credentials
 
 app = typer.Typer(
     help="Add, list, rotate, check, bind and move upstream credentials. A credential is never shown again.",
@@ -43,16 +45,22 @@ def add(
 
 @app.command("list")
 def list_credentials(as_json: AsJson = False) -> None:
-    """Credentials by name, with their last four characters, their upstream, and who uses them."""
+    """Credentials by name, their last four characters, their upstream, who uses them, and which are out of money."""
     with opened_site() as site:
-        found = credential_views(site.directory.list_credentials(), site.directory.list_tenants())
+        dead = dead_credentials(site.settings.journal_dir)
+        found = credential_views(site.directory.list_credentials(), site.directory.list_tenants(), dead)
     rows = [one.as_json() for one in found]
     if as_json:
         print_json(rows)
         return
     columns = ["name", "upstream", "key", "shared", "tenants", "falls_back", "workspace_id", "created_at"]
     cells = [row | {name: ", ".join(row[name]) for name in ("tenants", "falls_back")} for row in rows]
+    if dead:
+        columns.append("state")
     print_table(columns, [["" if row[column] is None else row[column] for column in columns] for row in cells])
+    for one in found:
+        if one.name in dead and dead[one.name].is_spent:
+            say(f"{one.name} is {one.state}. {mend_spent(one.name)}.")
 
 
 @app.command()
@@ -66,10 +74,15 @@ def rotate(name: Name, env: FromEnv = None, stdin: FromStdin = False) -> None:
 
 @app.command()
 def check(name: Name, as_json: AsJson = False) -> None:
-    """Ask the credential's upstream whether it works; exit 1 when it does not."""
+    """Ask the credential's upstream whether it works; exit 1 when it does not.
+
+    When it works, gateways use it again at once, whatever they knew against it, such as a spending cap until a date.
+    """
     with opened_site() as site:
         credential = site.directory.open_credential(name)
-    done = check_credential(credential)
+        done = check_credential(credential)
+        if done.verdict is Verdict.WORKS:
+            site.directory.credential_works(name)
     where = f"{credential.upstream.name}, {credential.upstream.base_url}"
     if as_json:
         print_json({"name": name, "upstream": credential.upstream.name, **asdict(done)})

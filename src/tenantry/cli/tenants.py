@@ -17,9 +17,10 @@ from tenantry.control.declared.schema import json_schema
 from tenantry.control.declared.state import read_standing
 from tenantry.control.site import Site
 from tenantry.control.views import key_view, tenant_view
+from tenantry.domain.alerts import mend_spent
 from tenantry.domain.directory import TenantStatus
 from tenantry.domain.limits import LIMITS, NO_LIMIT
-from tenantry.ledger.live import LiveUse, read_live, sum_live
+from tenantry.ledger.live import LiveUse, dead_credentials, read_live, sum_live
 from tenantry.ledger.tallies import list_refusals
 from tenantry.storage.columns import now_utc
 from tenantry.storage.directory.tenants import DISCONNECTS, TenantChange
@@ -166,6 +167,7 @@ def _everything(site: Site, slug: str) -> dict[str, Any]:
     now = sum_live(read_live(site.settings.journal_dir))
     return tenant_view(site.settings, tenant).as_json() | {
         "limits": {name: {"value": limits[name], "from": "own" if name in tenant.own else "tier"} for name in LIMITS},
+        "credential_state": _credential_state(site, tenant.credential),
         "uses": _used(now.tenants.get(tenant.tenant_id) or LiveUse.idle(tenant.limits)) if now.gateways else None,
         "announced": _announced(site, tenant.credential_id, now.announced),
         "refusals": [
@@ -177,6 +179,14 @@ def _everything(site: Site, slug: str) -> dict[str, Any]:
             for key in map(key_view, site.directory.list_keys(slug))
         ],
     }
+
+
+def _credential_state(site: Site, credential: str | None) -> str:
+    """Why its credential is not used now, and the cure; "" where it is."""
+    dead = dead_credentials(site.settings.journal_dir).get(credential or "")
+    if dead is None:
+        return ""
+    return f"{dead.words}. {mend_spent(credential or '')}." if dead.is_spent else dead.words
 
 
 _USES = ("sessions", "waiting", "requests_remaining", "input_tokens_remaining", "output_tokens_remaining")

@@ -6,20 +6,22 @@ import http.client
 import os
 import resource
 import socket
-import ssl
 import stat
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import urlsplit
 
+from cryptography import x509
 from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from tenantry.control.findings import Finding
 from tenantry.control.form import describe_form
 from tenantry.control.process_check import check_control, check_gateways, check_journal
-from tenantry.control.store_check import check_file
+from tenantry.control.reach_check import check_reach
+from tenantry.control.site_check import check_backup, check_credentials, check_running, upstreams_in_use
+from tenantry.control.store_check import check_file, check_privacy
 from tenantry.ledger.quarantine import count_quarantined
 from tenantry.settings import Settings
 from tenantry.storage.custody import find_owner
@@ -32,7 +34,8 @@ DESCRIPTORS_MIN = 4096
 DISK_BYTES_MIN = 1 << 30
 # Dated price rows and TLS certificates need a clock that is right within minutes; before this day it is surely wrong.
 _CLOCK_EARLIEST = 1_795_000_000  # 2026-11-18
-REACH_SECONDS_MAX = 5.0
+# Let's Encrypt's are renewed 30 days before their end (letsencrypt.org/docs/faq): so late, that has failed.
+CERTIFICATE_DAYS_MIN = 14
 # A process of ours answers in milliseconds.
 ANSWER_SECONDS_MAX = 2.0
 
@@ -48,6 +51,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield check_journal(settings.journal_dir)
     yield from _disks(settings, store)
     yield _clock()
+    yield from _certificate(settings.tls_cert_file)
     yield _descriptors()
     yield _port("gateway", settings.gateway_host, settings.gateway_port, "/healthz", settings.tls_cert_file is not None)
     yield _port("control", settings.control_host, settings.control_port, "/healthz", False)
@@ -95,6 +99,7 @@ def _database(settings: Settings, store: Path | None) -> Iterator[Finding]:
     if store is not None:
         faults = list(check_file(settings, store))
         yield from faults
+        yield from check_privacy(store)
         if faults:
             return
     engine = open_store(settings.store_url)
@@ -109,6 +114,10 @@ def _database(settings: Settings, store: Path | None) -> Iterator[Finding]:
             known = list(connection.execute(select(upstreams)))
             lines = count_quarantined(connection)
         yield _quarantine(lines)
+        yield check_running(engine, settings.journal_dir)
+        yield from check_credentials(engine, settings.journal_dir)
+        yield check_backup(engine)
+        used = upstreams_in_use(engine)
     except (SQLAlchemyError, OSError) as error:
         yield Finding(
             "database", False, str(error).splitlines()[0], "check store_url, the server, and the file's owner"
@@ -117,7 +126,7 @@ def _database(settings: Settings, store: Path | None) -> Iterator[Finding]:
     finally:
         engine.dispose()
     for upstream in known:
-        yield _reach(upstream.name, upstream.base_url, upstream.ca_file)
+        yield from check_reach(upstream.name, upstream.base_url, upstream.ca_file, is_used=upstream.name in used)
 
 
 def _quarantine(lines: int) -> Finding:
@@ -153,6 +162,22 @@ def _clock() -> Finding:
     return Finding("clock", True, found)
 
 
+def _certificate(path: Path | None) -> Iterator[Finding]:
+    """Of the gateway's own TLS, where it has one: the first of the chain to end."""
+    if path is None:
+        return
+    mend = f"renew it and put it at {path} with its key, then `tenantry restart`: no call is dropped"
+    try:
+        ends = min(one.not_valid_after_utc for one in x509.load_pem_x509_certificates(path.read_bytes()))
+    except (OSError, ValueError) as error:
+        yield Finding("certificate", False, f"{path} cannot be read: {error}", mend)
+        return
+    left = (ends - datetime.now(UTC)).total_seconds() / 86400
+    words = f"ends in {left:.0f} days" if left > 0 else "has ended"
+    found = f"{path} {words} ({ends:%Y-%m-%d %H:%M} UTC)"
+    yield Finding("certificate", left >= CERTIFICATE_DAYS_MIN, found, "" if left >= CERTIFICATE_DAYS_MIN else mend)
+
+
 def _descriptors() -> Finding:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < DESCRIPTORS_MIN:
@@ -186,25 +211,3 @@ def _port(name: str, host: str, port: int, path: str, tls: bool) -> Finding:
         return Finding(f"port {port} ({name})", True, "running")
     mend = f"stop what listens on {host}:{port}, or set {name}_port"
     return Finding(f"port {port} ({name})", False, "held by something else", mend)
-
-
-def _reach(name: str, base_url: str, ca_file: str | None) -> Finding:
-    """Can a connection be made, and does TLS verify? Nothing is sent."""
-    parts = urlsplit(base_url)
-    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
-    check = f"upstream {name}"
-    try:
-        with socket.create_connection((host, port), timeout=REACH_SECONDS_MAX) as raw:
-            if parts.scheme == "https":
-                with ssl.create_default_context(cafile=ca_file).wrap_socket(raw, server_hostname=host):
-                    pass
-    except ssl.SSLError as error:
-        return Finding(
-            check, False, f"{base_url}: TLS: {error}", "check the upstream's CA (upstream_ca_file) and clock"
-        )
-    except OSError as error:
-        if name == "sandbox":
-            return Finding(check, True, f"{base_url}: not running (it runs with `tenantry serve`)")
-        mend = "check DNS, the firewall, and upstream_base_url"
-        return Finding(check, False, f"{base_url}: {error}", mend)
-    return Finding(check, True, f"{base_url} can be reached")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import stat
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -35,6 +36,20 @@ def check_file(settings: Settings, path: Path) -> Iterator[Finding]:
         fault = f"{path}: {error.strerror}", "chown it, and its folder, to the user that Tenantry runs as"
     if fault is not None:
         yield Finding("database", False, *fault)
+
+
+def check_privacy(path: Path) -> Iterator[Finding]:
+    """Files of an SQLite store that others of this machine can read or write: it holds names, and sealed keys.
+
+    A folder that is closed to them closes its files too.
+    """
+    if not path.exists() or not path.parent.stat().st_mode & 0o011:
+        return
+    files = [path.with_name(path.name + end) for end in ("", "-wal", "-shm")]
+    open_files = [str(one) for one in files if one.exists() and stat.S_IMODE(one.stat().st_mode) & 0o077]
+    if open_files:
+        mend = f"`chmod go= {' '.join(open_files)}`"
+        yield Finding("database's mode", False, f"others can read {', '.join(open_files)}", mend)
 
 
 def _fault(settings: Settings, path: Path) -> tuple[str, str] | None:

@@ -16,6 +16,7 @@ from tenantry.domain.directory import KeyStatus, Tier
 from tenantry.domain.limits import as_json as limit_as_json
 from tenantry.domain.printable import stamp
 from tenantry.domain.values import value
+from tenantry.ledger.live import DeadCredential
 from tenantry.ledger.outbox import RaisedAlert
 from tenantry.settings import Settings
 from tenantry.storage.columns import now_utc
@@ -69,7 +70,7 @@ class KeyView(View):
 
 @value
 class CredentialView(View):
-    """`tenants` are served with it, `falls_back` when their first cannot serve."""
+    """`tenants` are served with it, `falls_back` when their first cannot serve. `state`: why no gateway uses it now."""
 
     name: str
     upstream: str
@@ -79,6 +80,7 @@ class CredentialView(View):
     falls_back: list[str]
     workspace_id: str | None
     created_at: str
+    state: str
 
 
 @value
@@ -166,8 +168,10 @@ def key_view(key: KeyRecord, now: datetime | None = None) -> KeyView:
     )
 
 
-def credential_views(found: Iterable[CredentialRecord], tenants: Iterable[TenantRecord]) -> list[CredentialView]:
-    """Credentials with the slugs of those who use them."""
+def credential_views(
+    found: Iterable[CredentialRecord], tenants: Iterable[TenantRecord], dead: Mapping[str, DeadCredential]
+) -> list[CredentialView]:
+    """Credentials with the slugs of those who use them, and what gateways tell of those that are `dead`."""
     firsts: dict[str | None, list[str]] = {}
     spares: dict[str | None, list[str]] = {}
     for tenant in tenants:
@@ -183,6 +187,7 @@ def credential_views(found: Iterable[CredentialRecord], tenants: Iterable[Tenant
             spares.get(one.name, []),
             one.workspace_id,
             stamp(one.created_at),
+            dead[one.name].words if one.name in dead else "",
         )
         for one in found
     ]

@@ -285,6 +285,15 @@ def quarantine_alert(holder: Holder | None, lines: int, day: Period) -> Alert:
     )
 
 
+def mend_spent(credential: str) -> str:
+    """What to do about a credential whose account upstream is out of money."""
+    return (
+        "Raise the limit where the account is managed (Claude Console: Settings, Limits) or bind another credential "
+        f"(`tenantry credentials bind`). Then `tenantry credentials check {credential}`: it is used again at once; "
+        "without, it is tried again once a minute"
+    )
+
+
 def dead_until_alert(credential: str, until: str) -> Alert:
     """A credential whose account upstream is at its own spending cap. Once per date on which it comes back.
 
@@ -294,7 +303,7 @@ def dead_until_alert(credential: str, until: str) -> Alert:
         AlertKind.CREDENTIAL_DEAD,
         credential,
         f"the credential {credential} cannot serve{f' until {until}' if until else ''}: its account is at the "
-        "upstream's spending cap",
+        f"upstream's spending cap. {mend_spent(credential)}",
         f"{AlertKind.CREDENTIAL_DEAD}:{credential}:{until[:10]}" if until else None,
         detail={"credential": credential, "until": until},
     )

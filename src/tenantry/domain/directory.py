@@ -72,7 +72,8 @@ class Credential:
     """A decrypted upstream key. The secret is in memory only and never in a repr.
 
     `workspace_id` is sent as `anthropic-workspace-id` when set (reference 2.1). `is_shared`: other tenants may go out
-    under it, so that an id of something upstream may be theirs.
+    under it, so that an id of something upstream may be theirs. `checked_at`: when a check by hand last found it to
+    work; what was known of it before says nothing any more.
     """
 
     credential_id: str
@@ -81,6 +82,7 @@ class Credential:
     secret: str = field(repr=False)
     workspace_id: str | None = None
     is_shared: bool = False
+    checked_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

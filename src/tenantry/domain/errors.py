@@ -165,11 +165,28 @@ class RequestTooLarge(ApiError):
 
 
 class TooManyBodies(ApiError):
-    """Too many large requests are being received at once. Try again shortly."""
+    """Too many large requests of this account are coming or waiting at once. Try again shortly."""
 
     status = 429
     error_type = "rate_limit_error"
     reason = "bodies_in_flight"
+    retry_after_seconds = 1
+
+
+class NoRoomForBodies(ApiError):
+    """The gateway holds too many large requests at once. Try again shortly."""
+
+    status = 503
+    reason = "bodies_of_all"
+    retry_after_seconds = 1
+
+
+class TooManyConnections(ApiError):
+    """Too many connections of this account are open. Close some, or use them for several requests."""
+
+    status = 429
+    error_type = "rate_limit_error"
+    reason = "connections"
     retry_after_seconds = 1
 
 

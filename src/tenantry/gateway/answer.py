@@ -14,15 +14,23 @@ HELD_BYTES_MAX: Final = 64 * 1024
 
 
 class Client(Connected):
-    """What an exchange may ask of its client's connection. `is_paused`: the client takes no bytes at the moment."""
+    """What an exchange may ask of its client's connection. `is_paused`: the client takes no bytes at the moment.
 
-    __slots__ = ("is_paused", "keeps_alive", "peer")
+    `held_bytes`: of a body that is counted as one that comes or waits, until `let_go`.
+    """
+
+    __slots__ = ("held_bytes", "is_paused", "keeps_alive", "peer")
 
     def __init__(self) -> None:
         super().__init__()
         self.peer = ""
         self.keeps_alive = True
         self.is_paused = False
+        self.held_bytes = 0
+
+    def let_go(self) -> None:
+        """The turn of the request has come: its session bounds what is held of it from here on."""
+        raise NotImplementedError
 
     def write(self, data: bytes) -> None:
         raise NotImplementedError

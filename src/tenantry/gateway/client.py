@@ -16,7 +16,7 @@ from tenantry.domain.errors import (
     InvalidRequest,
     RequestTimedOut,
     RequestTooLarge,
-    TooManyBodies,
+    TooManyConnections,
 )
 from tenantry.gateway.answer import Client
 from tenantry.gateway.bodies import BESIDE_BYTES_MIN
@@ -32,8 +32,13 @@ from tenantry.wire.routes import Kind
 log = logging.getLogger("tenantry.gateway")
 
 HEAD_SECONDS_MAX = 10.0
+# 1 KiB/s at the least, from any moment on: in each of these spans so many bytes of a body have to come. What came fast
+# before buys no time.
 BODY_SECONDS_MAX = 60.0
-BODY_BYTES_PER_SECOND_MIN = 1024
+BODY_SPAN_BYTES_MIN = 60 * 1024
+# What a small piece of a body takes beside its bytes: its object, its place in a list. For larger ones it is nothing.
+PIECE_BYTES = 64
+SMALL_PIECE_BYTES = 4096
 IDLE_SECONDS_MAX = 75.0
 # RFC 9112 9.6: read on for a while after a refusal, or the client may lose the answer to a reset.
 LINGER_SECONDS_MAX = 2.0
@@ -59,8 +64,6 @@ class ClientConnection(Client):
 
     __slots__ = (
         "_body",
-        "_body_bytes",
-        "_body_since",
         "_buffer",
         "_caller",
         "_chunks",
@@ -73,9 +76,9 @@ class ClientConnection(Client):
         "_left",
         "_length",
         "_parts",
+        "_span_bytes",
         "_stalls",
         "_state",
-        "_taken",
         "_transport",
         "_unsent",
     )
@@ -93,16 +96,14 @@ class ClientConnection(Client):
         self._exchange: Exchange | None = None
         self._chunks: ChunkedDecoder | None = None
         self._body: list[bytes] = []
-        self._body_bytes = 0
-        self._body_since = 0.0
+        self._span_bytes = 0  # of a body, in this span
         self._left = 0
         self._length: int | None = None  # of the request's body, where its head tells it
         self._eof = is_last  # of what the client sends
         self._is_next_planned = False  # the next request of a pipeline
         self._is_reading = True  # from the socket
         self._unsent = 0  # bytes that a lingering client had not taken when it was last looked at
-        self._holder = ""  # the tenant whose body is coming
-        self._taken = 0  # bytes of it that are counted as held
+        self._holder = ""  # the tenant that uses the connection
         self._stalls = 0  # how often in a row it had taken none since
 
     # asyncio.Protocol
@@ -179,7 +180,10 @@ class ClientConnection(Client):
         else:
             population.peers.pop(self.peer, None)
         self._parts.deadlines.forget(self)
-        self._let_go()
+        self.let_go()
+        if self._holder:
+            population.part(self._holder)
+            self._holder = ""
         self._body.clear()
         self._buffer = b""
         exchange, self._exchange = self._exchange, None
@@ -252,13 +256,15 @@ class ClientConnection(Client):
         """Decide on the head alone, before any of the body is read. Raises: ApiError."""
         route = caller.target.route
         if not route.open_to_all:
-            self._holder = caller.principal(self._parts).tenant.tenant_id
+            self._belong_to(caller.principal(self._parts).tenant.tenant_id)
         size_max, length = route.body_bytes_max, self._length
         if length is not None:
             if length > size_max:
                 raise _too_large(size_max)
             if length >= BESIDE_BYTES_MIN:
                 self._look_ahead(caller, length)
+            if len(self._buffer) < length:
+                self._make_room(length)
         elif head.chunked:
             self._look_ahead(caller, 0)
         expect = head.fields.get(b"expect")
@@ -268,6 +274,20 @@ class ClientConnection(Client):
             if not self._buffer and (head.chunked or length):
                 self.write(CONTINUE)
         self._begin_body(head)
+
+    def _belong_to(self, tenant_id: str) -> None:
+        """Count the connection as one of the tenant whose request it carries. Raises: ApiError."""
+        if tenant_id == self._holder:
+            return
+        population = self._parts.population
+        if self._holder:
+            population.part(self._holder)
+        self._holder = tenant_id
+        if population.join(tenant_id) > self._parts.settings.connections_per_tenant_max:
+            self.keeps_alive = False
+            refusal = TooManyConnections()
+            refusal.tenant_id = tenant_id
+            raise refusal
 
     def _look_ahead(self, caller: Caller, size: int) -> None:
         """What no body could change is told before a large one has come. Raises: ApiError."""
@@ -286,24 +306,23 @@ class ClientConnection(Client):
             self._request_complete(buffer[:length])
             return
         self._state = _BODY
-        self._body_since = self._parts.clock.now()
-        self._body_bytes = 0
+        self._span_bytes = 0
+        self._expect(BODY_SECONDS_MAX)
         self._left = length or 0
         self._chunks = ChunkedDecoder() if head.chunked else None
         self._buffer = b""
         self._read_body(buffer)
 
     def _read_body(self, data: bytes) -> None:
-        self._body_bytes += len(data)
-        # At the least rate over all, and never silent for so long: what came fast buys no hours.
-        now = self._parts.clock.now()
-        at = self._body_since + BODY_SECONDS_MAX + self._body_bytes / BODY_BYTES_PER_SECOND_MIN
-        self._parts.deadlines.set(self, min(at, now + BODY_SECONDS_MAX))
-        if not self._parts.population.may_take(self._holder, len(data)):
-            self._body = []
-            self._refuse_with_body_unread(TooManyBodies())
+        self._span_bytes += len(data)
+        if self._span_bytes >= BODY_SPAN_BYTES_MIN:
+            self._span_bytes = 0
+            self._expect(BODY_SECONDS_MAX)
+        try:
+            self._count_piece(len(data))
+        except ApiError as refusal:
+            self._refuse_with_body_unread(refusal)
             return
-        self._taken += len(data)
         if self._chunks is not None:
             self._read_chunks(self._chunks, data)
         elif len(data) < self._left:
@@ -329,13 +348,27 @@ class ClientConnection(Client):
             self._buffer = chunks.rest
             self._request_complete(b"".join(self._body))
 
-    def _let_go(self) -> None:
-        if self._taken:
-            self._parts.population.let_go(self._holder, self._taken)
-            self._taken = 0
+    def _count_piece(self, size: int) -> None:
+        """A piece of a body has come, which is counted already where the head told a length. Raises: ApiError."""
+        beside = PIECE_BYTES if 0 < size < SMALL_PIECE_BYTES else 0
+        more = beside if self._chunks is None else beside + size
+        if more:
+            self._make_room(more)
+
+    def _make_room(self, size: int) -> None:
+        """Count so many bytes before they are read, until their turn has come. Raises: ApiError."""
+        refusal = self._parts.population.make_room(self._holder, size)
+        if refusal is not None:
+            refusal.tenant_id = self._holder or None
+            raise refusal
+        self.held_bytes += size
+
+    def let_go(self) -> None:
+        if self.held_bytes:
+            self._parts.population.let_go(self._holder, self.held_bytes)
+            self.held_bytes = 0
 
     def _request_complete(self, body: bytes) -> None:
-        self._let_go()
         self._body = []
         self._chunks = None
         caller, head = self._caller, self._head
@@ -417,6 +450,7 @@ class ClientConnection(Client):
     def answered(self) -> None:
         self._exchange = None
         self._head = None
+        self.let_go()
         if self._transport is None:
             return
         if not self.keeps_alive or self._parts.population.is_stopping:
@@ -454,7 +488,7 @@ class ClientConnection(Client):
         """Close our side; read and forget what still comes, so that the answer is not lost to a reset."""
         transport = self._transport
         self._state = _LINGERING
-        self._let_go()
+        self.let_go()
         self._buffer = b""
         self._body = []
         if transport is None:
@@ -480,7 +514,7 @@ class ClientConnection(Client):
             unread = caller.known.written(len(body)) + (framed or b"0\r\n\r\n" * head.chunked) + unread
         self._exchange = self._head = None
         self._state = _PASSING
-        self._let_go()
+        self.let_go()
         self._body = []
         if transport is not None and heir is not None:
             self._expect(CLIENT_STALL_SECONDS_MAX)

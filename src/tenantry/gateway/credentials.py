@@ -9,8 +9,10 @@ from tenantry.domain.errors import ApiError, CredentialSpent, NoCredential, Obje
 from tenantry.gateway.health import Health
 
 
-def choose_credential(health: Health, tenant: Tenant) -> Credential:
-    """The credential that a new request of the tenant goes out under.
+def choose_credential(health: Health, tenant: Tenant, *, may_probe: bool = False) -> Credential:
+    """The credential that a new request of the tenant goes out under. Nothing is spent: `Tries` takes a probe.
+
+    `may_probe`: it can show whether one out of money has some again; a free request cannot.
 
     Raises:
         NoCredential: it has none.
@@ -22,18 +24,23 @@ def choose_credential(health: Health, tenant: Tenant) -> Credential:
     if not health.dead:
         return first
     until = health.dead_until(first)
-    if until is None:
+    if until is None or (may_probe and health.may_probe(first)):
         return first
-    if fallback is not None and health.dead_until(fallback) is None:
+    if fallback is not None and (health.dead_until(fallback) is None or (may_probe and health.may_probe(fallback))):
         return fallback
     if not health.is_spent(first):
         return first
+    raise spent_until(until)
+
+
+def spent_until(until: datetime) -> CredentialSpent:
+    """What a client is told whose credential is out of money."""
     spent = CredentialSpent(
         "The upstream account of this endpoint has reached its own limit of money. "
         f"Access returns on {until:%Y-%m-%d %H:%M} UTC. Ask your agency."
     )
     spent.retry_after_seconds = max(1, int((until - datetime.now(UTC)).total_seconds()) + 1)
-    raise spent
+    return spent
 
 
 def refuse_object_id(where: str) -> ApiError:

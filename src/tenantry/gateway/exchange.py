@@ -274,7 +274,8 @@ class Exchange(AttemptOwner):
                     self._apply_policies(fields)
                 if not caller.is_metered:
                     self.fields = fields = None  # free: inspected, not metered
-            credential = self._credential = choose_credential(parts.health, tenant)
+            may_probe = fields is not None and object_id is None
+            credential = self._credential = choose_credential(parts.health, tenant, may_probe=may_probe)
             if object_id is not None:
                 self.is_bound = True
                 if credential.is_shared:
@@ -297,6 +298,7 @@ class Exchange(AttemptOwner):
         if fields is not None:
             caller.way = ask.way
         if found is ask:
+            self._have_turn()
             self._decide(now)
         elif found is None:
             self._expect(tenant.limits.queue_wait_ms_max / 1000)
@@ -321,7 +323,13 @@ class Exchange(AttemptOwner):
 
     def _on_grant(self, _grant: Grant) -> None:
         """It had to wait, and its turn has come."""
+        self._have_turn()
         self.on(Event.GRANTED)
+
+    def _have_turn(self) -> None:
+        client = self._client
+        if client is not None and client.held_bytes:
+            client.let_go()
 
     def _decide_again(self) -> None:
         self._cease_waiting()
@@ -333,7 +341,7 @@ class Exchange(AttemptOwner):
         if self._tries is None and credential is not None:
             parts = self._parts
             standing = parts.health.of(credential)
-            if not standing.breaker.is_tripped:
+            if not standing.breaker.is_tripped and not parts.health.dead:
                 money, fields = None, self.fields
                 if fields is not None:
                     accounts = self.caller.accounts(parts, self.principal)
@@ -496,6 +504,8 @@ class Exchange(AttemptOwner):
         standing.breaker.answered(now, status)
         if status == 200 and attempt.number > 1:
             standing.retries.give_back()
+        if self._parts.health.dead and status == 200 and self.fields is not None:
+            self._parts.health.paid(attempt.credential, attempt.begun_at)
         # Of what it allows only an answer tells, and a refusal for being too much: other errors may come from a proxy.
         if (status == 429 or (status == 200 and head.has_limits)) and self.fields is not None:
             pause = read_retry_after(head.fields, datetime.now(UTC)) if status == 429 else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,11 +10,14 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from tenantry.domain.breaker import Breaker, Breakers
-from tenantry.domain.directory import Credential, Upstream
+from tenantry.domain.directory import Change, Credential, Upstream
 from tenantry.domain.retry import RetryBudget
 
 # How long a credential that the upstream refused (401) is passed over where the tenant has another.
 REFUSED_SECONDS: Final = 30.0
+# A credential out of money is tried again so often, with the next request that costs money: its limit may have been
+# raised since, and an upstream says so by nothing else.
+PROBE_SPENT_SECONDS: Final = 60.0
 
 
 # A standing that was not used for so long is forgotten; what its retry budget owed is then forgiven, so it is long.
@@ -45,14 +49,23 @@ class Standing:
         self.breaker.sent(now)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Dead:
-    """The secret is kept beside the date: a rotated credential is another one."""
+    """The secret is kept beside the date: a rotated credential is another one, and so is one that was checked since.
+
+    `probe_at`: when it is tried again, in seconds of the loop's time; `since`: when it was found so.
+    """
 
     name: str
     secret: str = field(repr=False)
+    checked_at: datetime | None
     until: datetime
     is_spent: bool
+    since: float
+    probe_at: float
+
+    def is_of(self, credential: Credential) -> bool:
+        return self.secret == credential.secret and self.checked_at == credential.checked_at
 
 
 class Health:
@@ -92,14 +105,23 @@ class Health:
 
     def mark_dead(self, credential: Credential, until: datetime, *, is_spent: bool) -> None:
         """`is_spent`: its account is out of money, so that a request is not worth sending; else it was refused."""
-        self.dead[credential.credential_id] = _Dead(credential.name, credential.secret, until, is_spent)
+        now = self._now()
+        self.dead[credential.credential_id] = _Dead(
+            credential.name,
+            credential.secret,
+            credential.checked_at,
+            until,
+            is_spent,
+            now,
+            now + PROBE_SPENT_SECONDS if is_spent else math.inf,
+        )
 
     def dead_until(self, credential: Credential) -> datetime | None:
         """When the credential can be used again; None when it can be now."""
         entry = self.dead.get(credential.credential_id)
         if entry is None:
             return None
-        if entry.secret != credential.secret or entry.until <= datetime.now(UTC):
+        if not entry.is_of(credential) or entry.until <= datetime.now(UTC):
             del self.dead[credential.credential_id]
             return None
         return entry.until
@@ -108,6 +130,34 @@ class Health:
         """Whether a dead credential is out of money."""
         entry = self.dead.get(credential.credential_id)
         return entry is not None and entry.is_spent
+
+    def may_probe(self, credential: Credential) -> bool:
+        """Whether a credential out of money may be tried again now; asking spends nothing."""
+        entry = self.dead.get(credential.credential_id)
+        return entry is not None and self._now() >= entry.probe_at
+
+    def probed(self, credential: Credential) -> None:
+        """A request goes out under it; where it is out of money, that is the probe of this minute."""
+        entry = self.dead.get(credential.credential_id)
+        if entry is not None and entry.is_spent:
+            entry.probe_at = self._now() + PROBE_SPENT_SECONDS
+
+    def paid(self, credential: Credential, begun_at: float) -> None:
+        """A request that costs money, begun at `begun_at` (the loop's time), was served under it: it has some."""
+        entry = self.dead.get(credential.credential_id)
+        if entry is not None and begun_at >= entry.since:
+            del self.dead[credential.credential_id]
+
+    def apply(self, change: Change) -> None:
+        """Forget what was known of credentials that are others now: rotated, or checked by hand."""
+        if not self.dead:
+            return
+        tenants = change.snapshot.tenants
+        for tenant_id in tenants if change.tenants is None else change.tenants:
+            tenant = tenants.get(tenant_id)
+            for credential in (tenant.credential, tenant.fallback) if tenant is not None else ():
+                if credential is not None:
+                    self.dead_until(credential)
 
     def standings(self) -> list[tuple[str, Standing]]:
         """What is known, by credential."""
@@ -119,6 +169,7 @@ class Health:
         return {
             "upstreams_down": self._down(),
             "credentials_dead": {one.name: one.until.isoformat(timespec="seconds") for one in dead if one.until > now},
+            "credentials_spent": sorted(one.name for one in dead if one.is_spent and one.until > now),
         }
 
     def _down(self) -> list[str]:

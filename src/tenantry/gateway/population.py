@@ -6,15 +6,18 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from tenantry.domain.errors import ApiError
+from tenantry.domain.errors import ApiError, NoRoomForBodies, TooManyBodies
 from tenantry.domain.subclassing import mypyc_attr
 from tenantry.gateway.authentication import Principal
 from tenantry.gateway.deadlines import Timed
 
-# Bodies that are still coming are held in memory before any limit of a tier can look at them: four of the largest of
-# one tenant, sixteen of all.
+# Bodies that come, or wait for their turn, are held in memory: four of the largest of one tenant, sixteen of all.
 TENANT_BODY_BYTES_MAX: Final = 128 * 1024 * 1024
 BODY_BYTES_MAX: Final = 512 * 1024 * 1024
+# What is kept beyond that for tenants that hold little, so that four which hold all they may keep nobody else out: one
+# of the largest of one tenant, eight of all.
+SMALL_HOLDING_BYTES: Final = 32 * 1024 * 1024
+SPARE_BODY_BYTES: Final = 256 * 1024 * 1024
 
 
 class Served(Timed):
@@ -97,6 +100,7 @@ class Population:
 
     __slots__ = (
         "_bodies",
+        "_connections",
         "_on_empty",
         "body_bytes",
         "connections",
@@ -114,21 +118,37 @@ class Population:
         self.peers: dict[str, int] = {}
         self.is_stopping = False
         self.heir: Heir | None = None
-        self.body_bytes = 0  # of all bodies that have not come to their end
+        self.body_bytes = 0  # of all bodies that come, or wait for their turn
         self._bodies: dict[str, int] = {}
+        self._connections: dict[str, int] = {}  # by the tenant that uses them
         self._on_empty: Callable[[], None] | None = None
 
-    def may_take(self, tenant_id: str, size: int) -> bool:
-        """Count `size` bytes more of unfinished bodies of a tenant, unless it or all have too many."""
-        own = self._bodies.get(tenant_id, 0) + size
-        if own > TENANT_BODY_BYTES_MAX or self.body_bytes + size > BODY_BYTES_MAX:
-            return False
+    def make_room(self, tenant_id: str, size: int) -> ApiError | None:
+        """Count `size` bytes more of bodies of a tenant; or why not, when it or all have too many."""
+        own, of_all = self._bodies.get(tenant_id, 0) + size, self.body_bytes + size
+        if own > TENANT_BODY_BYTES_MAX:
+            return TooManyBodies()
+        if of_all > BODY_BYTES_MAX + (SPARE_BODY_BYTES if own <= SMALL_HOLDING_BYTES else 0):
+            return NoRoomForBodies()
         self._bodies[tenant_id] = own
-        self.body_bytes += size
-        return True
+        self.body_bytes = of_all
+        return None
+
+    def join(self, tenant_id: str) -> int:
+        """A tenant uses one connection more; how many it uses now."""
+        count = self._connections[tenant_id] = self._connections.get(tenant_id, 0) + 1
+        return count
+
+    def part(self, tenant_id: str) -> None:
+        """A tenant uses one connection less."""
+        left = self._connections.get(tenant_id, 0) - 1
+        if left > 0:
+            self._connections[tenant_id] = left
+        else:
+            self._connections.pop(tenant_id, None)
 
     def let_go(self, tenant_id: str, size: int) -> None:
-        """A body has come to its end, or will not."""
+        """The turn of a body has come, or it will not come to its end."""
         self.body_bytes -= size
         left = self._bodies.get(tenant_id, 0) - size
         if left > 0:

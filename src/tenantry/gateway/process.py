@@ -89,6 +89,7 @@ class GatewayProcess:
         parts = self.parts
         parts.latest.snapshot = change.snapshot
         self.live.apply(change)
+        parts.health.apply(change)
         for number, part in enumerate(change.parts(CHANGED_AT_ONCE)):
             parts.lanes.apply(part)
             parts.till.apply(part, parts.clock.wall_us())

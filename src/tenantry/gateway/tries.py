@@ -16,6 +16,7 @@ from tenantry.domain.holds import Short
 from tenantry.domain.life import Event
 from tenantry.domain.retry import ATTEMPTS_MAX, Failure, is_another_worth_trying, next_delay, regain_at
 from tenantry.gateway.answer import HeldAnswer
+from tenantry.gateway.credentials import spent_until
 from tenantry.gateway.health import REFUSED_SECONDS
 from tenantry.gateway.lanes import Ask
 from tenantry.gateway.parts import Parts
@@ -86,6 +87,9 @@ class Tries:
         self._started_at = now
         if not standing.breaker.may_send(now):
             return Event.GO if self._fall_back() else self._refuse(UpstreamDown())
+        until = parts.health.dead_until(credential)
+        if until is not None and parts.health.is_spent(credential) and not parts.health.may_probe(credential):
+            return Event.GO if self._fall_back() else self._refuse(spent_until(until))
         short = self._hold()
         if short is not None:
             if self._may_be_counted(short):
@@ -93,6 +97,7 @@ class Tries:
                 return Event.COUNT
             return self._refuse_for(short)
         standing.sent(now)
+        parts.health.probed(credential)
         self.number += 1
         return Event.GO
 
@@ -147,9 +152,12 @@ class Tries:
         if fallback is None or fallback is left or fallback in self._tried:
             return False
         standing, now = parts.health.of(fallback), parts.clock.now()
-        if parts.health.dead_until(fallback) is not None or not standing.breaker.may_send(now):
-            return False
         is_metered = ask.credential is not None
+        is_dead = parts.health.dead_until(fallback) is not None
+        if is_dead and not (is_metered and parts.health.may_probe(fallback)):
+            return False
+        if not standing.breaker.may_send(now):
+            return False
         if is_metered and not parts.lanes.may_move(ask, fallback):
             return False
         if self._hold() is not None:
@@ -158,6 +166,7 @@ class Tries:
             self._void()
             return False
         standing.sent(now)
+        parts.health.probed(fallback)
         self._tried.append(left)
         self.credential = fallback
         self.number += 1

@@ -135,11 +135,13 @@ def _remaining(bucket: LiveBucket | None, seconds: float) -> int | None:
 class LiveHealth(msgspec.Struct, omit_defaults=True):
     """Names of upstreams whose breaker is open; credentials that are of no use, with the time until then (RFC 3339).
 
-    `directory_fault`: why changes of the directory are not followed; "" where they are.
+    `credentials_spent`: those of them whose account upstream is out of money. `directory_fault`: why changes of the
+    directory are not followed; "" where they are.
     """
 
     upstreams_down: list[str] = []
     credentials_dead: dict[str, str | None] = {}
+    credentials_spent: list[str] = []
     journal_works: bool = True
     directory_fault: str = ""
 
@@ -283,6 +285,30 @@ def _read_each(journal_dir: Path, now: float | None, read: Callable[[Path], Live
             continue
         told = read(run / LIVE_FILE)
         found.append(LiveGateway(run.name, told, now - (told.at if told is not None else written), now))
+    return found
+
+
+@value
+class DeadCredential:
+    """A credential that is of no use until a time (RFC 3339; "" where nobody knows). `is_spent`: it is out of money;
+    else the upstream has just refused it."""
+
+    until: str
+    is_spent: bool
+
+    @property
+    def words(self) -> str:
+        return f"{'out of money upstream' if self.is_spent else 'refused upstream'} until {self.until or 'who knows'}"
+
+
+def dead_credentials(journal_dir: Path) -> dict[str, DeadCredential]:
+    """By name, as the gateways that live tell now."""
+    found: dict[str, DeadCredential] = {}
+    for gateway in read_health(journal_dir):
+        if gateway.told is not None and gateway.is_fresh:
+            health = gateway.told.health
+            for name, until in health.credentials_dead.items():
+                found[name] = DeadCredential(until or "", name in health.credentials_spent)
     return found
 
 

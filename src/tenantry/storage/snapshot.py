@@ -185,7 +185,15 @@ class _Step:
             else:
                 secret = self._vault.open(Sealed(row.master_key_id, row.wrapped_key, row.ciphertext), row.credential_id)
             upstream = self.after.upstreams[row.upstream_id]
-            made = Credential(row.credential_id, row.name, upstream, secret, row.workspace_id, bool(row.shared))
+            made = Credential(
+                row.credential_id,
+                row.name,
+                upstream,
+                secret,
+                row.workspace_id,
+                bool(row.shared),
+                utc(row.checked_at),
+            )
             self.after.credentials[row.credential_id] = _shared(known, made)
             self.after.sealed[row.credential_id] = row.ciphertext
 

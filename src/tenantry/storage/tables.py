@@ -79,6 +79,7 @@ credentials = Table(
     Column("hint", String(16), nullable=False),
     Column("workspace_id", String(64)),
     Column("source", Text),  # where a file of tenants has it from, such as env:ACME_KEY
+    Column("checked_at", DateTime(timezone=True)),  # when `credentials check` last found it to work
     Column("created_at", DateTime(timezone=True), nullable=False),
 )
 

@@ -11,12 +11,18 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from tenantry.control.backup import back_up, restore
 from tenantry.control.doctor import examine
@@ -25,6 +31,7 @@ from tenantry.control.init import init_site
 from tenantry.control.presence import present
 from tenantry.control.process_check import check_gateways, check_journal
 from tenantry.control.site import open_site
+from tenantry.control.site_check import check_backup
 from tenantry.domain.prices import load_default_prices
 from tenantry.ledger.booking import Drain
 from tenantry.ledger.journal import JournalWriter
@@ -32,7 +39,7 @@ from tenantry.ledger.live import LIVE_FILE, LiveFile, LiveHead, LiveHealth
 from tenantry.settings import Settings, load_settings
 from tenantry.storage.database import open_store
 from tenantry.storage.migrating import migrate
-from tenantry.storage.tables import upstreams
+from tenantry.storage.tables import ledger, upstreams
 from tests.stack import free_ports, wait_for
 from tests.template import init_from_template
 from tests.unit.ledger.books import attempt
@@ -60,7 +67,11 @@ def path_of(settings: Settings) -> Path:
 
 
 def faults(settings: Settings) -> dict[str, Finding]:
-    return {one.check: one for one in examine(settings) if not one.ok and not one.check.startswith("upstream")}
+    return {one.check: one for one in all_faults(settings) if one.check != "running"}  # nothing runs in these tests
+
+
+def all_faults(settings: Settings) -> list[Finding]:
+    return [one for one in examine(settings) if not one.ok]
 
 
 def command_in(mend: str, start: str) -> list[str]:
@@ -407,3 +418,148 @@ def test_a_journal_folder_that_is_none_is_made_by_the_command(settings: Settings
     init_site(settings)
     assert check_journal(settings.journal_dir).ok
     assert faults(settings) == {}
+
+
+# What the store tells
+
+
+def test_a_database_that_others_can_read_is_closed_by_the_command(settings: Settings) -> None:
+    path = path_of(settings)
+    path.chmod(0o644)
+    assert "database's mode" not in faults(settings)  # nobody gets through its folder
+    settings.data_dir.chmod(0o755)
+    found = faults(settings)["database's mode"]
+    assert str(path) in found.found
+    subprocess.run(command_in(found.mend, "chmod"), check=True)
+    assert "database's mode" not in faults(settings)
+
+
+def book(settings: Settings, *ends: tuple[str, int]) -> None:
+    """Attempts under a credential that is stored as `acme`, by the error and status with which they ended."""
+    writer = JournalWriter(settings.journal_dir, "gateway")
+    for number, (error, status) in enumerate(ends, 1):
+        begun, end = attempt(number)
+        writer.begin(begun)
+        writer.end(replace(end, error=error or None, status=status, ended_at_us=time.time_ns() // 1000))
+    writer.close()
+    site = open_site(settings)
+    Drain(site.engine, settings.journal_dir, load_default_prices()).step()
+    credential_id = site.directory.add_credential("acme", "sandbox-canary-acme", "anthropic")
+    with site.engine.begin() as connection:
+        connection.execute(ledger.update().values(credential_id=credential_id))
+    site.engine.dispose()
+
+
+def test_a_credential_that_was_refused_last_is_told_until_a_check_finds_it_to_work(settings: Settings) -> None:
+    book(settings, ("", 200), ("authentication_error", 401))
+    found = faults(settings)["credential acme"]
+    assert "401 authentication_error" in found.found
+    assert command_in(found.mend, "tenantry credentials check") == ["tenantry", "credentials", "check", "acme"]
+    site = open_site(settings)
+    site.directory.credential_works("acme")
+    site.engine.dispose()
+    assert faults(settings) == {}
+
+
+def test_a_credential_that_was_served_since_is_well(settings: Settings) -> None:
+    book(settings, ("authentication_error", 401), ("", 200))
+    assert faults(settings) == {}
+
+
+def test_a_credential_out_of_money_is_told_with_its_cure(settings: Settings) -> None:
+    writer = JournalWriter(settings.journal_dir, "gateway")
+    until = "2099-01-01T00:00:00+00:00"
+    tell(writer, LiveHealth(credentials_dead={"acme": until}, credentials_spent=["acme"]))
+    found = faults(settings)["credential acme"]
+    assert found.found == f"out of money upstream until {until}"
+    assert command_in(found.mend, "tenantry credentials check") == ["tenantry", "credentials", "check", "acme"]
+    tell(writer, LiveHealth())
+    assert faults(settings) == {}
+    writer.close()
+
+
+def test_a_site_that_has_served_and_does_not_is_told(settings: Settings) -> None:
+    assert "running" not in [one.check for one in all_faults(settings)]  # it waits for its first start
+    writer = JournalWriter(settings.journal_dir, "gateway")
+    tell(writer, LiveHealth())
+    assert "running" not in [one.check for one in all_faults(settings)]
+    writer.close()
+    [found] = [one for one in all_faults(settings) if one.check == "running"]
+    assert command_in(found.mend, "tenantry") == ["tenantry", "serve"]
+
+
+def test_a_backup_that_is_too_old_or_was_never_made_is_told(settings: Settings) -> None:
+    site = open_site(settings)
+    assert check_backup(site.engine).ok
+    late = datetime.now(UTC) + timedelta(days=8, minutes=1)
+    assert "none was ever made" in check_backup(site.engine, late).found
+    site.directory.audit("site.backup", "backup.tar", {})
+    assert check_backup(site.engine).ok
+    found = check_backup(site.engine, late)
+    assert (found.ok, found.found) == (False, "the newest is 8 days old")
+    assert command_in(found.mend, "tenantry backup")
+    site.engine.dispose()
+
+
+# Upstreams, the clock, certificates
+
+
+def bind(settings: Settings, upstream: str, base_url: str) -> None:
+    """A tenant whose requests go there."""
+    site = open_site(settings)
+    site.directory.set_upstream(upstream, base_url)
+    site.directory.add_credential("acme", "sandbox-canary-acme", upstream)
+    site.directory.create_tenant("acme", "Acme", "standard")
+    site.directory.bind_credential("acme", "acme")
+    site.engine.dispose()
+
+
+def test_an_upstream_whose_name_does_not_resolve_is_told_where_a_tenant_uses_it(settings: Settings) -> None:
+    site = open_site(settings)
+    site.directory.set_upstream("far", "https://no-such-host.invalid")
+    site.engine.dispose()
+    assert all_faults(settings) == []  # a site that uses the sandbox needs no network
+    bind(settings, "far", "https://no-such-host.invalid")
+    [found] = all_faults(settings)
+    assert found.check == "upstream far"
+    assert "the name no-such-host.invalid does not resolve" in found.found
+    assert command_in(found.mend, "getent") == ["getent", "hosts", "no-such-host.invalid"]
+
+
+@pytest.mark.parametrize("off_seconds", [0, 3600, -3600])
+def test_a_clock_that_is_off_from_an_upstream_s_is_told(settings: Settings, off_seconds: int) -> None:
+    def answer(listener: socket.socket) -> None:
+        client, _ = listener.accept()
+        with client:
+            client.recv(4096)
+            told = format_datetime(datetime.now(UTC) + timedelta(seconds=off_seconds), usegmt=True)
+            client.sendall(f"HTTP/1.1 404 Not Found\r\ndate: {told}\r\ncontent-length: 0\r\n\r\n".encode())
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        bind(settings, "near", f"http://127.0.0.1:{listener.getsockname()[1]}")
+        threading.Thread(target=answer, args=(listener,), daemon=True).start()
+        found = faults(settings)
+    assert list(found) == (["clock against near"] if off_seconds else [])
+    if off_seconds:
+        assert re.search(r"it is (3599|3600|3601) s off", found["clock against near"].found)
+        assert command_in(found["clock against near"].mend, "timedatectl")
+
+
+@pytest.mark.parametrize(("days", "word"), [(60, ""), (5, "ends in 5 days"), (-1, "has ended")])
+def test_a_certificate_that_is_about_to_end_is_told(settings: Settings, tmp_path: Path, days: int, word: str) -> None:
+    cert = tmp_path / "cert.pem"
+    cert.write_bytes(certificate(datetime.now(UTC) + timedelta(days=days, minutes=1)))
+    found = {one.check: one for one in all_faults(replace(settings, tls_cert_file=cert))}
+    assert list(found) == (["certificate"] if word else [])
+    if word:
+        assert word in found["certificate"].found
+        assert command_in(found["certificate"].mend, "tenantry restart")
+
+
+def certificate(ends: datetime) -> bytes:
+    """A certificate of one's own, as PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(1).not_valid_before(ends - timedelta(days=90)).not_valid_after(ends)
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)

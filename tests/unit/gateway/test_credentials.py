@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tenantry.domain.directory import Credential, Tenant, TenantStatus, Upstream
+from tenantry.domain.directory import Change, Credential, Snapshot, Tenant, TenantStatus, Upstream
 from tenantry.domain.errors import CredentialSpent, NoCredential
 from tenantry.domain.limits import Limits
 from tenantry.gateway.credentials import choose_credential
-from tenantry.gateway.health import Health
+from tenantry.gateway.health import PROBE_SPENT_SECONDS, Health
 
 UPSTREAM = Upstream("ups_1", "first", "http://first")
 FIRST, SECOND, OTHER = (Credential(f"crd_{name}", name, UPSTREAM, f"sandbox-{name}") for name in ("1", "2", "3"))
@@ -63,3 +63,35 @@ def test_a_rotated_credential_is_another_one() -> None:
     dead = health((FIRST, SOON, True))
     rotated = replace(FIRST, secret="sandbox-rotated")
     assert choose_credential(dead, tenant(rotated)) is rotated
+
+
+def test_one_without_money_is_tried_again_once_in_an_interval_by_a_request_that_can_show_it() -> None:
+    now = [0.0]
+    known = Health(lambda: now[0])
+    known.mark_dead(FIRST, SOON, is_spent=True)
+    acme = tenant(FIRST, SECOND)
+    assert choose_credential(known, acme, may_probe=True) is SECOND
+    now[0] = PROBE_SPENT_SECONDS
+    assert choose_credential(known, acme) is SECOND
+    assert choose_credential(known, acme, may_probe=True) is FIRST
+    known.probed(FIRST)
+    assert choose_credential(known, acme, may_probe=True) is SECOND
+
+
+def test_only_what_went_out_since_shows_that_there_is_money_again() -> None:
+    now = [10.0]
+    known = Health(lambda: now[0])
+    known.mark_dead(FIRST, SOON, is_spent=True)
+    known.paid(FIRST, 9.0)
+    assert known.dead_until(FIRST) == SOON
+    known.paid(FIRST, 11.0)
+    assert known.dead_until(FIRST) is None
+
+
+def test_one_that_was_checked_by_hand_is_another_one_and_told_no_more() -> None:
+    dead = health((FIRST, SOON, True))
+    assert dead.facts()["credentials_spent"] == ["1"]
+    checked = replace(FIRST, checked_at=datetime.now(UTC))
+    dead.apply(Change(Snapshot(1, {}, {"tnt_acme": tenant(checked)}), frozenset({"tnt_acme"}), frozenset()))
+    assert dead.facts()["credentials_dead"] == {}
+    assert choose_credential(dead, tenant(checked)) is checked

@@ -33,6 +33,19 @@ def test_a_body_slower_than_1_kib_a_second_is_408_and_a_faster_one_may_take_its_
     assert steady.answers == []
 
 
+def test_what_of_a_body_came_fast_buys_no_time_for_the_rest(world: World) -> None:
+    silent, dripping = world.client("silent"), world.client("dripping")
+    for client in (silent, dripping):
+        client.connection.data_received(HEAD)
+        client.connection.data_received(b" " * 900_000)
+    for _ in range(13):
+        world.advance(5)
+        if dripping.is_open:
+            dripping.connection.data_received(b" ")
+    assert (silent.answers, dripping.answers) == (["answer 408"], ["answer 408"])
+    assert world.parts.population.body_bytes == 0
+
+
 def test_an_idle_connection_closes_after_75_seconds_and_an_unused_one_after_10(world: World) -> None:
     used, unused = world.client("used"), world.client("unused")
     used.connection.data_received(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n")

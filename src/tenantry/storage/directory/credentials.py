@@ -167,6 +167,15 @@ class CredentialChanges(Changes):
         secret = self._vault.open(Sealed(row.master_key_id, row.wrapped_key, row.ciphertext), row.credential_id)
         return Credential(row.credential_id, name, read_upstream(upstream), secret, row.workspace_id)
 
+    def credential_works(self, name: str) -> None:
+        """A check found it to work: gateways forget what they knew against it. Raises: NotInDirectory."""
+        with self._engine.begin() as connection:
+            row = self._credential(connection, name)
+            connection.execute(
+                update(credentials).where(credentials.c.credential_id == row.credential_id).values(checked_at=now_utc())
+            )
+            self._record(connection, "credential.works", name, {}, credential_touched(row.credential_id))
+
     def move_credential(self, name: str, upstream: str) -> None:
         """Point a credential at another upstream.
 
