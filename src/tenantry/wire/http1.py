@@ -234,12 +234,13 @@ def small_number(raw: bytes) -> int | None:
     return int(raw) if _LENGTH.fullmatch(raw) is not None else None
 
 
-def connection_options(fields: dict[bytes, bytes]) -> frozenset[bytes]:
-    """The header names that `Connection` declares to be for this hop only (RFC 9110 7.6.1)."""
-    value = fields.get(b"connection")
-    if value is None or value in (b"keep-alive", b"close", b"Keep-Alive"):
-        return frozenset()
-    return frozenset(option.strip().lower() for option in value.split(b","))
+def connection_options(headers: Iterable[tuple[bytes, bytes]]) -> frozenset[bytes]:
+    """The header names that `Connection`, in one field or several, declares to be for this hop only (RFC 9110 7.6.1).
+
+    Names come in lower case, and are told so.
+    """
+    values = [value for name, value in headers if name == b"connection"]
+    return frozenset(option.strip(b" \t").lower() for value in values for option in value.split(b","))
 
 
 _REASONS: Final = {status.value: status.phrase.encode() for status in HTTPStatus}

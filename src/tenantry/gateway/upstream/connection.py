@@ -40,6 +40,11 @@ JOINED_BYTES_MAX: Final = 16384
 # RFC 9110 15: statuses have three digits, and the first is one to five.
 STATUS_MIN: Final = 100
 STATUS_MAX: Final = 599
+HTTP_VERSIONS: Final = ("1.0", "1.1")
+# Without a body by their status, whatever their fields say (RFC 9112 6.3).
+BODILESS: Final = frozenset({204, 304})
+# Go's client takes five; the Messages API sends none.
+INTERIM_RESPONSES_MAX: Final = 8
 
 DROPPED: Final = "upstream_dropped"
 INVALID: Final = "upstream_invalid_http"
@@ -134,11 +139,12 @@ class UpstreamConnection:
         "_head_bytes",
         "_headers",
         "_idle_bytes",
+        "_interim_responses",
         "_is_answering",
         "_is_complete",
         "_is_followed",
         "_is_head_told",
-        "_is_no_status",
+        "_is_refused",
         "_is_reused",
         "_is_stale",
         "_is_tls",
@@ -190,7 +196,8 @@ class UpstreamConnection:
         self._status = 0  # of the final response, once its head is complete
         self._has_framing = False
         self._is_complete = False
-        self._is_no_status = False
+        self._is_refused = False  # its head cannot be that of an answer
+        self._interim_responses = 0
         self._is_followed = False
         self._until_close = False
         self._keep_alive = False
@@ -367,7 +374,7 @@ class UpstreamConnection:
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             is_invalid = True
         if not self._is_head_told:
-            if self._is_no_status or self._is_head_too_large(len(data)):
+            if self._is_refused or self._is_head_too_large(len(data)):
                 self._break(INVALID)
                 return
             if self._status:
@@ -494,20 +501,32 @@ class UpstreamConnection:
             self._has_framing = True
         self._headers.append((name, value))
 
+    def on_status(self, reason: bytes) -> None:
+        """Known before its fields have come, so that what is no answer is not waited for."""
+        parser = self._parser
+        if not self._status and parser is not None:
+            self._is_refused |= not STATUS_MIN <= parser.get_status_code() <= STATUS_MAX
+
     def on_headers_complete(self) -> None:
         parser = self._parser
         if self._status or parser is None:
             return
-        status = parser.get_status_code()
-        if not STATUS_MIN <= status <= STATUS_MAX:
-            self._is_no_status = True
+        status, version = parser.get_status_code(), parser.get_http_version()
+        if not STATUS_MIN <= status <= STATUS_MAX or version not in HTTP_VERSIONS:
+            self._is_refused = True
             return
         if status < 200:  # an interim response (RFC 9110 15.2); the real one follows
+            self._interim_responses += 1
+            self._is_refused |= self._interim_responses > INTERIM_RESPONSES_MAX
             self._headers = []
             self._has_framing = False
             return
+        codings = [value.strip(b" \t").lower() for name, value in self._headers if name == b"transfer-encoding"]
+        if codings and (codings != [b"chunked"] or version != "1.1"):
+            self._is_refused = True  # another coding would reach the client without its name (RFC 9112 6.1)
+            return
         self._status = status
-        self._until_close = status not in (204, 304) and not self._has_framing
+        self._until_close = status not in BODILESS and not self._has_framing
 
     def on_body(self, data: bytes) -> None:
         if not self._is_complete:
@@ -518,4 +537,5 @@ class UpstreamConnection:
         if self._status and not self._is_complete and parser is not None:
             self._is_complete = True
             # Asked now: once the parser goes on, it has forgotten this message's head.
-            self._keep_alive = parser.should_keep_alive()
+            # A status without a body is the easiest to send one behind, to be read as the next request's answer.
+            self._keep_alive = parser.should_keep_alive() and self._status not in BODILESS
