@@ -25,7 +25,7 @@ from tenantry.gateway.early import refusal_on_head
 from tenantry.gateway.exchange import CLIENT_STALL_SECONDS_MAX, Exchange
 from tenantry.gateway.parts import Parts
 from tenantry.gateway.request import new_request_id
-from tenantry.wire.chunked import BadChunk, ChunkedDecoder
+from tenantry.wire.chunked import BadChunk, BodyTooLarge, ChunkedDecoder
 from tenantry.wire.http1 import CONTINUE, HEAD_BYTES_MAX, BadHead, RequestHead, parse_request_head, response_head
 from tenantry.wire.routes import Kind
 
@@ -289,7 +289,7 @@ class ClientConnection(Client):
         self._body_since = self._parts.clock.now()
         self._body_bytes = 0
         self._left = length or 0
-        self._chunks = ChunkedDecoder() if head.chunked else None
+        self._chunks = ChunkedDecoder(self._body_bytes_max) if head.chunked else None
         self._buffer = b""
         self._read_body(buffer)
 
@@ -315,19 +315,21 @@ class ClientConnection(Client):
             self._request_complete(b"".join(self._body))
 
     def _read_chunks(self, chunks: ChunkedDecoder, data: bytes) -> None:
-        size_max = self._caller.target.route.body_bytes_max if self._caller is not None else 0
         try:
-            piece = chunks.feed(data)
+            self._body.append(chunks.feed(data))
         except BadChunk as error:
             self._refuse_with_body_unread(InvalidRequest(f"Malformed request body: {error}."))
             return
-        self._body.append(piece)
-        self._left += len(piece)
-        if self._left > size_max:
-            self._refuse_with_body_unread(_too_large(size_max))
-        elif chunks.complete:
+        except BodyTooLarge:
+            self._refuse_with_body_unread(_too_large(self._body_bytes_max))
+            return
+        if chunks.complete:
             self._buffer = chunks.rest
             self._request_complete(b"".join(self._body))
+
+    @property
+    def _body_bytes_max(self) -> int:
+        return self._caller.target.route.body_bytes_max if self._caller is not None else 0
 
     def _let_go(self) -> None:
         if self._taken:
