@@ -27,6 +27,7 @@ OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 PING = b'event: ping\ndata: {"type": "ping"}\n\n' * 64
 CHUNKED = OK + b"transfer-encoding: chunked\r\n\r\n"
+HOP_FIELDS = b"connection: x-hop, x-b\r\nConnection: X-Last\r\nx-hop: 1\r\nx-last: 2\r\nx-own: 3\r\n"
 BLOCK = b"x" * 65_536
 # How many attack at once, and what the gateway may grow by meanwhile: a whole answer of each, once more to join it, and
 # what an allocator keeps.
@@ -52,7 +53,7 @@ PLAYS: dict[str, tuple[bytes, bytes]] = {
     "none-then-another": (b"HTTP/1.1 204 No Content\r\n\r\n" + whole(b"second"), b""),
     "none-with-a-length": (b"HTTP/1.1 204 No Content\r\ncontent-length: 4\r\n\r\nbody" + whole(b"second"), b""),
     "not-modified": (b"HTTP/1.1 304 Not Modified\r\ncontent-length: 400\r\n\r\n" + whole(b"second"), b""),
-    "hop": (whole(b"hop", OK + b"connection: x-hop, x-b\r\nConnection: X-Last\r\nx-hop: 1\r\nx-last: 2\r\nx-own: 3\r\n"), b""),
+    "hop": (whole(b"hop", OK + HOP_FIELDS), b""),
     **{f"status-{code}": (whole(b"odd").replace(b" 200 ", b" %b " % code.encode(), 1), b"") for code in (
         "000", "042", "099", "600", "999", "1000")},
     **{f"status-line-{code}": (b"HTTP/1.1 %b Odd\r\n" % code.encode(), b"") for code in ("000", "099", "600", "999")},

@@ -27,6 +27,7 @@ UNSURE: Final = 3
 FIRST_BYTES: Final = 16
 BLANK_BYTES_MAX: Final = 4096
 
+
 class Relay:
     """What stands between the upstream's body and the client's socket.
 
