@@ -216,9 +216,9 @@ class ClientConnection(Client):
             self._buffer = buffer[end:]
         else:
             caller = self._caller = None
-            # RFC 9112 2.2: an empty line before a request line is to be ignored.
-            if buffer.startswith(b"\r\n") and len(buffer) > 2:
-                buffer = buffer[2:]
+            # RFC 9112 2.2: empty lines before a request line are to be ignored.
+            if buffer.startswith(b"\r\n"):
+                buffer = _behind_empty_lines(buffer)
             end = buffer.find(b"\r\n\r\n", 0, HEAD_BYTES_MAX) + 4
             if end < 4:
                 self._buffer = buffer
@@ -551,6 +551,14 @@ class ClientConnection(Client):
         ):
             log.error("a connection owed an answer for too long and is closed")
             self.abort()
+
+
+def _behind_empty_lines(buffer: bytes) -> bytes:
+    """What stands behind the empty lines; the last one where nothing does."""
+    at = 0
+    while buffer.startswith(b"\r\n", at) and len(buffer) > at + 2:
+        at += 2
+    return buffer[at:]
 
 
 def _too_large(size_max: int) -> ApiError:
