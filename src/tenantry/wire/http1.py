@@ -187,7 +187,7 @@ def parse_request_head(raw: bytes) -> RequestHead:
     if host is None or _HOST.fullmatch(host) is None:
         raise BadHead("exactly one valid Host is required")
     return RequestHead(
-        method, target, headers, fields, _keeps_alive(fields, http_1_0), http_1_0, chunked, content_length
+        method, target, headers, fields, _keeps_alive(headers, fields, http_1_0), http_1_0, chunked, content_length
     )
 
 
@@ -216,11 +216,10 @@ def _framing(fields: dict[bytes, bytes], http_1_0: bool) -> tuple[bool, int | No
     return False, int(length)
 
 
-def _keeps_alive(fields: dict[bytes, bytes], http_1_0: bool) -> bool:
-    connection = fields.get(b"connection")
-    if connection is None:
+def _keeps_alive(headers: list[tuple[bytes, bytes]], fields: dict[bytes, bytes], http_1_0: bool) -> bool:
+    if b"connection" not in fields:
         return not http_1_0
-    options = connection.lower()
+    options = b",".join([value for name, value in headers if name == b"connection"]).lower()
     if b"close" in options:
         return False
     return not http_1_0 or b"keep-alive" in options

@@ -34,6 +34,14 @@ def test_field_values_lose_only_the_white_space_around_them(line: bytes, value: 
     assert parse_request_head(b"GET / HTTP/1.1\r\nhost: a\r\n" + line + b"\r\n\r\n").fields[b"x-a"] == value
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [b"connection: close\r\n", b"connection: keep-alive\r\nConnection: Close\r\n", b"connection: x, close\r\n"],
+)
+def test_a_connection_ends_when_any_of_its_fields_says_so(lines: bytes) -> None:
+    assert not parse_request_head(b"GET / HTTP/1.1\r\nhost: a\r\n" + lines + b"\r\n").keep_alive
+
+
 @pytest.mark.parametrize("raw", [raw for raw in MALFORMED.values() if b"\r\n\r\n" in raw] + [TOO_MANY_FIELDS])
 def test_a_malformed_head_is_refused(raw: bytes) -> None:
     with pytest.raises(BadHead):
