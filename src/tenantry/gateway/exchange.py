@@ -377,6 +377,8 @@ class Exchange(AttemptOwner):
         if self._reason == DROPPED_REUSED and tries.held is None and not tries.was_resent:
             self._follow(tries, tries.resend())
         else:
+            if tries.failure is None and self._reason in _LASTING_FAULTS:
+                tries.failure = Failure(None, should_retry=False)
             self._follow(tries, tries.after())
 
     def _follow(self, tries: Tries, event: Event) -> None:
@@ -618,8 +620,7 @@ class Exchange(AttemptOwner):
         if reason in _UPSTREAMS_FAULTS and attempt is not None and (tries is None or tries.held is None):
             attempt.standing.breaker.failed(self._parts.clock.now())
         if tries is not None:
-            tries.held = None
-            tries.failure = Failure(None, should_retry=False) if reason in _LASTING_FAULTS else None
+            tries.held = tries.failure = None
         if self.state is _RELAYING:
             self._error = UpstreamBroken("The connection to the upstream broke off before the message was complete.")
         else:

@@ -111,7 +111,7 @@ def is_same(one: Read, other: Read) -> bool:
         return True
     less, more = sorted((one, other), key=lambda read: (len(read[1]), read[2]))
     is_begun = less[:2] == (more[0][: len(less[0])], more[1][: len(less[1])])
-    return is_begun and not less[2] and less[1][-1] in BY_HEAD
+    return is_begun and not less[2] and bool(less[1]) and less[1][-1] in BY_HEAD
 
 
 def serve(world: World) -> None:
