@@ -145,7 +145,7 @@ def read_by_h11(raw: bytes) -> list[bytes]:
         except h11.RemoteProtocolError:
             return bodies
         bodies.append(body)
-        if connection.their_state not in (h11.DONE, h11.MIGHT_SWITCH_PROTOCOL):  # nobody switches here
+        if connection.their_state in (h11.MUST_CLOSE, h11.CLOSED):
             return bodies
         raw = connection.trailing_data[0]
     return bodies
