@@ -63,6 +63,12 @@ def test_a_chunked_body_over_32_mb_is_413(stack: Stack, key: str) -> None:
     assert parse(answer)[0] == 413
 
 
+@pytest.mark.parametrize("size", [b"2000001", b"7fffffffffffffff", b"ffffffffffffffff;x=y"])
+def test_a_chunk_over_32_mb_is_413_when_its_size_has_come(stack: Stack, key: str, size: bytes) -> None:
+    head = request("POST", "/v1/messages", {"x-api-key": key, "transfer-encoding": "chunked"})
+    assert parse(stack.raw(head + b"2\r\n{}\r\n" + size + b"\r\n"))[0] == 413
+
+
 def test_a_body_of_exactly_32_mb_passes(stack: Stack, key: str) -> None:
     body = BODY + b" " * (32 * 1024 * 1024 - len(BODY))
     assert stack.call("POST", "/v1/messages", {"x-api-key": key}, body)[0] == 200

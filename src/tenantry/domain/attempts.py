@@ -132,7 +132,8 @@ class AttemptEnded:
 
     `status` is the upstream's HTTP status, None when no head arrived. `cost_nanos` is None only when unpriced.
     `usage_raw` is the upstream's usage JSON as text ("" when none came). `error` is a short machine word for what went
-    wrong, None for a clean end: `connect_failed`, `upstream_dropped`, an `error.type` of the API; `client_gone` where
+    wrong, None for a clean end: `connect_failed`, `upstream_dropped`, `upstream_invalid_http`,
+    `upstream_answer_too_large`, an `error.type` of the API; `client_gone` where
     the answer was read on for the bill, `client_gone_cancelled` where it was broken off.
     `saved_nanos`: what the cache breakpoint that the gateway added has saved, None where it added none.
     `basis`: whether the cost follows from the usage, or is what had been held (`BASIS_BOUND`). `flaws`: what was wrong

@@ -15,7 +15,7 @@ from tenantry.domain.usage import Usage
 from tenantry.gateway.deadlines import NEVER
 from tenantry.gateway.health import Standing
 from tenantry.gateway.parts import Parts
-from tenantry.gateway.relay import MESSAGE, PLAIN, STREAM, UNSURE, Relay, is_event_stream
+from tenantry.gateway.relay import ANSWER_BYTES_MAX, MESSAGE, PLAIN, STREAM, UNSURE, Relay, is_event_stream
 from tenantry.gateway.request import Request
 from tenantry.gateway.till import Money
 from tenantry.gateway.upstream import ConnectFailed, Connecting, ResponseHead, ResponseSink, UpstreamConnection
@@ -26,6 +26,8 @@ from tenantry.wire.plain import plain_answer
 # A stream tells how far it has come after so many characters; what it holds ahead is eight times that (StreamMeter).
 TELL_CHARS = 256
 
+# An answer that is no stream, and larger than any that the API gives.
+ANSWER_TOO_LARGE = "upstream_answer_too_large"
 
 _SETTLED = Outcome.SETTLED
 
@@ -89,6 +91,7 @@ class Attempt(ResponseSink):
     """
 
     __slots__ = (
+        "_answer_bytes",
         "_connecting",
         "_connection",
         "_fields",
@@ -130,6 +133,7 @@ class Attempt(ResponseSink):
         self._connecting: Connecting | None = None
         self._head: ResponseHead | None = None
         self.first_byte_at_us: int | None = None
+        self._answer_bytes = 0  # of a body that is no stream
         self._is_journalled = False
         self._is_stale = fresh
         self.number = number
@@ -267,7 +271,9 @@ class Attempt(ResponseSink):
             if asked.stream:
                 kind = STREAM if is_event_stream(head.content_type) else UNSURE
             self.relay = Relay(kind, asked.wants_1h, asked.stream)
-        if self._owner is not None:
+        if not self.relay.is_stream and head.length is not None and head.length > ANSWER_BYTES_MAX:
+            self._leave_answer()
+        elif self._owner is not None:
             self._owner.on_head(head)
 
     def on_whole(self, head: ResponseHead, body: bytes) -> None:
@@ -340,6 +346,11 @@ class Attempt(ResponseSink):
             return
         relay = self.relay
         observer = relay.observer
+        if observer is None:
+            self._answer_bytes += len(data)
+            if self._answer_bytes > ANSWER_BYTES_MAX:
+                self._leave_answer()
+                return
         ready = relay.feed(data) if observer is None else observer.feed(data)
         if relay.is_start_due and relay.has_started:
             self._tell_start(owner)
@@ -348,6 +359,13 @@ class Attempt(ResponseSink):
         if observer is not None and observer.delta_chars >= relay.told_chars:
             relay.told_chars = observer.delta_chars + TELL_CHARS
             self._count()
+
+    def _leave_answer(self) -> None:
+        """It is larger than any answer of the API."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.abandon()
+        self._break(ANSWER_TOO_LARGE)
 
     def _tell_start(self, owner: AttemptOwner) -> None:
         """The usage that opens a stream: the prompt's cost is known from here on."""

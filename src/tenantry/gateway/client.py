@@ -25,7 +25,7 @@ from tenantry.gateway.early import refusal_on_head
 from tenantry.gateway.exchange import CLIENT_STALL_SECONDS_MAX, Exchange
 from tenantry.gateway.parts import Parts
 from tenantry.gateway.request import new_request_id
-from tenantry.wire.chunked import BadChunk, ChunkedDecoder
+from tenantry.wire.chunked import BadChunk, BodyTooLarge, ChunkedDecoder
 from tenantry.wire.http1 import CONTINUE, HEAD_BYTES_MAX, BadHead, RequestHead, parse_request_head, response_head
 from tenantry.wire.routes import Kind
 
@@ -220,9 +220,9 @@ class ClientConnection(Client):
             self._buffer = buffer[end:]
         else:
             caller = self._caller = None
-            # RFC 9112 2.2: an empty line before a request line is to be ignored.
-            if buffer.startswith(b"\r\n") and len(buffer) > 2:
-                buffer = buffer[2:]
+            # RFC 9112 2.2: empty lines before a request line are to be ignored.
+            if buffer.startswith(b"\r\n"):
+                buffer = _behind_empty_lines(buffer)
             end = buffer.find(b"\r\n\r\n", 0, HEAD_BYTES_MAX) + 4
             if end < 4:
                 self._buffer = buffer
@@ -309,7 +309,7 @@ class ClientConnection(Client):
         self._span_bytes = 0
         self._expect(BODY_SECONDS_MAX)
         self._left = length or 0
-        self._chunks = ChunkedDecoder() if head.chunked else None
+        self._chunks = ChunkedDecoder(self._body_bytes_max) if head.chunked else None
         self._buffer = b""
         self._read_body(buffer)
 
@@ -334,19 +334,21 @@ class ClientConnection(Client):
             self._request_complete(b"".join(self._body))
 
     def _read_chunks(self, chunks: ChunkedDecoder, data: bytes) -> None:
-        size_max = self._caller.target.route.body_bytes_max if self._caller is not None else 0
         try:
-            piece = chunks.feed(data)
+            self._body.append(chunks.feed(data))
         except BadChunk as error:
             self._refuse_with_body_unread(InvalidRequest(f"Malformed request body: {error}."))
             return
-        self._body.append(piece)
-        self._left += len(piece)
-        if self._left > size_max:
-            self._refuse_with_body_unread(_too_large(size_max))
-        elif chunks.complete:
+        except BodyTooLarge:
+            self._refuse_with_body_unread(_too_large(self._body_bytes_max))
+            return
+        if chunks.complete:
             self._buffer = chunks.rest
             self._request_complete(b"".join(self._body))
+
+    @property
+    def _body_bytes_max(self) -> int:
+        return self._caller.target.route.body_bytes_max if self._caller is not None else 0
 
     def _count_piece(self, size: int) -> None:
         """A piece of a body has come, which is counted already where the head told a length. Raises: ApiError."""
@@ -583,6 +585,14 @@ class ClientConnection(Client):
         ):
             log.error("a connection owed an answer for too long and is closed")
             self.abort()
+
+
+def _behind_empty_lines(buffer: bytes) -> bytes:
+    """What stands behind the empty lines; the last one where nothing does."""
+    at = 0
+    while buffer.startswith(b"\r\n", at) and len(buffer) > at + 2:
+        at += 2
+    return buffer[at:]
 
 
 def _too_large(size_max: int) -> ApiError:

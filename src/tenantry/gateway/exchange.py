@@ -29,12 +29,12 @@ from tenantry.domain.errors import (
 )
 from tenantry.domain.holds import Short
 from tenantry.domain.life import TABLE, Do, Event, State
-from tenantry.domain.retry import is_retryable, read_failure, read_retry_after
+from tenantry.domain.retry import Failure, is_retryable, read_failure, read_retry_after
 from tenantry.domain.settlement import Settlement
 from tenantry.domain.usage import Usage
 from tenantry.gateway import replies
 from tenantry.gateway.answer import Client, ClientAnswer, HeldAnswer, whole_answer
-from tenantry.gateway.attempt import Attempt, AttemptOwner
+from tenantry.gateway.attempt import ANSWER_TOO_LARGE, Attempt, AttemptOwner
 from tenantry.gateway.authentication import Principal
 from tenantry.gateway.bodies import BESIDE_BYTES_MIN
 from tenantry.gateway.caller import Caller
@@ -46,7 +46,7 @@ from tenantry.gateway.parts import Parts
 from tenantry.gateway.replies import own_lines
 from tenantry.gateway.request import BYTES_PER_TOKEN, Request, read_fields
 from tenantry.gateway.tries import Tries
-from tenantry.gateway.upstream import DROPPED_REUSED, ResponseHead
+from tenantry.gateway.upstream import DROPPED_REUSED, INVALID, ResponseHead
 from tenantry.wire.count_body import count_body
 from tenantry.wire.inspect import MessageFields
 
@@ -74,6 +74,8 @@ _NO_ANSWER: dict[str, type[ApiError]] = {
 }
 # What says that the upstream, and not the request, is at fault.
 _UPSTREAMS_FAULTS = frozenset(_NO_ANSWER) - {DROPPED_REUSED}
+# What the next answer would be too, and each may be billed: not asked for again under the same credential.
+_LASTING_FAULTS = frozenset({INVALID, ANSWER_TOO_LARGE})
 
 
 def _straight(state: State, event: Event, do: Do) -> State:
@@ -383,6 +385,8 @@ class Exchange(AttemptOwner):
         if self._reason == DROPPED_REUSED and tries.held is None and not tries.was_resent:
             self._follow(tries, tries.resend())
         else:
+            if tries.failure is None and self._reason in _LASTING_FAULTS:
+                tries.failure = Failure(None, should_retry=False)
             self._follow(tries, tries.after())
 
     def _follow(self, tries: Tries, event: Event) -> None:

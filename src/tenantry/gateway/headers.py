@@ -63,7 +63,7 @@ def upstream_head(
     head: RequestHead, path: bytes, host: bytes, tenant: Tenant, credential: Credential, version_default: bytes
 ) -> bytes:
     """The head that goes upstream, but for its end: what of the client's may pass, under the tenant's credential."""
-    hop, keys = connection_options(head.fields), _keys_in(head.fields)
+    hop, keys = connection_options(head.headers), _keys_in(head.fields)
     lines = [
         b"%b %b HTTP/1.1\r\nhost: %b\r\nx-api-key: %b\r\naccept-encoding: identity\r\n"
         % (head.method, path, host, credential.secret.encode())

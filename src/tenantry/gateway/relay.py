@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 from typing import Final
 
-from tenantry.domain.settlement import USAGE_UNREADABLE, Observed
-from tenantry.domain.usage import Usage
+from tenantry.domain.settlement import Observed
 from tenantry.wire.answers import NOTHING_OBSERVED, begins_as_events, read_message
 from tenantry.wire.observe import StreamObserver
+from tenantry.wire.routes import BODY_BYTES_MAX
 
-# Largest non-streaming answer kept to read its usage: an answer of 128k tokens is under 1 MB; big tool results are not.
-ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
+# The largest answer that is no stream: a larger one would not fit into the next request's messages. One of 128k tokens
+# is under 1 MB; big results of server tools are not.
+ANSWER_BYTES_MAX: Final = BODY_BYTES_MAX
 
 # A server-sent event stream, a whole message, and an answer that has no usage: an error, a list, a count. A stream that
 # was asked for and whose label says something else is UNSURE: its first bytes tell what it is.
@@ -26,8 +27,6 @@ UNSURE: Final = 3
 FIRST_BYTES: Final = 16
 BLANK_BYTES_MAX: Final = 4096
 
-_TOO_LARGE = Observed(None, None, Usage(), "", False, False, True, None, 0, flaws=(USAGE_UNREADABLE,))
-
 
 class Relay:
     """What stands between the upstream's body and the client's socket.
@@ -38,7 +37,6 @@ class Relay:
     """
 
     __slots__ = (
-        "_bytes",
         "_is_whole",
         "_kind",
         "_parts",
@@ -57,7 +55,6 @@ class Relay:
         self.told_chars = 0
         self.observer = StreamObserver(wants_1h=wants_1h) if kind == STREAM else None
         self._parts: list[bytes] = []
-        self._bytes = 0
         self._is_whole = False
         self._seen: Observed | None = None
 
@@ -67,11 +64,7 @@ class Relay:
         if observer is not None:
             return observer.feed(data)
         if self._kind == MESSAGE:
-            self._bytes += len(data)
-            if self._bytes <= ANSWER_BYTES_MAX:
-                self._parts.append(data)
-            else:
-                self._parts = []
+            self._parts.append(data)
         elif self._kind == UNSURE:
             return self._feed_unsure(data)
         return data
@@ -123,7 +116,7 @@ class Relay:
     def _take_document(self, body: bytes) -> bytes:
         """What was held back turns out to be a whole document."""
         self._kind, self.observer = MESSAGE, None
-        self._parts, self._bytes = [body], len(body)
+        self._parts = [body]
         return body
 
     def interrupted(self, error_type: str, message: str) -> bytes | None:
@@ -144,10 +137,7 @@ class Relay:
             return NOTHING_OBSERVED
         if self._seen is None:
             parts, self._parts = self._parts, []
-            if self._bytes > ANSWER_BYTES_MAX and self._is_whole:
-                self._seen = _TOO_LARGE
-            else:
-                self._seen = self._read(b"".join(parts))
+            self._seen = self._read(b"".join(parts))
         return self._seen
 
     def _read(self, body: bytes) -> Observed:

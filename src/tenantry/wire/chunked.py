@@ -19,12 +19,19 @@ class BadChunk(Exception):
     """The peer's bytes are not a valid chunked body; the message says which rule they break."""
 
 
+class BodyTooLarge(Exception):
+    """The chunks that the peer has begun make a larger body than is allowed."""
+
+
 class ChunkedDecoder:
     """Feed bytes; get the body's bytes back. After `complete`, `rest` holds what came behind the body."""
 
-    __slots__ = ("_left", "_pending", "complete", "rest")
+    __slots__ = ("_bytes_max", "_left", "_pending", "_told_bytes", "complete", "rest")
 
-    def __init__(self) -> None:
+    def __init__(self, bytes_max: int) -> None:
+        """`bytes_max`: of the body."""
+        self._bytes_max = bytes_max
+        self._told_bytes = 0  # of the chunks whose sizes have come
         self._pending: bytes = b""
         # None: a size line is next. n > 0: n data bytes are next. 0: the CRLF behind the data. -1: the last CRLF.
         self._left: int | None = None
@@ -36,6 +43,7 @@ class ChunkedDecoder:
 
         Raises:
             BadChunk: the bytes break the coding.
+            BodyTooLarge: a size has come, by which the body is larger than it may be.
         """
         buffer = self._pending + data
         at = 0
@@ -71,7 +79,11 @@ class ChunkedDecoder:
         size = _SIZE_LINE.fullmatch(buffer, at, end)
         if size is None:
             raise BadChunk("a chunk's size is not a hexadecimal number")
-        self._left = int(size.group(1), 16) or -1
+        told = int(size.group(1), 16)
+        self._told_bytes += told
+        if self._told_bytes > self._bytes_max:
+            raise BodyTooLarge
+        self._left = told or -1
         return end + 2
 
     def _line_end(self, buffer: bytes, at: int) -> int | None:

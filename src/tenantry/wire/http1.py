@@ -187,7 +187,7 @@ def parse_request_head(raw: bytes) -> RequestHead:
     if host is None or _HOST.fullmatch(host) is None:
         raise BadHead("exactly one valid Host is required")
     return RequestHead(
-        method, target, headers, fields, _keeps_alive(fields, http_1_0), http_1_0, chunked, content_length
+        method, target, headers, fields, _keeps_alive(headers, fields, http_1_0), http_1_0, chunked, content_length
     )
 
 
@@ -216,11 +216,10 @@ def _framing(fields: dict[bytes, bytes], http_1_0: bool) -> tuple[bool, int | No
     return False, int(length)
 
 
-def _keeps_alive(fields: dict[bytes, bytes], http_1_0: bool) -> bool:
-    connection = fields.get(b"connection")
-    if connection is None:
+def _keeps_alive(headers: list[tuple[bytes, bytes]], fields: dict[bytes, bytes], http_1_0: bool) -> bool:
+    if b"connection" not in fields:
         return not http_1_0
-    options = connection.lower()
+    options = b",".join([value for name, value in headers if name == b"connection"]).lower()
     if b"close" in options:
         return False
     return not http_1_0 or b"keep-alive" in options
@@ -234,12 +233,13 @@ def small_number(raw: bytes) -> int | None:
     return int(raw) if _LENGTH.fullmatch(raw) is not None else None
 
 
-def connection_options(fields: dict[bytes, bytes]) -> frozenset[bytes]:
-    """The header names that `Connection` declares to be for this hop only (RFC 9110 7.6.1)."""
-    value = fields.get(b"connection")
-    if value is None or value in (b"keep-alive", b"close", b"Keep-Alive"):
-        return frozenset()
-    return frozenset(option.strip().lower() for option in value.split(b","))
+def connection_options(headers: Iterable[tuple[bytes, bytes]]) -> frozenset[bytes]:
+    """The header names that `Connection`, in one field or several, declares to be for this hop only (RFC 9110 7.6.1).
+
+    Names come in lower case, and are told so.
+    """
+    values = [value for name, value in headers if name == b"connection"]
+    return frozenset(option.strip(b" \t").lower() for value in values for option in value.split(b","))
 
 
 _REASONS: Final = {status.value: status.phrase.encode() for status in HTTPStatus}

@@ -223,6 +223,78 @@ def test_any_answer_ends_with_a_reason_and_leaves_nothing_to_reuse(answer: bytes
 
 
 @pytest.mark.parametrize(
+    ("answer", "lines"),
+    [
+        *(
+            (b"HTTP/1.1 %b x\r\ncontent-length: 2\r\n\r\nok" % status, ["upstream_invalid_http"])
+            for status in (b"000", b"001", b"042", b"099", b"600", b"999")
+        ),
+        (b"HTTP/2.0 200 OK\r\ncontent-length: 2\r\n\r\nok", ["upstream_invalid_http"]),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\n\r\nok", ["upstream_invalid_http"]),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked, gzip\r\n\r\nok", ["upstream_invalid_http"]),
+        (
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+            ["upstream_invalid_http"],
+        ),
+        (b"HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", ["upstream_invalid_http"]),
+        (b"HTTP/1.1 103 Early\r\n\r\n" * 9 + OK, ["upstream_invalid_http"]),
+        (b"HTTP/1.1 204 None\r\n\r\n" + OK, ["head 204", "end"]),
+        (b"HTTP/1.1 204 None\r\ncontent-length: 2\r\n\r\nok" + OK, ["head 204", "end"]),
+        (b"HTTP/1.1 304 None\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", ["head 304", "end"]),
+    ],
+)
+def test_what_is_no_answer_is_refused_and_what_follows_one_without_a_body_is_nobodys(
+    answer: bytes, lines: list[str]
+) -> None:
+    test_any_answer_ends_with_a_reason_and_leaves_nothing_to_reuse(answer, lines)
+
+
+@pytest.mark.parametrize("status", [b"204", b"304"])
+def test_a_connection_is_not_used_again_behind_an_answer_that_has_no_body_by_its_status(status: bytes) -> None:
+    def serve(client: socket.socket) -> None:
+        client.recv(65536)
+        client.sendall(b"HTTP/1.1 %b x\r\ncontent-length: 50\r\n\r\n" % status)
+        client.recv(65536)
+        client.sendall(OK)
+
+    async def run() -> None:
+        pool = Peer(serve).pool(Pools())
+        assert await asked(await connected(pool)) == [f"head {status.decode()}", "end"]
+        assert pool.take() is None
+
+    on_uvloop(run)
+
+
+@pytest.mark.parametrize("status", [b"000", b"099", b"600"])
+def test_what_is_no_status_is_refused_before_its_head_has_come(status: bytes) -> None:
+    def serve(client: socket.socket) -> None:
+        client.recv(65536)
+        client.sendall(b"HTTP/1.1 %b Odd\r\n" % status)
+        client.recv(65536)
+
+    async def run() -> None:
+        assert await asked(await connected(Peer(serve).pool(Pools()))) == ["upstream_invalid_http"]
+
+    on_uvloop(run)
+
+
+def test_some_interim_responses_are_no_flood() -> None:
+    def serve(client: socket.socket) -> None:
+        while client.recv(65536):  # the count begins again with each answer
+            client.sendall(b"HTTP/1.1 103 Early\r\nlink: x\r\n\r\n" * 8 + OK)
+
+    async def run() -> None:
+        pool = Peer(serve).pool(Pools())
+        connection = await connected(pool)
+        for _ in range(3):
+            assert await asked(connection) == ["head 200", "body ok", "end"]
+            assert pool.take() is connection
+        connection.close()
+
+    on_uvloop(run)
+
+
+@pytest.mark.parametrize(
     "unasked", [b"H", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 100 Continue\r\n\r\n", OK, b"\0", b"garbage"]
 )
 @pytest.mark.parametrize("is_late", [False, True], ids=["behind the answer", "while it is idle"])

@@ -179,3 +179,8 @@ def test_a_client_may_see_one_line_or_none() -> None:
 def test_what_the_upstream_names_as_its_hops_own_is_not_passed_on(options: bytes) -> None:
     head = head_of(200, [(b"connection", options), (b"x-hop", b"1"), (b"x-kept", b"2"), (b"content-length", b"0")])
     assert head.lines_for_client() == b"x-kept: 2\r\n"
+
+
+def test_each_field_that_names_hop_fields_counts() -> None:
+    told = [(b"connection", b"x-a"), (b"x-a", b"1"), (b"x-b", b"2"), (b"connection", b"X-B"), (b"x-c", b"3")]
+    assert head_of(200, told).lines_for_client() == b"x-c: 3\r\n"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantry.wire.chunked import BadChunk, ChunkedDecoder
+from tenantry.wire.chunked import BadChunk, BodyTooLarge, ChunkedDecoder
 from tenantry.wire.http1 import BadHead, KnownHead, parse_request_head
 from tests.malformed_heads import GOOD, MALFORMED, TOO_MANY_FIELDS
 
@@ -32,6 +32,14 @@ def test_a_plain_head_parses() -> None:
 )
 def test_field_values_lose_only_the_white_space_around_them(line: bytes, value: bytes) -> None:
     assert parse_request_head(b"GET / HTTP/1.1\r\nhost: a\r\n" + line + b"\r\n\r\n").fields[b"x-a"] == value
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [b"connection: close\r\n", b"connection: keep-alive\r\nConnection: Close\r\n", b"connection: x, close\r\n"],
+)
+def test_a_connection_ends_when_any_of_its_fields_says_so(lines: bytes) -> None:
+    assert not parse_request_head(b"GET / HTTP/1.1\r\nhost: a\r\n" + lines + b"\r\n").keep_alive
 
 
 @pytest.mark.parametrize("raw", [raw for raw in MALFORMED.values() if b"\r\n\r\n" in raw] + [TOO_MANY_FIELDS])
@@ -62,7 +70,7 @@ def test_chunked_bodies_decode_at_any_cut(body: bytes, sizes: list[int], cut: in
         coded += b"%X;ext=1\r\n%b\r\n" % (len(part), part)
         at, turn = at + len(part), turn + 1
     coded += b"0\r\n\r\n" + rest
-    decoder, out, behind = ChunkedDecoder(), b"", b""
+    decoder, out, behind = ChunkedDecoder(len(body)), b"", b""
     for start in range(0, len(coded), cut):
         if decoder.complete:
             behind += coded[start : start + cut]
@@ -91,7 +99,19 @@ def test_chunked_bodies_decode_at_any_cut(body: bytes, sizes: list[int], cut: in
 )
 def test_a_malformed_chunk_is_refused(coded: bytes) -> None:
     with pytest.raises(BadChunk):
-        ChunkedDecoder().feed(coded)
+        ChunkedDecoder(1 << 64).feed(coded)
+
+
+@pytest.mark.parametrize("coded", [b"8\r\n", b"7fffffffffffffff\r\n", b"ffffffffffffffff;a\r\n", b"3\r\nabc\r\n5\r\n"])
+def test_a_chunk_that_makes_the_body_too_large_is_refused_by_its_size(coded: bytes) -> None:
+    with pytest.raises(BodyTooLarge):
+        ChunkedDecoder(7).feed(coded)
+
+
+def test_chunks_may_make_a_body_as_large_as_is_allowed() -> None:
+    decoder = ChunkedDecoder(7)
+    assert decoder.feed(b"3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n") == b"abcdefg"
+    assert decoder.complete
 
 
 KNOWN = b"POST /v1/messages HTTP/1.1\r\nHost: a\r\nx-api-key: k\r\nContent-Length: 12\r\nx-b: 1\r\n\r\n"

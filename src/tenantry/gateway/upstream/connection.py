@@ -11,17 +11,10 @@ import re
 from abc import ABC, abstractmethod
 from typing import Final, cast
 
-import httptools
-
 from tenantry.domain.subclassing import mypyc_attr
 from tenantry.gateway.upstream import delivery
-from tenantry.gateway.upstream.head import (
-    RESPONSE_FIELDS_MAX,
-    RESPONSE_HEAD_BYTES_MAX,
-    ResponseHead,
-    head_of,
-    read_plain_head,
-)
+from tenantry.gateway.upstream.head import ResponseHead, read_plain_head
+from tenantry.gateway.upstream.parsed import ChunkParser, HeadParser, InvalidAnswer
 from tenantry.wire.bytework import plain_chunk
 
 # The size of a chunk that is nothing but that (RFC 9112 7.1): extensions are left to the parser, and trailers.
@@ -32,14 +25,8 @@ _CRLF: Final = b"\r\n"
 _CRLF_BYTES: Final = 2
 # Without trailers, and with nothing behind it (RFC 9112 7.1).
 _LAST_CHUNK: Final = b"0\r\n\r\n"
-# Makes the parser ready for the chunks of a body whose head has been read here.
-_CHUNKED_HEAD: Final = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 # A body up to this is joined to its head: copying it costs less than a second buffer in the system call.
 JOINED_BYTES_MAX: Final = 16384
-
-# RFC 9110 15: statuses have three digits, and the first is one to five.
-STATUS_MIN: Final = 100
-STATUS_MAX: Final = 599
 
 DROPPED: Final = "upstream_dropped"
 INVALID: Final = "upstream_invalid_http"
@@ -111,11 +98,14 @@ class ConnectionOwner(ABC):
         """The connection is closed."""
 
 
-# What reads the answer: nothing has come of it; a count of the bytes that are left; its chunks one by one; llhttp.
+# What reads the answer: nothing has come of it; llhttp its head; a count of the bytes that are left; its chunks one by
+# one; llhttp its chunks; all is body until the connection ends.
 _FRESH: Final = 0
-_COUNTED: Final = 1
-_CHUNKED: Final = 2
-_PARSED: Final = 3
+_HEAD_PARSED: Final = 1
+_COUNTED: Final = 2
+_CHUNKED: Final = 3
+_CHUNKS_PARSED: Final = 4
+_UNTIL_CLOSE: Final = 5
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -124,34 +114,24 @@ class UpstreamConnection:
 
     A plain head is read by lines, a body of a told length is counted, plain chunks are taken as they come.
 
-    llhttp reads everything else, from the head on or from the first chunk that is not plain.
+    llhttp reads other heads, and other chunks from the first one on.
     """
 
     __slots__ = (
         "_acked_before",
-        "_body",
-        "_has_framing",
-        "_head_bytes",
-        "_headers",
-        "_idle_bytes",
+        "_chunk_parser",
+        "_head_parser",
         "_is_answering",
-        "_is_complete",
-        "_is_followed",
-        "_is_head_told",
-        "_is_no_status",
         "_is_reused",
         "_is_stale",
         "_is_tls",
         "_keep_alive",
         "_left",
         "_owner",
-        "_parser",
         "_reader",
         "_request_bytes",
         "_sink",
         "_size_begun",
-        "_status",
-        "_until_close",
         "_written",
         "idle_since",
         "transport",
@@ -165,35 +145,19 @@ class UpstreamConnection:
         self.idle_since = 0.0
         self.was_closed_as_reused = False
         self._sink: ResponseSink | None = None
-        # Made when it is needed, for it takes 850 bytes, and dropped with its answer or the socket: parser and
-        # connection hold each other.
-        self._parser: httptools.HttpResponseParser | None
+        # Made when they are needed, for llhttp takes 850 bytes.
+        self._head_parser: HeadParser | None = None
+        self._chunk_parser: ChunkParser | None = None
         self._is_reused = False
         self._is_stale = False
         self._written = 0  # before this request, in plain text
         self._request_bytes = 0
         self._acked_before: int | None = None
-        self._body: list[bytes] = []
         self._reader = _FRESH
         self._left = 0  # bytes of a body that is counted, or of a chunk and the CR LF behind it
         self._size_begun: bytes = b""  # of a chunk, that stands at the end of what has come
         self._is_answering = False
-        self._is_head_told = False
-        self._reset_parsed()
-
-    def _reset_parsed(self) -> None:
-        """Forget llhttp, and what it has told of an answer."""
-        self._parser = None
-        self._headers: list[tuple[bytes, bytes]] = []
-        self._head_bytes = 0
-        self._idle_bytes = 0
-        self._status = 0  # of the final response, once its head is complete
-        self._has_framing = False
-        self._is_complete = False
-        self._is_no_status = False
-        self._is_followed = False
-        self._until_close = False
-        self._keep_alive = False
+        self._keep_alive = False  # by the head of the answer
 
     # The exchange's side
 
@@ -253,12 +217,16 @@ class UpstreamConnection:
         elif self._reader == _CHUNKED:
             if self._left or self._size_begun or not self._sink.on_chunk(data):
                 self._take_chunks(self._sink, data)
-        elif self._reader == _PARSED:
-            self._parse(data)
         elif self._reader == _COUNTED:
             self._take_counted(self._sink, data)
-        else:
+        elif self._reader == _FRESH:
             self._begin(self._sink, data)
+        elif self._reader == _HEAD_PARSED:
+            self._parse_head(self._sink, data)
+        elif self._reader == _CHUNKS_PARSED:
+            self._parse_chunks(self._sink, data)
+        else:
+            self._take_until_close(self._sink, data)
 
     def _begin(self, sink: ResponseSink, data: bytes) -> None:
         """The first bytes of an answer: mostly a whole head, and often its whole body."""
@@ -267,30 +235,52 @@ class UpstreamConnection:
         told, end, body = data.partition(b"\r\n\r\n")
         head = read_plain_head(told) if end else None
         if head is None:
-            self._reader = _PARSED
-            self._parse(data)
+            self._reader = _HEAD_PARSED
+            self._parse_head(sink, data)
             return
-        length = head.length
+        length, self._keep_alive = head.length, True
         if length is not None and length == len(body):
-            self._keep_alive = True
             self._let_go(is_alone=True)
             sink.on_whole(head, body)
+        else:
+            self._begin_body(sink, head, length, body)
+
+    def _parse_head(self, sink: ResponseSink, data: bytes) -> None:
+        """A head that is not plain."""
+        parser = self._head_parser
+        if parser is None:
+            parser = self._head_parser = HeadParser()
+        try:
+            body = parser.feed(data)
+        except InvalidAnswer:
+            self._break(INVALID)
             return
-        self._is_head_told = True
+        head = parser.head
+        if body is None or head is None:
+            sink.on_flush()
+            return
+        self._head_parser, self._keep_alive = None, parser.keep_alive
+        self._begin_body(sink, head, parser.length, body, is_until_close=parser.is_until_close)
+
+    def _begin_body(
+        self, sink: ResponseSink, head: ResponseHead, length: int | None, body: bytes, *, is_until_close: bool = False
+    ) -> None:
+        """The head is complete; `body` is what came behind it. No `length`: chunks, or until the close."""
         if length is not None:
             self._reader, self._left = _COUNTED, length
-            sink.on_head(head)
-            if self._sink is not None:
-                self._take_counted(sink, body)
-            return
-        self._reader, self._status, self._left = _CHUNKED, head.status, 0
+        else:
+            self._reader, self._left = _UNTIL_CLOSE if is_until_close else _CHUNKED, 0
         sink.on_head(head)
         if self._sink is None:
-            return
-        if body:
-            self._take_chunks(sink, body)
-        else:
+            return  # it does not want any more
+        if length is not None:
+            self._take_counted(sink, body)
+        elif not body:
             sink.on_flush()
+        elif is_until_close:
+            self._take_until_close(sink, body)
+        else:
+            self._take_chunks(sink, body)
 
     def _take_chunks(self, sink: ResponseSink, data: bytes) -> None:
         """Chunks, mostly one whole chunk."""
@@ -328,14 +318,13 @@ class UpstreamConnection:
         if bodies:
             sink.on_body(bodies[0] if len(bodies) == 1 else b"".join(bodies))
         if rest == _LAST_CHUNK and self._sink is not None:
-            self._keep_alive = True
             self._finish(is_alone=True)
             return
         if rest and self._sink is not None and _may_be_size(rest):
             self._size_begun = rest
         elif rest and self._sink is not None:
-            self._reader = _PARSED
-            self._parse(_CHUNKED_HEAD + rest)
+            self._reader, self._chunk_parser = _CHUNKS_PARSED, ChunkParser()
+            self._parse_chunks(sink, rest)
             return
         self._flush()
 
@@ -349,39 +338,25 @@ class UpstreamConnection:
         if data:
             sink.on_body(data)
         if left == 0:
-            self._keep_alive = True
             self._finish(is_alone=is_alone)
         else:
             self._flush()
 
-    def _parse(self, data: bytes) -> None:
-        sink = self._sink
-        if sink is None:
-            return
-        parser = self._parser
+    def _take_until_close(self, sink: ResponseSink, data: bytes) -> None:
+        sink.on_body(data)
+        self._flush()
+
+    def _parse_chunks(self, sink: ResponseSink, data: bytes) -> None:
+        """Chunks that are not plain."""
+        parser = self._chunk_parser
         if parser is None:
-            parser = self._parser = httptools.HttpResponseParser(self)
-        is_invalid = False
-        try:
-            parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            is_invalid = True
-        if not self._is_head_told:
-            if self._is_no_status or self._is_head_too_large(len(data)):
-                self._break(INVALID)
-                return
-            if self._status:
-                self._is_head_told = True
-                self._idle_bytes = 0
-                headers, self._headers = self._headers, []
-                sink.on_head(head_of(self._status, headers))
-        if self._body:
-            self._deliver_body()
-        elif self._is_head_told and self._is_overlong(len(data)):
-            is_invalid = True
-        if self._is_complete:
-            self._finish(is_alone=not is_invalid and not self._is_followed)
-        elif is_invalid:
+            return
+        body = parser.feed(data)
+        if body:
+            sink.on_body(body)
+        if parser.is_complete:
+            self._finish(is_alone=parser.is_alone)
+        elif parser.is_invalid:
             self._break(INVALID)
         else:
             self._flush()
@@ -389,27 +364,6 @@ class UpstreamConnection:
     def _flush(self) -> None:
         if self._sink is not None:  # what was delivered may have made the exchange abandon this connection
             self._sink.on_flush()
-
-    def _is_head_too_large(self, size: int) -> bool:
-        """Interim responses count too. `_head_bytes` holds the fields; a field that has no end yet is in no count."""
-        if not self._status:
-            self._idle_bytes += size
-        return (
-            self._head_bytes > RESPONSE_HEAD_BYTES_MAX
-            or self._idle_bytes > RESPONSE_HEAD_BYTES_MAX
-            or len(self._headers) > RESPONSE_FIELDS_MAX
-        )
-
-    def _is_overlong(self, size: int) -> bool:
-        """Trailers, chunk extensions, no byte of body (RFC 9112 7.1): the parser keeps what is not complete."""
-        self._idle_bytes += size
-        return self._idle_bytes > RESPONSE_HEAD_BYTES_MAX and not self._is_complete
-
-    def _deliver_body(self) -> None:
-        parts, self._body = self._body, []
-        self._idle_bytes = 0
-        if self._sink is not None:
-            self._sink.on_body(parts[0] if len(parts) == 1 else b"".join(parts))
 
     def _finish(self, *, is_alone: bool) -> None:
         sink = self._sink
@@ -425,17 +379,14 @@ class UpstreamConnection:
             is_alone
             and sink is not None
             and self._keep_alive
-            and not self._until_close
             and transport is not None
             and not transport.is_closing()
             and transport.get_write_buffer_size() == 0
         ):
             self._written += self._request_bytes
             self._is_reused = True
-            if self._reader == _PARSED:
-                self._reset_parsed()
-            self._reader = _FRESH
-            self._is_answering = self._is_head_told = False
+            self._reader, self._chunk_parser = _FRESH, None
+            self._is_answering = False
             self._owner.on_idle(self)
         else:
             self.close()
@@ -456,13 +407,13 @@ class UpstreamConnection:
 
     def connection_lost(self, exc: Exception | None) -> None:
         transport, self.transport = self.transport, None
-        self._parser = None
+        self._drop_parsers()
         sink, self._sink = self._sink, None
         self.was_closed_as_reused = sink is not None and self._is_reused and not self._is_answering
         self._owner.on_lost(self)
         if sink is None:
             return
-        if self._until_close and self._is_head_told and exc is None:
+        if self._reader == _UNTIL_CLOSE and exc is None:
             sink.on_end()
         elif self.was_closed_as_reused:
             sink.on_broken(STALE if self._was_unread(transport, exc) else DROPPED_REUSED)
@@ -477,45 +428,10 @@ class UpstreamConnection:
             return False
         return delivery.is_unsent_or_refused(transport, self._written, error)
 
-    # httptools callbacks; the sink is told after them, so that its errors are not taken for the parser's
-
-    def on_message_begin(self) -> None:
-        if self._is_complete:
-            self._is_followed = True  # bytes after the end
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self._status:
-            return  # a trailer (RFC 9112 7.1.2), or after the end
-        self._head_bytes += len(name) + len(value) + 4
-        if self._head_bytes > RESPONSE_HEAD_BYTES_MAX:
-            return
-        name = name.lower()
-        if name == b"content-length" or name == b"transfer-encoding":
-            self._has_framing = True
-        self._headers.append((name, value))
-
-    def on_headers_complete(self) -> None:
-        parser = self._parser
-        if self._status or parser is None:
-            return
-        status = parser.get_status_code()
-        if not STATUS_MIN <= status <= STATUS_MAX:
-            self._is_no_status = True
-            return
-        if status < 200:  # an interim response (RFC 9110 15.2); the real one follows
-            self._headers = []
-            self._has_framing = False
-            return
-        self._status = status
-        self._until_close = status not in (204, 304) and not self._has_framing
-
-    def on_body(self, data: bytes) -> None:
-        if not self._is_complete:
-            self._body.append(data)
-
-    def on_message_complete(self) -> None:
-        parser = self._parser
-        if self._status and not self._is_complete and parser is not None:
-            self._is_complete = True
-            # Asked now: once the parser goes on, it has forgotten this message's head.
-            self._keep_alive = parser.should_keep_alive()
+    def _drop_parsers(self) -> None:
+        """They hold llhttp, which holds them."""
+        if self._head_parser is not None:
+            self._head_parser.close()
+        if self._chunk_parser is not None:
+            self._chunk_parser.close()
+        self._head_parser = self._chunk_parser = None

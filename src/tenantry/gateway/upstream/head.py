@@ -76,7 +76,7 @@ def read_plain_head(raw: bytes) -> ResponseHead | None:
 def head_of(status: int, headers: list[tuple[bytes, bytes]]) -> ResponseHead:
     """A head that llhttp has read. Names come in lower case."""
     fields = {name: value.strip(b" \t") for name, value in headers}
-    hop = connection_options(fields)  # fields for this hop alone
+    hop = connection_options(headers)  # fields for this hop alone
     return ResponseHead(
         status,
         small_number(fields.get(b"content-length", b"")),
