@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tenantry.gateway import chores, process
+from tenantry.gateway import chores, process, request
 from tenantry.gateway.caller import Caller
 from tenantry.gateway.recorder import Recorder
 from tenantry.gateway.register import Register
@@ -29,6 +29,19 @@ def bucket_of_all() -> None:
 def bucket_of_all_keys() -> None:
     """All keys draw their requests from one bucket."""
     _share_bucket(lambda self, lanes: lanes is self._keys)
+
+
+@caught_by("sharing", "file_id of a document")
+def ids_of_others_pass() -> None:
+    """On a credential of several tenants a body may name what is another's."""
+    request.find_object_id = lambda _body, _members=None: None
+
+
+@caught_by("sharing", "file_id of a document")
+def ids_of_others_pass_behind_a_space() -> None:
+    """The same, where the body begins with white space."""
+    real = request.find_object_id
+    request.find_object_id = lambda body, members=None: None if body[:1].isspace() else real(body, members)
 
 
 def _share_bucket(is_shared: Any) -> None:

@@ -22,6 +22,7 @@ _LENGTH: Final = struct.Struct("!I")
 _READ_BYTES: Final = 1024 * 1024
 _DESCRIPTORS_MAX: Final = 16
 _ENDING: Final = ".sock"
+_LOST: Final = -1
 
 
 # From the one that comes
@@ -170,6 +171,10 @@ class WireBroken(Exception):
     """The other gateway has gone, or does not answer."""
 
 
+class DescriptorLost(WireBroken):
+    """This process may open no more files: the kernel has closed a descriptor that came. The wire itself is whole."""
+
+
 class Wire:
     """A stream socket between two gateways: messages in order, with the descriptors that belong to them."""
 
@@ -210,12 +215,14 @@ class Wire:
 
     def _read(self) -> list[Message]:
         try:
-            data, descriptors, _, _ = socket.recv_fds(self._raw, _READ_BYTES, _DESCRIPTORS_MAX)
+            data, descriptors, flags, _ = socket.recv_fds(self._raw, _READ_BYTES, _DESCRIPTORS_MAX)
         except OSError as error:
             raise WireBroken(str(error)) from None
         for one in descriptors:
             os.set_inheritable(one, False)
         self._descriptors.extend(descriptors)
+        if flags & socket.MSG_CTRUNC:  # its place is kept: the next one belongs to another message
+            self._descriptors.append(_LOST)
         if not data:
             raise WireBroken("it has closed the connection")
         self._unread += data
@@ -235,15 +242,20 @@ class Wire:
         del unread[:at]
 
     def take_descriptor(self) -> socket.socket:
-        """The socket that came with the message at hand. Raises: WireBroken."""
+        """The socket that came with the message at hand. Raises: DescriptorLost, WireBroken."""
         if not self._descriptors:
             raise WireBroken("a descriptor is missing")
-        return socket.socket(fileno=self._descriptors.popleft())
+        found = self._descriptors.popleft()
+        if found == _LOST:
+            raise DescriptorLost("this process may open no more files")
+        return socket.socket(fileno=found)
 
     def close(self) -> None:
         self._raw.close()
-        while self._descriptors:
-            os.close(self._descriptors.popleft())
+        for one in self._descriptors:
+            if one != _LOST:
+                os.close(one)
+        self._descriptors.clear()
 
 
 def await_successor(run: Path, port: int) -> socket.socket:

@@ -24,12 +24,14 @@ _REQUEST_PASSED: Final = frozenset(
         b"x-app",
     }
 )
+# Upstream knows of no tenants: under a credential of several, one's word could bring another's answer.
+_OF_THE_CREDENTIAL: Final = b"idempotency-key"
 # What SDKs and Claude Code tell of themselves, of which each release has more; what a sandbox is asked to play.
 _REQUEST_PASSED_PREFIXES: Final = (b"x-stainless-", b"x-claude-code-", b"x-claude-1p-", b"x-sandbox-")
 # Words of a name that passes by its prefix which say that it is about somebody, or opens something.
 _NEVER_PASSED_WORDS: Final = frozenset(
-    b"account address api auth authorization bearer client cookie email forwarded host identity ip key organization org"
-    b" password profile secret tenant token user username workspace".split()
+    b"account address api apikey auth authorization bearer client cookie device email forwarded host hostname identity"
+    b" ip key mail organization org password profile secret tenant token user userid username workspace".split()
 )
 # The shared quota, the organization, and the upstream's infrastructure are not the tenant's business.
 RESPONSE_DROPPED: Final = frozenset(
@@ -69,6 +71,8 @@ def upstream_head(
         % (head.method, path, host, credential.secret.encode())
     ]
     for name, value in head.headers:
+        if credential.is_shared and name.replace(b"_", b"-") == _OF_THE_CREDENTIAL:
+            continue
         if name not in hop and _may_pass(name) and not any(key in value for key in keys):
             lines.append(b"%b: %b\r\n" % (name, value))
     if b"anthropic-version" not in head.fields:

@@ -16,6 +16,7 @@ from tenantry.gateway.authentication import Principal
 from tenantry.gateway.client import ClientConnection
 from tenantry.gateway.estates import credentials_of, take_lanes, take_standings
 from tenantry.gateway.handover import (
+    DescriptorLost,
     Estate,
     Grow,
     Grown,
@@ -144,7 +145,12 @@ class Inheritance:
             if lent is not None and lent.is_held:
                 lent.hold.resize(message.to_nanos, message.at_us)
         elif isinstance(message, Passed):
-            self._do(self._go_on(self._wire.take_descriptor(), message))
+            try:
+                raw = self._wire.take_descriptor()
+            except DescriptorLost as error:
+                log.warning("a client's connection of the gateway before this one is lost: %s", error)
+            else:
+                self._do(self._go_on(raw, message))
         elif isinstance(message, Moved | Retired):
             self._on_last(message)
 

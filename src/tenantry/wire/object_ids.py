@@ -94,7 +94,7 @@ def _may_name(text: bytes) -> bool:
 
 def _find(raw: msgspec.Raw, where: str, depth: int) -> str | None:
     """Where it is named in this value; where it cannot be told, there."""
-    text = bytes(raw)
+    text = bytes(raw).lstrip(_SPACES)  # a body may begin with them
     first = text[:1]
     if first not in (b"{", b"["):
         return None

@@ -14,6 +14,7 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from tenantry.domain.errors import InvalidRequest, NotFound
+from tenantry.domain.keys import KEY_PREFIX
 from tenantry.wire.not_offered import why_not_found
 
 # The API's own limit for Messages and count_tokens (reference 3.2).
@@ -81,6 +82,8 @@ PATTERN_ROUTES: list[PatternRoute] = [
 
 # The parameters of these routes (reference appendix A); the cursors are ids of models, which are nobody's.
 _QUERY_PASSED: Final = frozenset({b"beta", b"limit", b"after_id", b"before_id"})
+# How a gateway key begins: what holds one does not go upstream.
+_KEY: Final = KEY_PREFIX.encode()
 _QUERY_VALUE: Final = re.compile(rb"[A-Za-z0-9._:@\-]{0,128}")
 # No error repeats more of what a client sent than this.
 QUERY_ECHO_CHARS_MAX: Final = 40
@@ -131,7 +134,7 @@ def _passed(query: bytes) -> bytes:
         name, _, value = part.partition(b"=")
         plain = unquote_to_bytes(name.replace(b"+", b" ")).replace(b"-", b"_").strip().lower()
         if name in _QUERY_PASSED:
-            if _QUERY_VALUE.fullmatch(value) is not None:
+            if _QUERY_VALUE.fullmatch(value) is not None and _KEY not in value:
                 passed.append(part)
         elif plain.endswith(b"_id") and not plain.endswith(b"tenant_id"):  # tenants are the house's own
             raise InvalidRequest(f"{plain[:QUERY_ECHO_CHARS_MAX].decode('ascii', 'replace')}: not accepted in a query")
@@ -139,6 +142,8 @@ def _passed(query: bytes) -> bytes:
 
 
 def _find_pattern(method: bytes, path: bytes) -> Route | None:
+    if _KEY in path:
+        return None
     for pattern in PATTERN_ROUTES:
         if pattern.method == method and pattern.path.fullmatch(path) is not None:
             return pattern.route

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tenantry.domain.limits import Limits
-from tenantry.gateway.handover import Passed, Wire, WireBroken, await_successor
+from tenantry.gateway.handover import DescriptorLost, Passed, Wire, WireBroken, await_successor
 from tenantry.gateway.inheriting import Inheritance, succeed
 from tenantry.gateway.retiring import Retirement
 from tests.unit.gateway.playbook import Connection, World, end_events, message, start_event, text_event
@@ -302,3 +302,40 @@ def test_a_message_comes_whole_and_with_its_descriptor_however_it_is_cut() -> No
     with pytest.raises(WireBroken):
         receiving.wait()
     receiving.close()
+
+
+def test_a_descriptor_that_is_lost_does_not_give_its_message_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else what one client has asked would be answered to another, in the first one's name."""
+    received, lost = socket.recv_fds, 0
+
+    def full(*args: Any) -> Any:
+        """As the kernel does for a process that may open no more files; then one is closed somewhere."""
+        nonlocal lost
+        data, descriptors, flags, address = received(*args)
+        if descriptors and not lost:
+            lost = len(descriptors)
+            for one in descriptors:
+                socket.close(one)
+            return data, [], flags | socket.MSG_CTRUNC, address
+        return data, descriptors, flags, address
+
+    monkeypatch.setattr(socket, "recv_fds", full)
+    ours, its = socket.socketpair()
+    sender, receiver = Wire(ours), Wire(its)
+    acme, globex = socket.socketpair(), socket.socketpair()
+    for peer, client in (("acme", acme), ("globex", globex)):
+        sender.send(Passed(peer, b"next", False), client[0].fileno())
+    came = [receiver.wait(), receiver.wait()]
+
+    given: dict[str, bytes] = {}
+    for passed in came:
+        assert isinstance(passed, Passed)
+        with contextlib.suppress(DescriptorLost), receiver.take_descriptor() as found:
+            found.sendall(passed.peer.encode())
+            given[passed.peer] = globex[1].recv(100)
+    assert lost == 1
+    assert given == {"globex": b"globex"}
+    for one in (*acme, *globex):
+        one.close()
+    sender.close()
+    receiver.close()

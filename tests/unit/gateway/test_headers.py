@@ -139,6 +139,11 @@ def test_what_the_api_its_sdks_and_claude_code_send_passes_as_it_came() -> None:
         "x-stainless-api-key",
         "x_stainless_organization",
         "x-claude-code-user-email",
+        "x-claude-code-hostname",
+        "x-claude-code-device-id",
+        "x-stainless-apikey",
+        "x-stainless-userid",
+        "x-stainless-mail",
         "x-claude-code-workspace-id",
         "openai-organization",
         "x-client-ip",
@@ -161,6 +166,15 @@ def test_what_nobody_has_declared_harmless_stays_here(name: str, write: type[str
 def test_a_gateway_key_leaves_in_no_field(value: str, field: str) -> None:
     for name in ("user-agent", "anthropic-beta", "x-app", "x-claude-code-session-id"):
         assert not any(b"sk-proxy" in line or b"secret-of" in line for line in head_for(field, f"{name}: {value}"))
+
+
+def test_under_a_credential_of_several_tenants_no_request_can_be_taken_for_anothers() -> None:
+    """Upstream, an idempotency key is one of the credential's: what it has answered may be another tenant's."""
+    for name in ("idempotency-key", "idempotency_key"):
+        head = parse_request_head(f"POST /v1/messages HTTP/1.1\r\nhost: h\r\n{name}: order-17\r\n\r\n".encode())
+        for credential, passes in ((CREDENTIAL, True), (replace(CREDENTIAL, is_shared=True), False)):
+            sent = upstream_head(head, b"/v1/messages", b"h", TENANT, credential, b"2023-06-01")
+            assert (b"order-17" in sent) is passes, name
 
 
 def test_workspace_and_profile_are_those_of_the_credential_and_the_tenant() -> None:

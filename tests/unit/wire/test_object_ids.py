@@ -91,6 +91,13 @@ def test_a_name_that_is_written_in_escapes_or_with_spaces_is_found() -> None:
     assert found_in(spaced) == "messages[0].content[1].source.file_id"
 
 
+@pytest.mark.parametrize("spaces", [b" ", b"\n", b"\t", b"\r\n", b" " * 5_000])
+@pytest.mark.parametrize("text", ["", "x" * 5_000, "x" * 1_100_000])
+def test_what_stands_before_a_body_hides_nothing(spaces: bytes, text: str) -> None:
+    body = json.dumps({"system": text} | json.loads(said({"type": "document", "source": FILE}))).encode()
+    assert found_in(spaces + body + spaces) == "messages[0].content[1].source.file_id"
+
+
 def test_a_name_that_stands_twice_is_not_settled_by_the_second() -> None:
     body = said({"type": "document", "source": FILE}).replace(b'"file_globex"', b'"file_globex","file_id":null')
     assert found_in(body) == "messages[0].content[1].source"

@@ -44,7 +44,9 @@ def test_places_are_filled_with_the_ids_given_and_made_up_otherwise(patterns: li
     assert find_target(b"GET", own.path).route is route
 
 
-@pytest.mark.parametrize("path", [b"/v1/models/", b"/v1/models/a/b", b"/v1/models/%2e", b"/v1/models/.."])
+@pytest.mark.parametrize(
+    "path", [b"/v1/models/", b"/v1/models/a/b", b"/v1/models/%2e", b"/v1/models/..", b"/v1/models/sk-proxy-acme-A"]
+)
 def test_a_path_that_only_resembles_a_pattern_does_not_exist(path: bytes) -> None:
     with pytest.raises(NotFound):
         find_target(b"GET", path)
@@ -57,6 +59,7 @@ def test_a_path_that_only_resembles_a_pattern_does_not_exist(path: bytes) -> Non
         (b"?beta=true", b"?beta=true"),
         (b"?beta=true&key=sk-proxy-acme-A&api-version=1", b"?beta=true"),
         (b"?beta=sk+proxy%20x", b""),
+        (b"?beta=sk-proxy-acme-A&limit=5&after_id=x-sk-proxy-acme-A", b"?limit=5"),
         (b"?limit=5&after_id=claude-haiku-5-5", b"?limit=5&after_id=claude-haiku-5-5"),
         (b"?&&=&%62eta=true", b""),
     ],

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,14 +19,6 @@ from tenantry.control.isolation.client import Address, Answer, NoAnswer, ask, re
 from tenantry.control.isolation.findings import Group
 from tenantry.control.isolation.probes import Probe
 from tenantry.wire.routes import Kind, Sample, sample_targets
-
-# Whether the gateway refuses them in body and query. Until it does, the report says that this is not shown. Headers
-# that name a profile or a workspace do not go upstream in any spelling.
-IS_REFUSED: bool = False
-NOT_REFUSED: Final = (
-    "Ids of objects upstream (threads, files, containers, skills, credit tokens, profiles, workspaces) on a credential "
-    "that tenants share: this version passes them on. Give each tenant a credential of its own workspace."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,20 +81,35 @@ def _content(block: dict[str, Any]) -> dict[str, Any]:
 
 
 def try_borrowed(group: Group, address: Address, upstream: CanaryUpstream, probe: Probe) -> None:
-    """On every route that takes a body, as a tenant on a shared credential.
-
-    While `IS_REFUSED` is not set: headers only, and what is the caller's own.
-    """
-    tried = [one for one in list_borrowed() if IS_REFUSED or one.lines]
+    """On every route that takes a body, as a tenant on a shared credential."""
+    tried = list(list_borrowed())
     for sample in sample_targets():
         if not sample.route.body_bytes_max:
             continue
         for one in [*tried, *list_lent()]:
             if not one.only_messages or sample.route.kind is Kind.MESSAGES:
-                _try(group, address, upstream, probe, sample, one)
+                for write in _WRITINGS if one.body else _WRITINGS[:1]:
+                    _try(group, address, upstream, probe, sample, one, write)
 
 
-def _try(group: Group, address: Address, upstream: CanaryUpstream, probe: Probe, sample: Sample, one: Borrowed) -> None:
+# The same JSON, in the ways that a reader of bytes might take for another (RFC 8259 2 and 7).
+_Write = Callable[[object], bytes]
+_WRITINGS: Final[tuple[_Write, ...]] = (
+    lambda body: json.dumps(body).encode(),
+    lambda body: b"\r\n\t " + json.dumps(body, indent=1).encode() + b"\n",
+    lambda body: json.dumps(body).replace("_id", "\\u005fi\\u0064").encode(),
+)
+
+
+def _try(
+    group: Group,
+    address: Address,
+    upstream: CanaryUpstream,
+    probe: Probe,
+    sample: Sample,
+    one: Borrowed,
+    write: _Write,
+) -> None:
     body: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "x"}]}
     if sample.route.kind is Kind.MESSAGES:
         body["max_tokens"] = 16
@@ -111,7 +118,7 @@ def _try(group: Group, address: Address, upstream: CanaryUpstream, probe: Probe,
     before = len(upstream.records)
     title = f"{sample.name}: {one.title}"
     try:
-        answer = ask(address, request(sample.method, target, lines, json.dumps(body | one.body).encode()), b"POST")[0]
+        answer = ask(address, request(sample.method, target, lines, write(body | one.body)), b"POST")[0]
     except NoAnswer as error:
         group.add(title, "an answer", str(error), False)
         return

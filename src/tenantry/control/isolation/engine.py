@@ -167,8 +167,6 @@ def _run_changes(stage: Stage, upstream: CanaryUpstream, probes: Probes) -> None
                 other,
             )
             borrowed.try_borrowed(groups["sharing"], stage.address, upstream, own)
-            if not borrowed.IS_REFUSED:
-                stage.report.not_covered.append(borrowed.NOT_REFUSED)
     if stage.wants("switching"):
         with stage.groups("switching") as groups:
             switch(Switching(groups["switching"], stage.address, upstream, directory, needles, stage.pace, other, own))
