@@ -434,7 +434,7 @@ class UpstreamConnection:
             self._is_reused = True
             if self._reader == _PARSED:
                 self._reset_parsed()
-            self._reader = _FRESH
+            self._reader, self._status = _FRESH, 0  # chunks that no parser ended have a status too
             self._is_answering = self._is_head_told = False
             self._owner.on_idle(self)
         else:
