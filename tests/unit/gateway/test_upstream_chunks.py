@@ -143,3 +143,33 @@ def test_a_connection_is_used_again_after_a_whole_chunked_answer_and_not_after_m
     body = b"5\r\nhello\r\n" * 3 + b"0\r\n\r\n"
     assert received(HEAD + body, [len(HEAD) + 3]) == ((b"hello" * 3, "end"), 1)
     assert received(HEAD + body + b"H", [len(HEAD) + 3]) == ((b"hello" * 3, "end"), 0)
+
+
+class ToldHead(Told):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head: ResponseHead | None = None
+
+    def on_head(self, head: ResponseHead) -> None:
+        self.head = head
+
+
+def test_after_a_chunked_answer_the_next_one_is_read_by_its_own_head_in_any_cut() -> None:
+    """llhttp reads it where its head comes in two, or behind an interim one: nothing of the answer before is left."""
+    plain = b"HTTP/1.1 529 Overloaded\r\nrequest-id: req_2\r\ncontent-length: 2\r\n\r\n{}"
+    any_transport: Any = Socket()
+    for raw in (plain, b"HTTP/1.1 103 Early Hints\r\nlink: a\r\n\r\n" + plain):
+        for cut in range(len(raw)):
+            first, second = Told(), ToldHead()
+            connection = UpstreamConnection(Owner(), is_tls=False)
+            connection.connection_made(any_transport)
+            connection.send(first, b"POST / HTTP/1.1\r\n\r\n", b"")
+            connection.data_received(HEAD + b"5\r\nhello\r\n0\r\n\r\n")
+            assert (first.body, first.end) == (b"hello", "end")
+            connection.send(second, b"POST / HTTP/1.1\r\n\r\n", b"")
+            for data in (raw[:cut], raw[cut:]):
+                if data:
+                    connection.data_received(data)
+            assert second.head is not None
+            assert (second.head.status, second.head.request_id) == (529, b"req_2")
+            assert (second.body, second.end) == (b"{}", "end")
