@@ -9,6 +9,19 @@ from tests.spawner import spawn
 from tests.stack import free_ports, listens, wait_for
 
 
+def children_of(pid: int) -> list[int]:
+    found = [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    assert found
+    return found
+
+
+def leaves_no_core(pid: int) -> None:
+    """A process that holds keys leaves no picture of its memory when it crashes."""
+    (limit,) = [line for line in Path(f"/proc/{pid}/limits").read_text().splitlines() if "core file" in line]
+    assert limit.split()[4:6] == ["0", "0"]
+    assert int(Path(f"/proc/{pid}/coredump_filter").read_text(), 16) == 0
+
+
 def test_the_first_serve_makes_its_site_and_keeps_the_token_out_of_the_log(tmp_path: Path) -> None:
     gateway, control, sandbox = free_ports(3)
     site, log = tmp_path / "site", tmp_path / "log"
@@ -23,6 +36,8 @@ def test_the_first_serve_makes_its_site_and_keeps_the_token_out_of_the_log(tmp_p
             process = spawn("serve", env=os.environ | environ, cwd=tmp_path, stdout=out, stderr=out)
         try:
             wait_for(lambda: listens(gateway) and listens(control), 60, "serving")
+            for pid in (process.pid, *children_of(process.pid)):
+                leaves_no_core(pid)
         finally:
             process.terminate()
             process.wait(40)

@@ -94,6 +94,7 @@ def test_what_is_no_price_is_refused_with_its_name_and_nothing_is_set(stack: Sta
         (["claude-c-1", "--input", "5", "--output", "5", "--from", "2026-01-01"], "Nobody can answer here"),
         (["a b", "--input", "5", "--output", "5"], "not the id of a model"),
         (["claude-haiku-5-5", "--input", "5"], "long prompts"),
+        (["claude-sonnet-5-5", "--input", "0.001"], "--cache-write-5m is needed"),
     ):
         done = tenantry(stack, "prices", "set", *words)
         assert (done.returncode, told in done.stderr) == (2, True), (words, done.stderr)

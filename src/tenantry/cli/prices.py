@@ -36,6 +36,8 @@ app = typer.Typer(
 Model = Annotated[str, typer.Argument(help="The id of a model.")]
 # As every published row has it (reference 5.3); what is read from the cache varies, and 0.1 is the dearest.
 _SHARES = {"cache_write_5m": Fraction(5, 4), "cache_write_1h": Fraction(2), "cache_read": Fraction(1, 10)}
+# Beyond this a typo, corrected in a second command, would leave prices that nobody has set.
+_ROUNDING_SHARE_MAX = Fraction(1, 100)
 # No price file is larger; the one that ships has 8 KB.
 _FILE_BYTES_MAX = 1_000_000
 _HEADS = dict(zip(TOKEN_CLASSES, ("input", "5m write", "1h write", "read", "output"), strict=True))
@@ -309,7 +311,7 @@ def _completed(model: str, given: Mapping[str, str | None], fast: str | None, be
         base = _read(model, dict.fromkeys(TOKEN_CLASSES, given["input"])).rates[0]
         for name, share in _shares(before).items():
             if given[name] is None:
-                document[name] = usd_per_million(round(base * share))
+                document[name] = usd_per_million(_rounded(name, base * share))
         if before is not None and before.long_prompt is not None:
             raise fail(f"{model} has other prices for long prompts: set it with `prices import FILE`", USAGE)
     if fast is not None:
@@ -317,6 +319,15 @@ def _completed(model: str, given: Mapping[str, str | None], fast: str | None, be
         if fast != "none":
             document["fast_multiplier"] = fast
     return document
+
+
+def _rounded(name: str, exact: Fraction) -> int:
+    """Whole nano-dollars a token. What would be another price by rounding has to be said."""
+    rate = round(exact)
+    if abs(rate - exact) > exact * _ROUNDING_SHARE_MAX:
+        option = name.replace("_", "-")
+        raise fail(f"--{option} is needed: {float(exact):g} nano-dollars a token are no whole number", USAGE)
+    return rate
 
 
 def _shares(before: Terms | None) -> dict[str, Fraction]:
