@@ -194,10 +194,10 @@ def upstream_quota_is_told() -> None:
 def _see_prompts(keep: Callable[[bytes], None]) -> None:
     real = Exchange.start
 
-    def start(self: Exchange, body: bytes) -> None:
-        if body:
-            keep(body)
-        real(self, body)
+    def start(self: Exchange, now: float) -> None:
+        if self.body:
+            keep(self.body)
+        real(self, now)
 
     Exchange.start = start
 
@@ -230,8 +230,7 @@ def prompts_in_the_log() -> None:
     real = Exchange._refuse
 
     def refuse(self: Exchange, error: Any, reason: str = "") -> None:
-        if self.request is not None:
-            _log.warning("refused: %r", self.request.body)
+        _log.warning("refused: %r", self.body)
         real(self, error, reason)
 
     Exchange._refuse = refuse
