@@ -148,8 +148,7 @@ def slow_revocation() -> None:
 
 
 def _is_stream(served: Any) -> bool:
-    request = served.request
-    return request is not None and request.fields is not None and request.fields.stream
+    return served.fields is not None and served.fields.stream
 
 
 @caught_by("switching", "a stream of a revoked key")
