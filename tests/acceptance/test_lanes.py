@@ -162,7 +162,7 @@ def test_a_key_at_its_limit_waits_while_its_tenants_other_key_goes_on(stack: Sta
     key = stack.tenant("sub-queues", queue_wait_ms_max=20_000)
     small = stack.site.directory.issue_key("sub-queues", "small", limits={"sessions_max": 1}).text
     wait_for(lambda: stack.get(small, "/v1/models")[0] == 200, 2, "the key")
-    slow = {"x-api-key": small, "x-sandbox-scenario": "chunks=80;chunk-ms=25"}
+    slow = {"x-api-key": small, "x-sandbox-scenario": "chunks=160;chunk-ms=25"}
     with stack.connect() as running, stack.connect() as waiting:
         running.sendall(request("POST", "/v1/messages", slow, STREAM))
         wait_for(lambda: use_of(stack, "sub-queues")["sessions"] == 1, 3, "the stream")

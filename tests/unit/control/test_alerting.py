@@ -400,7 +400,8 @@ def test_an_apprise_service_with_an_endless_answer_costs_a_process_of_bounded_me
     service.close()
     assert error in ("its answer was too large", "the service did not take it")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
-    assert children_kib() < 600_000
+    # Between fork and exec a child counts as large as who made it.
+    assert children_kib() < max(600_000, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + 1)
 
 
 def test_an_apprise_service_that_drips_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:

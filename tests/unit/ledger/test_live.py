@@ -106,7 +106,7 @@ def test_what_is_written_is_read_back_and_a_last_line_that_is_torn_is_passed_ove
     tmp_path: Path, gateways: list[JournalWriter]
 ) -> None:
     line = LiveTenant("tnt_1", NOW, 2, 1, LiveBucket(10, 60, 10), None, None, 700, {"month": LiveSpent(9000, 2**60)}, 3)
-    health = LiveHealth(["anthropic"], {"acme": None}, False)
+    health = LiveHealth(["anthropic"], {"acme": None}, journal_works=False)
     path = gateways[0].folder / LIVE_FILE
     file = LiveFile(path)
     file.write(LiveHead(NOW, health), {"tnt_1": encode_line(line)})
