@@ -132,12 +132,14 @@ def read_by_h11(raw: bytes) -> list[bytes]:
     while raw:
         while raw.startswith(b"\r\n"):  # RFC 9112 2.2 lets a server pass over empty lines; h11 does not
             raw = raw[2:]
+        if not raw:  # nothing to be told of is an end to h11
+            return bodies
         connection, body, is_whole = h11.Connection(h11.SERVER), b"", False
         try:
             connection.receive_data(raw)
             while not is_whole:
                 event = connection.next_event()
-                if event is h11.NEED_DATA:
+                if event is h11.NEED_DATA or event is h11.PAUSED or isinstance(event, h11.ConnectionClosed):
                     return bodies
                 if isinstance(event, h11.Data):
                     body += event.data
