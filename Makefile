@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 OLD_SDK := .venv-sdk097
 BUILDER := .venv-build
 COMPILED := .venv-compiled
-SOURCES = $(shell find src -name '*.py' -o -name '*.c') hatch_build.py pyproject.toml
+SOURCES = $(shell find src -name '*.py' -o -name '*.[ch]') hatch_build.py pyproject.toml
 PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check
 # What runs in both forms: every module that is compiled, and whole processes (docs/decisions/0008-compiled.md).
 BOTH_FORMS := tests/unit/domain tests/unit/wire tests/unit/gateway tests/unit/ledger tests/unit/test_compiled.py \
@@ -86,10 +86,10 @@ dist/sbom.json: requirements/base.txt pyproject.toml $(VENV)/.dev
 	@mkdir -p $(@D)
 	$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --of JSON -o $@ $<
 
-src/tenantry/wire/%.abi3.so: src/tenantry/wire/%.c | $(VENV)/bin/python
+src/tenantry/wire/%.abi3.so: src/tenantry/wire/%.c src/tenantry/wire/_span.h | $(VENV)/bin/python
 	$(COMPILE_C) -O2 -o $@ $<
 
-.native/%.abi3.so: src/tenantry/wire/%.c | $(VENV)/.dev
+.native/%.abi3.so: src/tenantry/wire/%.c src/tenantry/wire/_span.h | $(VENV)/.dev
 	@mkdir -p $(@D)
 	$(COMPILE_C) -Werror -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all -o $@ $<
 

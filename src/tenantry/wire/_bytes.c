@@ -8,22 +8,11 @@
  * allocation of a computed size but for the bytes that are returned.
  */
 
-#define Py_LIMITED_API 0x030B0000
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
-
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
+#include "_span.h"
 
 #ifdef __SSE2__ /* every x86-64 has it; elsewhere the same in plain C */
 #include <emmintrin.h>
 #endif
-
-typedef unsigned char byte;
-
-#define WORD_BYTES sizeof(uint64_t)
-#define IN_EACH(value) (UINT64_MAX / 255 * (value)) /* a word with that byte in each place */
 
 /* Longer than any field that is named; `set-cookie2` and the like are a dozen. As in `bytes_in_python`. */
 #define NAME_BYTES_MAX 64
@@ -54,29 +43,7 @@ static const byte TOKEN[256] = {
     ['V'] = 'v', ['W'] = 'w', ['X'] = 'x', ['Y'] = 'y', ['Z'] = 'z',
 };
 
-typedef struct {
-    const byte *at;
-    size_t size;
-} Span;
-
 /* Arguments */
-
-/* Whether `given` is exactly bytes; else an exception is set. */
-static int bytes_of(PyObject *given, Span *span)
-{
-    char *at;
-    Py_ssize_t size;
-    if (!PyBytes_CheckExact(given)) {
-        PyErr_SetString(PyExc_TypeError, "bytes are expected");
-        return 0;
-    }
-    if (PyBytes_AsStringAndSize(given, &at, &size) < 0) {
-        return 0;
-    }
-    span->at = (const byte *)at;
-    span->size = (size_t)size;
-    return 1;
-}
 
 /* Whether `given` is an int from `least` to `most`; else an exception is set. */
 static int size_of(PyObject *given, size_t least, size_t most, size_t *size)
@@ -384,24 +351,6 @@ static PyObject *kept_lines(Span raw, const Head *head)
 static PyObject *bytes_from(Span text)
 {
     return PyBytes_FromStringAndSize((const char *)text.at, (Py_ssize_t)text.size);
-}
-
-/* A tuple of `items`, whose references it takes; NULL where one of them is. */
-static PyObject *tuple_of(PyObject **items, Py_ssize_t size)
-{
-    int is_whole = 1;
-    for (Py_ssize_t at = 0; at < size; at++) {
-        is_whole = is_whole && items[at] != NULL;
-    }
-    PyObject *tuple = is_whole ? PyTuple_New(size) : NULL;
-    for (Py_ssize_t at = 0; at < size; at++) {
-        if (tuple == NULL) {
-            Py_XDECREF(items[at]);
-        } else {
-            PyTuple_SetItem(tuple, at, items[at]); /* cannot fail: the tuple is new, and the index is in it */
-        }
-    }
-    return tuple;
 }
 
 static PyObject *read_with(PyObject *self, PyObject *given)
@@ -1050,8 +999,6 @@ static PyObject *without_texts(PyObject *Py_UNUSED(module), PyObject *const *arg
 }
 
 /* The module */
-
-#define FAST(function) ((PyCFunction)(void (*)(void))(function))
 
 static PyMethodDef METHODS[] = {
     {"head_reader", FAST(head_reader), METH_FASTCALL, NULL},

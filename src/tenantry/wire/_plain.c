@@ -7,18 +7,7 @@
  * plain, and left to who reads it member by member.
  */
 
-#define Py_LIMITED_API 0x030B0000
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
-
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
-
-typedef unsigned char byte;
-
-#define WORD_BYTES sizeof(uint64_t)
-#define IN_EACH(value) (UINT64_MAX / 255 * (value)) /* a word with that byte in each place */
+#include "_span.h"
 
 /* As in `domain/usage.py`, `wire/answers.py` and `wire/inspect.py`; a test holds them equal. */
 #define COUNT_MAX 1000000000000
@@ -33,11 +22,6 @@ typedef unsigned char byte;
 typedef struct {
     const byte *at, *end;
 } Text;
-
-typedef struct {
-    const byte *at;
-    size_t size;
-} Span;
 
 /* JSON. Each of these moves over what it is named for, and is 0 where that is not there. */
 
@@ -533,16 +517,11 @@ static int read_object(Text *text, const Shape *shape, Told *told)
 /* Whether `given` is exactly bytes, which are an object of this shape and nothing else; -1 with an exception. */
 static int read_whole(PyObject *given, const Shape *shape, Told *told)
 {
-    char *at;
-    Py_ssize_t size;
-    if (!PyBytes_CheckExact(given)) {
-        PyErr_SetString(PyExc_TypeError, "bytes are expected");
+    Span whole;
+    if (!bytes_of(given, &whole)) {
         return -1;
     }
-    if (PyBytes_AsStringAndSize(given, &at, &size) < 0) {
-        return -1;
-    }
-    Text text = {(const byte *)at, (const byte *)at + size};
+    Text text = {whole.at, whole.at + whole.size};
     memset(told, 0, sizeof(*told));
     skip_space(&text);
     if (!read_object(&text, shape, told)) {
@@ -560,24 +539,6 @@ static PyObject *word_of(Span word)
         Py_RETURN_NONE;
     }
     return PyUnicode_FromStringAndSize((const char *)word.at, (Py_ssize_t)word.size); /* ASCII */
-}
-
-/* A tuple of `items`, whose references it takes; NULL where one of them is. */
-static PyObject *tuple_of(PyObject **items, Py_ssize_t size)
-{
-    int is_whole = 1;
-    for (Py_ssize_t at = 0; at < size; at++) {
-        is_whole = is_whole && items[at] != NULL;
-    }
-    PyObject *tuple = is_whole ? PyTuple_New(size) : NULL;
-    for (Py_ssize_t at = 0; at < size; at++) {
-        if (tuple == NULL) {
-            Py_XDECREF(items[at]);
-        } else {
-            PyTuple_SetItem(tuple, at, items[at]); /* cannot fail: the tuple is new, and the index is in it */
-        }
-    }
-    return tuple;
 }
 
 /* The tokens in the order of `Usage`: what was written to the cache beyond its split is for as long as was asked. */
@@ -664,7 +625,7 @@ static PyObject *plain_request(PyObject *Py_UNUSED(module), PyObject *given)
 /* The module */
 
 static PyMethodDef METHODS[] = {
-    {"plain_answer", (PyCFunction)(void (*)(void))plain_answer, METH_FASTCALL, NULL},
+    {"plain_answer", FAST(plain_answer), METH_FASTCALL, NULL},
     {"plain_request", plain_request, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };
