@@ -22,10 +22,12 @@ from tenantry.domain.price_terms import (
     as_document,
     read_terms,
     relative_of,
+    start_of,
     usd_per_million,
 )
 from tenantry.domain.prices import PriceTable
 from tenantry.ledger.usage import unpriced_models
+from tenantry.regular_files import read_regular
 from tenantry.storage.prices import NO_RULE, SAME_FAMILY, list_price_changes, load_prices
 
 app = typer.Typer(
@@ -129,7 +131,7 @@ def set_price(
     with opened_site() as site:
         table = _table(site)
         day = _day(from_day)
-        before = _terms(table, model, datetime(day.year, day.month, day.day, tzinfo=UTC))
+        before = _terms(table, model, start_of(day))
         terms = _read(model, _completed(model, given, fast, before))
         if before == terms:
             say(f"{model} costs that already.")
@@ -158,8 +160,7 @@ def import_prices(
     wanted = _read_file(file)
     with opened_site() as site:
         table, day = _table(site), _day(from_day)
-        at = datetime(day.year, day.month, day.day, tzinfo=UTC)
-        changes = [(model, terms, _terms(table, model, at)) for model, terms in wanted.items()]
+        changes = [(model, terms, _terms(table, model, start_of(day))) for model, terms in wanted.items()]
         changes = [one for one in changes if one[1] != one[2]]
         if as_json:
             print_json(
@@ -365,10 +366,7 @@ def _ask_about_the_past(model: str, day: date, yes: bool) -> None:
 
 def _read_file(file: Path) -> dict[str, Terms]:
     try:
-        if not file.is_file():
-            raise fail(f"{file} is not a file", USAGE)
-        with file.open("rb") as opened:
-            data = opened.read(_FILE_BYTES_MAX + 1)
+        data = read_regular(file, _FILE_BYTES_MAX)
     except OSError as error:
         raise fail(f"{file} cannot be read: {error.strerror}", USAGE) from None
     if len(data) > _FILE_BYTES_MAX:

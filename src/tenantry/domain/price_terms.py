@@ -103,11 +103,15 @@ def changed(shipped: Mapping[str, ModelPrices], changes: Iterable[PriceChange]) 
         prices = found.get(model)
         for day in sorted(by_day):
             terms = read_terms(model, by_day[day].terms)
-            since = datetime(day.year, day.month, day.day, tzinfo=UTC)
-            prices = prices.changed_from(since, terms) if prices is not None else ModelPrices([(None, terms)])
+            prices = prices.changed_from(start_of(day), terms) if prices is not None else ModelPrices([(None, terms)])
         if prices is not None:
             found[model] = prices
     return found
+
+
+def start_of(day: date) -> datetime:
+    """From when on a price of that day counts: 0:00 UTC."""
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
 def relative_of(model: str, known: Iterable[str]) -> str | None:
@@ -206,7 +210,6 @@ def _decimal(model: str, name: str, given: object) -> Fraction:
 
 def _day(model: str, text: object) -> datetime:
     try:
-        day = date.fromisoformat(str(text))
+        return start_of(date.fromisoformat(str(text)))
     except ValueError:
         raise BadPriceTable(f"{model}: {str(text)[:40]!r} is not a date such as 2026-11-30") from None
-    return datetime(day.year, day.month, day.day, tzinfo=UTC)

@@ -41,7 +41,6 @@ _END: Final = b'_id"'
 _HIDING: Final = re.compile(rb"\\u00[3-7][0-9a-fA-F]")
 _NOT_HIDING: Final = (b"\\u003c", b"\\u003e", b"\\u003C", b"\\u003E", b"\\u007f", b"\\u007F")  # `<`, `>` and DEL
 _SPACES: Final = b" \t\r\n"
-_COLON: Final = ord(":")
 
 _ENTRIES: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
