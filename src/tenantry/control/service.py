@@ -79,16 +79,23 @@ def units(settings: Settings, folder: Path, config: Path | None, *, of_system: b
     lines = [f"WorkingDirectory={folder}", f"Environment=TENANTRY_DATA_DIR={data_dir}"]
     if config is not None:
         lines.append(f"Environment=TENANTRY_CONFIG={config.absolute()}")
-    sandbox = _FILTERS
+    rest = _FILTERS
     if of_system:
         lines += [f"User={SERVICE_USER}", f"Group={SERVICE_USER}"]
         writable = " ".join(map(str, dict.fromkeys((data_dir, folder))))
-        sandbox += f"{_WALLS}{_homes(program, folder, data_dir)}ReadWritePaths={writable}\n"
-    common = "\n".join(lines) + "\n"
-    wanted_by = "multi-user.target" if of_system else "default.target"
-    host, port = settings.gateway_host, settings.gateway_port
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    service = f"""\
+        rest += f"{_WALLS}{_homes(program, folder, data_dir)}ReadWritePaths={writable}\n"
+    rest = "\n".join(lines) + "\n" + rest
+    stop_seconds = round(settings.drain_seconds) + STOP_SLACK_SECONDS
+    return [
+        Unit("tenantry.service", _service(program, stop_seconds, rest, "multi-user" if of_system else "default")),
+        Unit("tenantry.socket", _socket(settings.gateway_host, settings.gateway_port)),
+        Unit("tenantry-backup.service", _backup(program, data_dir, rest)),
+        Unit("tenantry-backup.timer", _TIMER),
+    ]
+
+
+def _service(program: Path, stop_seconds: int, rest: str, target: str) -> str:
+    return f"""\
 [Unit]
 Description=Tenantry, a gateway for the Claude API
 Wants=network-online.target
@@ -102,16 +109,20 @@ ExecStart={program} serve
 # Another gateway takes the place of the one that runs; no call is dropped.
 ExecReload=/bin/kill -HUP $MAINPID
 KillMode=mixed
-TimeoutStopSec={round(settings.drain_seconds) + STOP_SLACK_SECONDS}
+TimeoutStopSec={stop_seconds}
 Restart=always
 RestartSec=1
 LimitNOFILE=65536
-{common}{sandbox}
+{rest}
 [Install]
-WantedBy={wanted_by}
+WantedBy={target}.target
 Also=tenantry.socket
 """
-    listening = f"""\
+
+
+def _socket(host: str, port: int) -> str:
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return f"""\
 [Unit]
 Description=The address of Tenantry: it outlives the service, so that calls wait while that is restarted
 
@@ -123,7 +134,10 @@ NoDelay=yes
 [Install]
 WantedBy=sockets.target
 """
-    backup = f"""\
+
+
+def _backup(program: Path, data_dir: Path, rest: str) -> str:
+    return f"""\
 [Unit]
 Description=A backup of Tenantry, checked as a restore would check it
 
@@ -131,8 +145,10 @@ Description=A backup of Tenantry, checked as a restore would check it
 Type=oneshot
 ExecStart={program} backup {data_dir}/backups --keep {BACKUPS_KEPT} --check
 Nice=10
-{common}{sandbox}"""
-    timer = """\
+{rest}"""
+
+
+_TIMER = """\
 [Unit]
 Description=A backup of Tenantry every day
 
@@ -144,12 +160,6 @@ Persistent=yes
 [Install]
 WantedBy=timers.target
 """
-    return [
-        Unit("tenantry.service", service),
-        Unit("tenantry.socket", listening),
-        Unit("tenantry-backup.service", backup),
-        Unit("tenantry-backup.timer", timer),
-    ]
 
 
 def install(found: list[Unit], target: Path) -> None:
