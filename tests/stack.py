@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -86,6 +87,18 @@ class Stack:
         for name in names or ("sandbox", "gateway", "control"):
             wait_for(lambda port=ports[name]: listens(port), 60, f"{name} listening")
         return self
+
+    def serve(self, log: Path) -> subprocess.Popen[bytes]:
+        """`tenantry serve` on this site, as it starts outside of tests; what it says is added to `log`."""
+        with log.open("ab") as file:
+            return subprocess.Popen(
+                [sys.executable, "-m", "tenantry", "serve"],
+                env=os.environ | self.environ,
+                stdout=file,
+                stderr=file,
+                stdin=subprocess.DEVNULL,
+                cwd=self.folder,
+            )
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> int:
         process = self.processes.pop(name)

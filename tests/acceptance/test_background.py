@@ -1,10 +1,7 @@
 """A process that has lost one of its tasks ends, loudly, and is started again."""
 
 import contextlib
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,15 +42,7 @@ def test_a_dead_task_takes_the_control_process_down_and_serve_starts_it_again(tm
 def serving(stack: Stack) -> Iterator[Path]:
     """`tenantry serve` on a site; the file of its log."""
     log = stack.folder / "serve.log"
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tenantry", "serve"],
-            env=os.environ | stack.environ,
-            stdout=file,
-            stderr=file,
-            stdin=subprocess.DEVNULL,
-            cwd=stack.folder,
-        )
+    process = stack.serve(log)
     try:
         yield log
     finally:

@@ -36,15 +36,7 @@ class Serving:
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
         self.log = stack.folder / "serve.log"
-        with self.log.open("ab") as file:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "tenantry", "serve"],
-                env=os.environ | stack.environ,
-                stdout=file,
-                stderr=file,
-                stdin=subprocess.DEVNULL,
-                cwd=stack.folder,
-            )
+        self.process = stack.serve(self.log)
 
     def told(self, what: str) -> int:
         return self.log.read_text().count(what)

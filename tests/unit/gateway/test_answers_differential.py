@@ -16,7 +16,7 @@ import h11
 import httptools
 
 from tenantry.gateway.upstream import ResponseHead, ResponseSink, UpstreamConnection
-from tenantry.gateway.upstream.connection import ConnectionOwner
+from tests.unit.gateway.upstream_doubles import Owner, Socket
 
 SEED = int(os.environ.get("TENANTRY_SEED", "0")) or random.SystemRandom().randrange(1 << 32)
 ANSWERS = 2_000
@@ -93,34 +93,6 @@ class Read(ResponseSink):
     def on_broken(self, reason: str) -> None:
         assert not self.end
         self.end = reason
-
-
-class Owner(ConnectionOwner):
-    def __init__(self) -> None:
-        self.idle = 0
-
-    def on_idle(self, connection: UpstreamConnection) -> None:
-        self.idle += 1
-
-    def on_lost(self, connection: UpstreamConnection) -> None:
-        return
-
-
-class Socket:
-    def __init__(self) -> None:
-        self.is_closed = False
-
-    def write(self, data: bytes) -> None:
-        return
-
-    def is_closing(self) -> bool:
-        return self.is_closed
-
-    def get_write_buffer_size(self) -> int:
-        return 0
-
-    def abort(self) -> None:
-        self.is_closed = True
 
 
 def read_in_cuts(raw: bytes, cuts: list[int]) -> tuple[Read, bool]:

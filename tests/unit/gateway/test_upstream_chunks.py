@@ -9,7 +9,7 @@ from typing import Any
 import httptools
 
 from tenantry.gateway.upstream import ResponseHead, ResponseSink, UpstreamConnection
-from tenantry.gateway.upstream.connection import ConnectionOwner
+from tests.unit.gateway.upstream_doubles import Owner, Socket
 
 SEED = int(os.environ.get("TENANTRY_SEED", "0")) or random.SystemRandom().randrange(1 << 32)
 HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -26,31 +26,6 @@ ODD = (
     b"\r\n",
     b"fffffffffffffffff\r\n",
 )
-
-
-class Owner(ConnectionOwner):
-    def __init__(self) -> None:
-        self.idle = 0
-
-    def on_idle(self, connection: UpstreamConnection) -> None:
-        self.idle += 1
-
-    def on_lost(self, connection: UpstreamConnection) -> None:
-        return
-
-
-class Socket:
-    def write(self, data: bytes) -> None:
-        return
-
-    def is_closing(self) -> bool:
-        return False
-
-    def get_write_buffer_size(self) -> int:
-        return 0
-
-    def abort(self) -> None:
-        return
 
 
 class Told(ResponseSink):

@@ -29,6 +29,7 @@ from tests.byte_cases import (
     function_of,
     outcome,
 )
+from tests.unit.wire.refused_memory import outcomes_as_memory_is_refused
 
 try:
     from tenantry.wire import _bytes as compiled
@@ -540,16 +541,8 @@ def test_nothing_is_left_behind_and_nothing_is_let_go_twice(name: str) -> None:
 @needs_compiled
 @pytest.mark.parametrize("name", ["head_reader", *NAMES_OF_CALLS])
 def test_memory_that_is_refused_is_an_error_and_no_more(name: str) -> None:
-    testcapi = pytest.importorskip("_testcapi", reason="this Python was built without its own test modules")
     function = compiled.head_reader if name == "head_reader" else function_of(compiled, name)
     arguments = READER if name == "head_reader" else GOOD[name]
     expected = outcome(function, arguments)
-    for refused in range(1, 12):
-        testcapi.set_nomemory(refused, refused + 1)
-        try:
-            told = function(*arguments)
-        except MemoryError:
-            continue
-        finally:
-            testcapi.remove_mem_hooks()
+    for told in outcomes_as_memory_is_refused(function, arguments, 12):
         assert name == "head_reader" or told == expected

@@ -24,6 +24,7 @@ from tenantry.wire.prompt import SHORT_ENTRIES_MAX
 from tenantry.wire.shapes import MAX_TOKENS_MAX, MODEL_CHARS_MAX, PLAIN_MESSAGES_MAX
 from tests.byte_cases import outcome
 from tests.plain_cases import cases
+from tests.unit.wire.refused_memory import outcomes_as_memory_is_refused
 
 try:
     from tenantry.wire import _plain as compiled
@@ -213,17 +214,9 @@ def test_in_c_only_bytes_themselves_and_truth_values_are_taken(name: str, argume
 def test_memory_that_is_refused_is_an_error_and_nothing_is_let_go_twice(
     name: str, arguments: tuple[object, ...]
 ) -> None:
-    testcapi = pytest.importorskip("_testcapi", reason="this Python was built without its own test modules")
     function, counts = getattr(compiled, name), [sys.getrefcount(arguments[0])]
     expected = function(*arguments)
-    for refused in range(1, 14):
-        testcapi.set_nomemory(refused, refused + 1)
-        try:
-            told = function(*arguments)
-        except MemoryError:
-            continue
-        finally:
-            testcapi.remove_mem_hooks()
+    for told in outcomes_as_memory_is_refused(function, arguments, 14):
         assert told == expected
     for _ in range(1000):
         outcome(function, arguments)
