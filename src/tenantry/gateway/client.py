@@ -113,8 +113,7 @@ class ClientConnection(Client):
         population, settings = self._parts.population, self._parts.settings
         peer = transport.get_extra_info("peername")
         self.peer = self.peer or (peer[0] if peer else "")
-        from_peer = population.peers[self.peer] = population.peers.get(self.peer, 0) + 1
-        population.connections.add(self)
+        from_peer = population.arrive(self, self.peer)
         if len(population.connections) > settings.connections_max or from_peer > settings.connections_per_peer_max:
             self.abort()
             return
@@ -173,12 +172,7 @@ class ClientConnection(Client):
         population = self._parts.population
         self._state = _CLOSED
         self._transport = None
-        population.connections.discard(self)
-        left = population.peers.get(self.peer, 1) - 1
-        if left > 0:
-            population.peers[self.peer] = left
-        else:
-            population.peers.pop(self.peer, None)
+        population.depart(self, self.peer)
         self._parts.deadlines.forget(self)
         self.let_go()
         if self._holder:

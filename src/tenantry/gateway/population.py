@@ -93,7 +93,7 @@ class Heir:
 
 
 class Population:
-    """`streams` are the served whose answers flow; `peers` counts connections by address.
+    """`streams` are the served whose answers flow.
 
     `heir`: who has taken this gateway's place; then it `is_stopping` too.
     """
@@ -102,11 +102,11 @@ class Population:
         "_bodies",
         "_connections",
         "_on_empty",
+        "_peers",
         "body_bytes",
         "connections",
         "heir",
         "is_stopping",
-        "peers",
         "served",
         "streams",
     )
@@ -115,12 +115,12 @@ class Population:
         self.served: set[Served] = set()
         self.streams: set[Served] = set()
         self.connections: set[Connected] = set()
-        self.peers: dict[str, int] = {}
         self.is_stopping = False
         self.heir: Heir | None = None
         self.body_bytes = 0  # of all bodies that come, or wait for their turn
         self._bodies: dict[str, int] = {}
         self._connections: dict[str, int] = {}  # by the tenant that uses them
+        self._peers: dict[str, int] = {}  # the same by address
         self._on_empty: Callable[[], None] | None = None
 
     def make_room(self, tenant_id: str, size: int) -> ApiError | None:
@@ -134,27 +134,27 @@ class Population:
         self.body_bytes = of_all
         return None
 
+    def arrive(self, connection: Connected, peer: str) -> int:
+        """A client has come from that address; how many connections it has now."""
+        self.connections.add(connection)
+        return _one_more(self._peers, peer)
+
+    def depart(self, connection: Connected, peer: str) -> None:
+        self.connections.discard(connection)
+        _less(self._peers, peer)
+
     def join(self, tenant_id: str) -> int:
         """A tenant uses one connection more; how many it uses now."""
-        count = self._connections[tenant_id] = self._connections.get(tenant_id, 0) + 1
-        return count
+        return _one_more(self._connections, tenant_id)
 
     def part(self, tenant_id: str) -> None:
         """A tenant uses one connection less."""
-        left = self._connections.get(tenant_id, 0) - 1
-        if left > 0:
-            self._connections[tenant_id] = left
-        else:
-            self._connections.pop(tenant_id, None)
+        _less(self._connections, tenant_id)
 
     def let_go(self, tenant_id: str, size: int) -> None:
         """The turn of a body has come, or it will not come to its end."""
         self.body_bytes -= size
-        left = self._bodies.get(tenant_id, 0) - size
-        if left > 0:
-            self._bodies[tenant_id] = left
-        else:
-            self._bodies.pop(tenant_id, None)
+        _less(self._bodies, tenant_id, size)
 
     def leave(self, served: Served) -> None:
         self.served.discard(served)
@@ -174,3 +174,17 @@ class Population:
             return
         finally:
             self._on_empty = None
+
+
+def _one_more(counts: dict[str, int], name: str) -> int:
+    count = counts[name] = counts.get(name, 0) + 1
+    return count
+
+
+def _less(counts: dict[str, int], name: str, by: int = 1) -> None:
+    """What comes to nothing is not kept."""
+    left = counts.get(name, 0) - by
+    if left > 0:
+        counts[name] = left
+    else:
+        counts.pop(name, None)
