@@ -85,8 +85,18 @@ class Stack:
             )
             log.close()
         for name in names or ("sandbox", "gateway", "control"):
-            wait_for(lambda port=ports[name]: listens(port), 60, f"{name} listening")
+            wait_for(lambda name=name: self._listens(name, ports[name]), 60, f"{name} listening")
         return self
+
+    def _listens(self, name: str, port: int) -> bool:
+        """Raises: AssertionError: it has ended already; with the end of what it said."""
+        if listens(port):
+            return True
+        code = self.processes[name].poll()
+        if code is not None:
+            said = (self.folder / f"{name}.log").read_text(errors="replace")[-4000:]
+            raise AssertionError(f"{name} ended with {code} before it listened; its log ends with:\n{said}")
+        return False
 
     def serve(self, log: Path) -> subprocess.Popen[bytes]:
         """`tenantry serve` on this site, as it starts outside of tests; what it says is added to `log`."""

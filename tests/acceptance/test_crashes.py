@@ -134,18 +134,17 @@ def test_a_storm_of_kills_loses_and_doubles_nothing_and_leaves_no_money_held(own
     workers = [threading.Thread(target=work, args=(number,)) for number in range(8)]
     for worker in workers:
         worker.start()
-    for turn in range(KILLS):
-        time.sleep(source.uniform(0.0, 0.6))
-        if turn % 4 == 3:
-            stack.kill("control")
-            stack.start("control")
-        else:
-            stack.kill("gateway")
-            stack.start("gateway")
-    time.sleep(0.5)
-    stop.set()
-    for worker in workers:
-        worker.join()
+    try:
+        for turn in range(KILLS):
+            time.sleep(source.uniform(0.0, 0.6))
+            name = "control" if turn % 4 == 3 else "gateway"
+            stack.kill(name)
+            stack.start(name)
+        time.sleep(0.5)
+    finally:
+        stop.set()
+        for worker in workers:
+            worker.join()
     stack.kill("gateway")
     stack.start("gateway")
     wait_for(lambda: len(stack.rows("acme")) >= len(stack.billed()), 20, "every billed request in the ledger")

@@ -235,12 +235,17 @@ def files_of(run: Path) -> list[Path]:
 
 
 def is_alive(run: Path) -> bool:
-    """Whether the gateway process that writes this run still lives. That it does is noted, for `last_signs`."""
+    """Whether the gateway process that writes this run still lives. That it does is noted, for `last_signs`.
+
+    A run that is not there was booked to its end and removed, at any moment before or during this look.
+    """
     try:
         descriptor = os.open(run / "lock", os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         # Between mkdir and lock: a run this young is taken for alive.
-        return time.time() - run.stat().st_mtime < 10
+        with contextlib.suppress(FileNotFoundError):
+            return time.time() - run.stat().st_mtime < 10
+        return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

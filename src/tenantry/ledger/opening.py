@@ -6,6 +6,7 @@ are right before the gateway accepts one.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -105,17 +106,25 @@ def _count(opening: Opening, periods: list[Period], one: EndedAttempt) -> None:
 
 
 def _read_journals(engine: Engine, journal_dir: Path, prices: PriceTable) -> list[EndedAttempt]:
-    """Every attempt that has ended, or whose gateway is dead, from where the drain had come to."""
+    """Every attempt that has ended, or whose gateway is dead, from where the drain had come to.
+
+    A run that is booked to its end may be removed at any moment: what was in it is in the ledger, which is read next.
+    """
     found: list[EndedAttempt] = []
     if not journal_dir.is_dir():
         return found
     for run in [entry for entry in journal_dir.iterdir() if entry.is_dir()]:
-        with engine.connect() as connection:
-            cursor = connection.execute(select(journals).where(journals.c.run_id == run.name)).first()
-        alive = is_alive(run)
-        reader = RunReader(run, cursor.file_number, cursor.offset) if cursor is not None else RunReader(run)
-        reader.read()
-        found.extend(reader.fold.ended)
-        if not alive:
-            found.extend(reader.fold.orphans(prices, time.time_ns() // 1000, last_signs(run)))
+        with contextlib.suppress(FileNotFoundError):
+            found.extend(_read_run(engine, run, prices))
     return found
+
+
+def _read_run(engine: Engine, run: Path, prices: PriceTable) -> list[EndedAttempt]:
+    """Raises: FileNotFoundError: it has been removed."""
+    with engine.connect() as connection:
+        cursor = connection.execute(select(journals).where(journals.c.run_id == run.name)).first()
+    alive = is_alive(run)
+    reader = RunReader(run, cursor.file_number, cursor.offset) if cursor is not None else RunReader(run)
+    reader.read()
+    orphans = [] if alive else reader.fold.orphans(prices, time.time_ns() // 1000, last_signs(run))
+    return [*reader.fold.ended, *orphans]

@@ -10,7 +10,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event
 
 from tenantry.domain.attempts import AttemptBegun, AttemptProgress, Outcome
 from tenantry.domain.budgets import Budget
@@ -191,6 +191,25 @@ def test_until_when_a_dead_run_may_have_lived(
         os.utime(tmp_path / name, (at_s, at_s))
     monkeypatch.setattr("tenantry.ledger.journal._booted_us", lambda: booted_s * 10**6)
     assert last_signs(tmp_path) == LastSigns(seen_s * 10**6, until_s * 10**6)
+
+
+def test_a_run_that_is_booked_and_removed_while_the_counters_open_counts_once(engine: Engine, tmp_path: Path) -> None:
+    writer = JournalWriter(tmp_path / "journal", "gateway-1")
+    for begun, end in [attempt(number, NOW_US, cost_nanos=700) for number in range(3)]:
+        writer.begin(begun)
+        writer.end(end)
+    writer.close()
+    drain = Drain(engine, tmp_path / "journal", PRICES)
+    steps = [drain.step]
+
+    def book_meanwhile(*_: object) -> None:
+        """Control does so between the gateway's listing of the runs and its look at this one."""
+        if steps:
+            steps.pop()()
+
+    event.listen(engine, "before_cursor_execute", book_meanwhile)
+    assert opened(engine, tmp_path).of("tnt_a")["day"] == 2100
+    assert not list((tmp_path / "journal").iterdir())
 
 
 def wall_us() -> int:
