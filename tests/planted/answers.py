@@ -238,14 +238,18 @@ def prompts_in_the_log() -> None:
 
 @caught_by("search", ".log")
 def answers_in_the_log() -> None:
-    """Each event of a stream is shown in the log."""
-    real = Attempt.on_chunk
+    """Each event of a stream is shown in the log, one by one or as many as came at once."""
+    real, real_chunk = Attempt.on_body, Attempt.on_chunk
+
+    def on_body(self: Attempt, data: bytes) -> None:
+        _log.warning("came: %r", data)
+        real(self, data)
 
     def on_chunk(self: Attempt, data: bytes) -> bool:
         _log.warning("came: %r", data)
-        return real(self, data)
+        return real_chunk(self, data)
 
-    Attempt.on_chunk = on_chunk
+    Attempt.on_body, Attempt.on_chunk = on_body, on_chunk
 
 
 @caught_by("search", "table ledger")
