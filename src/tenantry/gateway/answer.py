@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from tenantry.domain.errors import ApiError
@@ -19,10 +20,11 @@ class Client(Connected):
     `held_bytes`: of a body that is counted as one that comes or waits, until `let_go`.
     """
 
-    __slots__ = ("held_bytes", "is_paused", "keeps_alive", "peer")
+    __slots__ = ("held_bytes", "is_paused", "keeps_alive", "peer", "transport")
 
     def __init__(self) -> None:
         super().__init__()
+        self.transport: asyncio.Transport | None = None
         self.peer = ""
         self.keeps_alive = True
         self.is_paused = False

@@ -23,8 +23,8 @@ from tenantry.ledger.templates import settled_line
 from tenantry.wire.bytework import fill_line
 from tenantry.wire.plain import plain_answer
 
-# A stream tells how far it has come after so many characters; what it holds ahead is eight times that (StreamMeter).
-TELL_CHARS = 256
+# A stream tells how far it has come after so many characters; what it holds ahead is four times that (StreamMeter).
+TELL_CHARS = 512
 
 # An answer that is no stream, and larger than any that the API gives.
 ANSWER_TOO_LARGE = "upstream_answer_too_large"
@@ -332,11 +332,15 @@ class Attempt(ResponseSink):
     def on_chunk(self, data: bytes) -> bool:
         relay, owner = self.relay, self._owner
         observer = relay.observer
-        if observer is None or owner is None or not observer.take_chunk(data):
+        if observer is None or owner is None:
             return False
+        chars = observer.count_chunk(data)
+        if chars < 0:
+            return False
+        observer.delta_chars = chars = observer.delta_chars + chars
         owner.on_chunk(data)
-        if observer.delta_chars >= relay.told_chars:
-            relay.told_chars = observer.delta_chars + TELL_CHARS
+        if chars >= relay.told_chars:
+            relay.told_chars = chars + TELL_CHARS
             self._count()
         return True
 

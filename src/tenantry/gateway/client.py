@@ -79,7 +79,6 @@ class ClientConnection(Client):
         "_span_bytes",
         "_stalls",
         "_state",
-        "_transport",
         "_unsent",
     )
 
@@ -88,7 +87,6 @@ class ClientConnection(Client):
         Client.__init__(self)
         self.peer = peer
         self._parts = parts
-        self._transport: asyncio.Transport | None = None
         self._state = _HEAD
         self._buffer: bytes = unread
         self._head: RequestHead | None = None
@@ -109,7 +107,7 @@ class ClientConnection(Client):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # a stream transport by construction
+        self.transport = cast(asyncio.Transport, transport)  # a stream transport by construction
         population, settings = self._parts.population, self._parts.settings
         peer = transport.get_extra_info("peername")
         self.peer = self.peer or (peer[0] if peer else "")
@@ -129,8 +127,8 @@ class ClientConnection(Client):
         parts.deadlines.set(self, parts.clock.now() + seconds)
 
     def _set_write_limits(self) -> None:
-        if self._transport is not None:
-            self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES_MAX)
+        if self.transport is not None:
+            self.transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES_MAX)
 
     def data_received(self, data: bytes) -> None:
         state = self._state
@@ -149,14 +147,14 @@ class ClientConnection(Client):
             self._bound_buffer()
 
     def _bound_buffer(self) -> None:
-        if len(self._buffer) > PIPELINE_BYTES_MAX and self._transport is not None:
+        if len(self._buffer) > PIPELINE_BYTES_MAX and self.transport is not None:
             self._is_reading = False
-            self._transport.pause_reading()
+            self.transport.pause_reading()
 
     def _read_on(self) -> None:
-        if not self._is_reading and self._transport is not None:
+        if not self._is_reading and self.transport is not None:
             self._is_reading = True
-            self._transport.resume_reading()
+            self.transport.resume_reading()
 
     def eof_received(self) -> bool:
         """A client may close its sending side and still wait for its answer (RFC 9112 9.6).
@@ -171,7 +169,7 @@ class ClientConnection(Client):
     def connection_lost(self, exc: Exception | None) -> None:
         population = self._parts.population
         self._state = _CLOSED
-        self._transport = None
+        self.transport = None
         population.depart(self, self.peer)
         self._parts.deadlines.forget(self)
         self.let_go()
@@ -400,8 +398,8 @@ class ClientConnection(Client):
     # Answering
 
     def write(self, data: bytes) -> None:
-        if self._transport is not None:
-            self._transport.write(data)
+        if self.transport is not None:
+            self.transport.write(data)
 
     def _answer(
         self, status: int, headers: list[tuple[bytes, bytes]], body: bytes, request_id: str, lines: bytes = b""
@@ -447,7 +445,7 @@ class ClientConnection(Client):
         self._exchange = None
         self._head = None
         self.let_go()
-        if self._transport is None:
+        if self.transport is None:
             return
         if not self.keeps_alive or self._parts.population.is_stopping:
             if self.keeps_alive and self._parts.population.heir is not None:
@@ -482,7 +480,7 @@ class ClientConnection(Client):
 
     def _linger(self) -> None:
         """Close our side; read and forget what still comes, so that the answer is not lost to a reset."""
-        transport = self._transport
+        transport = self.transport
         self._state = _LINGERING
         self.let_go()
         self._buffer = b""
@@ -503,7 +501,7 @@ class ClientConnection(Client):
             self.pass_on()
 
     def pass_on(self, body: bytes | None = None) -> None:
-        transport, heir, caller, head = self._transport, self._parts.population.heir, self._caller, self._head
+        transport, heir, caller, head = self.transport, self._parts.population.heir, self._caller, self._head
         unread, self._buffer = self._buffer, b""
         if body is not None and caller is not None and head is not None:
             framed = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) if head.chunked and body else body
@@ -523,16 +521,16 @@ class ClientConnection(Client):
 
     def stop_when_idle(self) -> None:
         self.keeps_alive = False
-        if self._state == _HEAD and not self._buffer and self._transport is not None:
-            self._transport.close()
+        if self._state == _HEAD and not self._buffer and self.transport is not None:
+            self.transport.close()
 
     @property
     def has_unsent(self) -> bool:
-        return self._transport is not None and self._transport.get_write_buffer_size() > 0
+        return self.transport is not None and self.transport.get_write_buffer_size() > 0
 
     def abort(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
+        if self.transport is not None:
+            self.transport.abort()
 
     def drop(self) -> None:
         self._exchange = None
@@ -542,8 +540,8 @@ class ClientConnection(Client):
         self._exchange = None
         self._state = _LINGERING
         self._expect(LINGER_SECONDS_MAX)
-        if self._transport is not None:
-            self._transport.close()
+        if self.transport is not None:
+            self.transport.close()
 
     def overdue(self) -> None:
         """The deadline of the current state has passed."""
@@ -559,7 +557,7 @@ class ClientConnection(Client):
 
     def _is_still_taking(self) -> bool:
         """Whether a client that is to be closed has bytes to take, and has taken some within the time of a stall."""
-        unsent = self._transport.get_write_buffer_size() if self._transport is not None else 0
+        unsent = self.transport.get_write_buffer_size() if self.transport is not None else 0
         self._stalls = self._stalls + 1 if unsent == self._unsent else 0
         self._unsent = unsent
         return unsent > 0 and self._stalls * LINGER_SECONDS_MAX < CLIENT_STALL_SECONDS_MAX

@@ -583,8 +583,9 @@ class Exchange(AttemptOwner):
         answer, client = self._answer, self._client
         if self.state is _RELAYING and answer is not None and client is not None:
             self._is_flowing = True
-            if answer.is_chunked and not answer.out:
-                client.write(data)
+            transport = client.transport
+            if answer.is_chunked and transport is not None and not answer.out:
+                transport.write(data)
             else:
                 answer.chunk(data)
 

@@ -71,10 +71,12 @@ class StreamObserver:
 
     `started`: message_start was seen. `complete`: message_stop was seen. `failed`: the type of an `error` event.
     `mid_event`: part of an event has been passed on and its end has not come. `delta_chars`: characters generated.
+
+    `count_chunk` tells the characters of a whole chunk (RFC 9112 7.1) of the common kind, some events like the one
+    before, and -1 of any other: such a one may pass unread by `feed`, and its characters belong to `delta_chars`.
     """
 
     __slots__ = (
-        "_count_chunk",
         "_counts_passing",
         "_delta",
         "_has_fallen",
@@ -88,6 +90,7 @@ class StreamObserver:
         "_wants_1h",
         "complete",
         "content_empty",
+        "count_chunk",
         "delta_chars",
         "failed",
         "mid_event",
@@ -103,7 +106,6 @@ class StreamObserver:
         self._wants_1h = wants_1h
         self._counts_passing = False
         self._delta = b""  # no event is like it
-        self._count_chunk = _NO_CHUNK
         self._has_fallen = False
         self._has_hidden_work = False
         self._is_malformed = False
@@ -117,6 +119,7 @@ class StreamObserver:
         self.stop_reason: str | None = None
         self.content_empty = True
         self.delta_chars = 0
+        self.count_chunk = _NO_CHUNK
 
     def feed(self, chunk: bytes) -> bytes:
         """What may be relayed now: everything up to the end of the last whole event."""
@@ -138,26 +141,17 @@ class StreamObserver:
             found = _DELTA.match(chunk)
             if found is not None:
                 self._delta = found[0]
-                self._count_chunk = chunk_counter(found[0])
+                self.count_chunk = chunk_counter(found[0])
         return chunk
-
-    def take_chunk(self, data: bytes) -> bool:
-        """Whether `data` is a whole chunk of the common kind, some events like the one before: then it is counted.
-
-        False: nothing has happened, and what is in it has to be fed.
-        """
-        if self._held or self.mid_event:
-            return False
-        chars = self._count_chunk(data)
-        if chars < 0:
-            return False
-        self.delta_chars += chars
-        return True
 
     def _feed_cut(self, chunk: bytes) -> bytes:
         """The general case: cuts at any byte."""
-        if self.mid_event:
-            return self._feed_mid_event(chunk)
+        ready = self._feed_mid_event(chunk) if self.mid_event else self._feed_held(chunk)
+        self.count_chunk = _NO_CHUNK if self._held or self.mid_event else chunk_counter(self._delta)
+        return ready
+
+    def _feed_held(self, chunk: bytes) -> bytes:
+        """What came before is held until the event that it begins has ended."""
         held = self._held
         if not isinstance(held, bytearray):
             held = self._held = bytearray(held)

@@ -98,14 +98,15 @@ class ConnectionOwner(ABC):
         """The connection is closed."""
 
 
-# What reads the answer: nothing has come of it; llhttp its head; a count of the bytes that are left; its chunks one by
-# one; llhttp its chunks; all is body until the connection ends.
+# What reads the answer: nothing has come of it; llhttp its head; a count of the bytes that are left; its chunks, where
+# one begins; the same in the middle of one; llhttp its chunks; all is body until the connection ends.
 _FRESH: Final = 0
 _HEAD_PARSED: Final = 1
 _COUNTED: Final = 2
 _CHUNKED: Final = 3
-_CHUNKS_PARSED: Final = 4
-_UNTIL_CLOSE: Final = 5
+_MID_CHUNK: Final = 4
+_CHUNKS_PARSED: Final = 5
+_UNTIL_CLOSE: Final = 6
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -212,21 +213,24 @@ class UpstreamConnection:
         self.transport = cast(asyncio.Transport, transport)  # a stream transport by construction
 
     def data_received(self, data: bytes) -> None:
-        if self._sink is None:
+        sink, reader = self._sink, self._reader
+        if sink is None:
             self.close()  # bytes that nobody asked for: the next response could not be trusted
-        elif self._reader == _CHUNKED:
-            if self._left or self._size_begun or not self._sink.on_chunk(data):
-                self._take_chunks(self._sink, data)
-        elif self._reader == _COUNTED:
-            self._take_counted(self._sink, data)
-        elif self._reader == _FRESH:
-            self._begin(self._sink, data)
-        elif self._reader == _HEAD_PARSED:
-            self._parse_head(self._sink, data)
-        elif self._reader == _CHUNKS_PARSED:
-            self._parse_chunks(self._sink, data)
+        elif reader == _CHUNKED:
+            if not sink.on_chunk(data):
+                self._take_chunks(sink, data)
+        elif reader == _COUNTED:
+            self._take_counted(sink, data)
+        elif reader == _FRESH:
+            self._begin(sink, data)
+        elif reader == _MID_CHUNK:
+            self._cut_chunks(sink, data)
+        elif reader == _HEAD_PARSED:
+            self._parse_head(sink, data)
+        elif reader == _CHUNKS_PARSED:
+            self._parse_chunks(sink, data)
         else:
-            self._take_until_close(self._sink, data)
+            self._take_until_close(sink, data)
 
     def _begin(self, sink: ResponseSink, data: bytes) -> None:
         """The first bytes of an answer: mostly a whole head, and often its whole body."""
@@ -283,14 +287,13 @@ class UpstreamConnection:
             self._take_chunks(sink, body)
 
     def _take_chunks(self, sink: ResponseSink, data: bytes) -> None:
-        """Chunks, mostly one whole chunk."""
-        if self._left == 0 and not self._size_begun:
-            start = plain_chunk(data)
-            if start:
-                sink.on_body(data[start:-_CRLF_BYTES])
-                self._flush()
-                return
-        self._cut_chunks(sink, data)
+        """What begins where a chunk does, mostly one whole chunk."""
+        start = plain_chunk(data)
+        if start:
+            sink.on_body(data[start:-_CRLF_BYTES])
+            self._flush()
+        else:
+            self._cut_chunks(sink, data)
 
     def _cut_chunks(self, sink: ResponseSink, data: bytes) -> None:
         """Chunks in any cuts. What is not plain goes to the parser, which stands where a chunk begins."""
@@ -315,13 +318,14 @@ class UpstreamConnection:
             else:
                 at, left = at + 1, left - 1
         self._left = left
+        self._reader = _MID_CHUNK if left else _CHUNKED
         if bodies:
             sink.on_body(bodies[0] if len(bodies) == 1 else b"".join(bodies))
         if rest == _LAST_CHUNK and self._sink is not None:
             self._finish(is_alone=True)
             return
         if rest and self._sink is not None and _may_be_size(rest):
-            self._size_begun = rest
+            self._size_begun, self._reader = rest, _MID_CHUNK
         elif rest and self._sink is not None:
             self._reader, self._chunk_parser = _CHUNKS_PARSED, ChunkParser()
             self._parse_chunks(sink, rest)
