@@ -218,3 +218,20 @@ def test_what_is_known_of_a_caller_outlives_a_change_that_is_not_its_own(tmp_pat
     assert caller.principal(world.parts) is not known
     assert served(world, client) == "answer 200"
     assert b"anthropic-user-profile-id: someone" in lines_up(world)
+
+
+def test_each_request_on_a_connection_is_journalled_as_what_it_asks_for(tmp_path: Path) -> None:
+    world = World(tmp_path, fallback=True)
+    client = world.client()
+    asked = [("claude-a", False), ("claude-b", False), ("claude-b", True), ("claude-a", True), ("claude-a", False)]
+    for model, is_stream in asked:
+        client.ask(message(stream=is_stream) | {"model": model})
+        serve(world)
+    client.ask(message() | {"model": "claude-a"})
+    world.turn()
+    world.sent[-1].whole(401, b"{}", {"content-type": "application/json"})  # so the other credential is asked
+    serve(world)
+    begun = [event for kind, event in world.disk.events if kind == "begin"]
+    told = [(event.model_requested, event.streaming) for event in begun]
+    assert told == [*asked, ("claude-a", False), ("claude-a", False)]
+    assert [event.credential_id for event in begun] == ["crd_acme"] * 6 + ["crd_second"]
