@@ -238,6 +238,20 @@ def test_a_cap_that_is_set_later_knows_what_was_spent() -> None:
     held([acme], 10)
 
 
+@pytest.mark.parametrize("amount", [1, 7, 100, 333, 1_000])
+def test_what_was_told_of_a_use_is_true_up_to_the_nano_before_the_next_percent(amount: int) -> None:
+    for before in range(0, amount + 20, max(1, amount // 30)):
+        acme = account(amount, spent=before, day=3 * amount)
+        for nanos in (0, 1, amount // 5):
+            acme.spend(nanos, NOON)
+            until = acme.told_until_nanos()
+            now, last, first = (
+                [(before + since) * 100 // cap.amount_nanos for cap in acme.budget.caps]
+                for since in (acme.since_nanos, until - 1, until)
+            )
+            assert now == last != first
+
+
 def test_another_time_zone_ends_the_period_at_its_own_midnight() -> None:
     acme = account(100, spent=60)
     hold = held([acme], 40)
