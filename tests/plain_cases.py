@@ -29,7 +29,7 @@ USAGE: dict[str, tuple[Any, ...]] = {
     "speed": (None, "standard", "fast", "slow"),
     "inference_geo": (None, "global", "us", ""),
     "service_tier": (None, "standard", "batch", 3),
-    "iterations": (None, None, []),
+    "iterations": (None, None, [], [{"type": "message", "input_tokens": 500, "output_tokens": 50}]),
     "other": (*ANY, "é", "\\"),
 }
 REQUEST: dict[str, tuple[Any, ...]] = {

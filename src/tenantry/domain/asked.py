@@ -42,14 +42,13 @@ class MessageFields:
     `speed`, `inference_geo`, `service_tier` are None when absent. `fallbacks` are models; `fallback_speeds` the speeds
     and `fallback_max_tokens` the largest `max_tokens` that their entries ask for; `fallbacks_default`: upstream chooses
     them. `images` counts images, and `image_bytes` those of them that stand in the body as base64. `has_sources`:
-    documents or files whose tokens their bytes do not bound. `has_remote_sources`: something is named by URL or file
-    id. `has_thread`: most of the prompt is upstream. `typed_tools`: tools that the client runs and whose description
-    upstream adds. `mcp_servers`: how many are named. `is_compaction`: the request is to be summarized;
-    `compact_at_tokens`: a conversation above so many tokens is summarized on the way, None for never.
-    `ends_in_tool_result`: the user's last message answers a tool. `is_cached_here`: the gateway itself has added the
-    cache breakpoint. `object_id`: where the body names something upstream, None also where that was not looked for.
-    `is_simple`: plain texts, a model and a bound are all that it says. `members`: what was read of the body, so that
-    nobody reads it again, or that body (`wire.members.members_of`).
+    documents or files whose tokens their bytes do not bound. `has_thread`: most of the prompt is upstream.
+    `typed_tools`: tools that the client runs and whose description upstream adds. `mcp_servers`: how many are named.
+    `is_compaction`: the request is to be summarized; `compact_at_tokens`: a conversation above so many tokens is
+    summarized on the way, None for never. `ends_in_tool_result`: the user's last message answers a tool.
+    `is_cached_here`: the gateway itself has added the cache breakpoint. `object_id`: where the body names something
+    upstream, None also where that was not looked for. `is_simple`: plain texts, a model and a bound are all that it
+    says. `members`: what was read of the body, so that nobody reads it again, or that body (`wire.members.members_of`).
     """
 
     model: str
@@ -66,7 +65,6 @@ class MessageFields:
     fallback_max_tokens: int
     fallbacks_default: bool
     has_sources: bool
-    has_remote_sources: bool
     has_thread: bool
     has_tools: bool
     typed_tools: int
@@ -97,7 +95,6 @@ class MessageFields:
         fallback_max_tokens: int = 0,
         fallbacks_default: bool = False,
         has_sources: bool = False,
-        has_remote_sources: bool = False,
         has_thread: bool = False,
         has_tools: bool = False,
         typed_tools: int = 0,
@@ -126,7 +123,6 @@ class MessageFields:
         self.fallback_max_tokens = fallback_max_tokens
         self.fallbacks_default = fallbacks_default
         self.has_sources = has_sources
-        self.has_remote_sources = has_remote_sources
         self.has_thread = has_thread
         self.has_tools = has_tools
         self.typed_tools = typed_tools

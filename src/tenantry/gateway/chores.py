@@ -103,12 +103,12 @@ async def follow_directory(
             if watch.changed():
                 await _in_steps(gateway.applying(await asyncio.to_thread(loader.follow)))
                 entry_id, corrections = await asyncio.to_thread(adjustments_since, engine, entry_id)
+                for tenant_id, key_id, at_us, nanos in corrections:  # before all that may fail: they are not read again
+                    gateway.correct(tenant_id, key_id, at_us, nanos)
                 prices = await asyncio.to_thread(book.read)
                 if prices is not None:
                     book.table.become(prices)
                     log.info("prices are those of version %s from now on", prices.version)
-                for tenant_id, key_id, at_us, nanos in corrections:
-                    gateway.correct(tenant_id, key_id, at_us, nanos)
             if faults.count and (count := faults.went_well(now())):
                 log.warning("the directory can be read again; it could not %d times", count)
             gateway.live.directory_fault = ""

@@ -343,7 +343,7 @@ class Exchange(AttemptOwner):
         if self._tries is None and credential is not None:
             parts = self._parts
             standing = parts.health.of(credential)
-            if not standing.breaker.is_tripped and not parts.health.dead:
+            if not standing.breaker.is_tripped and credential.credential_id not in parts.health.dead:
                 money, fields = None, self.fields
                 if fields is not None:
                     accounts = self.caller.accounts(parts, self.principal)

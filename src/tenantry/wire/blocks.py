@@ -199,7 +199,6 @@ class Reading:
                 if type(source) is Source:  # text says where a search result is from
                     self._note_source(block, source, within)
             elif block.file_id is not ABSENT:
-                fields.has_remote_sources = True
                 if block.type == "image":
                     fields.images += 1
                 else:
@@ -210,8 +209,6 @@ class Reading:
     def _note_source(self, block: Block, source: Source, within: list[msgspec.Raw]) -> None:
         """An image has a largest size; the text of a document is bounded only where it stands in the body as text."""
         fields, kind = self.fields, source.type
-        if kind in ("url", "file"):
-            fields.has_remote_sources = True
         if block.type == "image":
             fields.images += 1
             if kind == "base64":

@@ -221,7 +221,7 @@ def _read_content(fields: MessageFields, members: RawMembers | Asked, has_gaps: 
 
 def _assume_the_worst(fields: MessageFields) -> None:
     """The upstream decides on content of an unknown shape; here it may cost what the dearest could."""
-    fields.has_sources = fields.has_remote_sources = True
+    fields.has_sources = True
     fields.has_cache_control = fields.wants_1h = True
     fields.server_tools = (*fields.server_tools, ServerTool("unreadable"))
 

@@ -219,6 +219,17 @@ def test_a_day_ends_at_midnight_of_the_zone(now: str, midnight: str) -> None:
     held([acme], 10, at(midnight))
 
 
+def test_the_plain_way_decides_within_the_periods_of_both_accounts_and_not_at_their_ends() -> None:
+    for short in (0, 1):  # one account's day begins and ends within the other's periods
+        pair = [account(100, day=100), account(100, day=100)]
+        pair[short].starts_us, pair[short].ends_us = NOON, NOON + 10
+        for at_us, is_within in ((NOON - 1, False), (NOON, True), (NOON + 9, True), (NOON + 10, False)):
+            assert take_plainly(pair[0], pair[1], 7, at_us) is is_within
+            assert settle_plainly(pair[0], pair[1], 7 * is_within, 3, at_us) is is_within
+            assert [one.held_nanos for one in pair] == [0, 0]
+        assert [one.since_nanos for one in pair] == [6, 6]
+
+
 def test_a_raise_holds_for_its_time() -> None:
     more = Raise(50, NOON, NOON + 10)
     acme = Account("tenant acme", budget(100, raises=(more,)), UTC, {"month": 100}, NOON - 1)
@@ -236,6 +247,20 @@ def test_a_cap_that_is_set_later_knows_what_was_spent() -> None:
     acme.apply(budget(100, day=40), NOON)
     assert refused([acme], 11).period == "day"
     held([acme], 10)
+
+
+@pytest.mark.parametrize("amount", [1, 7, 100, 333, 1_000])
+def test_what_was_told_of_a_use_is_true_up_to_the_nano_before_the_next_percent(amount: int) -> None:
+    for before in range(0, amount + 20, max(1, amount // 30)):
+        acme = account(amount, spent=before, day=3 * amount)
+        for nanos in (0, 1, amount // 5):
+            acme.spend(nanos, NOON)
+            until = acme.told_until_nanos()
+            now, last, first = (
+                [(before + since) * 100 // cap.amount_nanos for cap in acme.budget.caps]
+                for since in (acme.since_nanos, until - 1, until)
+            )
+            assert now == last != first
 
 
 def test_another_time_zone_ends_the_period_at_its_own_midnight() -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from tenantry.domain.budgets import Budget, Cap
 from tenantry.domain.directory import Credential, KeyStatus, TenantStatus, Upstream
 from tests.unit.gateway.playbook import OPEN, START_US, ClientSocket, World, message, request_bytes, whole_answer
 
@@ -218,3 +219,37 @@ def test_what_is_known_of_a_caller_outlives_a_change_that_is_not_its_own(tmp_pat
     assert caller.principal(world.parts) is not known
     assert served(world, client) == "answer 200"
     assert b"anthropic-user-profile-id: someone" in lines_up(world)
+
+
+def test_each_request_on_a_connection_is_journalled_as_what_it_asks_for(tmp_path: Path) -> None:
+    world = World(tmp_path, fallback=True)
+    client = world.client()
+    asked = [("claude-a", False), ("claude-b", False), ("claude-b", True), ("claude-a", True), ("claude-a", False)]
+    for model, is_stream in asked:
+        client.ask(message(stream=is_stream) | {"model": model})
+        serve(world)
+    client.ask(message() | {"model": "claude-a"})
+    world.turn()
+    world.sent[-1].whole(401, b"{}", {"content-type": "application/json"})  # so the other credential is asked
+    serve(world)
+    begun = [event for kind, event in world.disk.events if kind == "begin"]
+    told = [(event.model_requested, event.streaming) for event in begun]
+    assert told == [*asked, ("claude-a", False), ("claude-a", False)]
+    assert [event.credential_id for event in begun] == ["crd_acme"] * 6 + ["crd_second"]
+
+
+def test_a_budget_of_a_key_alone_is_told_held_and_refuses(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    client = world.client()
+    world.set_key("acme", budget=Budget((Cap("month", 10**12, ()),), "hard"))
+    assert served(world, client) == "answer 200"
+    assert b"-utilization: " in client.last
+    client.ask(message())
+    world.turn()
+    own, of_key = world.parts.till._accounts.values()
+    assert own.held_nanos == of_key.held_nanos > 0
+    serve(world)
+    assert own.held_nanos == of_key.held_nanos == 0
+    world.set_key("acme", budget=Budget((Cap("month", 1, ()),), "hard"))
+    assert served(world, client) == "answer 429"
+    assert len(world.heads) == 2

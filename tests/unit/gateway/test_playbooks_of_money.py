@@ -252,3 +252,28 @@ def principal_of(world: World) -> Principal:
     snapshot = world.parts.latest.snapshot
     (key,) = snapshot.keys.values()
     return Principal(snapshot.tenants[key.tenant_id], key)
+
+
+def test_a_whole_answer_to_a_client_that_left_is_booked_as_such(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    client = world.client()
+    client.ask(message())
+    world.turn()
+    world.connecting[0].made()
+    client.leave()
+    world.sent[0].whole(200, whole_answer())
+    world.turn()
+    assert [(end.outcome.value, end.error) for end in ends(world)] == [("settled", "client_gone")]
+    assert world.leftovers() == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"), [({"inference_geo": "us"}, ("standard", "us")), ({"speed": "fast"}, ("fast", "global"))]
+)
+def test_where_and_how_fast_stands_in_the_journal_before_it_is_sent(
+    tmp_path: Path, asked: dict[str, str], told: tuple[str, str]
+) -> None:
+    world = World(tmp_path)
+    sent(world, message() | asked)
+    (begun,) = [event for kind, event in world.disk.events if kind == "begin"]
+    assert (begun.speed, begun.inference_geo) == told

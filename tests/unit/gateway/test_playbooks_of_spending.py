@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tenantry.gateway.exchange import Exchange
 from tenantry.gateway.health import PROBE_SPENT_SECONDS
 from tests.unit.gateway.playbook import World, message, whole_answer
 
@@ -62,3 +63,13 @@ def test_a_check_by_hand_brings_it_back_at_once(tmp_path: Path) -> None:
     world.change("acme", credential=replace(credential, checked_at=datetime.now(UTC)))
     assert world.parts.health.facts()["credentials_dead"] == {}
     assert asked(world, "after", times=3) == 3
+
+
+def test_requests_under_other_credentials_go_the_straight_way_on(tmp_path: Path) -> None:
+    world = World(tmp_path, slugs=("acme", "globex"))
+    spent(world)
+    assert world.parts.health.dead
+    world.client("other").ask(message(), key="globex")
+    (served,) = world.parts.population.served
+    assert isinstance(served, Exchange)
+    assert served._tries is None

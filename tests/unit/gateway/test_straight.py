@@ -17,7 +17,7 @@ import pytest
 
 from tenantry.domain.life import TABLE, Do, Event, State
 from tenantry.gateway import exchange
-from tests.unit.gateway.playbook import MODEL, OPEN, World, message
+from tests.unit.gateway.playbook import MODEL, OPEN, World, end_events, message, start_event
 
 SEED = int(os.environ.get("TENANTRY_SEED", "0")) or random.SystemRandom().randrange(1 << 32)
 ROUNDS = 400
@@ -72,8 +72,10 @@ def some_request(chance: random.Random) -> dict[str, Any]:
 def answered(tmp_path: Path, seed: int, *, in_one: bool, budget_nanos: int | None) -> list[Any]:
     """Everything that one gateway wrote, counted and told."""
     chance = random.Random(seed)
-    world = World(tmp_path, limits=replace(OPEN, input_tokens_per_minute=10**9), budget_nanos=budget_nanos)
+    limits = replace(OPEN, input_tokens_per_minute=10**9, output_tokens_per_minute=10**9)  # full again in no time
+    world = World(tmp_path, limits=limits, budget_nanos=budget_nanos)
     told: list[Any] = []
+    levels: list[float] = []  # of each bucket, when answers have just been counted
     for _ in range(6):
         client = world.client()
         client.ask(some_request(chance))
@@ -91,6 +93,7 @@ def answered(tmp_path: Path, seed: int, *, in_one: bool, budget_nanos: int | Non
                     if body:
                         connection.body(body)
                     connection.end()
+            levels += [bucket.level for lane in world.parts.lanes.register.lanes() for bucket in lane.buckets]
             world.advance(40)
         told.append((client.answers, DIFFERS.sub(b"", THRESHOLD.sub(b"", client.last))))
     assert world.leftovers() == []
@@ -102,7 +105,7 @@ def answered(tmp_path: Path, seed: int, *, in_one: bool, budget_nanos: int | Non
     events = [
         (kind, replace(event, attempt_id="", **blank[kind])) for kind, event in world.disk.events if kind in blank
     ]
-    return [told, events, own.spent, of_key.spent, own.excess_nanos, own.held_nanos]
+    return [told, levels, events, own.spent, of_key.spent, own.excess_nanos, own.held_nanos]
 
 
 @pytest.mark.parametrize("budget_nanos", [None, 10**12, 3_000_000])
@@ -117,8 +120,66 @@ def test_an_answer_in_one_read_is_booked_and_told_like_one_in_parts(tmp_path: Pa
         stepwise = answered(folder, seed, in_one=False, budget_nanos=budget_nanos)
         for one, other in zip(straight, stepwise, strict=True):
             assert one == other, seed
-        settled += sum(kind == "end" and event.outcome == "settled" for kind, event in straight[1])
+        settled += sum(kind == "end" and event.outcome == "settled" for kind, event in straight[2])
     assert settled > 20
+
+
+def text_event(text: str) -> bytes:
+    """As upstream writes it: without blanks."""
+    return (
+        b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"delta":'
+        b'{"type":"text_delta","text":"%b"}}\n\n' % text.encode()
+    )
+
+
+def streamed(tmp_path: Path, texts: list[str], *, in_chunks: bool, budget_nanos: int | None) -> list[Any]:
+    """The same of a stream whose deltas come as one whole chunk each, or taken out of their chunks."""
+    world = World(tmp_path, limits=replace(OPEN, output_tokens_per_minute=10**9), budget_nanos=budget_nanos)
+    client = world.client()
+    client.ask(message(max_tokens=60_000, stream=True))
+    world.turn()
+    world.connecting[0].made()
+    connection, levels, wholes = world.sent[0], list[Any](), 0
+    connection.head(200, {"content-type": "text/event-stream"})
+    connection.body(start_event() + text_event("begun"))
+    for text in texts:
+        delta, sink = text_event(text), connection.sink
+        if in_chunks and sink is not None and sink.on_chunk(b"%x\r\n%b\r\n" % (len(delta), delta)):
+            wholes += 1
+        elif sink is not None:
+            connection.body(delta)
+        held = [account.held_nanos for account in world.parts.till._accounts.values()]
+        buckets = [bucket.level for lane in world.parts.lanes.register.lanes() for bucket in lane.buckets]
+        levels.append((held, buckets))
+        world.advance(1)
+    if connection.sink is not None:
+        connection.body(end_events(output_tokens=900))
+        connection.end()
+        world.turn()
+    assert (wholes > 5) is in_chunks
+    assert world.leftovers() == []
+    names = ("attempt_id", "request_id")  # which are drawn
+    events = [
+        (kind, replace(event, **{name: "" for name in names if hasattr(event, name)}))
+        for kind, event in world.disk.events
+    ]
+    return [client.answers, DIFFERS.sub(b"", client.last), levels, events, world.told]
+
+
+@pytest.mark.parametrize("budget_nanos", [None, 10**12, 8_000_000])
+def test_a_stream_in_whole_chunks_is_held_counted_and_told_like_one_taken_out_of_them(
+    tmp_path: Path, budget_nanos: int | None
+) -> None:
+    print(f"TENANTRY_SEED={SEED}")
+    chance = random.Random(SEED)
+    texts = ["x" * chance.choice((1, 40, 700, 3_000)) for _ in range(60)]
+    whole, taken_out = (
+        streamed(tmp_path / str(in_chunks), texts, in_chunks=in_chunks, budget_nanos=budget_nanos)
+        for in_chunks in (True, False)
+    )
+    for one, other in zip(whole, taken_out, strict=True):
+        assert one == other
+    assert sum(kind == "progress" for kind, _ in whole[3]) > 3
 
 
 @pytest.mark.interpreted

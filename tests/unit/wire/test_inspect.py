@@ -145,7 +145,7 @@ REMOTE = {"type": "image", "source": {"type": "url", "url": "https://x.example/a
 def test_sources(block: dict[str, Any], images: int, has_sources: bool, is_remote: bool, is_nested: bool) -> None:
     outer = {"type": "tool_result", "tool_use_id": "t", "content": [block]} if is_nested else block
     fields = inspect_message(body(**user(outer)))
-    assert (fields.images, fields.has_sources, fields.has_remote_sources) == (images, has_sources, is_remote)
+    assert (fields.images, fields.has_sources) == (images, has_sources)
     assert fields.image_bytes == (6 if images and not is_remote else 0)
 
 

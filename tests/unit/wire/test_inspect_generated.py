@@ -118,7 +118,6 @@ class Reader:
             fields.has_sources = True
         self.blocks(block.get("content"))
         kind = source["type"] if isinstance(source, dict) else "file" if "file_id" in block else None
-        fields.has_remote_sources |= kind in ("url", "file")
         if block["type"] == "image":
             fields.images += 1
             fields.image_bytes += len(source["data"]) + 2 if kind == "base64" else 0

@@ -355,14 +355,6 @@ class CredentialChanges(Changes):
             detail = {"before": {"key": row.hint}, "after": None}
             self._record(connection, "credential.remove", name, detail, credential_touched(row.credential_id))
 
-    def find_credential(self, secret: str) -> str | None:
-        """The name under which this secret is stored, or None."""
-        fingerprint = self._vault.fingerprint(secret.strip())
-        with self._engine.connect() as connection:
-            return connection.execute(
-                select(credentials.c.name).where(credentials.c.fingerprint == fingerprint)
-            ).scalar()
-
     def credential_of(self, slug: str) -> CredentialRecord:
         """The credential that a tenant is served with, as in `list_credentials`. Raises: NotInDirectory."""
         with self._engine.connect() as connection:
