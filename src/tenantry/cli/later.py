@@ -10,6 +10,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_group
 
 from tenantry.cli.examples import add_examples
+from tenantry.cli.plain import take_plain_values, with_plain_values
 
 
 class Later(TyperCommand):
@@ -29,6 +30,7 @@ class Later(TyperCommand):
             whole.add_typer(module.app, name=self.name)
         found: Any = get_group(whole).commands[str(self.name)]
         add_examples(found, str(self.name))
+        take_plain_values(found)
         return found
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
@@ -43,3 +45,6 @@ class LaterGroup(TyperGroup):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self.commands = {name: Later(name, *one) for name, one in self.table.items()}
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return with_plain_values(super().get_params(ctx))

@@ -10,7 +10,6 @@ from tenantry import __version__
 from tenantry.cli.context import Processes
 from tenantry.cli.later import LaterGroup
 from tenantry.cli.output import say
-from tenantry.control.form import describe_form
 
 PLAIN = {"help_option_names": ["-h", "--help"]}
 
@@ -93,6 +92,8 @@ class Commands(LaterGroup):
 def _tell_version(asked: bool) -> None:
     """The version, and in which form it runs, told before a command is asked for."""
     if asked:
+        from tenantry.control.form import describe_form
+
         say(f"tenantry {__version__}")
         say(describe_form())
         raise typer.Exit

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,18 +12,17 @@ from tenantry.cli.context import USAGE, confirm, fail, opened_site
 from tenantry.cli.limit_options import limit_options, read_inherited, shown
 from tenantry.cli.options import AsJson, Slug, Yes
 from tenantry.cli.output import print_json, print_table, say, stamp
-from tenantry.control.declared.exporting import export_tenants
-from tenantry.control.declared.schema import json_schema
-from tenantry.control.declared.state import read_standing
 from tenantry.control.site import Site
 from tenantry.control.views import key_view, tenant_view
 from tenantry.domain.alerts import mend_spent
 from tenantry.domain.directory import TenantStatus
 from tenantry.domain.limits import LIMITS, NO_LIMIT
-from tenantry.ledger.live import LiveUse, dead_credentials, read_live, sum_live
-from tenantry.ledger.tallies import list_refusals
 from tenantry.storage.columns import now_utc
 from tenantry.storage.directory.tenants import DISCONNECTS, TenantChange
+
+# What one command alone needs is loaded by it: `disable` stops an emergency, and starts as fast as it can.
+if TYPE_CHECKING:
+    from tenantry.ledger.live import LiveUse
 
 app = typer.Typer(help="List, show, change, disable, enable and delete tenants.", no_args_is_help=True)
 
@@ -140,6 +139,9 @@ def export(
     out: Annotated[Path | None, typer.Option(help="Write it here; default: standard output.")] = None,
 ) -> None:
     """All tenants as a file for `plan` and `apply`. There is no secret in it."""
+    from tenantry.control.declared.exporting import export_tenants
+    from tenantry.control.declared.state import read_standing
+
     with opened_site() as site:
         site.directory.audit("read.export", "*", {"tenant": None})
         text = export_tenants(read_standing(site.directory), site.settings.zone, now_utc())
@@ -157,11 +159,16 @@ def export(
 @app.command()
 def schema() -> None:
     """The JSON schema of such a file, for editors."""
+    from tenantry.control.declared.schema import json_schema
+
     print_json(json_schema())
 
 
 def _everything(site: Site, slug: str) -> dict[str, Any]:
     """What `show` shows. `uses` is None while no gateway runs."""
+    from tenantry.ledger.live import LiveUse, read_live, sum_live
+    from tenantry.ledger.tallies import list_refusals
+
     tenant = site.directory.get_tenant(slug)
     limits = tenant.limits.as_json()
     now = sum_live(read_live(site.settings.journal_dir))
@@ -183,6 +190,8 @@ def _everything(site: Site, slug: str) -> dict[str, Any]:
 
 def _credential_state(site: Site, credential: str | None) -> str:
     """Why its credential is not used now, and the cure; "" where it is."""
+    from tenantry.ledger.live import dead_credentials
+
     dead = dead_credentials(site.settings.journal_dir).get(credential or "")
     if dead is None:
         return ""

@@ -9,18 +9,20 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tenantry.control.site import endpoint_of
 from tenantry.domain.directory import KeyStatus, Tier
 from tenantry.domain.limits import as_json as limit_as_json
 from tenantry.domain.printable import stamp
 from tenantry.domain.values import value
-from tenantry.ledger.live import DeadCredential
-from tenantry.ledger.outbox import RaisedAlert
 from tenantry.settings import Settings
 from tenantry.storage.columns import now_utc
 from tenantry.storage.records import AlertTargetRecord, CredentialRecord, KeyRecord, TenantRecord, UpstreamRecord
+
+if TYPE_CHECKING:
+    from tenantry.ledger.live import DeadCredential
+    from tenantry.ledger.outbox import RaisedAlert
 
 
 class View:

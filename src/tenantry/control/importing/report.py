@@ -69,6 +69,7 @@ class Report:
     lines: list[Line] = field(default_factory=list[Line])
     warnings: list[str] = field(default_factory=list[str])
     problems: list[str] = field(default_factory=list[str])
+    _warned: set[str] = field(default_factory=set[str])
 
     def taken(self, source: str, line: int, name: str, becomes: str) -> None:
         self.lines.append(Line(source, line, name, Fate.TAKEN, becomes))
@@ -80,7 +81,8 @@ class Report:
         self.lines.append(Line(source, line, name, Fate.NOT_HERE, why))
 
     def warn(self, text: str) -> None:
-        if text not in self.warnings:
+        if text not in self._warned:
+            self._warned.add(text)
             self.warnings.append(text)
 
     def problem(self, source: str, line: int, text: str) -> None:
