@@ -44,6 +44,7 @@ class Life:
         self.ready = asyncio.Event()
         self.over = asyncio.Event()
         self.was_frozen = False
+        self.is_renewed = False  # it is stopped, for another one to be started
         self.process = process
         self._name = name
         self._beats = beats
@@ -162,6 +163,10 @@ class Child:
             code = await self._outlived()
             if self._stopping:
                 return
+            if self.life.is_renewed:
+                self.ends = 0
+                log.info("%s has stopped, and is started anew", self.name)
+                continue
             self._frozen += self.life.was_frozen
             lived = time.monotonic() - started
             if self._frozen == frozen and lived > STEADY_SECONDS:
@@ -170,7 +175,7 @@ class Child:
             wait = _RESTART_SECONDS[min(max(0, self.ends - 1), len(_RESTART_SECONDS) - 1)]
             if self.life.ready.is_set():
                 wait = min(wait, _SERVED_RESTART_SECONDS_MAX)
-            log.error("%s ended with %d; starting it again in %g s", self.name, code, wait)
+            log.error("%s %s; starting it again in %g s", self.name, _how(code), wait)
             await asyncio.sleep(wait)
 
     async def _outlived(self) -> int:
@@ -248,7 +253,8 @@ class Child:
 
     async def renew(self, seconds: float) -> None:
         """Stop the process that runs; its keeper starts it again."""
-        if self.life is not None:
+        if self.life is not None and self.life.process.returncode is None:
+            self.life.is_renewed = True
             await self.life.stop(seconds, asyncio.Event())
 
     async def stop(self, seconds: float, hurry: asyncio.Event) -> None:
@@ -258,6 +264,16 @@ class Child:
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
+
+
+def _how(code: int) -> str:
+    """In words, how a process has ended that nobody had told to."""
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        return f"was ended by {signal.Signals(-code).name}"
+    except ValueError:  # a real-time signal
+        return f"was ended by signal {-code}"
 
 
 def _environment() -> dict[str, str]:

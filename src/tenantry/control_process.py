@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import socket
 import time
 from collections.abc import Generator
 
@@ -25,9 +27,14 @@ from tenantry.storage.changes import StoreChanges
 from tenantry.storage.custody import note_master_key
 from tenantry.web.api import control_app
 
-# A threshold is to be told within two seconds of the row that passed it.
-ALERT_WATCH_SECONDS = 0.5
-ALERT_DELIVERY_SECONDS = 0.5
+# A threshold is to be told within two seconds of the row that passed it. Whole multiples of `DRAIN_SECONDS`: what is
+# due at one moment wakes the process once.
+ALERT_WATCH_SECONDS = 0.4
+ALERT_DELIVERY_SECONDS = 0.4
+log = logging.getLogger("tenantry.control")
+
+# The date in an answer's head has seconds.
+DATE_SECONDS = 1.0
 # A week or a month ends at most once in this time.
 EXPORT_SECONDS = 60.0
 
@@ -35,9 +42,29 @@ EXPORT_SECONDS = 60.0
 class _ControlServer(uvicorn.Server):
     """Signals are this module's business: the drain has a last round to make after the web server ends."""
 
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._ending = asyncio.Event()
+
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            log.info("control listening on %s:%d", self.config.host, self.config.port)
+
+    def end(self) -> None:
+        self.should_exit = True
+        self._ending.set()
+
+    async def main_loop(self) -> None:
+        """Uvicorn's own looks ten times a second whether it is to end, and each tenth time sets the date of answers."""
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(DATE_SECONDS):
+                    await self._ending.wait()
 
 
 async def serve_control(settings: Settings) -> int:
@@ -55,6 +82,7 @@ async def serve_control(settings: Settings) -> int:
         server_header=False,
         lifespan="off",
     )
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # what it says of starting and stopping, we say
     server = _ControlServer(config)
     web = asyncio.create_task(server.serve())
     caught_up = asyncio.Event()
@@ -68,12 +96,13 @@ async def serve_control(settings: Settings) -> int:
     failed = await first_death(stop, named)
     stop.set()
     courier.stop()
-    server.should_exit = True
+    server.end()
     await asyncio.gather(web, booking, *chores, return_exceptions=failed)
     await asyncio.to_thread(courier.wait, SEND_SECONDS_MAX)
     watched.close()
     delivered.close()
     site.engine.dispose()
+    log.info("stopped")
     return 1 if failed else 0
 
 
@@ -84,8 +113,8 @@ def _chores(site: Site, courier: Courier, changes: StoreChanges) -> list[Chore]:
         site.engine, settings.zone, thresholds, settings.data_dir, settings.journal_dir, _now_us, changes
     )
     return [
-        Chore("the watch for alerts", ALERT_WATCH_SECONDS, watch.step),
-        Chore("the delivery of alerts", ALERT_DELIVERY_SECONDS, courier.step),
+        Chore("the watch for alerts", ALERT_WATCH_SECONDS, watch.step, watch.is_due),
+        Chore("the delivery of alerts", ALERT_DELIVERY_SECONDS, courier.step, courier.is_due),
     ]
 
 

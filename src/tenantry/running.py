@@ -110,7 +110,7 @@ def _follow_parent(loop: asyncio.AbstractEventLoop, outlives: bool) -> None:
     descriptor = int(os.environ[HEARTBEAT])
     os.set_blocking(descriptor, False)
     # Not at once: what a process does before it serves may take its time.
-    loop.call_later(BEAT_SECONDS, _beat, loop, descriptor)
+    _beat_later(loop, descriptor)
 
 
 def tell_supervisor(word: bytes) -> None:
@@ -124,7 +124,13 @@ def _beat(loop: asyncio.AbstractEventLoop, descriptor: int) -> None:
     """Only a loop that goes on calls this."""
     with contextlib.suppress(OSError):  # the supervisor does not look at this moment, or is gone
         os.write(descriptor, b".")
-    loop.call_later(BEAT_SECONDS, _beat, loop, descriptor)
+    _beat_later(loop, descriptor)
+
+
+def _beat_later(loop: asyncio.AbstractEventLoop, descriptor: int) -> None:
+    """At whole seconds, when other work of an idle process is due too."""
+    wait = BEAT_SECONDS - loop.time() % BEAT_SECONDS
+    loop.call_later(wait if wait > BEAT_SECONDS / 2 else wait + BEAT_SECONDS, _beat, loop, descriptor)
 
 
 def stop_on_signals() -> asyncio.Event:

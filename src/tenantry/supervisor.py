@@ -139,7 +139,7 @@ class Supervisor:
             problem = "the new gateway ended before it served; the log says why"
             log.error("%s", problem)
             return problem
-        log.info("the new gateway serves; what is in flight at the old one goes on to its end")
+        log.info("the new gateway serves; now control is stopped, to be started anew")
         self._do(self._children["control"].renew(_CONTROL_STOP_SECONDS))
         return ""
 

@@ -31,7 +31,9 @@ def test_a_dead_task_takes_the_control_process_down_and_serve_starts_it_again(tm
     stack = Stack(tmp_path)
     writer = damaged(stack)
     with serving(stack) as log:
-        wait_for(lambda: log.read_text().count("control ended with 1; starting it again") >= 2, 40, "two restarts")
+        wait_for(
+            lambda: log.read_text().count("control ended with exit code 1; starting it again") >= 2, 40, "two restarts"
+        )
         told = log.read_text()
         assert "the booking of journals has died (TypeError" in told
         assert "this process ends, to be started again" in told

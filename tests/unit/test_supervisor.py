@@ -73,4 +73,28 @@ def test_a_child_that_is_frozen_is_ended_and_started_again_unless_a_debugger_hol
     with caplog.at_level(logging.ERROR):
         run_on_uvloop(run)
     assert caplog.messages[1].startswith("sandbox is frozen: for 1.6 s it has said nothing")
-    assert caplog.messages[2].startswith("sandbox ended with -9; starting it again")
+    assert caplog.messages[2].startswith("sandbox was ended by SIGKILL; starting it again")
+
+
+def test_a_restart_that_was_asked_for_is_no_error_and_does_not_count_as_an_end(
+    quick: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def run() -> None:
+        child = Child("sandbox")
+        child.start()
+        for _ in range(2):
+            before = await beating(child)
+            await child.renew(5)
+            await until(lambda before=before: child.life is not None and child.life.process is not before)
+        assert child.ends == 0
+        os.kill((await beating(child)).pid, signal.SIGKILL)
+        await until(lambda: len(caplog.messages) == 3)
+        await child.stop(5, asyncio.Event())
+
+    with caplog.at_level(logging.INFO, "tenantry.serve"):
+        run_on_uvloop(run)
+    assert [(one.levelname, one.getMessage()) for one in caplog.records] == [
+        ("INFO", "sandbox has stopped, and is started anew"),
+        ("INFO", "sandbox has stopped, and is started anew"),
+        ("ERROR", "sandbox was ended by SIGKILL; starting it again in 0.2 s"),
+    ]

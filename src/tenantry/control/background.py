@@ -27,6 +27,8 @@ BUSY_ROWS = 20
 # On one core with the gateway a quarter of the processor is left to booking, which is what its rows need when every
 # request of a busy gateway is small (sched(7): each step of niceness is worth a fourth of the one before).
 BOOKING_NICENESS = 5
+# The loop counts in whole milliseconds and wakes somewhat early: not again for what was just done.
+EARLY_SECONDS_MAX = 0.01
 # A run that begins or ends is found by a look at all of them; what a known one has written, by the size of its file.
 WHOLE_LOOK_SECONDS = 1.0
 # After a fault of the store or the disk.
@@ -57,8 +59,7 @@ async def _drain_in(
             booked = await loop.run_in_executor(thread, drain.step) if is_whole or drain.has_news() else 0
             if is_whole:
                 whole_at = now() + WHOLE_LOOK_SECONDS
-            if booked >= BUSY_ROWS:
-                wait = BUSY_DRAIN_SECONDS
+            wait = BUSY_DRAIN_SECONDS if booked >= BUSY_ROWS else until_next(now(), DRAIN_SECONDS)
             if faults.count and (count := faults.went_well(now())):
                 log.warning("journals can be booked again; they could not %d times", count)
             if caught_up is not None:
@@ -74,10 +75,20 @@ async def _drain_in(
                 caught_up.clear()
         if last:
             return
-        try:
-            await asyncio.wait_for(stop.wait(), wait)
-        except TimeoutError:
-            continue
+        await _wait(stop, wait)
+
+
+def until_next(now: float, seconds: float) -> float:
+    """Until the next multiple of `seconds`: what waits for one wakes an idle process together, once and not each."""
+    wait = seconds - now % seconds
+    return wait if wait > EARLY_SECONDS_MAX else wait + seconds
+
+
+async def _wait(stop: asyncio.Event, seconds: float) -> None:
+    """Until `stop` is set, `seconds` at most. `wait_for` makes a task each time, which costs more than the wait."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stop.wait()
 
 
 def _give_way() -> None:
@@ -89,11 +100,15 @@ def _give_way() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Chore:
-    """Work that is done again and again, in a thread: a slow one holds up nothing else."""
+    """Work that is done again and again, in a thread: a slow one holds up nothing else.
+
+    `is_due`, where it is given, is asked before, and not in a thread: it takes some microseconds.
+    """
 
     name: str
     every_seconds: float
     run: Callable[[], object]
+    is_due: Callable[[], bool] = lambda: True
 
 
 async def repeat_until(stop: asyncio.Event, chore: Chore, ready: asyncio.Event | None = None) -> None:
@@ -105,18 +120,17 @@ async def repeat_until(stop: asyncio.Event, chore: Chore, ready: asyncio.Event |
             wait = DRAIN_SECONDS
         else:
             try:
-                await asyncio.to_thread(chore.run)
+                if chore.is_due():
+                    await asyncio.to_thread(chore.run)
+                wait = until_next(now(), wait)
                 if faults.count and (count := faults.went_well(now())):
                     log.warning("%s goes on; it had failed %d times", chore.name, count)
             except Exception as error:  # noqa: BLE001 -- whatever goes wrong in one round, the next may succeed
                 reason = f"{type(error).__name__}: {_first_line(error)}"
                 if faults.came(reason, now()):
                     log.error("%s failed, trying again: %s", chore.name, reason)
-                wait = max(RETRY_SECONDS, min(wait, CHORE_RETRY_SECONDS_MAX))
-        try:
-            await asyncio.wait_for(stop.wait(), wait)
-        except TimeoutError:
-            continue
+                wait = max(RETRY_SECONDS, min(chore.every_seconds, CHORE_RETRY_SECONDS_MAX))
+        await _wait(stop, wait)
 
 
 async def first_death(stop: asyncio.Event, tasks: Mapping[asyncio.Task[None], str]) -> bool:

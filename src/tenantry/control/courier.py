@@ -82,6 +82,7 @@ class Courier:
         self._send = sender
         self._changes = changes
         self._look_at_us = 0  # at the latest; 0: at once
+        self._has_news = True
         self._stopping = False
         self._workers: dict[str, _Worker] = {}
 
@@ -94,15 +95,20 @@ class Courier:
         deadline = time.monotonic() + seconds
         return all(worker.wait(deadline - time.monotonic()) for worker in self._workers.values())
 
+    def is_due(self) -> bool:
+        """Whether the store may have changed, or the time for the next look has come."""
+        self._has_news |= self._changes is None or self._changes.may_have()
+        return self._has_news or not self._look_at_us - LOOK_US <= self._clock() < self._look_at_us
+
     def step(self) -> int:
         """Hand out what is due, and wait for none of it; the number of deliveries that were handed out."""
-        at_us = self._clock()
-        has_news = self._changes is None or self._changes.may_have()
-        if not has_news and self._look_at_us - LOOK_US <= at_us < self._look_at_us:
+        if not self.is_due():
             return 0
+        at_us = self._clock()
         self._end_idle()
         busy = [target_id for target_id, worker in self._workers.items() if worker.is_busy]
         found = self._outbox.list_due(at_us, busy)
+        self._has_news = False
         # While somebody is busy, nobody tells when he is done.
         self._look_at_us = 0 if found or busy else at_us + LOOK_US
         by_target: dict[str, list[Due]] = {}

@@ -48,18 +48,24 @@ class Watch(Protocol):
     def look(self, at_us: int) -> Iterator[Alert]: ...
 
 
+class WatchOfNow(Watch, Protocol):
+    """A watch that says by itself when it looks next."""
+
+    def is_due(self, at_us: int) -> bool: ...
+
+
 class AlertWatch:
     """Raises what the watches see, through the outbox.
 
     `of_store` are watches of what the store keeps: they look when it may have changed, and once a minute, for periods
-    end. `of_now` look each time.
+    end. `of_now` look when they are due.
     """
 
     def __init__(
         self,
         outbox: Outbox,
         of_store: list[Watch],
-        of_now: list[Watch],
+        of_now: list[WatchOfNow],
         clock: Callable[[], int],
         changes: StoreChanges | None = None,
     ) -> None:
@@ -71,14 +77,24 @@ class AlertWatch:
         self._minute: int | None = None  # of the last look that came to its end
         self._told: set[str] = set()
 
+    def is_due(self) -> bool:
+        """Whether a step would look at anything."""
+        at_us = self._clock()
+        return self._is_store_due(at_us) or any(one.is_due(at_us) for one in self._of_now)
+
+    def _is_store_due(self, at_us: int) -> bool:
+        if self._changes is None or self._changes.may_have():
+            self._minute = None  # until a look has come to its end
+        return at_us // _MINUTE_US != self._minute
+
     def step(self) -> int:
         """Raise what is new; how much that was."""
         at_us = self._clock()
         minute = at_us // _MINUTE_US
-        watches = self._of_now
-        if self._changes is None or self._changes.may_have() or minute != self._minute:
+        watches: list[Watch] = [one for one in self._of_now if one.is_due(at_us)]
+        if self._is_store_due(at_us):
             self._minute = None
-            watches = [*self._of_store, *self._of_now]
+            watches = [*self._of_store, *watches]
         raised = sum(self._tell(alert, at_us) for watch in watches for alert in watch.look(at_us))
         self._minute = minute
         return raised

@@ -190,8 +190,11 @@ class HealthWatch:
         self._looked_us: int | None = None
         self._before: set[tuple[str, str]] = set()
 
+    def is_due(self, at_us: int) -> bool:
+        return self._looked_us is None or abs(at_us - self._looked_us) >= _LOOK_US
+
     def look(self, at_us: int) -> Iterator[Alert]:
-        if self._looked_us is not None and abs(at_us - self._looked_us) < _LOOK_US:
+        if not self.is_due(at_us):
             return
         self._looked_us = at_us
         found = {(alert.kind.value, alert.subject): alert for alert in self._now()}

@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
+import threading
 
 import pytest
 
 from tenantry.control import background
-from tenantry.control.background import Chore, drain_until, repeat_until
+from tenantry.control.background import Chore, drain_until, repeat_until, until_next
 
 
 class Failing:
@@ -82,3 +83,32 @@ def test_journals_that_have_not_grown_are_not_read(
         return drain.steps
 
     assert asyncio.run(run()) == 1 + steps + 1  # the first look is a whole one, and the last
+
+
+def test_a_chore_is_done_when_it_is_due_and_asked_beside_the_threads() -> None:
+    done: list[bool] = []
+
+    async def run() -> None:
+        stop, here, asked = asyncio.Event(), threading.get_ident(), 0
+
+        def is_due() -> bool:
+            nonlocal asked
+            asked += 1
+            assert threading.get_ident() == here
+            if asked == 6:
+                stop.set()
+            return asked % 3 == 0
+
+        def work() -> None:
+            done.append(threading.get_ident() != here)
+
+        await repeat_until(stop, Chore("the chore", 0.001, work, is_due))
+
+    asyncio.run(run())
+    assert done == [True, True]
+
+
+@pytest.mark.parametrize("late", [0.0, 0.1, 0.3])
+def test_what_wakes_early_is_not_done_again_at_the_moment_it_was_due(late: float) -> None:
+    assert until_next(1.2 + late, 0.4) == pytest.approx(0.4 - late)
+    assert until_next(1.1995, 0.4) == pytest.approx(0.4005)
