@@ -31,6 +31,8 @@ from tenantry.control.declared.words import CUTS, in_words
 from tenantry.control.site import Site, endpoint_of
 
 STATEMENTS = Path("statements")
+# A last line is read whole; each check that failed has a line of its own above it.
+NAMED_MAX = 10
 
 Files = Annotated[
     list[Path] | None,
@@ -103,7 +105,13 @@ def apply_command(
             probes = [] if no_probe else probe_new(site, plan, done.keys, _print_probe)
     failed = [probe.tenant for probe in probes if not probe.ok]
     if failed:
-        raise fail(f"applied, but the live check failed for {', '.join(failed)}")
+        raise fail(f"applied, but the live check failed for {named(failed)}")
+
+
+def named(slugs: list[str]) -> str:
+    """Some by name, and how many more."""
+    more = f" and {len(slugs) - NAMED_MAX} more" if len(slugs) > NAMED_MAX else ""
+    return ", ".join(slugs[:NAMED_MAX]) + more
 
 
 def drift_command(files: Files = None, as_json: AsJson = False) -> None:

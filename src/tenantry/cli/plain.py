@@ -73,6 +73,8 @@ def plain_value(value: Any, descriptor: Any) -> Any:
         return _text(value)
     if annotation == list[str] and isinstance(value, list | tuple):
         return [_text(one) for one in value]  # pyright: ignore[reportUnknownVariableType] -- looked at one by one
+    if annotation == list[Path] and isinstance(value, list | tuple):
+        return [_path(one, rules) for one in value]  # pyright: ignore[reportUnknownVariableType] -- as above
     if annotation is int:
         return _number(value, rules)
     if annotation is Path:
