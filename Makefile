@@ -16,7 +16,7 @@ GATES_PYTHON ?= $(BIN)/python
 TEST_WORKERS ?= 3
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
 
-.PHONY: help run test test-compiled compiled wheels check bench gates fairness native fuzz-native lock clean
+.PHONY: help run test test-clients test-compiled compiled wheels check bench gates fairness native fuzz-native lock clean
 
 # The byte work (docs/decisions/0009-native-bytes.md): CPython's limited API, so one library for 3.11 and later.
 NATIVE := $(addprefix src/tenantry/wire/,_bytes.abi3.so _plain.abi3.so)
@@ -33,6 +33,11 @@ run: $(VENV)/.base ## Set up what is missing and run the gateway with a demo ten
 
 test: $(VENV)/.dev $(OLD_SDK)/.done ## Set up and run all tests
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
+
+# Of the registries' current versions: not pinned, and not in the locks. CLIENTS=--fresh installs again what is there.
+test-clients: $(VENV)/.dev $(OLD_SDK)/.done ## Current clients against a gateway; writes docs/conformance.md
+	$(BIN)/python -m tests.clients $(CLIENTS)
+	TENANTRY_CLIENTS=$(CURDIR)/.clients $(BIN)/python -m pytest -q tests/acceptance/test_guide.py
 
 compiled: $(COMPILED)/.done ## Make the compiled form in .venv-compiled (some minutes)
 	@$(COMPILED)/bin/tenantry --version

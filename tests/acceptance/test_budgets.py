@@ -67,9 +67,9 @@ def test_no_budget_is_passed_at_any_concurrency(stack: Stack, clients: int, stre
                 with lock:
                     served += 1
                 continue
-            assert status == 429, body
-            error = json.loads(body)["error"]
-            if error["type"] == "billing_error":
+            error = json.loads(body)["error"]["type"]
+            assert (status, error) in ((402, "billing_error"), (429, "rate_limit_error")), body
+            if status == 402:
                 return
             time.sleep(0.05 + clients / 2000)  # the rest is held by others in flight
 
@@ -88,14 +88,14 @@ def test_a_reached_budget_says_how_much_until_when_and_whom_to_ask(tmp_path: Any
         budget(stack, "reached", 1)
         status, fields, body = stack.message(key)
         error = json.loads(body)["error"]
-        assert (status, error["type"], fields["x-should-retry"]) == (429, "billing_error", "false")
+        assert (status, error["type"], fields["x-should-retry"]) == (402, "billing_error", "false")
         assert fields["anthropic-ratelimit-unified-status"] == "rejected"
         assert int(fields["retry-after"]) > 0
         for words in ("$0.000000001", "monthly budget", "CE", "ops@agency.example"):
             assert words in error["message"]
         with (
             anthropic.Anthropic(base_url=f"http://127.0.0.1:{stack.port}", api_key=key) as client,
-            pytest.raises(anthropic.RateLimitError, match="budget"),
+            pytest.raises(anthropic.PaymentRequiredError, match="budget"),
         ):
             client.messages.create(**MESSAGE)
         assert stack.billed() == []
@@ -125,7 +125,7 @@ def test_a_stream_whose_next_step_does_not_fit_ends_with_a_billing_error_event(s
     assert (row["outcome"], row["error"]) == ("estimated", "budget_reached")
     assert 0 < row["cost_nanos"] <= 80_000_000
     wait_for(lambda: is_settled(stack, "step"), 4, "the counters")
-    assert stack.message(key, max_tokens=8)[0] in (200, 429)
+    assert stack.message(key, max_tokens=8)[0] in (200, 402)
 
 
 def test_claude_code_with_128000_max_tokens_works_on_a_five_dollar_budget(stack: Stack) -> None:
@@ -153,7 +153,7 @@ def test_a_prompt_whose_bytes_do_not_fit_is_counted_upstream_and_served(stack: S
     budget(stack, "counted", 100_000_000)  # $0.10; 100,000 tokens of Sonnet 5.5 would be $0.20
     assert stack.message(key, **fields)[0] == 200
     status, _, body = stack.message(key, **fields)
-    assert (status, json.loads(body)["error"]["type"]) == (429, "billing_error")
+    assert (status, json.loads(body)["error"]["type"]) == (402, "billing_error")
     wait_for(lambda: is_settled(stack, "counted"), 4, "the counters")
     assert len(stack.rows("counted")) == 1
 
@@ -171,7 +171,7 @@ def test_a_key_has_a_budget_of_its_own_within_its_tenants(stack: Stack) -> None:
     key = stack.tenant("family")
     child = directory.issue_key("family", "child")
     directory.set_budgets("family", {"day": 1}, key_id=child.key_id)
-    wait_for(lambda: stack.message(child.text)[0] == 429, 3, "the key's budget")
+    wait_for(lambda: stack.message(child.text)[0] == 402, 3, "the key's budget")
     assert b"daily budget" in stack.message(child.text)[2]
     assert stack.message(key)[0] == 200
 

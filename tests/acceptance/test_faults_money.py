@@ -239,14 +239,14 @@ def test_a_restart_does_not_forget_what_attempts_without_a_price_may_have_cost(
     key = add_tenant(site, "unpriced", upstream, budget_nanos=20_000_000)
     fields = {"model": "claude-nobody-knows-9"}
     statuses: list[int | None] = []
-    while 429 not in statuses and len(statuses) < 60:
+    while 402 not in statuses and len(statuses) < 60:
         statuses.append(once(site, key, **fields).status)
-    assert statuses[-1] == 429
+    assert statuses[-1] == 402
     assert 200 in statuses
     wait_for_rows(site, "unpriced", len(statuses) - 1)
     site.kill("gateway")
     site.start("gateway")
-    assert [once(site, key, **fields).status for _ in range(3)] == [429] * 3
+    assert [once(site, key, **fields).status for _ in range(3)] == [402] * 3
 
 
 def test_an_alert_of_a_threshold_is_armed_again_when_the_amount_changes(site: Stack, upstream: Upstream) -> None:
@@ -307,7 +307,7 @@ def test_an_adjustment_reaches_the_running_budget_at_once(site: Stack, upstream:
     done = tenantry(site, *words, "--tenant", "adjusted", "--book", "--yes")
     assert done.returncode == 0, done.stderr
     assert booked_nanos(site, "adjusted") > 10_000_000
-    wait_for(lambda: once(site, key).status == 429, 5, "the budget to know of the adjustment")
+    wait_for(lambda: once(site, key).status == 402, 5, "the budget to know of the adjustment")
 
 
 def test_an_excess_of_one_answer_tightens_what_may_still_start(site: Stack, upstream: Upstream) -> None:
@@ -322,7 +322,7 @@ def test_an_excess_of_one_answer_tightens_what_may_still_start(site: Stack, upst
     served = sum(answer.is_served for answer in answers)
     wait_for_rows(site, "excess", served)
     assert booked_nanos(site, "excess") == upstream.billed_nanos()
-    assert once(site, key, script).status == 429
+    assert once(site, key, script).status == 402
 
 
 def _step(kind: str, input_tokens: int, output_tokens: int) -> dict[str, Any]:

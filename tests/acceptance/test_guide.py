@@ -5,39 +5,50 @@ import os
 import re
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.test_commands import tenantry
+from tests.clients.installing import go_environment
 from tests.stack import Stack, wait_for
 
 SDK_SNIPPETS = 3
-# Packages that a snippet needs and that may be missing here: TENANTRY_GUIDE_PYTHON names an interpreter that has them.
-FOREIGN = ("langchain_anthropic", "claude_agent_sdk", "llama_index")
-
-
-OTHER_PYTHON = os.environ.get("TENANTRY_GUIDE_PYTHON", "")
-NODE_MODULES = os.environ.get("TENANTRY_GUIDE_NODE_MODULES", "")
-CLAUDE = os.environ.get("TENANTRY_GUIDE_CLAUDE", "")
+# What `make test-clients` has installed, a folder for each client; without it what needs them is skipped.
+CLIENTS = os.environ.get("TENANTRY_CLIENTS", "")
+# What a snippet imports, and the client whose folder has it.
+FOREIGN = {
+    "langchain_anthropic": "langchain-python",
+    "claude_agent_sdk": "claude-agent-sdk-python",
+    "llama_index": "llama-index",
+    "@anthropic-ai/sdk": "anthropic-typescript",
+    "@anthropic-ai/claude-agent-sdk": "claude-agent-sdk-typescript",
+    "@langchain/anthropic": "langchain-typescript",
+    "@ai-sdk/anthropic": "vercel-ai",
+}
+# A client that compiles, or starts a Claude Code of its own, on a busy machine.
+SNIPPET_SECONDS_MAX = 120
 
 
 def snippets(markdown: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", markdown, re.MULTILINE | re.DOTALL)
 
 
-def interpreter_for(snippet: str) -> str:
+def folder_of(client: str) -> Path:
+    folder = Path(CLIENTS, client)
+    if not CLIENTS or not folder.exists():
+        pytest.skip(f"TENANTRY_CLIENTS names no folder with {client}: make test-clients")
+    return folder
+
+
+def folder_for(snippet: str) -> Path | None:
+    """The folder of the client that a snippet imports; None where this environment has what it needs."""
     needed = next((name for name in FOREIGN if name in snippet), None)
-    if needed is None or find_spec(needed) is not None:
-        return sys.executable
-    other = OTHER_PYTHON
-    found = (
-        other and subprocess.run([other, "-c", f"import {needed}"], capture_output=True, check=False).returncode == 0
-    )
-    if not found:
-        pytest.skip(f"{needed} is not installed here")
-    return other
+    return None if needed is None else folder_of(FOREIGN[needed])
+
+
+def shell_snippet(guide: str, words: str) -> str:
+    return next(snippet for snippet in snippets(guide, "sh") if words in snippet)
 
 
 @pytest.fixture(scope="module")
@@ -53,59 +64,98 @@ def guide(stack: Stack, made: dict[str, str]) -> str:
     return (stack.folder / made["guide"]).read_text("utf-8")
 
 
-def run(stack: Stack, command: list[str], key: str) -> subprocess.CompletedProcess[str]:
+def run(stack: Stack, command: list[str], key: str, *programs: Path, **extra: str) -> subprocess.CompletedProcess[str]:
+    """Run `command` as the client would; `programs` are folders that come first on its path."""
+    first = [*programs, Path(CLIENTS, "node", "node_modules", ".bin")] if CLIENTS else programs
     environ = {
-        "PATH": os.environ["PATH"],
+        "PATH": ":".join([*map(str, first), os.environ["PATH"]]),
         "HOME": str(stack.folder),
         "TENANTRY_KEY": key,
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        **extra,
     }
     return subprocess.run(
-        command, env=environ, cwd=stack.folder, capture_output=True, text=True, timeout=60, check=False
+        command,
+        env=environ,
+        cwd=stack.folder,
+        capture_output=True,
+        text=True,
+        timeout=SNIPPET_SECONDS_MAX,
+        check=False,
+        stdin=subprocess.DEVNULL,
     )
+
+
+def answered(done: subprocess.CompletedProcess[str]) -> None:
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "simulated" in done.stdout
 
 
 @pytest.mark.parametrize("number", range(5))
 def test_every_typescript_snippet_runs(stack: Stack, made: dict[str, str], guide: str, number: int) -> None:
     found = snippets(guide, "ts")
     assert len(found) == 5
-    modules = NODE_MODULES
-    if not modules:
-        pytest.skip("TENANTRY_GUIDE_NODE_MODULES names no folder with the packages of the snippets")
-    folder = stack.folder / "typescript"
-    folder.mkdir(exist_ok=True)
-    (folder / "node_modules").unlink(missing_ok=True)
-    (folder / "node_modules").symlink_to(modules)
-    script = folder / f"snippet{number}.mjs"
-    script.write_text(found[number], "utf-8")
-    done = run(stack, ["node", str(script)], made["key"])
-    assert done.returncode == 0, done.stderr
-    assert "simulated" in done.stdout
+    client = folder_for(found[number])
+    assert client is not None
+    folder = stack.folder / f"typescript{number}"
+    folder.mkdir()
+    (folder / "node_modules").symlink_to(client / "node_modules")
+    (folder / "snippet.mjs").write_text(found[number], "utf-8")
+    answered(run(stack, ["node", str(folder / "snippet.mjs")], made["key"]))
 
 
 def test_claude_code_works_with_the_guides_settings(stack: Stack, made: dict[str, str], guide: str) -> None:
-    binary = CLAUDE
-    if not binary:
-        pytest.skip("TENANTRY_GUIDE_CLAUDE names no Claude Code")
+    programs = folder_of("claude-code") / "node_modules" / ".bin"
     home = stack.folder / ".claude"
     home.mkdir(exist_ok=True)
     helper = home / "gateway-key.sh"
-    helper.write_text(next(snippet for snippet in snippets(guide, "sh") if snippet.startswith("#!")), "utf-8")
+    helper.write_text(shell_snippet(guide, "#!/bin/sh"), "utf-8")
     helper.chmod(0o700)
     (home / "settings.json").write_text(snippets(guide, "json")[0], "utf-8")
-    done = run(stack, [binary, "-p", "hello", "--model", "claude-haiku-5-5"], made["key"])
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "simulated" in done.stdout
+    answered(run(stack, ["claude", "-p", "hello", "--model", "claude-haiku-5-5"], made["key"], programs))
+
+
+def test_openclaw_works_with_the_guides_settings(stack: Stack, made: dict[str, str], guide: str) -> None:
+    programs = folder_of("openclaw") / "node_modules" / ".bin"
+    home = stack.folder / ".openclaw"
+    home.mkdir(exist_ok=True)
+    (home / "openclaw.json").write_text(snippets(guide, "json")[1], "utf-8")
+    command = ["openclaw", "agent", "--local", "--session-id", "guide", "--message", "hello"]
+    answered(run(stack, command, made["key"], programs))
+
+
+def test_the_go_program_runs(stack: Stack, made: dict[str, str], guide: str) -> None:
+    (program,) = snippets(guide, "go")
+    module = folder_of("go")
+    script = module / "guide" / "main.go"
+    script.parent.mkdir(exist_ok=True)
+    script.write_text(program, "utf-8")
+    answered(run(stack, ["go", "run", "-C", str(module), "./guide"], made["key"], **go_environment(module)))
+
+
+def test_the_lines_for_llm_run(stack: Stack, made: dict[str, str], guide: str) -> None:
+    programs = folder_of("llm") / "bin"
+    answered(run(stack, ["sh", "-euc", shell_snippet(guide, "llm -m")], made["key"], programs))
+
+
+def test_the_lines_for_aider_run(stack: Stack, made: dict[str, str], guide: str) -> None:
+    programs = folder_of("aider") / "bin"
+    # What keeps it from asking its user, and anybody but the gateway.
+    quiet = "aider --message Hello --yes-always --no-git --no-check-update --analytics-disable --no-show-model-warnings"
+    lines = shell_snippet(guide, "aider --model").replace("aider --model", f"{quiet} --model")
+    answered(run(stack, ["sh", "-euc", lines], made["key"], programs))
 
 
 @pytest.mark.parametrize("number", range(SDK_SNIPPETS + 3))
 def test_every_python_snippet_runs(stack: Stack, made: dict[str, str], guide: str, number: int) -> None:
     found = snippets(guide, "python")
     assert len(found) == SDK_SNIPPETS + 3
+    client = folder_for(found[number])
+    # Warnings of others' libraries are not ours.
+    python = [sys.executable, "-W", "error"] if client is None else [str(client / "bin" / "python")]
     before = len(stack.rows("acme"))
-    done = run(stack, [interpreter_for(found[number]), "-W", "error", "-c", found[number]], made["key"])
-    assert done.returncode == 0, done.stderr
-    assert "simulated" in done.stdout
+    answered(run(stack, [*python, "-c", found[number]], made["key"]))
     wait_for(lambda: len(stack.rows("acme")) > before, 3, "the row of the snippet")
 
 
@@ -131,7 +181,7 @@ def test_json_snippets_are_json_with_this_clients_endpoint(made: dict[str, str],
 def test_the_shells_lines_for_claude_code_are_valid(stack: Stack, made: dict[str, str], guide: str) -> None:
     for snippet in snippets(guide, "sh"):
         assert run(stack, ["sh", "-n", "-c", snippet], "").returncode == 0
-    helper = next(snippet for snippet in snippets(guide, "sh") if snippet.startswith("#!"))
+    helper = shell_snippet(guide, "#!/bin/sh")
     assert run(stack, ["sh", "-c", helper], made["key"]).stdout == made["key"] + "\n"
 
 

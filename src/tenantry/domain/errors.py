@@ -227,7 +227,9 @@ class CredentialSpent(ApiError):
 class BudgetReached(ApiError):
     """The budget of this account is reached. Ask your agency."""
 
-    status = 429
+    # The API's own status for money (reference 3.2). 429 is repeated by clients that do not know `x-should-retry`, and
+    # slept on until the period ends by those that obey `retry-after` alone (docs/decisions/0014).
+    status = 402
     error_type = "billing_error"
     should_retry = False
     reason = "budget"

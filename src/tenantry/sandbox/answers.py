@@ -120,10 +120,16 @@ def _offered_schema(body: dict[str, Any]) -> Any:
 def _ends_in_tool_result(body: dict[str, Any]) -> bool:
     """Whether the tool was asked and has answered: then the turn ends, or a client's loop never would."""
     try:
-        content = body["messages"][-1]["content"]
+        # Claude Code says something of the system's behind it (reference 7.5), OpenClaw something of its user's.
+        for message in reversed(body["messages"]):
+            if message["role"] == "assistant":
+                return False
+            content = message["content"]
+            if isinstance(content, list) and any(_kind(one) == "tool_result" for one in content):  # pyright: ignore[reportUnknownVariableType] -- decoded JSON
+                return True
     except (LookupError, TypeError):
-        return False
-    return isinstance(content, list) and any(_kind(one) == "tool_result" for one in content)  # pyright: ignore[reportUnknownVariableType] -- decoded JSON
+        pass
+    return False
 
 
 def _kind(value: Any) -> Any:
@@ -131,8 +137,12 @@ def _kind(value: Any) -> Any:
 
 
 def _tool(body: dict[str, Any], tools: Any) -> tuple[str, Any]:
-    """The tool that is asked for, or the first one: its name, and the schema of its input where that says something."""
+    """The tool that is asked for, or the first one: its name, and the schema of its input where that says something.
+
+    One that a model does not see yet (`defer_loading`) is not called: Claude Code has no tool behind its placeholder.
+    """
     try:
+        tools = [one for one in tools if not one.get("defer_loading")] or tools
         choice: Any = body.get("tool_choice") or {}
         wanted: Any = choice.get("name", tools[0]["name"])
         found = next((one for one in tools if one["name"] == wanted), tools[0])

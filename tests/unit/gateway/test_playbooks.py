@@ -536,7 +536,7 @@ def test_a_gateway_that_stops_waits_for_a_count(tmp_path: Path) -> None:
 
 def test_a_count_that_does_not_come_leaves_the_bytes_to_decide(tmp_path: Path) -> None:
     world = World(tmp_path, budget_nanos=COUNTED_BUDGET)
-    play(world, COUNTING + ">> wait 11\n<< abandon\n<< answer 429")
+    play(world, COUNTING + ">> wait 11\n<< abandon\n<< answer 402")
     assert world.leftovers() == []
 
 

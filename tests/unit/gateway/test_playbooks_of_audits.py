@@ -124,8 +124,8 @@ def test_a_prompt_that_is_mostly_upstream_is_never_counted_down(tmp_path: Path) 
     world = World(tmp_path, budget_nanos=1_000_000)
     client = world.client()
     client.ask(message() | {"thread": {"type": "continue", "previous_message_id": "msg_1"}})
-    assert client.answers == ["answer 429"]
-    assert world.told == ["answer 429"]
+    assert client.answers == ["answer 402"]
+    assert world.told == ["answer 402"]
 
 
 def test_a_wall_clock_that_jumps_bills_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,6 +40,24 @@ def test_a_tool_loop_ends_when_the_result_has_come(scenario: str) -> None:
     assert [block["type"] for block in told.blocks] == ["text"]
 
 
+@pytest.mark.parametrize("role", ["system", "user"])  # Claude Code's, OpenClaw's
+def test_a_tool_loop_ends_where_something_is_said_behind_the_result(role: str) -> None:
+    result = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "toolu_1", "content": "done"}]}
+    behind = {"role": role, "content": [{"type": "text", "text": "15000000 tokens left"}]}
+    assert answer({"messages": [ASK, result, behind], "tools": [TOOL]}, "tool-use").stop_reason == "end_turn"
+
+
+def test_a_tool_is_called_again_in_the_next_turn() -> None:
+    result = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "toolu_1", "content": "done"}]}
+    said = {"role": "assistant", "content": "It is done."}
+    assert answer({"messages": [ASK, result, said, ASK], "tools": [TOOL]}, "tool-use").stop_reason == "tool_use"
+
+
+def test_a_tool_that_is_loaded_later_is_not_called() -> None:
+    tools = [{"name": "placeholder", "defer_loading": True, "input_schema": {"type": "object"}}, TOOL]
+    assert answer({"messages": [ASK], "tools": tools}, "tool-use").blocks[-1]["name"] == "book"
+
+
 @pytest.mark.parametrize("field", ["output_config", "output_format"])
 def test_an_offered_schema_is_followed(field: str) -> None:
     shape = {"type": "json_schema", "schema": TOOL["input_schema"]}

@@ -35,7 +35,12 @@ ADVICE = (
         "was sent in place of the gateway key.",
         "Send your gateway key in one header. In Claude Code, log out of claude.ai.",
     ),
-    Advice(402, "billing_error", "The upstream's account has a payment problem.", "Tell support."),
+    Advice(
+        402,
+        "billing_error",
+        "The budget of the period is used up, or the upstream's account has a payment problem; the message says which.",
+        "It does not help to repeat: the message says when the period ends. Ask for a raise, or tell support.",
+    ),
     Advice(
         403,
         "permission_error",
@@ -54,12 +59,6 @@ ADVICE = (
         "rate_limit_error",
         "A limit of the table above is reached; the message says which.",
         "Wait as long as `retry-after` says; SDKs and Claude Code do. If it happens often, send fewer at once.",
-    ),
-    Advice(
-        429,
-        "billing_error",
-        "The budget of the period is used up.",
-        "It does not help to repeat: the message says when the period ends. Ask for a raise.",
     ),
     Advice(431, "invalid_request_error", "The header fields are larger than 64 KiB.", "Send fewer or shorter headers."),
     Advice(500, "api_error", "Something failed inside.", "Send it again later; report it with the `request-id`."),
