@@ -34,7 +34,8 @@ run: $(VENV)/.base ## Set up what is missing and run the gateway with a demo ten
 test: $(VENV)/.dev $(OLD_SDK)/.done ## Set up and run all tests
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
-# Of the registries' current versions: not pinned, and not in the locks. CLIENTS=--fresh installs again what is there.
+# Of the registries' current versions: not pinned, and not in the locks. CLIENTS=--fresh installs again what is of today,
+# CLIENTS=--accept writes the page even where a cell got worse.
 test-clients: $(VENV)/.dev $(OLD_SDK)/.done ## Current clients against a gateway; writes docs/conformance.md
 	$(BIN)/python -m tests.clients $(CLIENTS)
 	TENANTRY_CLIENTS=$(CURDIR)/.clients $(BIN)/python -m pytest -q tests/acceptance/test_guide.py
@@ -79,7 +80,7 @@ lock: $(VENV)/.dev ## Lock the dependencies again, with hashes and without URLs
 	for name in base editable build dev parquet sdk-0.97; do $(COMPILE) requirements/$$name.in -o requirements/$$name.txt; done
 
 clean: ## Remove what was installed and built; keeps .tenantry and clients
-	rm -rf $(VENV) $(OLD_SDK) $(BUILDER) $(COMPILED) dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache .native bench/.work $(NATIVE)
+	rm -rf .clients $(VENV) $(OLD_SDK) $(BUILDER) $(COMPILED) dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache .native bench/.work $(NATIVE)
 
 # Of what runs, made again when its lock changes. A licence that would bind who hands Tenantry on is refused.
 dist/licences.md: requirements/base.txt $(VENV)/.dev

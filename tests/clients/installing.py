@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from tests.clients.running import path_of_programs
 INSTALL_SECONDS_MAX = 600
 # What clients of today ask for; Debian's own is older.
 NODE_MAJOR_MIN = 26
+# What was installed longer ago is brought up to date; two runs of an afternoon compare the same versions.
+CURRENT_SECONDS_MAX = 12 * 3600.0
 _DONE = ".installed"
 
 
@@ -26,18 +29,24 @@ class CannotInstall(Exception):
 
 
 def install(client: Client, *, fresh: bool) -> str:
-    """Install `client` where it is not yet, anew with `fresh`; its version.
+    """Install `client` where it is not yet or not of today, anew with `fresh`; its version.
 
     Raises: CannotInstall.
     """
     if client.kind in ("pip", "npm", "go"):
         if fresh:
             shutil.rmtree(client.folder, ignore_errors=True)
-        if not (client.folder / _DONE).exists():
+        if not _is_current(client.folder / _DONE):
             client.folder.mkdir(parents=True, exist_ok=True)
             {"pip": _pip, "npm": _npm, "go": _go}[client.kind](client)
             (client.folder / _DONE).touch()
+        if client.kind == "go":
+            _go_build(client)
     return version(client)
+
+
+def _is_current(mark: Path) -> bool:
+    return mark.exists() and time.time() - mark.stat().st_mtime < CURRENT_SECONDS_MAX
 
 
 def install_node(*, fresh: bool) -> None:
@@ -46,7 +55,7 @@ def install_node(*, fresh: bool) -> None:
     Raises: CannotInstall.
     """
     if shutil.which("npm") is None:
-        _do(["apt-get", "install", "-y", "-qq", "npm"], Path.cwd(), {})
+        _do(["sh", "-c", "apt-get update -qq && apt-get install -y -qq npm"], FOLDER, {})
     if fresh:
         shutil.rmtree(FOLDER / "node", ignore_errors=True)
     told = subprocess.run(
@@ -61,9 +70,12 @@ def install_node(*, fresh: bool) -> None:
         _npm_install(FOLDER / "node", ("node",))
 
 
+_PIP_INSTALL = ("pip", "install", "--quiet", "--upgrade", "--upgrade-strategy", "eager")
+
+
 def _pip(client: Client) -> None:
     _do([sys.executable, "-m", "venv", "."], client.folder, {})
-    _do(["bin/python", "-m", "pip", "install", "--quiet", *client.packages], client.folder, {})
+    _do(["bin/python", "-m", *_PIP_INSTALL, *client.packages], client.folder, {})
 
 
 def _npm(client: Client) -> None:
@@ -73,7 +85,7 @@ def _npm(client: Client) -> None:
 def _npm_install(folder: Path, packages: tuple[str, ...]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "package.json").write_text('{"private": true, "type": "module"}\n')
-    words = ["npm", "install", "--no-fund", "--no-audit", "--loglevel=error", *packages]
+    words = ["npm", "install", "--no-fund", "--no-audit", "--loglevel=error", *(f"{one}@latest" for one in packages)]
     _do(words, folder, {"PATH": path_of_programs()})
 
 
@@ -85,12 +97,15 @@ def go_environment(folder: Path) -> dict[str, str]:
 def _go(client: Client) -> None:
     if shutil.which("go") is None:
         raise CannotInstall("no Go on this machine")
-    shutil.copy(DRIVERS / client.driver, client.folder / client.driver)
     environ = go_environment(client.folder)
     if not (client.folder / "go.mod").exists():
         _do(["go", "mod", "init", "conformance"], client.folder, environ)
     _do(["go", "get", *(f"{package}@latest" for package in client.packages)], client.folder, environ)
-    _do(["go", "build", "-o", "driver", client.driver], client.folder, environ)
+
+
+def _go_build(client: Client) -> None:
+    shutil.copy(DRIVERS / client.driver, client.folder / client.driver)
+    _do(["go", "build", "-o", "driver", client.driver], client.folder, go_environment(client.folder))
 
 
 def _do(words: list[str], folder: Path, environ: Mapping[str, str]) -> None:
