@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.clients.catalog import CLIENTS, Client
@@ -44,53 +45,61 @@ class Table:
                 with ThreadPoolExecutor(CLIENTS_AT_ONCE) as pool:
                     # The last of the catalog take longest, and begin first.
                     rows = [
-                        pool.submit(self._row, stack, situations, client, versions[client.name])
+                        pool.submit(self._line, stack, situations, client, versions[client.name])
                         for client in reversed(chosen)
                     ]
                     return [row.result() for row in reversed(rows)]
             finally:
                 stack.stop()
 
-    def _row(self, stack: Stack, situations: Situations, client: Client, version: str | CannotInstall) -> Line:
+    def _line(self, stack: Stack, situations: Situations, client: Client, version: str | CannotInstall) -> Line:
         if isinstance(version, CannotInstall):
             return Line(client.title, str(version), (NOT_INSTALLED,) * len(COLUMNS))
+        before = self._before.get(client.title)
         with Counter(stack.port) as counter:
-            cells = tuple(self._cell(stack, situations, client, counter, column) for column in COLUMNS)
-        return Line(client.title, version, cells)
+            row = Row(client, counter, situations, stack.folder / "homes", self._deadline, self._say)
+            cells = [
+                row.fill(column, before.cells[number] if before is not None else None)
+                for number, column in enumerate(COLUMNS)
+            ]
+        return Line(client.title, version, tuple(cells))
 
-    def _cell(self, stack: Stack, situations: Situations, client: Client, counter: Counter, column: str) -> str:
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One client before one counter. `homes`: where it finds a home for each cell; `deadline`: of the whole table."""
+
+    client: Client
+    counter: Counter
+    situations: Situations
+    homes: Path
+    deadline: float
+    say: Say
+
+    def fill(self, column: str, before: str | None) -> str:
+        """What the client does in `column`; tried again where that is worse than `before`."""
         operation = OPERATIONS.get(column, column)
         if column in STATES:
-            operation = "stream" if "plain" in client.absent else "plain"
-        if operation in client.absent:
-            return client.absent[operation]
-        found = self._try(stack, situations, client, counter, column, operation, "")
-        before = self._before.get(client.title)
-        if before is not None and is_worse(found, before.cells[COLUMNS.index(column)]):
-            found = self._try(stack, situations, client, counter, column, operation, "-again")
+            operation = "stream" if "plain" in self.client.absent else "plain"
+        if operation in self.client.absent:
+            return self.client.absent[operation]
+        found = self._try(column, operation, "")
+        if before is not None and is_worse(found, before):
+            found = self._try(column, operation, "-again")
         return found
 
-    def _try(
-        self,
-        stack: Stack,
-        situations: Situations,
-        client: Client,
-        counter: Counter,
-        column: str,
-        operation: str,
-        mark: str,
-    ) -> str:
-        if time.monotonic() > self._deadline:
+    def _try(self, column: str, operation: str, mark: str) -> str:
+        if time.monotonic() > self.deadline:
             return "fails: no time left"
-        state = STATES.get(column, "free")
-        access = situations.make(state, f"{client.name}-{operation}{mark}")
+        state, situations = STATES.get(column, "free"), self.situations
+        access = situations.make(state, f"{self.client.name}-{operation}{mark}")
         # At the moment when the client asks: the limit gives again after 3 s, and some take longer to start.
-        counter.before_next = (lambda: situations.use_up(access)) if state == "limited" else None
-        counter.scenario = _TOOL_USE if column == "tools" else ""
-        home = stack.folder / "homes" / f"{client.name}-{operation}-{state}{mark}"
-        done = run(client, operation, counter, access.path, access.key, home)
+        self.counter.before_next = (lambda: situations.use_up(access)) if state == "limited" else None
+        self.counter.scenario = _TOOL_USE if column == "tools" else ""
+        home = self.homes / f"{self.client.name}-{operation}-{state}{mark}"
+        done = run(self.client, operation, self.counter, access.path, access.key, home)
         found = cell(column, done)
-        self._say(f"{client.title:30} {column:14} {found} ({done.messages} messages, {done.seconds:.1f} s)")
+        self.say(f"{self.client.title:30} {column:14} {found} ({done.messages} messages, {done.seconds:.1f} s)")
         return found
 
 
