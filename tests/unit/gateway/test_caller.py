@@ -251,5 +251,5 @@ def test_a_budget_of_a_key_alone_is_told_held_and_refuses(tmp_path: Path) -> Non
     serve(world)
     assert own.held_nanos == of_key.held_nanos == 0
     world.set_key("acme", budget=Budget((Cap("month", 1, ()),), "hard"))
-    assert served(world, client) == "answer 429"
+    assert served(world, client) == "answer 402"
     assert len(world.heads) == 2
