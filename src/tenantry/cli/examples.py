@@ -44,6 +44,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "keys rotate": ("tenantry keys rotate key_0123 --grace 24h",),
     "keys list": ("tenantry keys list acme",),
     "keys revoke": ("tenantry keys revoke key_0123",),
+    "keys master rotate": ("tenantry keys master rotate", "tenantry keys master rotate --yes --json"),
     "credentials add": (
         "tenantry credentials add acme --env ACME_KEY",
         "tenantry credentials add house --stdin --shared",

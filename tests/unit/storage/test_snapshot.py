@@ -33,9 +33,9 @@ class CountingVault(Vault):
 
     opened = 0
 
-    def open(self, sealed: Sealed, context: str) -> str:
+    def open(self, sealed: Sealed, context: str, place: str = "") -> str:
         self.opened += 1
-        return super().open(sealed, context)
+        return super().open(sealed, context, place)
 
 
 VAULT = CountingVault(bytes(32))
