@@ -44,10 +44,10 @@ def by_hand(site: Site, *statements: str) -> None:
 
 
 POINT = f"UPDATE upstreams SET base_url = '{EVIL}' WHERE name = 'anthropic'"  # noqa: S608 -- constants
+COLUMNS = "connect_seconds, answer_seconds, capacity, shares_capacity, created_at, address_seal"
 ADDED = (
-    "INSERT INTO upstreams (upstream_id, name, base_url, connect_seconds, answer_seconds, capacity, shares_capacity, "
-    "created_at, address_seal) SELECT 'ups_evil', 'evil', '" + EVIL + "', connect_seconds, answer_seconds, capacity, "
-    "shares_capacity, created_at, address_seal FROM upstreams WHERE name = 'anthropic'"
+    f"INSERT INTO upstreams (upstream_id, name, base_url, {COLUMNS}) "  # noqa: S608 -- constants
+    f"SELECT 'ups_evil', 'evil', '{EVIL}', {COLUMNS} FROM upstreams WHERE name = 'anthropic'"
 )
 MOVE = "UPDATE credentials SET upstream_id = 'ups_evil'"
 ATTACKS = {"address": (POINT,), "credential": (ADDED, MOVE)}
@@ -77,9 +77,9 @@ def test_no_command_sends_a_secret_there_or_seals_one_for_it(site: Site, attack:
         site.directory.add_credential("new", "sandbox-canary-new", name)
     with pytest.raises(AddressNotOurs):
         site.directory.replace_secret("acme", "sandbox-canary-other")
-    with pytest.raises((AddressNotOurs, SecretUnreadable)):
-        site.directory.move_credential("acme", "second")
-        site.directory.move_credential("acme", name)
+    for upstream in ("second", name):
+        with pytest.raises((AddressNotOurs, SecretUnreadable)):
+            site.directory.move_credential("acme", upstream)
     [finding] = [one for one in examine(site.settings) if one.check == f"upstream {name}'s address"]
     assert (finding.ok, EVIL in finding.found) == (False, True)
 

@@ -82,7 +82,9 @@ class AdminChanges(Changes):
         with self._engine.begin() as connection:
             row = self._admin(connection, name)
             if row.revoked_at is not None:
-                raise DirectoryError(f"admin token {name!r} was revoked; make another with `tenantry keys admin create`")
+                raise DirectoryError(
+                    f"admin token {name!r} was revoked; make another with `tenantry keys admin create`"
+                )
             ended = utc(row.expires_at)
             if expires_at is None and ended is not None:
                 expires_at = now + (ended - (utc(row.created_at) or now))
