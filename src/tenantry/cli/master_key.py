@@ -7,8 +7,6 @@ import typer
 from tenantry.cli.context import confirm, fail, opened_site
 from tenantry.cli.options import AsJson, Yes
 from tenantry.cli.output import print_json, say
-from tenantry.control.presence import SiteReplaced
-from tenantry.control.rotation import RotationRuns, rotate_master_key
 
 app = typer.Typer(help="Rotate the master key, under which every secret of the site is sealed.", no_args_is_help=True)
 
@@ -24,6 +22,9 @@ def rotate(yes: Yes = False, as_json: AsJson = False) -> None:
 
     No client and no credential notices: gateway keys, admin tokens and stored secrets stay what they are.
     """
+    from tenantry.control.presence import SiteReplaced
+    from tenantry.control.rotation import RotationRuns, rotate_master_key
+
     with opened_site() as site:
         confirm(_QUESTION, yes)
         try:

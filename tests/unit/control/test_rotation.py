@@ -63,8 +63,12 @@ def works(directory: Directory, key: str) -> None:
     assert directory.open_credential("acme").secret == SECRET
     assert directory.open_alert_target("hook").url == HOOK
     assert directory.has_key(key)
-    assert directory.find_admin(TOKEN) == "tester"
-    assert directory.find_credential(SECRET) == "acme"
+    admin = directory.find_presented(TOKEN)
+    assert admin is not None
+    assert admin.name == "tester"
+    assert [row.name for row in directory.list_credentials() if row.fingerprint == directory.fingerprint(SECRET)] == [
+        "acme"
+    ]
     assert directory.verify_audit()[1] == []
 
 

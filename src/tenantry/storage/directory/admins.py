@@ -114,11 +114,6 @@ class AdminChanges(Changes):
         with self._engine.connect() as connection:
             return [read_admin(row) for row in connection.execute(select(admin_users).order_by(admin_users.c.name))]
 
-    def find_admin(self, token: str) -> str | None:
-        """The name of the admin whose token this is, and works; None for any other."""
-        found = self.find_presented(token)
-        return found.name if found is not None and found.state(now_utc()) == "active" else None
-
     def find_presented(self, token: str) -> AdminRecord | None:
         """Whose token this is, whatever its state. It is compared with all of them, in the same time for each."""
         digest, now, found = self._digest(token), now_utc(), None
