@@ -122,12 +122,13 @@ def load_tenants(site: Site, count: int, upstream_id: str, tier: str) -> list[st
     """Make `count` tenants in one transaction, each with a credential, a key and a budget of its own; their keys."""
     keys: list[str] = []
     now = now_utc()
+    address = next(one.base_url for one in site.directory.list_upstreams() if one.upstream_id == upstream_id)
     credential_rows, tenant_rows, key_rows, budget_rows = [], [], [], []
     for number in range(count):
         slug = f"bench-{number}"
         credential_id, tenant_id = new_id("crd"), new_id("tnt")
         secret = f"sandbox-bench-credential-{number}"
-        sealed = site.vault.seal(secret, credential_id)
+        sealed = site.vault.seal(secret, credential_id, address)
         credential_rows.append(
             {
                 "credential_id": credential_id,

@@ -69,8 +69,9 @@ class _ControlServer(uvicorn.Server):
 
 async def serve_control(settings: Settings) -> int:
     site = open_site(settings)
-    note_master_key(site.engine, site.vault)
-    bring_upstreams(settings, site.directory)
+    note_master_key(site.engine, site.vault.master)
+    for words in bring_upstreams(settings, site.directory):
+        log.warning("%s", words)
     stop = stop_on_signals()
     drain = Drain(site.engine, settings.journal_dir, load_default_prices())
     config = uvicorn.Config(

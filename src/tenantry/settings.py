@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -69,6 +70,7 @@ class Settings:
     public_url: str
     control_host: str
     control_port: int
+    control_hosts: tuple[str, ...]
     sandbox_port: int
     store_url: str
     upstream_base_url: str
@@ -229,7 +231,21 @@ def _interval(value: Any) -> str:
     return text
 
 
+def _hosts(value: Any) -> tuple[str, ...]:
+    """Host names: a list, or a text with commas between them."""
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, list | tuple):
+        raise ValueError('must be a list of host names such as ["control.agency.example"]')
+    found = tuple(str(name).strip().lower().removesuffix(".") for name in cast("list[object]", names))
+    for name in found:
+        if not _HOST_NAME.fullmatch(name):
+            raise ValueError("must be host names without scheme, port or path, such as control.agency.example")
+    return found
+
+
 _PORT = _whole(0, 65535)
+# A name of DNS (RFC 1123 2.1), or an address of IPv6 without its brackets. Never a pattern: each name is written out.
+_HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?|[0-9a-f:]{2,39}", re.ASCII)
 
 # Looks at the values that could be read, by name; a sentence for each problem.
 Check = Callable[[Mapping[str, Any]], Iterable[str]]
@@ -241,6 +257,7 @@ SETTINGS: dict[str, Setting] = {
     "public_url": Setting(_url, None),
     "control_host": Setting(_text, "127.0.0.1"),
     "control_port": Setting(_PORT, 3001),
+    "control_hosts": Setting(_hosts, ()),
     "sandbox_port": Setting(_PORT, 3002),
     "store_url": Setting(_text, None),
     "upstream_base_url": Setting(_url, "https://api.anthropic.com", "ANTHROPIC_BASE"),

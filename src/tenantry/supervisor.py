@@ -91,7 +91,8 @@ class Supervisor:
 
     async def _serve(self, site: Site, listener: socket.socket, door: RestartDoor) -> int:
         loop, settings = asyncio.get_running_loop(), self._settings
-        bring_upstreams(settings, site.directory)
+        for words in bring_upstreams(settings, site.directory):
+            log.warning("%s", words)
         with_sandbox = self._prepare_sandbox(site)
         # Stopped in this order: the drain's last round comes after the gateway's last line.
         names = ["gateway", "control", *(["sandbox"] if with_sandbox else [])]

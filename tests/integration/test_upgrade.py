@@ -13,6 +13,7 @@ from sqlalchemy import Column, Engine, MetaData, Table, insert, select, text
 from tenantry.domain.directory import TenantStatus
 from tenantry.domain.limits import Limits
 from tenantry.storage import migrating
+from tenantry.storage.custody import settle_seals
 from tenantry.storage.database import open_store
 from tenantry.storage.directory import Directory
 from tenantry.storage.migrating import migrate
@@ -102,6 +103,7 @@ def old_store(engine: Engine) -> Engine:
 def test_everything_is_kept(old_store: Engine) -> None:
     migrate(old_store)
     assert schema_is_current(old_store)
+    settle_seals(old_store, VAULT)
     snapshot = SnapshotLoader(old_store, VAULT).load()
     acme, idle = snapshot.tenants["tnt_1"], snapshot.tenants["tnt_2"]
     assert (acme.slug, acme.name, acme.tier, acme.user_profile_id) == ("acme", "Acme GmbH", "gold", "uprof_1")
@@ -118,6 +120,7 @@ def test_everything_is_kept(old_store: Engine) -> None:
 
 def test_a_store_that_was_brought_up_to_date_can_be_changed(old_store: Engine) -> None:
     migrate(old_store)
+    settle_seals(old_store, VAULT)
     directory = Directory(old_store, VAULT, "test")
     directory.set_tier("gold", {"requests_per_minute": 90})
     assert directory.get_tier("gold").limits == Limits(sessions_max=33, requests_per_minute=90)

@@ -44,6 +44,11 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "keys rotate": ("tenantry keys rotate key_0123 --grace 24h",),
     "keys list": ("tenantry keys list acme",),
     "keys revoke": ("tenantry keys revoke key_0123",),
+    "keys admin create": ("tenantry keys admin create monitoring --expires-days 90",),
+    "keys admin list": ("tenantry keys admin list",),
+    "keys admin rotate": ("tenantry keys admin rotate admin", "tenantry keys admin rotate monitoring --grace 24h"),
+    "keys admin revoke": ("tenantry keys admin revoke monitoring",),
+    "keys master rotate": ("tenantry keys master rotate", "tenantry keys master rotate --yes --json"),
     "credentials add": (
         "tenantry credentials add acme --env ACME_KEY",
         "tenantry credentials add house --stdin --shared",

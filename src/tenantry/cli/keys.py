@@ -1,4 +1,4 @@
-"""keys issue | rotate | list | revoke."""
+"""keys issue | rotate | list | revoke, and below it master and admin."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tenantry.cli import admin_keys, master_key
 from tenantry.cli.context import confirm, opened_site
 from tenantry.cli.limit_options import bad_value, limit_options, shown
 from tenantry.cli.options import AsJson, Slug, Yes
@@ -15,7 +16,11 @@ from tenantry.control.views import key_view
 from tenantry.domain.durations import BadDuration, read_duration
 from tenantry.domain.limits import KEY_LIMITS, LIMITS
 
-app = typer.Typer(help="Issue, rotate, list and revoke gateway keys.", no_args_is_help=True)
+app = typer.Typer(
+    help="Issue, rotate, list and revoke gateway keys; admin tokens; the master key.", no_args_is_help=True
+)
+app.add_typer(admin_keys.app, name="admin")
+app.add_typer(master_key.app, name="master")
 
 KeyId = Annotated[str, typer.Argument(help="The key's id, `key_...`; `keys list` shows it.")]
 

@@ -37,6 +37,8 @@ def _tell_initialised(found: Settings, done: Initialised, token_file: Path | Non
     if done.made_master_key:
         say(f"Made the master key {found.master_key_file} (mode 0600).")
         say("Back it up apart from the database: without it no stored credential can be read.")
+    for words in done.moved:
+        say(f"{words[0].upper()}{words[1:]}.")
     if done.admin_token is None:
         say(f"Already initialised: {found.data_dir}")
         return

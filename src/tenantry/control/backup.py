@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from alembic.util import CommandError
-from sqlalchemy import make_url
+from sqlalchemy import create_engine, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from tenantry import __version__
@@ -36,10 +36,11 @@ from tenantry.ledger.exports import replacing
 from tenantry.ledger.verification import Verification, verify
 from tenantry.regular_files import open_regular
 from tenantry.settings import Settings
-from tenantry.storage.custody import Owner, find_owner
+from tenantry.storage.custody import ForeignMasterKey, Owner, find_owner
 from tenantry.storage.database import copy_sqlite, is_sound, open_store
+from tenantry.storage.key_files import KeyFiles
 from tenantry.storage.migrating import migrate
-from tenantry.storage.vault import MasterKeyUnusable, Vault, load_master_key
+from tenantry.storage.vault import MasterKeyUnusable
 
 _DATABASE = "tenantry.db"
 _MASTER_KEY = "master.key"
@@ -98,13 +99,33 @@ def back_up(site: Site, file: Path, with_master_key: bool) -> Backup:
         copy_sqlite(site.engine, folder / _DATABASE)
         if not is_sound(folder / _DATABASE):
             raise BackupFailed("the database is damaged: PRAGMA integrity_check finds faults in it")
+        key_id = _key_of(folder)
         if with_master_key:
-            shutil.copyfile(site.settings.master_key_file, folder / _MASTER_KEY)
+            shutil.copyfile(_file_of_key(site.settings, key_id), folder / _MASTER_KEY)
         files = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}
-        manifest = _manifest(files)
+        manifest = _manifest(files) | {"master_key_id": key_id}
         with replacing(file) as target:
             _write_archive(target, manifest, files)
     return _described(manifest)
+
+
+def _key_of(folder: Path) -> str | None:
+    """The fingerprint of the key that a copy of the database needs: it may have been rotated since it was opened."""
+    owner = _owner_of(folder)
+    return owner.key_id if owner is not None else None
+
+
+def _owner_of(folder: Path) -> Owner | None:
+    engine = create_engine(f"sqlite:///{folder / _DATABASE}")  # a store would be put into WAL mode
+    try:
+        return find_owner(engine)
+    finally:
+        engine.dispose()
+
+
+def _file_of_key(settings: Settings, key_id: str | None) -> Path:
+    path = KeyFiles(settings.master_key_file).path_of(key_id) if key_id is not None else None
+    return path or settings.master_key_file
 
 
 def _copy_journals(source: Path, target: Path) -> None:
@@ -240,26 +261,35 @@ def _check(folder: Path) -> Verification:
 
 def _require_key(settings: Settings, folder: Path) -> Owner | None:
     """The master key that the restored database belongs to. The one that will stand beside it has to be that one."""
-    engine = open_store(f"sqlite:///{folder / _DATABASE}")
-    try:
-        owner = find_owner(engine)
-    finally:
-        engine.dispose()
-    in_backup = folder / _MASTER_KEY
-    path = in_backup if in_backup.exists() else settings.master_key_file
-    if owner is None or not path.exists():
+    owner, in_backup = _owner_of(folder), folder / _MASTER_KEY
+    files = KeyFiles(in_backup if in_backup.exists() else settings.master_key_file)
+    if owner is None or not files.path.exists():
         return owner
-    where = "the key in the backup" if in_backup.exists() else f"the key at {path}"
+    where = "the key in the backup" if in_backup.exists() else f"the key at {files.path}"
     try:
-        vault = Vault(load_master_key(path))
+        owner.find_key(files)
+    except ForeignMasterKey:
+        raise RestoreRefused(
+            f"the database of the backup belongs to {owner}, and {where} is {files.load().key_id}: nothing of it would "
+            f"open. {_where_to_put(owner, settings, files.load().key_id)}"
+        ) from None
     except MasterKeyUnusable as error:
         raise RestoreRefused(f"{where} cannot be used: {error}") from None
-    if not owner.is_key_of(vault):
-        raise RestoreRefused(
-            f"the database of the backup belongs to {owner}, and {where} is {vault.key_id}: nothing of it would open. "
-            f"Put the right key at {settings.master_key_file}, or move that file away and put the key back afterwards"
-        )
     return owner
+
+
+def _where_to_put(owner: Owner, settings: Settings, placed_id: str) -> str:
+    here, place = owner.find_file(KeyFiles(settings.master_key_file)), settings.master_key_file
+    if here is not None:
+        save, bring = f"mv {place} {place}.retired-{placed_id}", f"cp -p {here} {place}"
+        return (
+            f"The backup is from before the master key was rotated, and its key is here still: `{save} && {bring}`, "
+            "then restore, then `tenantry keys master rotate`"
+        )
+    return (
+        "A backup from before the master key was rotated needs the key of then. "
+        f"Put the right key at {place}, or move that file away and put the key back afterwards"
+    )
 
 
 def _swap(settings: Settings, database: Path, folder: Path) -> Path | None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import resource
 import socket
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, Row, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from tenantry.control.findings import Finding
@@ -24,11 +26,15 @@ from tenantry.control.site_check import check_backup, check_credentials, check_r
 from tenantry.control.store_check import check_file, check_privacy
 from tenantry.ledger.quarantine import count_quarantined
 from tenantry.settings import Settings
-from tenantry.storage.custody import find_owner
+from tenantry.storage.addresses import is_own_address
+from tenantry.storage.columns import aware
+from tenantry.storage.custody import ForeignMasterKey, find_owner
 from tenantry.storage.database import open_store, path_of_store
+from tenantry.storage.directory.master_key import ROTATED
+from tenantry.storage.key_files import KeyFiles, load_master_key
 from tenantry.storage.schema import schema_is_current
-from tenantry.storage.tables import upstreams
-from tenantry.storage.vault import MasterKeyUnusable, Vault, load_master_key
+from tenantry.storage.tables import audit_log, upstreams
+from tenantry.storage.vault import MasterKey, MasterKeyUnusable
 
 DESCRIPTORS_MIN = 4096
 DISK_BYTES_MIN = 1 << 30
@@ -44,7 +50,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     """Every check, one after the other."""
     yield Finding("form", True, describe_form())
     yield _data_dir(settings.data_dir)
-    yield _master_key(settings.master_key_file)
+    yield from _master_key(KeyFiles(settings.master_key_file))
     store = path_of_store(settings.store_url)
     yield from check_gateways(settings, store)
     yield from _database(settings, store)
@@ -69,29 +75,68 @@ def _data_dir(path: Path) -> Finding:
     return Finding("data directory", True, str(path))
 
 
-def _master_key(path: Path) -> Finding:
+def _master_key(files: KeyFiles) -> Iterator[Finding]:
     try:
-        vault = Vault(load_master_key(path))
+        key = files.load()
     except MasterKeyUnusable as error:
-        return Finding("master key", False, str(error), "do what it says; without this key credentials cannot be read")
-    return Finding("master key", True, f"{path}, mode 0600, fingerprint {vault.key_id}")
+        yield Finding("master key", False, str(error), "do what it says; without this key credentials cannot be read")
+    else:
+        yield Finding("master key", True, f"{files.path}, mode 0600, fingerprint {key.key_id}")
+    if files.next_path.exists():
+        found = f"a rotation was not finished: the next key waits in {files.next_path}; what runs serves on"
+        yield Finding("master key's rotation", False, found, "`tenantry keys master rotate` goes on with it")
+    retired = files.retired()
+    if retired:
+        found = (
+            f"{', '.join(path.name for path in retired)} in {files.path.parent}: for backups from before, if you have"
+        )
+        found += " any; then keep it where those are, and remove it here"
+        yield Finding("master keys retired", True, found)
 
 
 def _owner(settings: Settings, engine: Engine) -> Finding:
     """Whether the database belongs to the master key at hand."""
-    check = "database's master key"
+    check, files = "database's master key", KeyFiles(settings.master_key_file)
     owner = find_owner(engine)
     try:
-        vault = Vault(load_master_key(settings.master_key_file))
+        placed = files.load()
     except MasterKeyUnusable:
         if owner is None:
             return Finding(check, True, "it needs none yet")
         mend = f"put that key back at {settings.master_key_file} (mode 0600)"
         return Finding(check, False, f"it belongs to {owner}, which is not at hand", mend)
-    if owner is None or owner.is_key_of(vault):
-        return Finding(check, True, "the one at hand")
-    mend = f"put that key back at {settings.master_key_file} (mode 0600), or name the right database (store_url)"
-    return Finding(check, False, f"it belongs to {owner}, not to the one at hand ({vault.key_id})", mend)
+    if owner is None or owner.is_key_of(placed):
+        return Finding(check, True, _rotated(engine))
+    try:
+        owner.find_key(files)
+    except ForeignMasterKey:
+        where = f"{settings.master_key_file} (mode 0600), {owner.told_where(files)}"
+        mend = f"put that key back at {where}or name the right database (store_url)"
+        return Finding(check, False, f"it belongs to {owner}, not to the one at hand ({placed.key_id})", mend)
+    return Finding(check, True, f"{files.next_path.name}, which a rotation has not put in its place yet")
+
+
+def _addresses(settings: Settings, known: Sequence[Row[*tuple[Any, ...]]]) -> Iterator[Finding]:
+    """Addresses that somebody else has written into the database."""
+    files = KeyFiles(settings.master_key_file)
+    keys: list[MasterKey] = []
+    for path in (files.path, files.next_path):
+        with contextlib.suppress(MasterKeyUnusable):
+            keys.append(MasterKey(load_master_key(path)))
+    for upstream in known:
+        if keys and not any(is_own_address(upstream, key) for key in keys):
+            found = (
+                f"its address in the database, {upstream.base_url}, was not written by Tenantry: no secret goes there"
+            )
+            mend = "`tenantry init` puts the address of tenantry.toml back; then find out who writes to the database"
+            yield Finding(f"upstream {upstream.name}'s address", False, found, mend)
+
+
+def _rotated(engine: Engine) -> str:
+    """Since when it is the one at hand, where it was rotated."""
+    with engine.connect() as connection:
+        at = connection.execute(select(func.max(audit_log.c.at)).where(audit_log.c.action == ROTATED)).scalar()
+    return "the one at hand" + (f", since {aware(at):%Y-%m-%d %H:%M} UTC" if at is not None else "")
 
 
 def _database(settings: Settings, store: Path | None) -> Iterator[Finding]:
@@ -125,6 +170,7 @@ def _database(settings: Settings, store: Path | None) -> Iterator[Finding]:
         return
     finally:
         engine.dispose()
+    yield from _addresses(settings, known)
     for upstream in known:
         yield from check_reach(upstream.name, upstream.base_url, upstream.ca_file, is_used=upstream.name in used)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,19 +9,24 @@ from sqlalchemy import Engine
 
 from tenantry.control.site import actor, bring_upstreams, host
 from tenantry.settings import Settings
-from tenantry.storage.custody import ForeignMasterKey, find_owner, note_master_key, require_master_key
+from tenantry.storage.custody import ForeignMasterKey, find_owner, note_master_key, open_vault, require_master_key
 from tenantry.storage.database import open_store
 from tenantry.storage.directory import Directory
+from tenantry.storage.directory.admins import new_admin_token
+from tenantry.storage.key_files import KeyFiles, create_master_key_file
 from tenantry.storage.migrating import migrate
-from tenantry.storage.vault import Vault, create_master_key_file, load_master_key
 
 
 @dataclass(frozen=True, slots=True)
 class Initialised:
-    """What `init` did. `admin_token` is there only when it was made just now; it is not shown again."""
+    """What `init` did. `admin_token` is there only when it was made just now; it is not shown again.
+
+    `moved`: upstreams whose address is another now, in words.
+    """
 
     made_master_key: bool
     admin_token: str | None
+    moved: list[str]
 
 
 def init_site(settings: Settings) -> Initialised:
@@ -31,24 +35,24 @@ def init_site(settings: Settings) -> Initialised:
     Raises:
         MasterKeyUnusable: the master key file cannot be used, or the database belongs to another key.
     """
-    engine = open_store(settings.store_url)
+    engine, files = open_store(settings.store_url), KeyFiles(settings.master_key_file)
     made_master_key = not settings.master_key_file.exists()
     if made_master_key:
         _require_no_owner(engine, settings.master_key_file)
         create_master_key_file(settings.master_key_file)
-    vault = Vault(load_master_key(settings.master_key_file))
-    require_master_key(engine, vault)
+    key = require_master_key(engine, files)
     migrate(engine)
-    note_master_key(engine, vault)
+    note_master_key(engine, key)
+    vault = open_vault(engine, files)
     settings.journal_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     directory = Directory(engine, vault, actor(), host())
     directory.seal_audit()
     directory.seed_tiers()
-    bring_upstreams(settings, directory)
-    token = f"tadm-{secrets.token_urlsafe(32)}"
+    moved = bring_upstreams(settings, directory)
+    token = new_admin_token()
     is_new = directory.add_admin("admin", token)
     engine.dispose()
-    return Initialised(made_master_key, token if is_new else None)
+    return Initialised(made_master_key, token if is_new else None, moved)
 
 
 def _require_no_owner(engine: Engine, path: Path) -> None:

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from sqlalchemy import Engine
 
 from tenantry.settings import MAIN_UPSTREAM, SANDBOX_UPSTREAM, Settings
-from tenantry.storage.custody import require_master_key
+from tenantry.storage.custody import open_vault
 from tenantry.storage.database import open_store
 from tenantry.storage.directory import Directory
-from tenantry.storage.schema import require_current_schema
-from tenantry.storage.vault import Vault, load_master_key
+from tenantry.storage.key_files import KeyFiles
+from tenantry.storage.vault import Vault
 
 UPSTREAM = MAIN_UPSTREAM
 SANDBOX = SANDBOX_UPSTREAM
@@ -38,15 +38,27 @@ def open_site(settings: Settings) -> Site:
         StoreMissing: there is no database.
         StoreOutdated: the database needs `tenantry init`.
     """
-    vault = Vault(load_master_key(settings.master_key_file))
+    files = KeyFiles(settings.master_key_file)
+    files.load()  # what is missing first is told first
     engine = open_store(settings.store_url, must_exist=True)
-    require_current_schema(engine)
-    require_master_key(engine, vault)
+    vault = open_vault(engine, files)
     return Site(settings, engine, vault, Directory(engine, vault, actor(), host()))
 
 
-def bring_upstreams(settings: Settings, directory: Directory) -> None:
-    """Make the store's upstreams what the settings declare. One that is not declared any more stays as it is."""
+def bring_upstreams(settings: Settings, directory: Directory) -> list[str]:
+    """Make the store's upstreams what the settings declare. One that is not declared any more stays as it is.
+
+    Returns a sentence for each whose address changed: the secrets that belong to it go there from now on.
+
+    Raises:
+        SecretUnreadable: a credential was sealed neither for the address before nor for the new one.
+    """
+    stood = {one.name: one.base_url for one in directory.list_upstreams()}
+    told = [
+        f"upstream {one.name} is at {one.base_url} now, not at {stood[one.name]}: its credentials are sealed for that"
+        for one in settings.upstreams
+        if stood.get(one.name, one.base_url) != one.base_url
+    ]
     for one in settings.upstreams:
         directory.set_upstream(
             one.name,
@@ -58,6 +70,7 @@ def bring_upstreams(settings: Settings, directory: Directory) -> None:
             capacity=one.capacity,
             shares_capacity=one.shares_capacity,
         )
+    return told
 
 
 def ensure_sandbox_credential(site: Site, base_url: str, secret: str) -> None:

@@ -18,7 +18,14 @@ from tenantry.domain.printable import stamp
 from tenantry.domain.values import value
 from tenantry.settings import Settings
 from tenantry.storage.columns import now_utc
-from tenantry.storage.records import AlertTargetRecord, CredentialRecord, KeyRecord, TenantRecord, UpstreamRecord
+from tenantry.storage.records import (
+    AdminRecord,
+    AlertTargetRecord,
+    CredentialRecord,
+    KeyRecord,
+    TenantRecord,
+    UpstreamRecord,
+)
 
 if TYPE_CHECKING:
     from tenantry.ledger.live import DeadCredential
@@ -68,6 +75,20 @@ class KeyView(View):
     last_used_at: str
     last_used_address: str | None
     last_used_agent: str | None
+
+
+@value
+class AdminView(View):
+    """`token` are its last characters; `status` is what whoever presents it meets."""
+
+    name: str
+    token: str
+    role: str
+    status: str
+    created_at: str
+    expires_at: str
+    old_until: str
+    used_at: str
 
 
 @value
@@ -167,6 +188,21 @@ def key_view(key: KeyRecord, now: datetime | None = None) -> KeyView:
         stamp(key.last_used_at),
         key.last_used_address,
         key.last_used_agent,
+    )
+
+
+def admin_view(admin: AdminRecord, now: datetime | None = None) -> AdminView:
+    now = now or now_utc()
+    is_old_over = admin.old_until is None or admin.old_until <= now
+    return AdminView(
+        admin.name,
+        admin.hint,
+        admin.role,
+        admin.state(now),
+        stamp(admin.created_at),
+        stamp(admin.expires_at),
+        "" if is_old_over else stamp(admin.old_until),
+        stamp(admin.used_at),
     )
 
 

@@ -41,11 +41,11 @@ from tenantry.ledger.journal import JournalWriter
 from tenantry.ledger.live import LIVE_FILE, LiveFile
 from tenantry.ledger.opening import costs_of, open_counters
 from tenantry.settings import GatewaySettings
-from tenantry.storage.custody import require_master_key
+from tenantry.storage.custody import open_vault
 from tenantry.storage.database import open_store
+from tenantry.storage.key_files import KeyFiles
 from tenantry.storage.prices import PriceBook
 from tenantry.storage.snapshot import DirectoryWatch, SnapshotLoader
-from tenantry.storage.vault import Vault, load_master_key
 from tenantry.wire.inspect import MessageFields
 
 log = logging.getLogger("tenantry.gateway")
@@ -70,9 +70,10 @@ async def serve_gateway(
     loop = asyncio.get_running_loop()
     settings = bound_idle(settings, _raise_descriptor_limit())
     _keep_freed_memory()
-    vault = Vault(load_master_key(settings.master_key_file))
+    key_files = KeyFiles(settings.master_key_file)
+    key_files.load()  # what is missing first is told first
     engine = open_store(settings.store_url, must_exist=True)
-    require_master_key(engine, vault)
+    vault = open_vault(engine, key_files)
     watch = DirectoryWatch(engine)
     loader = SnapshotLoader(engine, vault)
     snapshot = loader.load()

@@ -16,8 +16,9 @@ from typing import Any, cast
 from sqlalchemy import Connection, Row, Select, insert, select, update
 
 from tenantry.storage.columns import now_utc, utc
+from tenantry.storage.in_force import key_in_force
 from tenantry.storage.tables import audit_log, meta
-from tenantry.storage.vault import Vault
+from tenantry.storage.vault import SecretUnreadable, Vault
 
 HEAD_NAME = "audit_head"
 FIRST_HASH = "0" * 64
@@ -113,7 +114,7 @@ def seal_head(connection: Connection, vault: Vault) -> None:
 
 
 def _set_head(connection: Connection, vault: Vault, row_hash: str) -> None:
-    value = f"{row_hash}:{vault.seal_of(row_hash)}"
+    value = f"{row_hash}:{key_in_force(connection, vault).seal_of(row_hash)}"
     connection.execute(update(meta).where(meta.c.name == HEAD_NAME).values(value=value))
 
 
@@ -175,9 +176,16 @@ def verify_chain(connection: Connection, vault: Vault) -> tuple[int, list[str]]:
     row_hash, _, seal = kept.partition(":")
     if row_hash != expected and (count or row_hash):
         problems.append("the newest rows are missing, or rows were added past the log: the kept head is another")
-    if not vault.is_seal_of(row_hash, seal):
+    if not _is_sealed(connection, vault, row_hash, seal):
         problems.append("the kept head was not sealed under this master key: the chain may have been made anew")
     return count, problems
+
+
+def _is_sealed(connection: Connection, vault: Vault, row_hash: str, seal: str) -> bool:
+    try:
+        return key_in_force(connection, vault).is_seal_of(row_hash, seal)
+    except SecretUnreadable:  # the database belongs to a key that is not at hand
+        return False
 
 
 def _stream(connection: Connection, query: Select[*tuple[Any, ...]]) -> Iterator[Row[*tuple[Any, ...]]]:

@@ -144,6 +144,41 @@ class AlertTargetRecord:
     created_at: datetime
 
 
+@value
+class AdminRecord:
+    """An admin token as it is stored; `old_until`: one that it replaces works so long."""
+
+    admin_id: str
+    name: str
+    role: str
+    hint: str
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    old_until: datetime | None
+    used_at: datetime | None
+
+    def state(self, now: datetime) -> str:
+        """What whoever presents it meets."""
+        if self.revoked_at is not None:
+            return "revoked"
+        return "expired" if self.expires_at is not None and self.expires_at <= now else "active"
+
+
+def read_admin(row: Row[*tuple[Any, ...]]) -> AdminRecord:
+    return AdminRecord(
+        row.admin_id,
+        row.name,
+        row.role,
+        row.hint,
+        aware(row.created_at),
+        utc(row.expires_at),
+        utc(row.revoked_at),
+        utc(row.last_until),
+        utc(row.used_at),
+    )
+
+
 def read_tenant(row: Row[*tuple[Any, ...]]) -> TenantRecord:
     """A tenant joined with its tier and the names of its credentials."""
     own = read_changes(row.limits)

@@ -28,8 +28,9 @@ from tenantry.storage.caps import read_budgets
 from tenantry.storage.columns import utc
 from tenantry.storage.database import StoreFile, path_of_store, reading
 from tenantry.storage.records import read_changes, read_tier, read_upstream
+from tenantry.storage.sealed_rows import sealed_of
 from tenantry.storage.tables import credentials, gateway_keys, tenants, tiers, upstreams
-from tenantry.storage.vault import Sealed, Vault
+from tenantry.storage.vault import SecretUnreadable, Vault
 from tenantry.storage.versions import TOUCHED_MAX, VERSION_NAME, Kind, Touched, directory_version, read_touched
 
 T = TypeVar("T")
@@ -179,12 +180,13 @@ class _Step:
         _forget(self.after.credentials, ids)
         _forget(self.after.sealed, ids)
         for row in self._rows(credentials, credentials.c.credential_id, ids):
-            known = self._before.credentials.get(row.credential_id)
-            if known is not None and self._before.sealed[row.credential_id] == row.ciphertext:
+            known, upstream = self._before.credentials.get(row.credential_id), self.after.upstreams[row.upstream_id]
+            # For another address it has to be sealed anew, though it is the same secret.
+            is_there = known is not None and known.upstream.base_url == upstream.base_url
+            if known is not None and is_there and self._before.sealed[row.credential_id] == row.ciphertext:
                 secret = known.secret
             else:
-                secret = self._vault.open(Sealed(row.master_key_id, row.wrapped_key, row.ciphertext), row.credential_id)
-            upstream = self.after.upstreams[row.upstream_id]
+                secret = self._open(row, upstream.base_url)
             made = Credential(
                 row.credential_id,
                 row.name,
@@ -196,6 +198,12 @@ class _Step:
             )
             self.after.credentials[row.credential_id] = _shared(known, made)
             self.after.sealed[row.credential_id] = row.ciphertext
+
+    def _open(self, row: Row[*tuple[Any, ...]], address: str) -> str:
+        try:
+            return self._vault.open(sealed_of(row), row.credential_id, address)
+        except SecretUnreadable as error:
+            raise SecretUnreadable(f"credential {row.name!r}: {error}") from None
 
     def _read_tenants(self, ids: set[str] | None) -> None:
         """Tenants with their keys and budgets."""

@@ -42,6 +42,17 @@ directory_changes = Table(
     Column("since", BigInteger, nullable=False),
 )
 
+# What the site itself needs to keep secret: by `storage/custody.py`.
+site_secrets = Table(
+    "site_secrets",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("master_key_id", String(32), nullable=False),
+    Column("wrapped_key", LargeBinary, nullable=False),
+    Column("ciphertext", LargeBinary, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+)
+
 tiers = Table(
     "tiers",
     metadata,
@@ -63,6 +74,7 @@ upstreams = Table(
     Column("capacity", Text, nullable=False),  # JSON: the limits that are configured
     Column("shares_capacity", Boolean, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("address_seal", String(64)),  # of its id and base_url, by the master key
 )
 
 credentials = Table(
@@ -356,6 +368,13 @@ admin_users = Table(
     Column("name", String(64), nullable=False, unique=True),
     Column("token_digest", LargeBinary, nullable=False, unique=True),
     Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("role", String(16), nullable=False, server_default="owner"),  # every one may do everything, so far
+    Column("hint", String(16), nullable=False, server_default=""),
+    Column("expires_at", DateTime(timezone=True)),
+    Column("revoked_at", DateTime(timezone=True)),
+    Column("last_digest", LargeBinary),  # of the token before it was rotated, which works until `last_until`
+    Column("last_until", DateTime(timezone=True)),
+    Column("used_at", DateTime(timezone=True)),
 )
 
 # The percents at which a tenant's budget raises alerts; a tenant without a row has the default ones.

@@ -1,30 +1,27 @@
-"""Secrets at rest: one master key file, and everything derived from or wrapped by it.
+"""Secrets at rest: what is sealed, and what is kept only as a keyed hash.
 
-Credentials are sealed with AES-256-GCM under a data key of their own, which is itself sealed under a key derived from
-the master key (envelope encryption). The credential's id is bound in as associated data, so that a ciphertext cannot be
-moved to another row. Gateway keys and admin tokens are stored only as HMACs under a derived pepper.
+A secret is sealed with AES-256-GCM under a data key of its own, which is itself sealed under a key derived from the
+master key (envelope encryption): another master key, or another place, wraps the data key anew and leaves the secret
+as it stands. The row's id is bound in as associated data, so that a ciphertext cannot be moved to another row; where a
+secret is only ever to go to one place, such as an upstream's address, the data key is bound to that place too.
+
+Gateway keys and admin tokens are stored only as HMACs under the site's pepper, which is a sealed secret like others.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import secrets
-import stat
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from tenantry.regular_files import read_regular
-
-MASTER_KEY_BYTES = 32
-# Twice the digits of a key, with room for blanks.
-_FILE_BYTES_MAX = 256
+HASHING_KEY_BYTES = 32
 _NONCE_BYTES = 12  # NIST SP 800-38D 5.2.1.1
 
 
@@ -33,7 +30,7 @@ class MasterKeyUnusable(Exception):
 
 
 class SecretUnreadable(Exception):
-    """A sealed secret does not open: it was sealed under another master key, or was changed."""
+    """A sealed secret does not open: it was sealed under another master key or for another place, or was changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,45 +42,25 @@ class Sealed:
     ciphertext: bytes
 
 
-class Vault:
-    """Seals, opens and fingerprints secrets under one master key of 32 bytes."""
+class MasterKey:
+    """A master key of 32 bytes: wraps data keys, and seals what everybody may read and nobody else may write."""
 
-    def __init__(self, master_key: bytes) -> None:
-        self.key_id = hashlib.sha256(b"tenantry master key id" + master_key).hexdigest()[:16]
-        self._wrapping = AESGCM(_derive(master_key, b"tenantry wrap v1"))
-        self._fingerprint_key = _derive(master_key, b"tenantry fingerprint v1")
-        self.pepper = _derive(master_key, b"tenantry pepper v1")
-        self._audit_key = _derive(master_key, b"tenantry audit v1")
+    def __init__(self, key: bytes) -> None:
+        self.key_id = hashlib.sha256(b"tenantry master key id" + key).hexdigest()[:16]
+        self._wrapping = AESGCM(_derive(key, b"tenantry wrap v1"))
+        self._audit_key = _derive(key, b"tenantry audit v1")
+        self._address_key = _derive(key, b"tenantry address v1")
+        self._derived = HashingKeys(_derive(key, b"tenantry pepper v1"), _derive(key, b"tenantry fingerprint v1"))
 
     def __repr__(self) -> str:
-        return f"<Vault {self.key_id}>"
+        return f"<MasterKey {self.key_id}>"
 
-    def seal(self, plaintext: str, context: str) -> Sealed:
-        """Encrypt for the row named `context`."""
-        data_key = AESGCM.generate_key(256)
-        return Sealed(
-            self.key_id,
-            _encrypt(self._wrapping, data_key, context),
-            _encrypt(AESGCM(data_key), plaintext.encode(), context),
-        )
+    def wrap(self, data_key: bytes, context: str) -> bytes:
+        return _encrypt(self._wrapping, data_key, context)
 
-    def open(self, sealed: Sealed, context: str) -> str:
-        """Decrypt what was sealed for `context`.
-
-        Raises:
-            SecretUnreadable: another master key, another row, or changed bytes.
-        """
-        if sealed.master_key_id != self.key_id:
-            raise SecretUnreadable(f"{context} was sealed under master key {sealed.master_key_id}, not {self.key_id}")
-        try:
-            data_key = _decrypt(self._wrapping, sealed.wrapped_key, context)
-            return _decrypt(AESGCM(data_key), sealed.ciphertext, context).decode()
-        except InvalidTag:
-            raise SecretUnreadable(f"{context} does not open: its bytes were changed or moved") from None
-
-    def fingerprint(self, secret: str) -> bytes:
-        """A keyed hash that tells whether two secrets are the same, and nothing else."""
-        return hmac.digest(self._fingerprint_key, secret.encode(), "sha256")
+    def unwrap(self, wrapped_key: bytes, context: str) -> bytes:
+        """Raises: InvalidTag."""
+        return _decrypt(self._wrapping, wrapped_key, context)
 
     def seal_of(self, row_hash: str) -> str:
         """What only the holder of the master key can say about the newest row of the audit log."""
@@ -92,9 +69,140 @@ class Vault:
     def is_seal_of(self, row_hash: str, seal: str) -> bool:
         return hmac.compare_digest(self.seal_of(row_hash).encode(), seal.encode())
 
+    def address_seal_of(self, upstream_id: str, address: str) -> str:
+        """The same about the address of an upstream."""
+        return hmac.digest(self._address_key, f"{upstream_id} {address}".encode(), "sha256").hex()
+
+    def is_address_seal_of(self, upstream_id: str, address: str, seal: str) -> bool:
+        return hmac.compare_digest(self.address_seal_of(upstream_id, address).encode(), seal.encode())
+
+    def derived_hashing(self) -> HashingKeys:
+        """Those of a site of an earlier version, which kept none: its keys stay known under them."""
+        return self._derived
+
+
+@dataclass(frozen=True, slots=True)
+class HashingKeys:
+    """What gateway keys and admin tokens are hashed with, and what tells whether two secrets are the same."""
+
+    pepper: bytes = field(repr=False)
+    fingerprint: bytes = field(repr=False)
+
+    @classmethod
+    def new(cls) -> HashingKeys:
+        return cls(secrets.token_bytes(HASHING_KEY_BYTES), secrets.token_bytes(HASHING_KEY_BYTES))
+
+
+class Vault:
+    """Seals, opens and fingerprints secrets.
+
+    `master` is the master key at hand. What is sealed under another is looked for by `find`: the key was rotated while
+    this process ran. `hashing` are the site's; without, those that earlier versions derived.
+    """
+
+    def __init__(
+        self,
+        master: MasterKey | bytes,
+        hashing: HashingKeys | None = None,
+        find: Callable[[str], MasterKey | None] | None = None,
+    ) -> None:
+        self.master = master if isinstance(master, MasterKey) else MasterKey(master)
+        self._hashing = hashing or self.master.derived_hashing()
+        self._find = find
+
+    def __repr__(self) -> str:
+        return f"<Vault {self.key_id}>"
+
+    @property
+    def key_id(self) -> str:
+        return self.master.key_id
+
+    @property
+    def pepper(self) -> bytes:
+        return self._hashing.pepper
+
+    def key(self, key_id: str) -> MasterKey:
+        """A master key by its fingerprint, which is the one at hand from then on: the one before is forgotten.
+
+        Raises:
+            SecretUnreadable: it is nowhere to be found.
+        """
+        if key_id != self.master.key_id:
+            found = self._find(key_id) if self._find is not None else None
+            if found is None:
+                raise SecretUnreadable(f"the master key {key_id} is not at hand, only {self.key_id}")
+            self.master = found
+        return self.master
+
+    def seal(self, plaintext: str, context: str, place: str = "", key: MasterKey | None = None) -> Sealed:
+        """Encrypt for the row named `context`, to be opened for `place` alone; under the master key at hand."""
+        key = key or self.master
+        data_key = AESGCM.generate_key(256)
+        return Sealed(
+            key.key_id,
+            key.wrap(data_key, _bound(context, place)),
+            _encrypt(AESGCM(data_key), plaintext.encode(), context),
+        )
+
+    def open(self, sealed: Sealed, context: str, place: str = "") -> str:
+        """Decrypt what was sealed for `context` and `place`.
+
+        Raises:
+            SecretUnreadable: another master key, another row, another place, or changed bytes.
+        """
+        data_key = self._data_key(sealed, context, place)
+        try:
+            return _decrypt(AESGCM(data_key), sealed.ciphertext, context).decode()
+        except InvalidTag:
+            raise SecretUnreadable(_changed(context, "")) from None
+
+    def rewrap(self, sealed: Sealed, context: str, place: str, new: MasterKey, new_place: str) -> Sealed:
+        """The same secret under the master key `new`, for `new_place`; the secret itself is not looked at.
+
+        Raises:
+            SecretUnreadable: as `open`.
+        """
+        data_key = self._data_key(sealed, context, place)
+        return Sealed(new.key_id, new.wrap(data_key, _bound(context, new_place)), sealed.ciphertext)
+
+    def is_for(self, sealed: Sealed, context: str, place: str) -> bool:
+        """Whether it would open there."""
+        try:
+            self._data_key(sealed, context, place)
+        except SecretUnreadable:
+            return False
+        return True
+
+    def _data_key(self, sealed: Sealed, context: str, place: str) -> bytes:
+        try:
+            key = self.key(sealed.master_key_id)
+        except SecretUnreadable as error:
+            raise SecretUnreadable(f"{context} does not open: {error}") from None
+        try:
+            return key.unwrap(sealed.wrapped_key, _bound(context, place))
+        except InvalidTag:
+            raise SecretUnreadable(_changed(context, place)) from None
+
+    def fingerprint(self, secret: str) -> bytes:
+        """A keyed hash that tells whether two secrets are the same, and nothing else."""
+        return hmac.digest(self._hashing.fingerprint, secret.encode(), "sha256")
+
+
+def _bound(context: str, place: str) -> str:
+    return f"{context} {place}" if place else context  # no id has a blank in it
+
+
+def _changed(context: str, place: str) -> str:
+    if not place:
+        return f"{context} does not open: its bytes were changed or moved"
+    return (
+        f"{context} does not open for {place}: it was sealed for another address, or its bytes were changed or moved. "
+        "`tenantry init` puts the address of tenantry.toml back"
+    )
+
 
 def _derive(master_key: bytes, purpose: bytes) -> bytes:
-    return HKDF(algorithm=SHA256(), length=32, salt=None, info=purpose).derive(master_key)
+    return HKDF(algorithm=SHA256(), length=HASHING_KEY_BYTES, salt=None, info=purpose).derive(master_key)
 
 
 def _encrypt(cipher: AESGCM, plaintext: bytes, context: str) -> bytes:
@@ -104,44 +212,3 @@ def _encrypt(cipher: AESGCM, plaintext: bytes, context: str) -> bytes:
 
 def _decrypt(cipher: AESGCM, sealed: bytes, context: str) -> bytes:
     return cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], context.encode())
-
-
-def create_master_key_file(path: Path) -> None:
-    """Make a new master key, readable by its owner only, on the disk before this returns.
-
-    Raises:
-        FileExistsError: there is one; it is never overwritten.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(descriptor, secrets.token_hex(MASTER_KEY_BYTES).encode() + b"\n")
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def load_master_key(path: Path) -> bytes:
-    """Read the master key.
-
-    Raises:
-        MasterKeyUnusable: missing, readable by others, or not a key.
-    """
-    try:
-        mode = stat.S_IMODE(path.stat().st_mode)
-        text = read_regular(path, _FILE_BYTES_MAX).decode("ascii").strip()
-    except FileNotFoundError:
-        raise MasterKeyUnusable(
-            f"there is no master key at {path}: put it back; `tenantry init` makes one for a new site"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise MasterKeyUnusable(f"the master key at {path} cannot be read: {error}") from error
-    if mode & 0o077:
-        raise MasterKeyUnusable(f"the master key at {path} is open to others (mode {mode:04o}): chmod 600 {path}")
-    try:
-        key = bytes.fromhex(text)
-    except ValueError:
-        key = b""
-    if len(key) != MASTER_KEY_BYTES:
-        raise MasterKeyUnusable(f"{path} does not hold a master key of {MASTER_KEY_BYTES} bytes: restore it")
-    return key

@@ -1,14 +1,16 @@
-"""The admin API of the control process. Every route but `/healthz` needs the admin token as a bearer."""
+"""The admin API of the control process. Every route but `/healthz` needs an admin token as a bearer."""
 
 from __future__ import annotations
 
 import functools
 import json
+import time
 from collections.abc import Callable
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -17,7 +19,17 @@ from tenantry.control.site import Site
 from tenantry.control.views import tenant_view
 from tenantry.domain.printable import escaped
 from tenantry.ledger.usage import BadMonth, current_month, month_usage
+from tenantry.storage.columns import now_utc
 from tenantry.storage.directory import NotInDirectory
+from tenantry.storage.records import AdminRecord
+from tenantry.web.guesses import Guesses
+from tenantry.web.hosts import OwnHosts
+
+# Far above the longest token; bounds what is hashed for an unknown caller.
+TOKEN_CHARS_MAX = 512
+# A proxy may say anything; the audit log's column holds twice that.
+ADDRESS_CHARS_MAX = 64
+_TOKEN_REQUIRED = "the admin token is required: Authorization: Bearer ..."  # noqa: S105 -- words
 
 # Of a request and the name of the admin who makes it.
 Handler = Callable[[Request, str], Response]
@@ -30,8 +42,14 @@ def control_app(site: Site) -> Starlette:
         _admins("/api/v1/tenants", _tenants),
         _admins("/api/v1/tenants/{slug}/usage", _usage),
     ]
-    app = Starlette(routes=routes, exception_handlers={HTTPException: _told, 500: _broken})
+    hosts = (site.settings.control_host, *site.settings.control_hosts)
+    app = Starlette(
+        routes=routes,
+        exception_handlers={HTTPException: _told, 500: _broken},
+        middleware=[Middleware(OwnHosts, hosts=hosts)],
+    )
     app.state.site = site
+    app.state.guesses = Guesses(time.monotonic)
     return app
 
 
@@ -39,21 +57,56 @@ def _admins(path: str, handler: Handler) -> Route:
     """A route for admins. Fails closed: no token, no answer."""
 
     @functools.wraps(handler)
-    def guarded(request: Request) -> Response:
-        return handler(request, _require_admin(request))
-
     async def endpoint(request: Request) -> Response:
-        return await run_in_threadpool(guarded, request)
+        name = await _require_admin(request)
+        return await run_in_threadpool(handler, request, name)
 
     return Route(path, endpoint)
 
 
-def _require_admin(request: Request) -> str:
+async def _require_admin(request: Request) -> str:
+    """The name of the admin who asks. Fails closed: whatever is not a token that works raises."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    name = _site(request).directory.find_admin(token) if scheme.lower() == "bearer" and token else None
-    if name is None:
-        raise HTTPException(401, "the admin token is required: Authorization: Bearer ...")
-    return name
+    if scheme.lower() != "bearer" or not token:
+        raise HTTPException(401, _TOKEN_REQUIRED)
+    guesses: Guesses = request.app.state.guesses
+    address = _address(request)
+    wait_seconds = guesses.take(address)
+    if wait_seconds:
+        await _tell_guess(request, guesses, None, "too many guesses")
+        words = f"too many wrong admin tokens: try again in {wait_seconds} s"
+        raise HTTPException(429, words, {"retry-after": str(wait_seconds)})
+    found = await run_in_threadpool(_present, _site(request), token)
+    if found is None:
+        await _tell_guess(request, guesses, None, "an unknown token")
+        raise HTTPException(401, _TOKEN_REQUIRED)
+    guesses.was_right(address)
+    state = found.state(now_utc())
+    if state != "active":
+        await _tell_guess(request, guesses, found.name, f"a token that is {state}")
+        raise HTTPException(
+            403, f"this admin token ({found.name}) is {state}: `tenantry keys admin create` makes another"
+        )
+    return found.name
+
+
+def _present(site: Site, token: str) -> AdminRecord | None:
+    found = site.directory.find_presented(token) if len(token) <= TOKEN_CHARS_MAX else None
+    if found is not None and found.state(now_utc()) == "active":
+        site.directory.note_use(found)
+    return found
+
+
+async def _tell_guess(request: Request, guesses: Guesses, name: str | None, what: str) -> None:
+    """In the audit log, some lines a minute at most; a line says how many there were since the last."""
+    count = guesses.to_tell()
+    if count:
+        directory = _site(request).directory.acting_as("api", _address(request))
+        await run_in_threadpool(directory.audit, "admin.refused", name or "*", {"what": what, "count": count})
+
+
+def _address(request: Request) -> str:
+    return request.client.host[:ADDRESS_CHARS_MAX] if request.client is not None else ""
 
 
 def _site(request: Request) -> Site:
@@ -62,8 +115,7 @@ def _site(request: Request) -> Site:
 
 def _audit_read(request: Request, admin: str, what: str, slug: str | None) -> None:
     """Reading a tenant's data is told to the audit log before the data is."""
-    address = request.client.host if request.client is not None else ""
-    directory = _site(request).directory.acting_as(f"api:{admin}", address)
+    directory = _site(request).directory.acting_as(f"api:{admin}", _address(request))
     directory.audit(f"read.{what}", slug or "*", {"tenant": slug})
 
 
@@ -100,7 +152,9 @@ def _usage(request: Request, admin: str) -> Response:
 async def _told(_request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
-    return _shown({"status_code": error.status_code, "detail": error.detail}, error.status_code)
+    shown = _shown({"status_code": error.status_code, "detail": error.detail}, error.status_code)
+    shown.headers.update(error.headers or {})
+    return shown
 
 
 async def _broken(_request: Request, _error: Exception) -> Response:

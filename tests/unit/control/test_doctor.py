@@ -39,7 +39,7 @@ from tenantry.ledger.live import LIVE_FILE, LiveFile, LiveHead, LiveHealth
 from tenantry.settings import Settings, load_settings
 from tenantry.storage.database import open_store
 from tenantry.storage.migrating import migrate
-from tenantry.storage.tables import ledger, upstreams
+from tenantry.storage.tables import ledger
 from tests.stack import free_ports, wait_for
 from tests.template import init_from_template
 from tests.unit.ledger.books import attempt
@@ -54,11 +54,10 @@ def settings(tmp_path: Path) -> Settings:
             "TENANTRY_DATA_DIR": str(tmp_path / "data"),
             "TENANTRY_GATEWAY_PORT": str(gateway),
             "TENANTRY_CONTROL_PORT": str(control),
+            "TENANTRY_UPSTREAM_BASE_URL": "http://127.0.0.1:9",  # nobody is asked in a test
         },
     )
     init_from_template(found)
-    with contextlib.closing(sqlite3.connect(path_of(found))) as store, store:  # nobody is asked in a test
-        store.execute(f"UPDATE {upstreams.name} SET base_url = 'http://127.0.0.1:9'")  # noqa: S608
     return found
 
 

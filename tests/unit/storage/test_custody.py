@@ -11,9 +11,10 @@ from tenantry.control.doctor import examine
 from tenantry.control.init import init_site
 from tenantry.control.site import Site, open_site
 from tenantry.settings import Settings, load_settings
-from tenantry.storage.custody import FINGERPRINT_NAME, ForeignMasterKey, find_owner, note_master_key
+from tenantry.storage.custody import ForeignMasterKey, find_owner, note_master_key
+from tenantry.storage.in_force import FINGERPRINT_NAME
+from tenantry.storage.key_files import create_master_key_file
 from tenantry.storage.tables import meta
-from tenantry.storage.vault import create_master_key_file
 from tests.template import init_from_template, new_store
 
 
@@ -102,9 +103,9 @@ def test_a_database_of_an_earlier_version_is_known_by_what_is_sealed_in_it(site:
     forget_fingerprint(site)
     owner = find_owner(site.engine)
     assert owner is not None
-    assert owner.is_key_of(site.vault)
+    assert owner.is_key_of(site.vault.master)
     assert (owner.key_id == site.vault.key_id) is (kind != "audit log")
-    note_master_key(site.engine, site.vault)
+    note_master_key(site.engine, site.vault.master)
     assert str(find_owner(site.engine)).endswith(site.vault.key_id)
 
 

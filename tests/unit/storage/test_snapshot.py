@@ -33,9 +33,9 @@ class CountingVault(Vault):
 
     opened = 0
 
-    def open(self, sealed: Sealed, context: str) -> str:
+    def open(self, sealed: Sealed, context: str, place: str = "") -> str:
         self.opened += 1
-        return super().open(sealed, context)
+        return super().open(sealed, context, place)
 
 
 VAULT = CountingVault(bytes(32))
@@ -312,10 +312,14 @@ def test_a_secret_that_did_not_change_is_not_opened_again(engine: Engine, direct
     loader = loader_of(engine)
     opened = VAULT.opened
     directory.set_tenant("a", TenantChange(limits={"sessions_max": 3}))
-    directory.set_upstream("up", "http://127.0.0.1:2")
+    directory.set_upstream("up", "http://127.0.0.1:1", answer_seconds=7)
     loader.follow()
     loader.load()
     assert VAULT.opened == opened
+    directory.set_upstream("up", "http://127.0.0.1:2")  # sealed anew for it
+    loader.follow()
+    assert VAULT.opened == opened + 2
+    opened += 2
     directory.replace_secret("a", "secret-number-two")
     loader.follow()
     assert VAULT.opened == opened + 1

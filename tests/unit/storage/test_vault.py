@@ -5,14 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tenantry.storage.vault import (
-    MasterKeyUnusable,
-    Sealed,
-    SecretUnreadable,
-    Vault,
-    create_master_key_file,
-    load_master_key,
-)
+from tenantry.storage.key_files import create_master_key_file, load_master_key
+from tenantry.storage.vault import MasterKeyUnusable, Sealed, SecretUnreadable, Vault
 
 VAULT = Vault(bytes(32))
 SEALED = VAULT.seal("a secret", "crd_1")

@@ -4,17 +4,23 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 from starlette.applications import Starlette
 from starlette.routing import Route
 
 from tenantry.control.site import Site, open_site
 from tenantry.settings import load_settings
+from tenantry.storage.columns import now_utc
+from tenantry.storage.tables import admin_users
 from tenantry.web import api
 from tenantry.web.api import control_app
+from tenantry.web.guesses import ADDRESS_GUESSES, ALL_GUESSES, TOLD_AT_ONCE, Guesses
 from tests.template import init_from_template
 
 TOKEN = "tadm-a-token-of-a-test"
@@ -31,8 +37,23 @@ def site(tmp_path: Path) -> Iterator[Site]:
     made.engine.dispose()
 
 
-def get(app: Starlette, path: str, token: str | None = TOKEN, method: str = "GET") -> tuple[int, Any]:
+def get(
+    app: Starlette,
+    path: str,
+    token: str | None = TOKEN,
+    method: str = "GET",
+    address: str = "127.0.0.1",
+    hosts: tuple[bytes, ...] = (b"127.0.0.1:3001",),
+) -> tuple[int, Any]:
     """One request to the application; status and document of its answer."""
+    status, _, document = asked(app, path, token, method, address, hosts)
+    return status, document
+
+
+def asked(
+    app: Starlette, path: str, token: str | None, method: str, address: str, hosts: tuple[bytes, ...]
+) -> tuple[int, dict[bytes, bytes], Any]:
+    """The same with the header fields."""
     sent: list[dict[str, Any]] = []
 
     async def receive() -> dict[str, Any]:
@@ -43,6 +64,7 @@ def get(app: Starlette, path: str, token: str | None = TOKEN, method: str = "GET
 
     path, _, query = path.partition("?")
     headers = [(b"authorization", f"Bearer {token}".encode())] if token is not None else []
+    headers += [(b"host", host) for host in hosts]
     scope = {
         "type": "http",
         "method": method,
@@ -50,7 +72,7 @@ def get(app: Starlette, path: str, token: str | None = TOKEN, method: str = "GET
         "raw_path": path.encode(),
         "query_string": query.encode(),
         "headers": headers,
-        "client": ("127.0.0.1", 1),
+        "client": (address, 1),
         "server": ("127.0.0.1", 2),
         "scheme": "http",
         "http_version": "1.1",
@@ -60,7 +82,7 @@ def get(app: Starlette, path: str, token: str | None = TOKEN, method: str = "GET
     with contextlib.suppress(ZeroDivisionError):  # raised again behind the answer, for the log
         asyncio.run(app(scope, receive, send))
     body = b"".join(message.get("body", b"") for message in sent)
-    return sent[0]["status"], json.loads(body) if body else None
+    return sent[0]["status"], dict(sent[0]["headers"]), json.loads(body) if body else None
 
 
 def test_every_route_but_health_wants_the_token(site: Site) -> None:
@@ -71,7 +93,7 @@ def test_every_route_but_health_wants_the_token(site: Site) -> None:
     for path in paths:
         for token in (None, "", "tadm-another", TOKEN + "x"):
             if path != "/healthz":
-                status, told = get(app, path.replace("{slug}", "acme"), token)
+                status, told = get(app, path.replace("{slug}", "acme"), token, address=f"{path}{token}")
                 assert (status, told["detail"]) == (401, "the admin token is required: Authorization: Bearer ...")
     reads = [row for row in site.directory.list_audit() if row.action.startswith("read.")]
     assert reads == []
@@ -100,3 +122,97 @@ def test_what_goes_wrong_is_told_and_nothing_of_its_inside(site: Site, monkeypat
 
     monkeypatch.setattr(api, "tenant_view", breaks)
     assert get(app, "/api/v1/tenants") == (500, {"status_code": 500, "detail": "Internal Server Error"})
+
+
+PLACE = (b"localhost",)
+
+
+def test_guesses_are_throttled_by_address_and_told_and_an_admin_elsewhere_goes_on(site: Site) -> None:
+    app = control_app(site)
+    assert get(app, "/api/v1/tenants", address="10.0.0.9")[0] == 200
+    answers = [asked(app, "/api/v1/tenants", f"tadm-{n}", "GET", "10.0.0.1", PLACE) for n in range(ADDRESS_GUESSES + 5)]
+    assert [status for status, _, _ in answers] == [401] * ADDRESS_GUESSES + [429] * 5
+    _, fields, told = answers[-1]
+    assert 1 <= int(fields[b"retry-after"]) <= 6
+    assert told["detail"].startswith("too many wrong admin tokens: try again in")
+    # The right one too: else it would be known to be right.
+    assert get(app, "/api/v1/tenants", address="10.0.0.1")[0] == 429
+    assert get(app, "/api/v1/tenants", address="10.0.0.2")[0] == 200
+    for number in range(3 * ALL_GUESSES):
+        get(app, "/api/v1/tenants", "tadm-wrong", address=f"10.1.{number // 250}.{number % 250}")
+    assert get(app, "/api/v1/tenants", address="10.2.0.1")[0] == 429
+    assert get(app, "/api/v1/tenants", address="10.0.0.9")[0] == 200
+    assert get(app, "/healthz", None)[0] == 200
+    lines = [row for row in site.directory.list_audit(1000) if row.action == "admin.refused"]
+    assert 1 <= len(lines) <= TOLD_AT_ONCE + 2
+    assert {row.origin for row in lines} == {"10.0.0.1"}
+    assert all("tadm-" not in str(row.detail) for row in lines)
+
+
+def test_many_guesses_at_once_are_counted_too(site: Site) -> None:
+    app = control_app(site)
+    guesses = Guesses(lambda: 0.0)
+    app.state.guesses = guesses
+    assert [bool(guesses.take("a")) for _ in range(ADDRESS_GUESSES + 1)] == [False] * ADDRESS_GUESSES + [True]
+
+
+def test_a_token_that_has_ended_or_was_revoked_says_so_to_who_has_it(site: Site) -> None:
+    app = control_app(site)
+    token = site.directory.create_admin("monitoring", now_utc() + timedelta(days=1))
+    assert get(app, "/api/v1/tenants", token)[0] == 200
+    assert next(one for one in site.directory.list_admins() if one.name == "monitoring").used_at is not None
+    with site.engine.begin() as connection:
+        connection.execute(update(admin_users).values(expires_at=now_utc() - timedelta(seconds=1)))
+    assert get(app, "/api/v1/tenants", token)[0] == 403
+    site.directory.revoke_admin("monitoring")
+    status, told = get(app, "/api/v1/tenants", token)
+    assert (status, "(monitoring) is revoked" in told["detail"]) == (403, True)
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        (b"evil.example",),
+        (b"evil.example:3001",),
+        (b"127.0.0.1.evil.example",),
+        (b"localhost.evil.example",),
+        (b"evil.localhost",),
+        (b"127.0.0.1@evil.example",),
+        (b"127.0.0.2",),
+        (b"[::2]",),
+        (b"[::1",),
+        (b"[::1]x",),
+        (b"127.0.0.1:x",),
+        (b"127.0.0.1:123456",),
+        (b"127.0.0.1, evil.example",),
+        (b"127.0.0.1", b"evil.example"),
+        (b"",),
+        (),
+        (b"x" * 300,),
+        (b"l\xf6calhost",),
+    ],
+)
+def test_a_name_that_is_not_this_address_is_refused_before_anything_is_looked_at(
+    site: Site, hosts: tuple[bytes, ...]
+) -> None:
+    app = control_app(site)
+    for path in ("/healthz", "/api/v1/tenants", "/no/such/page"):
+        status, told = get(app, path, hosts=hosts)
+        assert (status, "control_hosts" in told["detail"]) == (421, True)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        b"localhost",
+        b"LOCALHOST:3001",
+        b"localhost.",
+        b"127.0.0.1:1",
+        b"[::1]:3001",
+        b"[::1]",
+        b"control.agency.example",
+    ],
+)
+def test_its_own_names_and_those_of_the_setting_are_answered(site: Site, host: bytes) -> None:
+    named = replace(site, settings=replace(site.settings, control_hosts=("control.agency.example",)))
+    assert get(control_app(named), "/api/v1/tenants", hosts=(host,))[0] == 200

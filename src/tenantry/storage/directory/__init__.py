@@ -4,16 +4,18 @@ Each change is one transaction that also moves the directory's version and write
 ever in an audit line.
 """
 
+from tenantry.storage.directory.admins import AdminChanges
 from tenantry.storage.directory.alert_targets import AlertTargetChanges
 from tenantry.storage.directory.budgets import BudgetChanges
 from tenantry.storage.directory.changes import AlreadyThere, CredentialRefused, DirectoryError, NotInDirectory
 from tenantry.storage.directory.credentials import CredentialChanges
 from tenantry.storage.directory.declaration import DeclarationChanges
 from tenantry.storage.directory.keys import IssuedKey, KeyChanges
+from tenantry.storage.directory.master_key import MasterKeyChanges
 from tenantry.storage.directory.prices import PriceChanges
 from tenantry.storage.directory.tenants import TenantChanges
 from tenantry.storage.directory.tiers import SHIPPED_SESSIONS, first_limits
-from tenantry.storage.directory.upstreams import SetUpChanges
+from tenantry.storage.directory.upstreams import UpstreamChanges
 
 __all__ = [
     "SHIPPED_SESSIONS",
@@ -31,10 +33,12 @@ class Directory(
     TenantChanges,
     KeyChanges,
     CredentialChanges,
-    SetUpChanges,
+    UpstreamChanges,
+    AdminChanges,
     BudgetChanges,
     AlertTargetChanges,
     DeclarationChanges,
     PriceChanges,
+    MasterKeyChanges,
 ):
     """Every change and look-up, on behalf of one actor."""

@@ -16,8 +16,9 @@ from tenantry.domain.near import did_you_mean
 from tenantry.storage.columns import new_id, now_utc
 from tenantry.storage.directory.changes import Changes, DirectoryError, NotInDirectory
 from tenantry.storage.records import AlertTargetRecord, read_alert_target
+from tenantry.storage.sealed_rows import columns_of, sealed_of
 from tenantry.storage.tables import alert_deliveries, alert_targets, alert_thresholds, tenants
-from tenantry.storage.vault import Sealed
+from tenantry.storage.vault import MasterKey
 from tenantry.storage.versions import NOTHING
 
 APPRISE = "apprise"
@@ -98,7 +99,8 @@ class AlertTargetChanges(Changes):
             secret = known.secret if known is not None and known.secret else None
             fresh = f"whsec-{secrets.token_urlsafe(32)}" if kind == WEBHOOK and secret is None else None
             target_id = row.target_id if row is not None else new_id("tgt")
-            values = public | self._sealed(target_id, url, (secret or fresh or "") if kind == WEBHOOK else "")
+            key = self._sealing_key(connection)
+            values = public | self._sealed(target_id, url, (secret or fresh or "") if kind == WEBHOOK else "", key)
             if row is not None:
                 connection.execute(update(alert_targets).where(alert_targets.c.name == name).values(values))
             else:
@@ -165,18 +167,12 @@ class AlertTargetChanges(Changes):
             raise NotInDirectory(f"there is no alert target {name!r}; {meant}")
         return row
 
-    def _sealed(self, target_id: str, url: str, secret: str) -> dict[str, Any]:
-        sealed = self._vault.seal(json.dumps({"url": url, "secret": secret}), target_id)
-        return {
-            "hint": _hint(url),
-            "master_key_id": sealed.master_key_id,
-            "wrapped_key": sealed.wrapped_key,
-            "ciphertext": sealed.ciphertext,
-        }
+    def _sealed(self, target_id: str, url: str, secret: str, key: MasterKey) -> dict[str, Any]:
+        sealed = self._vault.seal(json.dumps({"url": url, "secret": secret}), target_id, key=key)
+        return {"hint": _hint(url), **columns_of(sealed)}
 
     def _open(self, row: Row[*tuple[Any, ...]]) -> OpenTarget:
-        sealed = Sealed(row.master_key_id, row.wrapped_key, row.ciphertext)
-        opened = json.loads(self._vault.open(sealed, row.target_id))
+        opened = json.loads(self._vault.open(sealed_of(row), row.target_id))
         return OpenTarget(row.target_id, row.name, row.kind, opened["url"], opened["secret"])
 
 

@@ -12,8 +12,9 @@ from sqlalchemy.engine import Dialect
 
 from tenantry.domain.near import did_you_mean
 from tenantry.storage import audit
+from tenantry.storage.in_force import key_in_force
 from tenantry.storage.tables import audit_log, tenants
-from tenantry.storage.vault import Vault
+from tenantry.storage.vault import MasterKey, Vault
 from tenantry.storage.versions import NOTHING, Touched, directory_version, move_version
 
 
@@ -31,6 +32,10 @@ class AlreadyThere(DirectoryError):
 
 class CredentialRefused(DirectoryError):
     """The credential may not be used."""
+
+
+class AddressNotOurs(DirectoryError):
+    """The address of an upstream in the database is not what Tenantry has written there."""
 
 
 class Store(Protocol):
@@ -129,6 +134,11 @@ class Changes:
         """How many lines the audit log has, and what is wrong with it."""
         with self._engine.connect() as connection:
             return audit.verify_chain(connection, self._vault)
+
+    def _sealing_key(self, connection: Connection) -> MasterKey:
+        """The master key in force, which is not rotated until this transaction ends."""
+        audit.lock_head(connection)
+        return key_in_force(connection, self._vault)
 
     def _tenant(self, connection: Connection, slug: str) -> Row[*tuple[Any, ...]]:
         row = connection.execute(select(tenants).where(tenants.c.slug == slug)).first()

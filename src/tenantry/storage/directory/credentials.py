@@ -12,12 +12,14 @@ from sqlalchemy import Connection, Row, Select, bindparam, delete, insert, selec
 
 from tenantry.domain.directory import Credential
 from tenantry.domain.near import did_you_mean
+from tenantry.storage.addresses import is_own_address
 from tenantry.storage.columns import new_id, now_utc
-from tenantry.storage.directory.changes import AlreadyThere, Changes, CredentialRefused, NotInDirectory
+from tenantry.storage.directory.changes import AddressNotOurs, AlreadyThere, Changes, CredentialRefused, NotInDirectory
 from tenantry.storage.many import rows_where
 from tenantry.storage.records import CredentialRecord, read_credential, read_upstream
+from tenantry.storage.sealed_rows import columns_of, sealed_of
 from tenantry.storage.tables import credentials, tenants, upstreams
-from tenantry.storage.vault import Sealed
+from tenantry.storage.vault import MasterKey
 from tenantry.storage.versions import NOTHING, credential_touched, tenant_touched
 
 _ROLES = ("credential_id", "fallback_credential_id")
@@ -74,11 +76,12 @@ class CredentialChanges(Changes):
             CredentialRefused: a consumer login, an admin key, or a secret that is already there.
             AlreadyThere: the name is taken.
             NotInDirectory: no such upstream.
+            AddressNotOurs: somebody else has written the upstream's address.
         """
         with self._engine.begin() as connection:
-            known = self._known_secrets(connection, new)
-            upstream_ids = {name: self._upstream_id(connection, name) for name in {one.upstream for one in new}}
-            rows = [self._credential_row(one, known, upstream_ids[one.upstream]) for one in new]
+            known, key = self._known_secrets(connection, new), self._sealing_key(connection)
+            there = {name: self._sealed_upstream(connection, name, key) for name in {one.upstream for one in new}}
+            rows = [self._credential_row(one, known, there[one.upstream], key) for one in new]
             if rows:
                 connection.execute(insert(credentials), rows)
             for one, row in zip(new, rows, strict=True):
@@ -102,13 +105,15 @@ class CredentialChanges(Changes):
         ]
         return _Known({row.name for row in found}, {row.fingerprint: (row.name, bool(row.shared)) for row in found})
 
-    def _credential_row(self, one: NewCredential, known: _Known, upstream_id: str) -> dict[str, Any]:
+    def _credential_row(
+        self, one: NewCredential, known: _Known, upstream: Row[*tuple[Any, ...]], key: MasterKey
+    ) -> dict[str, Any]:
         """The row of a new credential, which is known from then on."""
         secret, credential_id = one.secret.strip(), new_id("crd")
         _refuse_unfit(secret)
         if not _NAME.fullmatch(one.name):
             raise CredentialRefused(f"{one.name!r} is not a name: use letters, digits, - _ . and 64 characters at most")
-        sealed = self._seal_new(secret, credential_id, known.twins)
+        sealed = self._seal_new(secret, credential_id, known.twins, upstream.base_url, key)
         if one.name in known.names:
             raise AlreadyThere(f"there is a credential {one.name!r} already; choose another name")
         known.names.add(one.name)
@@ -116,7 +121,7 @@ class CredentialChanges(Changes):
         return {
             "credential_id": credential_id,
             "name": one.name,
-            "upstream_id": upstream_id,
+            "upstream_id": upstream.upstream_id,
             "shared": one.shared,
             **sealed,
             "workspace_id": one.workspace_id,
@@ -136,13 +141,16 @@ class CredentialChanges(Changes):
         Raises:
             CredentialRefused: it is unfit, or stored already.
             NotInDirectory: no such credential.
+            AddressNotOurs: somebody else has written the address of its upstream.
         """
         secret = secret.strip()
         _refuse_unfit(secret)
         with self._engine.begin() as connection:
             row = self._credential(connection, name)
-            known = self._known_secrets(connection, [NewCredential("", secret, "")])
-            sealed = self._seal_new(secret, row.credential_id, known.twins)
+            known, key = self._known_secrets(connection, [NewCredential("", secret, "")]), self._sealing_key(connection)
+            upstream = self._upstream_of(connection, row)
+            _require_own_address(upstream, key)
+            sealed = self._seal_new(secret, row.credential_id, known.twins, upstream.base_url, key)
             connection.execute(
                 update(credentials)
                 .where(credentials.c.credential_id == row.credential_id)
@@ -162,9 +170,9 @@ class CredentialChanges(Changes):
         """
         with self._engine.begin() as connection:
             row = self._credential(connection, name)
-            upstream = connection.execute(select(upstreams).where(upstreams.c.upstream_id == row.upstream_id)).one()
+            upstream = self._upstream_of(connection, row)
             self._audit(connection, "credential.check", name, {})
-        secret = self._vault.open(Sealed(row.master_key_id, row.wrapped_key, row.ciphertext), row.credential_id)
+        secret = self._vault.open(sealed_of(row), row.credential_id, upstream.base_url)
         return Credential(row.credential_id, name, read_upstream(upstream), secret, row.workspace_id)
 
     def credential_works(self, name: str) -> None:
@@ -177,21 +185,25 @@ class CredentialChanges(Changes):
             self._record(connection, "credential.works", name, {}, credential_touched(row.credential_id))
 
     def move_credential(self, name: str, upstream: str) -> None:
-        """Point a credential at another upstream.
+        """Point a credential at another upstream; its secret is sealed for that one's address.
 
         Raises:
             NotInDirectory: no such credential or upstream.
+            AddressNotOurs: somebody else has written the address.
+            SecretUnreadable: it does not open for the upstream that it belonged to.
         """
         with self._engine.begin() as connection:
+            key = self._sealing_key(connection)
             row = self._credential(connection, name)
-            upstream_id = self._upstream_id(connection, upstream)
+            there, stood = self._sealed_upstream(connection, upstream, key), self._upstream_of(connection, row)
+            sealed = self._vault.rewrap(sealed_of(row), row.credential_id, stood.base_url, key, there.base_url)
             connection.execute(
                 update(credentials)
                 .where(credentials.c.credential_id == row.credential_id)
-                .values(upstream_id=upstream_id)
+                .values(upstream_id=there.upstream_id, **columns_of(sealed))
             )
-            stood = connection.execute(select(upstreams.c.name).where(upstreams.c.upstream_id == row.upstream_id))
-            detail = {"before": {"upstream": stood.scalar_one()}, "after": {"upstream": upstream}}
+            before = {"upstream": stood.name, "base_url": stood.base_url}
+            detail = {"before": before, "after": {"upstream": upstream, "base_url": there.base_url}}
             self._record(connection, "credential.move", name, detail, credential_touched(row.credential_id))
 
     def set_workspace(self, name: str, workspace_id: str | None) -> None:
@@ -313,15 +325,22 @@ class CredentialChanges(Changes):
             raise NotInDirectory(f"there is no credential {name!r}; {meant}")
         return row
 
-    def _upstream_id(self, connection: Connection, name: str) -> str:
-        found = connection.execute(select(upstreams.c.upstream_id).where(upstreams.c.name == name)).scalar()
+    def _upstream_of(self, connection: Connection, row: Row[*tuple[Any, ...]]) -> Row[*tuple[Any, ...]]:
+        return connection.execute(select(upstreams).where(upstreams.c.upstream_id == row.upstream_id)).one()
+
+    def _sealed_upstream(self, connection: Connection, name: str, key: MasterKey) -> Row[*tuple[Any, ...]]:
+        """An upstream that secrets may be sealed for. Raises: NotInDirectory, AddressNotOurs."""
+        found = connection.execute(select(upstreams).where(upstreams.c.name == name)).first()
         if found is None:
             names = sorted(connection.execute(select(upstreams.c.name)).scalars())
             meant = did_you_mean(name, names, f"there are: {', '.join(names)}")
             raise NotInDirectory(f"there is no upstream {name!r}; {meant}")
+        _require_own_address(found, key)
         return found
 
-    def _seal_new(self, secret: str, credential_id: str, twins: Mapping[bytes, tuple[str, bool]]) -> dict[str, Any]:
+    def _seal_new(
+        self, secret: str, credential_id: str, twins: Mapping[bytes, tuple[str, bool]], address: str, key: MasterKey
+    ) -> dict[str, Any]:
         """The columns of a secret that no credential has yet."""
         fingerprint = self._vault.fingerprint(secret)
         if fingerprint in twins:
@@ -330,14 +349,8 @@ class CredentialChanges(Changes):
                 f"this key is already stored as credential {name!r}; use it with --credential {name}"
                 + ("" if shared else ", which needs it to be declared shared when another tenant uses it")
             )
-        sealed = self._vault.seal(secret, credential_id)
-        return {
-            "fingerprint": fingerprint,
-            "master_key_id": sealed.master_key_id,
-            "wrapped_key": sealed.wrapped_key,
-            "ciphertext": sealed.ciphertext,
-            "hint": f"...{secret[-4:]}",
-        }
+        sealed = self._vault.seal(secret, credential_id, address, key)
+        return {"fingerprint": fingerprint, **columns_of(sealed), "hint": f"...{secret[-4:]}"}
 
     def remove_credential(self, name: str) -> None:
         """Forget a credential for good.
@@ -414,6 +427,15 @@ class _Bound:
             if rows:
                 statement = update(tenants).where(tenants.c.tenant_id == bindparam("tenant"))
                 self._connection.execute(statement.values({column: bindparam("given")}), rows)
+
+
+def _require_own_address(upstream: Row[*tuple[Any, ...]], key: MasterKey) -> None:
+    """Raises: AddressNotOurs."""
+    if not is_own_address(upstream, key):
+        raise AddressNotOurs(
+            f"the address of upstream {upstream.name!r} in the database, {upstream.base_url}, was not written by "
+            "Tenantry: no secret is sealed for it. `tenantry init` puts the address of tenantry.toml back"
+        )
 
 
 def _refuse_unfit(secret: str) -> None:

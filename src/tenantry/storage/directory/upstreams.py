@@ -1,4 +1,4 @@
-"""Upstreams and admins: what a site is set up with."""
+"""Upstreams: where requests go."""
 
 from __future__ import annotations
 
@@ -6,22 +6,23 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 
-from tenantry.domain.keys import digest_key
 from tenantry.domain.limits import as_json
+from tenantry.storage.addresses import bind_to_address, is_own_address
 from tenantry.storage.columns import new_id, now_utc
 from tenantry.storage.directory.changes import Changes, DirectoryError, NotInDirectory
+from tenantry.storage.in_force import key_in_force
 from tenantry.storage.records import UpstreamRecord, read_upstream_record
-from tenantry.storage.tables import admin_users, credentials, upstreams
-from tenantry.storage.versions import NOTHING, upstream_touched
+from tenantry.storage.tables import credentials, upstreams
+from tenantry.storage.versions import upstream_touched
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 600.0
 
 
-class SetUpChanges(Changes):
-    """Changes to what a site is set up with."""
+class UpstreamChanges(Changes):
+    """Changes to upstreams."""
 
     def set_upstream(
         self,
@@ -36,8 +37,13 @@ class SetUpChanges(Changes):
     ) -> str:
         """Make the upstream `name` be this; its id. Nothing is written when it is already.
 
+        Its credentials are sealed for its address, and sealed anew when that changes.
+
         `capacity` has been read by `read_limits`; it holds for each credential, or for all of them together when
         `shares_capacity` (one organization).
+
+        Raises:
+            SecretUnreadable: a credential opens for neither the address before nor the new one.
         """
         values: dict[str, Any] = {
             "base_url": base_url.rstrip("/"),
@@ -48,21 +54,32 @@ class SetUpChanges(Changes):
             "shares_capacity": shares_capacity,
         }
         with self._engine.begin() as connection:
-            row = connection.execute(select(upstreams).where(upstreams.c.name == name)).first()
-            if row is None:
-                upstream_id = new_id("ups")
-                connection.execute(
-                    insert(upstreams).values(upstream_id=upstream_id, name=name, created_at=now_utc(), **values)
-                )
-            elif all(getattr(row, column) == value for column, value in values.items()):
+            named = select(upstreams).where(upstreams.c.name == name)
+            row = connection.execute(named).first()
+            if row is not None and self._stands(connection, row, values):
                 return row.upstream_id
+            key = self._sealing_key(connection)
+            row = connection.execute(named).first()  # as it is now that nobody else changes it
+            upstream_id = row.upstream_id if row is not None else new_id("ups")
+            sealed = values | {"address_seal": key.address_seal_of(upstream_id, values["base_url"])}
+            before, after = None, dict(values)
+            if row is None:
+                added = {"upstream_id": upstream_id, "name": name, "created_at": now_utc(), **sealed}
+                connection.execute(insert(upstreams).values(added))
             else:
-                upstream_id = row.upstream_id
-                connection.execute(update(upstreams).where(upstreams.c.name == name).values(values))
-            before = None if row is None else {column: getattr(row, column) for column in values}
-            detail = {"before": before, "after": values}
-            self._record(connection, "upstream.set", name, detail, upstream_touched(upstream_id))
+                before = {column: getattr(row, column) for column in values}
+                old, new = row.base_url, values["base_url"]
+                after["credentials_sealed_anew"] = bind_to_address(connection, self._vault, key, upstream_id, old, new)
+                connection.execute(update(upstreams).where(upstreams.c.name == name).values(sealed))
+            self._record(
+                connection, "upstream.set", name, {"before": before, "after": after}, upstream_touched(upstream_id)
+            )
         return upstream_id
+
+    def _stands(self, connection: Connection, row: Row[*tuple[Any, ...]], values: Mapping[str, Any]) -> bool:
+        """Whether an upstream is so already, and its address was written by us."""
+        is_ours = is_own_address(row, key_in_force(connection, self._vault))
+        return is_ours and all(getattr(row, column) == value for column, value in values.items())
 
     def remove_upstream(self, name: str) -> None:
         """Forget an upstream.
@@ -87,21 +104,3 @@ class SetUpChanges(Changes):
         with self._engine.connect() as connection:
             rows = connection.execute(select(upstreams).order_by(upstreams.c.name))
             return [read_upstream_record(row) for row in rows]
-
-    def add_admin(self, name: str, token: str) -> bool:
-        """Store an admin token's digest; False when `name` has one already."""
-        with self._engine.begin() as connection:
-            if connection.execute(select(admin_users).where(admin_users.c.name == name)).first() is not None:
-                return False
-            digest = digest_key(self._vault.pepper, token)
-            connection.execute(
-                insert(admin_users).values(admin_id=new_id("adm"), name=name, token_digest=digest, created_at=now_utc())
-            )
-            self._record(connection, "admin.add", name, {"before": None, "after": {"name": name}}, NOTHING)
-        return True
-
-    def find_admin(self, token: str) -> str | None:
-        """The name of the admin whose token this is."""
-        digest = digest_key(self._vault.pepper, token)
-        with self._engine.connect() as connection:
-            return connection.execute(select(admin_users.c.name).where(admin_users.c.token_digest == digest)).scalar()

@@ -1,0 +1,146 @@
+"""Admin tokens: several, each with a name, kept only as keyed hashes."""
+
+from __future__ import annotations
+
+import hmac
+import re
+import secrets
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from tenantry.domain.keys import digest_key
+from tenantry.domain.near import did_you_mean
+from tenantry.storage.columns import new_id, now_utc, utc
+from tenantry.storage.directory.changes import AlreadyThere, Changes, DirectoryError, NotInDirectory
+from tenantry.storage.records import AdminRecord, read_admin
+from tenantry.storage.tables import admin_users
+from tenantry.storage.versions import NOTHING
+
+TOKEN_PREFIX = "tadm-"  # noqa: S105 -- how they begin, for who searches for leaked ones
+# The column holds 64. A name is typed into commands.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+# Each request compares with every one of them.
+ADMINS_MAX = 100
+# A token is used in every request of a page; that it is used at all is what counts.
+USED_SECONDS_MIN = 60
+
+
+def new_admin_token() -> str:
+    """256 bits. It is shown once and never stored."""
+    return TOKEN_PREFIX + secrets.token_urlsafe(32)
+
+
+class AdminChanges(Changes):
+    """Changes to admin tokens, and who presents one."""
+
+    def add_admin(self, name: str, token: str, expires_at: datetime | None = None) -> bool:
+        """Store an admin token's digest; False when `name` has one already.
+
+        Raises:
+            DirectoryError: a name that cannot be, an end that has passed, or too many tokens.
+        """
+        if not _NAME.fullmatch(name):
+            raise DirectoryError(f"{name!r} is not a name: use letters, digits, - _ . and 64 characters at most")
+        if expires_at is not None and expires_at <= now_utc():
+            raise DirectoryError(f"it would have ended already, at {expires_at:%Y-%m-%d %H:%M} UTC")
+        with self._engine.begin() as connection:
+            rows = connection.execute(select(admin_users.c.name, admin_users.c.revoked_at)).all()
+            if any(row.name == name for row in rows):
+                return False
+            if sum(row.revoked_at is None for row in rows) >= ADMINS_MAX:
+                raise DirectoryError(f"there are {ADMINS_MAX} admin tokens; revoke one that nobody needs")
+            values: dict[str, Any] = {"token_digest": self._digest(token), "hint": f"...{token[-4:]}"}
+            values |= {"admin_id": new_id("adm"), "name": name, "created_at": now_utc(), "expires_at": expires_at}
+            connection.execute(insert(admin_users).values(values))
+            after = {"name": name, "key": values["hint"], "expires_at": expires_at}
+            self._record(connection, "admin.add", name, {"before": None, "after": after}, NOTHING)
+        return True
+
+    def create_admin(self, name: str, expires_at: datetime | None) -> str:
+        """A new token under a new name. Raises: AlreadyThere; DirectoryError as `add_admin`."""
+        token = new_admin_token()
+        if not self.add_admin(name, token, expires_at):
+            raise AlreadyThere(
+                f"there is an admin token {name!r} already, perhaps a revoked one; choose another name, or "
+                f"`tenantry keys admin rotate {name}`"
+            )
+        return token
+
+    def rotate_admin(self, name: str, old_until: datetime, expires_at: datetime | None = None) -> str:
+        """A new token in the place of the old one, which works until `old_until`, if not past its own end.
+
+        `expires_at` None: the new one ends as the old one would have; the same time again from now on, where it has an
+        end.
+
+        Raises:
+            NotInDirectory: no such token.
+            DirectoryError: it was revoked.
+        """
+        token, now = new_admin_token(), now_utc()
+        with self._engine.begin() as connection:
+            row = self._admin(connection, name)
+            if row.revoked_at is not None:
+                raise DirectoryError(
+                    f"admin token {name!r} was revoked; make another with `tenantry keys admin create`"
+                )
+            ended = utc(row.expires_at)
+            if expires_at is None and ended is not None:
+                expires_at = now + (ended - (utc(row.created_at) or now))
+            until = min(old_until, ended) if ended is not None else old_until
+            values: dict[str, Any] = {"token_digest": self._digest(token), "hint": f"...{token[-4:]}"}
+            values |= {"expires_at": expires_at, "created_at": now}
+            is_kept = until > now
+            values |= {"last_digest": row.token_digest if is_kept else None, "last_until": until if is_kept else None}
+            connection.execute(update(admin_users).where(admin_users.c.name == name).values(values))
+            before = {"key": row.hint, "expires_at": ended}
+            after = {"key": values["hint"], "expires_at": expires_at, "old_until": values["last_until"]}
+            self._record(connection, "admin.rotate", name, {"before": before, "after": after}, NOTHING)
+        return token
+
+    def revoke_admin(self, name: str) -> bool:
+        """Stop a token, and one that it replaced, for good; whether another one works still. Raises: NotInDirectory."""
+        with self._engine.begin() as connection:
+            row = self._admin(connection, name)
+            if row.revoked_at is None:
+                values: dict[str, Any] = {"revoked_at": now_utc(), "last_digest": None, "last_until": None}
+                connection.execute(update(admin_users).where(admin_users.c.name == name).values(values))
+                detail = {"before": {"status": "active"}, "after": {"status": "revoked"}, "key": row.hint}
+                self._record(connection, "admin.revoke", name, detail, NOTHING)
+        return any(one.state(now_utc()) == "active" for one in self.list_admins())
+
+    def list_admins(self) -> list[AdminRecord]:
+        with self._engine.connect() as connection:
+            return [read_admin(row) for row in connection.execute(select(admin_users).order_by(admin_users.c.name))]
+
+    def find_presented(self, token: str) -> AdminRecord | None:
+        """Whose token this is, whatever its state. It is compared with all of them, in the same time for each."""
+        digest, now, found = self._digest(token), now_utc(), None
+        with self._engine.connect() as connection:
+            for row in connection.execute(select(admin_users)).all():
+                is_old = hmac.compare_digest(digest, row.last_digest or bytes(len(digest)))
+                until = utc(row.last_until)
+                is_old_one = is_old and until is not None and until > now
+                if hmac.compare_digest(digest, row.token_digest) or is_old_one:
+                    found = read_admin(row)
+        return found
+
+    def note_use(self, admin: AdminRecord) -> None:
+        """That a token was used; once a minute is enough."""
+        now = now_utc()
+        if admin.used_at is None or now - admin.used_at >= timedelta(seconds=USED_SECONDS_MIN):
+            with self._engine.begin() as connection:
+                here = admin_users.c.admin_id == admin.admin_id
+                connection.execute(update(admin_users).where(here).values(used_at=now))
+
+    def _digest(self, token: str) -> bytes:
+        return digest_key(self._vault.pepper, token.encode("utf-8", "surrogateescape"))
+
+    def _admin(self, connection: Connection, name: str) -> Row[*tuple[Any, ...]]:
+        row = connection.execute(select(admin_users).where(admin_users.c.name == name)).first()
+        if row is None:
+            names = connection.execute(select(admin_users.c.name)).scalars()
+            meant = did_you_mean(name, names, "`tenantry keys admin list` names them")
+            raise NotInDirectory(f"there is no admin token {name!r}; {meant}")
+        return row

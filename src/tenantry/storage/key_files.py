@@ -1,0 +1,142 @@
+"""The master key as files: the one in its place, the next one while it is rotated, those that were retired.
+
+A key is on the disk, whole, before anything is sealed under it, and there is a file in its place at every moment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from tenantry.regular_files import read_regular
+from tenantry.storage.vault import MasterKey, MasterKeyUnusable
+
+MASTER_KEY_BYTES = 32
+# Twice the digits of a key, with room for blanks.
+_FILE_BYTES_MAX = 256
+_RETIRED = "master.key.retired-"
+
+
+class KeyFiles:
+    """The files of a site's master key; `path` is its place."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def next_path(self) -> Path:
+        """Where the next key waits until it takes its place."""
+        return self.path.with_name(f"{self.path.name}.next")
+
+    def load(self) -> MasterKey:
+        """The key in its place. Raises: MasterKeyUnusable."""
+        return MasterKey(load_master_key(self.path))
+
+    def find(self, key_id: str) -> MasterKey | None:
+        """The key with this fingerprint: the next one, or the one in its place; the retired ones open nothing here.
+
+        In this order: a key that takes its place between two looks is found by the second.
+        """
+        for path in (self.next_path, self.path):
+            with contextlib.suppress(MasterKeyUnusable):
+                key = MasterKey(load_master_key(path))
+                if key.key_id == key_id:
+                    return key
+        return None
+
+    def path_of(self, key_id: str) -> Path | None:
+        """The file with the key of this fingerprint, a retired one too."""
+        for path in (self.next_path, self.path, *self.retired()):
+            with contextlib.suppress(MasterKeyUnusable):
+                if MasterKey(load_master_key(path)).key_id == key_id:
+                    return path
+        return None
+
+    def retired(self) -> Sequence[Path]:
+        """Files of keys that were rotated away and that lie here still."""
+        return sorted(self.path.parent.glob(f"{_RETIRED}*"))
+
+    def make_next(self) -> MasterKey:
+        """The next key, made if it is not there yet: a rotation that was killed goes on with its own.
+
+        Raises:
+            MasterKeyUnusable: what is there is no key.
+        """
+        for draft in self.path.parent.glob(f".{self.next_path.name}.*"):
+            draft.unlink(missing_ok=True)  # of one that was killed here
+        with contextlib.suppress(FileExistsError):
+            create_master_key_file(self.next_path)
+        return MasterKey(load_master_key(self.next_path))
+
+    def take_place(self, old_id: str) -> Path:
+        """Put the next key in the place of the old one, which is kept aside; where."""
+        aside = self.path.with_name(_RETIRED + old_id)
+        with contextlib.suppress(FileExistsError):  # killed between the two
+            _write_new(aside, self.path.read_bytes())
+        os.replace(self.next_path, self.path)
+        _sync(self.path.parent)
+        return aside
+
+
+def create_master_key_file(path: Path) -> None:
+    """Make a new master key, readable by its owner only, whole and on the disk before this returns.
+
+    Raises:
+        FileExistsError: there is one; it is never overwritten.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _write_new(path, secrets.token_hex(MASTER_KEY_BYTES).encode() + b"\n")
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    """A file of its owner's, whole and on the disk, or none. Raises: FileExistsError."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            os.write(descriptor, data)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.link(draft, path)  # as a rename, but that it replaces nothing
+    finally:
+        draft.unlink()
+    _sync(path.parent)
+
+
+def load_master_key(path: Path) -> bytes:
+    """Read the master key.
+
+    Raises:
+        MasterKeyUnusable: missing, readable by others, or not a key.
+    """
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        text = read_regular(path, _FILE_BYTES_MAX).decode("ascii").strip()
+    except FileNotFoundError:
+        raise MasterKeyUnusable(
+            f"there is no master key at {path}: put it back; `tenantry init` makes one for a new site"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise MasterKeyUnusable(f"the master key at {path} cannot be read: {error}") from error
+    if mode & 0o077:
+        raise MasterKeyUnusable(f"the master key at {path} is open to others (mode {mode:04o}): chmod 600 {path}")
+    try:
+        key = bytes.fromhex(text)
+    except ValueError:
+        key = b""
+    if len(key) != MASTER_KEY_BYTES:
+        raise MasterKeyUnusable(f"{path} does not hold a master key of {MASTER_KEY_BYTES} bytes: restore it")
+    return key
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
