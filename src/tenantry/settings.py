@@ -10,6 +10,7 @@ from typing import Any, cast
 from urllib.parse import SplitResult, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from tenantry.domain.hosts import BadHost, check_host
 from tenantry.domain.keys import is_slug
 from tenantry.domain.limits import CAPACITY_LIMITS, LIMITS, BadLimit, read_limit
 from tenantry.regular_files import read_regular
@@ -30,6 +31,8 @@ class GatewaySettings:
 
     host: str
     port: int
+    public_domain: str
+    public_host: str
     tls_cert_file: Path | None
     tls_key_file: Path | None
     anthropic_version: str
@@ -67,6 +70,7 @@ class Settings:
     gateway_host: str
     gateway_port: int
     public_url: str
+    public_domain: str
     control_host: str
     control_port: int
     sandbox_port: int
@@ -98,6 +102,11 @@ class Settings:
         return self.data_dir / "journal"
 
     @property
+    def public_host(self) -> str:
+        """The name of the site itself, as `Host` says it: in lower case, without a port."""
+        return (urlsplit(self.public_url).hostname or "").rstrip(".")
+
+    @property
     def zone(self) -> ZoneInfo:
         return ZoneInfo(self.time_zone)
 
@@ -106,6 +115,8 @@ class Settings:
         return GatewaySettings(
             host=self.gateway_host,
             port=self.gateway_port,
+            public_domain=self.public_domain,
+            public_host=self.public_host,
             tls_cert_file=self.tls_cert_file,
             tls_key_file=self.tls_key_file,
             anthropic_version=self.anthropic_version,
@@ -202,6 +213,14 @@ def _has_port(parts: SplitResult) -> bool:
         return False
 
 
+def _domain(value: Any) -> str:
+    name = _text(value).removesuffix(".").lower()
+    try:
+        return check_host(name)
+    except BadHost:
+        raise ValueError("must be a domain such as claude.agency.example, as DNS has it (xn--... for others)") from None
+
+
 def _zone(value: Any) -> str:
     name = _text(value)
     try:
@@ -239,6 +258,7 @@ SETTINGS: dict[str, Setting] = {
     "gateway_host": Setting(_text, "127.0.0.1"),
     "gateway_port": Setting(_PORT, 3000, "PROXY_PORT"),
     "public_url": Setting(_url, None),
+    "public_domain": Setting(_domain, None),
     "control_host": Setting(_text, "127.0.0.1"),
     "control_port": Setting(_PORT, 3001),
     "sandbox_port": Setting(_PORT, 3002),
@@ -408,6 +428,7 @@ def _read_capacity(where: str, raw: object, problems: list[str]) -> dict[str, An
 def _settled(values: dict[str, Any]) -> Settings:
     """Defaults that follow from other settings."""
     values["data_dir"] = values["data_dir"].absolute()
+    values["public_domain"] = values["public_domain"] or ""
     if values["store_url"] is None:
         values["store_url"] = f"sqlite:///{values['data_dir'] / 'tenantry.db'}"
     if values["public_url"] is None:
