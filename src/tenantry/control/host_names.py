@@ -7,6 +7,7 @@ import idna
 from tenantry.control.site import Site
 from tenantry.domain.hosts import BadHost, HostRule, check_host
 from tenantry.settings import Settings
+from tenantry.storage.records import TenantRecord
 
 # Far above what a name has in any script; nothing longer is looked at.
 _WRITTEN_CHARS_MAX = 1000
@@ -50,3 +51,11 @@ def is_own_host(site: Site, written: str) -> bool:
     return (
         site.directory.has_tenant(named.decode()) if named is not None else site.directory.find_host(host) is not None
     )
+
+
+def host_of(settings: Settings, tenant: TenantRecord) -> str:
+    """A name at which only this tenant is served; "" where there is none."""
+    own = f"{tenant.slug}.{settings.public_domain}"
+    if settings.public_domain and own != settings.public_host:
+        return own
+    return tenant.hosts[0] if tenant.hosts else ""
