@@ -26,6 +26,15 @@ class SettingsError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class CertificateFiles:
+    """A chain and its private key, as `[certificates.NAME]` declares them."""
+
+    name: str
+    cert_file: Path
+    key_file: Path
+
+
+@dataclass(frozen=True, slots=True)
 class GatewaySettings:
     """What the data plane needs."""
 
@@ -33,8 +42,7 @@ class GatewaySettings:
     port: int
     public_domain: str
     public_host: str
-    tls_cert_file: Path | None
-    tls_key_file: Path | None
+    certificates: tuple[CertificateFiles, ...]
     anthropic_version: str
     require_tenant_id: bool
     connections_max: int
@@ -92,6 +100,14 @@ class Settings:
     usage_alert_threshold_percent: int
     billing_export_interval: str
     upstreams: tuple[UpstreamSettings, ...]
+    more_certificates: tuple[CertificateFiles, ...]
+
+    @property
+    def certificates(self) -> tuple[CertificateFiles, ...]:
+        """The gateway's own: that of `tls_cert_file`, which is for every name that no other is for, then the others."""
+        if self.tls_cert_file is None or self.tls_key_file is None:
+            return ()
+        return (CertificateFiles(MAIN_CERTIFICATE, self.tls_cert_file, self.tls_key_file), *self.more_certificates)
 
     @property
     def master_key_file(self) -> Path:
@@ -117,8 +133,7 @@ class Settings:
             port=self.gateway_port,
             public_domain=self.public_domain,
             public_host=self.public_host,
-            tls_cert_file=self.tls_cert_file,
-            tls_key_file=self.tls_key_file,
+            certificates=self.certificates,
             anthropic_version=self.anthropic_version,
             require_tenant_id=self.require_tenant_id,
             connections_max=self.connections_max,
@@ -287,6 +302,10 @@ SETTINGS: dict[str, Setting] = {
 MAIN_UPSTREAM = "anthropic"
 SANDBOX_UPSTREAM = "sandbox"
 
+# The certificate of `tls_cert_file`, by which it is told of.
+MAIN_CERTIFICATE = "main"
+_CERTIFICATE_FILES = ("cert_file", "key_file")
+
 UPSTREAM_SETTINGS: dict[str, Setting] = {
     "base_url": Setting(_url, None),
     "ca_file": Setting(_path, None),
@@ -307,9 +326,10 @@ def load_settings(toml_file: Path | None, environ: Mapping[str, str], also: Chec
     """
     problems: list[str] = []
     path, document = _read_file(toml_file, problems)
-    declared = document.pop("upstreams", {})
+    declared, certificates = document.pop("upstreams", {}), document.pop("certificates", {})
     for name in sorted(document.keys() - SETTINGS.keys()):
-        problems.append(f"{path}: there is no setting {name!r}{near_name(name, [*SETTINGS, 'upstreams'])}")
+        near = near_name(name, [*SETTINGS, "upstreams", "certificates"])
+        problems.append(f"{path}: there is no setting {name!r}{near}")
     problems.extend(unknown_variables(environ, SETTINGS))
     found = {name: (str(path), value) for name, value in document.items() if name in SETTINGS}
     for name, setting in SETTINGS.items():
@@ -324,6 +344,7 @@ def load_settings(toml_file: Path | None, environ: Mapping[str, str], also: Chec
         except ValueError as error:
             problems.append(f"{source}: {name} {error}, not {raw!r}")
     values["upstreams"] = _read_upstreams(path, declared, values, problems)
+    values["more_certificates"] = _read_certificates(path, certificates, values, problems)
     addresses = ((f"upstream {one.name}", one.base_url) for one in values["upstreams"])
     problems.extend(contradictions(values, addresses))
     problems.extend(unusable_files(values))
@@ -388,6 +409,37 @@ def _read_upstream(
             problems.append(f"{where}: {field} {error}, not {raw[field]!r}")
     _check_upstream(where, name, raw, values, problems)
     return UpstreamSettings(name=name, capacity=capacity, **values) if len(problems) == before else None
+
+
+def _read_certificates(
+    path: Path, declared: object, settings: Mapping[str, Any], problems: list[str]
+) -> tuple[CertificateFiles, ...]:
+    if not isinstance(declared, dict):
+        problems.append(f"{path}: certificates must be tables, such as [certificates.client]")
+        return ()
+    tables = cast("dict[str, object]", declared)
+    if tables and settings.get("tls_cert_file", "") is None:
+        problems.append(f"{path}: certificates: set tls_cert_file and tls_key_file too, for every other name")
+    found: list[CertificateFiles] = []
+    for name, table in tables.items():
+        where, before = f"{path}: [certificates.{name}]", len(problems)
+        raw = cast("dict[str, object]", table) if isinstance(table, dict) else {}
+        if not is_slug(name) or name == MAIN_CERTIFICATE:
+            problems.append(f"{where}: a name has a-z, 0-9 and inner hyphens, and is not {MAIN_CERTIFICATE!r}")
+        for unknown in sorted(raw.keys() - {*_CERTIFICATE_FILES}):
+            problems.append(f"{where}: there is no {unknown!r}{near_name(unknown, _CERTIFICATE_FILES)}")
+        files: list[Path] = []
+        for field in _CERTIFICATE_FILES:
+            try:
+                files.append(_path(raw.get(field)))
+            except ValueError:
+                problems.append(f"{where}: {field} must name a file")
+                continue
+            if not files[-1].is_file():
+                problems.append(f"{where}: {field}: there is no file {files[-1]}")
+        if len(problems) == before:
+            found.append(CertificateFiles(name, *files))
+    return tuple(found)
 
 
 def _as_text(path: Path | None) -> str | None:
