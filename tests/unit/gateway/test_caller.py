@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tenantry.domain.budgets import Budget, Cap
 from tenantry.domain.directory import Change, Credential, KeyStatus, TenantStatus, Upstream
+from tenantry.gateway.client import ClientConnection
 from tests.unit.gateway.playbook import (
     OPEN,
     START_US,
@@ -323,3 +324,21 @@ def test_two_hosts_or_one_that_is_none_are_answered_400(tmp_path: Path) -> None:
     ):
         assert at(world, world.client(), host) == "answer 400"
     assert not world.heads
+
+
+def test_a_connection_in_its_handshake_is_counted_once_and_goes_on_when_that_is_over(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    population = world.parts.population
+    connection = ClientConnection(world.parts, "203.0.113.1")
+    assert [population.arrive(connection, "203.0.113.1") for _ in range(2)] == [1, 1]
+    # A gateway that gives way, or stops, has nothing to pass on or to close yet.
+    connection.pass_when_idle()
+    connection.stop_when_idle()
+    connection.abort()
+    assert not connection.has_unsent
+    assert connection in population.connections
+    for _ in range(2):
+        population.depart(connection, "203.0.113.1")
+    assert population.arrive(connection, "203.0.113.1") == 1
+    population.depart(connection, "203.0.113.1")
+    assert world.leftovers() == []
