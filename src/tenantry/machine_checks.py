@@ -5,8 +5,10 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from datetime import UTC, datetime
 from typing import Any
+
+from tenantry.certificate_files import BadCertificate, load_certificate
 
 
 def unusable_here(values: Mapping[str, Any]) -> Iterator[str]:
@@ -16,11 +18,7 @@ def unusable_here(values: Mapping[str, Any]) -> Iterator[str]:
         problem = _cannot_bind(host) if host is not None else None
         if problem is not None:
             yield f"{name}: nothing can listen on {host} here: {problem}"
-    cert_file, key_file = values.get("tls_cert_file"), values.get("tls_key_file")
-    if cert_file is not None and key_file is not None and cert_file.is_file() and key_file.is_file():
-        problem = _cannot_load(cert_file, key_file)
-        if problem is not None:
-            yield f"tls_cert_file, tls_key_file: {problem}"
+    yield from _unusable_certificates(values)
     ca_file = values.get("upstream_ca_file")
     if ca_file is not None and ca_file.is_file():
         try:
@@ -40,23 +38,22 @@ def _cannot_bind(host: str) -> str | None:
     return None
 
 
-def _cannot_load(cert_file: Path, key_file: Path) -> str | None:
-    """Why TLS cannot be served with these; None: it can."""
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert_file, key_file, password=_no_password)
-    except OSError as error:  # `ssl.SSLError` is one
-        return f"{cert_file} and {key_file} cannot be used together: {_why(error)}"
-    except _Locked:
-        return f"{key_file} is locked with a password, which nobody could type at a start"
-    return None
-
-
-class _Locked(Exception):
-    """A key asks for a password."""
-
-
-def _no_password() -> str:
-    raise _Locked
+def _unusable_certificates(values: Mapping[str, Any]) -> Iterator[str]:
+    """Of the gateway's own. That one of a client's has ended is told by `doctor`: nobody else's service ends for it."""
+    pairs = [("tls_cert_file, tls_key_file", values.get("tls_cert_file"), values.get("tls_key_file"))]
+    pairs += [
+        (f"[certificates.{one.name}]", one.cert_file, one.key_file) for one in values.get("more_certificates", ())
+    ]
+    for number, (name, cert_file, key_file) in enumerate(pairs):
+        if cert_file is None or key_file is None or not (cert_file.is_file() and key_file.is_file()):
+            continue
+        try:
+            ends_at = load_certificate(cert_file, key_file).ends_at
+        except BadCertificate as error:
+            yield f"{name}: {error}"
+            continue
+        if number == 0 and ends_at < datetime.now(UTC):
+            yield f"{name}: {cert_file} has ended on {ends_at:%Y-%m-%d}; renew it"
 
 
 def _why(error: OSError) -> str:

@@ -52,6 +52,8 @@ def contradictions(values: Mapping[str, Any], upstreams: Iterable[tuple[str, str
     host = values.get("control_host")
     if host is not None and host not in _LOOPBACK:
         yield "control_host must be a loopback address: put a TLS proxy in front to reach it from elsewhere"
+    if values.get("public_domain") and values.get("public_url", "") is None:
+        yield "public_domain: set public_url too, such as https://claude.agency.example: it says how clients get there"
     pair = [values[name] is None for name in ("tls_cert_file", "tls_key_file") if name in values]
     if pair in ([True, False], [False, True]):
         yield "tls_cert_file and tls_key_file go together: set both, or neither"

@@ -11,6 +11,7 @@ from typing import Any, cast
 from urllib.parse import SplitResult, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from tenantry.domain.hosts import BadHost, check_host
 from tenantry.domain.keys import is_slug
 from tenantry.domain.limits import CAPACITY_LIMITS, LIMITS, BadLimit, read_limit
 from tenantry.regular_files import read_regular
@@ -26,13 +27,23 @@ class SettingsError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class CertificateFiles:
+    """A chain and its private key, as `[certificates.NAME]` declares them."""
+
+    name: str
+    cert_file: Path
+    key_file: Path
+
+
+@dataclass(frozen=True, slots=True)
 class GatewaySettings:
     """What the data plane needs."""
 
     host: str
     port: int
-    tls_cert_file: Path | None
-    tls_key_file: Path | None
+    public_domain: str
+    public_host: str
+    certificates: tuple[CertificateFiles, ...]
     anthropic_version: str
     require_tenant_id: bool
     connections_max: int
@@ -68,6 +79,7 @@ class Settings:
     gateway_host: str
     gateway_port: int
     public_url: str
+    public_domain: str
     control_host: str
     control_port: int
     control_hosts: tuple[str, ...]
@@ -90,6 +102,14 @@ class Settings:
     usage_alert_threshold_percent: int
     billing_export_interval: str
     upstreams: tuple[UpstreamSettings, ...]
+    more_certificates: tuple[CertificateFiles, ...]
+
+    @property
+    def certificates(self) -> tuple[CertificateFiles, ...]:
+        """The gateway's own: that of `tls_cert_file`, which is for every name that no other is for, then the others."""
+        if self.tls_cert_file is None or self.tls_key_file is None:
+            return ()
+        return (CertificateFiles(MAIN_CERTIFICATE, self.tls_cert_file, self.tls_key_file), *self.more_certificates)
 
     @property
     def master_key_file(self) -> Path:
@@ -100,6 +120,11 @@ class Settings:
         return self.data_dir / "journal"
 
     @property
+    def public_host(self) -> str:
+        """The name of the site itself, as `Host` says it: in lower case, without a port."""
+        return (urlsplit(self.public_url).hostname or "").rstrip(".")
+
+    @property
     def zone(self) -> ZoneInfo:
         return ZoneInfo(self.time_zone)
 
@@ -108,8 +133,9 @@ class Settings:
         return GatewaySettings(
             host=self.gateway_host,
             port=self.gateway_port,
-            tls_cert_file=self.tls_cert_file,
-            tls_key_file=self.tls_key_file,
+            public_domain=self.public_domain,
+            public_host=self.public_host,
+            certificates=self.certificates,
             anthropic_version=self.anthropic_version,
             require_tenant_id=self.require_tenant_id,
             connections_max=self.connections_max,
@@ -204,6 +230,14 @@ def _has_port(parts: SplitResult) -> bool:
         return False
 
 
+def _domain(value: Any) -> str:
+    name = _text(value).removesuffix(".").lower()
+    try:
+        return check_host(name)
+    except BadHost:
+        raise ValueError("must be a domain such as claude.agency.example, as DNS has it (xn--... for others)") from None
+
+
 def _zone(value: Any) -> str:
     name = _text(value)
     try:
@@ -255,6 +289,7 @@ SETTINGS: dict[str, Setting] = {
     "gateway_host": Setting(_text, "127.0.0.1"),
     "gateway_port": Setting(_PORT, 3000, "PROXY_PORT"),
     "public_url": Setting(_url, None),
+    "public_domain": Setting(_domain, None),
     "control_host": Setting(_text, "127.0.0.1"),
     "control_port": Setting(_PORT, 3001),
     "control_hosts": Setting(_hosts, ()),
@@ -284,6 +319,10 @@ SETTINGS: dict[str, Setting] = {
 MAIN_UPSTREAM = "anthropic"
 SANDBOX_UPSTREAM = "sandbox"
 
+# The certificate of `tls_cert_file`, by which it is told of.
+MAIN_CERTIFICATE = "main"
+_CERTIFICATE_FILES = ("cert_file", "key_file")
+
 UPSTREAM_SETTINGS: dict[str, Setting] = {
     "base_url": Setting(_url, None),
     "ca_file": Setting(_path, None),
@@ -304,9 +343,10 @@ def load_settings(toml_file: Path | None, environ: Mapping[str, str], also: Chec
     """
     problems: list[str] = []
     path, document = _read_file(toml_file, problems)
-    declared = document.pop("upstreams", {})
+    declared, certificates = document.pop("upstreams", {}), document.pop("certificates", {})
     for name in sorted(document.keys() - SETTINGS.keys()):
-        problems.append(f"{path}: there is no setting {name!r}{near_name(name, [*SETTINGS, 'upstreams'])}")
+        near = near_name(name, [*SETTINGS, "upstreams", "certificates"])
+        problems.append(f"{path}: there is no setting {name!r}{near}")
     problems.extend(unknown_variables(environ, SETTINGS))
     found = {name: (str(path), value) for name, value in document.items() if name in SETTINGS}
     for name, setting in SETTINGS.items():
@@ -321,6 +361,7 @@ def load_settings(toml_file: Path | None, environ: Mapping[str, str], also: Chec
         except ValueError as error:
             problems.append(f"{source}: {name} {error}, not {raw!r}")
     values["upstreams"] = _read_upstreams(path, declared, values, problems)
+    values["more_certificates"] = _read_certificates(path, certificates, values, problems)
     addresses = ((f"upstream {one.name}", one.base_url) for one in values["upstreams"])
     problems.extend(contradictions(values, addresses))
     problems.extend(unusable_files(values))
@@ -387,6 +428,37 @@ def _read_upstream(
     return UpstreamSettings(name=name, capacity=capacity, **values) if len(problems) == before else None
 
 
+def _read_certificates(
+    path: Path, declared: object, settings: Mapping[str, Any], problems: list[str]
+) -> tuple[CertificateFiles, ...]:
+    if not isinstance(declared, dict):
+        problems.append(f"{path}: certificates must be tables, such as [certificates.client]")
+        return ()
+    tables = cast("dict[str, object]", declared)
+    if tables and settings.get("tls_cert_file", "") is None:
+        problems.append(f"{path}: certificates: set tls_cert_file and tls_key_file too, for every other name")
+    found: list[CertificateFiles] = []
+    for name, table in tables.items():
+        where, before = f"{path}: [certificates.{name}]", len(problems)
+        raw = cast("dict[str, object]", table) if isinstance(table, dict) else {}
+        if not is_slug(name) or name == MAIN_CERTIFICATE:
+            problems.append(f"{where}: a name has a-z, 0-9 and inner hyphens, and is not {MAIN_CERTIFICATE!r}")
+        for unknown in sorted(raw.keys() - {*_CERTIFICATE_FILES}):
+            problems.append(f"{where}: there is no {unknown!r}{near_name(unknown, _CERTIFICATE_FILES)}")
+        files: list[Path] = []
+        for field in _CERTIFICATE_FILES:
+            try:
+                files.append(_path(raw.get(field)))
+            except ValueError:
+                problems.append(f"{where}: {field} must name a file")
+                continue
+            if not files[-1].is_file():
+                problems.append(f"{where}: {field}: there is no file {files[-1]}")
+        if len(problems) == before:
+            found.append(CertificateFiles(name, *files))
+    return tuple(found)
+
+
 def _as_text(path: Path | None) -> str | None:
     return None if path is None else str(path)
 
@@ -425,6 +497,7 @@ def _read_capacity(where: str, raw: object, problems: list[str]) -> dict[str, An
 def _settled(values: dict[str, Any]) -> Settings:
     """Defaults that follow from other settings."""
     values["data_dir"] = values["data_dir"].absolute()
+    values["public_domain"] = values["public_domain"] or ""
     if values["store_url"] is None:
         values["store_url"] = f"sqlite:///{values['data_dir'] / 'tenantry.db'}"
     if values["public_url"] is None:

@@ -6,22 +6,18 @@ import json
 import os
 import signal
 import socket
-import ssl
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import anthropic
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from tenantry.ledger.live import read_live, sum_live
+from tests.authority import Authority
 from tests.stack import Stack, read_all, request, tenantry, wait_for
 
 # More by hand: python -m bench.restarts
@@ -334,9 +330,10 @@ def test_the_gateway_serves_however_long_control_does_not_start(tmp_path: Path) 
 
 def test_behind_tls_connections_go_on_until_their_next_answer(tmp_path: Path) -> None:
     """TLS cannot be handed over: the old gateway carries the bytes, and the new one answers and closes."""
-    cert_file, key_file = make_certificate(tmp_path)
+    authority = Authority(tmp_path)
+    cert_file, key_file = authority.issue("main", "localhost")
     stack = Stack(tmp_path, TENANTRY_TLS_CERT_FILE=str(cert_file), TENANTRY_TLS_KEY_FILE=str(key_file))
-    context = ssl.create_default_context(cafile=str(cert_file))
+    context = authority.client()
     serving = Serving(stack)
     try:
         serving.wait("serving on")
@@ -369,30 +366,6 @@ def test_behind_tls_connections_go_on_until_their_next_answer(tmp_path: Path) ->
     finally:
         serving.stop()
         stack.stop()
-
-
-def make_certificate(folder: Path) -> tuple[Path, Path]:
-    """A certificate of `localhost`, signed by itself, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    cert_file, key_file = folder / "cert.pem", folder / "key.pem"
-    cert_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    key_file.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return cert_file, key_file
 
 
 def test_a_budget_is_not_passed_by_streams_that_go_on_over_restarts(served: Serving) -> None:

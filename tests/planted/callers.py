@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
+from tenantry.domain import hosts
 from tenantry.domain.directory import KeyStatus, Snapshot, TenantStatus
 from tenantry.gateway import authentication, caller, client
 from tenantry.gateway.authentication import Principal
@@ -232,6 +233,41 @@ def head_known_but_for_the_path() -> None:
 def head_known_but_for_the_tenant() -> None:
     """The header that names the tenant is not compared."""
     _known_without(re.compile(rb"\r\nx-tenant-id: ([^\r]+)\r"))
+
+
+@caught_by("connection", "host of the other tenant")
+def head_known_but_for_the_host() -> None:
+    """The host, which may name the tenant, is not compared."""
+    _known_without(re.compile(rb"\r\nhost: ([^\r]+)\r"))
+
+
+@caught_by("identity", "host of the other tenant")
+def hosts_unchecked_beside_a_path() -> None:
+    """Where the path names a tenant, the host is not asked."""
+    real = caller.Caller._named_by_host
+
+    def named(self: caller.Caller, parts: Any, snapshot: Snapshot) -> bytes | None:
+        return None if self.target.slug is not None else real(self, parts, snapshot)
+
+    caller.Caller._named_by_host = named
+
+
+@caught_by("identity", "host of the other tenant, in capitals")
+def hosts_as_they_are_written() -> None:
+    """A host is looked up as it came: in capitals, or with a port, it decides nothing."""
+    hosts.plain_host = lambda field: field
+
+
+@caught_by("identity", "x-forwarded-host")
+def forwarded_hosts_count() -> None:
+    """What a front server is said to have been asked for counts as the host."""
+    real = caller.Caller.__init__
+
+    def begin(self: caller.Caller, raw: bytes, head: Any) -> None:
+        head.fields[b"host"] = head.fields.get(b"x-forwarded-host", head.fields[b"host"])
+        real(self, raw, head)
+
+    caller.Caller.__init__ = begin
 
 
 @caught_by("connection", "behind it at once")

@@ -9,6 +9,7 @@ import pytest
 
 from tenantry.machine_checks import unusable_here
 from tenantry.settings import SettingsError, load_settings
+from tests.authority import Authority
 from tests.stack import free_ports
 
 
@@ -84,6 +85,7 @@ def test_a_certificate_that_cannot_be_used_is_told(tmp_path: Path) -> None:
     cert_file, key_file = tmp_path / "cert.pem", tmp_path / "key.pem"
     cert_file.write_text("no certificate")
     key_file.write_text("no key")
+    key_file.chmod(0o600)
     environ = {"TENANTRY_TLS_CERT_FILE": str(cert_file), "TENANTRY_TLS_KEY_FILE": str(key_file)}
     (said,) = problems(**environ, TENANTRY_UPSTREAM_CA_FILE=str(cert_file))[:1]
     assert said.startswith(f"tls_cert_file, tls_key_file: {cert_file} and {key_file} cannot be used together: ")
@@ -138,3 +140,63 @@ def test_all_that_is_wrong_is_told_at_once_and_nothing_starts(tmp_path: Path) ->
             assert any(name in line for line in said), (name, said)
         assert any("this gateway itself" in line for line in said)
     assert not (tmp_path / "data").exists()
+
+
+def test_certificates_of_clients_are_tables_with_two_files(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    main, client = authority.issue("main", "localhost"), authority.issue("client", "ai.client.example", days=-1)
+    toml = tmp_path / "tenantry.toml"
+
+    def write(tables: str, *, with_main: bool = True) -> Path:
+        own = f'tls_cert_file = "{main[0]}"\ntls_key_file = "{main[1]}"\n' if with_main else ""
+        toml.write_text(own + tables)
+        return toml
+
+    def said(tables: str, **more: bool) -> list[str]:
+        with pytest.raises(SettingsError) as caught:
+            load_settings(write(tables, **more), {}, unusable_here)
+        return [one.removeprefix(f"{toml}: ") for one in caught.value.problems]
+
+    table = f'[certificates.client]\ncert_file = "{client[0]}"\nkey_file = "{client[1]}"\n'
+    found = load_settings(write(table), {}, unusable_here)  # one client's that has ended stops nobody
+    assert [one.name for one in found.certificates] == ["main", "client"]
+    assert said(table, with_main=False) == [
+        "certificates: set tls_cert_file and tls_key_file too, for every other name",
+    ]
+    assert said('[certificates.client]\ncert_fil = "x"\nkey_file = "/none.key"\n') == [
+        "[certificates.client]: there is no 'cert_fil': did you mean 'cert_file'?",
+        "[certificates.client]: cert_file must name a file",
+        "[certificates.client]: key_file: there is no file /none.key",
+    ]
+    assert "is not 'main'" in said(table.replace("client]", "main]"))[0]
+    client[1].chmod(0o644)
+    assert said(table) == [
+        f"[certificates.client]: {client[1]} can be read by every user of this machine: chmod o-rwx {client[1]}",
+    ]
+    authority.issue("main", "localhost", days=-1)
+    assert f"{main[0]} has ended on " in said("")[0]
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"TENANTRY_PUBLIC_DOMAIN": "claude.agency.example"}, "public_domain: set public_url too"),
+        (
+            {"TENANTRY_PUBLIC_DOMAIN": "*.agency.example"},
+            "public_domain must be a domain such as claude.agency.example",
+        ),
+        ({"TENANTRY_PUBLIC_DOMAIN": "https://agency.example"}, "public_domain must be a domain"),
+        ({"TENANTRY_PUBLIC_DOMAIN": "127.0.0.1"}, "public_domain must be a domain"),
+    ],
+)
+def test_a_public_domain_is_a_name_and_goes_with_a_public_url(environ: dict[str, str], said: str) -> None:
+    assert said in problems(**environ)[0]
+
+
+def test_a_public_domain_is_kept_in_its_one_form() -> None:
+    environ = {
+        "TENANTRY_PUBLIC_DOMAIN": "Claude.Agency.example.",
+        "TENANTRY_PUBLIC_URL": "https://CLAUDE.agency.example",
+    }
+    found = load_settings(None, environ)
+    assert (found.public_domain, found.public_host) == ("claude.agency.example", "claude.agency.example")

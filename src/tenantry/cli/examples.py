@@ -32,7 +32,11 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "tiers set": ("tenantry tiers set standard --rpm 120 --burst 20", "tenantry tiers set night --sessions 2"),
     "tenants list": ("tenantry tenants list",),
     "tenants show": ("tenantry tenants show acme",),
-    "tenants set": ("tenantry tenants set acme --tier premium --rpm 90", "tenantry tenants set acme --inherit rpm"),
+    "tenants set": (
+        "tenantry tenants set acme --tier premium --rpm 90",
+        "tenantry tenants set acme --inherit rpm",
+        "tenantry tenants set acme --host ai.acme.example",
+    ),
     "tenants disable": ("tenantry tenants disable acme",),
     "tenants enable": ("tenantry tenants enable acme",),
     "tenants delete": ("tenantry tenants delete acme",),

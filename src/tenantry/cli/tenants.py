@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -74,6 +75,13 @@ def set_tenant(
         str | None,
         typer.Option(metavar="|".join(DISCONNECTS), help="When a client leaves: read its answer to the end, or stop."),
     ] = None,
+    host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A host name of the client's own; repeatable: these are all it has then. none: no name.",
+        ),
+    ] = None,
 ) -> None:
     """Another tier, or limits of its own above or below the tier's; gateways follow within a second."""
     change = TenantChange(
@@ -83,14 +91,39 @@ def set_tenant(
         user_profile_id=_text(user_profile),
         contact=_text(contact),
         disconnect=disconnect,
+        hosts=_hosts(host),
     )
     if disconnect is not None and disconnect not in DISCONNECTS:
         raise fail(f"--disconnect must be {' or '.join(DISCONNECTS)}, not {disconnect!r}", USAGE)
     if change == TenantChange(limits={}, inherit=[]):
         raise fail("say what to change, such as --rpm 120; `--help` has every option", USAGE)
     with opened_site() as site:
+        _require_usable(site, change.hosts or ())
         site.directory.set_tenant(slug, change)
     say(f"{slug} is changed; `tenantry tenants show {slug}` shows what holds now.")
+
+
+def _require_usable(site: Site, hosts: Sequence[str]) -> None:
+    if not hosts:
+        return
+    from tenantry.control.host_names import why_not_usable
+
+    for name in hosts:
+        problem = why_not_usable(site.settings, name)
+        if problem is not None:
+            raise fail(f"--host: {problem}", USAGE)
+
+
+def _hosts(written: list[str] | None) -> list[str] | None:
+    if not written or written == [NO_LIMIT]:
+        return [] if written else None
+    from tenantry.control.host_names import read_host
+    from tenantry.domain.hosts import BadHost
+
+    try:
+        return list(dict.fromkeys(read_host(one) for one in written))
+    except BadHost as error:
+        raise fail(f"--host {error}", USAGE) from None
 
 
 def _text(value: str | None) -> str | None:
@@ -225,7 +258,8 @@ _SHOWN_ABOVE = ("sessions_max", "requests_per_minute", "limits", "uses", "announ
 def _print(values: dict[str, Any]) -> None:
     for name, value in values.items():
         if name not in _SHOWN_ABOVE:
-            say(f"{name:17}{value if value is not None else ''}")
+            text = " ".join(cast("list[str]", value)) if isinstance(value, list) else value
+            say(f"{name:17}{text if text is not None else ''}")
     say("\nmay use")
     rows = [[LIMITS[name].option, shown(one["value"]), one["from"]] for name, one in values["limits"].items()]
     print_table(["limit", "value", "from"], rows)

@@ -14,10 +14,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
 from sqlalchemy import Engine, Row, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from tenantry.certificate_files import BadCertificate, load_certificate
 from tenantry.control.findings import Finding
 from tenantry.control.form import describe_form
 from tenantry.control.process_check import check_control, check_gateways, check_journal
@@ -25,7 +25,7 @@ from tenantry.control.reach_check import check_reach
 from tenantry.control.site_check import check_backup, check_credentials, check_running, upstreams_in_use
 from tenantry.control.store_check import check_file, check_privacy
 from tenantry.ledger.quarantine import count_quarantined
-from tenantry.settings import Settings
+from tenantry.settings import MAIN_CERTIFICATE, Settings
 from tenantry.storage.addresses import is_own_address
 from tenantry.storage.columns import aware
 from tenantry.storage.custody import ForeignMasterKey, find_owner
@@ -57,7 +57,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield check_journal(settings.journal_dir)
     yield from _disks(settings, store)
     yield _clock()
-    yield from _certificate(settings.tls_cert_file)
+    yield from _certificates(settings)
     yield _descriptors()
     yield _port("gateway", settings.gateway_host, settings.gateway_port, "/healthz", settings.tls_cert_file is not None)
     yield _port("control", settings.control_host, settings.control_port, "/healthz", False)
@@ -208,20 +208,21 @@ def _clock() -> Finding:
     return Finding("clock", True, found)
 
 
-def _certificate(path: Path | None) -> Iterator[Finding]:
-    """Of the gateway's own TLS, where it has one: the first of the chain to end."""
-    if path is None:
-        return
-    mend = f"renew it and put it at {path} with its key, then `tenantry restart`: no call is dropped"
-    try:
-        ends = min(one.not_valid_after_utc for one in x509.load_pem_x509_certificates(path.read_bytes()))
-    except (OSError, ValueError) as error:
-        yield Finding("certificate", False, f"{path} cannot be read: {error}", mend)
-        return
-    left = (ends - datetime.now(UTC)).total_seconds() / 86400
-    words = f"ends in {left:.0f} days" if left > 0 else "has ended"
-    found = f"{path} {words} ({ends:%Y-%m-%d %H:%M} UTC)"
-    yield Finding("certificate", left >= CERTIFICATE_DAYS_MIN, found, "" if left >= CERTIFICATE_DAYS_MIN else mend)
+def _certificates(settings: Settings) -> Iterator[Finding]:
+    """Of the gateway's own TLS: of each chain the first to end."""
+    for one in settings.certificates:
+        check = "certificate" if one.name == MAIN_CERTIFICATE else f"certificate {one.name}"
+        mend = f"renew it and put it at {one.cert_file} with its key: the gateway takes it within seconds"
+        try:
+            ends = load_certificate(one.cert_file, one.key_file).ends_at
+        except BadCertificate as error:
+            found = f"{error}; a gateway that runs goes on with what it has loaded before"
+            yield Finding(check, False, found, "do what it says; the gateway takes new files within seconds")
+            continue
+        left = (ends - datetime.now(UTC)).total_seconds() / 86400
+        words = f"ends in {left:.0f} days" if left > 0 else "has ended"
+        found = f"{one.cert_file} {words} ({ends:%Y-%m-%d %H:%M} UTC)"
+        yield Finding(check, left >= CERTIFICATE_DAYS_MIN, found, "" if left >= CERTIFICATE_DAYS_MIN else mend)
 
 
 def _descriptors() -> Finding:

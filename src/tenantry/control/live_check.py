@@ -117,6 +117,8 @@ def _connect(settings: Settings) -> http.client.HTTPConnection:
         return http.client.HTTPConnection(host, settings.gateway_port, timeout=CALL_SECONDS_MAX)
     # The gateway's own certificate is what has to be there; its name is the public one, not this address.
     context = ssl.create_default_context(cafile=str(settings.tls_cert_file))
+    for one in settings.certificates[1:]:  # one of these may be that of the public name
+        context.load_verify_locations(one.cert_file)
     context.check_hostname = False
     name = urlsplit(settings.public_url).hostname or host
     return http.client.HTTPSConnection(name, settings.gateway_port, timeout=CALL_SECONDS_MAX, context=context)

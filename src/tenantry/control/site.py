@@ -5,7 +5,9 @@ from __future__ import annotations
 import getpass
 import os
 import socket
+from collections.abc import Iterable
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from sqlalchemy import Engine
 
@@ -81,8 +83,27 @@ def ensure_sandbox_credential(site: Site, base_url: str, secret: str) -> None:
 
 
 def endpoint_of(settings: Settings, slug: str) -> str:
-    """Where the software of a tenant sends its requests."""
+    """Where the software of a tenant sends its requests: to a host name of its own where there is a domain for them."""
+    host = f"{slug}.{settings.public_domain}"
+    if not settings.public_domain or host == settings.public_host:  # the site's own name is no tenant's
+        return _by_path(settings, slug)
+    return _at_host(settings, host)
+
+
+def endpoints_of(settings: Settings, slug: str, hosts: Iterable[str]) -> list[str]:
+    """All of them: that which is told first, those at the client's own `hosts`, that at the site's own name."""
+    known = [endpoint_of(settings, slug), *(_at_host(settings, host) for host in hosts), _by_path(settings, slug)]
+    return list(dict.fromkeys(known))
+
+
+def _by_path(settings: Settings, slug: str) -> str:
     return f"{settings.public_url}/t/{slug}"
+
+
+def _at_host(settings: Settings, host: str) -> str:
+    public = urlsplit(settings.public_url)
+    port = f":{public.port}" if public.port is not None else ""
+    return f"{public.scheme}://{host}{port}{public.path}"
 
 
 def actor() -> str:

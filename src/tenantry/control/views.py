@@ -56,6 +56,7 @@ class TenantView(View):
     user_profile_id: str | None
     contact: str | None
     disconnect: str
+    hosts: list[str]
     created_at: str
 
 
@@ -169,6 +170,7 @@ def tenant_view(settings: Settings, tenant: TenantRecord) -> TenantView:
         tenant.user_profile_id,
         tenant.contact,
         tenant.disconnect,
+        list(tenant.hosts),
         stamp(tenant.created_at),
     )
 

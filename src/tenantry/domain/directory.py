@@ -90,7 +90,7 @@ class Tenant:
     """A client of the agency. `limits` are its tier's with its own changes; `tier` is only a name.
 
     `fallback` is the credential to try when the first cannot serve. `user_profile_id` is sent as
-    `anthropic-user-profile-id` when set (reference 10.3).
+    `anthropic-user-profile-id` when set (reference 10.3). `hosts` are the client's own names (`domain/hosts.py`).
     """
 
     tenant_id: str
@@ -104,6 +104,7 @@ class Tenant:
     user_profile_id: str | None = None
     disconnect: Disconnect = Disconnect.DRAIN
     budget: Budget = NO_BUDGET
+    hosts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +125,15 @@ class GatewayKey:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The directory at one version: `keys` by HMAC digest, `tenants` by internal id."""
+    """The directory at one version: `keys` by HMAC digest, `tenants` by internal id, slugs by the clients' own `hosts`.
+
+    Where no host has changed, `hosts` is the same object in the next snapshot.
+    """
 
     version: int
     keys: dict[bytes, GatewayKey]
     tenants: dict[str, Tenant]
+    hosts: dict[bytes, bytes] = field(default_factory=dict[bytes, bytes])
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,10 +49,11 @@ def authenticate(
     pepper: bytes,
     require_tenant_id: bool,
     at_us: int,
+    host_slug: bytes | None = None,
 ) -> Principal:
     """The tenant and key of a request whose header fields are `fields` and whose path names `slug` (or None).
 
-    `at_us` is now, in unix microseconds.
+    `at_us` is now, in unix microseconds; `host_slug` is whom the `Host` names (`domain.hosts`), or None.
 
     Raises:
         ApiError: one of the refusals of DESIGN 4.3.
@@ -68,9 +69,11 @@ def authenticate(
         raise _of(tenant, TenantDisabled())
     named = fields.get(b"x-tenant-id")
     own = tenant.slug.encode()
-    if (slug is not None and slug != own) or (named is not None and named not in (own, tenant.tenant_id.encode())):
+    if (slug is not None and slug != own) or (host_slug is not None and host_slug != own):
         raise ForeignTenant
-    if require_tenant_id and slug is None and named is None:
+    if named is not None and named not in (own, tenant.tenant_id.encode()):
+        raise ForeignTenant
+    if require_tenant_id and slug is None and named is None and host_slug is None:
         raise MissingTenant
     return Principal(tenant, key)
 

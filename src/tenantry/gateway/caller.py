@@ -38,6 +38,8 @@ class Caller:
         "_begin_template",
         "_begun",
         "_credential",
+        "_host_slug",
+        "_hosts",
         "_pool",
         "_principal",
         "_snapshot",
@@ -67,6 +69,8 @@ class Caller:
         told = head.fields.get(b"x-stainless-retry-count")
         self.retries = (small_number(told) or 0) if told is not None else 0
         self._snapshot: Snapshot | None = None
+        self._hosts: dict[bytes, bytes] | None = None
+        self._host_slug: bytes | None = None
         self._principal: Principal | None = None
         self._accounts: tuple[Account, Account] | None = None
         self._credential: Credential | None = None
@@ -95,7 +99,8 @@ class Caller:
                 return known
             # What a change does not touch is the same object in both snapshots, with all its parts.
             key = snapshot.keys.get(known.key.digest)
-            if key is known.key and snapshot.tenants.get(known.key.tenant_id) is known.tenant:
+            is_same = key is known.key and snapshot.tenants.get(known.key.tenant_id) is known.tenant
+            if is_same and self._hosts is snapshot.hosts:
                 self._snapshot = snapshot
                 return known
         settings = parts.settings
@@ -106,6 +111,7 @@ class Caller:
             parts.pepper,
             settings.require_tenant_id,
             parts.clock.wall_us(),
+            self._named_by_host(parts, snapshot),
         )
         self._snapshot, self._principal = snapshot, principal
         self._accounts = self._credential = self._begun = self.way = None
@@ -115,6 +121,17 @@ class Caller:
         self.has_policies = has_policies(tenant.limits) or (key.limits is not None and has_policies(key.limits))
         self.has_budget = bool(tenant.budget.caps or key.budget.caps)
         return principal
+
+    def _named_by_host(self, parts: Parts, snapshot: Snapshot) -> bytes | None:
+        """The slug of the tenant that the `Host` names, by the directory as it is now."""
+        if self._hosts is not snapshot.hosts:
+            self._hosts = snapshot.hosts
+            rule = parts.host_rule
+            if rule.is_set or snapshot.hosts:
+                self._host_slug = rule.slug_of(self.head.fields[b"host"], snapshot.hosts)
+            else:
+                self._host_slug = None
+        return self._host_slug
 
     def accounts(self, parts: Parts, principal: Principal) -> tuple[Account, Account]:
         """The accounts that pay: the tenant's and the key's."""

@@ -497,7 +497,7 @@ class ClientConnection(Client):
     # Going on elsewhere
 
     def pass_when_idle(self) -> None:
-        if self._state in (_HEAD, _PART):
+        if self._state in (_HEAD, _PART) and self.transport is not None:  # else when its handshake is over
             self.pass_on()
 
     def pass_on(self, body: bytes | None = None) -> None:

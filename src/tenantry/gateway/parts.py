@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tenantry.domain.directory import Snapshot
+from tenantry.domain.hosts import HostRule
 from tenantry.domain.prices import PriceTable
 from tenantry.gateway.bodies import Bodies
 from tenantry.gateway.deadlines import Deadlines
@@ -50,6 +51,7 @@ class Parts:
 
     settings: GatewaySettings
     pepper: bytes
+    host_rule: HostRule
     version_default: bytes
     prices: PriceTable
     clock: Clock

@@ -135,13 +135,16 @@ class Population:
         return None
 
     def arrive(self, connection: Connected, peer: str) -> int:
-        """A client has come from that address; how many connections it has now."""
+        """A client has come from that address; how many connections it has now. Told twice, it counts once."""
+        if connection in self.connections:
+            return self._peers[peer]
         self.connections.add(connection)
         return _one_more(self._peers, peer)
 
     def depart(self, connection: Connected, peer: str) -> None:
-        self.connections.discard(connection)
-        _less(self._peers, peer)
+        if connection in self.connections:
+            self.connections.discard(connection)
+            _less(self._peers, peer)
 
     def join(self, tenant_id: str) -> int:
         """A tenant uses one connection more; how many it uses now."""

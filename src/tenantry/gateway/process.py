@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from tenantry.domain.attempts import Tally
 from tenantry.domain.directory import Change, KeyStatus, Snapshot, TenantStatus
 from tenantry.domain.errors import ApiError, KeyNotActive, NotReady, TenantDisabled
+from tenantry.domain.hosts import HostRule
 from tenantry.domain.prices import PriceTable
 from tenantry.gateway.authentication import Principal
 from tenantry.gateway.bodies import Beside, Bodies
@@ -52,6 +53,7 @@ def build_parts(
     return Parts(
         settings=settings,
         pepper=pepper,
+        host_rule=HostRule(settings.public_domain, settings.public_host),
         version_default=settings.anthropic_version.encode(),
         prices=prices,
         clock=clock,

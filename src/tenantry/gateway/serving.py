@@ -10,15 +10,14 @@ import logging
 import resource
 import signal
 import socket
-import ssl
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any, cast
 
+from tenantry.gateway.certificates import Certificates
 from tenantry.gateway.chores import (
     TALLY_SECONDS,
     every_in_steps,
@@ -31,9 +30,10 @@ from tenantry.gateway.chores import (
 from tenantry.gateway.client import ClientConnection
 from tenantry.gateway.deadlines import TICK_SECONDS
 from tenantry.gateway.handover import await_successor, find_gateways
+from tenantry.gateway.handshakes import TlsServer
 from tenantry.gateway.inheriting import succeed
 from tenantry.gateway.listening import BACKLOG
-from tenantry.gateway.parts import Clock
+from tenantry.gateway.parts import Clock, Parts
 from tenantry.gateway.process import GatewayProcess, build_parts
 from tenantry.gateway.retiring import Retirement
 from tenantry.gateway.wall import WallClock, wall_us
@@ -80,7 +80,7 @@ async def serve_gateway(
     book = PriceBook(engine)
     book.refresh()
     prices = book.table
-    tls = _tls(settings.tls_cert_file, settings.tls_key_file)
+    certificates = Certificates(settings.certificates) if settings.certificates else None
     journal_dir = settings.data_dir / "journal"
     port: int = listener.getsockname()[1]
     journal = JournalWriter(journal_dir, "gateway")
@@ -94,12 +94,7 @@ async def serve_gateway(
     gateway = GatewayProcess(parts)
     for one in inherited:
         one.enter(parts, opening.ended, partial(costs_of, engine, journal_dir, prices))
-    server = await loop.create_server(
-        lambda: cast(asyncio.BaseProtocol, ClientConnection(parts)),  # by its methods
-        sock=listener.dup(),
-        ssl=tls,
-        backlog=BACKLOG,
-    )
+    server = await _serve_plainly(parts, listener) if certificates is None else TlsServer(parts, listener, certificates)
     retirement = Retirement(parts, journal.run_id, await_successor(journal.folder, port), listener, server.close)
     ending = _Ending(loop)
 
@@ -113,6 +108,9 @@ async def serve_gateway(
         "the journal": sync_journal(parts.recorder, journal, clock.now),
         "the facts for people": tell_live(gateway, live),
     }
+    if certificates is not None:
+        work["the certificates"] = certificates.follow()
+        loop.add_signal_handler(signal.SIGHUP, certificates.ask)
     chores = [asyncio.create_task(chore, name=name) for name, chore in work.items()]
     log.info("gateway listening on %s:%d", settings.host, port)
     if ready is not None:
@@ -144,6 +142,14 @@ async def serve_gateway(
     engine.dispose()
     log.info("stopped")
     return 1 if died else 0
+
+
+async def _serve_plainly(parts: Parts, listener: socket.socket) -> asyncio.Server:
+    return await asyncio.get_running_loop().create_server(
+        lambda: cast(asyncio.BaseProtocol, ClientConnection(parts)),  # by its methods
+        sock=listener.dup(),
+        backlog=BACKLOG,
+    )
 
 
 class _Ending:
@@ -198,15 +204,6 @@ def _beside(read: Callable[[], MessageFields], then: Callable[[MessageFields | E
             then(done.result())
 
     asyncio.get_running_loop().run_in_executor(_reader, read).add_done_callback(on_done)
-
-
-def _tls(cert_file: Path | None, key_file: Path | None) -> ssl.SSLContext | None:
-    if cert_file is None:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(cert_file, key_file)
-    return context
 
 
 def _raise_descriptor_limit() -> int:

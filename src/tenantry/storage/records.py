@@ -75,6 +75,7 @@ class TenantRecord:
     declared: bool
     offboard: str
     created_at: datetime
+    hosts: tuple[str, ...] = ()
 
 
 @value
@@ -179,8 +180,8 @@ def read_admin(row: Row[*tuple[Any, ...]]) -> AdminRecord:
     )
 
 
-def read_tenant(row: Row[*tuple[Any, ...]]) -> TenantRecord:
-    """A tenant joined with its tier and the names of its credentials."""
+def read_tenant(row: Row[*tuple[Any, ...]], hosts: Mapping[str, tuple[str, ...]]) -> TenantRecord:
+    """A tenant joined with its tier and the names of its credentials; `hosts` by tenant's id."""
     own = read_changes(row.limits)
     return TenantRecord(
         row.tenant_id,
@@ -201,6 +202,7 @@ def read_tenant(row: Row[*tuple[Any, ...]]) -> TenantRecord:
         bool(row.declared),
         row.offboard,
         aware(row.created_at),
+        hosts.get(row.tenant_id, ()),
     )
 
 

@@ -25,6 +25,7 @@ from tenantry.domain.directory import (
 )
 from tenantry.domain.limits import Limits
 from tenantry.storage.caps import read_budgets
+from tenantry.storage.client_hosts import read_hosts
 from tenantry.storage.columns import utc
 from tenantry.storage.database import StoreFile, path_of_store, reading
 from tenantry.storage.records import read_changes, read_tier, read_upstream
@@ -54,6 +55,8 @@ class _Held:
     digests: dict[str, tuple[bytes, ...]] = field(default_factory=dict[str, tuple[bytes, ...]])
     # Limits of their own as the rows keep them, by tenant's or key's id; who has none is not in it.
     own: dict[str, str] = field(default_factory=dict[str, str])
+    # The slugs of tenants by the names that are their clients' own. Replaced when one changes.
+    hosts: dict[bytes, bytes] = field(default_factory=dict[bytes, bytes])
 
     def copy(self) -> _Held:
         return _Held(
@@ -66,6 +69,7 @@ class _Held:
             self.keys.copy(),
             self.digests.copy(),
             self.own.copy(),
+            self.hosts,
         )
 
 
@@ -122,7 +126,7 @@ class SnapshotLoader:
 
     def _keep(self, held: _Held) -> Snapshot:
         self._held = held
-        return Snapshot(held.version, held.keys, held.tenants)
+        return Snapshot(held.version, held.keys, held.tenants, held.hosts)
 
 
 class _Step:
@@ -216,14 +220,32 @@ class _Step:
                 self.keys.add(digest)
         self.tenants |= ids or _NONE
         budgets = read_budgets(self._connection, ids)
+        hosts = read_hosts(self._connection, ids)
         for row in self._rows(tenants, tenants.c.tenant_id, ids):
-            after.tenants[row.tenant_id] = self._tenant(row, budgets[row.tenant_id, ""])
+            own = hosts.get(row.tenant_id, ())
+            after.tenants[row.tenant_id] = self._tenant(row, budgets[row.tenant_id, ""], own)
+        self._name_hosts(ids)
         for row in self._rows(gateway_keys, gateway_keys.c.tenant_id, ids):
             after.keys[row.digest] = self._key(row, budgets.get((row.tenant_id, row.key_id), NO_BUDGET))
             after.digests[row.tenant_id] = (*after.digests.get(row.tenant_id, ()), row.digest)
             self.keys.add(row.digest)
 
-    def _tenant(self, row: Row[*tuple[Any, ...]], budget: Budget) -> Tenant:
+    def _name_hosts(self, ids: set[str] | None) -> None:
+        """By whose host name who is named, where that of one of these tenants has changed."""
+        before, after = self._before.tenants, self.after.tenants
+        read = before.keys() | after.keys() if ids is None else ids
+        if all(_hosts_of(before.get(one)) == _hosts_of(after.get(one)) for one in read):
+            self.after.hosts = self._before.hosts
+            return
+        named = dict(self._before.hosts)
+        for one in read:
+            for host in _hosts_of(before.get(one)):
+                named.pop(host, None)
+        for one in read:
+            named.update(_hosts_of(after.get(one)))
+        self.after.hosts = named
+
+    def _tenant(self, row: Row[*tuple[Any, ...]], budget: Budget, hosts: tuple[str, ...]) -> Tenant:
         known = self._before.tenants.get(row.tenant_id)
         if row.limits != _NO_LIMITS:
             self.after.own[row.tenant_id] = row.limits
@@ -240,6 +262,7 @@ class _Step:
             row.user_profile_id,
             Disconnect(row.disconnect),
             _shared(known.budget, budget) if known is not None else budget,
+            hosts,
         )
         return _shared(known, made)
 
@@ -327,6 +350,11 @@ class _Step:
     def _rows(self, table: Table, column: Column[Any], ids: Collection[str] | None) -> Iterator[Row[*tuple[Any, ...]]]:
         query = select(table)
         return iter(self._connection.execute(query if ids is None else query.where(column.in_(ids))))
+
+
+def _hosts_of(tenant: Tenant | None) -> dict[bytes, bytes]:
+    """The tenant's slug by each of its hosts."""
+    return {} if tenant is None or not tenant.hosts else {one.encode(): tenant.slug.encode() for one in tenant.hosts}
 
 
 def _shared(known: T | None, made: T) -> T:

@@ -140,6 +140,14 @@ tenants = Table(
     Index("ix_tenants_credential_id", "credential_id"),
 )
 
+# Names of clients' own under which their software calls: each is one tenant's, in its one form (domain/hosts.py).
+tenant_hosts = Table(
+    "tenant_hosts",
+    metadata,
+    Column("host", String(253), primary_key=True),
+    Column("tenant_id", String(40), ForeignKey(tenants.c.tenant_id), nullable=False, index=True),
+)
+
 gateway_keys = Table(
     "gateway_keys",
     metadata,

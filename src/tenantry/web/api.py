@@ -1,4 +1,4 @@
-"""The admin API of the control process. Every route but `/healthz` needs an admin token as a bearer."""
+"""The admin API of the control process. Every route but `/healthz` and `/tls/ask` needs an admin token as a bearer."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from tenantry.control.host_names import is_own_host
 from tenantry.control.site import Site
 from tenantry.control.views import tenant_view
 from tenantry.domain.printable import escaped
@@ -39,6 +40,7 @@ def control_app(site: Site) -> Starlette:
     """The whole API. A new route is an admin's unless it is put in here by hand."""
     routes = [
         Route("/healthz", _healthz),
+        Route("/tls/ask", _tls_ask),
         _admins("/api/v1/tenants", _tenants),
         _admins("/api/v1/tenants/{slug}/usage", _usage),
     ]
@@ -121,6 +123,15 @@ def _audit_read(request: Request, admin: str, what: str, slug: str | None) -> No
 
 async def _healthz(_request: Request) -> Response:
     return _shown({"status": "ok"})
+
+
+async def _tls_ask(request: Request) -> Response:
+    """Whether a server in front may get a certificate for a name (Caddy's on-demand TLS): 200 for those of this site.
+
+    It needs no token, for Caddy sends none. Who is on this machine learns from it who is a client, and nothing more.
+    """
+    is_known = await run_in_threadpool(is_own_host, _site(request), request.query_params.get("domain", ""))
+    return _shown({"known": is_known}, 200 if is_known else 404)
 
 
 def _tenants(request: Request, admin: str) -> Response:

@@ -20,9 +20,6 @@ from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from tenantry.control.backup import back_up, restore
 from tenantry.control.doctor import examine
@@ -36,10 +33,11 @@ from tenantry.domain.prices import load_default_prices
 from tenantry.ledger.booking import Drain
 from tenantry.ledger.journal import JournalWriter
 from tenantry.ledger.live import LIVE_FILE, LiveFile, LiveHead, LiveHealth
-from tenantry.settings import Settings, load_settings
+from tenantry.settings import CertificateFiles, Settings, load_settings
 from tenantry.storage.database import open_store
 from tenantry.storage.migrating import migrate
 from tenantry.storage.tables import ledger
+from tests.authority import Authority
 from tests.stack import free_ports, wait_for
 from tests.template import init_from_template
 from tests.unit.ledger.books import attempt
@@ -544,21 +542,22 @@ def test_a_clock_that_is_off_from_an_upstream_s_is_told(settings: Settings, off_
         assert command_in(found["clock against near"].mend, "timedatectl")
 
 
-@pytest.mark.parametrize(("days", "word"), [(60, ""), (5, "ends in 5 days"), (-1, "has ended")])
-def test_a_certificate_that_is_about_to_end_is_told(settings: Settings, tmp_path: Path, days: int, word: str) -> None:
-    cert = tmp_path / "cert.pem"
-    cert.write_bytes(certificate(datetime.now(UTC) + timedelta(days=days, minutes=1)))
-    found = {one.check: one for one in all_faults(replace(settings, tls_cert_file=cert))}
-    assert list(found) == (["certificate"] if word else [])
+@pytest.mark.parametrize(("days", "word"), [(60, ""), (5.01, "ends in 5 days"), (-1, "has ended")])
+def test_a_certificate_that_is_about_to_end_is_told(settings: Settings, tmp_path: Path, days: float, word: str) -> None:
+    authority = Authority(tmp_path)
+    cert, key = authority.issue("main", "localhost")
+    client = CertificateFiles("client", *authority.issue("client", "ai.client.example", days=days))
+    with_tls = replace(settings, tls_cert_file=cert, tls_key_file=key, more_certificates=(client,))
+    found = {one.check: one for one in all_faults(with_tls)}
+    assert list(found) == (["certificate client"] if word else [])
     if word:
-        assert word in found["certificate"].found
-        assert command_in(found["certificate"].mend, "tenantry restart")
+        assert word in found["certificate client"].found
+        assert str(client.cert_file) in found["certificate client"].mend
 
 
-def certificate(ends: datetime) -> bytes:
-    """A certificate of one's own, as PEM."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-    builder = builder.serial_number(1).not_valid_before(ends - timedelta(days=90)).not_valid_after(ends)
-    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+def test_a_certificate_that_cannot_be_used_is_told(settings: Settings, tmp_path: Path) -> None:
+    cert, key = Authority(tmp_path).issue("main", "localhost")
+    key.chmod(0o644)
+    found = {one.check: one for one in all_faults(replace(settings, tls_cert_file=cert, tls_key_file=key))}
+    assert list(found) == ["certificate"]
+    assert f"chmod o-rwx {key}; a gateway that runs goes on" in found["certificate"].found

@@ -2,9 +2,11 @@
 
 import re
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
+from tenantry.control.isolation.by_host import cases_by_host
 from tenantry.control.isolation.cases import HOW, IDS, WHO, Hand, Holder, generate_cases
 from tenantry.control.isolation.engine import require_objects
 from tenantry.control.isolation.findings import Group
@@ -83,3 +85,11 @@ def test_nothing_that_a_gateway_would_forward_as_a_message_is_sent_to_real_tenan
 def test_keys_are_not_in_the_repr_of_a_case() -> None:
     assert all(KEY[-20:] not in repr(case) for case in generate_cases(HAND))
     assert KEY[-20:] not in repr(HAND)
+
+
+def test_hosts_are_tried_in_pairs_with_paths_and_keys_on_every_route() -> None:
+    own, other = replace(HAND.own, host="h0.probe.invalid"), replace(HAND.other, host="h1.probe.invalid")
+    counted = Counter(case.route for case in cases_by_host(replace(HAND, own=own, other=other)))
+    assert set(counted) == {sample.name for sample in routes.sample_targets()}
+    assert min(counted.values()) > 30
+    assert list(cases_by_host(HAND)) == []  # where no tenant has a host, there is nothing to be tried

@@ -390,6 +390,11 @@ def request_bytes(body: dict[str, Any], key: str = "acme", path: str = "/v1/mess
     return head.encode() + encoded
 
 
+def at_host(host: str, data: bytes) -> bytes:
+    """The same request, for another host than `a`."""
+    return data.replace(b"\r\nhost: a\r\n", f"\r\nhost: {host}\r\n".encode(), 1)
+
+
 def key_of(slug: str) -> str:
     return f"sk-proxy-{slug}-DUMMY"
 
@@ -402,6 +407,7 @@ class World:
         tmp_path: Path,
         *,
         slugs: tuple[str, ...] = ("acme",),
+        domain: str = "",
         limits: Limits = OPEN,
         capacity: Limits | None = None,
         budget_nanos: int | None = None,
@@ -443,7 +449,7 @@ class World:
         settings = load_settings(None, {"TENANTRY_DATA_DIR": str(tmp_path)}).gateway
         clock = Clock(lambda: self.time.now, self.wall_us, self.time.call_soon, self.time.call_later)
         parts = build_parts(
-            replace(settings, zone=ZoneInfo("UTC")),
+            replace(settings, zone=ZoneInfo("UTC"), public_domain=domain),
             Snapshot(1, keys, tenants),
             PEPPER,
             PRICES,

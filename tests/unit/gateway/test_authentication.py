@@ -168,3 +168,17 @@ def test_a_tenant_has_to_be_named_where_that_is_asked_for() -> None:
 def test_another_pepper_knows_no_key() -> None:
     with pytest.raises(AuthenticationFailed):
         authenticate({b"x-api-key": KEY}, None, directory(), b"q" * 32, False, AT_US)
+
+
+def test_the_tenant_that_a_host_names_has_to_be_the_keys_wherever_else_it_is_named() -> None:
+    def at(host_slug: bytes | None, slug: bytes | None = None, required: bool = False, **fields: bytes) -> str:
+        named = {b"x-api-key": KEY} | {name.replace("_", "-").encode(): text for name, text in fields.items()}
+        return authenticate(named, slug, directory(), PEPPER, required, AT_US, host_slug).tenant.slug
+
+    assert at(b"acme") == at(b"acme", b"acme") == at(b"acme", x_tenant_id=b"tnt_acme") == "acme"
+    assert at(b"acme", required=True) == "acme"  # the host names it
+    for refused in ((b"globex", None), (b"globex", b"acme"), (b"acme", b"globex"), (b"nobody", None)):
+        with pytest.raises(ForeignTenant):
+            at(*refused)
+    with pytest.raises(ForeignTenant):
+        at(b"globex", x_tenant_id=b"acme")

@@ -7,8 +7,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from tenantry.domain.budgets import Budget, Cap
-from tenantry.domain.directory import Credential, KeyStatus, TenantStatus, Upstream
-from tests.unit.gateway.playbook import OPEN, START_US, ClientSocket, World, message, request_bytes, whole_answer
+from tenantry.domain.directory import Change, Credential, KeyStatus, TenantStatus, Upstream
+from tenantry.gateway.client import ClientConnection
+from tests.unit.gateway.playbook import (
+    OPEN,
+    START_US,
+    ClientSocket,
+    World,
+    at_host,
+    message,
+    request_bytes,
+    whole_answer,
+)
 
 START = datetime.fromtimestamp(START_US / 1_000_000, UTC)
 
@@ -253,3 +263,82 @@ def test_a_budget_of_a_key_alone_is_told_held_and_refuses(tmp_path: Path) -> Non
     world.set_key("acme", budget=Budget((Cap("month", 1, ()),), "hard"))
     assert served(world, client) == "answer 402"
     assert len(world.heads) == 2
+
+
+DOMAIN = "claude.agency.example"
+
+
+def at(world: World, client: ClientSocket, host: str, key: str = "acme", path: str = "/v1/messages") -> str:
+    """What one request for that host came to."""
+    client.asked += 1
+    client.connection.data_received(at_host(host, request_bytes(message(), key, path)))
+    serve(world)
+    return client.answers[-1]
+
+
+def name_hosts(world: World, **hosts: str) -> None:
+    """`hosts` by slug; the tenants themselves are left as they are."""
+    named = {host.encode(): slug.encode() for slug, host in hosts.items()}
+    snapshot = replace(world.parts.latest.snapshot, hosts=named)
+    world.process.apply(Change(snapshot, frozenset(), frozenset()))
+
+
+def test_nearly_equal_hosts_on_one_connection_are_never_taken_for_each_other(tmp_path: Path) -> None:
+    world = World(tmp_path, slugs=("acme", "acmf"), domain=DOMAIN)
+    client = world.client()
+    for _ in range(3):
+        assert at(world, client, f"acme.{DOMAIN}") == "answer 200"
+        assert at(world, client, f"acmf.{DOMAIN}") == "answer 403"
+        assert at(world, client, f"ACME.{DOMAIN}:443") == "answer 200"
+        assert at(world, client, f"acmf.{DOMAIN}.") == "answer 403"
+        assert at(world, client, f"acmf.{DOMAIN}", "acmf") == "answer 200"
+        assert at(world, client, f"acme.{DOMAIN}", "acmf") == "answer 403"
+        assert at(world, client, f"acme.{DOMAIN}", path="/t/acmf/v1/messages") == "answer 403"
+        assert at(world, client, f"acme.{DOMAIN}", path="/t/acme/v1/messages") == "answer 200"
+        assert at(world, client, DOMAIN) == "answer 200"
+        assert at(world, client, "another.example") == "answer 200"
+    assert world.leftovers() == []
+
+
+def test_a_host_that_becomes_another_tenants_is_refused_on_the_connection_that_it_was_good_on(tmp_path: Path) -> None:
+    world = World(tmp_path, slugs=("acme", "globex"))
+    client = world.client()
+    assert at(world, client, "ai.client.example") == "answer 200"  # it decides nothing
+    name_hosts(world, globex="ai.client.example")
+    assert at(world, client, "ai.client.example") == "answer 403"
+    name_hosts(world, acme="ai.client.example")
+    assert at(world, client, "ai.client.example") == "answer 200"
+    name_hosts(world)
+    assert at(world, client, "ai.client.example", "globex") == "answer 200"
+    assert world.leftovers() == []
+
+
+def test_two_hosts_or_one_that_is_none_are_answered_400(tmp_path: Path) -> None:
+    world = World(tmp_path, domain=DOMAIN)
+    for host in (
+        f"acme.{DOMAIN}\r\nhost: acme.{DOMAIN}",
+        f"acme.{DOMAIN}, x",
+        f"acme.{DOMAIN}/x",
+        "",
+        f"a@acme.{DOMAIN}",
+    ):
+        assert at(world, world.client(), host) == "answer 400"
+    assert not world.heads
+
+
+def test_a_connection_in_its_handshake_is_counted_once_and_goes_on_when_that_is_over(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    population = world.parts.population
+    connection = ClientConnection(world.parts, "203.0.113.1")
+    assert [population.arrive(connection, "203.0.113.1") for _ in range(2)] == [1, 1]
+    # A gateway that gives way, or stops, has nothing to pass on or to close yet.
+    connection.pass_when_idle()
+    connection.stop_when_idle()
+    connection.abort()
+    assert not connection.has_unsent
+    assert connection in population.connections
+    for _ in range(2):
+        population.depart(connection, "203.0.113.1")
+    assert population.arrive(connection, "203.0.113.1") == 1
+    population.depart(connection, "203.0.113.1")
+    assert world.leftovers() == []

@@ -119,6 +119,10 @@ class Changes:
     def do_contact(self) -> None:
         self.directory.set_tenant(self.slug(), TenantChange(contact=f"c{next(self._numbers)}"))
 
+    def do_hosts(self) -> None:
+        names = self.chance.sample(("a.example", "b.example", "c.example"), self.chance.randint(0, 2))
+        self.directory.set_tenant(self.slug(), TenantChange(hosts=names))
+
     def do_offboard(self) -> None:
         self.directory.offboard_tenant(self.slug(), self.chance.random() < 0.5)
 
@@ -396,3 +400,37 @@ def test_a_watch_tells_of_each_change_once_and_of_none_by_others(engine: Engine,
     watch.forget()
     assert watch.changed()
     watch.close()
+
+
+def test_a_host_that_goes_to_another_tenant_names_that_one(engine: Engine, directory: Directory) -> None:
+    directory.set_tenant("a", TenantChange(hosts=["ai.client.example", "old.client.example"]))
+    loader = loader_of(engine)
+    before = loader.load().hosts
+    assert before == {b"ai.client.example": b"a", b"old.client.example": b"a"}
+    directory.set_tenant("a", TenantChange(contact="x@example.com"))
+    assert loader.follow().snapshot.hosts is before
+    with directory.transaction() as both:
+        both.set_tenant("a", TenantChange(hosts=["old.client.example"]))
+        both.set_tenant("b", TenantChange(hosts=["ai.client.example"]))
+    after = loader.follow().snapshot
+    assert after.hosts == {b"ai.client.example": b"b", b"old.client.example": b"a"}
+    directory.offboard_tenant("b", False)
+    directory.offboard_tenant("a", True)
+    assert loader.follow().snapshot.hosts == {}
+
+
+def test_a_host_is_one_tenants(directory: Directory) -> None:
+    directory.set_tenant("a", TenantChange(hosts=["ai.client.example"]))
+    version = directory.version()
+    directory.set_tenant("a", TenantChange(hosts=["ai.client.example"]))
+    assert directory.version() == version  # it is so already
+    with pytest.raises(DirectoryError, match=r"host ai\.client\.example is a's already"):
+        directory.set_tenant("b", TenantChange(hosts=["ai.client.example"]))
+    for wrong in (["AI.client.example"], ["ai.client.example."], ["ai.client.example:443"], ["x.example", "x.example"]):
+        with pytest.raises(DirectoryError):
+            directory.set_tenant("a", TenantChange(hosts=wrong))
+    assert directory.get_tenant("a").hosts == ("ai.client.example",)
+    assert directory.list_audit(1)[0].detail["after"] == {"hosts": ["ai.client.example"]}
+    directory.set_tenant("a", TenantChange(hosts=[]))
+    directory.set_tenant("b", TenantChange(hosts=["ai.client.example"]))
+    assert directory.find_host("ai.client.example") == "b"

@@ -17,6 +17,7 @@ from starlette.routing import Route
 from tenantry.control.site import Site, open_site
 from tenantry.settings import load_settings
 from tenantry.storage.columns import now_utc
+from tenantry.storage.directory.tenants import TenantChange
 from tenantry.storage.tables import admin_users
 from tenantry.web import api
 from tenantry.web.api import control_app
@@ -92,11 +93,19 @@ def test_every_route_but_health_wants_the_token(site: Site) -> None:
     assert get(app, "/healthz", None) == (200, {"status": "ok"})
     for path in paths:
         for token in (None, "", "tadm-another", TOKEN + "x"):
-            if path != "/healthz":
+            if path not in ("/healthz", "/tls/ask"):
                 status, told = get(app, path.replace("{slug}", "acme"), token, address=f"{path}{token}")
                 assert (status, told["detail"]) == (401, "the admin token is required: Authorization: Bearer ...")
     reads = [row for row in site.directory.list_audit() if row.action.startswith("read.")]
     assert reads == []
+
+
+def test_a_server_in_front_is_told_whether_a_name_is_this_sites(site: Site) -> None:
+    app = control_app(site)
+    site.directory.set_tenant("acme", TenantChange(hosts=["ai.client.example"]))
+    assert get(app, "/tls/ask?domain=ai.client.example", None) == (200, {"known": True})
+    for other in ("?domain=other.example", "?domain=", "", "?domain=127.0.0.1", "?domain=" + "x" * 3000):
+        assert get(app, f"/tls/ask{other}", None) == (404, {"known": False})
 
 
 def test_what_an_admin_reads_is_shown_and_told_to_the_audit_log(site: Site) -> None:

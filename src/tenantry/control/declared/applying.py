@@ -137,7 +137,7 @@ def apply_at_once(site: Site, declared: Declaration, references: References) -> 
         DirectoryError: the directory refuses one of the changes.
     """
     with site.directory.transaction() as directory:
-        standing, changes = compare(directory, site.vault, declared, references, now_utc())
+        standing, changes = compare(site, directory, declared, references, now_utc())
         executor = Executor(directory, declared, standing, references)
         executor.run(changes)
     return Made(executor.keys, executor.added)
@@ -152,7 +152,7 @@ def _apply_inside(directory: Directory, site: Site, plan: Plan, references: Refe
     except SecretUnavailable as error:
         raise ApplyRefused(str(error)) from None
     # What was promised is checked before it is kept.
-    _, left = compare(directory, site.vault, plan.declared, references, plan.made_at)
+    _, left = compare(site, directory, plan.declared, references, plan.made_at)
     if left:
         raise ApplyRefused(f"this would not lead to what is declared: {left[0].action} {left[0].subject} is left")
     if plan.declared.whole:

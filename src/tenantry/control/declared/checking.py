@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from tenantry.control.declared.changes import Fingerprint, leaving, target_credential
 from tenantry.control.declared.model import Declaration, Problem, TenantBlock
@@ -17,9 +17,14 @@ TARGET_CHARS_MAX = 64
 
 
 def check_against(
-    declared: Declaration, standing: Standing, fingerprint: Fingerprint = lambda reference: None
+    declared: Declaration,
+    standing: Standing,
+    fingerprint: Fingerprint = lambda reference: None,
+    why_no_host: Callable[[str], str | None] = lambda host: None,
 ) -> list[Problem]:
-    """Everything that is wrong. `fingerprint` tells that two references hold one secret, where they are at hand."""
+    """Everything that is wrong. `fingerprint` tells that two references hold one secret, where they are at hand;
+    `why_no_host` why a name cannot be a client's own on this site.
+    """
     return [
         *_check_whole(declared, standing),
         *_check_names(declared, standing),
@@ -27,6 +32,7 @@ def check_against(
         *(_check_sharing(declared, standing) if declared.whole else ()),
         *_check_agreement(declared, standing),
         *_check_fallbacks(declared, standing, fingerprint),
+        *_check_hosts(declared, standing, why_no_host),
     ]
 
 
@@ -154,6 +160,26 @@ def _check_agreement(declared: Declaration, standing: Standing) -> Iterator[Prob
             if said != value:
                 text = f"{slug} and {first} share {block.credential}, which has one {field}: {value!r} or {said!r}"
                 yield declared.problem(("tenants", slug, field), text)
+
+
+def _check_hosts(
+    declared: Declaration, standing: Standing, why_no_host: Callable[[str], str | None]
+) -> Iterator[Problem]:
+    """A host is one tenant's: of those that are declared, and of those that stand and stay."""
+    going = set(leaving(declared, standing)) if declared.whole else set[str]()
+    owners = {
+        host: slug
+        for slug, one in standing.tenants.items()
+        if slug not in declared.tenants and slug not in going
+        for host in one.block.hosts
+    }
+    for slug, block in declared.tenants.items():
+        for host in block.hosts:
+            owner = owners.setdefault(host, slug)
+            text = f"host {host} would be {owner}'s and {slug}'s: a name is one tenant's" if owner != slug else None
+            text = text or why_no_host(host)
+            if text is not None:
+                yield declared.problem(("tenants", slug, "hosts"), text)
 
 
 def _check_fallbacks(declared: Declaration, standing: Standing, fingerprint: Fingerprint) -> Iterator[Problem]:

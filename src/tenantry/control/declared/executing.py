@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -140,6 +140,7 @@ class Executor:
         for slug in rebound:
             if slug in self._standing.tenants:
                 self._directory.release_credential(slug)
+        self._release_hosts(fields)
         new = [change.subject for change in added]
         self._directory.create_tenants(
             [
@@ -165,7 +166,21 @@ class Executor:
         }
         limits = self._block(slug).limits if "limits" in values else None
         amounts = {period: values[name] for name, period in _BUDGETS.items() if name in values}
-        return TenantChange(limits=limits, only_limits=limits is not None, keys_follow=True, budgets=amounts, **columns)
+        hosts = values.get("hosts")
+        return TenantChange(
+            limits=limits, only_limits=limits is not None, keys_follow=True, budgets=amounts, hosts=hosts, **columns
+        )
+
+    def _release_hosts(self, fields: Mapping[str, Mapping[str, Any]]) -> None:
+        """A name that goes from one tenant to another is given up before it is taken."""
+        wanted = {host: slug for slug, values in fields.items() for host in values.get("hosts") or ()}
+        for slug, values in fields.items():
+            stood = self._standing.tenants.get(slug)
+            if stood is None or "hosts" not in values:
+                continue
+            kept = [host for host in stood.block.hosts if wanted.get(host, slug) == slug]
+            if len(kept) != len(stood.block.hosts):
+                self._directory.set_tenant(slug, TenantChange(hosts=kept, keys_follow=True))
 
     def _set_targets(self, slug: str) -> None:
         stood = self._standing.tenants.get(slug)

@@ -50,6 +50,8 @@ def _tenant(tenant: StandingTenant, zone: ZoneInfo) -> dict[str, Any]:
     if block.shared_credential:
         values["shared_credential"] = True
     values |= {"disconnect": block.disconnect, "offboard": block.offboard}
+    if block.hosts:
+        values["hosts"] = list(block.hosts)
     for name, table in (
         ("limits", _limits(block.limits)),
         ("budget", _budget(block)),

@@ -10,10 +10,13 @@ from decimal import Decimal
 from typing import Any, cast
 from zoneinfo import ZoneInfo
 
+from tenantry.control.host_names import read_host
 from tenantry.domain.alerts import THRESHOLD_PERCENT_MAX, THRESHOLDS_MAX, BadThresholds, check_thresholds
+from tenantry.domain.hosts import HOST_CHARS_MAX, BadHost
 from tenantry.domain.keys import is_slug
 from tenantry.domain.limits import LIMITS, Limit
 from tenantry.domain.money import BadAmount, check_amount, read_usd, usd_to_nanos
+from tenantry.storage.directory.hosts import HOSTS_MAX
 
 TEXT_CHARS_MAX = 200
 # Of a column that keeps a label.
@@ -110,6 +113,20 @@ def _references(raw: object) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
+def _hosts(raw: object) -> tuple[str, ...]:
+    if not isinstance(raw, list) or not all(isinstance(one, str) for one in cast("list[object]", raw)):
+        raise BadField('must be a list of host names such as ["ai.client.example"]')
+    found: list[str] = []
+    for one in cast("list[str]", raw):
+        try:
+            found.append(read_host(one))
+        except BadHost as error:
+            raise BadField(f"holds {one[:TEXT_CHARS_MAX]!r}, which {error}") from None
+    if len(set(found)) != len(found) or len(found) > HOSTS_MAX:
+        raise BadField(f"must have at most {HOSTS_MAX} names, each of them once")
+    return tuple(sorted(found))
+
+
 def _budget(raw: object) -> int:
     nanos = _usd(raw)
     try:
@@ -198,6 +215,16 @@ TENANT_FIELDS: dict[str, Field] = {
     ),
     "offboard": Field(
         _choice("keep", "delete"), "what removing the block does with its data", {"enum": ["keep", "delete"]}
+    ),
+    "hosts": Field(
+        _hosts,
+        "host names of the client's own that lead here (CNAME): each is an endpoint of this tenant alone",
+        {
+            "type": "array",
+            "maxItems": HOSTS_MAX,
+            "uniqueItems": True,
+            "items": {"type": "string", "minLength": 3, "maxLength": HOST_CHARS_MAX},
+        },
     ),
 }
 BUDGET_FIELDS: dict[str, Field] = {

@@ -43,6 +43,7 @@ class TenantBlock:
     workspace: str | None = None
     disconnect: str = "drain"
     offboard: str = "keep"
+    hosts: tuple[str, ...] = ()
     limits: Mapping[str, Any] = field(default_factory=dict[str, Any])
     month_nanos: int | None = None
     week_nanos: int | None = None

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,12 +18,12 @@ from tenantry.control.declared.reader import DEPTH_MAX, FILE_BYTES_MAX, is_deepe
 from tenantry.control.declared.references import References
 from tenantry.control.declared.state import Standing, read_standing, target_name
 from tenantry.control.declared.words import in_words
+from tenantry.control.host_names import why_not_usable
 from tenantry.control.site import Site
 from tenantry.ledger.exports import replacing
 from tenantry.regular_files import read_regular
 from tenantry.storage.columns import now_utc
 from tenantry.storage.directory import Directory
-from tenantry.storage.vault import Vault
 
 PLAN_FORMAT = 1
 
@@ -60,7 +60,7 @@ def make_plan(site: Site, declared: Declaration, references: References) -> Plan
         BadDeclaration: it names what is not there, or what cannot be.
     """
     now = now_utc()
-    standing, changes = compare(site.directory, site.vault, declared, references, now)
+    standing, changes = compare(site, site.directory, declared, references, now)
     running = read_running(site.settings.journal_dir)
     return Plan(
         declared,
@@ -74,17 +74,17 @@ def make_plan(site: Site, declared: Declaration, references: References) -> Plan
 
 
 def compare(
-    directory: Directory, vault: Vault, declared: Declaration, references: References, now: datetime
+    site: Site, directory: Directory, declared: Declaration, references: References, now: datetime
 ) -> tuple[Standing, list[Change]]:
-    """What stands, and what would have to change. Raises: BadDeclaration."""
+    """What stands in `directory`, and what would have to change. Raises: BadDeclaration."""
     standing = read_standing(directory)
 
     @cache  # of one file it is asked several times, and each reads a file or hashes a text
     def fingerprint(reference: str) -> bytes | None:
         secret = references.find(reference)
-        return vault.fingerprint(secret) if secret is not None else None
+        return site.vault.fingerprint(secret) if secret is not None else None
 
-    problems = check_against(declared, standing, fingerprint)
+    problems = check_against(declared, standing, fingerprint, partial(why_not_usable, site.settings))
     if problems:
         raise BadDeclaration(problems)
 

@@ -166,6 +166,7 @@ def _tenant(
         workspace=own.workspace_id if own is not None else None,
         disconnect=row.disconnect,
         offboard=row.offboard,
+        hosts=row.hosts,
         limits=row.own,
         month_nanos=budget.get("month"),
         week_nanos=budget.get("week"),

@@ -26,7 +26,9 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """`model` is the one in the examples; `models` are the known ones that the tenant may ask for."""
+    """`model` is the one in the examples; `models` are the known ones that the tenant may ask for. `other_endpoints`
+    lead to the same.
+    """
 
     slug: str
     name: str
@@ -41,6 +43,7 @@ class Facts:
     model: str
     offers_batches: bool
     written: str
+    other_endpoints: tuple[str, ...] = ()
 
 
 def known_models(limits: Limits, names: Iterable[str]) -> tuple[str, ...]:

@@ -18,11 +18,12 @@ MODEL = "claude-haiku-5-5"
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A tenant as its software knows it. The key is never in a repr."""
+    """A tenant as its software knows it. The key is never in a repr. `host` names it, where there is one."""
 
     slug: str
     tenant_id: str
     key: str = field(repr=False)
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +136,11 @@ def make_case(
     expected: Expected,
     twin: str = "",
     slug: str | None = None,
+    host: bytes = b"gateway",
 ) -> Case:
     path = sample.path if slug is None else f"/t/{slug}".encode() + sample.path
     lines = [*lines, b"anthropic-version: 2023-06-01", b"connection: close"]
-    data = request(sample.method, path, lines, body_of(sample.route, careful=hand.careful))
+    data = request(sample.method, path, lines, body_of(sample.route, careful=hand.careful), host)
     return Case(group, title, sample.name, sample.method, data, expected, twin and f"{twin} {sample.name}")
 
 

@@ -36,12 +36,35 @@ def try_connections(group: Group, judge: Judge, hand: Hand, careful: bool = Fals
             for nearly in _near(hand, sample, careful):
                 _in_turn(group, judge, sample, good, nearly)
                 _at_once(group, judge, sample, good, nearly)
+            if hand.own.host and hand.other.host:
+                good = _by_host(hand, sample, hand.own.key, hand.own.host, careful)
+                nearly = _near_hosts(hand, sample, careful)
+                _in_turn(group, judge, sample, good, nearly)
+                _at_once(group, judge, sample, good, nearly)
 
 
 def _data(hand: Hand, sample: Sample, key: str, slug: str, named: str, careful: bool) -> bytes:
     lines = [key_line(key), b"anthropic-version: 2023-06-01", b"x-tenant-id: " + named.encode()]
     path = f"/t/{slug}".encode() + sample.path
     return request(sample.method, path, lines, body_of(sample.route, careful=careful))
+
+
+def _by_host(hand: Hand, sample: Sample, key: str, host: str, careful: bool, slug: str = "") -> bytes:
+    """Only the host names the tenant, unless `slug` does so too."""
+    lines = [key_line(key), b"anthropic-version: 2023-06-01"]
+    path = f"/t/{slug}".encode() + sample.path if slug else sample.path
+    return request(sample.method, path, lines, body_of(sample.route, careful=careful), host.encode())
+
+
+def _near_hosts(hand: Hand, sample: Sample, careful: bool) -> _Nearly:
+    own, other = hand.own, hand.other
+    others = [
+        ("path of the other", _by_host(hand, sample, own.key, own.host, careful, other.slug)),
+        ("key of the other", _by_host(hand, sample, other.key, own.host, careful)),
+        ("host in capitals", _by_host(hand, sample, own.key, other.host.upper(), careful)),
+        ("host", _by_host(hand, sample, own.key, other.host, careful)),
+    ]
+    return _Nearly("host of the other tenant, which differs in one character", others, 403)
 
 
 def _near(hand: Hand, sample: Sample, careful: bool) -> Iterator[_Nearly]:

@@ -13,6 +13,7 @@ from tenantry.control.isolation import bleed, borrowed, cases
 from tenantry.control.isolation.answers import try_equal
 from tenantry.control.isolation.beside import cases_beside
 from tenantry.control.isolation.books import compare_books
+from tenantry.control.isolation.by_host import cases_by_host
 from tenantry.control.isolation.canaries import CanaryUpstream
 from tenantry.control.isolation.cases import Case, Hand, Holder
 from tenantry.control.isolation.client import NoAnswer, ask, request
@@ -108,6 +109,8 @@ def generate(hand: Hand, wanted: Collection[str]) -> Iterator[Case]:
     """The cases of these groups."""
     if not {cases.WHO, cases.HOW, cases.IDS}.isdisjoint(wanted):
         yield from (case for case in cases.generate_cases(hand) if case.group in wanted)
+    if cases.WHO in wanted:
+        yield from cases_by_host(hand)
     if cases.BESIDE in wanted:
         yield from cases_beside(hand)
 

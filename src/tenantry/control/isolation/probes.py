@@ -91,13 +91,14 @@ class Probes:
         """A tenant with a canary credential and a key."""
         directory, slug = self._directory, self.slug(role)
         directory.create_tenant(slug, NAME, "standard", self.tenant_id(role))
-        directory.set_tenant(slug, TenantChange(limits={**WIDE, **(limits or {})}))
+        host = f"h{len(self.by_role)}.{self.name}.invalid"  # RFC 2606; those of two probes differ in one character
+        directory.set_tenant(slug, TenantChange(limits={**WIDE, **(limits or {})}, hosts=[host]))
         secret = new_secret(role)
         mark = self._upstream.admit(secret)
         credential_id = directory.add_credential(slug, secret, self.name)
         directory.bind_credential(slug, slug)
         key = directory.issue_key(slug, KEY_LABEL)
-        holder = Holder(slug, self.tenant_id(role), key.text)
+        holder = Holder(slug, self.tenant_id(role), key.text, host)
         probe = self.by_role[role] = Probe(holder, secret, mark, key.key_id, credential_id)
         return probe
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 
+from tenantry.control.host_names import host_of
 from tenantry.control.isolation import cases
 from tenantry.control.isolation.books import wait_for_rows
 from tenantry.control.isolation.cases import Holder
@@ -73,7 +74,7 @@ def prove_real(stage: Stage) -> Report:
 def _holder(stage: Stage, row: TenantRecord) -> Holder:
     key = stage.site.directory.issue_key(row.slug, KEY_LABEL)
     stage.needles.add(f"the throw-away key of {row.slug}", key.text)
-    return Holder(row.slug, row.tenant_id, key.text)
+    return Holder(row.slug, row.tenant_id, key.text, host_of(stage.site.settings, row))
 
 
 def _try_pair(stage: Stage, groups: dict[str, Group], own: Holder, other: Holder) -> None:

@@ -26,6 +26,7 @@ from tenantry.storage.tables import (
     gateway_keys,
     meta,
     plans,
+    tenant_hosts,
     tenants,
     tiers,
 )
@@ -146,10 +147,11 @@ class DeclarationChanges(TierChanges):
             own = gateway_keys.c.tenant_id == row.tenant_id
             if delete_data:
                 self._delete_alerts(connection, row.tenant_id)
-                for table in (budgets, budget_raises, gateway_keys):
+                for table in (budgets, budget_raises, gateway_keys, tenant_hosts):
                     connection.execute(delete(table).where(table.c.tenant_id == row.tenant_id))
                 connection.execute(delete(tenants).where(tenants.c.tenant_id == row.tenant_id))
             else:
+                connection.execute(delete(tenant_hosts).where(tenant_hosts.c.tenant_id == row.tenant_id))
                 connection.execute(
                     update(gateway_keys)
                     .where(own, gateway_keys.c.status == KeyStatus.ACTIVE.value)

@@ -14,9 +14,11 @@ from sqlalchemy.exc import IntegrityError
 from tenantry.domain.directory import Disconnect, TenantStatus
 from tenantry.domain.keys import is_slug
 from tenantry.domain.limits import Limits, as_json
+from tenantry.storage.client_hosts import read_hosts
 from tenantry.storage.columns import new_id, now_utc
 from tenantry.storage.directory.budgets import BudgetChanges, Caps, check_budgets, put_caps
 from tenantry.storage.directory.changes import AlreadyThere, DirectoryError
+from tenantry.storage.directory.hosts import check_hosts, put_hosts, require_free
 from tenantry.storage.directory.tiers import TierChanges
 from tenantry.storage.many import rows_where
 from tenantry.storage.records import TenantRecord, read_changes, read_tenant
@@ -28,6 +30,7 @@ from tenantry.storage.tables import (
     budgets,
     credentials,
     gateway_keys,
+    tenant_hosts,
     tenants,
     tiers,
 )
@@ -65,7 +68,8 @@ class TenantChange:
     left: `drain` reads the rest, `cancel` does not. `budgets` are nano-dollars by day, week and month, None takes one
     away; `budget_mode` hard refuses what does not fit, soft only tells. `offboard` says what becomes of the tenant when
     it leaves the file that `declared` it. `keys_follow`: keys that would have more than the tenant are changed in the
-    same transaction, and whoever asks has checked that.
+    same transaction, and whoever asks has checked that. `hosts` are all the names of the client's own; none in it takes
+    them away.
     """
 
     tier: str | None = None
@@ -83,6 +87,7 @@ class TenantChange:
     declared: bool | None = None
     budgets: Mapping[str, int | None] = field(default_factory=dict[str, int | None])
     budget_mode: str | None = None
+    hosts: Sequence[str] | None = None
 
     def columns(self) -> dict[str, str | bool | None]:
         """The columns beside tier and limits, by name.
@@ -99,6 +104,7 @@ class TenantChange:
         if self.status is not None and self.status not in STATUSES:
             raise DirectoryError(f"a tenant's status is {' or '.join(STATUSES)}, not {self.status!r}")
         check_budgets(self.budgets, self.budget_mode)
+        check_hosts(self.hosts or ())
         taken_away = {name: getattr(self, name) or None for name in _MAY_BE_EMPTY if getattr(self, name) is not None}
         return taken_away | {name: getattr(self, name) for name in _NEVER_EMPTY if getattr(self, name) is not None}
 
@@ -147,10 +153,14 @@ class TenantChanges(BudgetChanges, TierChanges):
                 for period, nanos in one.change.budgets.items()
                 if nanos is not None
             ]
+            hosts = [{"host": host, "tenant_id": one.tenant_id} for one in new for host in one.change.hosts or ()]
+            require_free(connection, hosts)
             try:
                 for table, values in ((tenants, rows), (budgets, amounts)):
                     if values:
                         connection.execute(insert(table), [{**one, "created_at": now_utc()} for one in values])
+                if hosts:
+                    connection.execute(insert(tenant_hosts), hosts)
             except IntegrityError:
                 raise AlreadyThere("there is a tenant of that slug already, or no such plan") from None
             for one, row in zip(new, rows, strict=True):
@@ -163,6 +173,8 @@ class TenantChanges(BudgetChanges, TierChanges):
         stood: dict[str, Any] = {**_DEFAULTS, "limits": {}}
         after = {name: shown[name] for name, value in stood.items() if shown[name] != value}
         before = {name: stood[name] for name in after}
+        if one.change.hosts:
+            before["hosts"], after["hosts"] = [], sorted(one.change.hosts)
         caps = Caps({}, {period: nanos for period, nanos in one.change.budgets.items() if nanos is not None})
         self._tell_change(connection, one.slug, one.tenant_id, before, after, caps)
 
@@ -187,11 +199,15 @@ class TenantChanges(BudgetChanges, TierChanges):
                 self._check_keys(connection, row.tenant_id, limits)
             stored = {"tier": tier.name, "limits": {name: as_json(value) for name, value in own.items()}, **columns}
             stood: dict[str, Any] = {name: getattr(row, name) for name in stored} | {"limits": json.loads(row.limits)}
-            after = {name: value for name, value in stored.items() if stood[name] != value}
+            after: dict[str, Any] = {name: value for name, value in stored.items() if stood[name] != value}
             before = {name: stood[name] for name in after}
             if after:
                 written = {name: json.dumps(value) if name == "limits" else value for name, value in after.items()}
                 connection.execute(update(tenants).where(tenants.c.tenant_id == row.tenant_id).values(written))
+            if change.hosts is not None:
+                stood_hosts, hosts = put_hosts(connection, row.tenant_id, change.hosts)
+                if stood_hosts != hosts:
+                    before["hosts"], after["hosts"] = stood_hosts, hosts
             caps = put_caps(connection, row.tenant_id, "", change.budgets)
             self._tell_change(connection, row.slug, row.tenant_id, before, after, caps)
         return limits
@@ -241,7 +257,8 @@ class TenantChanges(BudgetChanges, TierChanges):
         """Raises: NotInDirectory."""
         with self._engine.connect() as connection:
             self._tenant(connection, slug)
-            return read_tenant(connection.execute(_listed().where(tenants.c.slug == slug)).one())
+            row = connection.execute(_listed().where(tenants.c.slug == slug)).one()
+            return read_tenant(row, read_hosts(connection, [row.tenant_id]))
 
     def has_tenant(self, slug: str) -> bool:
         with self._engine.connect() as connection:
@@ -249,7 +266,14 @@ class TenantChanges(BudgetChanges, TierChanges):
 
     def list_tenants(self) -> list[TenantRecord]:
         with self._engine.connect() as connection:
-            return [read_tenant(row) for row in connection.execute(_listed())]
+            hosts = read_hosts(connection)
+            return [read_tenant(row, hosts) for row in connection.execute(_listed())]
+
+    def find_host(self, host: str) -> str | None:
+        """The slug of the tenant whose own name this is; None: nobody's."""
+        with self._engine.connect() as connection:
+            query = select(tenants.c.slug).join(tenant_hosts, tenant_hosts.c.tenant_id == tenants.c.tenant_id)
+            return connection.execute(query.where(tenant_hosts.c.host == host)).scalar()
 
     def remove_tenant(self, slug: str, credential_id: str | None, reason: str) -> None:
         """Undo a provisioning that failed: the tenant, its keys, and the credential that was made for it."""
@@ -257,7 +281,7 @@ class TenantChanges(BudgetChanges, TierChanges):
             row = self._tenant(connection, slug)
             own_targets = select(alert_targets.c.target_id).where(alert_targets.c.tenant_id == row.tenant_id)
             connection.execute(delete(alert_deliveries).where(alert_deliveries.c.target_id.in_(own_targets)))
-            for table in (alert_targets, alert_thresholds, budget_raises, budgets, gateway_keys):
+            for table in (alert_targets, alert_thresholds, budget_raises, budgets, gateway_keys, tenant_hosts):
                 connection.execute(delete(table).where(table.c.tenant_id == row.tenant_id))
             connection.execute(delete(tenants).where(tenants.c.tenant_id == row.tenant_id))
             touched = tenant_touched(row.tenant_id)

@@ -36,6 +36,7 @@ contact = "ops@acme.example"
 credential = "env:ACME_KEY"
 upstream = "anthropic"
 user_profile = "uprof_1"
+hosts = ["AI.Acme.example.", "ki.müller.example"]
 workspace = "wrkspc_1"
 [tenants.acme.limits]
 requests_per_minute = 120

@@ -27,6 +27,7 @@ from tests.unit.control.declared.sites import copy_site, new_site
 SLUGS = ("acme", "beta", "gamma")
 TIERS = ("gold", "premium", "standard")
 PLANS = ("studio", "flat")
+HOSTS = ("ai.one.example", "ai.two.example", "xn--bcher-kva.example")
 LABELS = ("production", "test", "a b.c")
 # Each credential of its own; two in the vault, the rest from outside.
 OWN = tuple(f"env:KEY_{n}" for n in range(3))
@@ -66,6 +67,7 @@ def declarations(draw: st.DrawFn) -> Declaration:
     tiers = draw(st.dictionaries(st.sampled_from(TIERS), st.builds(Limits, sessions_max=st.integers(5, 99))))
     plans = draw(st.dictionaries(st.sampled_from(PLANS), terms))
     references = draw(st.permutations((*OWN, *VAULT)))
+    owners = draw(st.dictionaries(st.sampled_from(HOSTS), st.sampled_from(SLUGS)))
     tenants: dict[str, TenantBlock] = {}
     for slug, reference in zip(draw(st.lists(st.sampled_from(SLUGS), unique=True)), references, strict=False):
         has_credential = draw(st.booleans())
@@ -82,6 +84,7 @@ def declarations(draw: st.DrawFn) -> Declaration:
             user_profile=draw(st.sampled_from([None, "uprof_1"])),
             disconnect=draw(st.sampled_from(["drain", "cancel"])),
             offboard=draw(st.sampled_from(["keep", "delete"])),
+            hosts=tuple(sorted(host for host, owner in owners.items() if owner == slug)),
             limits=draw(few_limits),
             month_nanos=draw(nanos),
             week_nanos=draw(nanos),

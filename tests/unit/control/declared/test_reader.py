@@ -270,3 +270,12 @@ def test_the_schema_knows_the_fields_that_the_reader_knows(tmp_path: Path) -> No
         found = problems(tmp_path, f"[{table}]\nzzzzzzzzzz = 1\n")
         told = next(one for one in found if "zzzzzzzzzz" in one).partition("it may have: ")[2]
         assert set(told.split(", ")) == _names(schema, path)
+
+
+def test_hosts_are_read_into_the_one_form_of_each(tmp_path: Path) -> None:
+    assert read(tmp_path, ACME).tenants["acme"].hosts == ("ai.acme.example", "ki.xn--mller-kva.example")
+    told = problems(tmp_path, '[tenants.a]\nname = "A"\nhosts = ["*.a.example"]\n')
+    assert told[0].startswith("tenants.toml:3: tenants.a.hosts holds '*.a.example', which must be a host name such as ")
+    twice = problems(tmp_path, '[tenants.a]\nname = "A"\nhosts = ["a.example", "A.example."]\n')
+    assert twice == ["tenants.toml:3: tenants.a.hosts must have at most 100 names, each of them once"]
+    assert "must be a list" in problems(tmp_path, '[tenants.a]\nname = "A"\nhosts = "a.example"\n')[0]

@@ -1,0 +1,151 @@
+"""The gateway's own TLS: connections are counted from the moment they are accepted, and have a deadline from then on.
+
+asyncio's TLS servers tell of a connection when its handshake is over; until then nobody would count it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import socket
+from typing import Final, cast
+
+from tenantry.domain.errors import InvalidRequest
+from tenantry.gateway.certificates import Certificates
+from tenantry.gateway.client import HEAD_SECONDS_MAX, LINGER_SECONDS_MAX, ClientConnection
+from tenantry.gateway.listening import BACKLOG
+from tenantry.gateway.parts import Parts
+from tenantry.gateway.request import new_request_id
+from tenantry.wire.http1 import response_head
+
+log = logging.getLogger("tenantry.gateway")
+
+# From accept to the end of the handshake: as long as a head may take.
+HANDSHAKE_SECONDS_MAX: Final = HEAD_SECONDS_MAX
+# In a turn of the event loop; nginx's `multi_accept` is off, uvloop takes what is there.
+ACCEPTS_AT_ONCE: Final = 64
+# After an accept that failed for want of descriptors or memory, as asyncio does it.
+ACCEPT_RETRY_SECONDS: Final = 1.0
+_SCARCE: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+# RFC 8446 5.1: how a client's first record begins.
+_HANDSHAKE_RECORD: Final = b"\x16"
+_PLAIN_BYTES_MAX: Final = 64 * 1024
+
+
+class TlsServer:
+    """Accepts on a copy of `listener` until it is closed."""
+
+    def __init__(self, parts: Parts, listener: socket.socket, certificates: Certificates) -> None:
+        self._parts = parts
+        self._certificates = certificates
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._listener = listener.dup()
+        self._listener.listen(BACKLOG)
+        self._listener.setblocking(False)
+        self._begin()
+
+    def _begin(self) -> None:
+        if self._listener.fileno() >= 0:
+            self._loop.add_reader(self._listener, self._accept)
+
+    def close(self) -> None:
+        """Accept no more. Who is in the middle of a handshake comes to its end."""
+        if self._listener.fileno() >= 0:
+            self._loop.remove_reader(self._listener)
+            self._listener.close()
+
+    def _accept(self) -> None:
+        for _ in range(ACCEPTS_AT_ONCE):
+            try:
+                raw, address = self._listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                self._rest(error)
+                return
+            self._arrive(raw, str(address[0]) if address else "")
+
+    def _rest(self, error: OSError) -> None:
+        """Others have to end first; a loop that asked again at once would do nothing else."""
+        log.error("a connection could not be accepted: %s", error)
+        if error.errno in _SCARCE:
+            self._loop.remove_reader(self._listener)
+            self._loop.call_later(ACCEPT_RETRY_SECONDS, self._begin)
+
+    def _arrive(self, raw: socket.socket, peer: str) -> None:
+        population, settings = self._parts.population, self._parts.settings
+        connection = ClientConnection(self._parts, peer)
+        from_peer = population.arrive(connection, peer)
+        if len(population.connections) > settings.connections_max or from_peer > settings.connections_per_peer_max:
+            population.depart(connection, peer)
+            raw.close()
+            return
+        raw.setblocking(False)
+        with contextlib.suppress(OSError):  # no TCP
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        task = self._loop.create_task(self._serve(raw, connection, peer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, raw: socket.socket, connection: ClientConnection, peer: str) -> None:
+        until = self._loop.time() + HANDSHAKE_SECONDS_MAX
+        try:
+            first = await self._first_byte(raw, until)
+            if first == _HANDSHAKE_RECORD:
+                await self._shake_hands(raw, connection, until)
+                return
+            if first.isalpha():
+                await self._answer_plainly(raw)
+            raw.close()
+        except (OSError, TimeoutError) as error:
+            log.debug("no TLS with %s: %s", peer, error)
+            raw.close()
+        self._parts.population.depart(connection, peer)
+
+    async def _shake_hands(self, raw: socket.socket, connection: ClientConnection, until: float) -> None:
+        """The connection counts itself from the end of the handshake on. Raises: OSError, TimeoutError."""
+        await self._loop.connect_accepted_socket(
+            lambda: cast(asyncio.BaseProtocol, connection),  # by its methods
+            raw,
+            ssl=self._certificates.context,
+            ssl_handshake_timeout=max(until - self._loop.time(), 0.001),
+        )
+
+    async def _first_byte(self, raw: socket.socket, until: float) -> bytes:
+        """It stays where it is. Raises: OSError, TimeoutError."""
+        readable: asyncio.Future[None] = self._loop.create_future()
+        self._loop.add_reader(raw, _set, readable)
+        try:
+            async with asyncio.timeout_at(until):
+                await readable
+        finally:
+            self._loop.remove_reader(raw)
+        return raw.recv(1, socket.MSG_PEEK)
+
+    async def _answer_plainly(self, raw: socket.socket) -> None:
+        """HTTP without TLS: say so, and read on for a while, or the client may lose the answer to a reset.
+
+        Raises: OSError, TimeoutError.
+        """
+        error, request_id = InvalidRequest("This address speaks HTTPS: use https:// in the URL."), new_request_id()
+        body = error.body(request_id)
+        fields = [
+            (b"content-type", b"application/json"),
+            (b"request-id", request_id.encode()),
+            (b"content-length", b"%d" % len(body)),
+            (b"connection", b"close"),
+        ]
+        async with asyncio.timeout(LINGER_SECONDS_MAX):
+            await self._loop.sock_recv(raw, _PLAIN_BYTES_MAX)
+            await self._loop.sock_sendall(raw, response_head(error.status, fields) + body)
+            raw.shutdown(socket.SHUT_WR)
+            while await self._loop.sock_recv(raw, _PLAIN_BYTES_MAX):
+                pass
+
+
+def _set(readable: asyncio.Future[None]) -> None:
+    if not readable.done():
+        readable.set_result(None)

@@ -1,0 +1,198 @@
+"""TLS by the gateway itself: by name, renewed under traffic, and nothing of a handshake uncounted or endless."""
+
+import json
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import anthropic
+import httpx2
+import pytest
+
+from tenantry.control.doctor import examine
+from tenantry.settings import load_settings
+from tenantry.storage.directory.tenants import TenantChange
+from tests.authority import Authority, replace
+from tests.stack import Stack, read_all, request, wait_for
+
+DOMAIN = "claude.agency.example"
+PEERS_MAX = 6
+
+
+@dataclass
+class Secured:
+    stack: Stack
+    authority: Authority
+    key: str
+
+    def connect(self, name: str = f"acme.{DOMAIN}") -> ssl.SSLSocket:
+        return self.authority.client().wrap_socket(self.stack.connect(), server_hostname=name)
+
+    def call(self, path: str = "/v1/models", host: str = "gateway.test", **more: str) -> bytes:
+        data = request("GET", path, {"x-api-key": self.key, **more})
+        return data.replace(b"gateway.test", host.encode())
+
+    def ends(self, name: str = f"acme.{DOMAIN}") -> str:
+        """Until when the certificate is good that is shown now."""
+        with self.connect(name) as client:
+            return str((client.getpeercert() or {})["notAfter"])
+
+    def log(self) -> str:
+        return (self.stack.folder / "gateway.log").read_text()
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    folder = tmp_path_factory.mktemp("tls")
+    authority = Authority(folder)
+    main, client = authority.issue("main", DOMAIN, f"*.{DOMAIN}"), authority.issue("client", "ai.client.example")
+    toml = folder / "tenantry.toml"
+    toml.write_text(
+        f'tls_cert_file = "{main[0]}"\ntls_key_file = "{main[1]}"\nconnections_per_peer_max = {PEERS_MAX}\n'
+        f'public_domain = "{DOMAIN}"\npublic_url = "https://{DOMAIN}"\n'
+        f'[certificates.client]\ncert_file = "{client[0]}"\nkey_file = "{client[1]}"\n'
+    )
+    stack = Stack(folder, TENANTRY_CONFIG=str(toml))
+    key = stack.tenant("acme")
+    stack.start("sandbox", "gateway")
+    yield Secured(stack, authority, key)
+    stack.stop()
+
+
+def test_the_certificate_goes_by_the_name_that_is_asked_for(secured: Secured) -> None:
+    for name in (f"acme.{DOMAIN}", "ai.client.example"):
+        with secured.connect(name) as client:
+            assert client.version() in ("TLSv1.2", "TLSv1.3")
+            client.sendall(secured.call(connection="close"))
+            assert b"200 OK" in read_all(client)
+    with pytest.raises(ssl.SSLCertVerificationError):
+        secured.connect("another.example")
+
+
+def test_http_1_1_is_all_that_is_offered_and_tls_1_2_the_least(secured: Secured) -> None:
+    context = secured.authority.client()
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    with context.wrap_socket(secured.stack.connect(), server_hostname=f"acme.{DOMAIN}") as client:
+        assert client.selected_alpn_protocol() == "http/1.1"
+    for version, works in (("-tls1_1", False), ("-tls1_2", True), ("-tls1_3", True)):
+        to = f"127.0.0.1:{secured.stack.port}"
+        command = ["openssl", "s_client", version, "-cipher", "DEFAULT@SECLEVEL=0", "-connect", to]
+        done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=20)
+        assert (done.returncode == 0) is works, done.stderr
+
+
+@pytest.fixture
+def led_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every name leads to this machine, as DNS would have it."""
+    real = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda _host, *rest, **more: real("127.0.0.1", *rest, **more))
+
+
+@pytest.mark.usefixtures("led_here")
+def test_the_real_sdk_calls_a_tenants_host_over_tls_with_a_private_authority(secured: Secured) -> None:
+    message = {"model": "claude-haiku-5-5", "max_tokens": 16, "messages": [{"role": "user", "content": "hi"}]}
+
+    def client(host: str) -> anthropic.Anthropic:
+        http = httpx2.Client(verify=secured.authority.client())
+        base_url = f"https://{host}:{secured.stack.port}"
+        return anthropic.Anthropic(base_url=base_url, api_key=secured.key, http_client=http, max_retries=0)
+
+    for host in (f"acme.{DOMAIN}", DOMAIN, "ai.client.example"):
+        with client(host) as served:
+            assert served.messages.create(**message).usage.output_tokens > 0
+            with served.messages.stream(**message) as stream:
+                assert stream.get_final_message().stop_reason
+    with client(f"globex.{DOMAIN}") as foreign, pytest.raises(anthropic.PermissionDeniedError):
+        foreign.messages.create(**message)
+    directory = secured.stack.site.directory
+    directory.create_tenant("globex", "globex", "standard")
+    directory.set_tenant("globex", TenantChange(hosts=["ai.client.example"]))
+    with client("ai.client.example") as moved:
+        wait_for(lambda: _is_refused(moved, message), 5, "the name being another's")
+    directory.set_tenant("globex", TenantChange(hosts=[]))
+
+
+def _is_refused(client: anthropic.Anthropic, message: dict[str, object]) -> bool:
+    try:
+        client.messages.create(**message)
+    except anthropic.PermissionDeniedError:
+        return True
+    return False
+
+
+def test_http_on_the_port_of_tls_gets_a_plain_answer(secured: Secured) -> None:
+    with secured.stack.connect() as client:
+        client.sendall(secured.call())
+        answer = read_all(client)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    told = json.loads(answer.partition(b"\r\n\r\n")[2])
+    assert told["error"]["message"] == "This address speaks HTTPS: use https:// in the URL."
+    for noise in (b"\x00\x01\x02", b"\x80\x2e\x01"):
+        with secured.stack.connect() as client:
+            client.sendall(noise)
+            assert read_all(client) == b""
+
+
+def test_a_handshake_that_never_ends_is_counted_and_ended(secured: Secured) -> None:
+    idle = [secured.stack.connect() for _ in range(PEERS_MAX - 1)]
+    half = secured.stack.connect()
+    half.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
+    time.sleep(0.3)
+    with pytest.raises((ssl.SSLError, OSError)):
+        secured.connect()
+    began = time.monotonic()
+    for one in (*idle, half):
+        one.settimeout(20)
+        assert read_all(one) == b""
+        one.close()
+    assert 5 < time.monotonic() - began < 15
+    wait_for(lambda: _answers(secured), 10, "room again")
+
+
+def _answers(secured: Secured) -> bool:
+    try:
+        with secured.connect() as client:
+            client.sendall(secured.call(connection="close"))
+            return b"200 OK" in read_all(client)
+    except OSError:
+        return False
+
+
+def test_a_renewed_certificate_is_shown_without_a_connection_being_dropped(secured: Secured) -> None:
+    body = {"model": "claude-sonnet-5-5", "max_tokens": 64, "stream": True}
+    body["messages"] = [{"role": "user", "content": "hi"}]
+    headers = {"x-api-key": secured.key, "x-sandbox-scenario": "chunks=60;chunk-ms=100", "connection": "close"}
+    kept, streaming = secured.connect(), secured.connect()
+    streaming.sendall(request("POST", "/v1/messages", headers, json.dumps(body).encode()))
+    before = secured.ends()
+    secured.authority.issue("main", DOMAIN, f"*.{DOMAIN}", days=80)
+    wait_for(lambda: secured.ends() != before, 10, "the new certificate")
+    kept.sendall(secured.call())
+    assert b"200 OK" in kept.recv(65536)
+    assert b"message_stop" in read_all(streaming)
+    kept.close()
+    streaming.close()
+
+
+def test_a_broken_new_certificate_leaves_the_old_one_and_is_told_once_in_log_and_doctor(secured: Secured) -> None:
+    before, folder = secured.ends("ai.client.example"), secured.stack.folder
+    replace(folder / "client.key", b"broken")
+    told = "certificate client: "
+    wait_for(lambda: secured.log().count(told) == 1, 15, "the log")
+    os.kill(secured.stack.processes["gateway"].pid, signal.SIGHUP)  # look again
+    time.sleep(3)
+    assert secured.log().count(told) == 1
+    assert secured.ends("ai.client.example") == before
+    settings = load_settings(folder / "tenantry.toml", secured.stack.environ)
+    (found,) = [one for one in examine(settings) if one.check == "certificate client"]
+    assert not found.ok
+    assert "goes on with what it has loaded before" in found.found
+    secured.authority.issue("client", "ai.client.example", days=70)
+    os.kill(secured.stack.processes["gateway"].pid, signal.SIGHUP)
+    wait_for(lambda: secured.ends("ai.client.example") != before, 10, "the mended certificate")
+    assert _answers(secured)

@@ -1,0 +1,204 @@
+"""Which certificate a client is shown, and what becomes of it when the files change."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import ssl
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from tenantry.certificate_files import BadCertificate, load_certificate
+from tenantry.gateway import certificates
+from tenantry.gateway.certificates import Certificates
+from tenantry.settings import CertificateFiles
+from tests.authority import Authority, replace
+
+MAIN, WILD, CLIENT = "claude.agency.example", "*.claude.agency.example", "ai.client.example"
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+def pairs(authority: Authority) -> list[CertificateFiles]:
+    return [
+        CertificateFiles("main", *authority.issue("main", MAIN, WILD)),
+        CertificateFiles("client", *authority.issue("client", CLIENT)),
+    ]
+
+
+def shown(authority: Authority, held: Certificates, name: str | None) -> set[str]:
+    """The names in the certificate that a client is shown which asks for `name`: a handshake in memory."""
+    client_in, client_out, server_in, server_out = (ssl.MemoryBIO() for _ in range(4))
+    context = authority.client()
+    context.check_hostname = False
+    client = context.wrap_bio(client_in, client_out, server_hostname=name)
+    server = held.context.wrap_bio(server_in, server_out, server_side=True)
+    for _ in range(4):
+        for side in (client, server):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+            server_in.write(client_out.read())
+            client_in.write(server_out.read())
+    assert client.version() == "TLSv1.3"
+    found = client.getpeercert() or {}
+    return {str(value) for _, value in found["subjectAltName"]}
+
+
+@pytest.mark.parametrize(
+    ("asked", "names"),
+    [
+        (CLIENT, {CLIENT}),
+        (CLIENT.upper(), {CLIENT}),
+        ("acme.claude.agency.example", {MAIN, WILD}),
+        ("a.b.claude.agency.example", {MAIN, WILD}),  # no other is for it
+        (f"x.{CLIENT}", {MAIN, WILD}),
+        ("another.example", {MAIN, WILD}),
+        (None, {MAIN, WILD}),
+    ],
+)
+def test_a_client_is_shown_the_certificate_of_the_name_that_it_asks_for(
+    authority: Authority, asked: str | None, names: set[str]
+) -> None:
+    assert shown(authority, Certificates(pairs(authority)), asked) == names
+
+
+def test_a_wildcard_is_for_one_label(authority: Authority) -> None:
+    held = Certificates([*pairs(authority), CertificateFiles("w", *authority.issue("w", "*.client.example"))])
+    assert shown(authority, held, "x.client.example") == {"*.client.example"}
+    assert shown(authority, held, CLIENT) == {CLIENT}
+    assert shown(authority, held, "x.y.client.example") == {MAIN, WILD}
+
+
+def following(held: Certificates, steps: Callable[[Callable[[], Awaitable[None]]], Awaitable[None]]) -> None:
+    """Run `steps`, which is handed a way to have the files looked at."""
+
+    async def run() -> None:
+        task = asyncio.create_task(held.follow())
+
+        async def look() -> None:
+            held.ask()
+            await asyncio.sleep(0.1)
+
+        try:
+            await steps(look)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(run())
+
+
+def test_files_that_change_are_read_again(authority: Authority) -> None:
+    held = Certificates(pairs(authority))
+
+    async def steps(look: Callable[[], Awaitable[None]]) -> None:
+        authority.issue("client", CLIENT, "new.client.example")
+        assert shown(authority, held, CLIENT) == {CLIENT}
+        await look()
+        assert shown(authority, held, CLIENT) == {CLIENT, "new.client.example"}
+        assert shown(authority, held, "new.client.example") == {CLIENT, "new.client.example"}
+        authority.issue("client", "other.client.example")
+        await look()
+        assert shown(authority, held, CLIENT) == {MAIN, WILD}
+
+    following(held, steps)
+
+
+def test_without_being_asked_they_are_looked_at_by_the_clock(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(certificates, "LOOK_SECONDS", 0.01)
+    held = Certificates(pairs(authority))
+
+    async def steps(_look: Callable[[], Awaitable[None]]) -> None:
+        authority.issue("client", CLIENT, "new.client.example")
+        for _ in range(500):
+            if shown(authority, held, "new.client.example") == {CLIENT, "new.client.example"}:
+                return
+            await asyncio.sleep(0.02)
+        pytest.fail("the new files were not taken")
+
+    following(held, steps)
+
+
+def test_broken_files_leave_the_old_ones_in_use_and_are_told_once(
+    authority: Authority, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    held = Certificates(pairs(authority))
+
+    async def steps(look: Callable[[], Awaitable[None]]) -> None:
+        for data in (b"no certificate", b""):
+            replace(tmp_path / "client.pem", data)
+            for _ in range(4):
+                await look()
+            assert shown(authority, held, CLIENT) == {CLIENT}
+        (tmp_path / "client.key").unlink()
+        for _ in range(4):
+            await look()
+        assert shown(authority, held, CLIENT) == {CLIENT}
+        authority.issue("client", CLIENT, "mended.client.example")
+        await look()
+        assert shown(authority, held, CLIENT) == {CLIENT, "mended.client.example"}
+
+    with caplog.at_level(logging.INFO, "tenantry.gateway"):
+        following(held, steps)
+    told = [record.getMessage() for record in caplog.records if record.name == "tenantry.gateway"]
+    assert len(told) == 4
+    assert all("what was in use before stays in use" in one for one in told[:3])
+    assert "certificate client: new files are in use, until " in told[3]
+
+
+def test_one_file_that_is_written_after_the_other_is_not_told(
+    authority: Authority, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    held = Certificates(pairs(authority))
+    before = (tmp_path / "client.key").read_bytes()
+    authority.issue("client", CLIENT, "new.client.example")
+    after = (tmp_path / "client.key").read_bytes()
+
+    async def steps(look: Callable[[], Awaitable[None]]) -> None:
+        replace(tmp_path / "client.key", before)
+        await look()
+        assert shown(authority, held, CLIENT) == {CLIENT}
+        replace(tmp_path / "client.key", after)
+        await look()
+        assert shown(authority, held, CLIENT) == {CLIENT, "new.client.example"}
+
+    with caplog.at_level(logging.WARNING, "tenantry.gateway"):
+        following(held, steps)
+    assert caplog.records == []
+
+
+def test_one_clients_broken_certificate_stops_no_start_but_the_first_ones_does(
+    authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = pairs(authority)
+    (tmp_path / "client.pem").write_text("broken")
+    held = Certificates(files)
+    assert "certificate client: " in caplog.text
+    assert shown(authority, held, CLIENT) == {MAIN, WILD}
+    (tmp_path / "main.pem").write_text("broken")
+    with pytest.raises(BadCertificate):
+        Certificates(files)
+
+
+def test_a_key_that_everybody_may_read_is_refused(authority: Authority, tmp_path: Path) -> None:
+    cert_file, key_file = authority.issue("main", MAIN)
+    key_file.chmod(0o644)
+    with pytest.raises(BadCertificate, match=f"chmod o-rwx {key_file}"):
+        load_certificate(cert_file, key_file)
+    key_file.chmod(0o640)
+    assert load_certificate(cert_file, key_file).names == {MAIN}
+
+
+def test_a_key_of_another_certificate_is_refused(authority: Authority) -> None:
+    cert_file, _ = authority.issue("main", MAIN)
+    _, key_file = authority.issue("other", MAIN)
+    with pytest.raises(BadCertificate, match="cannot be used together"):
+        load_certificate(cert_file, key_file)
