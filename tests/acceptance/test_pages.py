@@ -77,6 +77,7 @@ BEFORE: dict[str, tuple[str, ...]] = {
     "docs/audit.md": (ACME,),
     "docs/budgets.md": (ACME,),
     "docs/exports.md": (ACME,),
+    "docs/invoices.md": (ACME,),
     "docs/ledger.md": (ACME,),
     "docs/limits.md": (ACME,),
     "docs/sandbox.md": (DEMO,),

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from sqlalchemy import Column, Engine, MetaData, Table, insert, select, text
 
 from tenantry.domain.directory import TenantStatus
 from tenantry.domain.limits import Limits
+from tenantry.domain.plans import Terms
 from tenantry.storage import migrating
 from tenantry.storage.custody import settle_seals
 from tenantry.storage.database import open_store
@@ -92,12 +94,16 @@ def old_store(engine: Engine) -> Engine:
             }
         ],
     }
-    with engine.begin() as connection:
-        for name, values in rows.items():
-            # Columns without a type: values go in as they stand, for the classes of that time are gone.
-            for row in values:
-                connection.execute(insert(Table(name, MetaData(), *[Column(column) for column in row])).values(row))
+    for name, values in rows.items():
+        for row in values:
+            _insert(engine, name, row)
     return engine
+
+
+def _insert(engine: Engine, table: str, row: dict[str, Any]) -> None:
+    """Columns without a type: values go in as they stand, for the classes of that time are gone."""
+    with engine.begin() as connection:
+        connection.execute(insert(Table(table, MetaData(), *[Column(column) for column in row])).values(row))
 
 
 def test_everything_is_kept(old_store: Engine) -> None:
@@ -127,6 +133,24 @@ def test_a_store_that_was_brought_up_to_date_can_be_changed(old_store: Engine) -
     assert directory.issue_key("acme", "second").key_id in {row.key_id for row in directory.list_keys("acme")}
     with old_store.connect() as connection:
         assert connection.execute(text("PRAGMA foreign_keys")).scalar() == 1
+
+
+def test_a_plan_counts_from_its_beginning_and_a_tenants_plan_from_when_it_was_made(tmp_path: Path) -> None:
+    engine = open_store(f"sqlite:///{tmp_path / 'older.db'}")
+    migrate(engine, "0010")
+    made = {"declared": False, "created_at": "2026-03-05 12:00:00.000000"}
+    acme = {"tenant_id": "tnt_1", "slug": "acme", "name": "Acme", "status": "active", "tier": "standard"}
+    _insert(engine, "tiers", {"name": "standard", "limits": "{}", **made})
+    _insert(engine, "plans", {"name": "studio", "terms": '{"fee_nanos": 7, "slots": 5}', **made})
+    _insert(engine, "tenants", {**acme, "limits": "{}", "plan": "studio", **made})
+    migrate(engine)
+    directory = Directory(engine, VAULT, "test")
+    assert directory.list_plans() == {"studio": Terms(fee_nanos=7, slots=5)}
+    (version,) = directory.list_plan_versions("studio")
+    assert (version.from_day, version.actor) == (None, "migration")
+    (assigned,) = directory.list_tenant_plans("tnt_1")
+    assert (assigned.plan, assigned.from_day) == ("studio", date(2026, 3, 5))
+    engine.dispose()
 
 
 def test_again_changes_nothing(old_store: Engine) -> None:

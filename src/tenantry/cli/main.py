@@ -81,6 +81,7 @@ class Commands(LaterGroup):
             "prices",
             "What models cost, in dollars per million tokens, from which day on.",
         ),
+        "plans": ("plans", "What tenants pay: plans, their terms from which day on, and who is on which."),
         "budget": ("budget", "Show, set and raise what a tenant may cost."),
         "alerts": ("alerts", "What was raised, where it goes, and at which percents."),
         "ledger": ("ledger", "Prove, read and correct the ledger. No row of it is ever edited."),

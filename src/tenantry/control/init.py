@@ -45,7 +45,7 @@ def init_site(settings: Settings) -> Initialised:
     note_master_key(engine, key)
     vault = open_vault(engine, files)
     settings.journal_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    directory = Directory(engine, vault, actor(), host())
+    directory = Directory(engine, vault, actor(), host(), settings.zone)
     directory.seal_audit()
     directory.seed_tiers()
     moved = bring_upstreams(settings, directory)

@@ -44,7 +44,7 @@ def open_site(settings: Settings) -> Site:
     files.load()  # what is missing first is told first
     engine = open_store(settings.store_url, must_exist=True)
     vault = open_vault(engine, files)
-    return Site(settings, engine, vault, Directory(engine, vault, actor(), host()))
+    return Site(settings, engine, vault, Directory(engine, vault, actor(), host(), settings.zone))
 
 
 def bring_upstreams(settings: Settings, directory: Directory) -> list[str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import date, datetime
 from functools import lru_cache
 from typing import Any
 
@@ -12,6 +13,7 @@ from sqlalchemy import Row
 
 from tenantry.domain.directory import UNLIMITED, KeyStatus, TenantStatus, Tier, Upstream
 from tenantry.domain.limits import Limits, read_limits
+from tenantry.domain.plans import Dated, Terms
 from tenantry.domain.values import value
 from tenantry.storage.columns import aware, utc
 
@@ -48,6 +50,38 @@ def read_upstream(row: Row[*tuple[Any, ...]]) -> Upstream:
         UNLIMITED.with_changes(read_changes(row.capacity)),
         bool(row.shares_capacity),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class PlanVersion:
+    """The terms of a plan from a day of the agency on; None: from the beginning."""
+
+    version_id: int
+    plan: str
+    from_day: date | None
+    terms: Terms
+    actor: str
+    created_at: datetime
+
+    @property
+    def dated(self) -> Dated[PlanVersion]:
+        return Dated(self.from_day, self)
+
+
+@dataclass(frozen=True, slots=True)
+class TenantPlan:
+    """The plan that a tenant was put on from a day of the agency on; None: it was taken off."""
+
+    tenant_id: str
+    slug: str
+    plan: str | None
+    from_day: date
+    slots: int | None
+    actor: str
+
+    @property
+    def dated(self) -> Dated[TenantPlan]:
+        return Dated(self.from_day, self)
 
 
 @value

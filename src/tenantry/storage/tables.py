@@ -109,11 +109,11 @@ price_changes = Table(
     Column("created_at", DateTime(timezone=True), nullable=False),
 )
 
+# Which there are; their terms are versions: billing_tables.py.
 plans = Table(
     "plans",
     metadata,
     Column("name", String(64), primary_key=True),
-    Column("terms", Text, nullable=False),  # JSON: the commercial terms
     Column("declared", Boolean, nullable=False, server_default=false()),
     Column("created_at", DateTime(timezone=True), nullable=False),
 )

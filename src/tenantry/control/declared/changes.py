@@ -51,7 +51,7 @@ def find_changes(
     for name, terms in declared.plans.items():
         known = standing.plans.get(name)
         if terms != known or (declared.whole and ("plan", name) not in standing.declared):
-            yield Change("plan.set", name, "", known.as_json() if known else None, terms.as_json())
+            yield Change("plan.set", name, "", known.told() if known else None, terms.told())
     if declared.whole:
         for slug in leaving(declared, standing):
             yield Change("tenant.remove", slug, "", None, standing.tenants[slug].block.offboard)
@@ -69,7 +69,7 @@ def find_changes(
                 action = "tier.remove" if shipped is None else "tier.reset"
                 yield Change(action, name, "", _limits(standing.tiers[name]), shipped)
             if kind == "plan" and name not in declared.plans:
-                yield Change("plan.remove", name, "", standing.plans[name].as_json())
+                yield Change("plan.remove", name, "", standing.plans[name].told())
 
 
 def leaving(declared: Declaration, standing: Standing) -> list[str]:

@@ -51,10 +51,10 @@ def _check_whole(declared: Declaration, standing: Standing) -> Iterator[Problem]
 
 
 def _users_after(declared: Declaration, standing: Standing, kind: str, name: str) -> list[str]:
-    """Tenants that have a tier or plan after the change. One that is kept when it leaves is one of them."""
+    """Tenants that have a tier or plan after the change. One that is kept when it leaves keeps its tier."""
     blocks = {slug: one.block for slug, one in standing.tenants.items()} | dict(declared.tenants)
-    deleted = {slug for slug in leaving(declared, standing) if blocks[slug].offboard == "delete"}
-    return [slug for slug, block in blocks.items() if getattr(block, kind) == name and slug not in deleted]
+    gone = {slug for slug in leaving(declared, standing) if kind == "plan" or blocks[slug].offboard == "delete"}
+    return [slug for slug, block in blocks.items() if getattr(block, kind) == name and slug not in gone]
 
 
 def _check_names(declared: Declaration, standing: Standing) -> Iterator[Problem]:

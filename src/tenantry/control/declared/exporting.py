@@ -96,12 +96,11 @@ def _expiry(at: datetime, zone: ZoneInfo) -> Any:
 
 
 def _terms(terms: Terms) -> dict[str, Any]:
-    values = {
-        "fee_usd": _usd(terms.fee_nanos),
-        "included_usd": _usd(terms.included_nanos),
-        "markup_percent": terms.markup_percent,
+    return {
+        name.replace("_nanos", "_usd"): _usd(value) if name.endswith("_nanos") else value
+        for name, value in terms.told().items()
+        if value is not None
     }
-    return values if terms.slots is None else values | {"slots": terms.slots}
 
 
 def _other(limits: Limits, than: Limits) -> dict[str, Any]:

@@ -16,6 +16,15 @@ from tenantry.domain.hosts import HOST_CHARS_MAX, BadHost
 from tenantry.domain.keys import is_slug
 from tenantry.domain.limits import LIMITS, Limit
 from tenantry.domain.money import BadAmount, check_amount, read_usd, usd_to_nanos
+from tenantry.domain.plans import (
+    CHANGES,
+    DISCOUNTED,
+    OVERAGES,
+    PRICE_NAMES,
+    TRIAL_DAYS_MAX,
+    BadTerms,
+    read_price_table,
+)
 from tenantry.storage.directory.hosts import HOSTS_MAX
 
 TEXT_CHARS_MAX = 200
@@ -156,6 +165,30 @@ def _percent(raw: object) -> str:
     return f"{value.normalize():f}"
 
 
+def _day(raw: object) -> str:
+    if isinstance(raw, str):
+        try:
+            raw = date.fromisoformat(raw)
+        except ValueError:
+            raw = None
+    if isinstance(raw, date) and not isinstance(raw, datetime) and _YEAR_MIN <= raw.year <= _YEAR_MAX:
+        return raw.isoformat()
+    raise BadField("must be a date such as 2027-01-31")
+
+
+def _prices(raw: object) -> dict[str, dict[str, str]]:
+    models = cast("Mapping[str, object]", raw) if isinstance(raw, Mapping) else {"": raw}
+    if not all(isinstance(one, Mapping) for one in models.values()):
+        raise BadField('must be a table of tables, such as { "claude-haiku-*" = { input = "2", output = "9" } }')
+    tables = cast("Mapping[str, Mapping[str, object]]", models)
+    if not all(isinstance(text, str) for table in tables.values() for text in table.values()):
+        raise BadField('must have dollars in quotes, such as "2.50": money is exact')
+    try:
+        return read_price_table(cast("Mapping[str, Mapping[str, str]]", tables))
+    except BadTerms as error:
+        raise BadField(f": {error}") from None
+
+
 def _thresholds(raw: object) -> tuple[int, ...]:
     values = cast("list[object]", raw) if isinstance(raw, list) else []
     numbers = [one for one in values if isinstance(one, int) and not isinstance(one, bool)]
@@ -194,6 +227,7 @@ _TEXT = {"type": "string", "minLength": 1, "maxLength": TEXT_CHARS_MAX}
 _NAME = {"type": "string", "pattern": "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"}
 _REFERRED = {"type": "string", "pattern": _REFERENCE_PATTERN}
 _IDENTIFIED = {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"}
+_PERCENTAGE = {"anyOf": [{"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?$"}, {"type": "integer", "minimum": 0}]}
 _MONEY = {"anyOf": [{"type": "string", "pattern": _USD_PATTERN}, {"type": "integer", "minimum": 0}]}
 
 TENANT_FIELDS: dict[str, Field] = {
@@ -263,12 +297,45 @@ KEY_FIELDS: dict[str, Field] = {
 PLAN_FIELDS: dict[str, Field] = {
     "fee_usd": Field(_usd, "dollars a month", _MONEY),
     "included_usd": Field(_usd, "dollars of usage within the fee", _MONEY),
-    "markup_percent": Field(
-        _percent,
-        "on top of what usage costs",
-        {"anyOf": [{"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?$"}, {"type": "integer", "minimum": 0}]},
+    "markup_percent": Field(_percent, "on top of what usage costs", _PERCENTAGE),
+    "slots": Field(
+        _whole(1, 1_000_000), "how many endpoints with a key and lane of their own", {"type": "integer", "minimum": 1}
     ),
-    "slots": Field(_whole(1, 1_000_000), "how many clients fit in", {"type": "integer", "minimum": 1}),
+    "extra_slot_usd": Field(_usd, "dollars a month for each slot beyond them", _MONEY),
+    "setup_usd": Field(_usd, "dollars once, with the first invoice", _MONEY),
+    "minimum_usd": Field(_usd, "dollars a month at least", _MONEY),
+    "included_tokens": Field(
+        _whole(0, 10**15), "tokens of all classes within the fee", {"type": "integer", "minimum": 0}
+    ),
+    "fair_use": Field(_flag, "all usage is within the fee, without a number", {"type": "boolean"}),
+    "overage": Field(_choice(*OVERAGES), "what happens beyond the included", {"enum": list(OVERAGES)}),
+    "throttle_tier": Field(_slug, "the tier that is left beyond the included", _NAME),
+    "prices": Field(
+        _prices,
+        "own prices by model, or by the beginning of some and a *",
+        {
+            "type": "object",
+            "additionalProperties": {
+                "type": "object",
+                "additionalProperties": False,
+                "properties": {name: {"type": "string", "pattern": _USD_PATTERN} for name in PRICE_NAMES},
+            },
+        },
+    ),
+    "bill_estimates": Field(_flag, "also what is known as an estimate only; default true", {"type": "boolean"}),
+    "discount_percent": Field(_percent, "less than that", _PERCENTAGE),
+    "discount_on": Field(_choice(*DISCOUNTED), "the fee alone, or usage too", {"enum": list(DISCOUNTED)}),
+    "discount_until": Field(
+        _day, "the last day with the discount", {"type": "string", "pattern": r"^\d{4}-\d{2}-\d{2}$"}
+    ),
+    "trial_days": Field(
+        _whole(0, TRIAL_DAYS_MAX),
+        "days without charge for a tenant that had no plan before",
+        {"type": "integer", "minimum": 0, "maximum": TRIAL_DAYS_MAX},
+    ),
+    "byok": Field(_flag, "the tenant pays the upstream itself", {"type": "boolean"}),
+    "service_fee_percent": Field(_percent, "of the list price, with byok", _PERCENTAGE),
+    "changes": Field(_choice(*CHANGES), "from when on a change counts", {"enum": list(CHANGES)}),
 }
 
 

@@ -25,7 +25,7 @@ from tenantry.control.declared.model import BadDeclaration, Declaration, KeyBloc
 from tenantry.control.declared.positions import find_lines
 from tenantry.domain.keys import is_slug
 from tenantry.domain.limits import EVERY, KEY_LIMITS, LIMITS, NO_TOOLS, BadLimit, Limits, read_limit
-from tenantry.domain.plans import Terms
+from tenantry.domain.plans import BadTerms, Terms, check_terms
 from tenantry.regular_files import read_regular
 from tenantry.storage.directory import first_limits
 
@@ -176,6 +176,10 @@ class _Reader:
         elif table == "plans":
             found = self._fields(path, block, PLAN_FIELDS, ())
             self.plans[name] = Terms(**{field.replace("_usd", "_nanos"): value for field, value in found.items()})
+            try:
+                check_terms(self.plans[name])
+            except BadTerms as error:
+                self._wrong(path, f"{_dotted(path)}: {error}")
         else:
             self.tenants[name] = self._tenant(path, block)
 

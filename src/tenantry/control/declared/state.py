@@ -10,7 +10,7 @@ from functools import cached_property
 
 from tenantry.control.declared.model import KeyBlock, TenantBlock
 from tenantry.domain.limits import Limits
-from tenantry.domain.plans import Terms, read_terms
+from tenantry.domain.plans import Terms
 from tenantry.storage.columns import now_utc
 from tenantry.storage.directory import Directory
 from tenantry.storage.records import CredentialRecord, KeyRecord, TenantRecord
@@ -100,7 +100,7 @@ def read_standing(directory: Directory) -> Standing:
     return Standing(
         version,
         {tier.name: tier.limits for tier in directory.list_tiers()},
-        {name: read_terms(terms) for name, terms in directory.list_plans().items()},
+        directory.list_plans(),
         frozenset(marked),
         tenants,
         _credentials(stored, tenants),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from datetime import datetime
+from datetime import UTC, date, datetime, tzinfo
 from typing import Any, Protocol, Self
 
-from sqlalchemy import Connection, Engine, Row, select
+from sqlalchemy import ColumnElement, Connection, Engine, Row, select
 from sqlalchemy.engine import Dialect
 
 from tenantry.domain.near import did_you_mean
@@ -73,15 +73,20 @@ class _Joined:
 class Changes:
     """Changes on behalf of `actor`, at `origin`, who are named in the audit log."""
 
-    def __init__(self, engine: Engine | Store, vault: Vault, actor: str, origin: str = "") -> None:
+    def __init__(self, engine: Engine | Store, vault: Vault, actor: str, origin: str = "", zone: tzinfo = UTC) -> None:
         self._engine: Store = engine
         self._vault = vault
         self._actor = actor
         self._origin = origin
+        self._zone = zone
+
+    def today(self) -> date:
+        """The day in the agency's time zone, from which changes of plans count."""
+        return datetime.now(self._zone).date()
 
     def acting_as(self, actor: str, origin: str) -> Self:
         """The same directory, on behalf of somebody else."""
-        return type(self)(self._engine, self._vault, actor, origin)
+        return type(self)(self._engine, self._vault, actor, origin, self._zone)
 
     @contextmanager
     def transaction(self) -> Generator[Self]:
@@ -94,7 +99,7 @@ class Changes:
             return
         with self._engine.begin() as connection:
             joined = _Joined(connection, audit.Chain(connection, self._vault))
-            yield type(self)(joined, self._vault, self._actor, self._origin)
+            yield type(self)(joined, self._vault, self._actor, self._origin, self._zone)
             joined.chain.flush()
             if joined.moves:
                 move_version(connection, joined.moves, joined.touched)
@@ -182,6 +187,13 @@ class Changes:
         )
         if joined is None:
             chain.flush()
+
+
+def refuse_used(connection: Connection, where: ColumnElement[bool], what: str) -> None:
+    """Raises: DirectoryError: a tenant has what is to go."""
+    users = connection.execute(select(tenants.c.slug).where(where).order_by(tenants.c.slug)).scalars().all()
+    if users:
+        raise DirectoryError(f"{what} is in use by {', '.join(users)}")
 
 
 # Actions whose object is a tenant's slug.

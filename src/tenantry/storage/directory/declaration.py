@@ -1,11 +1,9 @@
-"""Changes that a file of tenants asks for, and no command does: whole tiers, plans, marks, off-boarding."""
+"""Changes that a file of tenants asks for, and no command does: whole tiers, marks, off-boarding."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
@@ -14,7 +12,8 @@ from tenantry.domain.keys import is_slug
 from tenantry.domain.limits import Limits
 from tenantry.storage.columns import now_utc
 from tenantry.storage.directory.alert_targets import read_thresholds_of
-from tenantry.storage.directory.changes import DirectoryError
+from tenantry.storage.directory.changes import DirectoryError, refuse_used
+from tenantry.storage.directory.plans import PlanChanges
 from tenantry.storage.directory.tiers import TierChanges
 from tenantry.storage.tables import (
     alert_deliveries,
@@ -36,7 +35,7 @@ _LEFT_FILE = "left_keys_file"
 _MARKED = {"tier": tiers, "plan": plans}
 
 
-class DeclarationChanges(TierChanges):
+class DeclarationChanges(PlanChanges, TierChanges):
     """Changes that come from a declaration. Whoever calls them has checked the whole of it."""
 
     def put_tier(self, name: str, limits: Limits) -> None:
@@ -55,39 +54,13 @@ class DeclarationChanges(TierChanges):
             detail = {"before": before, "after": limits.as_json()}
             self._record(connection, "tier.set", name, detail, tier_touched(name))
 
-    def put_plan(self, name: str, terms: Mapping[str, Any]) -> None:
-        """Make a plan have exactly these terms."""
-        with self._engine.begin() as connection:
-            row = connection.execute(select(plans).where(plans.c.name == name)).first()
-            values = {"terms": json.dumps(terms, sort_keys=True), "declared": True}
-            if row is None:
-                connection.execute(insert(plans).values(name=name, created_at=now_utc(), **values))
-            else:
-                connection.execute(update(plans).where(plans.c.name == name).values(values))
-            before = json.loads(row.terms) if row is not None else None
-            self._record(connection, "plan.set", name, {"before": before, "after": dict(terms)}, NOTHING)
-
     def remove_tier(self, name: str) -> None:
         """Raises: DirectoryError: a tenant is on it."""
         with self._engine.begin() as connection:
-            self._refuse_used(connection, tenants.c.tier == name, f"tier {name}")
+            refuse_used(connection, tenants.c.tier == name, f"tier {name}")
             before = self._tier(connection, name).limits.as_json()
             connection.execute(delete(tiers).where(tiers.c.name == name))
             self._record(connection, "tier.remove", name, {"before": before, "after": None}, tier_touched(name))
-
-    def remove_plan(self, name: str) -> None:
-        """Raises: DirectoryError: a tenant is on it."""
-        with self._engine.begin() as connection:
-            self._refuse_used(connection, tenants.c.plan == name, f"plan {name}")
-            stood = connection.execute(select(plans.c.terms).where(plans.c.name == name)).scalar_one()
-            connection.execute(delete(plans).where(plans.c.name == name))
-            self._record(connection, "plan.remove", name, {"before": json.loads(stood), "after": None}, NOTHING)
-
-    def list_plans(self) -> dict[str, dict[str, Any]]:
-        """The terms of each plan by its name."""
-        with self._engine.connect() as connection:
-            rows = connection.execute(select(plans).order_by(plans.c.name))
-            return {row.name: json.loads(row.terms) for row in rows}
 
     def list_declared(self) -> list[tuple[str, str]]:
         """Tiers and plans that a file of tenants declared: their kind and name."""
@@ -145,6 +118,7 @@ class DeclarationChanges(TierChanges):
         with self._engine.begin() as connection:
             row = self._tenant(connection, slug)
             own = gateway_keys.c.tenant_id == row.tenant_id
+            self._end_plan(connection, row.tenant_id, slug)
             if delete_data:
                 self._delete_alerts(connection, row.tenant_id)
                 for table in (budgets, budget_raises, gateway_keys, tenant_hosts):
@@ -157,7 +131,7 @@ class DeclarationChanges(TierChanges):
                     .where(own, gateway_keys.c.status == KeyStatus.ACTIVE.value)
                     .values(status=KeyStatus.REVOKED.value, revoked_at=now_utc())
                 )
-                gone = {"status": TenantStatus.DISABLED.value, "declared": False}
+                gone = {"status": TenantStatus.DISABLED.value, "declared": False, "plan": None}
                 connection.execute(update(tenants).where(tenants.c.tenant_id == row.tenant_id).values(gone))
             before = {"name": row.name, "tier": row.tier, "status": row.status, "tenant_id": row.tenant_id}
             after = None if delete_data else {"status": TenantStatus.DISABLED.value, "keys": "revoked"}
@@ -175,8 +149,3 @@ class DeclarationChanges(TierChanges):
         )
         for table in (alerts, alert_targets, alert_thresholds):
             connection.execute(delete(table).where(table.c.tenant_id == tenant_id))
-
-    def _refuse_used(self, connection: Connection, where: Any, what: str) -> None:
-        users = connection.execute(select(tenants.c.slug).where(where).order_by(tenants.c.slug)).scalars().all()
-        if users:
-            raise DirectoryError(f"{what} is in use by {', '.join(users)}")

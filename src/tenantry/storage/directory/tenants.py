@@ -14,11 +14,13 @@ from sqlalchemy.exc import IntegrityError
 from tenantry.domain.directory import Disconnect, TenantStatus
 from tenantry.domain.keys import is_slug
 from tenantry.domain.limits import Limits, as_json
+from tenantry.storage.billing_tables import tenant_plans
 from tenantry.storage.client_hosts import read_hosts
 from tenantry.storage.columns import new_id, now_utc
 from tenantry.storage.directory.budgets import BudgetChanges, Caps, check_budgets, put_caps
 from tenantry.storage.directory.changes import AlreadyThere, DirectoryError
 from tenantry.storage.directory.hosts import check_hosts, put_hosts, require_free
+from tenantry.storage.directory.plans import Agreed, PlanChanges
 from tenantry.storage.directory.tiers import TierChanges
 from tenantry.storage.many import rows_where
 from tenantry.storage.records import TenantRecord, read_changes, read_tenant
@@ -120,7 +122,7 @@ class NewTenant:
     tenant_id: str = field(default_factory=lambda: new_id("tnt"))
 
 
-class TenantChanges(BudgetChanges, TierChanges):
+class TenantChanges(BudgetChanges, PlanChanges, TierChanges):
     """Changes to tenants."""
 
     def create_tenant(self, slug: str, name: str, tier: str, tenant_id: str | None = None) -> str:
@@ -163,10 +165,16 @@ class TenantChanges(BudgetChanges, TierChanges):
                     connection.execute(insert(tenant_hosts), hosts)
             except IntegrityError:
                 raise AlreadyThere("there is a tenant of that slug already, or no such plan") from None
+            self._put_first_plans(connection, [one for one in new if one.change.plan])
             for one, row in zip(new, rows, strict=True):
                 detail = {"before": None, "after": {"name": one.name, "tier": one.tier}}
                 self._record(connection, "tenant.create", one.slug, detail, tenant_touched(one.tenant_id))
                 self._tell_first_change(connection, one, row)
+
+    def _put_first_plans(self, connection: Connection, new: Sequence[NewTenant]) -> None:
+        today = self.today()
+        agreed = [(one.tenant_id, one.slug, Agreed(one.change.plan, today)) for one in new]
+        self._put_assigned(connection, agreed)
 
     def _tell_first_change(self, connection: Connection, one: NewTenant, row: Mapping[str, Any]) -> None:
         shown = {**row, "limits": json.loads(row["limits"])}
@@ -208,6 +216,8 @@ class TenantChanges(BudgetChanges, TierChanges):
                 stood_hosts, hosts = put_hosts(connection, row.tenant_id, change.hosts)
                 if stood_hosts != hosts:
                     before["hosts"], after["hosts"] = stood_hosts, hosts
+            if "plan" in after:
+                self._assign(connection, row.tenant_id, slug, Agreed(change.plan or None))
             caps = put_caps(connection, row.tenant_id, "", change.budgets)
             self._tell_change(connection, row.slug, row.tenant_id, before, after, caps)
         return limits
@@ -281,7 +291,15 @@ class TenantChanges(BudgetChanges, TierChanges):
             row = self._tenant(connection, slug)
             own_targets = select(alert_targets.c.target_id).where(alert_targets.c.tenant_id == row.tenant_id)
             connection.execute(delete(alert_deliveries).where(alert_deliveries.c.target_id.in_(own_targets)))
-            for table in (alert_targets, alert_thresholds, budget_raises, budgets, gateway_keys, tenant_hosts):
+            for table in (
+                alert_targets,
+                alert_thresholds,
+                budget_raises,
+                budgets,
+                gateway_keys,
+                tenant_hosts,
+                tenant_plans,
+            ):
                 connection.execute(delete(table).where(table.c.tenant_id == row.tenant_id))
             connection.execute(delete(tenants).where(tenants.c.tenant_id == row.tenant_id))
             touched = tenant_touched(row.tenant_id)

@@ -2,8 +2,12 @@
 
 from alembic import context
 
-from tenantry.storage.tables import metadata
+from tenantry.storage import billing_tables
 
-context.configure(connection=context.config.attributes["connection"], target_metadata=metadata, render_as_batch=True)
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=billing_tables.metadata,
+    render_as_batch=True,
+)
 with context.begin_transaction():
     context.run_migrations()
