@@ -1,0 +1,65 @@
+"""A month's bill: lines in whole nano-dollars, rounded once to what can be paid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from tenantry.billing.months import Month, Stretch, rounded
+from tenantry.billing.rating import MINIMUM, SETUP, Line, stretch_lines
+from tenantry.billing.usage import Used
+from tenantry.domain.money import NANOS_PER_USD
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """The lines of a month. `rows` and `list_nanos` are all ledger rows of it: each is on exactly one line."""
+
+    month: Month
+    stretches: Sequence[Stretch]
+    lines: Sequence[Line]
+
+    @property
+    def net_nanos(self) -> int:
+        return sum(one.nanos for one in self.lines)
+
+    @property
+    def rows(self) -> int:
+        return sum(one.rows for one in self.lines)
+
+    @property
+    def list_nanos(self) -> int:
+        return sum(one.list_nanos for one in self.lines)
+
+
+def calculate(month: Month, stretches: Sequence[Stretch], used: Sequence[Used]) -> Bill:
+    """The bill of a month. `used` is cut where the stretches are; each sum belongs to that of its first day."""
+    lines: list[Line] = []
+    for stretch in stretches:
+        lines += stretch_lines(stretch, [one for one in used if stretch.first <= one.first < stretch.end])
+    return Bill(month, stretches, [*lines, *_minimum(stretches, lines)])
+
+
+def _minimum(stretches: Iterable[Stretch], lines: Iterable[Line]) -> list[Line]:
+    """What is missing to the least that a month costs, beside the set-up."""
+    least = sum(one.share(one.terms.minimum_nanos) for one in stretches if one.terms is not None and not one.is_trial)
+    missing = least - sum(one.nanos for one in lines if one.kind != SETUP)
+    return [Line(MINIMUM, "Up to the minimum of the month", missing)] if missing > 0 and least else []
+
+
+def in_minor_units(nanos: Sequence[int], rate: Fraction, digits: int) -> list[int]:
+    """Amounts in the smallest unit of a currency that has `digits` decimal places, at `rate` of it for a dollar.
+
+    Each running sum is rounded, half up, and a line is the difference of two: so the lines add up to the exact total
+    rounded once, and each is less than one unit away from its exact amount.
+    """
+    each = rate * 10**digits / NANOS_PER_USD
+    found: list[int] = []
+    total = before = 0
+    for one in nanos:
+        total += one
+        now = rounded(total * each)
+        found.append(now - before)
+        before = now
+    return found

@@ -1,0 +1,170 @@
+"""What a stretch of usage costs the tenant, as lines: whole nano-dollars, each product rounded once, half up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from fractions import Fraction
+
+from tenantry.billing.months import Stretch, rounded
+from tenantry.billing.usage import ADJUSTED, ESTIMATES, UNPRICED, Used
+from tenantry.domain.attempts import Outcome
+from tenantry.domain.plans import BILL, ON_ALL, Terms, own_prices
+
+# Kinds of lines. Those of usage carry ledger rows, each row on one of them.
+FEE, SLOTS, SETUP, DISCOUNT, MINIMUM, TRIAL = "fee", "slots", "setup", "discount", "minimum", "trial"
+USAGE, INCLUDED, BEYOND, SERVICE_FEE = "usage", "included", "beyond", "service_fee"
+ESTIMATED, WITHOUT_PRICE, WITHOUT_PLAN, LATE = "estimated", "without_price", "without_plan", "late"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line. `rows` and `list_nanos` are the ledger rows on it and their cost; `nanos` is what is billed."""
+
+    kind: str
+    text: str
+    nanos: int
+    rows: int = 0
+    list_nanos: int = 0
+    tokens: int = 0
+
+
+def stretch_lines(stretch: Stretch, used: Sequence[Used]) -> list[Line]:
+    """All lines of a stretch but the minimum, which is of the month."""
+    terms = stretch.terms
+    if terms is None:
+        return [_sum_line(WITHOUT_PLAN, "Usage on days without a plan, not billed", used)] if used else []
+    if stretch.is_trial:
+        line = Line(TRIAL, f"Plan {stretch.plan}: trial, {_days(stretch)}", 0)
+        return [line, *([_sum_line(TRIAL, "Usage in the trial", used)] if used else [])]
+    charged = [*_fees(stretch, terms), *_usage(stretch, terms, used)]
+    discount = _discount(stretch, terms, charged)
+    setup = [Line(SETUP, f"Plan {stretch.plan}: set-up", terms.setup_nanos)] if _owes_setup(stretch, terms) else []
+    return [*setup, *charged, *discount]
+
+
+def _owes_setup(stretch: Stretch, terms: Terms) -> bool:
+    return stretch.owes_setup and terms.setup_nanos > 0
+
+
+def _fees(stretch: Stretch, terms: Terms) -> Iterator[Line]:
+    if terms.fee_nanos:
+        yield Line(FEE, f"Plan {stretch.plan}, {_days(stretch)}", stretch.share(terms.fee_nanos))
+    extra = (stretch.slots or 0) - (terms.slots or 0)
+    if extra > 0 and terms.extra_slot_nanos:
+        nanos = stretch.share(extra * terms.extra_slot_nanos)
+        yield Line(SLOTS, f"{extra} more slots, {_days(stretch)}", nanos)
+
+
+def _days(stretch: Stretch) -> str:
+    return f"{stretch.first.isoformat()} to {(stretch.end - timedelta(days=1)).isoformat()}"
+
+
+def _discount(stretch: Stretch, terms: Terms, charged: Iterable[Line]) -> list[Line]:
+    if not stretch.is_discounted:
+        return []
+    of = [one.nanos for one in charged if terms.discount_on == ON_ALL or one.kind == FEE]
+    nanos = rounded(-sum(of) * Fraction(terms.discount_percent) / 100)
+    return [Line(DISCOUNT, f"Discount of {terms.discount_percent}%", nanos)] if nanos else []
+
+
+def _usage(stretch: Stretch, terms: Terms, used: Sequence[Used]) -> Iterator[Line]:
+    """Voided rows owe nothing, and stand with the others; rows without a price and estimates stand apart."""
+    priced = [one for one in used if not _is_apart(one) and not _waits_for_price(terms, one)]
+    estimates = [one for one in used if _is_apart(one)]
+    waiting = [one for one in used if _waits_for_price(terms, one)]
+    left = _Included(stretch, terms)
+    if priced:
+        yield from _charged(terms, priced, left)
+    if waiting:
+        yield _sum_line(WITHOUT_PRICE, "Usage without a price yet; billed when it has one", waiting)
+    if estimates and terms.bill_estimates:
+        for line in _charged(terms, estimates, left):
+            yield replace(line, kind=ESTIMATED, text=f"Estimates (cut off, orphaned): {line.text}")
+    elif estimates:
+        yield _sum_line(ESTIMATED, "Estimates (cut off, orphaned), not billed", estimates)
+
+
+def _is_apart(used: Used) -> bool:
+    return used.outcome in ESTIMATES
+
+
+def _waits_for_price(terms: Terms, used: Used) -> bool:
+    return used.outcome == UNPRICED and own_prices(terms, used.model) is None
+
+
+class _Included:
+    """What is left of the usage that is within the fee: list price or tokens. What is used of it counts once."""
+
+    def __init__(self, stretch: Stretch, terms: Terms) -> None:
+        self._by_tokens = bool(terms.included_tokens)
+        self.is_all = terms.fair_use
+        self.is_any = bool(terms.included_nanos or terms.included_tokens or terms.fair_use)
+        self._left = stretch.share(terms.included_tokens if self._by_tokens else terms.included_nanos)
+
+    def beyond(self, used: Sequence[Used]) -> Fraction:
+        """Which share of this usage is beyond it, from 0 to 1."""
+        if not self.is_any:
+            return Fraction(1)
+        measure = sum(one.tokens if self._by_tokens else one.cost_nanos for one in used)
+        if self.is_all or measure <= self._left:
+            self._left -= max(0, measure)
+            return Fraction(0)
+        beyond, self._left = Fraction(measure - self._left, measure), 0
+        return beyond
+
+
+def _charged(terms: Terms, used: Sequence[Used], left: _Included) -> Iterator[Line]:
+    if terms.byok:
+        yield from _service_fee(terms, used)
+        return
+    beyond = left.beyond(used)
+    if not left.is_any:
+        yield from _by_model(terms, used)
+    elif not beyond:
+        yield _sum_line(INCLUDED, "Usage within the plan", used)
+    elif terms.overage == BILL:
+        nanos = rounded(beyond * sum((_value(terms, one) for one in used), Fraction(0)))
+        yield _sum_line(BEYOND, f"Usage, of it {_percent(beyond)} beyond what is in the plan", used, nanos)
+    else:
+        yield _sum_line(BEYOND, f"Usage, of it {_percent(beyond)} beyond what is in the plan, not billed", used)
+
+
+def _by_model(terms: Terms, used: Sequence[Used]) -> Iterator[Line]:
+    for model in sorted({one.model for one in used}):
+        own = [one for one in used if one.model == model]
+        nanos = rounded(sum((_value(terms, one) for one in own), Fraction(0)))
+        yield _sum_line(USAGE, f"Usage of {model}", own, nanos)
+
+
+def _service_fee(terms: Terms, used: Sequence[Used]) -> Iterator[Line]:
+    yield _sum_line(USAGE, "Usage on your own credential, paid by yourself", used)
+    of = sum(one.cost_nanos for one in used)
+    nanos = rounded(of * Fraction(terms.service_fee_percent) / 100)
+    if nanos:
+        yield Line(SERVICE_FEE, f"Service fee, {terms.service_fee_percent}% of the list price of that usage", nanos)
+
+
+def _value(terms: Terms, used: Used) -> Fraction:
+    """At the plan's prices. A correction of the list price changes nothing where the plan has its own.
+
+    So it is with what is owed by a bound and has no usage that prices could be multiplied with.
+    """
+    own = own_prices(terms, used.model)
+    if own is None or used.outcome in ESTIMATES:
+        return used.cost_nanos * (1 + Fraction(terms.markup_percent) / 100)
+    if used.outcome in (ADJUSTED, Outcome.VOIDED.value):
+        return Fraction(0)
+    return sum((used.counts[name] * price for name, price in own.items()), Fraction(0))
+
+
+def _sum_line(kind: str, text: str, used: Iterable[Used], nanos: int = 0) -> Line:
+    some = list(used)
+    rows, cost = sum(one.rows for one in some), sum(one.cost_nanos for one in some)
+    return Line(kind, text, nanos, rows, cost, sum(one.tokens for one in some))
+
+
+def _percent(share: Fraction) -> str:
+    whole, tenth = divmod(rounded(share * 1000), 10)
+    return f"{whole}.{tenth}%"

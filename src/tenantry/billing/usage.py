@@ -1,0 +1,102 @@
+"""What a tenant used in a month as its bill needs it, read from the sums of the ledger and from nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from itertools import pairwise
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection, func, select
+
+from tenantry.billing.months import Month
+from tenantry.domain.attempts import Outcome
+from tenantry.domain.periods import read_period
+from tenantry.domain.plans import PRICED_TOKENS, SEARCHES
+from tenantry.storage.tables import usage_rollup
+
+# Booked at a bound or a guess: cut off, or its gateway died.
+ESTIMATES = (Outcome.ESTIMATED.value, Outcome.ORPHANED.value)
+ADJUSTED = Outcome.ADJUSTED.value
+UNPRICED = Outcome.UNPRICED.value
+COUNTED = (*PRICED_TOKENS, SEARCHES)
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """Sums of ledger rows of one key, model and outcome that ended on days from `first` on, of one week at most.
+
+    `rows` counts attempts and corrections. `counts` has tokens and searches by the ledger's columns.
+    """
+
+    first: date
+    key_id: str
+    model: str
+    outcome: str
+    attempts: int
+    rows: int
+    cost_nanos: int
+    counts: Mapping[str, int]
+
+    @property
+    def tokens(self) -> int:
+        return sum(self.counts[name] for name in PRICED_TOKENS)
+
+
+def read_usage(
+    connection: Connection, tenant_id: str, month: Month, zone: ZoneInfo, cuts: Iterable[date] = ()
+) -> list[Used]:
+    """The usage of a month; no sum reaches over a Monday, or over a day of `cuts`."""
+    days = _cut_days(month, cuts)
+    return [
+        used
+        for first, end in pairwise(days)
+        for used in _between(connection, tenant_id, first, _start_us(first, zone), _start_us(end, zone))
+    ]
+
+
+def _cut_days(month: Month, cuts: Iterable[date]) -> Sequence[date]:
+    mondays = (month.first + timedelta(days=number) for number in range(month.days))
+    found = {month.first, month.end, *(day for day in mondays if day.weekday() == 0)}
+    return sorted(found | {day for day in cuts if month.first < day < month.end})
+
+
+def _start_us(day: date, zone: ZoneInfo) -> int:
+    return read_period(day.isoformat(), zone).start_us
+
+
+def _between(connection: Connection, tenant_id: str, first: date, start_us: int, end_us: int) -> list[Used]:
+    columns = usage_rollup.c
+    key = (columns.key_id, columns.model, columns.outcome)
+    sums = (columns.attempts, columns.adjustments, columns.cost_nanos, *(columns[name] for name in COUNTED))
+    query = (
+        select(*key, *(func.sum(one) for one in sums))
+        .where(columns.tenant_id == tenant_id, columns.quarter_us >= start_us, columns.quarter_us < end_us)
+        .group_by(*key)
+        .order_by(*key)
+    )
+    found: list[Used] = []
+    for key_id, model, outcome, *values in connection.execute(query):
+        attempts, adjustments, nanos, *counts = map(int, values)
+        by_name = dict(zip(COUNTED, counts, strict=True))
+        found.append(Used(first, key_id, model, outcome, attempts, attempts + adjustments, nanos, by_name))
+    return found
+
+
+def month_totals(connection: Connection, month: Month, zone: ZoneInfo) -> dict[str, tuple[int, int]]:
+    """Rows and cost in nano-dollars of a month, by internal id of the tenant."""
+    columns = usage_rollup.c
+    query = (
+        select(columns.tenant_id, func.sum(columns.attempts + columns.adjustments), func.sum(columns.cost_nanos))
+        .where(
+            columns.quarter_us >= _start_us(month.first, zone),
+            columns.quarter_us < _start_us(month.end, zone),
+        )
+        .group_by(columns.tenant_id)
+    )
+    return {tenant_id: (int(rows), int(nanos)) for tenant_id, rows, nanos in connection.execute(query)}
+
+
+def local_today(zone: ZoneInfo) -> date:
+    return datetime.now(zone).date()
