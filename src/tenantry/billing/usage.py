@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from itertools import pairwise
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, func, select
@@ -52,7 +53,7 @@ def read_usage(
     return [
         used
         for first, end in pairwise(days)
-        for used in _between(connection, tenant_id, first, _start_us(first, zone), _start_us(end, zone))
+        for used in _between(connection, tenant_id, first, start_us(first, zone), start_us(end, zone))
     ]
 
 
@@ -62,7 +63,7 @@ def _cut_days(month: Month, cuts: Iterable[date]) -> Sequence[date]:
     return sorted(found | {day for day in cuts if month.first < day < month.end})
 
 
-def _start_us(day: date, zone: ZoneInfo) -> int:
+def start_us(day: date, zone: ZoneInfo) -> int:
     return read_period(day.isoformat(), zone).start_us
 
 
@@ -77,11 +78,16 @@ def _between(connection: Connection, tenant_id: str, first: date, start_us: int,
         .order_by(*key)
     )
     found: list[Used] = []
-    for key_id, model, outcome, *values in connection.execute(query):
+    for row in connection.execute(query):
+        key_id, model, outcome, *values = _plain(row)
         attempts, adjustments, nanos, *counts = map(int, values)
-        by_name = dict(zip(COUNTED, counts, strict=True))
+        by_name: dict[str, int] = dict(zip(COUNTED, counts, strict=True))
         found.append(Used(first, key_id, model, outcome, attempts, attempts + adjustments, nanos, by_name))
     return found
+
+
+def _plain(row: Iterable[Any]) -> list[Any]:
+    return list(row)
 
 
 def month_totals(connection: Connection, month: Month, zone: ZoneInfo) -> dict[str, tuple[int, int]]:
@@ -90,8 +96,8 @@ def month_totals(connection: Connection, month: Month, zone: ZoneInfo) -> dict[s
     query = (
         select(columns.tenant_id, func.sum(columns.attempts + columns.adjustments), func.sum(columns.cost_nanos))
         .where(
-            columns.quarter_us >= _start_us(month.first, zone),
-            columns.quarter_us < _start_us(month.end, zone),
+            columns.quarter_us >= start_us(month.first, zone),
+            columns.quarter_us < start_us(month.end, zone),
         )
         .group_by(columns.tenant_id)
     )

@@ -82,6 +82,11 @@ class Commands(LaterGroup):
             "What models cost, in dollars per million tokens, from which day on.",
         ),
         "plans": ("plans", "What tenants pay: plans, their terms from which day on, and who is on which."),
+        "invoice": (
+            "invoice",
+            "The invoice of a month: looked at, or issued with a number; an interrupted `--all` goes on where it was.",
+        ),
+        "invoices": ("invoices", "What was issued: list, show, take back and prove it; and who bills whom."),
         "budget": ("budget", "Show, set and raise what a tenant may cost."),
         "alerts": ("alerts", "What was raised, where it goes, and at which percents."),
         "ledger": ("ledger", "Prove, read and correct the ledger. No row of it is ever edited."),

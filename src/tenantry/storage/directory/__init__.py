@@ -10,6 +10,7 @@ from tenantry.storage.directory.budgets import BudgetChanges
 from tenantry.storage.directory.changes import AlreadyThere, CredentialRefused, DirectoryError, NotInDirectory
 from tenantry.storage.directory.credentials import CredentialChanges
 from tenantry.storage.directory.declaration import DeclarationChanges
+from tenantry.storage.directory.invoices import InvoiceChanges
 from tenantry.storage.directory.keys import IssuedKey, KeyChanges
 from tenantry.storage.directory.master_key import MasterKeyChanges
 from tenantry.storage.directory.prices import PriceChanges
@@ -40,5 +41,6 @@ class Directory(
     DeclarationChanges,
     PriceChanges,
     MasterKeyChanges,
+    InvoiceChanges,
 ):
     """Every change and look-up, on behalf of one actor."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Any
@@ -26,6 +26,7 @@ from tenantry.domain.plans import (
 from tenantry.storage.billing_tables import plan_versions, tenant_plans
 from tenantry.storage.columns import aware, now_utc
 from tenantry.storage.directory.changes import Changes, DirectoryError, NotInDirectory, refuse_used
+from tenantry.storage.directory.invoices import last_billed_day
 from tenantry.storage.records import PlanVersion, TenantPlan
 from tenantry.storage.tables import plans, tenants
 from tenantry.storage.versions import NOTHING, tenant_touched
@@ -97,6 +98,7 @@ class PlanChanges(Changes):
     ) -> date | None:
         if not versions:
             return from_day
+        _refuse_billed(connection, {one.tenant_id for one in _assigned(connection, None) if one.plan == name}, from_day)
         users = connection.execute(select(tenants.c.slug).where(tenants.c.plan == name).limit(1)).first()
         if users is None:
             return from_day or self.today()
@@ -141,6 +143,7 @@ class PlanChanges(Changes):
             row = self._tenant(connection, slug)
             if agreed.plan is not None:
                 self._plan(connection, agreed.plan)
+            _refuse_billed(connection, [row.tenant_id], agreed.from_day)
             stood = _assigned(connection, row.tenant_id)
             last = stood[-1] if stood else None
             is_same = last is not None and (last.plan, last.slots) == (agreed.plan, agreed.slots)
@@ -215,6 +218,16 @@ def _require_day(plan: str | None, rule: str, day: date | None) -> None:
     if rule == NEXT_MONTH and day is not None and day.day != 1:
         raise DirectoryError(
             f"plan {plan} changes with a month: the day must be the first of one, not {day.isoformat()}"
+        )
+
+
+def _refuse_billed(connection: Connection, tenant_ids: Collection[str], day: date | None) -> None:
+    """What was billed is not changed after it. Raises: DirectoryError."""
+    last = last_billed_day(connection, tenant_ids) if day is not None else None
+    if day is not None and last is not None and day < first_of_next_month(last):
+        raise DirectoryError(
+            f"{last:%Y-%m} is billed already: the day must be {first_of_next_month(last).isoformat()} or later, "
+            "or its invoices be credited first (`tenantry invoices credit`)"
         )
 
 

@@ -1,0 +1,118 @@
+"""What bills are made of, read from the store as it is at one moment."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection, func, select
+
+from tenantry.billing.calculation import Bill, calculate
+from tenantry.billing.months import Month, Sold, read_month
+from tenantry.billing.rating import LATE, Line
+from tenantry.billing.usage import Used, month_totals, read_usage, start_us
+from tenantry.storage.directory import Directory
+from tenantry.storage.directory.invoices import Covered, covered_months, standing_months
+from tenantry.storage.records import PlanVersion, TenantPlan
+from tenantry.storage.tables import ledger
+
+
+class SumsDiffer(Exception):
+    """The rows do not add up to the ledger's sums; nothing is billed. `tenantry ledger verify` says where."""
+
+
+@dataclass(frozen=True, slots=True)
+class PricedAt:
+    """Rows that were settled at one version of the prices; "" of those without any."""
+
+    version: str
+    rows: int
+    cost_nanos: int
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """Plans and who is on them, and the sums of the ledger in the agency's time zone."""
+
+    connection: Connection
+    zone: ZoneInfo
+    versions: Sequence[PlanVersion]
+    assigned: Mapping[str, Sequence[TenantPlan]]
+    _totals: dict[str, dict[str, tuple[int, int]]] = field(default_factory=dict[str, dict[str, tuple[int, int]]])
+
+    def sold(self, tenant_id: str) -> Sold:
+        return sold_to(self.assigned.get(tenant_id, ()), self.versions)
+
+    def usage(self, tenant_id: str, month: Month, sold: Sold) -> list[Used]:
+        return read_usage(self.connection, tenant_id, month, self.zone, (one.first for one in sold.stretches(month)))
+
+    def bill(self, tenant_id: str, month: Month) -> Bill:
+        """The bill of a month by itself, whatever was issued."""
+        sold = self.sold(tenant_id)
+        return calculate(month, sold.stretches(month), self.usage(tenant_id, month, sold))
+
+    def late(self, tenant_id: str, before: Month) -> list[tuple[Line, Covered]]:
+        """What was booked for earlier months after their invoices: a line for each, and what that covers."""
+        found: list[tuple[Line, Covered]] = []
+        standing = standing_months(self.connection, tenant_id)
+        for known in covered_months(self.connection, tenant_id).values():
+            month = read_month(known.month)
+            if known.month not in standing or month.first >= before.first:
+                continue
+            if self._total(tenant_id, month) == (known.rows, known.cost_nanos):
+                continue
+            bill = self.bill(tenant_id, month)
+            rows, cost = bill.rows - known.rows, bill.list_nanos - known.cost_nanos
+            net = bill.net_nanos - known.net_nanos
+            line = Line(LATE, f"Usage of {month} that was booked after its invoice", net, rows, cost)
+            found.append((line, Covered(known.month, rows, cost, net)))
+        return found
+
+    def billed_elsewhere(self, tenant_id: str, month: Month) -> list[Line]:
+        """What stands of a month on later invoices, as late usage, where its own was taken back."""
+        known = covered_months(self.connection, tenant_id).get(str(month))
+        if known is None or not (known.rows or known.cost_nanos or known.net_nanos):
+            return []
+        text = f"Usage of {month} that is on a later invoice already"
+        return [Line(LATE, text, -known.net_nanos, -known.rows, -known.cost_nanos)]
+
+    def prices(self, tenant_id: str, month: Month) -> list[PricedAt]:
+        """The versions of prices that the rows of a month name, from the rows themselves and not from their sums."""
+        columns = ledger.c
+        query = (
+            select(columns.price_version, func.count(), func.sum(columns.cost_nanos))
+            .where(
+                columns.tenant_id == tenant_id,
+                columns.ended_at_us >= start_us(month.first, self.zone),
+                columns.ended_at_us < start_us(month.end, self.zone),
+            )
+            .group_by(columns.price_version)
+            .order_by(columns.price_version)
+        )
+        found = self.connection.execute(query)
+        return [PricedAt(version or "", int(rows), int(cost or 0)) for version, rows, cost in found]
+
+    def require_rows(self, bill: Bill, priced: Sequence[PricedAt]) -> None:
+        """Raises: SumsDiffer: the bill is not what the rows of the ledger add up to."""
+        if (bill.rows, bill.list_nanos) != (sum(one.rows for one in priced), sum(one.cost_nanos for one in priced)):
+            raise SumsDiffer((SumsDiffer.__doc__ or "").strip())
+
+    def _total(self, tenant_id: str, month: Month) -> tuple[int, int]:
+        """Read once for all tenants: who bills two hundred asks of each of them."""
+        if str(month) not in self._totals:
+            self._totals[str(month)] = month_totals(self.connection, month, self.zone)
+        return self._totals[str(month)].get(tenant_id, (0, 0))
+
+
+def open_books(directory: Directory, connection: Connection, zone: ZoneInfo) -> Books:
+    by_tenant: defaultdict[str, list[TenantPlan]] = defaultdict(list)
+    for one in directory.list_tenant_plans():
+        by_tenant[one.tenant_id].append(one)
+    return Books(connection, zone, directory.list_plan_versions(), by_tenant)
+
+
+def sold_to(assigned: Sequence[TenantPlan], versions: Sequence[PlanVersion]) -> Sold:
+    plans = {one.plan for one in assigned}
+    return Sold(assigned, [one for one in versions if one.plan in plans])

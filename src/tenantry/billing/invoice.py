@@ -1,0 +1,230 @@
+"""An invoice as a document: all that stands on it, frozen. Amounts are in the smallest unit of the currency."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from fractions import Fraction
+from typing import Any
+
+from tenantry.billing.books import Books, PricedAt
+from tenantry.billing.calculation import Bill, in_minor_units
+from tenantry.billing.months import Month, rounded
+from tenantry.billing.rating import Line
+from tenantry.billing.usage import Used
+from tenantry.domain.billing_details import Details
+from tenantry.storage.directory.invoices import (
+    CREDIT_NOTE,
+    INVOICE,
+    Covered,
+    Issued,
+    NewInvoice,
+    newest_invoice,
+    standing_months,
+)
+
+FORMAT = 1
+ROUNDING = (
+    "Amounts are exact to the billionth of a dollar. Each running sum of the lines is rounded to the smallest unit of "
+    "the currency, half up, and a line is the difference of two: the lines add up to the exact total rounded once."
+)
+
+
+class NotBilled(Exception):
+    """There is nothing that could be billed; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who is billed, as the directory has it; one that was deleted by what is left of it."""
+
+    tenant_id: str
+    slug: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """Who bills, and who is billed: `own` is what was said of the client itself."""
+
+    agency: Details
+    own: Details
+    client: Client
+
+
+def draft(
+    books: Books, client: Client, month: Month, agency: Details, own: Details, digits_of: Callable[[str], int]
+) -> NewInvoice:
+    """The invoice of a month as it would be issued now. `digits_of` tells the decimal places of a currency.
+
+    Raises:
+        NotBilled: the tenant has had no plan, or the month has its invoice.
+        SumsDiffer: the ledger's rows contradict its sums.
+    """
+    sold = books.sold(client.tenant_id)
+    first = sold.first_day()
+    if first is None or first >= month.end:
+        cure = f"`tenantry plans assign {client.slug} PLAN` puts it on one"
+        raise NotBilled(f"{client.slug} had no plan in {month}: {cure}")
+    standing = standing_months(books.connection, client.tenant_id)
+    if str(month) in standing:
+        raise NotBilled(f"{month} of {client.slug} is billed: {standing[str(month)]}")
+    bill, priced = books.bill(client.tenant_id, month), books.prices(client.tenant_id, month)
+    books.require_rows(bill, priced)
+    late = books.late(client.tenant_id, month)
+    elsewhere = books.billed_elsewhere(client.tenant_id, month)
+    lines = [*bill.lines, *elsewhere, *(line for line, _ in late)]
+    own_covered = Covered(
+        str(month),
+        bill.rows + sum(line.rows for line in elsewhere),
+        bill.list_nanos + sum(line.list_nanos for line in elsewhere),
+        bill.net_nanos + sum(line.nanos for line in elsewhere),
+    )
+    appendix = appendix_of(books.usage(client.tenant_id, month, sold), priced)
+    document = document_of(bill, lines, appendix, Sides(agency, own, client), books.zone.key, digits_of)
+    return NewInvoice(
+        INVOICE,
+        agency.series or "",
+        client.tenant_id,
+        client.slug,
+        str(month),
+        document["currency"],
+        document["total_minor"],
+        document,
+        [own_covered, *(covered for _, covered in late)],
+        newest_invoice(books.connection, client.tenant_id),
+    )
+
+
+def document_of(
+    bill: Bill,
+    lines: Sequence[Line],
+    appendix: Mapping[str, Any],
+    sides: Sides,
+    time_zone: str,
+    digits_of: Callable[[str], int],
+) -> dict[str, Any]:
+    """All that stands on it but its number and its day."""
+    agency, own, client = sides.agency, sides.own, sides.client
+    details = own.over(agency)
+    return _amounts(bill.month, lines, details, digits_of(details.currency or "")) | {
+        "format": FORMAT,
+        "kind": INVOICE,
+        "month": str(bill.month),
+        "time_zone": time_zone,
+        "agency": _party(agency),
+        "client": {**_party(own), "name": own.name or client.name, "slug": client.slug},
+        "purchase_order": own.purchase_order,
+        "due_days": details.due_days,
+        "locale": details.locale,
+        "terms": _terms(bill),
+        "appendix": appendix,
+    }
+
+
+def credit_note(issued: Issued, covered: Sequence[Covered], series: str, after: int, reason: str) -> NewInvoice:
+    """What takes a whole invoice back: its lines, below zero. Its month can be billed anew then."""
+    document = issued.document
+    negative = ("amount_minor", "nanos")
+    lines = [{**line, **{name: -line[name] for name in negative}} for line in document["lines"]]
+    taxes = [{**tax, "amount_minor": -tax["amount_minor"]} for tax in document["taxes"]]
+    sums = {name: -document[name] for name in ("net_nanos", "net_minor", "total_minor")}
+    document |= {"kind": CREDIT_NOTE, "credits": issued.number, "reason": reason, "lines": lines, "taxes": taxes}
+    document |= sums
+    back = [Covered(one.month, -one.rows, -one.cost_nanos, -one.net_nanos) for one in covered]
+    return NewInvoice(
+        CREDIT_NOTE,
+        series,
+        issued.tenant_id,
+        issued.slug,
+        issued.month,
+        issued.currency,
+        -issued.total_minor,
+        document,
+        back,
+        after,
+        issued.number,
+    )
+
+
+def due_on(document: Mapping[str, Any], issued_on: date) -> date:
+    return issued_on + timedelta(days=document["due_days"] or 0)
+
+
+def _amounts(month: Month, lines: Sequence[Line], details: Details, digits: int) -> dict[str, Any]:
+    rate = Fraction(details.rate or "1")
+    amounts = in_minor_units([line.nanos for line in lines], rate, digits)
+    net = sum(amounts)
+    taxes: list[dict[str, Any]] = [
+        {"text": text, "percent": percent, "amount_minor": rounded(net * Fraction(percent) / 100)}
+        for text, percent in details.taxes or ()
+    ]
+    return {
+        "currency": details.currency,
+        "digits": digits,
+        "rate": details.rate,
+        "rounding": ROUNDING,
+        "period": [month.first.isoformat(), (month.end - timedelta(days=1)).isoformat()],
+        "lines": [
+            {
+                "kind": line.kind,
+                "text": line.text,
+                "amount_minor": amount,
+                "nanos": line.nanos,
+                "rows": line.rows,
+                "list_nanos": line.list_nanos,
+                "tokens": line.tokens,
+            }
+            for line, amount in zip(lines, amounts, strict=True)
+        ],
+        "taxes": taxes,
+        "net_nanos": sum(line.nanos for line in lines),
+        "net_minor": net,
+        "total_minor": net + sum(tax["amount_minor"] for tax in taxes),
+    }
+
+
+def _party(details: Details) -> dict[str, Any]:
+    said = details.as_json()
+    names = ("name", "address", "email", "tax_id", "payment", "note", "logo")
+    return {name: said.get(name) for name in names}
+
+
+def _terms(bill: Bill) -> list[dict[str, Any]]:
+    """By which terms which days were billed."""
+    return [
+        {
+            "from": one.first.isoformat(),
+            "to": (one.end - timedelta(days=1)).isoformat(),
+            "plan": one.plan,
+            "version": one.version_id,
+            "terms": one.terms.as_json(),
+        }
+        for one in bill.stretches
+        if one.terms is not None
+    ]
+
+
+def appendix_of(used: Sequence[Used], priced: Iterable[PricedAt]) -> dict[str, Any]:
+    """The same usage three times: each table adds up to the rows and the list cost of the month."""
+    return {
+        "by_model": _table(used, lambda one: one.model),
+        "by_key": _table(used, lambda one: one.key_id),
+        "by_week": _table(used, lambda one: f"{one.first.isocalendar().year}-W{one.first.isocalendar().week:02d}"),
+        "by_outcome": _table(used, lambda one: one.outcome),
+        "price_versions": [{"name": one.version, "rows": one.rows, "list_nanos": one.cost_nanos} for one in priced],
+    }
+
+
+def _table(used: Sequence[Used], name_of: Callable[[Used], str]) -> list[dict[str, Any]]:
+    names = sorted({name_of(one) for one in used})
+    return [
+        {
+            "name": name,
+            "rows": sum(one.rows for one in used if name_of(one) == name),
+            "tokens": sum(one.tokens for one in used if name_of(one) == name),
+            "list_nanos": sum(one.cost_nanos for one in used if name_of(one) == name),
+        }
+        for name in names
+    ]

@@ -1,0 +1,178 @@
+"""invoice: the invoice of a month, looked at or issued; for one tenant or for all."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tenantry.billing.books import SumsDiffer
+from tenantry.billing.invoice import NotBilled
+from tenantry.billing.months import BadMonth, Month, month_before, read_month
+from tenantry.billing.render import FORMATS, PREVIEW, money, render
+from tenantry.cli.context import FAILED, USAGE, confirm, fail, if_interrupted, opened_site
+from tenantry.cli.options import AsJson, Yes
+from tenantry.cli.output import print_json, print_table, say
+from tenantry.cli.progress import told_share
+from tenantry.control.invoicing import (
+    Passed,
+    find_client,
+    issue,
+    issue_all,
+    list_clients,
+    preview,
+    reading_books,
+    require_over,
+)
+from tenantry.control.site import Site
+from tenantry.domain.money import format_usd
+from tenantry.ledger.exports import replacing
+
+
+def register(app: typer.Typer) -> None:
+    app.command("invoice")(invoice)
+
+
+def invoice(
+    slug: Annotated[str | None, typer.Argument(help="The tenant's slug; or --all.")] = None,
+    month: Annotated[str | None, typer.Option(metavar="YYYY-MM", help="Default: last month.")] = None,
+    everyone: Annotated[bool, typer.Option("--all", help="Every tenant that has or had a plan.")] = False,
+    issues: Annotated[bool, typer.Option("--issue", help="Give it a number and keep it; default: a preview.")] = False,
+    form: Annotated[str, typer.Option("--format", metavar="|".join(FORMATS), help="Of the file.")] = "html",
+    out: Annotated[Path | None, typer.Option(metavar="PATH", help="A file; with --all a folder.")] = None,
+    as_json: AsJson = False,
+    yes: Yes = False,
+) -> None:
+    """The invoice of a month: looked at, or issued with a number; an interrupted `--all` goes on where it was."""
+    if form not in FORMATS:
+        raise fail(f"--format is {', '.join(FORMATS)}, not {form[:20]!r}", USAGE)
+    if (slug is None) != everyone:
+        raise fail("say which tenant, or --all", USAGE)
+    with opened_site() as site:
+        wanted = read_month_option(site, month)
+        if issues:
+            require_over(site, wanted)
+            confirm(f"Issue {f'the invoice of {slug}' if slug else 'every invoice'} for {wanted}?", yes or as_json)
+        if slug is None:
+            _all(site, wanted, issues, form, out, as_json)
+        else:
+            _one(site, slug, wanted, issues, form, out, as_json)
+
+
+def read_month_option(site: Site, text: str | None) -> Month:
+    """The month that was named; the last that is over where none was."""
+    try:
+        return read_month(text) if text is not None else month_before(site.directory.today())
+    except BadMonth as error:
+        raise fail(str(error), USAGE) from None
+
+
+def _one(site: Site, slug: str, month: Month, issues: bool, form: str, out: Path | None, as_json: bool) -> None:
+    client = find_client(site, slug)
+    try:
+        if issues:
+            document: Mapping[str, Any] = issue(site, client, month).document
+        else:
+            with reading_books(site) as books:
+                document = preview(site, books, client, month).document
+    except (NotBilled, SumsDiffer) as error:
+        raise fail(str(error)) from None
+    if as_json:
+        print_json(document)
+    else:
+        show_document(document)
+    if out is not None:
+        write_document(document, form, out)
+        say(f"Wrote {out}.", err=as_json)
+
+
+def show_document(document: Mapping[str, Any]) -> None:
+    """For a person on a terminal."""
+    number = document.get("number", PREVIEW)
+    say(f"{document['client']['slug']}, {document['month']} ({document['time_zone']}): {number}")
+    columns = ["what", "rows", "list price", "amount"]
+    rows: list[list[object]] = [
+        [
+            line["text"],
+            line["rows"] or "",
+            format_usd(line["list_nanos"]) if line["rows"] else "",
+            money(document, line["amount_minor"]),
+        ]
+        for line in document["lines"]
+    ]
+    for tax in document["taxes"]:
+        rows.append([f"{tax['text']} {tax['percent']}%", "", "", money(document, tax["amount_minor"])])
+    rows.append(["total", "", "", money(document, document["total_minor"])])
+    print_table(columns, rows, right=columns[1:])
+
+
+def write_document(document: Mapping[str, Any], form: str, path: Path) -> None:
+    """A file for its owner only, whole or not at all."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with replacing(path) as file:
+            file.write(render(document, form).encode())
+    except OSError as error:
+        raise fail(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def _all(site: Site, month: Month, issues: bool, form: str, folder: Path | None, as_json: bool) -> None:
+    if issues:
+        passed = _issue_all(site, month, form, folder)
+    else:
+        passed = _preview_all(site, month, form, folder)
+    if as_json:
+        print_json(passed)
+    else:
+        columns = ["tenant", "number", "total", "why not"]
+        rows = [[one["tenant"], one["number"] or "", one["total"] or "", one["why_not"] or ""] for one in passed]
+        print_table(columns, rows, right=("total",))
+    if any(one["failed"] for one in passed):
+        raise typer.Exit(FAILED)
+
+
+def _issue_all(site: Site, month: Month, form: str, folder: Path | None) -> list[dict[str, Any]]:
+    count = max(1, len(list_clients(site)))
+    passed: list[dict[str, Any]] = []
+    said = "what was issued is issued; the same command goes on with the others"
+    with if_interrupted(lambda: said), told_share(sys.stderr, "issued") as came:
+        for one in issue_all(site, month):
+            document = one.issued.document if one.issued is not None else None
+            if document is not None and folder is not None:
+                write_document(document, form, folder / f"{document['number'].replace('/', '-')}.{form}")
+            passed.append(_told(one, document))
+            came(len(passed) / count)
+    return passed
+
+
+def _preview_all(site: Site, month: Month, form: str, folder: Path | None) -> list[dict[str, Any]]:
+    passed: list[dict[str, Any]] = []
+    with reading_books(site) as books:
+        for client in list_clients(site):
+            try:
+                document = preview(site, books, client, month).document
+            except NotBilled as reason:
+                passed.append(_told(Passed(client.slug, None, str(reason)), None))
+                continue
+            except SumsDiffer as fault:
+                passed.append(_told(Passed(client.slug, None, str(fault), failed=True), None))
+                continue
+            if folder is not None:
+                write_document(document, form, folder / f"preview-{month}-{client.slug}.{form}")
+            passed.append(_told(Passed(client.slug, None), document))
+    return passed
+
+
+def _told(passed: Passed, document: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {
+        "tenant": passed.slug,
+        "number": document.get("number") if document else None,
+        "total": money(document, document["total_minor"]) if document else None,
+        "total_minor": document["total_minor"] if document else None,
+        "currency": document["currency"] if document else None,
+        "why_not": passed.why or None,
+        "failed": passed.failed,
+    }

@@ -1,0 +1,197 @@
+"""invoices list | show | credit | verify | details."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tenantry.billing.render import FORMATS, money, render
+from tenantry.cli.context import FAILED, USAGE, confirm, fail, opened_site
+from tenantry.cli.invoice import show_document, write_document
+from tenantry.cli.options import AsJson, Yes
+from tenantry.cli.output import print_json, print_table, say
+from tenantry.control.invoicing import KINDS, agency_details, credit, set_billing, verify_invoices
+from tenantry.domain.billing_details import Details
+from tenantry.regular_files import read_regular
+
+app = typer.Typer(help="What was issued: list, show, take back and prove it; and who bills whom.", no_args_is_help=True)
+
+Number = Annotated[str, typer.Argument(help="Its number, such as INV-2026-0001.")]
+# It goes into every page; a logo of a letterhead has some KB.
+LOGO_BYTES_MAX = 200_000
+_PICTURES = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg"}
+
+
+@app.command("list")
+def list_invoices(
+    tenant: Annotated[str | None, typer.Option(metavar="SLUG", help="Only this tenant's.")] = None,
+    month: Annotated[str | None, typer.Option(metavar="YYYY-MM", help="Only of this month.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Invoices and credit notes in the order in which they were issued."""
+    with opened_site() as site:
+        found = site.directory.list_invoices(tenant, month)
+    rows: list[dict[str, Any]] = [
+        {
+            "number": one.number,
+            "kind": KINDS[one.kind],
+            "tenant": one.slug,
+            "month": one.month,
+            "issued_on": one.document["issued_on"],
+            "total": money(one.document, one.total_minor, "en_US"),
+            "total_minor": one.total_minor,
+            "currency": one.currency,
+            "credits": one.credits,
+        }
+        for one in found
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    columns = ["number", "kind", "tenant", "month", "issued_on", "total"]
+    print_table(columns, [[row[name] for name in columns] for row in rows], right=("total",))
+
+
+@app.command()
+def show(
+    number: Number,
+    form: Annotated[str | None, typer.Option("--format", metavar="|".join(FORMATS), help="Default: a table.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Into this file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """One as it was issued, also as a page or file."""
+    if form is not None and form not in FORMATS:
+        raise fail(f"--format is {', '.join(FORMATS)}, not {form[:20]!r}", USAGE)
+    with opened_site() as site:
+        document = site.directory.get_invoice(number).document
+    if out is not None:
+        write_document(document, form or "html", out)
+        say(f"Wrote {out}.", err=as_json)
+    elif form is not None:
+        say(render(document, form), nl=False)
+    if as_json:
+        print_json(document)
+    elif out is None and form is None:
+        show_document(document)
+
+
+@app.command("credit")
+def credit_invoice(
+    number: Number,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="What stands on the credit note.")],
+    yes: Yes = False,
+) -> None:
+    """Take an invoice back by a credit note over all of it. Its month can be billed anew then."""
+    with opened_site() as site:
+        confirm(f"Issue a credit note over all of {number}?", yes)
+        note = credit(site, number, reason)
+    say(
+        f"{note.number} takes back {number}. `tenantry invoice {note.slug} --month {note.month} --issue` bills it anew."
+    )
+
+
+@app.command()
+def verify(as_json: AsJson = False) -> None:
+    """Prove that nothing that was issued was changed or is missing, that numbers have no gap, and that lines add up."""
+    with opened_site() as site:
+        count, wrong = verify_invoices(site)
+    if as_json:
+        print_json({"issued": count, "wrong": wrong})
+    else:
+        for text in wrong:
+            say(text)
+        say(f"{count} issued; {f'{len(wrong)} things are wrong' if wrong else 'all as they were issued'}.")
+    if wrong:
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def details(
+    tenant: Annotated[str | None, typer.Argument(help="The tenant's slug; without one the agency itself.")] = None,
+    name: Annotated[str | None, typer.Option(metavar="TEXT", help="As it stands on the invoice.")] = None,
+    address: Annotated[str | None, typer.Option(metavar="TEXT", help="Lines end in \\n.")] = None,
+    email: Annotated[str | None, typer.Option(metavar="TEXT", help="For questions.")] = None,
+    tax_id: Annotated[str | None, typer.Option(metavar="TEXT", help="Such as a VAT number.")] = None,
+    payment: Annotated[str | None, typer.Option(metavar="TEXT", help="How to pay: a bank account.")] = None,
+    note: Annotated[str | None, typer.Option(metavar="TEXT", help="A line below.")] = None,
+    currency: Annotated[str | None, typer.Option(metavar="CODE", help="Such as EUR; default USD.")] = None,
+    rate: Annotated[str | None, typer.Option(metavar="N", help="How much of it a dollar is, such as 0.92.")] = None,
+    tax: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT=PERCENT", help="Such as VAT=19; repeat it; none: no tax.")
+    ] = None,
+    locale: Annotated[str | None, typer.Option(metavar="NAME", help="Such as de_DE; default en_US.")] = None,
+    due_days: Annotated[int | None, typer.Option(metavar="N", help="Days to pay; default 14.")] = None,
+    purchase_order: Annotated[str | None, typer.Option(metavar="TEXT", help="The client's order number.")] = None,
+    series: Annotated[str | None, typer.Option(metavar="TEXT", help="What numbers begin with: INV-{year}-.")] = None,
+    credit_series: Annotated[str | None, typer.Option(metavar="TEXT", help="Of credit notes: CN-{year}-.")] = None,
+    logo: Annotated[Path | None, typer.Option(metavar="FILE", help="PNG or JPEG, 200 KB at most.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show who is billed, or bills: addresses, currency, taxes; or set what is said. A tenant has the agency's else."""
+    given: dict[str, Any] = {
+        "name": name,
+        "address": _lines(address),
+        "email": email,
+        "tax_id": tax_id,
+        "payment": _lines(payment),
+        "note": note,
+        "currency": currency,
+        "rate": rate,
+        "taxes": _taxes(tax) if tax is not None else None,
+        "locale": locale,
+        "due_days": due_days,
+        "purchase_order": purchase_order,
+        "series": series,
+        "credit_series": credit_series,
+        "logo": _logo(logo) if logo is not None else None,
+    }
+    if tenant is not None and (series is not None or credit_series is not None):
+        raise fail("--series is the agency's: numbers run over all tenants", USAGE)
+    said = {key: value for key, value in given.items() if value is not None}
+    with opened_site() as site:
+        tenant_id = site.directory.get_tenant(tenant).tenant_id if tenant is not None else ""
+        if said:
+            before = site.directory.billing_of(tenant_id)
+            set_billing(site, tenant, Details(**said).over(before))
+        found = site.directory.billing_of(tenant_id).over(agency_details(site))
+    shown = found.as_json() | ({"logo": "a picture"} if found.logo else {})
+    if as_json:
+        print_json(shown)
+    else:
+        print_table(["what", "value"], [[key, _shown(value)] for key, value in shown.items()])
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple | list):
+        return ", ".join(f"{text} {percent}%" for text, percent in value)  # pyright: ignore[reportUnknownVariableType] -- taxes, the only ones
+    return str(value).replace("\n", ", ")
+
+
+def _lines(text: str | None) -> str | None:
+    return text.replace("\\n", "\n") if text is not None else None
+
+
+def _taxes(given: list[str]) -> tuple[tuple[str, str], ...]:
+    if given == ["none"]:
+        return ()
+    found: list[tuple[str, str]] = []
+    for one in given:
+        text, equals, percent = one.rpartition("=")
+        if not equals:
+            raise fail(f"--tax is a text and a percent such as VAT=19, not {one[:40]!r}", USAGE)
+        found.append((text.strip(), percent.strip().removesuffix("%")))
+    return tuple(found)
+
+
+def _logo(path: Path) -> str:
+    try:
+        data = read_regular(path, LOGO_BYTES_MAX)
+    except (OSError, ValueError) as error:
+        raise fail(f"{path}: {getattr(error, 'strerror', None) or error}", USAGE) from None
+    kind = next((kind for begin, kind in _PICTURES.items() if data.startswith(begin)), None)
+    if kind is None or len(data) > LOGO_BYTES_MAX:
+        raise fail(f"{path} is no PNG or JPEG of {LOGO_BYTES_MAX // 1000} KB at most", USAGE)
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"

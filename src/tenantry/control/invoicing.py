@@ -1,0 +1,160 @@
+"""Invoices as use-cases: looked at, issued one by one or for all, taken back, proved."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+
+from tenantry.billing.books import Books, SumsDiffer, open_books
+from tenantry.billing.invoice import Client, NotBilled, credit_note, draft
+from tenantry.billing.months import Month
+from tenantry.billing.render import digits_of, require_known
+from tenantry.control.site import Site
+from tenantry.domain.billing_details import PLAIN, BadDetails, Details
+from tenantry.storage.database import reading
+from tenantry.storage.directory import DirectoryError, NotInDirectory
+from tenantry.storage.directory.invoices import (
+    CREDIT_NOTE,
+    INVOICE,
+    Issued,
+    IssuedMeanwhile,
+    NewInvoice,
+    covered_by,
+    first_hash,
+    hash_of,
+    newest_invoice,
+    standing_months,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """What became of one tenant: an invoice was issued, or why not. `failed`: that is a fault and no state."""
+
+    slug: str
+    issued: Issued | None
+    why: str = ""
+    failed: bool = False
+
+
+@contextmanager
+def reading_books(site: Site) -> Generator[Books]:
+    """The store as it is at this moment."""
+    with reading(site.engine) as connection:
+        yield open_books(site.directory, connection, site.settings.zone)
+
+
+def agency_details(site: Site) -> Details:
+    return site.directory.billing_of("").over(PLAIN)
+
+
+def set_billing(site: Site, slug: str | None, details: Details) -> None:
+    """Raises: DirectoryError: a detail that cannot be."""
+    try:
+        require_known(details.currency or "USD", details.locale or "en_US")
+    except BadDetails as error:
+        raise DirectoryError(str(error)) from None
+    site.directory.set_billing(slug, details)
+
+
+def list_clients(site: Site) -> list[Client]:
+    """All tenants that have or had a plan, also those that were deleted since, by slug."""
+    there = {one.tenant_id: one for one in site.directory.list_tenants()}
+    slugs = {one.tenant_id: one.slug for one in site.directory.list_tenant_plans()}
+    found = [Client(id_, slug, there[id_].name if id_ in there else slug) for id_, slug in slugs.items()]
+    return sorted(found, key=lambda one: (one.slug, one.tenant_id))
+
+
+def find_client(site: Site, slug: str) -> Client:
+    """Raises: NotInDirectory."""
+    try:
+        row = site.directory.get_tenant(slug)
+    except NotInDirectory:
+        gone = [one for one in list_clients(site) if one.slug == slug]
+        if not gone:
+            raise
+        return gone[-1]
+    return Client(row.tenant_id, row.slug, row.name)
+
+
+def preview(site: Site, books: Books, client: Client, month: Month) -> NewInvoice:
+    """The invoice as it would be issued now. Raises: NotBilled, SumsDiffer."""
+    own = site.directory.billing_of(client.tenant_id)
+    return draft(books, client, month, agency_details(site), own, digits_of)
+
+
+def issue(site: Site, client: Client, month: Month) -> Issued:
+    """Raises: NotBilled, SumsDiffer, DirectoryError: the month is not over, or somebody else was first."""
+    require_over(site, month)
+    with reading_books(site) as books:
+        new = preview(site, books, client, month)
+    return site.directory.issue_invoice(new)
+
+
+def require_over(site: Site, month: Month) -> None:
+    """Raises: DirectoryError."""
+    if site.directory.today() < month.end:
+        raise DirectoryError(f"{month} is not over: it can be looked at, and issued from {month.end.isoformat()} on")
+
+
+def issue_all(site: Site, month: Month) -> Iterator[Passed]:
+    """Each tenant's invoice in a transaction of its own; those that have one are passed by, so it can be run again."""
+    require_over(site, month)
+    with reading_books(site) as books:
+        for client in list_clients(site):
+            try:
+                yield Passed(client.slug, site.directory.issue_invoice(preview(site, books, client, month)))
+            except (NotBilled, IssuedMeanwhile) as reason:
+                yield Passed(client.slug, None, str(reason))
+            except SumsDiffer as fault:
+                yield Passed(client.slug, None, str(fault), failed=True)
+
+
+def credit(site: Site, number: str, reason: str) -> Issued:
+    """Take an invoice back with a credit note over all of it; its month can be billed anew.
+
+    Raises:
+        DirectoryError: there is no such invoice, or it is credited already.
+    """
+    issued = site.directory.get_invoice(number)
+    with reading(site.engine) as connection:
+        if issued.kind != INVOICE or standing_months(connection, issued.tenant_id).get(issued.month) != number:
+            raise DirectoryError(f"{number} is no invoice that stands: it is a credit note, or has one")
+        covered = covered_by(connection, number)
+        after = newest_invoice(connection, issued.tenant_id)
+    series = agency_details(site).credit_series or ""
+    return site.directory.issue_invoice(credit_note(issued, covered, series, after, reason))
+
+
+def verify_invoices(site: Site) -> tuple[int, list[str]]:
+    """How many were issued, and what is wrong with them: changed, missing, or not adding up."""
+    wrong: list[str] = []
+    previous, numbers = first_hash(), dict[str, int]()
+    issued = site.directory.list_invoices()
+    for one in issued:
+        if (one.prev_hash, one.row_hash) != (previous, hash_of(previous, one.number, one.text)):
+            wrong.append(f"{one.number} is not as it was issued, or one before it is missing")
+        previous = one.row_hash
+        numbers[one.series] = numbers.get(one.series, 0) + 1
+        if one.number.removeprefix(one.series).lstrip("0") != str(numbers[one.series]):
+            wrong.append(f"{one.number} is not number {numbers[one.series]} of its series")
+        wrong += _wrong_sums(one)
+    return len(issued), wrong
+
+
+def _wrong_sums(issued: Issued) -> Iterator[str]:
+    document = issued.document
+    net = sum(line["amount_minor"] for line in document["lines"])
+    total = net + sum(tax["amount_minor"] for tax in document["taxes"])
+    if (net, total, total) != (document["net_minor"], document["total_minor"], issued.total_minor):
+        yield f"{issued.number}: its lines do not add up"
+
+
+def amount_of(issued: Issued | NewInvoice, digits: int) -> str:
+    """A plain decimal, such as 12.50."""
+    return f"{Decimal(issued.total_minor).scaleb(-digits):f}"
+
+
+KINDS = {INVOICE: "invoice", CREDIT_NOTE: "credit note"}

@@ -1,0 +1,100 @@
+"""Who bills and who is billed: addresses, currency, taxes, numbers. Rates and percents are decimals as text, exact."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from decimal import Decimal
+from typing import Any, Final
+
+_DECIMAL: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
+_CURRENCY: Final = re.compile(r"[A-Z]{3}")
+_LOCALE: Final = re.compile(r"[A-Za-z]{2,3}(_[A-Za-z0-9]{2,8}){0,3}")
+_SERIES: Final = re.compile(r"[A-Za-z0-9/_{}.-]{0,32}")
+TEXT_CHARS_MAX: Final = 1000
+PERCENT_MAX: Final = 100
+DUE_DAYS_MAX: Final = 365
+TAXES_MAX: Final = 5
+YEAR: Final = "{year}"
+
+
+class BadDetails(ValueError):
+    """A billing detail that cannot be; the message says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """What stands on an invoice of one side. None: not said; a tenant then has what the agency has.
+
+    `currency` is an ISO 4217 code, `rate` how much of it a dollar is. `taxes` are a text and a percent each, on all
+    lines. `series` is what numbers begin with, `{year}` that of issue.
+    """
+
+    name: str | None = None
+    address: str | None = None
+    email: str | None = None
+    tax_id: str | None = None
+    payment: str | None = None
+    note: str | None = None
+    currency: str | None = None
+    rate: str | None = None
+    taxes: tuple[tuple[str, str], ...] | None = None
+    locale: str | None = None
+    due_days: int | None = None
+    purchase_order: str | None = None
+    series: str | None = None
+    credit_series: str | None = None
+    logo: str | None = None  # a data: URL
+
+    def as_json(self) -> dict[str, Any]:
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    def over(self, others: Details) -> Details:
+        """These, and the others' where nothing is said."""
+        return Details(**{**others.as_json(), **self.as_json()})
+
+
+# What an agency has that has said nothing: dollars, as list prices are.
+PLAIN: Final = Details(
+    currency="USD", rate="1", taxes=(), locale="en_US", due_days=14, series="INV-{year}-", credit_series="CN-{year}-"
+)
+
+
+def read_details(stored: Mapping[str, Any]) -> Details:
+    """As the store keeps them; what a newer version added is passed over."""
+    known = {name: stored[name] for name in Details.__dataclass_fields__ if name in stored}
+    if known.get("taxes") is not None:
+        known["taxes"] = tuple((text, percent) for text, percent in known["taxes"])
+    return Details(**known)
+
+
+def check_details(details: Details) -> None:
+    """Raises: BadDetails."""
+    for name in ("name", "address", "email", "tax_id", "payment", "note", "purchase_order"):
+        text = getattr(details, name)
+        if text is not None and (len(text) > TEXT_CHARS_MAX or not text.replace("\n", "").isprintable()):
+            raise BadDetails(f"{name} has at most {TEXT_CHARS_MAX} printable characters")
+    if details.currency is not None and not _CURRENCY.fullmatch(details.currency):
+        raise BadDetails(f"currency is a code such as EUR, not {details.currency[:20]!r}")
+    if details.rate is not None and (not _DECIMAL.fullmatch(details.rate) or not Decimal(details.rate)):
+        raise BadDetails(f"rate is how much of the currency a dollar is, such as 0.92, not {details.rate[:20]!r}")
+    if details.locale is not None and not _LOCALE.fullmatch(details.locale):
+        raise BadDetails(f"locale is a name such as de_DE, not {details.locale[:20]!r}")
+    if details.due_days is not None and not 0 <= details.due_days <= DUE_DAYS_MAX:
+        raise BadDetails(f"due_days is from 0 to {DUE_DAYS_MAX}")
+    _check_taxes(details.taxes or ())
+    for name in ("series", "credit_series"):
+        series = getattr(details, name)
+        if series is not None and (not _SERIES.fullmatch(series) or "{" in series.replace(YEAR, "")):
+            raise BadDetails(f"{name} is letters, digits and / _ . -, and {YEAR}; not {series[:40]!r}")
+
+
+def _check_taxes(taxes: tuple[tuple[str, str], ...]) -> None:
+    if len(taxes) > TAXES_MAX:
+        raise BadDetails(f"there are at most {TAXES_MAX} taxes")
+    for text, percent in taxes:
+        if not text.strip() or len(text) > TEXT_CHARS_MAX or not text.isprintable():
+            raise BadDetails("a tax has a text, such as VAT")
+        if not _DECIMAL.fullmatch(percent) or Decimal(percent) > PERCENT_MAX:
+            raise BadDetails(f"a tax has a percent from 0 to {PERCENT_MAX}, such as 19, not {percent[:20]!r}")

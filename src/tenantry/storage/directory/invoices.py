@@ -1,0 +1,268 @@
+"""What is issued, numbered without a gap and never changed; and who bills whom."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from hashlib import sha256
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from tenantry.domain.billing_details import YEAR, BadDetails, Details, check_details, read_details
+from tenantry.storage.billing_tables import billing_details, invoice_months, invoice_series, invoices
+from tenantry.storage.columns import aware, now_utc
+from tenantry.storage.directory.changes import Changes, DirectoryError, NotInDirectory
+from tenantry.storage.versions import NOTHING
+
+INVOICE, CREDIT_NOTE = "invoice", "credit_note"
+# Of the number behind its series; a year of 9,999 sorts as text too.
+NUMBER_DIGITS_MIN = 4
+_FIRST_HASH = "0" * 64
+_SAME = ("kind", "tenant_id", "slug", "month", "credits", "currency")
+# Counts documents of all series. Who issues takes it first, so that two come one after the other.
+_ALL = ""
+
+
+class IssuedMeanwhile(DirectoryError):
+    """Another invoice of this tenant was issued at the same time; look again at what is left to bill."""
+
+
+@dataclass(frozen=True, slots=True)
+class Covered:
+    """Ledger rows of a month that an invoice covers, their list cost and what is billed for the month."""
+
+    month: str
+    rows: int
+    cost_nanos: int
+    net_nanos: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewInvoice:
+    """What is to be issued. `after` is the newest invoice of the tenant when it was made, by its id.
+
+    `document` gets the number and the day of issue.
+    """
+
+    kind: str
+    series: str
+    tenant_id: str
+    slug: str
+    month: str
+    currency: str
+    total_minor: int
+    document: Mapping[str, Any]
+    covered: Sequence[Covered]
+    after: int
+    credits: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """An invoice or a credit note as it was issued."""
+
+    invoice_id: int
+    number: str
+    series: str
+    kind: str
+    tenant_id: str
+    slug: str
+    month: str
+    credits: str | None
+    currency: str
+    total_minor: int
+    text: str
+    prev_hash: str
+    row_hash: str
+    issued_at: datetime
+
+    @property
+    def document(self) -> dict[str, Any]:
+        return json.loads(self.text)
+
+
+class InvoiceChanges(Changes):
+    """Issuing, and the details that it needs."""
+
+    def set_billing(self, slug: str | None, details: Details) -> None:
+        """Billing details of a tenant, or with None of the agency.
+
+        Raises:
+            NotInDirectory: no such tenant.
+            DirectoryError: a detail that cannot be.
+        """
+        try:
+            check_details(details)
+        except BadDetails as error:
+            raise DirectoryError(str(error)) from None
+        with self._engine.begin() as connection:
+            tenant_id = self._tenant(connection, slug).tenant_id if slug is not None else ""
+            before = _details(connection, tenant_id)
+            connection.execute(delete(billing_details).where(billing_details.c.tenant_id == tenant_id))
+            stored = json.dumps(details.as_json())
+            connection.execute(insert(billing_details).values(tenant_id=tenant_id, details=stored))
+            told: dict[str, Any] = {"before": _told(before), "after": _told(details)}
+            about = {"tenant": slug} if slug is not None else {}
+            self._record(connection, "billing.set", slug or "agency", told | about, NOTHING)
+
+    def billing_of(self, tenant_id: str) -> Details:
+        """What was said of a tenant by its internal id, or of the agency for ""."""
+        with self._engine.connect() as connection:
+            return _details(connection, tenant_id)
+
+    def issue_invoice(self, new: NewInvoice) -> Issued:
+        """Give it the next number of its series and keep it, in one transaction.
+
+        Raises:
+            IssuedMeanwhile: the tenant has a newer one than was known, or this one.
+        """
+        with self._engine.begin() as connection:
+            now = now_utc()
+            _next_number(connection, _ALL)
+            series = new.series.replace(YEAR, str(self.today().year))
+            number = f"{series}{_next_number(connection, series):0{NUMBER_DIGITS_MIN}d}"
+            if _newest(connection, new.tenant_id) != new.after:
+                raise IssuedMeanwhile((IssuedMeanwhile.__doc__ or "").strip())
+            document = {**new.document, "number": number, "issued_on": self.today().isoformat()}
+            text = json.dumps(document, ensure_ascii=False, sort_keys=True)
+            last = connection.execute(select(invoices.c.row_hash).order_by(invoices.c.invoice_id.desc()).limit(1))
+            previous = last.scalar() or _FIRST_HASH
+            values = {name: getattr(new, name) for name in _SAME}
+            values |= {"number": number, "series": series, "total_minor": new.total_minor, "document": text}
+            values |= {"prev_hash": previous, "row_hash": hash_of(previous, number, text), "actor": self._actor}
+            try:
+                connection.execute(insert(invoices).values(occasion=_occasion(new), issued_at=now, **values))
+            except IntegrityError:
+                raise IssuedMeanwhile((IssuedMeanwhile.__doc__ or "").strip()) from None
+            _cover(connection, number, new)
+            detail = {"number": number, "month": new.month, "total_minor": new.total_minor, "currency": new.currency}
+            self._record(connection, f"{new.kind}.issue", number, detail | {"tenant": new.slug}, NOTHING)
+            return _read(connection.execute(select(invoices).where(invoices.c.number == number)).one())
+
+    def get_invoice(self, number: str) -> Issued:
+        """Raises: NotInDirectory."""
+        with self._engine.connect() as connection:
+            row = connection.execute(select(invoices).where(invoices.c.number == number)).first()
+        if row is None:
+            raise NotInDirectory(f"there is no invoice {number[:60]!r}; `tenantry invoices list` has their numbers")
+        return _read(row)
+
+    def list_invoices(self, slug: str | None = None, month: str | None = None) -> list[Issued]:
+        """In the order in which they were issued."""
+        query = select(invoices).order_by(invoices.c.invoice_id)
+        if slug is not None:
+            query = query.where(invoices.c.slug == slug)
+        if month is not None:
+            query = query.where(invoices.c.month == month)
+        with self._engine.connect() as connection:
+            return [_read(row) for row in connection.execute(query)]
+
+
+def hash_of(previous: str, number: str, text: str) -> str:
+    """Of an issued document, over the one before it: none can be changed, taken away or put between."""
+    return sha256(f"{previous}\n{number}\n{text}".encode()).hexdigest()
+
+
+def newest_invoice(connection: Connection, tenant_id: str) -> int:
+    """The id of the tenant's last one; 0 where it has none."""
+    return _newest(connection, tenant_id)
+
+
+def covered_months(connection: Connection, tenant_id: str) -> dict[str, Covered]:
+    """What is on invoices, less what was taken back, by month; also late usage of a month without its own."""
+    columns = invoice_months.c
+    sums = (func.sum(columns.row_count), func.sum(columns.cost_nanos), func.sum(columns.net_nanos))
+    query = select(columns.month, *sums).where(columns.tenant_id == tenant_id).group_by(columns.month)
+    return {
+        month: Covered(month, int(rows), int(cost), int(net)) for month, rows, cost, net in connection.execute(query)
+    }
+
+
+def standing_months(connection: Connection, tenant_id: str) -> dict[str, str]:
+    """The number of the invoice that stands for each month."""
+    query = select(invoices.c.month, invoices.c.number, invoices.c.kind).order_by(invoices.c.invoice_id)
+    found: dict[str, str] = {}
+    for month, number, kind in connection.execute(query.where(invoices.c.tenant_id == tenant_id)):
+        if kind == INVOICE:
+            found[month] = number
+        else:
+            found.pop(month, None)
+    return found
+
+
+def last_billed_day(connection: Connection, tenant_ids: Collection[str]) -> date | None:
+    """The first day of the newest month that is on an invoice of one of these tenants."""
+    months = [month for one in tenant_ids for month in standing_months(connection, one)]
+    return date.fromisoformat(f"{max(months)}-01") if months else None
+
+
+def _newest(connection: Connection, tenant_id: str) -> int:
+    query = select(func.max(invoices.c.invoice_id)).where(invoices.c.tenant_id == tenant_id)
+    return int(connection.execute(query).scalar() or 0)
+
+
+def _next_number(connection: Connection, series: str) -> int:
+    """Writes first: whoever issues at the same time waits here."""
+    here = invoice_series.c.series == series
+    added = update(invoice_series).where(here).values(last_number=invoice_series.c.last_number + 1)
+    if not connection.execute(added).rowcount:
+        connection.execute(insert(invoice_series).values(series=series, last_number=1))
+    return int(connection.execute(select(invoice_series.c.last_number).where(here)).scalar_one())
+
+
+def _occasion(new: NewInvoice) -> str:
+    """A month has one invoice, and after its credit note one more; an invoice has one credit note."""
+    return f"{CREDIT_NOTE} {new.credits}" if new.kind == CREDIT_NOTE else f"{new.tenant_id} {new.month} {new.after}"
+
+
+def _cover(connection: Connection, number: str, new: NewInvoice) -> None:
+    rows = [
+        {
+            "number": number,
+            "month": one.month,
+            "tenant_id": new.tenant_id,
+            "row_count": one.rows,
+            "cost_nanos": one.cost_nanos,
+            "net_nanos": one.net_nanos,
+        }
+        for one in new.covered
+    ]
+    if rows:
+        connection.execute(insert(invoice_months), rows)
+
+
+def _details(connection: Connection, tenant_id: str) -> Details:
+    query = select(billing_details.c.details).where(billing_details.c.tenant_id == tenant_id)
+    stored = connection.execute(query).scalar()
+    return read_details(json.loads(stored)) if stored is not None else Details()
+
+
+def _told(details: Details) -> dict[str, Any]:
+    """For the audit log, which has no room for pictures."""
+    return details.as_json() | ({"logo": "a picture"} if details.logo else {})
+
+
+def _read(row: Any) -> Issued:
+    names = ("invoice_id", "number", "series", "kind", "tenant_id", "slug", "month", "credits", "currency")
+    same = {name: getattr(row, name) for name in names}
+    hashes = {"prev_hash": row.prev_hash, "row_hash": row.row_hash}
+    return Issued(**same, total_minor=row.total_minor, text=row.document, issued_at=aware(row.issued_at), **hashes)
+
+
+def covered_by(connection: Connection, number: str) -> list[Covered]:
+    """What one invoice covers."""
+    columns = invoice_months.c
+    query = select(columns.month, columns.row_count, columns.cost_nanos, columns.net_nanos).order_by(columns.month)
+    return [
+        Covered(month, rows, cost, net)
+        for month, rows, cost, net in connection.execute(query.where(columns.number == number))
+    ]
+
+
+def first_hash() -> str:
+    """What the first document is chained to."""
+    return _FIRST_HASH

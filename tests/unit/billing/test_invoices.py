@@ -1,0 +1,299 @@
+"""Issued from a booked ledger: every row on one invoice, numbers without a gap, nothing issued ever changes."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select, update
+
+from tenantry.billing.books import SumsDiffer
+from tenantry.billing.invoice import NotBilled
+from tenantry.billing.months import Month, read_month
+from tenantry.control.invoicing import (
+    Passed,
+    credit,
+    find_client,
+    issue,
+    issue_all,
+    preview,
+    reading_books,
+    set_billing,
+    verify_invoices,
+)
+from tenantry.control.site import Site
+from tenantry.domain.attempts import Outcome
+from tenantry.domain.billing_details import Details
+from tenantry.domain.plans import Terms
+from tenantry.settings import load_settings
+from tenantry.storage.billing_tables import invoice_months, invoices
+from tenantry.storage.directory import Directory, DirectoryError
+from tenantry.storage.directory.plans import Agreed
+from tenantry.storage.tables import ledger, usage_rollup
+from tenantry.storage.vault import Vault
+from tests.template import new_store
+from tests.unit.ledger.books import HOUR_US, attempt, book, random_attempts
+
+USD = 1_000_000_000
+DAY_US = 24 * HOUR_US
+NOVEMBER, DECEMBER, JANUARY = (read_month(one) for one in ("2026-11", "2026-12", "2027-01"))
+
+
+class OnADay(Directory):
+    """A directory whose day is set."""
+
+    day = date(2026, 11, 1)
+
+    def today(self) -> date:
+        return self.day
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    engine = new_store(tmp_path / "tenantry.db")
+    vault = Vault(bytes(32))
+    directory = OnADay(engine, vault, "test")
+    directory.seed_tiers()
+    for slug in ("a", "b", "c"):
+        directory.create_tenant(slug, f"{slug} & Sons", "standard", f"tnt_{slug}")
+    directory.set_plan("metered", Terms(markup_percent="20"))
+    directory.set_plan("flat", Terms(fee_nanos=79 * USD, fair_use=True))
+    directory.assign_plan("a", Agreed("metered"))
+    directory.assign_plan("b", Agreed("flat"))
+    settings = load_settings(None, {"TENANTRY_DATA_DIR": str(tmp_path)})
+    yield Site(settings, engine, vault, directory)
+    engine.dispose()
+
+
+def on_day(site: Site, day: date) -> None:
+    OnADay.day = day
+
+
+@pytest.fixture(autouse=True)
+def _first_day() -> Iterator[None]:
+    OnADay.day = date(2026, 11, 1)
+    yield
+    OnADay.day = date(2026, 11, 1)
+
+
+def issued(site: Site, slug: str, month: Month) -> dict[str, Any]:
+    return issue(site, find_client(site, slug), month).document
+
+
+def looked_at(site: Site, slug: str, month: Month) -> dict[str, Any]:
+    with reading_books(site) as books:
+        return dict(preview(site, books, find_client(site, slug), month).document)
+
+
+def covered(site: Site) -> dict[str, tuple[int, int]]:
+    """Rows and cost that are on invoices, by tenant."""
+    columns = invoice_months.c
+    query = select(columns.tenant_id, func.sum(columns.row_count), func.sum(columns.cost_nanos))
+    with site.engine.connect() as connection:
+        return {
+            id_: (int(rows), int(cost)) for id_, rows, cost in connection.execute(query.group_by(columns.tenant_id))
+        }
+
+
+def booked(site: Site, end_us: int | None = None) -> dict[str, tuple[int, int]]:
+    columns = ledger.c
+    query = select(columns.tenant_id, func.count(), func.sum(columns.cost_nanos)).group_by(columns.tenant_id)
+    if end_us is not None:
+        query = query.where(columns.ended_at_us < end_us)
+    with site.engine.connect() as connection:
+        return {id_: (int(rows), int(cost)) for id_, rows, cost in connection.execute(query)}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_over_two_months_every_row_of_a_random_ledger_is_on_one_invoice(site: Site, tmp_path: Path, seed: int) -> None:
+    book(site.engine, tmp_path, random_attempts(seed, 400, 55))
+    on_day(site, date(2027, 1, 1))
+    for month in (NOVEMBER, DECEMBER):
+        for slug in ("a", "b"):
+            document = issued(site, slug, month)
+            lines = document["lines"]
+            assert sum(line["amount_minor"] for line in lines) == document["total_minor"]
+            for table in ("by_model", "by_key", "by_week", "by_outcome", "price_versions"):
+                rows = document["appendix"][table]
+                for name in ("rows", "list_nanos"):
+                    assert sum(row[name] for row in rows) == sum(line[name] for line in lines)
+    assert covered(site) == booked(site)
+    assert verify_invoices(site) == (4, [])
+
+
+def test_what_is_booked_after_its_invoice_is_on_the_next_and_only_there(site: Site, tmp_path: Path) -> None:
+    book(site.engine, tmp_path, [attempt(1, cost_nanos=10 * USD)])
+    on_day(site, date(2027, 2, 1))
+    assert issued(site, "a", NOVEMBER)["total_minor"] == 1200
+    book(site.engine, tmp_path, [attempt(2, cost_nanos=5 * USD)], "late")
+    (fee, late) = (looked_at(site, "a", DECEMBER)["lines"] + [None, None])[:2]
+    assert late is None
+    assert (fee["kind"], fee["amount_minor"], fee["rows"], fee["list_nanos"]) == ("late", 600, 1, 5 * USD)
+    assert issued(site, "a", DECEMBER)["total_minor"] == 600
+    assert issued(site, "a", JANUARY)["lines"] == []
+    assert covered(site)["tnt_a"] == (2, 15 * USD)
+
+
+def test_a_credit_note_takes_an_invoice_back_and_its_month_can_be_billed_anew(site: Site, tmp_path: Path) -> None:
+    book(site.engine, tmp_path, [attempt(1, cost_nanos=10 * USD)])
+    on_day(site, date(2027, 1, 1))
+    number = issued(site, "a", NOVEMBER)["number"]
+    book(site.engine, tmp_path, [attempt(2, cost_nanos=5 * USD)], "late")
+    issued(site, "a", DECEMBER)
+    note = credit(site, number, "wrong address")
+    assert (note.number, note.total_minor, note.credits) == ("CN-2027-0001", -1200, number)
+    with pytest.raises(DirectoryError, match="no invoice that stands"):
+        credit(site, number, "again")
+    with pytest.raises(DirectoryError, match="no invoice that stands"):
+        credit(site, note.number, "a credit of a credit")
+    again = issued(site, "a", NOVEMBER)
+    # What stands on the later invoice already is not billed twice.
+    assert (again["number"], again["total_minor"]) == ("INV-2027-0003", 1200)
+    assert covered(site) == booked(site)
+    assert verify_invoices(site) == (4, [])
+
+
+def test_a_month_is_issued_when_it_is_over_and_once(site: Site) -> None:
+    on_day(site, date(2026, 11, 30))
+    with pytest.raises(DirectoryError, match="2026-11 is not over"):
+        issued(site, "b", NOVEMBER)
+    assert looked_at(site, "b", NOVEMBER)["total_minor"] == 7900
+    on_day(site, date(2026, 12, 1))
+    assert issued(site, "b", NOVEMBER)["number"] == "INV-2026-0001"
+    with pytest.raises(NotBilled, match="2026-11 of b is billed: INV-2026-0001"):
+        issued(site, "b", NOVEMBER)
+    with pytest.raises(NotBilled, match="c had no plan"):
+        issued(site, "c", NOVEMBER)
+
+
+def test_terms_and_plans_of_a_billed_month_cannot_be_changed(site: Site) -> None:
+    on_day(site, date(2026, 12, 5))
+    issued(site, "b", NOVEMBER)
+    with pytest.raises(DirectoryError, match="2026-11 is billed already: the day must be 2026-12-01"):
+        site.directory.set_plan("flat", Terms(fee_nanos=1), date(2026, 11, 20))
+    with pytest.raises(DirectoryError, match="billed already"):
+        site.directory.assign_plan("b", Agreed("metered", date(2026, 11, 30)))
+    site.directory.set_plan("flat", Terms(fee_nanos=99 * USD), date(2026, 12, 1))
+    assert site.directory.list_invoices()[0].total_minor == 7900
+    credit(site, "INV-2026-0001", "another price was agreed on")
+    site.directory.set_plan("flat", Terms(fee_nanos=1), date(2026, 11, 20))
+
+
+def test_all_goes_on_where_it_was_interrupted_without_gap_or_double_number(site: Site) -> None:
+    on_day(site, date(2026, 12, 1))
+    for number in range(20):
+        slug = f"t{number:02d}"
+        site.directory.create_tenant(slug, slug, "standard")
+        site.directory.assign_plan(slug, Agreed("flat", date(2026, 11, 1)))
+    some = issue_all(site, NOVEMBER)
+    begun = [next(some) for _ in range(7)]
+    some.close()  # what Ctrl-C does between two of them
+    rest = list(issue_all(site, NOVEMBER))
+    assert [one.slug for one in rest if one.issued is None] == [one.slug for one in begun]
+    numbers = [one.number for one in site.directory.list_invoices()]
+    assert numbers == [f"INV-2026-{number:04d}" for number in range(1, 23)]
+    assert verify_invoices(site) == (22, [])
+
+
+def test_an_issue_that_fails_takes_no_number(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_day(site, date(2026, 12, 1))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("the disk is full")
+
+    with monkeypatch.context() as changed:
+        changed.setattr(site.directory, "_record", refuse)
+        with pytest.raises(OSError, match="disk"):
+            issued(site, "b", NOVEMBER)
+    assert issued(site, "b", NOVEMBER)["number"] == "INV-2026-0001"
+
+
+def test_of_many_who_issue_at_once_one_does(site: Site) -> None:
+    on_day(site, date(2026, 12, 1))
+    passed: list[Passed] = []
+
+    def run() -> None:
+        passed.extend(issue_all(site, NOVEMBER))
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert sorted(one.issued.number for one in passed if one.issued) == ["INV-2026-0001", "INV-2026-0002"]
+    assert verify_invoices(site) == (2, [])
+
+
+def test_currency_taxes_and_addresses_are_frozen_with_the_invoice(site: Site) -> None:
+    on_day(site, date(2026, 12, 1))
+    set_billing(site, None, Details(name="Agency", currency="EUR", rate="0.923", taxes=(("VAT", "19"),), series="R"))
+    set_billing(site, "b", Details(address="Main Street 1\nTown", purchase_order="4711", locale="de_DE"))
+    document = issued(site, "b", NOVEMBER)
+    # 79 dollars are 72.917 euros; the tax of 72.92 is 13.8548.
+    assert [document[name] for name in ("net_minor", "total_minor", "currency", "rate")] == [7292, 8677, "EUR", "0.923"]
+    assert (document["number"], document["client"]["name"], document["purchase_order"]) == ("R0001", "b & Sons", "4711")
+    set_billing(site, None, Details(currency="USD"))
+    assert site.directory.get_invoice("R0001").document == document
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        Details(currency="EURO"),
+        Details(currency="XQQ"),
+        Details(rate="0"),
+        Details(rate="1e3"),
+        Details(locale="xx_YY"),
+        Details(locale="../etc"),
+        Details(taxes=(("VAT", "101"),)),
+        Details(taxes=(("", "1"),)),
+        Details(due_days=-1),
+        Details(series="{month}-"),
+        Details(name="a\x1b[2J"),
+    ],
+)
+def test_details_that_cannot_be_are_refused(site: Site, details: Details) -> None:
+    with pytest.raises(DirectoryError):
+        set_billing(site, None, details)
+
+
+def test_a_document_that_was_changed_taken_away_or_renumbered_is_found(site: Site) -> None:
+    on_day(site, date(2027, 1, 1))
+    for month in (NOVEMBER, DECEMBER):
+        issued(site, "b", month)
+        issued(site, "a", month)
+    first = site.directory.list_invoices()[0]
+    changed = json.dumps(first.document | {"total_minor": 1}, sort_keys=True)
+    with site.engine.begin() as connection:
+        connection.execute(update(invoices).where(invoices.c.number == first.number).values(document=changed))
+    assert verify_invoices(site)[1] == [
+        f"{first.number} is not as it was issued, or one before it is missing",
+        f"{first.number}: its lines do not add up",
+    ]
+    with site.engine.begin() as connection:
+        connection.execute(invoices.delete().where(invoices.c.number == first.number))
+    assert any("one before it is missing" in text for text in verify_invoices(site)[1])
+
+
+def test_nothing_is_billed_where_the_ledgers_sums_contradict_its_rows(site: Site, tmp_path: Path) -> None:
+    book(site.engine, tmp_path, [attempt(1, cost_nanos=USD)])
+    on_day(site, date(2026, 12, 1))
+    with site.engine.begin() as connection:
+        connection.execute(update(usage_rollup).values(cost_nanos=usage_rollup.c.cost_nanos + 1))
+    with pytest.raises(SumsDiffer, match="ledger verify"):
+        issued(site, "a", NOVEMBER)
+    assert [(one.slug, one.failed) for one in issue_all(site, NOVEMBER)] == [("a", True), ("b", False)]
+
+
+def test_a_tenant_that_was_deleted_gets_its_last_invoice(site: Site, tmp_path: Path) -> None:
+    book(site.engine, tmp_path, [attempt(1, cost_nanos=10 * USD, outcome=Outcome.SETTLED)])
+    on_day(site, date(2026, 11, 15))
+    site.directory.offboard_tenant("a", True)
+    on_day(site, date(2026, 12, 1))
+    document = issued(site, "a", NOVEMBER)
+    assert (document["total_minor"], document["client"]["name"]) == (1200, "a")
