@@ -79,6 +79,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
         "tenantry plans set metered --markup 15 --minimum 20",
     ),
     "plans assign": ("tenantry plans assign acme pro", "tenantry plans assign acme team --from 2027-01-01 --slots 12"),
+    "plans simulate": ("tenantry plans simulate acme --plan team --months 3",),
     "plans remove": ("tenantry plans remove studio",),
     "plans examples": ("tenantry plans examples --add",),
     "invoice": (
@@ -94,6 +95,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
         "tenantry invoices details --name 'Agency GmbH' --tax VAT=19",
         "tenantry invoices details acme --currency EUR --rate 0.92 --locale de_DE",
     ),
+    "margin": ("tenantry margin", "tenantry margin --month 2026-10 --json"),
     "budget show": ("tenantry budget show acme",),
     "budget set": ("tenantry budget set acme --month 50 --mode hard", "tenantry budget set acme --day none"),
     "budget raise": ("tenantry budget raise acme --by 20 --until 2026-11-30",),

@@ -28,6 +28,7 @@ from tenantry.control.invoicing import (
     require_over,
 )
 from tenantry.control.site import Site
+from tenantry.domain.billing_details import PLAIN
 from tenantry.domain.money import format_usd
 from tenantry.ledger.exports import replacing
 
@@ -99,13 +100,13 @@ def show_document(document: Mapping[str, Any]) -> None:
             line["text"],
             line["rows"] or "",
             format_usd(line["list_nanos"]) if line["rows"] else "",
-            money(document, line["amount_minor"]),
+            money(document, line["amount_minor"], PLAIN.locale),
         ]
         for line in document["lines"]
     ]
     for tax in document["taxes"]:
-        rows.append([f"{tax['text']} {tax['percent']}%", "", "", money(document, tax["amount_minor"])])
-    rows.append(["total", "", "", money(document, document["total_minor"])])
+        rows.append([f"{tax['text']} {tax['percent']}%", "", "", money(document, tax["amount_minor"], PLAIN.locale)])
+    rows.append(["total", "", "", money(document, document["total_minor"], PLAIN.locale)])
     print_table(columns, rows, right=columns[1:])
 
 
@@ -170,7 +171,7 @@ def _told(passed: Passed, document: Mapping[str, Any] | None) -> dict[str, Any]:
     return {
         "tenant": passed.slug,
         "number": document.get("number") if document else None,
-        "total": money(document, document["total_minor"]) if document else None,
+        "total": money(document, document["total_minor"], PLAIN.locale) if document else None,
         "total_minor": document["total_minor"] if document else None,
         "currency": document["currency"] if document else None,
         "why_not": passed.why or None,

@@ -14,7 +14,7 @@ from tenantry.cli.invoice import show_document, write_document
 from tenantry.cli.options import AsJson, Yes
 from tenantry.cli.output import print_json, print_table, say
 from tenantry.control.invoicing import KINDS, agency_details, credit, set_billing, verify_invoices
-from tenantry.domain.billing_details import Details
+from tenantry.domain.billing_details import PLAIN, Details
 from tenantry.regular_files import read_regular
 
 app = typer.Typer(help="What was issued: list, show, take back and prove it; and who bills whom.", no_args_is_help=True)
@@ -41,7 +41,7 @@ def list_invoices(
             "tenant": one.slug,
             "month": one.month,
             "issued_on": one.document["issued_on"],
-            "total": money(one.document, one.total_minor, "en_US"),
+            "total": money(one.document, one.total_minor, PLAIN.locale),
             "total_minor": one.total_minor,
             "currency": one.currency,
             "credits": one.credits,

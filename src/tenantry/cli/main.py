@@ -87,6 +87,10 @@ class Commands(LaterGroup):
             "The invoice of a month: looked at, or issued with a number; an interrupted `--all` goes on where it was.",
         ),
         "invoices": ("invoices", "What was issued: list, show, take back and prove it; and who bills whom."),
+        "margin": (
+            "margin",
+            "Revenue less list cost by tenant, plan and in total; where a running month goes; who is under water.",
+        ),
         "budget": ("budget", "Show, set and raise what a tenant may cost."),
         "alerts": ("alerts", "What was raised, where it goes, and at which percents."),
         "ledger": ("ledger", "Prove, read and correct the ledger. No row of it is ever edited."),

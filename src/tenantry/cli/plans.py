@@ -10,10 +10,14 @@ from typing import Annotated, Any
 
 import typer
 
+from tenantry.billing.margin import Margin, margin_of, under_plan
+from tenantry.billing.months import month_before
 from tenantry.cli.context import USAGE, fail, opened_site
+from tenantry.cli.margin import cents
 from tenantry.cli.options import AsJson, Slug
 from tenantry.cli.output import print_json, print_table, say
 from tenantry.control.declared.fields import PLAN_FIELDS, BadField
+from tenantry.control.invoicing import find_client, reading_books
 from tenantry.domain.money import format_usd
 from tenantry.domain.plans import EXAMPLE_PLANS, Terms, in_force, on_day
 from tenantry.regular_files import read_regular
@@ -32,6 +36,8 @@ FromDay = Annotated[
 # A table of own prices for every model there is has some KB.
 _FILE_BYTES_MAX = 1_000_000
 NO_PLAN = "none"
+# Ten years.
+_MONTHS_MAX = 120
 
 
 @app.command("list")
@@ -202,6 +208,40 @@ def assign(
         say(f"{slug} is on {name} already.")
     else:
         say(f"{slug} is on {name} from {day.isoformat()}{f' with {slots} slots' if slots else ''}.")
+
+
+@app.command()
+def simulate(
+    slug: Slug,
+    plan: Annotated[str, typer.Option(metavar="PLAN", help="The plan to try.")],
+    months: Annotated[int, typer.Option(min=1, max=_MONTHS_MAX, metavar="N", help="So many whole months back.")] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """What the last months would have brought on another plan, from the ledger; nothing is changed."""
+    with opened_site() as site:
+        terms = site.directory.list_plan_versions(plan)[-1].terms
+        client, month = find_client(site, slug), month_before(site.directory.today())
+        found: list[tuple[str, Margin, Margin]] = []
+        with reading_books(site) as books:
+            sold = books.sold(client.tenant_id)
+            for _ in range(months):
+                used = books.usage(client.tenant_id, month, sold)
+                was = margin_of(books.bill(client.tenant_id, month), used)
+                found.insert(0, (str(month), was, under_plan(month, used, plan, terms)))
+                month = month_before(month.first)
+    if as_json:
+        print_json([{"month": name, "was": was.as_json(), "would_be": then.as_json()} for name, was, then in found])
+        return
+    columns = ["month", "cost", "bill was", f"on {plan}", "margin was", "would be"]
+    whole = ("total", sum((was for _, was, _ in found), Margin()), sum((then for *_, then in found), Margin()))
+    rows = [
+        [
+            name,
+            *map(cents, (was.cost_nanos, was.revenue_nanos, then.revenue_nanos, was.margin_nanos, then.margin_nanos)),
+        ]
+        for name, was, then in [*found, whole]
+    ]
+    print_table(columns, rows, right=columns[1:])
 
 
 @app.command()

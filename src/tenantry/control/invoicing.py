@@ -67,6 +67,14 @@ def list_clients(site: Site) -> list[Client]:
     return sorted(found, key=lambda one: (one.slug, one.tenant_id))
 
 
+def list_without_plan(site: Site) -> list[Client]:
+    """Tenants that never had a plan: what they use is paid by the agency."""
+    known = {one.tenant_id for one in site.directory.list_tenant_plans()}
+    return [
+        Client(one.tenant_id, one.slug, one.name) for one in site.directory.list_tenants() if one.tenant_id not in known
+    ]
+
+
 def find_client(site: Site, slug: str) -> Client:
     """Raises: NotInDirectory."""
     try:

@@ -1,0 +1,143 @@
+"""What a month brings and costs the agency: revenue by kind against list cost; the running month also to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from fractions import Fraction
+from typing import Any
+
+from tenantry.billing.books import Books
+from tenantry.billing.calculation import Bill, calculate
+from tenantry.billing.invoice import Client
+from tenantry.billing.months import Month, Sold, rounded
+from tenantry.billing.rating import BEYOND, DISCOUNT, ESTIMATED, FEE, MINIMUM, SERVICE_FEE, SETUP, SLOTS, USAGE
+from tenantry.billing.usage import Used, start_us
+from tenantry.domain.plans import Terms
+from tenantry.storage.records import PlanVersion, TenantPlan
+
+# A discount and the minimum belong to what is fixed: both come with the plan and not with a request.
+_FIXED = (FEE, SLOTS, SETUP, DISCOUNT, MINIMUM)
+_METERED = (USAGE, ESTIMATED, SERVICE_FEE)
+_LONG_AGO = date(2000, 1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Margin:
+    """Of a tenant, a plan or all, in nano-dollars. `cost_nanos` is the list price of what the agency pays itself."""
+
+    fixed_nanos: int = 0
+    metered_nanos: int = 0
+    overage_nanos: int = 0
+    cost_nanos: int = 0
+
+    @property
+    def revenue_nanos(self) -> int:
+        return self.fixed_nanos + self.metered_nanos + self.overage_nanos
+
+    @property
+    def margin_nanos(self) -> int:
+        return self.revenue_nanos - self.cost_nanos
+
+    def __add__(self, other: Margin) -> Margin:
+        return Margin(
+            self.fixed_nanos + other.fixed_nanos,
+            self.metered_nanos + other.metered_nanos,
+            self.overage_nanos + other.overage_nanos,
+            self.cost_nanos + other.cost_nanos,
+        )
+
+    def as_json(self) -> dict[str, int]:
+        names = ("fixed_nanos", "metered_nanos", "overage_nanos", "revenue_nanos", "cost_nanos", "margin_nanos")
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True, slots=True)
+class TenantMargin:
+    """`plan` is that of the month's last day. `projected` is at the end of a running month, at its pace so far.
+
+    `fits`: of a tenant under water, the plan that would cost it least of those that cover its cost; None: none would.
+    """
+
+    slug: str
+    plan: str
+    now: Margin
+    projected: Margin
+    fits: str | None = None
+
+    @property
+    def is_under_water(self) -> bool:
+        return self.projected.margin_nanos < 0
+
+
+def margin_of(bill: Bill, used: Iterable[Used]) -> Margin:
+    """Of one bill, and the usage that it is of."""
+
+    def sum_of(kinds: Sequence[str]) -> int:
+        return sum(line.nanos for line in bill.lines if line.kind in kinds)
+
+    others_pay = [one for one in bill.stretches if one.terms is not None and one.terms.byok]
+    cost = sum(
+        one.cost_nanos for one in used if not any(stretch.first <= one.first < stretch.end for stretch in others_pay)
+    )
+    return Margin(sum_of(_FIXED), sum_of(_METERED), sum_of([BEYOND]), cost)
+
+
+def tenant_margin(
+    books: Books, client: Client, month: Month, plans: Mapping[str, Terms], now: datetime
+) -> TenantMargin:
+    """A tenant's month. `plans` are those that might fit."""
+    sold = books.sold(client.tenant_id)
+    stretches = sold.stretches(month)
+    used = books.usage(client.tenant_id, month, sold)
+    whole = [_scaled(one, _pace(books, month, now)) for one in used]
+    found = TenantMargin(
+        client.slug,
+        stretches[-1].plan,
+        margin_of(calculate(month, stretches, used), used),
+        margin_of(calculate(month, stretches, whole), whole),
+    )
+    return replace(found, fits=_fitting(month, whole, plans)) if found.is_under_water else found
+
+
+def under_plan(month: Month, used: Sequence[Used], name: str, terms: Terms) -> Margin:
+    """The same usage on another plan, as for a tenant that has been on it for long."""
+    assigned = TenantPlan("", "", name, _LONG_AGO, None, "")
+    version = PlanVersion(1, name, None, replace(terms, trial_days=0), "", datetime.min.replace(tzinfo=UTC))
+    return margin_of(calculate(month, Sold([assigned], [version]).stretches(month), used), used)
+
+
+def _fitting(month: Month, used: Sequence[Used], plans: Mapping[str, Terms]) -> str | None:
+    found = {name: under_plan(month, used, name, terms) for name, terms in plans.items()}
+    covering = [name for name, margin in found.items() if margin.margin_nanos >= 0]
+    return min(covering, key=lambda name: (found[name].revenue_nanos, name), default=None)
+
+
+def _pace(books: Books, month: Month, now: datetime) -> Fraction:
+    """How much more a whole month is than what of it is over; 1 for a month that is over or has not begun."""
+    start, end = start_us(month.first, books.zone), start_us(month.end, books.zone)
+    at = int(now.timestamp()) * 1_000_000
+    return Fraction(end - start, at - start) if start < at < end else Fraction(1)
+
+
+def _scaled(used: Used, pace: Fraction) -> Used:
+    if pace == 1:
+        return used
+    counts = {name: rounded(count * pace) for name, count in used.counts.items()}
+    return replace(used, cost_nanos=rounded(used.cost_nanos * pace), counts=counts)
+
+
+def totals(margins: Iterable[Margin]) -> Margin:
+    return sum(margins, Margin())
+
+
+def as_json(one: TenantMargin) -> dict[str, Any]:
+    return {
+        "tenant": one.slug,
+        "plan": one.plan or None,
+        "now": one.now.as_json(),
+        "projected": one.projected.as_json(),
+        "under_water": one.is_under_water,
+        "fits": one.fits,
+    }

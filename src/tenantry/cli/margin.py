@@ -1,0 +1,82 @@
+"""margin: what each tenant and plan brings and costs in a month."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from tenantry.billing.margin import Margin, TenantMargin, as_json, tenant_margin, totals
+from tenantry.billing.months import BadMonth, Month, read_month
+from tenantry.cli.context import USAGE, fail, opened_site
+from tenantry.cli.options import AsJson
+from tenantry.cli.output import print_json, print_table, say
+from tenantry.control.invoicing import list_clients, list_without_plan, reading_books
+from tenantry.domain.money import NANOS_PER_USD
+
+_NANOS_PER_CENT = NANOS_PER_USD // 100
+_COLUMNS = ("fixed", "metered", "overage", "revenue", "cost", "margin", "projected")
+
+
+def register(app: typer.Typer) -> None:
+    app.command("margin")(margin)
+
+
+def margin(
+    month: Annotated[str | None, typer.Option(metavar="YYYY-MM", help="Default: this month.")] = None,
+    as_json_: AsJson = False,
+) -> None:
+    """Revenue less list cost by tenant, plan and in total; where a running month goes; who is under water."""
+    with opened_site() as site:
+        try:
+            wanted = read_month(month) if month is not None else Month(site.directory.today().replace(day=1))
+        except BadMonth as error:
+            raise fail(str(error), USAGE) from None
+        plans, now = site.directory.list_plans(), datetime.now(UTC)
+        with reading_books(site) as books:
+            clients = [*list_clients(site), *list_without_plan(site)]
+            found = [tenant_margin(books, client, wanted, plans, now) for client in clients]
+    by_plan = {
+        name: [one for one in found if one.plan == name] for name in sorted({one.plan for one in found}, key=str)
+    }
+    if as_json_:
+        print_json(
+            {
+                "month": str(wanted),
+                "tenants": [as_json(one) for one in found],
+                "plans": {name: _sums(some) for name, some in by_plan.items()},
+                "total": _sums(found),
+            }
+        )
+        return
+    rows = [_row(one.slug, one.plan, one.now, one.projected) for one in found]
+    rows += [_row(f"all on {name}" if name else "all without", "", *_both(some)) for name, some in by_plan.items()]
+    rows.append(_row("total", "", *_both(found)))
+    say(f"{wanted}, in dollars; projected: the margin at the month's end, at its pace so far")
+    print_table(["tenant", "plan", *_COLUMNS], rows, right=_COLUMNS)
+    for one in found:
+        if one.is_under_water:
+            fits = f"plan {one.fits} would cover it" if one.fits else "no plan that there is would cover it"
+            say(f"{one.slug} is under water: {fits} (`tenantry plans simulate {one.slug} --plan PLAN`).")
+
+
+def _both(some: list[TenantMargin]) -> tuple[Margin, Margin]:
+    return totals(one.now for one in some), totals(one.projected for one in some)
+
+
+def _sums(some: list[TenantMargin]) -> dict[str, dict[str, int]]:
+    now, projected = _both(some)
+    return {"now": now.as_json(), "projected": projected.as_json()}
+
+
+def _row(name: str, plan: str, now: Margin, projected: Margin) -> list[str]:
+    amounts = (now.fixed_nanos, now.metered_nanos, now.overage_nanos, now.revenue_nanos, now.cost_nanos)
+    return [name, plan, *map(cents, (*amounts, now.margin_nanos, projected.margin_nanos))]
+
+
+def cents(nanos: int) -> str:
+    """To the cent, half up; for reading alone, `--json` is exact."""
+    count = (2 * nanos + _NANOS_PER_CENT) // (2 * _NANOS_PER_CENT)
+    whole, rest = divmod(abs(count), 100)
+    return f"{'-' if count < 0 else ''}{whole:,}.{rest:02d}"

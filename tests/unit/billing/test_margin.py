@@ -1,0 +1,82 @@
+"""The margin: all of a bill is revenue of one kind, cost is what the agency pays, and a running month goes on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from hypothesis import given, settings
+
+from tenantry.billing.books import Books
+from tenantry.billing.calculation import calculate
+from tenantry.billing.invoice import Client
+from tenantry.billing.margin import Margin, TenantMargin, margin_of, tenant_margin, under_plan
+from tenantry.billing.months import Sold
+from tenantry.billing.usage import Used
+from tenantry.domain.plans import Terms
+from tenantry.storage.database import reading
+from tests.unit.billing.sales import NOVEMBER, USD, on, sold, usage, used, version
+from tests.unit.ledger.books import attempt, book, new_store
+
+MID = date(2026, 11, 16)
+LONG_AGO = date(2026, 1, 1)
+ACME = Client("tnt_a", "acme", "Acme")
+OVER = datetime(2026, 12, 5, tzinfo=UTC)
+
+
+@settings(max_examples=200)
+@given(sold(), usage())
+def test_the_revenue_is_the_bill_and_the_cost_the_ledgers_but_for_byok(known: Sold, some: list[Used]) -> None:
+    stretches = known.stretches(NOVEMBER)
+    bill = calculate(NOVEMBER, stretches, some)
+    margin = margin_of(bill, some)
+    assert margin.revenue_nanos == bill.net_nanos
+    if not any(one.terms is not None and one.terms.byok for one in stretches):
+        assert margin.cost_nanos == bill.list_nanos
+
+
+def test_usage_that_a_tenant_pays_itself_costs_the_agency_nothing() -> None:
+    terms = Terms(byok=True, service_fee_percent="10")
+    assert under_plan(NOVEMBER, [used(MID, nanos=10 * USD)], "own", terms) == Margin(metered_nanos=USD)
+
+
+def test_another_plan_is_tried_as_for_a_tenant_of_old() -> None:
+    terms = Terms(fee_nanos=79 * USD, setup_nanos=5 * USD, trial_days=30, included_nanos=10 * USD)
+    found = under_plan(NOVEMBER, [used(MID, nanos=30 * USD)], "pro", terms)
+    assert found == Margin(fixed_nanos=79 * USD, overage_nanos=20 * USD, cost_nanos=30 * USD)
+    assert found.margin_nanos == 69 * USD
+
+
+def at(folder: Path, now: datetime, plan: Terms, others: dict[str, Terms]) -> TenantMargin:
+    """The margin of a tenant that has used 40 dollars on the second of November."""
+    engine = new_store(folder / "tenantry.db")
+    book(engine, folder, [attempt(1, cost_nanos=40 * USD)])
+    with reading(engine) as connection:
+        books = Books(connection, ZoneInfo("UTC"), [version("flat", plan)], {"tnt_a": [on("flat", LONG_AGO)]})
+        found = tenant_margin(books, ACME, NOVEMBER, {"flat": plan, **others}, now)
+    engine.dispose()
+    return found
+
+
+def test_a_running_month_goes_on_at_its_pace_and_the_fee_stays_one(tmp_path: Path) -> None:
+    plan = Terms(fee_nanos=100 * USD, fair_use=True)
+    found = at(tmp_path, datetime(2026, 11, 11, tzinfo=UTC), plan, {})
+    assert found.now == Margin(fixed_nanos=100 * USD, cost_nanos=40 * USD)
+    assert found.projected == Margin(fixed_nanos=100 * USD, cost_nanos=120 * USD)
+    assert found.is_under_water
+    assert found.fits is None
+
+
+def test_who_is_under_water_is_told_the_plan_that_costs_it_least_and_covers_its_cost(tmp_path: Path) -> None:
+    plan = Terms(fee_nanos=30 * USD, fair_use=True)
+    dear, fair = Terms(markup_percent="50"), Terms(markup_percent="10")
+    found = at(tmp_path, OVER, plan, {"dear": dear, "fair": fair, "free": replace(fair, discount_percent="100")})
+    assert (found.is_under_water, found.fits) == (True, "fair")
+
+
+def test_a_month_that_is_over_is_as_it_is(tmp_path: Path) -> None:
+    found = at(tmp_path, OVER, Terms(), {})
+    assert found.now == found.projected == Margin(metered_nanos=40 * USD, cost_nanos=40 * USD)
+    assert not found.is_under_water
