@@ -12,7 +12,7 @@ from sqlalchemy import Connection, func, select
 from tenantry.billing.calculation import Bill, calculate
 from tenantry.billing.months import Month, Sold, read_month
 from tenantry.billing.rating import LATE, Line
-from tenantry.billing.usage import Used, month_totals, read_usage, start_us
+from tenantry.billing.usage import month_totals, read_usage, start_us
 from tenantry.storage.directory import Directory
 from tenantry.storage.directory.invoices import Covered, covered_months, standing_months
 from tenantry.storage.records import PlanVersion, TenantPlan
@@ -45,13 +45,11 @@ class Books:
     def sold(self, tenant_id: str) -> Sold:
         return sold_to(self.assigned.get(tenant_id, ()), self.versions)
 
-    def usage(self, tenant_id: str, month: Month, sold: Sold) -> list[Used]:
-        return read_usage(self.connection, tenant_id, month, self.zone, (one.first for one in sold.stretches(month)))
-
     def bill(self, tenant_id: str, month: Month) -> Bill:
         """The bill of a month by itself, whatever was issued."""
-        sold = self.sold(tenant_id)
-        return calculate(month, sold.stretches(month), self.usage(tenant_id, month, sold))
+        stretches = self.sold(tenant_id).stretches(month)
+        used = read_usage(self.connection, tenant_id, month, self.zone, (one.first for one in stretches))
+        return calculate(month, stretches, used)
 
     def late(self, tenant_id: str, before: Month) -> list[tuple[Line, Covered]]:
         """What was booked for earlier months after their invoices: a line for each, and what that covers."""

@@ -14,11 +14,15 @@ from tenantry.domain.money import NANOS_PER_USD
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """The lines of a month. `rows` and `list_nanos` are all ledger rows of it: each is on exactly one line."""
+    """The lines of a month, and the usage they are of.
+
+    `rows` and `list_nanos` are all ledger rows of it: each is on exactly one line.
+    """
 
     month: Month
     stretches: Sequence[Stretch]
     lines: Sequence[Line]
+    used: Sequence[Used]
 
     @property
     def net_nanos(self) -> int:
@@ -38,7 +42,7 @@ def calculate(month: Month, stretches: Sequence[Stretch], used: Sequence[Used]) 
     lines: list[Line] = []
     for stretch in stretches:
         lines += stretch_lines(stretch, [one for one in used if stretch.first <= one.first < stretch.end])
-    return Bill(month, stretches, [*lines, *_minimum(stretches, lines)])
+    return Bill(month, stretches, [*lines, *_minimum(stretches, lines)], used)
 
 
 def _minimum(stretches: Iterable[Stretch], lines: Iterable[Line]) -> list[Line]:

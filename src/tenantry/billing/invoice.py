@@ -81,7 +81,7 @@ def draft(
         bill.list_nanos + sum(line.list_nanos for line in elsewhere),
         bill.net_nanos + sum(line.nanos for line in elsewhere),
     )
-    appendix = appendix_of(books.usage(client.tenant_id, month, sold), priced)
+    appendix = appendix_of(bill.used, priced)
     document = document_of(bill, lines, appendix, Sides(agency, own, client), books.zone.key, digits_of)
     return NewInvoice(
         INVOICE,

@@ -71,15 +71,17 @@ class TenantMargin:
         return self.projected.margin_nanos < 0
 
 
-def margin_of(bill: Bill, used: Iterable[Used]) -> Margin:
-    """Of one bill, and the usage that it is of."""
+def margin_of(bill: Bill) -> Margin:
+    """Of one bill."""
 
     def sum_of(kinds: Sequence[str]) -> int:
         return sum(line.nanos for line in bill.lines if line.kind in kinds)
 
     others_pay = [one for one in bill.stretches if one.terms is not None and one.terms.byok]
     cost = sum(
-        one.cost_nanos for one in used if not any(stretch.first <= one.first < stretch.end for stretch in others_pay)
+        one.cost_nanos
+        for one in bill.used
+        if not any(stretch.first <= one.first < stretch.end for stretch in others_pay)
     )
     return Margin(sum_of(_FIXED), sum_of(_METERED), sum_of([BEYOND]), cost)
 
@@ -88,15 +90,13 @@ def tenant_margin(
     books: Books, client: Client, month: Month, plans: Mapping[str, Terms], now: datetime
 ) -> TenantMargin:
     """A tenant's month. `plans` are those that might fit."""
-    sold = books.sold(client.tenant_id)
-    stretches = sold.stretches(month)
-    used = books.usage(client.tenant_id, month, sold)
-    whole = [_scaled(one, _pace(books, month, now)) for one in used]
+    bill, pace = books.bill(client.tenant_id, month), _pace(books, month, now)
+    whole = [_scaled(one, pace) for one in bill.used]
     found = TenantMargin(
         client.slug,
-        stretches[-1].plan,
-        margin_of(calculate(month, stretches, used), used),
-        margin_of(calculate(month, stretches, whole), whole),
+        bill.stretches[-1].plan,
+        margin_of(bill),
+        margin_of(calculate(month, bill.stretches, whole)),
     )
     return replace(found, fits=_fitting(month, whole, plans)) if found.is_under_water else found
 
@@ -105,7 +105,7 @@ def under_plan(month: Month, used: Sequence[Used], name: str, terms: Terms) -> M
     """The same usage on another plan, as for a tenant that has been on it for long."""
     assigned = TenantPlan("", "", name, _LONG_AGO, None, "")
     version = PlanVersion(1, name, None, replace(terms, trial_days=0), "", datetime.min.replace(tzinfo=UTC))
-    return margin_of(calculate(month, Sold([assigned], [version]).stretches(month), used), used)
+    return margin_of(calculate(month, Sold([assigned], [version]).stretches(month), used))
 
 
 def _fitting(month: Month, used: Sequence[Used], plans: Mapping[str, Terms]) -> str | None:

@@ -223,11 +223,9 @@ def simulate(
         client, month = find_client(site, slug), month_before(site.directory.today())
         found: list[tuple[str, Margin, Margin]] = []
         with reading_books(site) as books:
-            sold = books.sold(client.tenant_id)
             for _ in range(months):
-                used = books.usage(client.tenant_id, month, sold)
-                was = margin_of(books.bill(client.tenant_id, month), used)
-                found.insert(0, (str(month), was, under_plan(month, used, plan, terms)))
+                bill = books.bill(client.tenant_id, month)
+                found.insert(0, (str(month), margin_of(bill), under_plan(month, bill.used, plan, terms)))
                 month = month_before(month.first)
     if as_json:
         print_json([{"month": name, "was": was.as_json(), "would_be": then.as_json()} for name, was, then in found])

@@ -31,7 +31,7 @@ OVER = datetime(2026, 12, 5, tzinfo=UTC)
 def test_the_revenue_is_the_bill_and_the_cost_the_ledgers_but_for_byok(known: Sold, some: list[Used]) -> None:
     stretches = known.stretches(NOVEMBER)
     bill = calculate(NOVEMBER, stretches, some)
-    margin = margin_of(bill, some)
+    margin = margin_of(bill)
     assert margin.revenue_nanos == bill.net_nanos
     if not any(one.terms is not None and one.terms.byok for one in stretches):
         assert margin.cost_nanos == bill.list_nanos
