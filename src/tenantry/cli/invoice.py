@@ -56,7 +56,7 @@ def invoice(
         wanted = read_month_option(site, month)
         if issues:
             require_over(site, wanted)
-            confirm(f"Issue {f'the invoice of {slug}' if slug else 'every invoice'} for {wanted}?", yes or as_json)
+            confirm(f"Issue {f'the invoice of {slug}' if slug else 'every invoice'} for {wanted}?", yes)
         if slug is None:
             _all(site, wanted, issues, form, out, as_json)
         else:
