@@ -137,7 +137,7 @@ def test_a_store_that_was_brought_up_to_date_can_be_changed(old_store: Engine) -
 
 def test_a_plan_counts_from_its_beginning_and_a_tenants_plan_from_when_it_was_made(tmp_path: Path) -> None:
     engine = open_store(f"sqlite:///{tmp_path / 'older.db'}")
-    migrate(engine, "0012")
+    migrate(engine, "0013")
     made = {"declared": False, "created_at": "2026-03-05 12:00:00.000000"}
     acme = {"tenant_id": "tnt_1", "slug": "acme", "name": "Acme", "status": "active", "tier": "standard"}
     _insert(engine, "tiers", {"name": "standard", "limits": "{}", **made})
