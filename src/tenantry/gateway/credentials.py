@@ -50,8 +50,8 @@ def refuse_object_id(where: str) -> ApiError:
         return ThreadUnsupported()
     if where.startswith(NO_TEXT):
         return ObjectIdRefused(
-            f"The request body is {where}, counted from 0, and JSON is UTF-8 (RFC 8259, section 8.1): an id of somebody's "
-            "could hide in it, and the upstream account of this endpoint serves several clients. Send it as UTF-8."
+            f"The request body is {where}, counted from 0, and JSON is UTF-8 (RFC 8259, section 8.1). An id could hide "
+            "in it, and the upstream account of this endpoint serves several clients. Send it as UTF-8."
         )
     return ObjectIdRefused(
         f"{where}: ids of files, containers, skills and messages are not accepted on this endpoint, because its "

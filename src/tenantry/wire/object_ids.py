@@ -4,8 +4,8 @@ Whoever holds a credential can use everything in its workspace. Where tenants sh
 another tenant's, and the upstream would not mind. Until the gateway knows whose an id is, such a request is refused.
 
 A body is searched for names first, as bytes: nearly all have none but those of `_HARMLESS`. Only what holds another is
-taken apart, and of that only what may hold it. Bytes that are no text could hide one from this search and be passed over
-by an upstream that reads less strictly: JSON is UTF-8 (RFC 8259 8.1), and such a body is refused whole.
+taken apart, and of that only what may hold it. Bytes that are no text could hide one from this search, and be passed
+over by an upstream that reads less strictly: JSON is UTF-8 (RFC 8259 8.1), and such a body is refused whole.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def find_object_id(body: bytes, members: Members | None = None) -> str | None:
     """Where a body that has been inspected names something upstream, such as `messages[0].content[1].source.file_id`.
 
     None: nowhere. `thread` is told before all others, whatever is in it: a thread's beginning is only good for going on
-    with it. Where the body is no text, that is what is told: `NO_TEXT` and the byte, counted from 0. `members` are those
-    of the body, where they are known. Pure; takes 1 to 2 ms a MB for a body without such names.
+    with it. Of a body that is no text that is told: `NO_TEXT` and the byte, counted from 0. `members` are those of the
+    body, where they are known. Pure; takes 1 to 2 ms a MB for a body without such names.
     """
     broken_at = _find_no_text(body)
     if broken_at is not None:
