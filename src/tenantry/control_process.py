@@ -15,11 +15,13 @@ from tenantry.control.alerting import SEND_SECONDS_MAX
 from tenantry.control.background import Chore, drain_until, first_death, repeat_until
 from tenantry.control.courier import Courier
 from tenantry.control.exporting import Exporter
+from tenantry.control.metrics import Metrics
 from tenantry.control.site import Site, bring_upstreams, open_site
 from tenantry.domain.alerts import with_classic
 from tenantry.domain.prices import load_default_prices
 from tenantry.ledger.alerts import open_watch
 from tenantry.ledger.booking import Drain
+from tenantry.ledger.metering import Booked
 from tenantry.ledger.outbox import Outbox
 from tenantry.running import stop_on_signals
 from tenantry.settings import Settings
@@ -73,9 +75,10 @@ async def serve_control(settings: Settings) -> int:
     for words in bring_upstreams(settings, site.directory):
         log.warning("%s", words)
     stop = stop_on_signals()
-    drain = Drain(site.engine, settings.journal_dir, load_default_prices())
+    booked = Booked(settings.metrics_tenants_max)
+    drain = Drain(site.engine, settings.journal_dir, load_default_prices(), booked)
     config = uvicorn.Config(
-        control_app(site),
+        control_app(site, Metrics(site.engine, settings.journal_dir, booked)),
         settings.control_host,
         settings.control_port,
         log_config=None,

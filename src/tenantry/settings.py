@@ -101,6 +101,9 @@ class Settings:
     drain_seconds: float
     usage_alert_threshold_percent: int
     billing_export_interval: str
+    metrics_open: bool
+    metrics_tenants_max: int
+    log_format: str
     upstreams: tuple[UpstreamSettings, ...]
     more_certificates: tuple[CertificateFiles, ...]
 
@@ -277,6 +280,13 @@ def _hosts(value: Any) -> tuple[str, ...]:
     return found
 
 
+def _log_format(value: Any) -> str:
+    text = _text(value).lower()
+    if text not in ("text", "json"):
+        raise ValueError("must be text or json")
+    return text
+
+
 _PORT = _whole(0, 65535)
 # A name of DNS (RFC 1123 2.1), or an address of IPv6 without its brackets. Never a pattern: each name is written out.
 _HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?|[0-9a-f:]{2,39}", re.ASCII)
@@ -312,6 +322,10 @@ SETTINGS: dict[str, Setting] = {
     "drain_seconds": Setting(_seconds(0, 3600), 30),
     "usage_alert_threshold_percent": Setting(_whole(1, 100), 90, "USAGE_ALERT_THRESHOLD_PERCENT"),
     "billing_export_interval": Setting(_interval, "weekly", "BILLING_EXPORT_INTERVAL"),
+    "metrics_open": Setting(_flag, False),
+    # A series for each, times models and classes of tokens: a few thousand, which Prometheus does not feel.
+    "metrics_tenants_max": Setting(_whole(0, 10_000), 50),
+    "log_format": Setting(_log_format, "text"),
 }
 
 

@@ -21,6 +21,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 from tenantry.domain.prices import PriceTable
 from tenantry.ledger.events import DAMAGED, MISSING_BEGIN, EndedAttempt, RunFold, RunReader, TallyLine, Unusable
 from tenantry.ledger.journal import is_alive, last_signs
+from tenantry.ledger.metering import Booked
 from tenantry.ledger.own_run import in_order
 from tenantry.ledger.quarantine import put_aside
 from tenantry.ledger.rollup import add_to_rollup
@@ -74,9 +75,13 @@ class _Batch:
 
 
 class Drain:
-    """Books the journals below `journal_dir`. One drain at a time per store. `prices`: those that ship."""
+    """Books the journals below `journal_dir`. One drain at a time per store. `prices`: those that ship.
 
-    def __init__(self, engine: Engine, journal_dir: Path, prices: PriceTable) -> None:
+    `booked` counts what is booked, for monitoring.
+    """
+
+    def __init__(self, engine: Engine, journal_dir: Path, prices: PriceTable, booked: Booked | None = None) -> None:
+        self._booked = booked
         self._engine = engine
         self._journal_dir = journal_dir
         self._price_book = PriceBook(engine, prices)
@@ -201,6 +206,8 @@ class Drain:
             )
         run.seq, run.head_hash, run.is_known = seq, head_hash, True
         run.saved, run.damaged_lines = cursor, damaged
+        if self._booked is not None and attempts:
+            self._booked.add(attempts)
         return len(rows)
 
 
