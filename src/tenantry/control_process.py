@@ -8,6 +8,8 @@ import logging
 import socket
 import time
 from collections.abc import Generator
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 import uvicorn
 
@@ -16,6 +18,7 @@ from tenantry.control.background import Chore, drain_until, first_death, repeat_
 from tenantry.control.courier import Courier
 from tenantry.control.exporting import Exporter
 from tenantry.control.metrics import Metrics
+from tenantry.control.naming import Names
 from tenantry.control.site import Site, bring_upstreams, open_site
 from tenantry.domain.alerts import with_classic
 from tenantry.domain.prices import load_default_prices
@@ -29,6 +32,9 @@ from tenantry.storage.changes import StoreChanges
 from tenantry.storage.custody import note_master_key
 from tenantry.web.api import control_app
 
+if TYPE_CHECKING:
+    from tenantry.control.tracing import Tracing
+
 # A threshold is to be told within two seconds of the row that passed it. Whole multiples of `DRAIN_SECONDS`: what is
 # due at one moment wakes the process once.
 ALERT_WATCH_SECONDS = 0.4
@@ -39,6 +45,10 @@ log = logging.getLogger("tenantry.control")
 DATE_SECONDS = 1.0
 # A week or a month ends at most once in this time.
 EXPORT_SECONDS = 60.0
+
+
+class TracesMissing(Exception):
+    """traces_endpoint is set, and what sends traces is not installed: pip install 'tenantry[traces]'"""
 
 
 class _ControlServer(uvicorn.Server):
@@ -76,9 +86,12 @@ async def serve_control(settings: Settings) -> int:
         log.warning("%s", words)
     stop = stop_on_signals()
     booked = Booked(settings.metrics_tenants_max)
-    drain = Drain(site.engine, settings.journal_dir, load_default_prices(), booked)
+    names = Names(site.engine)
+    tracing = _tracing(settings, names)
+    watchers = [booked.add] if tracing is None else [booked.add, tracing.add]
+    drain = Drain(site.engine, settings.journal_dir, load_default_prices(), watchers)
     config = uvicorn.Config(
-        control_app(site, Metrics(site.engine, settings.journal_dir, booked)),
+        control_app(site, Metrics(site.engine, settings.journal_dir, booked, names)),
         settings.control_host,
         settings.control_port,
         log_config=None,
@@ -103,11 +116,24 @@ async def serve_control(settings: Settings) -> int:
     server.end()
     await asyncio.gather(web, booking, *chores, return_exceptions=failed)
     await asyncio.to_thread(courier.wait, SEND_SECONDS_MAX)
+    if tracing is not None:
+        await asyncio.to_thread(tracing.close)
     watched.close()
     delivered.close()
     site.engine.dispose()
     log.info("stopped")
     return 1 if failed else 0
+
+
+def _tracing(settings: Settings, names: Names) -> Tracing | None:
+    """Where traces go, loaded only where they are wanted. Raises: TracesMissing."""
+    if settings.traces_endpoint is None:
+        return None
+    try:
+        tracing = import_module("tenantry.control.tracing")
+    except ModuleNotFoundError as error:
+        raise TracesMissing(f"{(TracesMissing.__doc__ or '').strip()} ({error})") from None
+    return tracing.Tracing(tracing.otlp_exporter(settings.traces_endpoint), names.of)
 
 
 def _chores(site: Site, courier: Courier, changes: StoreChanges) -> list[Chore]:

@@ -13,7 +13,7 @@ NAMED: Final = ("request_id", "tenant")
 
 class JsonLines(logging.Formatter):
     """`time` (RFC 3339, UTC), `level`, `logger`, `pid`, `message`; `request_id` and `tenant` where a line is of one;
-    `exception` where there was one, its traceback in one text. ASCII, so that nothing in it does anything to a terminal.
+    `exception` where there was one, its traceback in one text. In ASCII, so that it does nothing to a terminal.
     """
 
     def format(self, record: logging.LogRecord) -> str:

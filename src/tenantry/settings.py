@@ -56,6 +56,7 @@ class GatewaySettings:
     shutdown_seconds: float
     zone: ZoneInfo
     contact: str
+    keeps_traceparents: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,7 @@ class Settings:
     metrics_open: bool
     metrics_tenants_max: int
     log_format: str
+    traces_endpoint: str | None
     upstreams: tuple[UpstreamSettings, ...]
     more_certificates: tuple[CertificateFiles, ...]
 
@@ -151,6 +153,7 @@ class Settings:
             shutdown_seconds=self.drain_seconds,
             zone=self.zone,
             contact=self.contact,
+            keeps_traceparents=self.traces_endpoint is not None,
         )
 
 
@@ -280,6 +283,14 @@ def _hosts(value: Any) -> tuple[str, ...]:
     return found
 
 
+def _collector(value: Any) -> str:
+    """Of an OpenTelemetry collector; it adds `/v1/traces` itself."""
+    try:
+        return _url(str(value).removesuffix("/v1/traces"))
+    except ValueError as error:
+        raise ValueError(str(error).replace("https://api.anthropic.com", "http://127.0.0.1:4318")) from None
+
+
 def _log_format(value: Any) -> str:
     text = _text(value).lower()
     if text not in ("text", "json"):
@@ -326,6 +337,7 @@ SETTINGS: dict[str, Setting] = {
     # A series for each, times models and classes of tokens: a few thousand, which Prometheus does not feel.
     "metrics_tenants_max": Setting(_whole(0, 10_000), 50),
     "log_format": Setting(_log_format, "text"),
+    "traces_endpoint": Setting(_collector, None),
 }
 
 

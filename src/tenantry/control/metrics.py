@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -18,11 +18,12 @@ from sqlalchemy import Engine, func, select
 from tenantry import __version__
 from tenantry.control.exposition import MICROS, NANOS, Page, shifted
 from tenantry.control.form import is_compiled
+from tenantry.control.naming import Names
 from tenantry.domain.histograms import OWN_BOUNDS_US, Histogram
 from tenantry.ledger.lag import booking_lag
 from tenantry.ledger.live import LiveGateway, read_live
-from tenantry.ledger.metering import OTHER, Booked
-from tenantry.storage.tables import refusals, tenants, upstreams
+from tenantry.ledger.metering import Booked
+from tenantry.storage.tables import refusals
 
 # Who is counted apart is decided anew so often.
 CHOICE_SECONDS: Final = 3600.0
@@ -31,8 +32,9 @@ CHOICE_SECONDS: Final = 3600.0
 class Metrics:
     """The page that Prometheus scrapes. One call at a time: it remembers what gateways have told, which begin at 0."""
 
-    def __init__(self, engine: Engine, journal_dir: Path, booked: Booked) -> None:
+    def __init__(self, engine: Engine, journal_dir: Path, booked: Booked, names: Names | None = None) -> None:
         self._engine = engine
+        self._names = names or Names(engine)
         self._journal_dir = journal_dir
         self._booked = booked
         self._chosen_at = time.monotonic()
@@ -47,29 +49,19 @@ class Metrics:
         page.family("tenantry_build_info", "gauge", "The version that runs.")
         form = "compiled" if is_compiled() else "interpreted"
         page.sample(1, {"version": __version__, "python": platform.python_version(), "form": form})
-        names = self._names()
+        self._names.refresh()
         with self._booked.lock:
-            self._tell_booked(page, names)
-        self._tell_refusals(page, names)
-        self._tell_live(page, names)
+            self._tell_booked(page)
+        self._tell_refusals(page)
+        self._tell_live(page)
         self._tell_lag(page)
         return page.text()
 
-    # Names
-
-    def _names(self) -> dict[str, str]:
-        """What people call tenants and upstreams, by internal id."""
-        with self._engine.connect() as connection:
-            slugs = connection.execute(select(tenants.c.tenant_id, tenants.c.slug))
-            found = {row.tenant_id: row.slug for row in slugs}
-            found.update({row.upstream_id: row.name for row in connection.execute(select(upstreams))})
-        return found
-
     # What was booked
 
-    def _tell_booked(self, page: Page, names: Mapping[str, str]) -> None:
+    def _tell_booked(self, page: Page) -> None:
         """Since this process began: Prometheus takes a start at 0 for what it is."""
-        booked, called = self._booked, _caller(names)
+        booked, called = self._booked, self._names.of
         page.family("tenantry_booked_rows_total", "counter", "Attempts booked into the ledger.")
         page.sample(booked.rows)
         page.family(
@@ -103,7 +95,7 @@ class Metrics:
         for upstream, found in sorted(booked.first_tokens.items()):
             page.histogram(found, {"upstream": called(upstream)})
 
-    def _tell_refusals(self, page: Page, names: Mapping[str, str]) -> None:
+    def _tell_refusals(self, page: Page) -> None:
         """Of all gateways that ever ran: the store has the totals."""
         counts: Counter[tuple[str, str]] = Counter()
         query = select(refusals.c.tenant_id, refusals.c.reason, func.sum(refusals.c["count"])).group_by(
@@ -114,23 +106,24 @@ class Metrics:
                 counts[self._booked.tenant(tenant_id), reason] += int(count)
         page.family("tenantry_refusals_total", "counter", "Requests that the gateway refused, by reason.")
         for (tenant, reason), count in sorted(counts.items()):
-            page.sample(count, {"tenant": _caller(names)(tenant), "reason": reason})
+            page.sample(count, {"tenant": self._names.of(tenant), "reason": reason})
 
     # What goes on now
 
-    def _tell_live(self, page: Page, names: Mapping[str, str]) -> None:
+    def _tell_live(self, page: Page) -> None:
         gateways = [one for one in read_live(self._journal_dir) if one.told is not None and one.is_fresh]
         page.family("tenantry_gateways", "gauge", "Gateways that live and tell what they do.")
         page.sample(len(gateways))
-        self._tell_tenants(page, gateways, _caller(names))
-        self._tell_health(page, gateways, names)
+        self._tell_tenants(page, gateways)
+        self._tell_health(page, gateways)
         self._add(gateways)
         page.family(
             "tenantry_added_seconds", "histogram", "What the gateway adds before a request's first byte upstream."
         )
         page.histogram(self._added)
 
-    def _tell_tenants(self, page: Page, gateways: Iterable[LiveGateway], called: Callable[[str], str]) -> None:
+    def _tell_tenants(self, page: Page, gateways: Iterable[LiveGateway]) -> None:
+        called = self._names.of
         sums: dict[str, Counter[str]] = defaultdict(Counter)
         shares: dict[str, int] = {}
         for gateway in gateways:
@@ -155,13 +148,13 @@ class Metrics:
         for tenant, percent in sorted(shares.items()):
             page.sample(shifted(percent, 100), {"tenant": called(tenant)})
 
-    def _tell_health(self, page: Page, gateways: Iterable[LiveGateway], names: Mapping[str, str]) -> None:
+    def _tell_health(self, page: Page, gateways: Iterable[LiveGateway]) -> None:
         heads = [one.told.head for one in gateways if one.told is not None]
         down = {name.partition(" ")[0] for head in heads for name in head.health.upstreams_down}
         page.family(
             "tenantry_upstream_up", "gauge", "0 while its breaker is open in a gateway, for one credential or all."
         )
-        for name in sorted({called for name, called in names.items() if name.startswith("ups_")}):
+        for name in self._names.upstreams():
             page.sample(0 if name in down else 1, {"upstream": name})
         page.family("tenantry_credentials_dead", "gauge", "Credentials that are of no use: refused, or out of money.")
         page.sample(len({name for head in heads for name in head.health.credentials_dead}))
@@ -195,8 +188,3 @@ class Metrics:
         page.family("tenantry_journal_lag_seconds", "gauge", "How long ago the oldest of them ended.")
         late_us = max(0, time.time_ns() // 1000 - lag.oldest_us) if lag.oldest_us is not None else 0
         page.sample(shifted(late_us, MICROS))
-
-
-def _caller(names: Mapping[str, str]) -> Callable[[str], str]:
-    """By what name people call what has this id; what was removed since keeps its id."""
-    return lambda name: name if name == OTHER else names.get(name, name)

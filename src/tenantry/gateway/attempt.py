@@ -157,8 +157,8 @@ class Attempt(ResponseSink):
             request.on_journalled(True)
             return
         principal = request.principal
-        waited_us = request.waited_us
-        if fields.speed is None and fields.inference_geo is None and not waited_us:
+        waited_us, traceparent = request.waited_us, request.caller.traceparent
+        if fields.speed is None and fields.inference_geo is None and not waited_us and traceparent is None:
             name, bound = request.name, money.bound
             template = request.caller.begin_template(principal, credential, fields.model, fields.stream)
             self._parts.recorder.begin(
@@ -194,6 +194,7 @@ class Attempt(ResponseSink):
                 money.bound.output_tokens,
                 money.bound.output_tokens_max,
                 waited_us if waited_us and self.number == 1 else None,
+                traceparent,
             ),
             self._on_journalled,
         )

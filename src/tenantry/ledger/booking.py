@@ -11,7 +11,7 @@ import gc
 import logging
 import shutil
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,7 +21,6 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 from tenantry.domain.prices import PriceTable
 from tenantry.ledger.events import DAMAGED, MISSING_BEGIN, EndedAttempt, RunFold, RunReader, TallyLine, Unusable
 from tenantry.ledger.journal import is_alive, last_signs
-from tenantry.ledger.metering import Booked
 from tenantry.ledger.own_run import in_order
 from tenantry.ledger.quarantine import put_aside
 from tenantry.ledger.rollup import add_to_rollup
@@ -41,6 +40,10 @@ ROWS_PER_TRANSACTION_MAX = 4000
 _REASON_CHARS_MAX = 200
 # SQLite takes 32,766 variables in a statement.
 IDS_AT_ONCE = 500
+
+
+# Of attempts that a transaction has booked. It does not raise.
+Watcher = Callable[[Sequence[EndedAttempt]], None]
 
 
 class _Run:
@@ -77,11 +80,11 @@ class _Batch:
 class Drain:
     """Books the journals below `journal_dir`. One drain at a time per store. `prices`: those that ship.
 
-    `booked` counts what is booked, for monitoring.
+    `watchers` are told what was booked, for monitoring: in this thread, after it stands in the store.
     """
 
-    def __init__(self, engine: Engine, journal_dir: Path, prices: PriceTable, booked: Booked | None = None) -> None:
-        self._booked = booked
+    def __init__(self, engine: Engine, journal_dir: Path, prices: PriceTable, watchers: Sequence[Watcher] = ()) -> None:
+        self._watchers = tuple(watchers)
         self._engine = engine
         self._journal_dir = journal_dir
         self._price_book = PriceBook(engine, prices)
@@ -206,8 +209,8 @@ class Drain:
             )
         run.seq, run.head_hash, run.is_known = seq, head_hash, True
         run.saved, run.damaged_lines = cursor, damaged
-        if self._booked is not None and attempts:
-            self._booked.add(attempts)
+        for watcher in self._watchers if attempts else ():
+            watcher(attempts)
         return len(rows)
 
 

@@ -15,7 +15,8 @@ from tenantry.domain.histograms import WAIT_BOUNDS_US, Histogram
 from tenantry.ledger.events import EndedAttempt
 from tenantry.ledger.lines import Begun, Ended
 
-OTHER: Final = "other"
+# No slug and no model id has brackets.
+OTHER: Final = "(other)"
 # The API has some 30 models, and a site a handful of upstreams (reference 5.6).
 MODELS_MAX: Final = 50
 UPSTREAMS_MAX: Final = 50
