@@ -16,7 +16,9 @@ from tenantry.control.tracing import Tracing
 from tenantry.domain.attempts import AttemptBegun, AttemptEnded, Outcome
 from tenantry.domain.usage import Usage
 from tenantry.ledger.events import EndedAttempt
+from tenantry.settings import load_settings
 from tenantry.wire.trace_context import read_traceparent
+from tests.template import init_from_template
 from tests.unit.ledger.books import START_US, attempt
 
 _export: Any = import_module("opentelemetry.sdk.trace.export")
@@ -120,3 +122,21 @@ def test_nothing_of_it_is_loaded_where_no_traces_are_made(tmp_path: Path) -> Non
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path, env=dict(os.environ)
     )
     assert done.stdout.strip() == "False"
+
+
+def test_without_the_extra_control_says_what_to_install_and_ends(tmp_path: Path) -> None:
+    environ = {"TENANTRY_DATA_DIR": str(tmp_path / "data"), "TENANTRY_TRACES_ENDPOINT": "http://127.0.0.1:4318"}
+    environ["TENANTRY_CONTROL_PORT"] = "0"
+    init_from_template(load_settings(None, environ))
+    program = (
+        "import os, sys; sys.modules['opentelemetry.trace'] = None; from tenantry.app import Processes;"
+        "from tenantry.settings import load_settings; sys.exit(Processes().control(load_settings(None, os.environ)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, env=os.environ | environ
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(
+        "tenantry: traces_endpoint is set, and what sends traces is not installed: pip install"
+    )
+    assert "Traceback" not in done.stderr
