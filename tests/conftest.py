@@ -40,7 +40,7 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """One running Tenantry for the tests of a module."""
-    running = Stack(tmp_path_factory.mktemp("site")).start()
+    running = Stack(tmp_path_factory.mktemp("site"), TENANTRY_METRICS_OPEN="true").start()
     yield running
     running.stop()
 

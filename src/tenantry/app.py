@@ -38,14 +38,14 @@ class Processes:
 
     def control(self, settings: Settings) -> int:
         from tenantry.control.presence import SiteReplaced, present
-        from tenantry.control_process import serve_control
+        from tenantry.control_process import TracesMissing, serve_control
         from tenantry.running import PortUnusable, require_port, run
 
         try:
             with present(settings):
                 require_port("control", settings.control_host, settings.control_port)
                 return run(settings, serve_control(settings))
-        except (SiteReplaced, PortUnusable) as error:
+        except (SiteReplaced, PortUnusable, TracesMissing) as error:
             return _refused(error)
 
     def sandbox(self, settings: Settings, host: str, port: int) -> int:

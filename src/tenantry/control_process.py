@@ -8,6 +8,8 @@ import logging
 import socket
 import time
 from collections.abc import Generator
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 import uvicorn
 
@@ -15,17 +17,23 @@ from tenantry.control.alerting import SEND_SECONDS_MAX
 from tenantry.control.background import Chore, drain_until, first_death, repeat_until
 from tenantry.control.courier import Courier
 from tenantry.control.exporting import Exporter
+from tenantry.control.metrics import Metrics
+from tenantry.control.naming import Names
 from tenantry.control.site import Site, bring_upstreams, open_site
 from tenantry.domain.alerts import with_classic
 from tenantry.domain.prices import load_default_prices
 from tenantry.ledger.alerts import open_watch
 from tenantry.ledger.booking import Drain
+from tenantry.ledger.metering import Booked
 from tenantry.ledger.outbox import Outbox
 from tenantry.running import stop_on_signals
 from tenantry.settings import Settings
 from tenantry.storage.changes import StoreChanges
 from tenantry.storage.custody import note_master_key
 from tenantry.web.api import control_app
+
+if TYPE_CHECKING:
+    from tenantry.control.tracing import Tracing
 
 # A threshold is to be told within two seconds of the row that passed it. Whole multiples of `DRAIN_SECONDS`: what is
 # due at one moment wakes the process once.
@@ -37,6 +45,10 @@ log = logging.getLogger("tenantry.control")
 DATE_SECONDS = 1.0
 # A week or a month ends at most once in this time.
 EXPORT_SECONDS = 60.0
+
+
+class TracesMissing(Exception):
+    """traces_endpoint is set, and what sends traces is not installed: pip install 'tenantry[traces]'"""
 
 
 class _ControlServer(uvicorn.Server):
@@ -73,9 +85,13 @@ async def serve_control(settings: Settings) -> int:
     for words in bring_upstreams(settings, site.directory):
         log.warning("%s", words)
     stop = stop_on_signals()
-    drain = Drain(site.engine, settings.journal_dir, load_default_prices())
+    booked = Booked(settings.metrics_tenants_max)
+    names = Names(site.engine)
+    tracing = _tracing(settings, names)
+    watchers = [booked.add] if tracing is None else [booked.add, tracing.add]
+    drain = Drain(site.engine, settings.journal_dir, load_default_prices(), watchers)
     config = uvicorn.Config(
-        control_app(site),
+        control_app(site, Metrics(site.engine, settings.journal_dir, booked, names)),
         settings.control_host,
         settings.control_port,
         log_config=None,
@@ -100,11 +116,24 @@ async def serve_control(settings: Settings) -> int:
     server.end()
     await asyncio.gather(web, booking, *chores, return_exceptions=failed)
     await asyncio.to_thread(courier.wait, SEND_SECONDS_MAX)
+    if tracing is not None:
+        await asyncio.to_thread(tracing.close)
     watched.close()
     delivered.close()
     site.engine.dispose()
     log.info("stopped")
     return 1 if failed else 0
+
+
+def _tracing(settings: Settings, names: Names) -> Tracing | None:
+    """Where traces go, loaded only where they are wanted. Raises: TracesMissing."""
+    if settings.traces_endpoint is None:
+        return None
+    try:
+        tracing = import_module("tenantry.control.tracing")
+    except ModuleNotFoundError as error:
+        raise TracesMissing(f"{(TracesMissing.__doc__ or '').strip()} ({error})") from None
+    return tracing.Tracing(tracing.otlp_exporter(settings.traces_endpoint), names.of)
 
 
 def _chores(site: Site, courier: Courier, changes: StoreChanges) -> list[Chore]:

@@ -20,6 +20,7 @@ import uvloop
 
 from tenantry.domain.printable import printable
 from tenantry.domain.pulse import BEAT_SECONDS
+from tenantry.json_lines import JsonLines
 from tenantry.settings import Settings
 
 # Python's own: what a process collects, which a command that is started does not (`start.py`).
@@ -50,10 +51,14 @@ def require_port(name: str, host: str, port: int) -> None:
         raise PortUnusable(f"{reason}; stop what listens there, or set another address or port") from None
 
 
-def log_to_standard_error(level: str) -> None:
-    """At `debug` what we say alone: libraries would bury it under their own requests and statements."""
+def log_to_standard_error(level: str, log_format: str = "text") -> None:
+    """At `debug` what we say alone: libraries would bury it under their own requests and statements.
+
+    `log_format`: text, a line for people; json, an object in each line.
+    """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Plain("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    plain = _Plain("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    handler.setFormatter(JsonLines() if log_format == "json" else plain)
     logging.basicConfig(level="INFO" if level == "DEBUG" else level, handlers=[handler])
     logging.getLogger("tenantry").setLevel(level)
     # Its migrations are announced by `init`; opening the store is not news.
@@ -74,7 +79,7 @@ def run(settings: Settings, process: Coroutine[Any, Any, int], *, outlives: bool
     """Run a process to its end; its exit code. `outlives`: it goes on when its supervisor is gone."""
     gc.set_threshold(*COLLECT_OBJECTS)
     _leave_no_core()
-    log_to_standard_error(settings.log_level)
+    log_to_standard_error(settings.log_level, settings.log_format)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.get_loop().call_soon(_follow_parent, runner.get_loop(), outlives)
         return runner.run(process)

@@ -56,6 +56,7 @@ class GatewaySettings:
     shutdown_seconds: float
     zone: ZoneInfo
     contact: str
+    keeps_traceparents: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,10 @@ class Settings:
     drain_seconds: float
     usage_alert_threshold_percent: int
     billing_export_interval: str
+    metrics_open: bool
+    metrics_tenants_max: int
+    log_format: str
+    traces_endpoint: str | None
     upstreams: tuple[UpstreamSettings, ...]
     more_certificates: tuple[CertificateFiles, ...]
 
@@ -148,6 +153,7 @@ class Settings:
             shutdown_seconds=self.drain_seconds,
             zone=self.zone,
             contact=self.contact,
+            keeps_traceparents=self.traces_endpoint is not None,
         )
 
 
@@ -277,6 +283,21 @@ def _hosts(value: Any) -> tuple[str, ...]:
     return found
 
 
+def _collector(value: Any) -> str:
+    """Of an OpenTelemetry collector; it adds `/v1/traces` itself."""
+    try:
+        return _url(str(value).removesuffix("/v1/traces"))
+    except ValueError as error:
+        raise ValueError(str(error).replace("https://api.anthropic.com", "http://127.0.0.1:4318")) from None
+
+
+def _log_format(value: Any) -> str:
+    text = _text(value).lower()
+    if text not in ("text", "json"):
+        raise ValueError("must be text or json")
+    return text
+
+
 _PORT = _whole(0, 65535)
 # A name of DNS (RFC 1123 2.1), or an address of IPv6 without its brackets. Never a pattern: each name is written out.
 _HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?|[0-9a-f:]{2,39}", re.ASCII)
@@ -312,6 +333,11 @@ SETTINGS: dict[str, Setting] = {
     "drain_seconds": Setting(_seconds(0, 3600), 30),
     "usage_alert_threshold_percent": Setting(_whole(1, 100), 90, "USAGE_ALERT_THRESHOLD_PERCENT"),
     "billing_export_interval": Setting(_interval, "weekly", "BILLING_EXPORT_INTERVAL"),
+    "metrics_open": Setting(_flag, False),
+    # A series for each, times models and classes of tokens: a few thousand, which Prometheus does not feel.
+    "metrics_tenants_max": Setting(_whole(0, 10_000), 50),
+    "log_format": Setting(_log_format, "text"),
+    "traces_endpoint": Setting(_collector, None),
 }
 
 

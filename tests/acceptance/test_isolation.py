@@ -38,6 +38,7 @@ def test_this_gateway_passes_and_the_report_tells_everything_but_secrets(stack: 
     assert {group["verdict"] for group in document["groups"]} == {"PASS"}
     tried = " ".join(check["tried"] for group in document["groups"] for check in group["checks"])
     assert all(sample.name in tried for sample in sample_targets())
+    assert "secrets in /metrics of the control" in tried
     html = page.read_text("utf-8")
     assert "✓ PASS" in html
     assert "✗ FAIL" not in html

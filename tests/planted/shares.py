@@ -9,6 +9,7 @@ from tenantry.gateway.caller import Caller
 from tenantry.gateway.recorder import Recorder
 from tenantry.gateway.register import Register
 from tenantry.gateway.till import Money, Till
+from tenantry.wire import object_ids
 from tests.planted import caught_by
 
 
@@ -42,6 +43,12 @@ def ids_of_others_pass_behind_a_space() -> None:
     """The same, where the body begins with white space."""
     real = request.find_object_id
     request.find_object_id = lambda body, members=None: None if body[:1].isspace() else real(body, members)
+
+
+@caught_by("sharing", "file_id of a document, in bytes that are no text")
+def ids_of_others_pass_in_bytes_that_are_no_text() -> None:
+    """The same, where a byte in the name is no character."""
+    object_ids._find_no_text = lambda _body: None
 
 
 def _share_bucket(is_shared: Any) -> None:

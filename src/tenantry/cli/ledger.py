@@ -89,9 +89,11 @@ def _print_chapter(chapter: dict[str, Any]) -> None:
     used = ", ".join(f"{name} {count}" for name, count in chapter["usage"].items() if count)
     first = f", first byte {chapter['first_byte_at']}" if chapter["first_byte_at"] else ""
     told = chapter["upstream_request_id"] or "no id"
+    waited = chapter["queue_wait_ms"]
     lines = {
         "tenant": f"{chapter['tenant']}, key {chapter['key_id']} {chapter['key_label'] or ''}".rstrip(),
         "upstream": f"{chapter['upstream']}, credential {chapter['credential']}, {told}",
+        **({"waited": f"{waited} ms for its turn"} if waited is not None else {}),
         "model": f"{chapter['model_requested']} -> {chapter['model_served'] or 'none served'}",
         "ended": f"{chapter['ended_at']} after {chapter['ms']} ms{first}",
         "outcome": " ".join(

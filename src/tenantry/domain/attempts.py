@@ -44,7 +44,8 @@ class AttemptBegun:
     `bound_nanos` is the most that it may cost as far as is known then, at the `speed` and place (`inference_geo`) that
     it asks for: what a crash before the first word of the answer leaves to be booked. `output_tokens` of it are output
     at `output_nanos` each, of `output_tokens_max` that may come, so that it can be told what a short time was enough
-    for. Lines of older versions have none of these.
+    for. Lines of older versions have none of these. `queue_wait_us`: how long its request had waited for a turn, None
+    where it had not. `traceparent`: the client's (W3C Trace Context), where traces are made and it sent one.
     """
 
     attempt_id: Final[str]
@@ -62,6 +63,8 @@ class AttemptBegun:
     output_nanos: int = field(default=0)
     output_tokens: int = field(default=0)
     output_tokens_max: int = field(default=0)
+    queue_wait_us: int | None = field(default=None)
+    traceparent: str | None = field(default=None)
 
     def __init__(
         self,
@@ -80,6 +83,8 @@ class AttemptBegun:
         output_nanos: int = 0,
         output_tokens: int = 0,
         output_tokens_max: int = 0,
+        queue_wait_us: int | None = None,
+        traceparent: str | None = None,
     ) -> None:
         self.attempt_id = attempt_id
         self.request_id = request_id
@@ -96,6 +101,8 @@ class AttemptBegun:
         self.output_nanos = output_nanos
         self.output_tokens = output_tokens
         self.output_tokens_max = output_tokens_max
+        self.queue_wait_us = queue_wait_us
+        self.traceparent = traceparent
 
 
 @dataclass(init=False, slots=True)

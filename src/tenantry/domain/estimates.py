@@ -315,13 +315,17 @@ class StreamMeter:
     def started(self, prices: PriceTable, model: str, usage: Usage, at_us: int) -> int:
         """What to hold once message_start has told the prompt, the model, the speed and the place.
 
-        With fallbacks in the request, another model may yet take over: the bound of the start stays. What is read
+        With fallbacks in the request, another model may yet take over: the bound of the start stays, for no less than
+        the prompt that was told. What is read
         again later stays at its bound too, but for the prompt's own tokens, which are now known.
         """
         fields, charges = self._fields, self._charges
-        if fields.fallbacks or fields.fallbacks_default:
-            return self._total()
         told = usage.prompt_tokens
+        if fields.fallbacks or fields.fallbacks_default:
+            self._input_nanos = max(self._input_nanos, charges.input_nanos * told)
+            return self._total()
+        if told == 0:  # no prompt is empty: some servers tell it with the end alone
+            return self._total()
         row = told
         if charges.readings > 1:
             row = charges.readings * told + charges.again_tokens + (charges.readings - 1) * self.max_tokens
@@ -350,6 +354,11 @@ class StreamMeter:
             return None
         self.held_tokens = min(self.max_tokens, tokens + MARGIN_TOKENS + STEP_TOKENS)
         return self._total()
+
+    def told_in_all(self, output_tokens: int) -> None:
+        """So much output has been told. Where no one answer may have so much, another one is under way."""
+        if output_tokens > self.max_tokens:
+            self.max_tokens = output_tokens + self._fields.output_tokens_max
 
     def produced_tokens(self, chars: int, elapsed_us: int, output_tokens: int = 0) -> int:
         """The most that may have been generated: for a stream that was cut. Never more than was asked for."""

@@ -277,6 +277,16 @@ class Hold:
         self._add(more)
         return True
 
+    def owe(self, nanos: int, at_us: int) -> bool:
+        """Hold no less than what is owed already. False: it does not fit, and is held all the same."""
+        more = nanos - self.held_nanos
+        if more <= 0 or not self.is_open or self.extend(more, at_us):
+            return True
+        self._add(more)
+        for account in self._accounts:
+            account.excess_nanos += more
+        return False
+
     def settle(self, cost_nanos: int, at_us: int) -> bool:
         """Replace the hold by what it really cost. False: it had ended already, and nothing happens.
 

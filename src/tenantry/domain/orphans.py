@@ -9,6 +9,7 @@ from typing import Final
 from tenantry.domain.attempts import BASIS_BOUND, AttemptBegun, AttemptEnded, AttemptProgress, Outcome
 from tenantry.domain.estimates import nanos_by_time, per_second, produced_tokens
 from tenantry.domain.prices import PriceTable
+from tenantry.domain.settlement import COST_NANOS_MAX
 from tenantry.domain.usage import Usage
 from tenantry.domain.values import value
 
@@ -56,7 +57,10 @@ def end_of_orphan(
         at = datetime.fromtimestamp(min(max(0, begun.begun_at_us // 1_000_000), _SECONDS_MAX), UTC)
         priced = prices.price(usage, progress.model_served or begun.model_requested, at)
         price_version = priced.price_version
-        cost_nanos = max(priced.cost_nanos or 0, progress.held_nanos)
+        told_nanos = priced.cost_nanos or 0
+        if told_nanos > COST_NANOS_MAX:  # it cannot be, and no row holds it
+            told_nanos = 0
+        cost_nanos = max(told_nanos, progress.held_nanos)
         if priced.cost_nanos is None and not progress.held_nanos:
             cost_nanos = None
         elif signs is not None:

@@ -26,6 +26,9 @@ WRITTEN_TOKENS_MAX: Final = 300_000
 USES_UNDECLARED_MAX: Final = 100
 # A use that fails is told to the model, and read, as one that succeeds; it does not count towards `max_uses`.
 USES_SPARE: Final = 10
+# More answers of a model than the body explains, each within its own bounds: they are believed, and flagged. Upstream
+# pauses a turn after some ten uses of a tool. What tells more of them than that tells nonsense.
+ANSWERS_SPARE: Final = 10
 # The models that upstream chooses for `fallbacks: "default"`.
 FALLBACKS_DEFAULT_MAX: Final = 4
 # Summaries that upstream makes by itself, advice by a tool that stands in a thread.
@@ -40,15 +43,19 @@ def could_be(usage: Usage, asked: MessageFields, served: str | None) -> tuple[Us
     `served`: the model that the answer names.
     """
     steps, written, searches = _steps(asked)
-    left = [written, steps]
     fell_back = any(step.type == "fallback_message" for step in usage.iterations)
+    found: set[str] = set()
+    answers = sum([step.type in _ANSWERS and not _has_declined(step, fell_back) for step in usage.iterations])
+    if steps < answers <= steps + ANSWERS_SPARE:
+        found.add(OUTPUT_ABOVE_MAX)
+        steps = answers
+    left = [written, steps]
     window = _window(asked, served)
     each_max = asked.output_tokens_max if asked.max_tokens is not None else WRITTEN_TOKENS_MAX
-    found: set[str] = set()
     kept: list[Iteration] = []
     for step in usage.iterations:
         is_answer = step.type in _ANSWERS
-        if fell_back and is_answer and step.output_tokens == 0:  # it declined, and is not billed (5.2 rule 1)
+        if is_answer and _has_declined(step, fell_back):
             kept.append(step)
             continue
         if left[is_answer] == 0:
@@ -65,6 +72,11 @@ def could_be(usage: Usage, asked: MessageFields, served: str | None) -> tuple[Us
         return usage, ()
     thinking = min(usage.thinking_tokens, whole.output_tokens)
     return replace(whole, thinking_tokens=thinking, iterations=tuple(kept)), tuple(sorted(found))
+
+
+def _has_declined(step: Iteration, fell_back: bool) -> bool:
+    """Whether this answer of a model is none, and not billed (reference 5.2 rule 1)."""
+    return fell_back and step.output_tokens == 0
 
 
 def _steps(asked: MessageFields) -> tuple[int, int, int]:

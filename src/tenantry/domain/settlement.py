@@ -212,6 +212,13 @@ def settle(sent: Sent, seen: Observed, prices: PriceTable, at_us: int) -> Settle
     return Settlement(outcome, usage, cost, priced.price_version, BY_USAGE, flaws)
 
 
+def owed_nanos(usage: Usage, model: str, prices: PriceTable, at_us: int) -> int:
+    """What is owed for so much, which an answer has told on its way; 0 where it has no price, or cannot be."""
+    priced = prices.price(usage, model, datetime.fromtimestamp(at_us / 1_000_000, UTC))
+    cost = priced.cost_nanos or 0
+    return cost if cost <= COST_NANOS_MAX else 0
+
+
 def _settle_plain(sent: Sent, seen: Observed, prices: PriceTable, at_us: int) -> Settlement | None:
     """Nearly every answer: whole, without a flaw, far within its bounds, by one model. None: it is another one."""
     usage = seen.usage

@@ -59,10 +59,11 @@ class Ask(Grant):
     """One request that wants to go upstream, and what it was given. `credential` is None for what costs nothing: that
     has a lane of its own.
 
-    `on_grant` is called when a request that had to wait gets its turn; `queue` is not None until then.
+    `on_grant` is called when a request that had to wait gets its turn; `queue` is not None until then. `asked_at`: when
+    a request that has to wait has begun to, seconds of the loop.
     """
 
-    __slots__ = ("credential", "is_new", "key", "model", "on_grant", "queue", "sub", "tenant", "way")
+    __slots__ = ("asked_at", "credential", "is_new", "key", "model", "on_grant", "queue", "sub", "tenant", "way")
 
     def __init__(
         self,
@@ -78,7 +79,7 @@ class Ask(Grant):
         self.input_tokens = input_tokens
         self.output_tokens = 0
         self.lanes = ()
-        self.begun_at = 0.0
+        self.begun_at = self.asked_at = 0.0
         self.is_open = False
         self.tenant = tenant
         self.key = key

@@ -10,7 +10,7 @@ from tenantry.domain.charges import is_fast, is_plain
 from tenantry.domain.directory import Credential
 from tenantry.domain.plausible import could_be
 from tenantry.domain.prompt_budget import saved_by_caching_nanos
-from tenantry.domain.settlement import Observed, Sent, Settlement, settle, settle_tokens
+from tenantry.domain.settlement import Observed, Sent, Settlement, owed_nanos, settle, settle_tokens
 from tenantry.domain.usage import Usage
 from tenantry.gateway.deadlines import NEVER
 from tenantry.gateway.health import Standing
@@ -157,7 +157,8 @@ class Attempt(ResponseSink):
             request.on_journalled(True)
             return
         principal = request.principal
-        if fields.speed is None and fields.inference_geo is None:
+        waited_us, traceparent = request.waited_us, request.caller.traceparent
+        if fields.speed is None and fields.inference_geo is None and not waited_us and traceparent is None:
             name, bound = request.name, money.bound
             template = request.caller.begin_template(principal, credential, fields.model, fields.stream)
             self._parts.recorder.begin(
@@ -192,6 +193,8 @@ class Attempt(ResponseSink):
                 money.bound.output_nanos,
                 money.bound.output_tokens,
                 money.bound.output_tokens_max,
+                waited_us if waited_us and self.number == 1 else None,
+                traceparent,
             ),
             self._on_journalled,
         )
@@ -409,8 +412,28 @@ class Attempt(ResponseSink):
         )
 
     def on_flush(self) -> None:
-        if self._owner is not None:
-            self._owner.on_flush()
+        owner = self._owner
+        if owner is None:
+            return
+        owner.on_flush()
+        observer = self.relay.observer
+        if observer is not None and observer.tells_usage:
+            observer.tells_usage = False
+            self._count_told()
+
+    def _count_told(self) -> None:
+        """A stream has told how far it has come, and goes on: that is owed, whatever it was thought to cost."""
+        money, owner, fields, parts = self.money, self._owner, self._fields, self._parts
+        if money is None or owner is None or fields is None:
+            return
+        seen, at_us = self.relay.observed(), parts.clock.wall_us()
+        usage, _ = could_be(seen.usage, fields, seen.model)
+        owed = owed_nanos(usage, seen.model or fields.model, parts.prices, at_us)
+        fits = money.tell(owed, usage.output_tokens, at_us)
+        if fits is not None:
+            self._journal_progress(seen, money)
+        if fits is False and not seen.is_final:  # what is whole is not cut for having been dear
+            owner.on_short()
 
     def on_end(self) -> None:
         self._connection = None

@@ -20,6 +20,7 @@ from tenantry.gateway.upstream import Pool
 from tenantry.ledger.templates import begin_template
 from tenantry.wire.http1 import KnownHead, RequestHead, small_number
 from tenantry.wire.routes import Kind, Target, find_target
+from tenantry.wire.trace_context import read_traceparent
 
 
 class Caller:
@@ -30,7 +31,7 @@ class Caller:
     `is_metered`: what it asks for costs money. `is_plain`: it has a body of told length, and asks for no
     go-ahead. `is_encoded`: its body is compressed, say. `has_policies`: of tenant or key, beside lanes and
     budgets; `has_budget`: one of them has caps. `shares_credential`: some credential of its tenant is other tenants'
-    too.
+    too. `traceparent`: the client's, where traces are made and it has one.
     """
 
     __slots__ = (
@@ -57,6 +58,7 @@ class Caller:
         "retries",
         "shares_credential",
         "target",
+        "traceparent",
         "way",
     )
 
@@ -86,6 +88,7 @@ class Caller:
         self.is_encoded = head.fields.get(b"content-encoding", b"identity").lower() != b"identity"
         self.is_plain = self.is_inspected and b"expect" not in head.fields and head.content_length is not None
         self.has_policies = self.has_budget = self.shares_credential = True
+        self.traceparent: str | None = None
 
     def principal(self, parts: Parts) -> Principal:
         """Who is calling, by the directory as it is now.
@@ -120,6 +123,8 @@ class Caller:
         self.shares_credential = any(one is not None and one.is_shared for one in (tenant.credential, tenant.fallback))
         self.has_policies = has_policies(tenant.limits) or (key.limits is not None and has_policies(key.limits))
         self.has_budget = bool(tenant.budget.caps or key.budget.caps)
+        if settings.keeps_traceparents:
+            self.traceparent = read_traceparent(self.head.fields.get(b"traceparent", b""))
         return principal
 
     def _named_by_host(self, parts: Parts, snapshot: Snapshot) -> bytes | None:

@@ -58,10 +58,13 @@ async def every_in_steps(seconds: float, chore: Callable[[], Iterable[None]]) ->
 
 
 async def tick(seconds: float, gateway: GatewayProcess) -> None:
-    """Deadlines and streams; less often where there is no connection."""
-    population = gateway.parts.population
+    """Deadlines and streams; less often where there is no connection. How late it comes is the loop's lag."""
+    population, tallies, now = gateway.parts.population, gateway.parts.tallies, gateway.parts.clock.now
     while True:
-        await _until_next(seconds if population.connections or population.served else QUIET_TICK_SECONDS)
+        every = seconds if population.connections or population.served else QUIET_TICK_SECONDS
+        due = now() // every * every + every
+        await _until_next(every)
+        tallies.loop_lag_us = max(tallies.loop_lag_us, int((now() - due) * 1_000_000))
         await _in_steps(gateway.ticking())
 
 
@@ -179,5 +182,6 @@ async def tell_live(gateway: GatewayProcess, file: LiveFile) -> None:
         if not changed and head.health == health and now() - told_at < QUIET_SECONDS:
             continue
         health, told_at = head.health, now()
+        gateway.parts.tallies.loop_lag_us = 0
         with contextlib.suppress(OSError):  # without the disk there is no news, and the journal has said so already
             await asyncio.to_thread(file.write, head, changed)

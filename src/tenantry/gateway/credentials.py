@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from tenantry.domain.directory import Credential, Tenant
 from tenantry.domain.errors import ApiError, CredentialSpent, NoCredential, ObjectIdRefused, ThreadUnsupported
 from tenantry.gateway.health import Health
+from tenantry.wire.object_ids import NO_TEXT
 
 
 def choose_credential(health: Health, tenant: Tenant, *, may_probe: bool = False) -> Credential:
@@ -47,6 +48,11 @@ def refuse_object_id(where: str) -> ApiError:
     """The refusal of a request under a credential of several tenants that names something upstream, at `where`."""
     if where == "thread":
         return ThreadUnsupported()
+    if where.startswith(NO_TEXT):
+        return ObjectIdRefused(
+            f"The request body is {where}, counted from 0, and JSON is UTF-8 (RFC 8259, section 8.1). An id could hide "
+            "in it, and the upstream account of this endpoint serves several clients. Send it as UTF-8."
+        )
     return ObjectIdRefused(
         f"{where}: ids of files, containers, skills and messages are not accepted on this endpoint, because its "
         "upstream account serves several clients. Send the content itself, or ask your agency for your own account."

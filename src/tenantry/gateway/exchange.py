@@ -164,7 +164,7 @@ class Exchange(AttemptOwner):
         """
         if self.strict:
             raise
-        log.exception("request %s failed in %s and is ended", self.request_id, self.state.name)
+        log.exception("request %s failed in %s and is ended", self.request_id, self.state.name, extra=self.named())
         self._collapse()
 
     def _nothing(self) -> None:
@@ -174,7 +174,7 @@ class Exchange(AttemptOwner):
         problem = f"{event.name} in {self.state.name}"
         if self.strict:
             raise Unforeseen(problem)
-        log.error("request %s: unforeseen %s; it is ended", self.request_id, problem)
+        log.error("request %s: unforeseen %s; it is ended", self.request_id, problem, extra=self.named())
         self._collapse()
 
     def _collapse(self) -> None:
@@ -208,6 +208,7 @@ class Exchange(AttemptOwner):
     def start(self, now: float) -> None:
         """The request is whole, and has come `now`."""
         parts, client, caller = self._parts, self._client, self.caller
+        self.came_at = now
         parts.population.served.add(self)
         if client is not None:
             parts.tallies.used(self.principal.key.key_id, client.peer, caller.agent)
@@ -247,7 +248,7 @@ class Exchange(AttemptOwner):
             self._charge()
             self._refuse(found)
         elif isinstance(found, Exception):
-            log.error("request %s: its body could not be read", self.request_id, exc_info=found)
+            log.error("request %s: its body could not be read", self.request_id, exc_info=found, extra=self.named())
             self._refuse(NotReady("The gateway could not read this request."))
         else:
             self.fields = found
@@ -303,6 +304,7 @@ class Exchange(AttemptOwner):
             self._have_turn()
             self._decide(now)
         elif found is None:
+            ask.asked_at = now
             self._expect(tenant.limits.queue_wait_ms_max / 1000)
             self.on(Event.WAIT)
         elif isinstance(found, Obstacle):
@@ -325,6 +327,9 @@ class Exchange(AttemptOwner):
 
     def _on_grant(self, _grant: Grant) -> None:
         """It had to wait, and its turn has come."""
+        ask = self._ask
+        if ask is not None:
+            self.waited_us = max(1, int((self._parts.clock.now() - ask.asked_at) * 1_000_000))
         self._have_turn()
         self.on(Event.GRANTED)
 
@@ -459,6 +464,9 @@ class Exchange(AttemptOwner):
         if attempt is None:
             return
         now, upstream = self._parts.clock.now(), attempt.credential.upstream
+        if self.came_at < NEVER:
+            self._parts.tallies.added.add(int((now - self.came_at) * 1_000_000) - self.waited_us)
+            self.came_at = NEVER
         if attempt.connect(now):
             self.state = _SENT
             self._expect_by(now + upstream.answer_seconds)
@@ -808,7 +816,7 @@ class Exchange(AttemptOwner):
         """Only a closed connection says that there is no answer. Raises: the error that is being handled, in tests."""
         if self.strict:
             raise
-        log.exception("request %s could not be answered; its connection is closed", self.request_id)
+        log.exception("request %s could not be answered; its connection is closed", self.request_id, extra=self.named())
         if self._client is not None:
             self._client.cut()
 

@@ -68,7 +68,9 @@ class LiveChanges:
         health = LiveHealth(
             **parts.health.facts(), journal_works=parts.recorder.works, directory_fault=self.directory_fault
         )
-        return LiveHead(parts.clock.wall_us() / 1_000_000, health)
+        tallies = parts.tallies
+        added, lag_us = tallies.added, tallies.loop_lag_us
+        return LiveHead(parts.clock.wall_us() / 1_000_000, health, list(added.counts), added.sum_us, lag_us)
 
     def _line(self, tenant_id: str) -> LiveTenant | None:
         parts = self._parts
@@ -116,6 +118,8 @@ def _told(
         line.held_nanos, line.excess_nanos = account.held_nanos, account.excess_nanos
         periods = account.periods
         line.spent = {kind: LiveSpent(nanos, periods[kind].end_us) for kind, nanos in account.spent.items()}
+        used = account.utilization(at_us)
+        line.budget_percent = used[0] if used is not None else None
     return line
 
 

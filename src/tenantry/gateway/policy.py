@@ -63,7 +63,12 @@ class Policies:
             session_id = find_session_id(headers.get(b"x-claude-code-session-id"), fields)
             loop = self._loops.seen(tenant.tenant_id, session_id, fields, limits.tool_depth_alert)
             if loop is not None:
-                log.warning("tenant %s: a session has sent %d tool results in a row", tenant.slug, loop.depth)
+                log.warning(
+                    "tenant %s: a session has sent %d tool results in a row",
+                    tenant.slug,
+                    loop.depth,
+                    extra={"tenant": tenant.slug},
+                )
                 tallies.refused(tenant.tenant_id, RUNAWAY_LOOP)
         if limits.auto_cache_system == "on" and not fields.has_cache_control:
             body = self._cache_system(tenant, fields, body, at_us)

@@ -56,10 +56,11 @@ class Request(Served):
 
     `body` is what is sent; it is let go when the answer begins. `body_bytes` is how large it was. `name`: of the
     request and its attempts, without what shows which of them it is. `is_bound`: it names something upstream, so that
-    no other credential can serve it.
+    no other credential can serve it. `waited_us`: how long it had to wait for its turn. `came_at`:
+    when it was whole, seconds of the loop; `NEVER` once it has gone upstream.
     """
 
-    __slots__ = ("body", "body_bytes", "caller", "fields", "is_bound", "name", "warning")
+    __slots__ = ("body", "body_bytes", "caller", "came_at", "fields", "is_bound", "name", "waited_us", "warning")
 
     def __init__(self, caller: Caller, principal: Principal, body: bytes) -> None:
         # As `Served` and `Timed` do, without their calls.
@@ -72,10 +73,16 @@ class Request(Served):
         self.fields: MessageFields | None = None
         self.warning = ""
         self.is_bound = False
+        self.waited_us = 0
+        self.came_at = NEVER
 
     @property
     def request_id(self) -> str:
         return "req_" + self.name.decode()
+
+    def named(self) -> dict[str, str]:
+        """Which request it is and whose, for a line of the log."""
+        return {"request_id": self.request_id, "tenant": self.principal.tenant.slug}
 
 
 def read_fields(caller: Caller, body: bytes) -> MessageFields:

@@ -1,4 +1,4 @@
-"""Running totals that a gateway keeps for people: refusals by tenant and reason, and the last use of each key."""
+"""Running totals that a gateway keeps for people: refusals by tenant and reason, the last use of each key, own time."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import time
 from typing import Final
 
 from tenantry.domain.attempts import KeyUse, RefusalCount, Tally
+from tenantry.domain.histograms import OWN_BOUNDS_US, Histogram
 from tenantry.domain.printable import printable
 
 AGENT_CHARS_MAX: Final = 200
@@ -16,9 +17,15 @@ TAKEN_AT_ONCE: Final = 64
 
 
 class Tallies:
-    """Counts in memory; `take` hands over what has changed since it was handed over, some of it at a time."""
+    """Counts in memory; `take` hands over what has changed since it was handed over, some of it at a time.
+
+    `added`: what the gateway itself has added to each request that it sent, before its first byte upstream; a wait for
+    a turn is not in it. `loop_lag_us`: the longest that the event loop came late since somebody set it to 0.
+    """
 
     def __init__(self) -> None:
+        self.added = Histogram(OWN_BOUNDS_US)
+        self.loop_lag_us = 0
         self._refusals: dict[tuple[str, str], list[int]] = {}
         self._refused: dict[tuple[str, str], None] = {}
         self._used: dict[str, tuple[str, bytes]] = {}

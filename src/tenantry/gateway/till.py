@@ -144,13 +144,18 @@ class Money(Hold):
 
     `at_us` is when it was held, `bound` the most it may cost as known then. `is_held`: there is a budget. Without one
     nothing is reserved, `held_nanos` is what would be, and what it costs is counted when it is known.
+
+    What the upstream has told is owed (`tell`), and never is less held than that; `_reckoned_nanos` is what would be
+    held without it.
     """
 
     __slots__ = (
         "_held_at",
         "_meter",
         "_of_key",
+        "_owed_nanos",
         "_own",
+        "_reckoned_nanos",
         "_started_at",
         "_till",
         "at_us",
@@ -174,7 +179,8 @@ class Money(Hold):
         # What `Hold` begins with, without a call: there is one for each attempt.
         self._accounts = accounts
         self._own, self._of_key = accounts
-        self.held_nanos = bound.nanos
+        self.held_nanos = self._reckoned_nanos = bound.nanos
+        self._owed_nanos = 0
         self.is_open = True
         self.over = over
         self.short: Short | None = None  # what refused the last step
@@ -203,7 +209,25 @@ class Money(Hold):
         wanted = meter.produced(chars, int((now - self._started_at) * 1_000_000), output_tokens)
         return None if wanted is None else self._resize(wanted, at_us)
 
+    def tell(self, owed_nanos: int, output_tokens: int, at_us: int) -> bool | None:
+        """So much is owed by what the upstream has told, `output_tokens` of it output.
+
+        True: more had to be held for it; False: it does not fit, and is held all the same; None: it is held already.
+        """
+        meter = self._meter
+        if meter is not None:
+            meter.told_in_all(output_tokens)
+        self._owed_nanos = owed_nanos
+        if owed_nanos <= self.held_nanos:
+            return None
+        if self.is_held:
+            return self.owe(owed_nanos, at_us)
+        self.held_nanos = owed_nanos
+        return True
+
     def _resize(self, nanos: int, at_us: int) -> bool:
+        self._reckoned_nanos = nanos
+        nanos = max(nanos, self._owed_nanos)
         if self.is_held:
             return self.resize(nanos, at_us)
         self.held_nanos = nanos
@@ -236,6 +260,8 @@ class Money(Hold):
             return
         held = self.held_nanos
         cost = booked.cost_nanos if booked.cost_nanos is not None else held
+        if self._owed_nanos > self._reckoned_nanos:
+            held = self._reckoned_nanos
         self._pay(cost, at_us)
         # An answer that was broken off for its excess teaches as much; one that was never sent, nothing.
         if booked.outcome is not _VOIDED and booked.basis == BY_USAGE:

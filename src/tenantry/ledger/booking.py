@@ -11,7 +11,7 @@ import gc
 import logging
 import shutil
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -40,6 +40,10 @@ ROWS_PER_TRANSACTION_MAX = 4000
 _REASON_CHARS_MAX = 200
 # SQLite takes 32,766 variables in a statement.
 IDS_AT_ONCE = 500
+
+
+# Of attempts that a transaction has booked. It does not raise.
+Watcher = Callable[[Sequence[EndedAttempt]], None]
 
 
 class _Run:
@@ -74,9 +78,13 @@ class _Batch:
 
 
 class Drain:
-    """Books the journals below `journal_dir`. One drain at a time per store. `prices`: those that ship."""
+    """Books the journals below `journal_dir`. One drain at a time per store. `prices`: those that ship.
 
-    def __init__(self, engine: Engine, journal_dir: Path, prices: PriceTable) -> None:
+    `watchers` are told what was booked, for monitoring: in this thread, after it stands in the store.
+    """
+
+    def __init__(self, engine: Engine, journal_dir: Path, prices: PriceTable, watchers: Sequence[Watcher] = ()) -> None:
+        self._watchers = tuple(watchers)
         self._engine = engine
         self._journal_dir = journal_dir
         self._price_book = PriceBook(engine, prices)
@@ -201,6 +209,8 @@ class Drain:
             )
         run.seq, run.head_hash, run.is_known = seq, head_hash, True
         run.saved, run.damaged_lines = cursor, damaged
+        for watcher in self._watchers if attempts else ():
+            watcher(attempts)
         return len(rows)
 
 

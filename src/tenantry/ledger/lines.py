@@ -76,6 +76,8 @@ class BeginLine(msgspec.Struct, gc=False, frozen=True):
     output_nanos: int = 0
     output_tokens: int = 0
     output_tokens_max: int = 0
+    queue_wait_us: _TimeUs | None = None
+    traceparent: str | None = None
 
 
 class UsageCounts(msgspec.Struct, gc=False, frozen=True):
@@ -194,6 +196,8 @@ class _Begun(msgspec.Struct):
     output_nanos: int = 0
     output_tokens: int = 0
     output_tokens_max: int = 0
+    queue_wait_us: int | None = None
+    traceparent: str | None = None
 
 
 class _Progress(msgspec.Struct):

@@ -100,7 +100,10 @@ class LiveSpent(msgspec.Struct, array_like=True, frozen=True):
 
 
 class LiveTenant(msgspec.Struct, tag_field="line", tag="tenant", omit_defaults=True):
-    """A line of the file: what one tenant, by internal id, used at `at` (unix seconds)."""
+    """A line of the file: what one tenant, by internal id, used at `at` (unix seconds).
+
+    `budget_percent`: how much of the budget that is nearest to its end has been spent.
+    """
 
     tenant_id: str
     at: float
@@ -112,6 +115,7 @@ class LiveTenant(msgspec.Struct, tag_field="line", tag="tenant", omit_defaults=T
     held_nanos: int = 0
     spent: dict[str, LiveSpent] = {}
     excess_nanos: int = 0
+    budget_percent: int | None = None
 
     def use(self, now: float) -> LiveUse:
         """What it uses now, nothing having been told since; `now` is unix seconds."""
@@ -147,10 +151,17 @@ class LiveHealth(msgspec.Struct, omit_defaults=True):
 
 
 class LiveHead(msgspec.Struct, tag_field="line", tag="head"):
-    """A line of the file: at `at` (unix seconds) all that stands before it was true."""
+    """A line of the file: at `at` (unix seconds) all that stands before it was true.
+
+    `added` and `added_us` are the counts and the sum of what the gateway has added to requests since it began
+    (`domain.histograms.OWN_BOUNDS_US`), `loop_lag_us` the longest that its loop came late since the last head.
+    """
 
     at: float
     health: LiveHealth
+    added: list[int] = []
+    added_us: int = 0
+    loop_lag_us: int = 0
 
 
 class LiveCapacity(msgspec.Struct, tag_field="line", tag="capacity"):
@@ -170,13 +181,14 @@ Line = LiveHead | LiveTenant | LiveCapacity
 class Live:
     """All that a gateway tells. `at` is unix seconds; `lines`: of tenants that it has served, by internal id.
 
-    `announced`: by capacity, model and limit, where nothing is declared.
+    `announced`: by capacity, model and limit, where nothing is declared. `head`: what it tells of itself.
     """
 
     at: float
     lines: dict[str, LiveTenant]
     announced: dict[str, dict[str, dict[str, int]]]
     health: LiveHealth
+    head: LiveHead
 
 
 @value
@@ -321,7 +333,7 @@ def _read_head(path: Path) -> Live | None:
         line = _DECODER.decode(lines[-1]) if lines and lines[-1].endswith(b"\n") else None
     except (OSError, *_UNREADABLE):
         line = None
-    return Live(line.at, {}, {}, line.health) if isinstance(line, LiveHead) else _read(path)
+    return Live(line.at, {}, {}, line.health, line) if isinstance(line, LiveHead) else _read(path)
 
 
 def _read(path: Path) -> Live | None:
@@ -342,7 +354,7 @@ def _read(path: Path) -> Live | None:
         return None
     if head is None:
         return None
-    return Live(head.at, tenants, announced, head.health)
+    return Live(head.at, tenants, announced, head.health, head)
 
 
 @value

@@ -31,7 +31,7 @@ from tenantry.storage.tables import gateway_keys, ledger, refusals
 FIRST_HASH = "0" * 64
 
 _NANOS = ("cost_nanos", "held_nanos")
-_TIMES = ("begun_at_us", "first_byte_at_us", "ended_at_us")
+_TIMES = ("begun_at_us", "first_byte_at_us", "ended_at_us", "queue_wait_us")
 # Above the smallest and below the largest value of each number; a missing value is none.
 RANGES: tuple[tuple[str, int, int], ...] = (
     *((name, 0, COUNT_MAX) for name in TOKEN_CLASSES),
@@ -92,6 +92,7 @@ def row_of(begun: Begun, end: Ended) -> dict[str, Any]:
         "basis": end.basis,
         "held_nanos": end.held_nanos,
         "flaws": _told(",".join(end.flaws)) if end.flaws else None,
+        "queue_wait_us": begun.queue_wait_us,
     }
 
 
@@ -248,6 +249,7 @@ def _row_of_lines(begun: BeginLine, end: EndLine, run: str, seq: int, prev_hash:
         end.basis,
         end.held_nanos,
         None,
+        begun.queue_wait_us,
     )
 
 
@@ -264,6 +266,7 @@ def _hash_of_lines(begun: BeginLine, end: EndLine, quoted_run: str, seq: int, pr
     told_id = "null" if end.upstream_request_id is None else _quoted(end.upstream_request_id)
     # What came with later schemas enters only where it has a value.
     held = "" if end.held_nanos is None else f'"held_nanos": {end.held_nanos}, '
+    waited = "" if begun.queue_wait_us is None else f'"queue_wait_us": {begun.queue_wait_us}, '
     saved = "" if end.saved_nanos is None else f'"saved_nanos": {end.saved_nanos}, '
     text = (
         f'{{"attempt_id": "{begun.attempt_id}", "basis": "{end.basis}", '
@@ -278,7 +281,7 @@ def _hash_of_lines(begun: BeginLine, end: EndLine, quoted_run: str, seq: int, pr
         f'"model_requested": "{begun.model_requested}", "model_served": {served}, '
         f'"outcome": "{end.outcome}", "output_tokens": {usage.output_tokens}, '
         f'"prev_hash": "{prev_hash}", "price_version": {version}, '
-        f'"request_id": "{begun.request_id}", '
+        f'{waited}"request_id": "{begun.request_id}", '
         f'{saved}"status": {"null" if status is None else status}, "stop_reason": {reason}, '
         f'"streaming": {"true" if begun.streaming else "false"}, "tenant_id": "{begun.tenant_id}", '
         f'"thinking_tokens": {usage.thinking_tokens}, "upstream_id": "{begun.upstream_id}", '

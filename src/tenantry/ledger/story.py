@@ -57,6 +57,7 @@ def _chapter(row: Any) -> dict[str, Any]:
         "first_byte_at": _at(row["first_byte_at_us"]),
         "ended_at": _at(row["ended_at_us"]),
         "ms": (row["ended_at_us"] - row["begun_at_us"]) // 1000,
+        "queue_wait_ms": row["queue_wait_us"] // 1000 if row["queue_wait_us"] is not None else None,
         "usage": {name: row[name] for name in TOKEN_CLASSES},
         "usage_raw": row["usage_raw"],
         "cost_nanos": row["cost_nanos"],

@@ -233,6 +233,7 @@ ledger = Table(
     Column("basis", String(8)),  # usage | bound: where the cost comes from; NULL in rows of older versions
     Column("held_nanos", BigInteger),  # what budgets count for an attempt without a price
     Column("flaws", Text),  # what was wrong with the usage that was told, by comma
+    Column("queue_wait_us", BigInteger),  # how long the request waited for a turn; NULL where it did not
     Index("ix_ledger_tenant_id_ended_at_us", "tenant_id", "ended_at_us"),
     Index("ix_ledger_ended_at_us", "ended_at_us"),
     UniqueConstraint("journal_run", "journal_seq", name="uq_ledger_journal_run_journal_seq"),

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tenantry.control.host_names import is_own_host
+from tenantry.control.metrics import Metrics
 from tenantry.control.site import Site
 from tenantry.control.views import tenant_view
 from tenantry.domain.printable import escaped
@@ -25,6 +26,8 @@ from tenantry.storage.directory import NotInDirectory
 from tenantry.storage.records import AdminRecord
 from tenantry.web.guesses import Guesses
 from tenantry.web.hosts import OwnHosts
+from tenantry.web.metrics import PATH as METRICS
+from tenantry.web.metrics import Scraped
 
 # Far above the longest token; bounds what is hashed for an unknown caller.
 TOKEN_CHARS_MAX = 512
@@ -36,7 +39,7 @@ _TOKEN_REQUIRED = "the admin token is required: Authorization: Bearer ..."  # no
 Handler = Callable[[Request, str], Response]
 
 
-def control_app(site: Site) -> Starlette:
+def control_app(site: Site, metrics: Metrics | None = None) -> Starlette:
     """The whole API. A new route is an admin's unless it is put in here by hand."""
     routes = [
         Route("/healthz", _healthz),
@@ -44,6 +47,9 @@ def control_app(site: Site) -> Starlette:
         _admins("/api/v1/tenants", _tenants),
         _admins("/api/v1/tenants/{slug}/usage", _usage),
     ]
+    if metrics is not None:
+        scraped = Scraped(metrics)
+        routes.append(scraped.open_route() if site.settings.metrics_open else _admins(METRICS, scraped.answer))
     hosts = (site.settings.control_host, *site.settings.control_hosts)
     app = Starlette(
         routes=routes,

@@ -4,11 +4,13 @@ Whoever holds a credential can use everything in its workspace. Where tenants sh
 another tenant's, and the upstream would not mind. Until the gateway knows whose an id is, such a request is refused.
 
 A body is searched for names first, as bytes: nearly all have none but those of `_HARMLESS`. Only what holds another is
-taken apart, and of that only what may hold it.
+taken apart, and of that only what may hold it. Bytes that are no text could hide one from this search, and be passed
+over by an upstream that reads less strictly: JSON is UTF-8 (RFC 8259 8.1), and such a body is refused whole.
 """
 
 from __future__ import annotations
 
+import codecs
 import re
 from typing import Final
 
@@ -33,8 +35,12 @@ _DEPTH_MAX: Final = 40
 # made an object of Python's to look at it.
 _ENTRY_BYTES_MIN: Final = 16
 _LIST_BYTES_MAX: Final = 1_000_000
+# What is told of a body that is not UTF-8, before the byte.
+NO_TEXT: Final = "not UTF-8 at byte "
 # No published name is longer than 40 characters.
 _NAME_BYTES_MAX: Final = 64
+# A text takes four bytes a character in memory where it has one emoji: so much of a body is one at a time.
+_DECODED_BYTES: Final = 64 * 1024
 
 _END: Final = b'_id"'
 # An escape that stands for a letter, a digit or `_`: it may hide a name. No encoder writes these.
@@ -50,8 +56,12 @@ def find_object_id(body: bytes, members: Members | None = None) -> str | None:
     """Where a body that has been inspected names something upstream, such as `messages[0].content[1].source.file_id`.
 
     None: nowhere. `thread` is told before all others, whatever is in it: a thread's beginning is only good for going on
-    with it. `members` are those of the body, where they are known. Pure; takes 1 ms a MB for a body without such names.
+    with it. Of a body that is no text that is told: `NO_TEXT` and the byte, counted from 0. `members` are those of the
+    body, where they are known. Pure; takes 1 to 2 ms a MB for a body without such names.
     """
+    broken_at = _find_no_text(body)
+    if broken_at is not None:
+        return f"{NO_TEXT}{broken_at}"
     for name in (_THREAD, _CONTAINER, _CREDIT):
         raw: object = getattr(members, name) if members is not None else b""
         if isinstance(raw, msgspec.Raw) and raw and bytes(raw) != b"null":
@@ -61,6 +71,20 @@ def find_object_id(body: bytes, members: Members | None = None) -> str | None:
     if not _may_name(body):
         return None
     return _find(msgspec.Raw(body), "", 0)
+
+
+def _find_no_text(body: bytes) -> int | None:
+    """Where a body stops to be UTF-8 (RFC 3629), a character at its end that is not whole included."""
+    if body.isascii():
+        return None
+    size, at = len(body), 0
+    while at < size:
+        end = at + _DECODED_BYTES
+        try:
+            at += codecs.utf_8_decode(body[at:end], "strict", end >= size)[1]
+        except UnicodeDecodeError as error:
+            return at + error.start
+    return None
 
 
 def _in_container(raw: msgspec.Raw) -> str | None:

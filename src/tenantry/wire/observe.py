@@ -71,6 +71,7 @@ class StreamObserver:
 
     `started`: message_start was seen. `complete`: message_stop was seen. `failed`: the type of an `error` event.
     `mid_event`: part of an event has been passed on and its end has not come. `delta_chars`: characters generated.
+    `tells_usage`: a message_delta has come, since whoever reads this has set it to False.
 
     `count_chunk` tells the characters of a whole chunk (RFC 9112 7.1) of the common kind, some events like the one
     before, and -1 of any other: such a one may pass unread by `feed`, and its characters belong to `delta_chars`.
@@ -97,6 +98,7 @@ class StreamObserver:
         "model",
         "started",
         "stop_reason",
+        "tells_usage",
     )
 
     def __init__(self, *, wants_1h: bool = False) -> None:
@@ -120,6 +122,7 @@ class StreamObserver:
         self.content_empty = True
         self.delta_chars = 0
         self.count_chunk = _NO_CHUNK
+        self.tells_usage = False
 
     def feed(self, chunk: bytes) -> bytes:
         """What may be relayed now: everything up to the end of the last whole event."""
@@ -327,6 +330,7 @@ class StreamObserver:
             self.stop_reason = reason
         if self._merge(body.usage):
             self._tells_output = True
+        self.tells_usage = True
 
     def _merge(self, raw: msgspec.Raw) -> bool:
         """Take over a usage object; whether it tells the output."""

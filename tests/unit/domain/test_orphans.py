@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from tenantry.domain.attempts import AttemptBegun, AttemptProgress, Outcome
@@ -65,6 +67,14 @@ def test_an_orphan_that_told_nothing_is_booked_at_its_prompt_and_its_time(
 
 def test_a_line_of_an_older_version_is_booked_at_its_bound() -> None:
     assert cost(OLD, signs(1)) == OLD.bound_nanos
+
+
+def test_what_an_orphan_told_is_owed_where_that_is_more_than_was_held_and_can_be() -> None:
+    told = AttemptProgress("a", "claude-haiku-5-5", Usage(input_tokens=1_000_000), held_nanos=8_000_000)
+    exact = PRICES.price(told.usage, "claude-haiku-5-5", datetime(2026, 11, 25, tzinfo=UTC)).cost_nanos
+    assert cost(stream(), None, told) == exact > 8_000_000
+    absurd = AttemptProgress("a", "claude-haiku-5-5", Usage(input_tokens=10**12), held_nanos=8_000_000)
+    assert cost(stream(), None, absurd) == 8_000_000
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,8 @@ def test_lines_make_the_rows_and_hashes_that_their_events_make(tmp_path: Path) -
         )
         plain = chance.randrange(2)
         begun = begun if plain else replace(begun, model_requested=some_text(chance), tenant_id=some_text(chance))
-        made.append((replace(begun, streaming=bool(chance.randrange(2))), end))
+        waited = perhaps(chance.randrange(10**9))
+        made.append((replace(begun, streaming=bool(chance.randrange(2)), queue_wait_us=waited), end))
     found = read_back(tmp_path, made)
     assert 100 < sum(fits(one) for one in found) < 400
     rows, head_hash = chained(found, some_run := some_text(chance), 7, "f" * 64)
@@ -90,7 +91,9 @@ def test_lines_take_what_the_columns_take_and_no_more() -> None:
     outcomes = {one.value for one in Outcome}
     assert all(len(one) <= (lengths["outcome"] or 0) and f"'{one}'" in str(fields["outcome"]) for one in outcomes)
     for name, low, high in RANGES:
-        kind = UsageCounts if name in TOKEN_CLASSES else BeginLine if name == "begun_at_us" else EndLine
+        kind = (
+            UsageCounts if name in TOKEN_CLASSES else BeginLine if name in ("begun_at_us", "queue_wait_us") else EndLine
+        )
         [field] = [one for one in msgspec.structs.fields(kind) if one.name == name]
         for number, is_taken in ((low, True), (high, True), (low - 1, False), (high + 1, False)):
             assert is_taken is takes(number, field.type), (name, number)

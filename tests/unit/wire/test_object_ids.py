@@ -98,6 +98,48 @@ def test_what_stands_before_a_body_hides_nothing(spaces: bytes, text: str) -> No
     assert found_in(spaces + body + spaces) == "messages[0].content[1].source.file_id"
 
 
+# Alone, a second byte without a first, a first without its second, NUL and half of a pair as some encode them, beyond
+# Unicode's end (RFC 3629 3 and 10).
+NO_CHARACTERS = [b"\xff", b"\x80", b"\xc3", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe2\x82"]
+
+
+@pytest.mark.parametrize("broken", NO_CHARACTERS)
+@pytest.mark.parametrize(
+    "body",
+    [
+        body_of(container="container_globex"),
+        body_of(fallback_credit_token="fct_globex"),
+        said({"type": "document", "source": FILE}),
+        body_of(something={"diagnostics_id": 1}, system="x" * 5_000),
+        body_of(tools=[{"name": "order", "input_schema": {"properties": {"order_id": {}}}}]),
+    ],
+)
+def test_a_name_with_bytes_that_are_no_text_is_not_passed_on(body: bytes, broken: bytes) -> None:
+    """An upstream that drops them or puts something in their place would find the name."""
+    for name in (b"container", b"fallback_credit_token", b"file_id", b"diagnostics_id", b"order_id"):
+        hidden = body.replace(b'"' + name + b'":', b'"' + name[:4] + broken + name[4:] + b'":')
+        if hidden != body:
+            assert find_object_id(hidden) == f"not UTF-8 at byte {hidden.index(broken + name[4:])}"
+
+
+@pytest.mark.parametrize("broken", NO_CHARACTERS)
+def test_a_text_that_is_no_text_is_not_passed_on_either(broken: bytes) -> None:
+    body = body_of().replace(b'"hi"', b'"' + "\u00e4\u20ac\U0001f600".encode() * 20_000 + broken + b'"')
+    at = body.index(broken + b'"') if broken != b"\x80" else len(body) - 5
+    assert find_object_id(body) == f"not UTF-8 at byte {at}"
+
+
+@pytest.mark.parametrize("before", range(9))
+def test_text_of_any_language_and_any_size_names_nothing(before: int) -> None:
+    """Wherever the parts in which it is read begin and end."""
+    text = "x" * before + "h\u00e9llo \u4e16\u754c \U0001f600 \u007f\uffff" * 20_000
+    assert find_object_id(json.dumps(PLAIN | {"system": text}, ensure_ascii=False).encode()) is None
+
+
+def test_a_body_that_ends_within_a_character_is_no_text() -> None:
+    assert find_object_id(b'{"a":"\xe2\x82') == "not UTF-8 at byte 6"
+
+
 def test_a_name_that_stands_twice_is_not_settled_by_the_second() -> None:
     body = said({"type": "document", "source": FILE}).replace(b'"file_globex"', b'"file_globex","file_id":null')
     assert found_in(body) == "messages[0].content[1].source"

@@ -128,6 +128,8 @@ def test_a_cut_body_is_not_plain(work: ModuleType) -> None:
         (b'"max_tokens":5', b'"max_tokens":5,"top_k":"\\ud83d"'),
         (b'"max_tokens":5', b'"max_tokens":5,"top_k":"\\x"'),
         (b'"model":"m"', b'"model":"m","mod\\u0065l":"n"'),
+        (b'"model":"m"', b'"model":"m","conta\xffiner":"c"'),
+        (b'"role"', b'"ro\xffle"'),
         (b'"model":"m"', b'"model":""'),
         (b'"model":"m"', b'"model":"\\u0000"'),
         (b'"hi \\n"', b"null"),
