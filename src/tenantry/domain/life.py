@@ -2,7 +2,8 @@
 
 `TABLE[state][event]` is a cell, or None for an event that cannot come in that state: an error in a test, and in
 production a logged and safe end. `gateway/exchange.py` looks here and does what the cell says; nothing else decides
-where a request goes next. `tenantry.domain.life.picture` draws the table for the documentation.
+where a request goes next: what is done without a look is the table's too (`straight`). `tenantry.domain.life.picture`
+draws the table for the documentation.
 
 A request is answered in exactly one way: by the one step of its life that leads to ENDED and is not LEAVE, or begun by
 RELAY and ended by FINISH or INTERRUPT. What it took is given back on the way into ENDED and nowhere else.
@@ -209,6 +210,14 @@ _CELLS: dict[State, dict[Event, tuple[State, Do]]] = {
 TABLE: list[list[Cell | None]] = [
     [Cell(*_CELLS[state][event]) if event in _CELLS[state] else None for event in Event] for state in State
 ]
+
+
+def straight(state: State, event: Event, do: Do) -> State:
+    """Where the table leads, for what is done without looking there: `do` is what stands in its cell."""
+    cell = TABLE[state][event]
+    if cell is None or cell.do is not do:
+        raise AssertionError(f"the table says something else of {event.name} in {state.name}")
+    return cell.to
 
 
 def picture() -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tenantry.domain.life import TABLE, Do, Event, State
+from tenantry.domain.life import TABLE, Do, Event, State, straight
 from tenantry.gateway import exchange
 from tests.unit.gateway.playbook import MODEL, OPEN, World, end_events, message, start_event
 
@@ -204,9 +204,9 @@ def test_the_first_attempt_is_decided_as_tries_decides_it(
 
 
 def test_the_straight_way_is_the_tables() -> None:
-    assert exchange._straight(State.READING, Event.READ, Do.ADMIT) is State.DECIDING
+    assert straight(State.READING, Event.READ, Do.ADMIT) is State.DECIDING
     with pytest.raises(AssertionError, match="says something else"):
-        exchange._straight(State.READING, Event.READ, Do.RELAY)
+        straight(State.READING, Event.READ, Do.RELAY)
     with pytest.raises(AssertionError, match="says something else"):
-        exchange._straight(State.ENDED, Event.READ, Do.ADMIT)
+        straight(State.ENDED, Event.READ, Do.ADMIT)
     assert TABLE[State.SENT][Event.HEAD] is not None
