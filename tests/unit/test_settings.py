@@ -55,6 +55,11 @@ def problems(**environ: str) -> list[str]:
             "store_url: must begin with sqlite:/// or postgresql://, as in sqlite:////var/lib/tenantry/tenantry.db",
         ),
         (
+            {"TENANTRY_PUBLIC_URL": "claude.agency.example"},
+            "TENANTRY_PUBLIC_URL: public_url must be a URL such as https://claude.agency.example,"
+            " not 'claude.agency.example'",
+        ),
+        (
             {"ANTHROPIC_BASE": "https://api.example:99999"},
             "ANTHROPIC_BASE: upstream_base_url must be a URL such as https://api.anthropic.com,"
             " not 'https://api.example:99999'",
