@@ -48,7 +48,7 @@ def load_certificate(cert_file: Path, key_file: Path) -> Certificate:
     except PermissionError as error:
         unread = error.filename or (cert_file if not os.access(cert_file, os.R_OK) else key_file)
         raise BadCertificate(
-            f"{unread} cannot be read by the user that Tenantry runs as: chgrp and chmod 640"
+            f"{unread} cannot be read by this user; the one that Tenantry runs as has to: chgrp, chmod 640"
         ) from None
     except (OSError, ValueError) as error:  # `ssl.SSLError` is an OSError
         raise BadCertificate(f"{cert_file} and {key_file} cannot be used together: {_why(error)}") from None

@@ -229,7 +229,7 @@ def _certificates(settings: Settings) -> Iterator[Finding]:
 
 
 def _host_names(settings: Settings, connection: Connection) -> Iterator[Finding]:
-    """Behind the gateway's own TLS: clients' names that it has no certificate for. What stands in front may have one."""
+    """Behind the gateway's own TLS: clients' names that it has no certificate for. A proxy in front may have one."""
     shown: set[str] = set()
     for one in settings.certificates:
         with contextlib.suppress(BadCertificate):  # told where certificates are
@@ -237,7 +237,7 @@ def _host_names(settings: Settings, connection: Connection) -> Iterator[Finding]
     if not settings.certificates:
         return
     hosts = list(connection.scalars(select(tenant_hosts.c.host).order_by(tenant_hosts.c.host)))
-    if settings.public_domain is not None:
+    if settings.public_domain:
         slugs = connection.scalars(select(tenants.c.slug).order_by(tenants.c.slug))
         hosts += [f"{slug}.{settings.public_domain}" for slug in slugs]
     bare = [host for host in hosts if host not in shown and f"*.{host.partition('.')[2]}" not in shown]
