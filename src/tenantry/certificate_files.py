@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 import stat
 from dataclasses import dataclass
@@ -44,6 +45,11 @@ def load_certificate(cert_file: Path, key_file: Path) -> Certificate:
         context.set_alpn_protocols(PROTOCOLS)
         context.load_cert_chain(cert_file, key_file, password=_no_password)
         chain = x509.load_pem_x509_certificates(cert_file.read_bytes())
+    except PermissionError as error:
+        unread = error.filename or (cert_file if not os.access(cert_file, os.R_OK) else key_file)
+        raise BadCertificate(
+            f"{unread} cannot be read by this user; the one that Tenantry runs as has to: chgrp, chmod 640"
+        ) from None
     except (OSError, ValueError) as error:  # `ssl.SSLError` is an OSError
         raise BadCertificate(f"{cert_file} and {key_file} cannot be used together: {_why(error)}") from None
     except _Locked:
@@ -67,5 +73,17 @@ def _no_password() -> str:
     raise _Locked
 
 
+# What OpenSSL calls it.
+_PLAIN_WORDS = {
+    "KEY_VALUES_MISMATCH": "the key is that of another certificate",
+    "NO_START_LINE": "one of them is not PEM",
+}
+
+
 def _why(error: Exception) -> str:
+    reason = str(getattr(error, "reason", None))
+    if reason in _PLAIN_WORDS:
+        return _PLAIN_WORDS[reason]
+    if reason == "None" and isinstance(error, ssl.SSLError):
+        return "one of them does not hold what it should, as PEM"  # OpenSSL has no word for it
     return getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)

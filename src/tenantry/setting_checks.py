@@ -92,7 +92,18 @@ def _place_of(url: str) -> tuple[str, int]:
 
 
 def unusable_files(values: Mapping[str, Any]) -> Iterator[str]:
-    """Files that are missing, and files where a folder has to be or the other way round."""
+    """Files that are missing, files where a folder has to be or the other way round, and what is another user's."""
+    try:
+        yield from _misplaced_files(values)
+    except PermissionError as error:
+        yield (
+            f"this user may not look at {error.filename}: run it as the user that Tenantry runs as (`sudo -u tenantry`"
+            " in docs/production.md)"
+        )
+
+
+def _misplaced_files(values: Mapping[str, Any]) -> Iterator[str]:
+    """Raises: PermissionError."""
     for name in ("tls_cert_file", "tls_key_file", "upstream_ca_file"):
         path: Path | None = values.get(name)
         if path is not None and not path.is_file():

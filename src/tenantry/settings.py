@@ -216,12 +216,16 @@ def _flag(value: Any) -> bool:
     raise ValueError("must be true or false")
 
 
-def _url(value: Any) -> str:
+def _public_url(value: Any) -> str:
+    return _url(value, "https://claude.agency.example")
+
+
+def _url(value: Any, example: str = "https://api.anthropic.com") -> str:
     text = _text(value).rstrip("/")
     parts = urlsplit(text)
     is_known = parts.scheme in ("http", "https") and parts.hostname and _has_port(parts)
     if not is_known or parts.query or parts.fragment:
-        raise ValueError("must be a URL such as https://api.anthropic.com")
+        raise ValueError(f"must be a URL such as {example}")
     if parts.username or parts.password:
         raise ValueError("must not hold a user or password: a secret in a URL ends up in logs")
     # The endpoints carry /v1 themselves.
@@ -309,7 +313,7 @@ SETTINGS: dict[str, Setting] = {
     "data_dir": Setting(_path, ".tenantry"),
     "gateway_host": Setting(_text, "127.0.0.1"),
     "gateway_port": Setting(_PORT, 3000, "PROXY_PORT"),
-    "public_url": Setting(_url, None),
+    "public_url": Setting(_public_url, None),
     "public_domain": Setting(_domain, None),
     "control_host": Setting(_text, "127.0.0.1"),
     "control_port": Setting(_PORT, 3001),

@@ -141,6 +141,16 @@ def test_a_daily_backup_is_checked_named_by_its_time_and_the_oldest_goes(stack: 
     ]
 
 
+def test_a_backup_before_the_first_daily_one_makes_the_folder_for_them_all(stack: Stack) -> None:
+    """As docs/production.md has it before an upgrade; it made a file that stood in the timer's way."""
+    folder = stack.folder / "early"
+    assert tenantry(stack, "backup", "early").returncode == 0
+    assert [path.suffix for path in folder.iterdir()] == [".tar"]
+    (stack.folder / "taken").write_text("")
+    refused = tenantry(stack, "backup", "taken", "--keep", "2")
+    assert (refused.returncode, "is a file where a folder has to be" in refused.stderr) == (1, True)
+
+
 def test_a_backup_replaces_no_file_unasked_and_a_drill_changes_nothing(stack: Stack) -> None:
     booked(stack, "drilled", 1)
     assert tenantry(stack, "backup", "drill.tar").returncode == 0

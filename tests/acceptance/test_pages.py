@@ -25,6 +25,7 @@ NOT_RUN = {
     "sudo apt-get": "changes the machine",
     "sudo useradd": "changes the machine",
     "sudo install": "changes the machine",
+    "sudo rm": "removes what was not made",
     "sudo python3": "changes the machine",
     "sudo /opt/tenantry/bin/pip": "changes the machine",
     "sudo systemctl": "needs systemd",
@@ -42,10 +43,12 @@ STANDS_FOR = {
     ".venv/bin/tenantry": "tenantry",
     "sudo -E -u tenantry /opt/tenantry/bin/tenantry": "tenantry",
     "sudo -E /opt/tenantry/bin/tenantry": "tenantry",
+    "sudo cp -p": "cp -p",
 }
 # Names that a page leaves to its reader.
 FILLED_IN: dict[str, Callable[[Reader], str]] = {
     "/etc/tenantry/tenantry.toml": lambda reader: str(reader.folder / "tenantry.toml"),
+    "/var/lib/tenantry/site": lambda reader: str(reader.stack.settings.data_dir),
     "/var/lib/tenantry": lambda reader: str(reader.folder),
     "/srv/": lambda reader: f"{reader.folder}/srv/",
     "127.0.0.1:3000": lambda reader: f"127.0.0.1:{reader.stack.port}",

@@ -15,6 +15,9 @@ import httpx2
 import pytest
 
 from tenantry.control.doctor import examine
+from tenantry.control.isolation.client import gateway_address
+from tenantry.control.isolation.waiting import require_gateway
+from tenantry.control.live_check import check_live
 from tenantry.settings import load_settings
 from tenantry.storage.directory.tenants import TenantChange
 from tests.authority import Authority, replace
@@ -161,6 +164,13 @@ def _answers(secured: Secured) -> bool:
             return b"200 OK" in read_all(client)
     except OSError:
         return False
+
+
+def test_commands_reach_their_gateway_before_dns_knows_its_name(secured: Secured) -> None:
+    # The file holds the certificate of an authority that no store knows, and not the authority's own.
+    settings = load_settings(secured.stack.folder / "tenantry.toml", secured.stack.environ)
+    assert check_live(settings, "acme", secured.key).simulated
+    require_gateway(gateway_address(settings))
 
 
 def test_a_renewed_certificate_is_shown_without_a_connection_being_dropped(secured: Secured) -> None:

@@ -55,6 +55,11 @@ def problems(**environ: str) -> list[str]:
             "store_url: must begin with sqlite:/// or postgresql://, as in sqlite:////var/lib/tenantry/tenantry.db",
         ),
         (
+            {"TENANTRY_PUBLIC_URL": "claude.agency.example"},
+            "TENANTRY_PUBLIC_URL: public_url must be a URL such as https://claude.agency.example,"
+            " not 'claude.agency.example'",
+        ),
+        (
             {"ANTHROPIC_BASE": "https://api.example:99999"},
             "ANTHROPIC_BASE: upstream_base_url must be a URL such as https://api.anthropic.com,"
             " not 'https://api.example:99999'",
@@ -94,6 +99,17 @@ def test_a_certificate_that_cannot_be_used_is_told(tmp_path: Path) -> None:
     )
     # Commands do not start anything, and do not ask for it.
     assert load_settings(None, environ).tls_cert_file == cert_file
+
+
+def test_a_site_of_another_user_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    environ = {"TENANTRY_DATA_DIR": str(tmp_path)}
+    monkeypatch.setattr(Path, "exists", refuse)
+    with pytest.raises(SettingsError) as caught:
+        load_settings(None, environ)
+    assert caught.value.problems[0].startswith(f"this user may not look at {tmp_path}: run it as the user")
 
 
 def test_what_is_no_setting_and_not_meant_as_one_is_passed_over() -> None:

@@ -25,7 +25,9 @@ def register(app: typer.Typer) -> None:
 
 
 def backup(
-    file: Annotated[Path, typer.Argument(help="Where to. In a folder it gets a name with the time.")],
+    file: Annotated[
+        Path, typer.Argument(help="Where to, NAME.tar. In a folder (no ending) it gets a name with the time.")
+    ],
     with_master_key: Annotated[
         bool, typer.Option("--with-master-key", help="Put the key in too: who has the file has every credential.")
     ] = False,
@@ -38,7 +40,10 @@ def backup(
     yes: Annotated[bool, typer.Option("--yes", help="Replace a file that is there.")] = False,
 ) -> None:
     """The database and the journals in one checked file, while everything runs."""
-    folder = file if file.is_dir() or keep is not None else None
+    # A name without an ending is a folder's, also before the first backup has made it.
+    folder = file if file.is_dir() or keep is not None or not file.suffix else None
+    if folder is not None and folder.is_file():
+        raise fail(f"{folder} is a file where a folder has to be: move it away, or name another")
     if folder is not None:
         file = folder / f"{_NAMED}{datetime.now(UTC):%Y%m%dT%H%M%SZ}.tar"
     elif file.exists():

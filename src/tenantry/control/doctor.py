@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, Row, func, select
+from sqlalchemy import Connection, Engine, Row, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from tenantry.certificate_files import BadCertificate, load_certificate
@@ -33,7 +33,7 @@ from tenantry.storage.database import open_store, path_of_store
 from tenantry.storage.directory.master_key import ROTATED
 from tenantry.storage.key_files import KeyFiles, load_master_key
 from tenantry.storage.schema import schema_is_current
-from tenantry.storage.tables import audit_log, upstreams
+from tenantry.storage.tables import audit_log, tenant_hosts, tenants, upstreams
 from tenantry.storage.vault import MasterKey, MasterKeyUnusable
 
 DESCRIPTORS_MIN = 4096
@@ -42,6 +42,8 @@ DISK_BYTES_MIN = 1 << 30
 _CLOCK_EARLIEST = 1_795_000_000  # 2026-11-18
 # Let's Encrypt's are renewed 30 days before their end (letsencrypt.org/docs/faq): so late, that has failed.
 CERTIFICATE_DAYS_MIN = 14
+# Of names that lack something, so many are told.
+HOSTS_NAMED_MAX = 3
 # A process of ours answers in milliseconds.
 ANSWER_SECONDS_MAX = 2.0
 
@@ -158,6 +160,7 @@ def _database(settings: Settings, store: Path | None) -> Iterator[Finding]:
         with engine.connect() as connection:
             known = list(connection.execute(select(upstreams)))
             lines = count_quarantined(connection)
+            yield from _host_names(settings, connection)
         yield _quarantine(lines)
         yield check_running(engine, settings.journal_dir)
         yield from check_credentials(engine, settings.journal_dir)
@@ -223,6 +226,24 @@ def _certificates(settings: Settings) -> Iterator[Finding]:
         words = f"ends in {left:.0f} days" if left > 0 else "has ended"
         found = f"{one.cert_file} {words} ({ends:%Y-%m-%d %H:%M} UTC)"
         yield Finding(check, left >= CERTIFICATE_DAYS_MIN, found, "" if left >= CERTIFICATE_DAYS_MIN else mend)
+
+
+def _host_names(settings: Settings, connection: Connection) -> Iterator[Finding]:
+    """Behind the gateway's own TLS: clients' names that it has no certificate for. A proxy in front may have one."""
+    shown: set[str] = set()
+    for one in settings.certificates:
+        with contextlib.suppress(BadCertificate):  # told where certificates are
+            shown |= load_certificate(one.cert_file, one.key_file).names
+    if not settings.certificates:
+        return
+    hosts = list(connection.scalars(select(tenant_hosts.c.host).order_by(tenant_hosts.c.host)))
+    if settings.public_domain:
+        slugs = connection.scalars(select(tenants.c.slug).order_by(tenants.c.slug))
+        hosts += [f"{slug}.{settings.public_domain}" for slug in slugs]
+    bare = [host for host in hosts if host not in shown and f"*.{host.partition('.')[2]}" not in shown]
+    if bare:
+        names = ", ".join(bare[:HOSTS_NAMED_MAX]) + (", ..." if len(bare) > HOSTS_NAMED_MAX else "")
+        yield Finding("host names", True, f"no certificate here is for {names}: who calls them here is shown another")
 
 
 def _descriptors() -> Finding:

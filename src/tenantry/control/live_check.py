@@ -8,8 +8,8 @@ import ssl
 import time
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
+from tenantry.control.own_gateway import connect_own, own_host
 from tenantry.settings import Settings
 
 CALL_SECONDS_MAX = 60.0
@@ -96,32 +96,25 @@ def pick_model(names: list[str]) -> str:
 
 
 def _call(settings: Settings, method: str, path: str, key: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
-    connection = _connect(settings)
+    where = f"{own_host(settings)}:{settings.gateway_port}"
+    connection = http.client.HTTPConnection(own_host(settings), settings.gateway_port)
     headers = {"x-api-key": key, "anthropic-version": "2023-06-01", "content-type": "application/json"}
     try:
+        connection.sock = connect_own(settings, CALL_SECONDS_MAX)
         connection.request(method, path, body or None, headers)
         response = connection.getresponse()
         return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
+    except ssl.SSLCertVerificationError as error:
+        raise LiveCheckFailed(
+            f"what answers on {where} does not show a certificate of this site that can be used "
+            f"({error.verify_message}); `tenantry doctor` looks at them"
+        ) from error
     except (OSError, http.client.HTTPException) as error:
-        where = f"{settings.gateway_host}:{settings.gateway_port}"
         raise LiveCheckFailed(
             f"no gateway answers on {where} ({error}); start it with `tenantry serve` and try again"
         ) from error
     finally:
         connection.close()
-
-
-def _connect(settings: Settings) -> http.client.HTTPConnection:
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.gateway_host, settings.gateway_host)  # noqa: S104 -- compared, not bound
-    if settings.tls_cert_file is None:
-        return http.client.HTTPConnection(host, settings.gateway_port, timeout=CALL_SECONDS_MAX)
-    # The gateway's own certificate is what has to be there; its name is the public one, not this address.
-    context = ssl.create_default_context(cafile=str(settings.tls_cert_file))
-    for one in settings.certificates[1:]:  # one of these may be that of the public name
-        context.load_verify_locations(one.cert_file)
-    context.check_hostname = False
-    name = urlsplit(settings.public_url).hostname or host
-    return http.client.HTTPSConnection(name, settings.gateway_port, timeout=CALL_SECONDS_MAX, context=context)
 
 
 def _message(body: bytes) -> str:

@@ -143,7 +143,13 @@ def _hand_over(
             raise LiveCheckFailed(f"{error}\n{_where(site, row.credential)}") from None
         raise
     progress(f"live call to {check.model}: {check.milliseconds} ms")
-    guide = write_client_guide(site, slug, guide_folder, check.model)
+    try:
+        guide = write_client_guide(site, slug, guide_folder, check.model)
+    except OSError as error:
+        where = guide_folder.absolute()
+        raise OSError(
+            f"the guide cannot be written to {where} ({error.strerror}): go to a folder of your own"
+        ) from None
     directory.audit("provision.done", slug, {"model": check.model, "simulated": check.simulated})
     return Provisioned(slug, row.tenant_id, endpoint_of(site.settings, slug), key.text, key.key_id, check, guide)
 

@@ -100,7 +100,9 @@ def ask_restart(data_dir: Path) -> None:
                 asking.connect(name)
             asking.sendall(_RESTART)
             answer = asking.recv(_ANSWER_BYTES_MAX)
+        except PermissionError:
+            raise ServeMissing(f"{data_dir} is another user's: run this as the user that Tenantry runs as") from None
         except OSError:
-            raise ServeMissing((ServeMissing.__doc__ or "").strip()) from None
+            raise ServeMissing(f"no `tenantry serve` runs on the data directory {data_dir}") from None
     if answer != _DONE:
         raise RestartFailed(answer.decode("utf-8", "replace").strip() or "`tenantry serve` has ended")

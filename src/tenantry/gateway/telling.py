@@ -70,7 +70,7 @@ class Telling:
         return error
 
     def budget_refusal(self, short: Short, at_us: int) -> ApiError:
-        """The 429 for a request whose cost does not fit."""
+        """What refuses a request whose cost does not fit."""
         return budget_refusal(short, self._zone, at_us, self._contact)
 
     def budget_interruption(self, short: Short | None) -> ApiError:

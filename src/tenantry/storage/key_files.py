@@ -118,6 +118,11 @@ def load_master_key(path: Path) -> bytes:
         mode = stat.S_IMODE(path.stat().st_mode)
         text = read_regular(path, _FILE_BYTES_MAX).decode("ascii").strip()
     except FileNotFoundError:
+        if not path.parent.exists():
+            raise MasterKeyUnusable(
+                f"there is no site in {path.parent}: go to the folder of the one that is meant, or name it by "
+                "TENANTRY_CONFIG or TENANTRY_DATA_DIR; `tenantry init` begins a new one"
+            ) from None
         raise MasterKeyUnusable(
             f"there is no master key at {path}: put it back; `tenantry init` makes one for a new site"
         ) from None

@@ -35,6 +35,7 @@ from tenantry.ledger.journal import JournalWriter
 from tenantry.ledger.live import LIVE_FILE, LiveFile, LiveHead, LiveHealth
 from tenantry.settings import CertificateFiles, Settings, load_settings
 from tenantry.storage.database import open_store
+from tenantry.storage.directory.tenants import TenantChange
 from tenantry.storage.migrating import migrate
 from tenantry.storage.tables import ledger
 from tests.authority import Authority
@@ -553,6 +554,19 @@ def test_a_certificate_that_is_about_to_end_is_told(settings: Settings, tmp_path
     if word:
         assert word in found["certificate client"].found
         assert str(client.cert_file) in found["certificate client"].mend
+
+
+def test_host_names_without_a_certificate_are_told(settings: Settings, tmp_path: Path) -> None:
+    cert, key = Authority(tmp_path).issue("main", "claude.agency.example", "*.claude.agency.example")
+    with_tls = replace(settings, tls_cert_file=cert, tls_key_file=key, public_domain="claude.agency.example")
+    site = open_site(settings)
+    site.directory.create_tenant("acme", "Acme", "standard")
+    assert "host names" not in {one.check for one in examine(with_tls)}
+    site.directory.set_tenant("acme", TenantChange(hosts=["ai.acme.example"]))
+    site.engine.dispose()
+    (told,) = [one for one in examine(with_tls) if one.check == "host names"]
+    assert told.found.startswith("no certificate here is for ai.acme.example: ")
+    assert "host names" not in {one.check for one in examine(settings)}
 
 
 def test_a_certificate_that_cannot_be_used_is_told(settings: Settings, tmp_path: Path) -> None:

@@ -200,5 +200,12 @@ def test_a_key_that_everybody_may_read_is_refused(authority: Authority, tmp_path
 def test_a_key_of_another_certificate_is_refused(authority: Authority) -> None:
     cert_file, _ = authority.issue("main", MAIN)
     _, key_file = authority.issue("other", MAIN)
-    with pytest.raises(BadCertificate, match="cannot be used together"):
+    with pytest.raises(BadCertificate, match="cannot be used together: the key is that of another certificate"):
+        load_certificate(cert_file, key_file)
+
+
+def test_a_file_that_is_no_certificate_is_told_without_openssls_words(authority: Authority) -> None:
+    cert_file, key_file = authority.issue("main", MAIN)
+    cert_file.write_text("no certificate")
+    with pytest.raises(BadCertificate, match=r"cannot be used together: one of them .*PEM$"):
         load_certificate(cert_file, key_file)

@@ -74,3 +74,8 @@ def test_a_master_key_that_is_missing_malformed_or_open_is_refused(
         path.chmod(mode)
     with pytest.raises(MasterKeyUnusable, match=says):
         load_master_key(path)
+
+
+def test_where_no_site_is_the_folder_is_told_rather_than_a_lost_key(tmp_path: Path) -> None:
+    with pytest.raises(MasterKeyUnusable, match=rf"no site in {tmp_path}/elsewhere: .*TENANTRY_CONFIG"):
+        load_master_key(tmp_path / "elsewhere" / "master.key")

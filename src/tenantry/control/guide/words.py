@@ -142,10 +142,9 @@ def _waiting(limits: Limits) -> list[Row]:
 
 
 def _requests(limits: Limits) -> str:
-    burst = f"{limits.request_burst:,} may come at once"
     if limits.requests_per_minute is None:
-        return f"no limit a minute; {burst}"
-    return f"{limits.requests_per_minute:,} a minute; {burst}"
+        return "no limit of your own"  # nor a burst: that is the size of what is refilled a minute
+    return f"{limits.requests_per_minute:,} a minute; {limits.request_burst:,} may come at once"
 
 
 def _per_minute(tokens: int | None) -> str:

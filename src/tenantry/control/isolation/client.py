@@ -9,6 +9,7 @@ import ssl
 import time
 from dataclasses import dataclass
 
+from tenantry.control.own_gateway import own_host, own_trust
 from tenantry.settings import Settings
 
 # Silence of this length counts as no answer: far above any answer on loopback, on a busy machine, too.
@@ -51,13 +52,7 @@ class Address:
 
 def gateway_address(settings: Settings) -> Address:
     """The gateway of this site, as seen from this machine."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.gateway_host, settings.gateway_host)  # noqa: S104 -- compared, not bound
-    tls = None
-    if settings.tls_cert_file is not None:
-        # The gateway's own certificate is what has to be there; its name is the public one, not this address.
-        tls = ssl.create_default_context(cafile=str(settings.tls_cert_file))
-        tls.check_hostname = False
-    return Address(host, settings.gateway_port, tls)
+    return Address(own_host(settings), settings.gateway_port, own_trust(settings))
 
 
 @dataclass(frozen=True, slots=True)

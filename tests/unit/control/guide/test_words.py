@@ -36,7 +36,7 @@ def test_advice_is_sorted_and_told_once() -> None:
     ("name", "changes", "words"),
     [
         ("sessions_max", {"sessions_max": 1500}, "1,500 at once"),
-        ("requests_per_minute", {"requests_per_minute": None}, "no limit a minute; 10 may come at once"),
+        ("requests_per_minute", {"requests_per_minute": None}, "no limit of your own"),
         ("request_burst", {}, "60 a minute; 10 may come at once"),
         ("input_tokens_per_minute", {"input_tokens_per_minute": 400_000}, "400,000 a minute"),
         ("output_tokens_per_minute", {}, "no limit of your own"),
