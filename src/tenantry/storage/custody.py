@@ -23,7 +23,7 @@ from tenantry.storage.key_files import KeyFiles
 from tenantry.storage.schema import require_current_schema
 from tenantry.storage.sealed_rows import columns_of, sealed_of
 from tenantry.storage.tables import admin_users, alert_targets, credentials, gateway_keys, meta, site_secrets, upstreams
-from tenantry.storage.vault import HashingKeys, MasterKey, MasterKeyUnusable, Vault
+from tenantry.storage.vault import HashingKeys, MasterKey, MasterKeyUnusable, SecretUnreadable, Vault
 
 _PEPPER, _FINGERPRINT = "pepper", "fingerprint"
 # Under another pepper or fingerprint key these would not be known again.
@@ -130,13 +130,15 @@ def settle_seals(engine: Engine, vault: Vault) -> HashingKeys:
     """What a database has to have sealed since version 0011 of its schema, written once, by whoever opens it first.
 
     Raises:
-        SecretUnreadable: a credential opens neither for its upstream's address nor as earlier versions sealed it.
+        SecretUnreadable: a credential opens neither for its upstream's address nor as earlier versions sealed it; or
+            what the site keeps secret was there, and somebody has removed it.
     """
     with engine.begin() as connection:
         lock_head(connection)
         known = _read_hashing(connection, vault)
         if known is not None:
             return known
+        _require_never_settled(connection, vault)
         is_used = any(connection.execute(select(column).limit(1)).first() is not None for column in _HASHED)
         hashing = vault.master.derived_hashing() if is_used else HashingKeys.new()
         for name, value in ((_PEPPER, hashing.pepper), (_FINGERPRINT, hashing.fingerprint)):
@@ -149,6 +151,19 @@ def settle_seals(engine: Engine, vault: Vault) -> HashingKeys:
             connection.execute(update(upstreams).where(here).values(address_seal=seal))
             bind_to_address(connection, vault, vault.master, row.upstream_id, "", row.base_url)
     return hashing
+
+
+def _require_never_settled(connection: Connection, vault: Vault) -> None:
+    """A credential that is sealed for an address was so after that: whoever removes what is kept secret cannot have
+    this done again, with addresses of his own. Raises: SecretUnreadable.
+    """
+    query = select(credentials, upstreams.c.base_url).join(upstreams)
+    for row in connection.execute(query).all():
+        if vault.is_for(sealed_of(row), row.credential_id, row.base_url):
+            raise SecretUnreadable(
+                "what gateway keys are hashed with was removed from the database by somebody other than Tenantry, and "
+                "no key is known without it: restore a backup, and find out who writes to the database"
+            )
 
 
 def _read_hashing(connection: Connection, vault: Vault) -> HashingKeys | None:

@@ -121,3 +121,13 @@ def test_an_address_that_was_sealed_for_one_upstream_is_not_another_one_s(site: 
     )
     with pytest.raises(DirectoryError):
         site.directory.add_credential("new", "sandbox-canary-new", "anthropic")
+
+
+def test_who_removes_what_is_kept_secret_gets_no_address_of_his_sealed(site: Site) -> None:
+    by_hand(site, ADDED, "UPDATE upstreams SET address_seal = NULL", "DELETE FROM site_secrets")
+    with pytest.raises(SecretUnreadable, match="was removed from the database"):
+        open_site(site.settings)
+    with pytest.raises(SecretUnreadable, match="was removed from the database"):
+        init_site(site.settings)
+    with pytest.raises(AddressNotOurs):
+        site.directory.add_credential("new", "sandbox-canary-new", "evil")
