@@ -37,6 +37,11 @@ def test_each_token_opens_under_its_own_name_and_no_other_text_does(directory: D
     assert not any(token in str(row.detail) for row in directory.list_audit() for token in tokens.values())
 
 
+def test_a_gateway_key_opens_nothing_even_where_its_digest_was_copied(directory: Directory) -> None:
+    directory.add_admin("copied", "sk-proxy-acme-" + "a" * 38)
+    assert directory.find_presented("sk-proxy-acme-" + "a" * 38) is None
+
+
 def test_an_end_is_an_end(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
     token = directory.create_admin("a", now_utc() + timedelta(hours=1))
     assert opened_by(directory, token) == "a"

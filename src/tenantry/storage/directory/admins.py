@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
 
-from tenantry.domain.keys import digest_key
+from tenantry.domain.keys import KEY_PREFIX, digest_key
 from tenantry.domain.near import did_you_mean
 from tenantry.storage.columns import new_id, now_utc, utc
 from tenantry.storage.directory.changes import AlreadyThere, Changes, DirectoryError, NotInDirectory
@@ -115,7 +115,12 @@ class AdminChanges(Changes):
             return [read_admin(row) for row in connection.execute(select(admin_users).order_by(admin_users.c.name))]
 
     def find_presented(self, token: str) -> AdminRecord | None:
-        """Whose token this is, whatever its state. It is compared with all of them, in the same time for each."""
+        """Whose token this is, whatever its state. It is compared with all of them, in the same time for each.
+
+        A gateway key is none, though it is hashed alike: a digest that somebody copied from its row opens nothing here.
+        """
+        if token.startswith(KEY_PREFIX):
+            return None
         digest, now, found = self._digest(token), now_utc(), None
         with self._engine.connect() as connection:
             for row in connection.execute(select(admin_users)).all():
