@@ -177,7 +177,8 @@ def test_the_tenant_that_a_host_names_has_to_be_the_keys_wherever_else_it_is_nam
 
     assert at(b"acme") == at(b"acme", b"acme") == at(b"acme", x_tenant_id=b"tnt_acme") == "acme"
     assert at(b"acme", required=True) == "acme"  # the host names it
-    for refused in ((b"globex", None), (b"globex", b"acme"), (b"acme", b"globex"), (b"nobody", None)):
+    nearly = ((b"acm", None), (b"acmee", None), (b"acm", b"acme"))
+    for refused in ((b"globex", None), (b"globex", b"acme"), (b"acme", b"globex"), (b"nobody", None), *nearly):
         with pytest.raises(ForeignTenant):
             at(*refused)
     with pytest.raises(ForeignTenant):
