@@ -15,7 +15,7 @@ from tenantry.settings import load_settings
 from tenantry.storage.directory import DirectoryError
 from tenantry.storage.directory.changes import AddressNotOurs
 from tenantry.storage.snapshot import SnapshotLoader
-from tenantry.storage.vault import SecretUnreadable
+from tenantry.storage.vault import MasterKey, SecretUnreadable
 from tests.template import init_from_template
 
 OURS, EVIL, ELSEWHERE = "http://127.0.0.1:9", "http://127.0.0.1:6666", "http://127.0.0.1:10"
@@ -131,3 +131,10 @@ def test_who_removes_what_is_kept_secret_gets_no_address_of_his_sealed(site: Sit
         init_site(site.settings)
     with pytest.raises(AddressNotOurs):
         site.directory.add_credential("new", "sandbox-canary-new", "evil")
+
+
+def test_a_rotation_of_the_master_key_seals_no_address_that_is_not_ours(site: Site) -> None:
+    by_hand(site, ADDED)  # no credential is there that would not open
+    with pytest.raises(AddressNotOurs, match=rf"'evil'.*{EVIL}.*Nothing was rotated"):
+        site.directory.take_master_key(MasterKey(bytes(31) + b"2"))
+    assert site.directory.open_credential("acme").secret == "sandbox-canary-acme"
