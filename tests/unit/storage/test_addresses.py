@@ -138,3 +138,11 @@ def test_a_rotation_of_the_master_key_seals_no_address_that_is_not_ours(site: Si
     with pytest.raises(AddressNotOurs, match=rf"'evil'.*{EVIL}.*Nothing was rotated"):
         site.directory.take_master_key(MasterKey(bytes(31) + b"2"))
     assert site.directory.open_credential("acme").secret == "sandbox-canary-acme"
+
+
+def test_init_seals_its_own_address_again_where_only_the_seal_is_gone(site: Site) -> None:
+    by_hand(site, "UPDATE upstreams SET address_seal = NULL")
+    with pytest.raises(AddressNotOurs):
+        site.directory.add_credential("new", "sandbox-canary-new", "anthropic")
+    init_site(site.settings)
+    site.directory.add_credential("new", "sandbox-canary-new", "anthropic")
