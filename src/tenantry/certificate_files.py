@@ -6,7 +6,7 @@ import os
 import ssl
 import stat
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +30,10 @@ class Certificate:
     names: frozenset[str]
     ends_at: datetime
 
+    @property
+    def has_ended(self) -> bool:
+        return self.ends_at < datetime.now(UTC)
+
 
 def load_certificate(cert_file: Path, key_file: Path) -> Certificate:
     """Read a chain and its key, for a server: TLS 1.2 or later.
@@ -38,6 +42,9 @@ def load_certificate(cert_file: Path, key_file: Path) -> Certificate:
         BadCertificate: they cannot be read, do not belong together, or are open to others.
     """
     try:
+        for file in (cert_file, key_file):
+            if not stat.S_ISREG(file.stat().st_mode):  # a pipe would be waited for without an end
+                raise BadCertificate(f"{file} is no regular file: put one in its place")
         if key_file.stat().st_mode & stat.S_IROTH:
             raise BadCertificate(f"{key_file} can be read by every user of this machine: chmod o-rwx {key_file}")
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -60,7 +67,7 @@ def load_certificate(cert_file: Path, key_file: Path) -> Certificate:
 def _names_of(leaf: x509.Certificate) -> frozenset[str]:
     try:
         found = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, ValueError):
+    except (x509.ExtensionNotFound, x509.UnsupportedGeneralNameType, ValueError):
         return frozenset()
     return frozenset(name.lower() for name in found.get_values_for_type(x509.DNSName))
 

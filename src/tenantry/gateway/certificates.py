@@ -90,12 +90,16 @@ class Certificates:
                 continue
             is_at_rest, self._seen[number] = marks[number] == self._seen[number], marks[number]
             try:
-                self._held[number] = held = load_certificate(one.cert_file, one.key_file)
+                held = load_certificate(one.cert_file, one.key_file)
+                before = self._held[number]
+                if held.has_ended and before is not None and not before.has_ended:
+                    raise BadCertificate(f"{one.cert_file} has ended on {held.ends_at:%Y-%m-%d}")
             except BadCertificate as error:
                 if is_at_rest:  # else one of the two may not have been written yet
                     self._settled[number] = marks[number]
                     log.error("certificate %s: %s; what was in use before stays in use", one.name, error)
             else:
+                self._held[number] = held
                 self._settled[number] = marks[number]
                 log.info("certificate %s: new files are in use, until %s", one.name, f"{held.ends_at:%Y-%m-%d}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -152,6 +153,50 @@ def test_broken_files_leave_the_old_ones_in_use_and_are_told_once(
     assert len(told) == 4
     assert all("what was in use before stays in use" in one for one in told[:3])
     assert "certificate client: new files are in use, until " in told[3]
+
+
+def test_a_pipe_or_a_folder_in_their_place_is_not_waited_for(
+    authority: Authority, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    held = Certificates(pairs(authority))
+
+    async def steps(look: Callable[[], Awaitable[None]]) -> None:
+        (tmp_path / "client.pem").unlink()
+        os.mkfifo(tmp_path / "client.pem")
+        for _ in range(4):
+            await look()
+        (tmp_path / "client.key").unlink()
+        (tmp_path / "client.key").mkdir()
+        (tmp_path / "client.pem").unlink()
+        (tmp_path / "client.pem").write_text("no certificate")
+        for _ in range(4):
+            await look()
+        (tmp_path / "client.key").rmdir()
+        authority.issue("client", CLIENT, "mended.client.example")
+        await look()
+        assert shown(authority, held, CLIENT) == {CLIENT, "mended.client.example"}
+
+    with caplog.at_level(logging.ERROR, "tenantry.gateway"):
+        following(held, steps)
+    told = [record.getMessage() for record in caplog.records if record.name == "tenantry.gateway"]
+    assert [f"{name} is no regular file" in one for name, one in zip(("client.pem", "client.key"), told, strict=True)]
+
+
+def test_what_has_ended_takes_no_place_of_what_has_not(authority: Authority, caplog: pytest.LogCaptureFixture) -> None:
+    held = Certificates(pairs(authority))
+
+    async def steps(look: Callable[[], Awaitable[None]]) -> None:
+        authority.issue("client", CLIENT, "old.client.example", days=-1)
+        for _ in range(4):
+            await look()
+        assert shown(authority, held, CLIENT) == {CLIENT}
+
+    with caplog.at_level(logging.ERROR, "tenantry.gateway"):
+        following(held, steps)
+    told = [record.getMessage() for record in caplog.records if record.name == "tenantry.gateway"]
+    assert len(told) == 1
+    assert "client.pem has ended on " in told[0]
+    assert "what was in use before stays in use" in told[0]
 
 
 def test_one_file_that_is_written_after_the_other_is_not_told(
