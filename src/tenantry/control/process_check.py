@@ -71,6 +71,10 @@ def _gateway(gateway: LiveGateway, pid: int | None, store: Path | None) -> Findi
     if told.health.directory_fault:
         found = f"it does not follow the directory: {told.health.directory_fault}"
         return Finding(check, False, found, f"see `database`; if that is ok: {_RESTART}")
+    if told.health.credentials_closed:
+        mend = "`tenantry init` puts an address back; `tenantry credentials rotate NAME` gives a secret anew"
+        found = f"{'; '.join(told.health.credentials_closed)}; its tenants keep the last one that opened, or have none"
+        return Finding(check, False, found, mend)
     return Finding(check, True, f"told of itself {max(0.0, age):.0f} s ago")
 
 

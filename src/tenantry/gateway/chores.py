@@ -112,6 +112,7 @@ async def follow_directory(
                 if prices is not None:
                     book.table.become(prices)
                     log.info("prices are those of version %s from now on", prices.version)
+                gateway.live.tell_closed(loader.closed)
             if faults.count and (count := faults.went_well(now())):
                 log.warning("the directory can be read again; it could not %d times", count)
             gateway.live.directory_fault = ""

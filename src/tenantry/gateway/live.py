@@ -6,6 +6,7 @@ is another. So a second in which nothing happens costs nothing for any tenant.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 from tenantry.domain.admission import Bucket, Lane
@@ -14,6 +15,10 @@ from tenantry.domain.holds import Account
 from tenantry.gateway.parts import Parts
 from tenantry.ledger.live import LiveBucket, LiveCapacity, LiveHead, LiveHealth, LiveSpent, LiveTenant, encode_line
 
+log = logging.getLogger("tenantry.gateway")
+
+# Of the credentials that do not open, so many are named.
+CLOSED_TOLD_MAX = 10
 # So many tenants are looked at before the event loop does other things: some 0.1 ms (5 us each).
 TENANTS_AT_ONCE = 16
 
@@ -22,13 +27,23 @@ _Seen = tuple[object, ...]
 
 
 class LiveChanges:
-    """`directory_fault`: why the directory cannot be followed."""
+    """`directory_fault`: why the directory cannot be followed. `closed`: credentials that do not open, in words."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._known: set[str] = set()  # that were told of
         self._seen: dict[str, _Seen] = {}  # of those in flight
         self.directory_fault = ""
+        self.closed: list[str] = []
+
+    def tell_closed(self, closed: list[str]) -> None:
+        """Which credentials do not open now, in words; each change of that is a line of the log."""
+        for words in closed:
+            if words not in self.closed:
+                log.error("%s; its tenants keep the secret that opened last, or have none", words)
+        if self.closed and not closed:
+            log.warning("every credential opens again")
+        self.closed = closed
 
     def apply(self, change: Change) -> None:
         """Who is another now is told again, if it was told before."""
@@ -66,7 +81,10 @@ class LiveChanges:
         """That what was taken is true now, and how the gateway is."""
         parts = self._parts
         health = LiveHealth(
-            **parts.health.facts(), journal_works=parts.recorder.works, directory_fault=self.directory_fault
+            **parts.health.facts(),
+            journal_works=parts.recorder.works,
+            directory_fault=self.directory_fault,
+            credentials_closed=self.closed[:CLOSED_TOLD_MAX],
         )
         tallies = parts.tallies
         added, lag_us = tallies.added, tallies.loop_lag_us

@@ -92,6 +92,7 @@ async def serve_gateway(
     opening = open_counters(engine, journal_dir, prices, settings.zone, wall_us(), running)
     parts = build_parts(settings, snapshot, vault.pepper, prices, journal, opening, clock, _beside)
     gateway = GatewayProcess(parts)
+    gateway.live.tell_closed(loader.closed)
     for one in inherited:
         one.enter(parts, opening.ended, partial(costs_of, engine, journal_dir, prices))
     server = await _serve_plainly(parts, listener) if certificates is None else TlsServer(parts, listener, certificates)

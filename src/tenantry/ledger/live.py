@@ -140,7 +140,7 @@ class LiveHealth(msgspec.Struct, omit_defaults=True):
     """Names of upstreams whose breaker is open; credentials that are of no use, with the time until then (RFC 3339).
 
     `credentials_spent`: those of them whose account upstream is out of money. `directory_fault`: why changes of the
-    directory are not followed; "" where they are.
+    directory are not followed; "" where they are. `credentials_closed`: why some credentials do not open, in words.
     """
 
     upstreams_down: list[str] = []
@@ -148,6 +148,7 @@ class LiveHealth(msgspec.Struct, omit_defaults=True):
     credentials_spent: list[str] = []
     journal_works: bool = True
     directory_fault: str = ""
+    credentials_closed: list[str] = []
 
 
 class LiveHead(msgspec.Struct, tag_field="line", tag="head"):

@@ -50,6 +50,8 @@ class _Held:
     credentials: dict[str, Credential] = field(default_factory=dict[str, Credential])
     # The sealed secrets that were opened, by credential.
     sealed: dict[str, bytes] = field(default_factory=dict[str, bytes])
+    # Why a credential does not open, by its id. The last one that did is in force, or none.
+    closed: dict[str, str] = field(default_factory=dict[str, str])
     tenants: dict[str, Tenant] = field(default_factory=dict[str, Tenant])
     keys: dict[bytes, GatewayKey] = field(default_factory=dict[bytes, GatewayKey])
     digests: dict[str, tuple[bytes, ...]] = field(default_factory=dict[str, tuple[bytes, ...]])
@@ -65,6 +67,7 @@ class _Held:
             self.upstreams.copy(),
             self.credentials.copy(),
             self.sealed.copy(),
+            self.closed.copy(),
             self.tenants.copy(),
             self.keys.copy(),
             self.digests.copy(),
@@ -78,6 +81,9 @@ class SnapshotLoader:
 
     A value that has not changed is the same object in every snapshot, and a secret that has not is not decrypted
     again. Both calls take up to half a second at 10,000 tenants: make them in a thread, one at a time.
+
+    A credential that does not open holds nobody up but its own tenants: they keep the one that opened last, and have
+    none where there is none. `closed` says why, in words, as of the last reading.
     """
 
     def __init__(self, engine: Engine, vault: Vault) -> None:
@@ -85,21 +91,17 @@ class SnapshotLoader:
         self._vault = vault
         self._held: _Held | None = None
 
-    def load(self) -> Snapshot:
-        """The directory as it is now, credentials decrypted.
+    @property
+    def closed(self) -> list[str]:
+        return sorted(self._held.closed.values()) if self._held is not None else []
 
-        Raises:
-            SecretUnreadable: a credential does not open under this master key.
-        """
+    def load(self) -> Snapshot:
+        """The directory as it is now, credentials decrypted."""
         with reading(self._engine) as connection:
             return self._keep(self._whole(connection, directory_version(connection)))
 
     def follow(self) -> Change:
-        """The directory as it is now, and what differs from the last one that was read.
-
-        Raises:
-            SecretUnreadable: a credential does not open under this master key; the last snapshot stays the last.
-        """
+        """The directory as it is now, and what differs from the last one that was read."""
         before = self._held
         if before is None:
             return Change(self.load(), None, None)
@@ -164,6 +166,8 @@ class _Step:
             }
         if ids[Kind.CREDENTIAL]:
             self._read_credentials(ids[Kind.CREDENTIAL])
+            # Tenants of one that did not open may have none: what they are to have stands in their rows alone.
+            ids[Kind.TENANT] |= self._users(set(), ids[Kind.CREDENTIAL] & self._before.closed.keys())
         if ids[Kind.TENANT]:
             self._read_tenants(ids[Kind.TENANT])
         if ids[Kind.TIER] or ids[Kind.CREDENTIAL]:
@@ -183,6 +187,7 @@ class _Step:
     def _read_credentials(self, ids: set[str] | None) -> None:
         _forget(self.after.credentials, ids)
         _forget(self.after.sealed, ids)
+        _forget(self.after.closed, ids)
         for row in self._rows(credentials, credentials.c.credential_id, ids):
             known, upstream = self._before.credentials.get(row.credential_id), self.after.upstreams[row.upstream_id]
             # For another address it has to be sealed anew, though it is the same secret.
@@ -190,7 +195,11 @@ class _Step:
             if known is not None and is_there and self._before.sealed[row.credential_id] == row.ciphertext:
                 secret = known.secret
             else:
-                secret = self._open(row, upstream.base_url)
+                try:
+                    secret = self._vault.open(sealed_of(row), row.credential_id, upstream.base_url)
+                except SecretUnreadable as error:
+                    self._leave_closed(row, known, str(error))
+                    continue
             made = Credential(
                 row.credential_id,
                 row.name,
@@ -203,11 +212,12 @@ class _Step:
             self.after.credentials[row.credential_id] = _shared(known, made)
             self.after.sealed[row.credential_id] = row.ciphertext
 
-    def _open(self, row: Row[*tuple[Any, ...]], address: str) -> str:
-        try:
-            return self._vault.open(sealed_of(row), row.credential_id, address)
-        except SecretUnreadable as error:
-            raise SecretUnreadable(f"credential {row.name!r}: {error}") from None
+    def _leave_closed(self, row: Row[*tuple[Any, ...]], known: Credential | None, why: str) -> None:
+        """The one that opened last stays as it is, with its own upstream, until the row opens."""
+        self.after.closed[row.credential_id] = f"credential {row.name!r}: {why}"
+        if known is not None:
+            self.after.credentials[row.credential_id] = known
+            self.after.sealed[row.credential_id] = self._before.sealed[row.credential_id]
 
     def _read_tenants(self, ids: set[str] | None) -> None:
         """Tenants with their keys and budgets."""
@@ -314,7 +324,7 @@ class _Step:
         tenants that were touched with it.
         """
         tier_names = tier_names & self._before.tiers.keys()
-        credential_ids = credential_ids & self._before.credentials.keys()
+        credential_ids = credential_ids & (self._before.credentials.keys() | self._before.closed.keys())
         if not (tier_names or credential_ids):
             return set()
         if len(credential_ids) > TOUCHED_MAX:  # an upstream of many; a statement has no room for so many

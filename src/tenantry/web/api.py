@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import json
 import time
@@ -31,6 +32,9 @@ from tenantry.web.metrics import Scraped
 
 # Far above the longest token; bounds what is hashed for an unknown caller.
 TOKEN_CHARS_MAX = 512
+# Tokens that are looked at side by side: fewer than an address may guess, so that right ones that come together are not
+# taken for guesses.
+PRESENTED_AT_ONCE = 4
 # A proxy may say anything; the audit log's column holds twice that.
 ADDRESS_CHARS_MAX = 64
 _TOKEN_REQUIRED = "the admin token is required: Authorization: Bearer ..."  # noqa: S105 -- words
@@ -58,6 +62,7 @@ def control_app(site: Site, metrics: Metrics | None = None) -> Starlette:
     )
     app.state.site = site
     app.state.guesses = Guesses(time.monotonic)
+    app.state.presenting = asyncio.Semaphore(PRESENTED_AT_ONCE)
     return app
 
 
@@ -78,17 +83,20 @@ async def _require_admin(request: Request) -> str:
     if scheme.lower() != "bearer" or not token:
         raise HTTPException(401, _TOKEN_REQUIRED)
     guesses: Guesses = request.app.state.guesses
-    address = _address(request)
-    wait_seconds = guesses.take(address)
+    address, found = _address(request), None
+    async with request.app.state.presenting:
+        wait_seconds = guesses.take(address)
+        if not wait_seconds:
+            found = await run_in_threadpool(_present, _site(request), token)
+        if found is not None:
+            guesses.was_right(address)
     if wait_seconds:
         await _tell_guess(request, guesses, None, "too many guesses")
         words = f"too many wrong admin tokens: try again in {wait_seconds} s"
         raise HTTPException(429, words, {"retry-after": str(wait_seconds)})
-    found = await run_in_threadpool(_present, _site(request), token)
     if found is None:
         await _tell_guess(request, guesses, None, "an unknown token")
         raise HTTPException(401, _TOKEN_REQUIRED)
-    guesses.was_right(address)
     state = found.state(now_utc())
     if state != "active":
         await _tell_guess(request, guesses, found.name, f"a token that is {state}")

@@ -307,6 +307,7 @@ def test_what_a_gateway_says_of_itself_is_told(settings: Settings) -> None:
     for health, word in (
         (LiveHealth(journal_works=False), "cannot write its journal"),
         (LiveHealth(directory_fault="OperationalError: database is locked"), "does not follow the directory"),
+        (LiveHealth(credentials_closed=["credential 'acme': changed"]), "credential 'acme': changed"),
     ):
         tell(writer, health)
         assert word in faults(settings)[f"gateway {os.getpid()}"].found

@@ -48,10 +48,10 @@ def follow_three_rounds(
         ),
         applying=lambda change: (),
         correct=lambda *told: corrected.append(told),
-        live=SimpleNamespace(directory_fault=""),
+        live=SimpleNamespace(directory_fault="", tell_closed=lambda closed: None),
     )
     watch = SimpleNamespace(changed=lambda: True, forget=lambda: None)
-    loader, book = SimpleNamespace(follow=follow), SimpleNamespace(read=read_prices)
+    loader, book = SimpleNamespace(follow=follow, closed=[]), SimpleNamespace(read=read_prices)
     engine = new_store(tmp_path / "x.db")
     monkeypatch.setattr(chores, "asyncio", SimpleNamespace(sleep=sleep, to_thread=asyncio.to_thread))
     following = follow_directory(

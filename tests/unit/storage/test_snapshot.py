@@ -19,7 +19,7 @@ from tenantry.storage.directory import Directory, DirectoryError
 from tenantry.storage.directory.tenants import TenantChange
 from tenantry.storage.snapshot import DirectoryWatch, SnapshotLoader
 from tenantry.storage.tables import credentials, directory_changes, meta
-from tenantry.storage.vault import Sealed, SecretUnreadable, Vault
+from tenantry.storage.vault import Sealed, Vault
 from tests.template import new_store
 from tests.unit.gateway.test_lanes_cost import calls_of
 
@@ -364,19 +364,32 @@ def test_rows_of_old_versions_are_dropped(
         assert len(connection.execute(directory_changes.select()).all()) == 3
 
 
-def test_a_secret_that_does_not_open_leaves_the_last_snapshot_to_follow_from(
-    engine: Engine, directory: Directory
-) -> None:
+def test_a_secret_that_does_not_open_holds_nobody_up_but_its_own_tenant(engine: Engine, directory: Directory) -> None:
+    """Somebody changed a row, or a disk did: revocations of others arrive all the same, now and at the next start."""
     loader = loader_of(engine)
+    a, b = (directory.get_tenant(slug).tenant_id for slug in ("a", "b"))
     directory.set_tenant_status("b", TenantStatus.DISABLED)
     directory.replace_secret("a", "secret-number-two")
     with engine.begin() as connection:
         connection.execute(update(credentials).where(credentials.c.name == "a").values(master_key_id="another"))
-    with pytest.raises(SecretUnreadable):
-        loader.follow()
-    directory.replace_secret("a", "secret-number-three")
     change = loader.follow()
-    assert change.tenants == {directory.get_tenant(slug).tenant_id for slug in ("a", "b")}
+    assert change.snapshot.tenants[b].status is TenantStatus.DISABLED
+    last = change.snapshot.tenants[a].credential
+    assert last is not None
+    assert last.secret == "secret-of-a"
+    assert "credential 'a'" in loader.closed[0]
+    started = loader_of(engine)
+    snapshot = started.load()
+    assert snapshot.tenants[a].credential is None
+    assert snapshot.tenants[b].status is TenantStatus.DISABLED
+    assert started.closed == loader.closed
+    directory.replace_secret("a", "secret-number-three")
+    for one in (loader, started):
+        change = one.follow()
+        opened = change.snapshot.tenants[a].credential
+        assert opened is not None
+        assert opened.secret == "secret-number-three"
+        assert one.closed == []
 
 
 def test_a_change_of_a_tier_asks_about_its_keys_once(engine: Engine, directory: Directory) -> None:
