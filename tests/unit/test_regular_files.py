@@ -9,7 +9,8 @@ import pytest
 
 from tenantry.regular_files import read_regular
 from tenantry.settings import SettingsError, load_settings
-from tenantry.storage.vault import MasterKeyUnusable, load_master_key
+from tenantry.storage.key_files import load_master_key
+from tenantry.storage.vault import MasterKeyUnusable
 from tests.spawner import run
 from tests.template import init_from_template
 
