@@ -1,4 +1,7 @@
-"""Files that somebody names: only regular ones are read. A pipe would be waited for, a device read, without an end."""
+"""Files that somebody names: only regular ones are read. A pipe would be waited for, a device read, without an end.
+
+And the folder that a file was put into: what stands in it is on the disk when it has been synced.
+"""
 
 from __future__ import annotations
 
@@ -29,3 +32,12 @@ def read_regular(path: Path, bytes_max: int = -1) -> bytes:
     """What is in a file; of one that is longer than `bytes_max`, one byte more than that. Raises: OSError."""
     with open_regular(path) as file:
         return file.read(bytes_max + 1 if bytes_max >= 0 else -1)
+
+
+def sync_folder(folder: Path) -> None:
+    """What was made, named or removed in it is on the disk when this returns. Raises: OSError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -34,7 +34,7 @@ from tenantry.control.site import Site
 from tenantry.domain.values import value
 from tenantry.ledger.exports import replacing
 from tenantry.ledger.verification import Verification, verify
-from tenantry.regular_files import open_regular
+from tenantry.regular_files import open_regular, sync_folder
 from tenantry.settings import Settings
 from tenantry.storage.custody import ForeignMasterKey, Owner, find_owner
 from tenantry.storage.database import copy_sqlite, is_sound, open_store
@@ -310,12 +310,12 @@ def _swap(settings: Settings, database: Path, folder: Path) -> Path | None:
     journal.rename(settings.journal_dir)
     for end in ("-wal", "-shm"):
         (folder / (_DATABASE + end)).unlink(missing_ok=True)
-    _sync(settings.data_dir)
+    sync_folder(settings.data_dir)
     # In two steps where the database lies on another disk than the data: its name is taken at once.
     ready = database.with_name(f".{database.name}.restored")
     shutil.move(folder / _DATABASE, ready)
     os.replace(ready, database)
-    _sync(database.parent)
+    sync_folder(database.parent)
     return aside if aside.exists() else None
 
 
@@ -359,11 +359,3 @@ def _digest(path: Path) -> str:
 def _parts(file: IO[bytes]) -> Iterator[bytes]:
     while part := file.read(_CHUNK_BYTES):
         yield part
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

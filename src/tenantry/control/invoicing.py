@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from decimal import Decimal
 
 from tenantry.billing.books import Books, SumsDiffer, open_books
 from tenantry.billing.invoice import Client, NotBilled, credit_note, draft
@@ -158,11 +157,6 @@ def _wrong_sums(issued: Issued) -> Iterator[str]:
     total = net + sum(tax["amount_minor"] for tax in document["taxes"])
     if (net, total, total) != (document["net_minor"], document["total_minor"], issued.total_minor):
         yield f"{issued.number}: its lines do not add up"
-
-
-def amount_of(issued: Issued | NewInvoice, digits: int) -> str:
-    """A plain decimal, such as 12.50."""
-    return f"{Decimal(issued.total_minor).scaleb(-digits):f}"
 
 
 KINDS = {INVOICE: "invoice", CREDIT_NOTE: "credit note"}

@@ -25,7 +25,7 @@ class SiteReplaced(Exception):
 @contextmanager
 def present(settings: Settings) -> Generator[None]:
     """Held by every control process for as long as it runs. Raises: SiteReplaced."""
-    with _locked(settings.data_dir / LOCK_FILE, fcntl.LOCK_SH) as got:
+    with locked(settings.data_dir / LOCK_FILE, fcntl.LOCK_SH) as got:
         if not got:
             raise SiteReplaced((SiteReplaced.__doc__ or "").strip())
         yield
@@ -34,7 +34,7 @@ def present(settings: Settings) -> Generator[None]:
 @contextmanager
 def alone(settings: Settings) -> Generator[None]:
     """Nothing of the site runs, and no control process starts meanwhile. Raises: SiteRuns."""
-    with _locked(settings.data_dir / LOCK_FILE, fcntl.LOCK_EX) as got:
+    with locked(settings.data_dir / LOCK_FILE, fcntl.LOCK_EX) as got:
         if not got or _gateway_runs(settings.journal_dir):
             raise SiteRuns((SiteRuns.__doc__ or "").strip())
         yield
@@ -45,7 +45,8 @@ def _gateway_runs(journal_dir: Path) -> bool:
 
 
 @contextmanager
-def _locked(path: Path, how: int) -> Generator[bool]:
+def locked(path: Path, how: int) -> Generator[bool]:
+    """Held where it could be had at once; `how`: LOCK_SH or LOCK_EX of flock(2)."""
     descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
         try:

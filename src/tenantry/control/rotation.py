@@ -8,13 +8,12 @@ belongs to in one of the two files, and a process that runs finds it there when 
 from __future__ import annotations
 
 import fcntl
-import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tenantry.control.presence import present
+from tenantry.control.presence import locked, present
 from tenantry.control.site import Site
 from tenantry.storage.custody import find_owner
 from tenantry.storage.key_files import KeyFiles
@@ -61,12 +60,7 @@ def rotate_master_key(site: Site) -> Rotated:
 
 @contextmanager
 def _one_at_a_time(path: Path) -> Generator[None]:
-    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RotationRuns((RotationRuns.__doc__ or "").strip()) from None
+    with locked(path, fcntl.LOCK_EX) as got:
+        if not got:
+            raise RotationRuns((RotationRuns.__doc__ or "").strip())
         yield
-    finally:
-        os.close(descriptor)

@@ -25,6 +25,7 @@ from tenantry.domain.periods import Period
 from tenantry.domain.spreadsheets import guarded
 from tenantry.domain.values import value
 from tenantry.ledger.rollup import TOKEN_CLASSES
+from tenantry.regular_files import sync_folder
 from tenantry.storage.database import reading, values_of
 from tenantry.storage.tables import ledger, tenants, usage_rollup
 
@@ -157,11 +158,7 @@ def replacing(path: Path) -> Generator[IO[bytes]]:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(path.parent)
 
 
 @dataclass(slots=True)

@@ -24,6 +24,7 @@ from tenantry.domain.attempts import AttemptBegun, AttemptEnded, AttemptProgress
 from tenantry.domain.orphans import QUIET_US, LastSigns
 from tenantry.domain.subclassing import mypyc_attr
 from tenantry.ledger.lines import BEGIN_START, CHECKSUM_BYTES, END_START, PROGRESS_START, TALLY_START, Event
+from tenantry.regular_files import sync_folder
 from tenantry.wire.bytework import fill_line
 
 # Small enough to re-read in a second after a crash, large enough that a busy day makes only some files.
@@ -76,7 +77,7 @@ class JournalWriter:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._prepare()
             self._rotate()
-            _sync_folder(self.folder)
+            sync_folder(self.folder)
         except OSError as error:
             raise JournalUnavailable(f"the journal cannot be opened in {directory}: {error}") from error
 
@@ -147,7 +148,7 @@ class JournalWriter:
         while self._behind:
             os.fdatasync(self._behind[0])
             os.close(self._behind.pop(0))
-            _sync_folder(self.folder)  # the number that its successor has since
+            sync_folder(self.folder)  # the number that its successor has since
         os.fdatasync(self._file)
         if self._size >= FILE_BYTES_MAX and self._next < 0:
             with contextlib.suppress(OSError):  # the file may grow on until a new one can be made
@@ -214,14 +215,6 @@ class JournalWriter:
             self._file = fresh
         self._number = number
         self._size = 0
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def file_name(number: int) -> str:

@@ -12,7 +12,7 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from tenantry.regular_files import read_regular
+from tenantry.regular_files import read_regular, sync_folder
 from tenantry.storage.vault import MasterKey, MasterKeyUnusable
 
 MASTER_KEY_BYTES = 32
@@ -78,7 +78,7 @@ class KeyFiles:
         with contextlib.suppress(FileExistsError):  # killed between the two
             _write_new(aside, self.path.read_bytes())
         os.replace(self.next_path, self.path)
-        _sync(self.path.parent)
+        sync_folder(self.path.parent)
         return aside
 
 
@@ -105,7 +105,7 @@ def _write_new(path: Path, data: bytes) -> None:
         os.link(draft, path)  # as a rename, but that it replaces nothing
     finally:
         draft.unlink()
-    _sync(path.parent)
+    sync_folder(path.parent)
 
 
 def load_master_key(path: Path) -> bytes:
@@ -137,11 +137,3 @@ def load_master_key(path: Path) -> bytes:
     if len(key) != MASTER_KEY_BYTES:
         raise MasterKeyUnusable(f"{path} does not hold a master key of {MASTER_KEY_BYTES} bytes: restore it")
     return key
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

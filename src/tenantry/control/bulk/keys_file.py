@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tenantry.domain.spreadsheets import guarded
-from tenantry.regular_files import read_regular
+from tenantry.regular_files import read_regular, sync_folder
 
 COLUMNS = ("slug", "name", "endpoint", "key", "key_id", "made_at")
 
@@ -98,7 +98,7 @@ class KeysFile:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(draft, self._marker)
-            _sync_folder(self.path.parent)
+            sync_folder(self.path.parent)
         except OSError as error:
             raise KeysFileUnusable(f"{self._marker} cannot be written: {error.strerror}") from None
 
@@ -153,13 +153,5 @@ def opened_keys_file(path: Path) -> Generator[KeysFile]:
         file = KeysFile(path, descriptor)
         file.load()
         yield file
-    finally:
-        os.close(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
     finally:
         os.close(descriptor)

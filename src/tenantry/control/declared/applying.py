@@ -20,6 +20,7 @@ from tenantry.control.declared.planning import Plan, compare, needed_references
 from tenantry.control.declared.references import References, SecretUnavailable
 from tenantry.control.live_check import LiveCheckFailed, check_live
 from tenantry.control.site import Site, endpoint_of
+from tenantry.regular_files import sync_folder
 from tenantry.storage.columns import now_utc
 from tenantry.storage.directory import Directory
 
@@ -224,11 +225,7 @@ class KeysFile:
     def publish(self) -> None:
         """Under their name, and that on the disk."""
         self.part.rename(self._path)
-        folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(self._path.parent)
 
 
 def _text_in(line: str) -> str:
