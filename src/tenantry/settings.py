@@ -289,10 +289,7 @@ def _hosts(value: Any) -> tuple[str, ...]:
 
 def _collector(value: Any) -> str:
     """Of an OpenTelemetry collector; it adds `/v1/traces` itself."""
-    try:
-        return _url(str(value).removesuffix("/v1/traces"))
-    except ValueError as error:
-        raise ValueError(str(error).replace("https://api.anthropic.com", "http://127.0.0.1:4318")) from None
+    return _url(str(value).removesuffix("/v1/traces"), "http://127.0.0.1:4318")
 
 
 def _log_format(value: Any) -> str:

@@ -70,10 +70,6 @@ class Counter:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
 
-    def messages(self) -> list[Seen]:
-        """What went to `/v1/messages`."""
-        return [one for one in self.seen if one.is_message]
-
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         runner = self._loop.run_until_complete(self._start())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
-from tenantry.domain.directory import TenantStatus
 from tests.stack import Stack, wait_for
 
 # One request each 3 s: what has to wait is told 3 s or less, which every client should obey.
@@ -63,10 +62,4 @@ class Situations:
         for one in self._stack.site.directory.list_keys(slug):
             self._stack.site.directory.revoke_key(one.key_id)
         wait_for(lambda: self._status(key) == 403, ACTS_SECONDS_MAX, "the revocation")
-        return key
-
-    def _disabled(self, slug: str) -> str:
-        key = self._stack.tenant(slug)
-        self._stack.site.directory.set_tenant_status(slug, TenantStatus.DISABLED)
-        wait_for(lambda: self._status(key) == 403, ACTS_SECONDS_MAX, "the disabling")
         return key

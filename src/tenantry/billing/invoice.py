@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -218,13 +219,15 @@ def appendix_of(used: Sequence[Used], priced: Iterable[PricedAt]) -> dict[str, A
 
 
 def _table(used: Sequence[Used], name_of: Callable[[Used], str]) -> list[dict[str, Any]]:
-    names = sorted({name_of(one) for one in used})
+    by_name: defaultdict[str, list[Used]] = defaultdict(list)
+    for one in used:
+        by_name[name_of(one)].append(one)
     return [
         {
             "name": name,
-            "rows": sum(one.rows for one in used if name_of(one) == name),
-            "tokens": sum(one.tokens for one in used if name_of(one) == name),
-            "list_nanos": sum(one.cost_nanos for one in used if name_of(one) == name),
+            "rows": sum(one.rows for one in some),
+            "tokens": sum(one.tokens for one in some),
+            "list_nanos": sum(one.cost_nanos for one in some),
         }
-        for name in names
+        for name, some in sorted(by_name.items())
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from fractions import Fraction
 from itertools import pairwise
@@ -97,7 +97,7 @@ class Sold:
 
     def stretches(self, month: Month) -> list[Stretch]:
         """The month from its first day to its last."""
-        cuts = sorted({month.first, month.end, *(day for day in self._cuts(month) if month.first < day < month.end)})
+        cuts = sorted({month.first, month.end, *(day for day in self._cuts() if month.first < day < month.end)})
         found = [self._stretch(first, end, month) for first, end in pairwise(cuts)]
         return [_based(one, found) for one in found]
 
@@ -115,13 +115,13 @@ class Sold:
         return first + timedelta(days=terms.terms.trial_days if terms is not None else 0)
 
     def _on(self, day: date) -> tuple[TenantPlan | None, PlanVersion | None]:
-        on = on_day(in_force(one.dated for one in self.assigned), day)
+        on = on_day((one.dated for one in self.assigned), day)
         if on is None or on.plan is None:
             return None, None
         versions = [one.dated for one in self.versions if one.plan == on.plan]
-        return on, on_day(in_force(versions), day)
+        return on, on_day(versions, day)
 
-    def _cuts(self, month: Month) -> Iterator[date]:
+    def _cuts(self) -> Iterator[date]:
         for one in self.assigned:
             yield one.from_day
         for version in self.versions:
@@ -161,16 +161,4 @@ def _based(one: Stretch, all_of_them: Sequence[Stretch]) -> Stretch:
     days = sum(other.days for other in same)
     # Days between them on another plan do not count: what came before is put together.
     before = sum(other.days for other in same if other.first < one.first)
-    return Stretch(
-        one.first,
-        one.end,
-        one.plan,
-        one.version_id,
-        one.terms,
-        one.slots,
-        one.is_trial,
-        one.is_discounted,
-        one.owes_setup,
-        one.first - timedelta(days=before),
-        days,
-    )
+    return replace(one, base_first=one.first - timedelta(days=before), base_days=days)

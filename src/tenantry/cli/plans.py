@@ -19,7 +19,7 @@ from tenantry.cli.output import print_json, print_table, say
 from tenantry.control.declared.fields import PLAN_FIELDS, BadField
 from tenantry.control.invoicing import find_client, reading_books
 from tenantry.domain.money import format_usd
-from tenantry.domain.plans import EXAMPLE_PLANS, Terms, in_force, on_day
+from tenantry.domain.plans import EXAMPLE_PLANS, Terms, on_day
 from tenantry.regular_files import read_regular
 from tenantry.storage.directory import Directory
 from tenantry.storage.directory.plans import SLOTS_MAX, Agreed
@@ -278,7 +278,7 @@ def examples(
 
 def _as_json(directory: Directory, name: str) -> dict[str, Any]:
     versions, today = directory.list_plan_versions(name), directory.today()
-    now = on_day(in_force([one.dated for one in versions]), today) or versions[-1]
+    now = on_day([one.dated for one in versions], today) or versions[-1]
     return {
         "plan": name,
         "terms": now.terms.told(),
@@ -304,5 +304,5 @@ def _on_it(directory: Directory, name: str, today: date) -> list[TenantPlan]:
     by_tenant: dict[str, list[TenantPlan]] = {}
     for one in directory.list_tenant_plans():
         by_tenant.setdefault(one.tenant_id, []).append(one)
-    now = [on_day(in_force([one.dated for one in some]), today) for some in by_tenant.values()]
+    now = [on_day([one.dated for one in some], today) for some in by_tenant.values()]
     return sorted((one for one in now if one is not None and one.plan == name), key=lambda one: one.slug)

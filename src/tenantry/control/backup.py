@@ -279,9 +279,10 @@ def _require_key(settings: Settings, folder: Path) -> Owner | None:
 
 
 def _where_to_put(owner: Owner, settings: Settings, placed_id: str) -> str:
-    here, place = owner.find_file(KeyFiles(settings.master_key_file)), settings.master_key_file
+    files, place = KeyFiles(settings.master_key_file), settings.master_key_file
+    here = owner.find_file(files)
     if here is not None:
-        save, bring = f"mv {place} {place}.retired-{placed_id}", f"cp -p {here} {place}"
+        save, bring = f"mv {place} {files.retired_path(placed_id)}", f"cp -p {here} {place}"
         return (
             f"The backup is from before the master key was rotated, and its key is here still: `{save} && {bring}`, "
             "then restore, then `tenantry keys master rotate`"

@@ -16,12 +16,12 @@ from tenantry.storage.database import reading
 from tenantry.storage.directory import DirectoryError, NotInDirectory
 from tenantry.storage.directory.invoices import (
     CREDIT_NOTE,
+    FIRST_HASH,
     INVOICE,
     Issued,
     IssuedMeanwhile,
     NewInvoice,
     covered_by,
-    first_hash,
     hash_of,
     newest_invoice,
     standing_months,
@@ -138,7 +138,7 @@ def credit(site: Site, number: str, reason: str) -> Issued:
 def verify_invoices(site: Site) -> tuple[int, list[str]]:
     """How many were issued, and what is wrong with them: changed, missing, or not adding up."""
     wrong: list[str] = []
-    previous, numbers = first_hash(), dict[str, int]()
+    previous, numbers = FIRST_HASH, dict[str, int]()
     issued = site.directory.list_invoices()
     for one in issued:
         if (one.prev_hash, one.row_hash) != (previous, hash_of(previous, one.number, one.text)):

@@ -44,7 +44,6 @@ PRICE_NAMES: Final = {
 _PER_TOKENS: Final = 1_000_000
 _PER_SEARCHES: Final = 1000
 _DATE_SUFFIX: Final = re.compile(r"-\d{8}$")
-PERCENT_MAX: Final = 1000
 DISCOUNT_PERCENT_MAX: Final = 100
 # Ten years: a trial is over at some time.
 TRIAL_DAYS_MAX: Final = 3650
@@ -197,9 +196,9 @@ def in_force(changes: Iterable[Dated[T]]) -> list[Dated[T]]:
 
 
 def on_day(changes: Iterable[Dated[T]], day: date) -> T | None:
-    """What counts on a day, of what `in_force` gave; None before the first."""
+    """What counts on a day, of `changes` in the order in which they were made; None before the first."""
     found: T | None = None
-    for one in changes:
+    for one in in_force(changes):
         if one.first_day <= day:
             found = one.what
     return found

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from tenantry.domain.histograms import WAIT_BOUNDS_US, Histogram
+from tenantry.domain.plans import PRICED_TOKENS
 from tenantry.ledger.events import EndedAttempt
 from tenantry.ledger.lines import Begun, Ended
 
@@ -20,13 +21,6 @@ OTHER: Final = "(other)"
 # The API has some 30 models, and a site a handful of upstreams (reference 5.6).
 MODELS_MAX: Final = 50
 UPSTREAMS_MAX: Final = 50
-TOKENS: Final = (
-    "input_tokens",
-    "cache_write_5m_tokens",
-    "cache_write_1h_tokens",
-    "cache_read_tokens",
-    "output_tokens",
-)
 # How an attempt ends for its upstream's sake. Other words of `error` are the client's doing, ours, or the API's own.
 _FAULTS: Final = frozenset(
     {
@@ -44,7 +38,7 @@ class Booked:
     """
 
     def __init__(self, tenants_max: int) -> None:
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()  # to be held while its counters are read together
         self._tenants_max = tenants_max
         self._tenants: set[str] = set()
         self._models: set[str] = set()
@@ -61,25 +55,20 @@ class Booked:
         self.durations = {False: Histogram(WAIT_BOUNDS_US), True: Histogram(WAIT_BOUNDS_US)}  # by whether it streams
         self.first_tokens: dict[str, Histogram] = {}  # of streams, by upstream
 
-    @property
-    def lock(self) -> threading.Lock:
-        """To be held while its counters are read together."""
-        return self._lock
-
     def tenant(self, tenant_id: str) -> str:
         """By what name a tenant is counted: its id, or `OTHER`."""
         return self._bounded(self._tenants, tenant_id, self._tenants_max)
 
     def choose_tenants(self) -> None:
         """Count apart from now on those that have asked for most since this was decided last."""
-        with self._lock:
+        with self.lock:
             if len(self._asked) > self._tenants_max:
                 self._tenants = {tenant_id for tenant_id, _ in self._asked.most_common(self._tenants_max)}
             self._asked.clear()
 
     def add(self, attempts: Iterable[EndedAttempt]) -> None:
         """What a transaction has booked."""
-        with self._lock:
+        with self.lock:
             for one in attempts:
                 self._add(one.begun, one.end)
 
@@ -100,7 +89,7 @@ class Booked:
         if end.cost_nanos or end.usage.output_tokens:
             model = self._bounded(self._models, end.model_served or begun.model_requested, MODELS_MAX)
             self.cost_nanos[tenant, model] += end.cost_nanos or 0
-            for name in TOKENS:
+            for name in PRICED_TOKENS:
                 count = getattr(end.usage, name)
                 if count:
                     self.tokens[tenant, model, name] += count

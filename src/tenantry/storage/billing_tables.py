@@ -38,7 +38,7 @@ billing_details = Table(
     "billing_details",
     metadata,
     Column("tenant_id", String(40), primary_key=True),
-    Column("details", Text, nullable=False),  # JSON: billing/details.py
+    Column("details", Text, nullable=False),  # JSON: domain/billing_details.py
 )
 
 # The last number of a series; taken in the transaction that issues.

@@ -56,6 +56,10 @@ class KeyFiles:
                     return path
         return None
 
+    def retired_path(self, key_id: str) -> Path:
+        """Where the key of this fingerprint lies when it has been rotated away."""
+        return self.path.with_name(_RETIRED + key_id)
+
     def retired(self) -> Sequence[Path]:
         """Files of keys that were rotated away and that lie here still."""
         return sorted(self.path.parent.glob(f"{_RETIRED}*"))
@@ -74,7 +78,7 @@ class KeyFiles:
 
     def take_place(self, old_id: str) -> Path:
         """Put the next key in the place of the old one, which is kept aside; where."""
-        aside = self.path.with_name(_RETIRED + old_id)
+        aside = self.retired_path(old_id)
         with contextlib.suppress(FileExistsError):  # killed between the two
             _write_new(aside, self.path.read_bytes())
         os.replace(self.next_path, self.path)

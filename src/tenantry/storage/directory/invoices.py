@@ -21,7 +21,7 @@ from tenantry.storage.versions import NOTHING
 INVOICE, CREDIT_NOTE = "invoice", "credit_note"
 # Of the number behind its series; a year of 9,999 sorts as text too.
 NUMBER_DIGITS_MIN = 4
-_FIRST_HASH = "0" * 64
+FIRST_HASH = "0" * 64
 _SAME = ("kind", "tenant_id", "slug", "month", "credits", "currency")
 # Counts documents of all series. Who issues takes it first, so that two come one after the other.
 _ALL = ""
@@ -125,12 +125,12 @@ class InvoiceChanges(Changes):
             _next_number(connection, _ALL)
             series = new.series.replace(YEAR, str(self.today().year))
             number = f"{series}{_next_number(connection, series):0{NUMBER_DIGITS_MIN}d}"
-            if _newest(connection, new.tenant_id) != new.after:
+            if newest_invoice(connection, new.tenant_id) != new.after:
                 raise IssuedMeanwhile((IssuedMeanwhile.__doc__ or "").strip())
             document = {**new.document, "number": number, "issued_on": self.today().isoformat()}
             text = json.dumps(document, ensure_ascii=False, sort_keys=True)
             last = connection.execute(select(invoices.c.row_hash).order_by(invoices.c.invoice_id.desc()).limit(1))
-            previous = last.scalar() or _FIRST_HASH
+            previous = last.scalar() or FIRST_HASH
             values = {name: getattr(new, name) for name in _SAME}
             values |= {"number": number, "series": series, "total_minor": new.total_minor, "document": text}
             values |= {"prev_hash": previous, "row_hash": hash_of(previous, number, text), "actor": self._actor}
@@ -169,7 +169,8 @@ def hash_of(previous: str, number: str, text: str) -> str:
 
 def newest_invoice(connection: Connection, tenant_id: str) -> int:
     """The id of the tenant's last one; 0 where it has none."""
-    return _newest(connection, tenant_id)
+    query = select(func.max(invoices.c.invoice_id)).where(invoices.c.tenant_id == tenant_id)
+    return int(connection.execute(query).scalar() or 0)
 
 
 def covered_months(connection: Connection, tenant_id: str) -> dict[str, Covered]:
@@ -198,11 +199,6 @@ def last_billed_day(connection: Connection, tenant_ids: Collection[str]) -> date
     """The first day of the newest month that is on an invoice of one of these tenants."""
     months = [month for one in tenant_ids for month in standing_months(connection, one)]
     return date.fromisoformat(f"{max(months)}-01") if months else None
-
-
-def _newest(connection: Connection, tenant_id: str) -> int:
-    query = select(func.max(invoices.c.invoice_id)).where(invoices.c.tenant_id == tenant_id)
-    return int(connection.execute(query).scalar() or 0)
 
 
 def _next_number(connection: Connection, series: str) -> int:
@@ -261,8 +257,3 @@ def covered_by(connection: Connection, number: str) -> list[Covered]:
         Covered(month, rows, cost, net)
         for month, rows, cost, net in connection.execute(query.where(columns.number == number))
     ]
-
-
-def first_hash() -> str:
-    """What the first document is chained to."""
-    return _FIRST_HASH

@@ -19,7 +19,6 @@ from tenantry.domain.plans import (
     check_terms,
     day_of_change,
     first_of_next_month,
-    in_force,
     on_day,
     read_terms,
 )
@@ -165,9 +164,9 @@ class PlanChanges(Changes):
 
     def _assign(self, connection: Connection, tenant_id: str, slug: str, agreed: Agreed) -> date:
         stood = _assigned(connection, tenant_id)
-        leaves = on_day(in_force([one.dated for one in stood]), self.today())
+        leaves = on_day([one.dated for one in stood], self.today())
         versions = _versions(connection, leaves.plan) if leaves is not None and leaves.plan else []
-        rule = _rule_on(versions, self.today()) if versions else ""
+        rule = _rule_on(versions, self.today())
         _require_day(leaves.plan if leaves is not None else "", rule, agreed.from_day)
         day = agreed.from_day or day_of_change(rule, self.today())
         self._put_assigned(connection, [(tenant_id, slug, replace(agreed, from_day=day))])
@@ -210,7 +209,7 @@ class PlanChanges(Changes):
 
 
 def _rule_on(versions: Sequence[PlanVersion], day: date) -> str:
-    found = on_day(in_force([one.dated for one in versions]), day)
+    found = on_day([one.dated for one in versions], day)
     return found.terms.changes if found is not None else ""
 
 
