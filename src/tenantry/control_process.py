@@ -30,7 +30,7 @@ from tenantry.running import stop_on_signals
 from tenantry.settings import Settings
 from tenantry.storage.changes import StoreChanges
 from tenantry.storage.custody import note_master_key
-from tenantry.web.api import control_app
+from tenantry.web.app import control_app
 
 if TYPE_CHECKING:
     from tenantry.control.tracing import Tracing

@@ -19,8 +19,8 @@ from tenantry.settings import load_settings
 from tenantry.storage.columns import now_utc
 from tenantry.storage.directory.tenants import TenantChange
 from tenantry.storage.tables import admin_users
-from tenantry.web import api
-from tenantry.web.api import control_app
+from tenantry.web.api import tenants as api
+from tenantry.web.app import control_app
 from tenantry.web.guesses import ADDRESS_GUESSES, ALL_GUESSES, TOLD_AT_ONCE, Guesses
 from tests.template import init_from_template
 
@@ -129,14 +129,21 @@ def test_what_goes_wrong_is_told_and_nothing_of_its_inside(site: Site, monkeypat
     app = control_app(site)
     assert get(app, "/api/v1/tenants/nobody/usage")[0] == 404
     assert get(app, "/api/v1/tenants/acme/usage?month=2026-13")[0] == 400
-    assert get(app, "/no/such/page") == (404, {"status_code": 404, "detail": "Not Found"})
-    assert get(app, "/api/v1/tenants", method="POST") == (405, {"status_code": 405, "detail": "Method Not Allowed"})
+    assert get(app, "/no/such/page") == (404, problem(404, "Not Found", "Not Found"))
+    told = problem(405, "Method Not Allowed", "Method Not Allowed")
+    assert get(app, "/api/v1/tenants", method="DELETE") == (405, told)
 
     def breaks(*_: object) -> None:
         raise ZeroDivisionError("a-secret-inside")
 
     monkeypatch.setattr(api, "tenant_view", breaks)
-    assert get(app, "/api/v1/tenants") == (500, {"status_code": 500, "detail": "Internal Server Error"})
+    words = "Internal Server Error: the log of control says what went wrong"
+    assert get(app, "/api/v1/tenants") == (500, problem(500, "Internal Server Error", words))
+
+
+def problem(status: int, title: str, detail: str) -> dict[str, object]:
+    """Problem details, as RFC 9457 has them."""
+    return {"type": "about:blank", "title": title, "status": status, "detail": detail}
 
 
 PLACE = (b"localhost",)

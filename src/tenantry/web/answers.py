@@ -1,0 +1,43 @@
+"""How the control address answers: JSON, and problem details for what went wrong (RFC 9457)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tenantry.domain.printable import escaped
+
+PROBLEM = "application/problem+json"
+
+
+def shown(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """JSON that does nothing to a terminal that it is printed on: names of models come from clients and upstreams."""
+    return Response(_text(value), status, headers, media_type="application/json")
+
+
+def problem(status: int, detail: str, headers: Mapping[str, str] | None = None, **members: Any) -> Response:
+    """What went wrong, and what to do. `members`: what a program may want to know besides."""
+    told = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail} | members
+    return Response(_text(told), status, headers, media_type=PROBLEM)
+
+
+async def told(_request: Request, error: Exception) -> Response:
+    """The answer to a request that was refused."""
+    if not isinstance(error, HTTPException):
+        raise error
+    return problem(error.status_code, error.detail, error.headers)
+
+
+async def broken(_request: Request, _error: Exception) -> Response:
+    """What went wrong is in the log, for whoever runs this."""
+    return problem(500, "Internal Server Error: the log of control says what went wrong")
+
+
+def _text(value: object) -> bytes:
+    return escaped(json.dumps(value, ensure_ascii=False)).encode()
