@@ -67,12 +67,12 @@ def test_a_file_becomes_tenants_that_answer_and_a_diff_becomes_a_change(stack: S
     assert found[0]["actor"].startswith("cli:")
     assert found[0]["at"]
     assert tenantry(stack, "apply", "--yes").returncode == 0
-    wait_for(lambda: stack.message(keys["acme"])[0] == 200, 3, "the tenant served again")
+    wait_for(lambda: stack.message(keys["acme"])[0] == 200, what="the tenant served again")
 
     file.write_text(FILE[: FILE.index("[tenants.beta]")])
     left = tenantry(stack, "apply", "--yes")
     assert left.returncode == 0, left.stderr
-    wait_for(lambda: stack.message(keys["beta"])[0] == 403, 3, "the revocation")
+    wait_for(lambda: stack.message(keys["beta"])[0] == 403, what="the revocation")
     assert "Beta" in next((stack.folder / "statements").glob("beta-*.md")).read_text()
 
     file.write_text(FILE.replace("tier =", "teir ="))

@@ -35,7 +35,7 @@ def test_the_first_serve_makes_its_site_and_keeps_the_token_out_of_the_log(tmp_p
         with log.open("ab") as out:
             process = spawn("serve", env=os.environ | environ, cwd=tmp_path, stdout=out, stderr=out)
         try:
-            wait_for(lambda: listens(gateway) and listens(control), 60, "serving")
+            wait_for(lambda: listens(gateway) and listens(control), what="serving")
             for pid in (process.pid, *children_of(process.pid)):
                 leaves_no_core(pid)
         finally:

@@ -61,7 +61,7 @@ def test_nothing_of_the_probes_is_left_but_their_rows_which_name_them(stack: Sta
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_run_that_is_stopped_removes_its_probes(stack: Stack, number: int) -> None:
     command = start_command(stack)
-    wait_for(lambda: probes_of(stack), 60, "a probe")
+    wait_for(lambda: probes_of(stack), what="a probe")
     command.send_signal(number)
     command.wait(60)
     assert command.returncode == 130
@@ -74,7 +74,7 @@ def test_ctrl_c_twice_says_in_one_line_what_is_done_and_what_not(stack: Stack, b
     told = stack.folder / f"stopped-{behind}.txt"
     with told.open("wb") as err:
         command = spawn("verify", "isolation", env=os.environ | stack.environ, cwd=stack.folder, stderr=err)
-        wait_for(lambda: PROVES[behind] in told.read_text(), 120, f"{behind} being done")
+        wait_for(lambda: PROVES[behind] in told.read_text(), what=f"{behind} being done")
         command.send_signal(signal.SIGINT)
         command.send_signal(signal.SIGINT)
         command.wait(60)
@@ -88,7 +88,7 @@ def test_ctrl_c_twice_says_in_one_line_what_is_done_and_what_not(stack: Stack, b
 
 def test_what_a_killed_run_left_is_removed_by_the_next_and_two_do_not_run_at_once(stack: Stack) -> None:
     killed = start_command(stack)
-    wait_for(lambda: len(probes_of(stack)) > 3, 60, "some probes")
+    wait_for(lambda: len(probes_of(stack)) > 3, what="some probes")
     code, _, err = run_command(stack, "--quick")
     assert (code, "Another isolation proof runs" in err) == (1, True)
     killed.kill()

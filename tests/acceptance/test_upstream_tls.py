@@ -80,7 +80,7 @@ def test_random_streams_over_verified_tls_arrive_byte_for_byte(tmp_path: Path) -
                 assert body == random_stream(seed), f"seed {seed}"
             # Without the CA the certificate is not trusted, and nothing is sent.
             directory.set_upstream("tls", base, None)
-            wait_for(lambda: stack_refuses(stack, key), 5, "the change of CA")
+            wait_for(lambda: stack_refuses(stack, key), what="the change of CA")
         finally:
             stack.stop()
             listener.close()

@@ -9,6 +9,7 @@ import os
 import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -17,6 +18,7 @@ from tenantry.gateway import certificates
 from tenantry.gateway.certificates import Certificates
 from tenantry.settings import CertificateFiles
 from tests.authority import Authority, replace
+from tests.stack import until
 
 MAIN, WILD, CLIENT = "claude.agency.example", "*.claude.agency.example", "ai.client.example"
 
@@ -76,15 +78,28 @@ def test_a_wildcard_is_for_one_label(authority: Authority) -> None:
     assert shown(authority, held, "x.y.client.example") == {MAIN, WILD}
 
 
+class Asked(asyncio.Event):
+    """What a follower waits for, which counts how often it has come back to wait."""
+
+    waits = 0
+
+    async def wait(self) -> Literal[True]:
+        self.waits += 1
+        return await super().wait()
+
+
 def following(held: Certificates, steps: Callable[[Callable[[], Awaitable[None]]], Awaitable[None]]) -> None:
     """Run `steps`, which is handed a way to have the files looked at."""
 
     async def run() -> None:
+        held._asked = asked = Asked()
         task = asyncio.create_task(held.follow())
+        await until(lambda: asked.waits == 1)
 
         async def look() -> None:
+            before = asked.waits
             held.ask()
-            await asyncio.sleep(0.1)
+            await until(lambda: asked.waits > before, what="the end of a look")
 
         try:
             await steps(look)
@@ -119,11 +134,7 @@ def test_without_being_asked_they_are_looked_at_by_the_clock(
 
     async def steps(_look: Callable[[], Awaitable[None]]) -> None:
         authority.issue("client", CLIENT, "new.client.example")
-        for _ in range(500):
-            if shown(authority, held, "new.client.example") == {CLIENT, "new.client.example"}:
-                return
-            await asyncio.sleep(0.02)
-        pytest.fail("the new files were not taken")
+        await until(lambda: shown(authority, held, "new.client.example") == {CLIENT, "new.client.example"})
 
     following(held, steps)
 
