@@ -48,7 +48,10 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "keys rotate": ("tenantry keys rotate key_0123 --grace 24h",),
     "keys list": ("tenantry keys list acme",),
     "keys revoke": ("tenantry keys revoke key_0123",),
-    "keys admin create": ("tenantry keys admin create monitoring --expires-days 90",),
+    "keys admin create": (
+        "tenantry keys admin create monitoring --role viewer --expires-days 90",
+        "tenantry keys admin create books --role billing --tenant acme --tenant globex",
+    ),
     "keys admin list": ("tenantry keys admin list",),
     "keys admin rotate": ("tenantry keys admin rotate admin", "tenantry keys admin rotate monitoring --grace 24h"),
     "keys admin revoke": ("tenantry keys admin revoke monitoring",),

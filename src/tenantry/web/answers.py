@@ -16,6 +16,14 @@ from tenantry.domain.printable import escaped
 PROBLEM = "application/problem+json"
 
 
+class Refused(HTTPException):
+    """A request that is refused, with what a program may want to know besides, as members of the problem."""
+
+    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None, **members: Any) -> None:
+        super().__init__(status, detail, headers)
+        self.members = members
+
+
 def shown(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """JSON that does nothing to a terminal that it is printed on: names of models come from clients and upstreams."""
     return Response(_text(value), status, headers, media_type="application/json")
@@ -31,7 +39,8 @@ async def told(_request: Request, error: Exception) -> Response:
     """The answer to a request that was refused."""
     if not isinstance(error, HTTPException):
         raise error
-    return problem(error.status_code, error.detail, error.headers)
+    members = error.members if isinstance(error, Refused) else {}
+    return problem(error.status_code, error.detail, error.headers, **members)
 
 
 async def broken(_request: Request, _error: Exception) -> Response:

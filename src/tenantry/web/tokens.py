@@ -48,7 +48,8 @@ async def present_token(request: Request) -> Principal:
         raise HTTPException(
             403, f"this admin token ({found.name}) is {state}: `tenantry keys admin create` makes another"
         )
-    return Principal(found.name, f"api:{found.name}", Role(found.role))
+    confined = frozenset(found.tenants) if found.tenants is not None else None
+    return Principal(found.name, f"api:{found.name}", Role(found.role), confined)
 
 
 def site_of(request: Request) -> Site:
