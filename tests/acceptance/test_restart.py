@@ -1,5 +1,6 @@
 """A restart drops no call, counts on exactly, and a gateway outlives who started it."""
 
+import asyncio
 import contextlib
 import fcntl
 import json
@@ -17,6 +18,7 @@ import anthropic
 import pytest
 
 from tenantry.ledger.live import read_live, sum_live
+from tenantry.starting import socket_for_serve
 from tests.authority import Authority
 from tests.stack import PATIENCE_SECONDS, Stack, read_all, request, tenantry, wait_for
 
@@ -279,6 +281,89 @@ def test_a_gateway_outlives_its_supervisor_and_the_next_one_takes_over_without_a
         stream.close()
         assert again.stop() == 0
     wait_for(lambda: not gateways(stack), what="the end of both")
+
+
+# Python runs it before a gateway's first line; it is held for as long as the file is there.
+HELD_AT_START = """
+import os, sys, time
+if "gateway" in sys.orig_argv:
+    while os.path.exists(os.environ["HELD"]):
+        time.sleep(0.02)
+"""
+
+
+class HeldSite:
+    """A site whose gateways are held at their start while `hold` is there; its first `serve` was killed meanwhile."""
+
+    def __init__(self, folder: Path) -> None:
+        self.stack = Stack(folder)
+        self.hold = folder / "held"
+        self.hold.touch()
+        (folder / "sitecustomize.py").write_text(HELD_AT_START)
+        self.stack.environ |= {"PYTHONPATH": str(folder), "HELD": str(self.hold)}
+        self.first = Serving(self.stack)
+        children = Path(f"/proc/{self.first.process.pid}/task/{self.first.process.pid}/children")
+        (self.gateway,) = wait_for(lambda: find_gateway(children), 30, "the gateway")
+        self.first.process.kill()
+        self.first.process.wait()
+
+    def stop(self) -> None:
+        self.hold.unlink(missing_ok=True)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.gateway, signal.SIGKILL)
+        self.stack.stop()
+
+
+def find_gateway(children: Path) -> list[int]:
+    """The gateway among a `serve`'s children, once it is Python with its own words."""
+    return [int(pid) for pid in children.read_text().split() if is_gateway(int(pid))]
+
+
+def is_gateway(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().endswith(b"\0-m\0tenantry\0gateway\0")
+    except OSError:
+        return False
+
+
+@pytest.fixture
+def held(tmp_path: Path) -> Iterator[HeldSite]:
+    site = HeldSite(tmp_path)
+    yield site
+    site.stop()
+
+
+def test_a_gateway_whose_serve_is_killed_while_it_starts_is_taken_over_by_the_next(held: HeldSite) -> None:
+    again = Serving(held.stack)
+    try:
+        again.wait("it is taken over when it serves")
+        held.hold.unlink()
+        again.wait("serving on")
+        key = held.stack.tenant("acme")
+        wait_for(lambda: held.stack.message(key)[0] == 200, 20, "an answer")
+        assert "another gateway has taken over" in again.log.read_text()
+        wait_for(lambda: status(held.gateway) == "Z", 20, "the end of the first gateway")
+    finally:
+        assert again.stop() == 0
+    assert again.told("in use") == 0
+
+
+def test_a_gateway_that_never_serves_and_whose_serve_is_gone_is_ended_by_the_next(held: HeldSite) -> None:
+    settings, stop = held.stack.settings, asyncio.Event()
+    place = settings.gateway_host, settings.gateway_port, settings.data_dir, settings.journal_dir
+    with asyncio.run(socket_for_serve(*place, stop, seconds=0.2)) as listener:
+        assert listener.getsockname() == place[:2]
+    wait_for(lambda: not is_gateway(held.gateway), 20, "the end of the gateway")
+
+
+def test_a_foreign_program_on_the_port_is_told_without_a_wait(tmp_path: Path) -> None:
+    stack = Stack(tmp_path)
+    with socket.create_server(("127.0.0.1", stack.port)):
+        serving = Serving(stack)
+        assert serving.process.wait(60) == 1
+    assert serving.told("Address already in use; stop what listens there") == 1
+    assert serving.told("taken over") == 0
+    stack.stop()
 
 
 def test_a_second_serve_of_a_site_is_refused(served: Serving) -> None:
