@@ -28,13 +28,13 @@ from tenantry.ledger.quarantine import count_quarantined
 from tenantry.settings import MAIN_CERTIFICATE, Settings
 from tenantry.storage.addresses import is_own_address
 from tenantry.storage.columns import aware
-from tenantry.storage.custody import ForeignMasterKey, find_owner
+from tenantry.storage.custody import ForeignMasterKey, Owner, find_owner
 from tenantry.storage.database import open_store, path_of_store
 from tenantry.storage.directory.master_key import ROTATED
-from tenantry.storage.key_files import KeyFiles, load_master_key
+from tenantry.storage.key_files import KeyFiles
 from tenantry.storage.schema import schema_is_current
 from tenantry.storage.tables import audit_log, tenant_hosts, tenants, upstreams
-from tenantry.storage.vault import MasterKey, MasterKeyUnusable
+from tenantry.storage.vault import MasterKeyUnusable
 
 DESCRIPTORS_MIN = 4096
 DISK_BYTES_MIN = 1 << 30
@@ -98,8 +98,15 @@ def _master_key(files: KeyFiles) -> Iterator[Finding]:
 
 def _owner(settings: Settings, engine: Engine) -> Finding:
     """Whether the database belongs to the master key at hand."""
+    while True:
+        owner = find_owner(engine)
+        finding = _owner_of_key(settings, engine, owner)
+        if finding.ok or find_owner(engine) == owner:  # else a rotation came between the two looks
+            return finding
+
+
+def _owner_of_key(settings: Settings, engine: Engine, owner: Owner | None) -> Finding:
     check, files = "database's master key", KeyFiles(settings.master_key_file)
-    owner = find_owner(engine)
     try:
         placed = files.load()
     except MasterKeyUnusable:
@@ -120,11 +127,7 @@ def _owner(settings: Settings, engine: Engine) -> Finding:
 
 def _addresses(settings: Settings, known: Sequence[Row[*tuple[Any, ...]]]) -> Iterator[Finding]:
     """Addresses that somebody else has written into the database."""
-    files = KeyFiles(settings.master_key_file)
-    keys: list[MasterKey] = []
-    for path in (files.path, files.next_path):
-        with contextlib.suppress(MasterKeyUnusable):
-            keys.append(MasterKey(load_master_key(path)))
+    keys = KeyFiles(settings.master_key_file).at_hand()
     for upstream in known:
         if keys and not any(is_own_address(upstream, key) for key in keys):
             found = (

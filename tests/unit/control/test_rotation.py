@@ -341,3 +341,26 @@ def test_a_site_of_an_earlier_version_keeps_every_key_and_can_be_rotated(site: S
     rotate_master_key(old)
     fresh(site, lambda one: works(one.directory, key))
     old.engine.dispose()
+
+
+@pytest.mark.parametrize("number", range(1, 9))
+def test_a_rotation_at_any_look_at_the_files_shows_no_foreign_key(
+    site: Site, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    looks = 0
+
+    def rotating(path: Path) -> bytes:
+        """A whole rotation between what was read before and this file."""
+        nonlocal looks
+        looks += 1
+        if looks == number:
+            rotate_master_key(site)
+        return load_master_key(path)
+
+    monkeypatch.setattr(key_files, "load_master_key", rotating)
+    opened = open_site(site.settings)
+    assert opened.directory.open_credential("acme").secret == SECRET
+    opened.engine.dispose()
+    looks = 0
+    said = {one.check: (one.ok, one.found) for one in examine(site.settings) if "key" in one.check}
+    assert said["database's master key"][0], said
