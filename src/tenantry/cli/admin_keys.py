@@ -90,6 +90,7 @@ def rotate(
 def revoke(name: Name, yes: Yes = False) -> None:
     """Stop an admin token for good, from the next request on."""
     with opened_site() as site:
+        site.directory.require_admin(name)
         confirm(f"Whoever uses the admin token {name} will be refused at once. Revoke it?", yes)
         is_another_left = site.directory.revoke_admin(name)
     say(f"{name} is revoked.")

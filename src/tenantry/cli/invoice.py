@@ -56,6 +56,8 @@ def invoice(
         wanted = read_month_option(site, month)
         if issues:
             require_over(site, wanted)
+            if slug is not None:
+                find_client(site, slug)
             confirm(f"Issue {f'the invoice of {slug}' if slug else 'every invoice'} for {wanted}?", yes)
         if slug is None:
             _all(site, wanted, issues, form, out, as_json)

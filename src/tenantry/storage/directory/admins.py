@@ -125,6 +125,11 @@ class AdminChanges(Changes):
             self._record(connection, "admin.rotate", name, {"before": before, "after": after}, NOTHING)
         return token
 
+    def require_admin(self, name: str) -> None:
+        """Raises: NotInDirectory."""
+        with self._engine.connect() as connection:
+            self._admin(connection, name)
+
     def revoke_admin(self, name: str) -> bool:
         """Stop a token, and one that it replaced, for good; whether another one works still. Raises: NotInDirectory."""
         with self._engine.begin() as connection:
