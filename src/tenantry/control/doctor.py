@@ -220,14 +220,19 @@ def _certificates(settings: Settings) -> Iterator[Finding]:
         check = "certificate" if one.name == MAIN_CERTIFICATE else f"certificate {one.name}"
         mend = f"renew it and put it at {one.cert_file} with its key: the gateway takes it within seconds"
         try:
-            ends = load_certificate(one.cert_file, one.key_file).ends_at
+            held = load_certificate(one.cert_file, one.key_file)
         except BadCertificate as error:
             found = f"{error}; a gateway that runs goes on with what it has loaded before"
             yield Finding(check, False, found, "do what it says; the gateway takes new files within seconds")
             continue
-        left = (ends - datetime.now(UTC)).total_seconds() / 86400
+        why, left = held.why_not_now(), (held.ends_at - datetime.now(UTC)).total_seconds() / 86400
+        if why is not None and left > 0:
+            yield Finding(check, False, f"{one.cert_file} {why}", mend)
+            continue
         words = f"ends in {left:.0f} days" if left > 0 else "has ended"
-        found = f"{one.cert_file} {words} ({ends:%Y-%m-%d %H:%M} UTC)"
+        found = f"{one.cert_file} {words} ({held.ends_at:%Y-%m-%d %H:%M} UTC)"
+        if held.is_alone:
+            found += "; who signed it is not in the file: unless clients trust that one itself, use the full chain"
         yield Finding(check, left >= CERTIFICATE_DAYS_MIN, found, "" if left >= CERTIFICATE_DAYS_MIN else mend)
 
 
