@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,10 @@ from tenantry.domain.keys import is_slug
 from tenantry.domain.limits import CAPACITY_LIMITS, LIMITS, BadLimit, read_limit
 from tenantry.regular_files import read_regular
 from tenantry.setting_checks import contradictions, near_name, unknown_variables, unusable_files
+from tenantry.toml_files import parse_toml
+
+# A hundred upstreams are 20 KB.
+_FILE_BYTES_MAX = 1 << 20
 
 
 class SettingsError(Exception):
@@ -402,12 +405,17 @@ def load_settings(toml_file: Path | None, environ: Mapping[str, str], also: Chec
 def _read_file(toml_file: Path | None, problems: list[str]) -> tuple[Path, dict[str, Any]]:
     path = toml_file or Path("tenantry.toml")
     try:
-        return path, tomllib.loads(read_regular(path).decode("utf-8"))
+        data = read_regular(path, _FILE_BYTES_MAX)
+        if len(data) > _FILE_BYTES_MAX:
+            raise ValueError(f"larger than {_FILE_BYTES_MAX >> 20} MiB, which is no file of settings")
+        return path, parse_toml(data.decode("utf-8-sig"))
     except FileNotFoundError:
         if toml_file is not None:
             problems.append(f"{path}: there is no such file")
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        problems.append(f"{path}: {error}")
+    except UnicodeDecodeError as error:
+        problems.append(f"{path}: not UTF-8, from byte {error.start} on: save it as UTF-8")
+    except (OSError, ValueError) as error:  # what is no TOML, too
+        problems.append(f"{path}: {getattr(error, 'strerror', None) or error}")
     return path, {}
 
 

@@ -179,9 +179,18 @@ def _read_prices(path: Path | None) -> Any:
     if path is None:
         return None
     try:
-        return json.loads(read_regular(path, _FILE_BYTES_MAX))
-    except (OSError, ValueError) as error:
+        data = read_regular(path, _FILE_BYTES_MAX)
+        if len(data) > _FILE_BYTES_MAX:
+            raise ValueError("too large for a price file")
+        found: Any = json.loads(data.decode("utf-8-sig"))
+        if found is None:
+            raise ValueError("there are no prices in it")
+        PLAN_FIELDS["prices"].read(found)
+    except RecursionError:
+        raise fail(f"{path}: nested too deeply for a price file", USAGE) from None
+    except (OSError, ValueError, BadField) as error:
         raise fail(f"{path}: {getattr(error, 'strerror', None) or error}", USAGE) from None
+    return found
 
 
 def _day(text: str | None) -> date | None:
