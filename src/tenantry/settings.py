@@ -10,11 +10,11 @@ from typing import Any, cast
 from urllib.parse import SplitResult, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from tenantry.domain.hosts import BadHost, check_host
+from tenantry.domain.hosts import BadHost, HostRule, check_host
 from tenantry.domain.keys import is_slug
 from tenantry.domain.limits import CAPACITY_LIMITS, LIMITS, BadLimit, read_limit
 from tenantry.regular_files import read_regular
-from tenantry.setting_checks import contradictions, near_name, unknown_variables, unusable_files
+from tenantry.setting_checks import contradictions, near_name, reached_at, unknown_variables, unusable_files
 from tenantry.toml_files import parse_toml
 
 # A hundred upstreams are 20 KB.
@@ -131,6 +131,11 @@ class Settings:
     def public_host(self) -> str:
         """The name of the site itself, as `Host` says it: in lower case, without a port."""
         return (urlsplit(self.public_url).hostname or "").rstrip(".")
+
+    @property
+    def host_rule(self) -> HostRule:
+        """Which names below `public_domain` are whose."""
+        return HostRule(self.public_domain, self.public_host)
 
     @property
     def zone(self) -> ZoneInfo:
@@ -536,7 +541,9 @@ def _settled(values: dict[str, Any]) -> Settings:
     if values["store_url"] is None:
         values["store_url"] = f"sqlite:///{values['data_dir'] / 'tenantry.db'}"
     if values["public_url"] is None:
-        host = "127.0.0.1" if values["gateway_host"] in ("0.0.0.0", "::") else values["gateway_host"]  # noqa: S104 -- compared, not bound
+        host = reached_at(values["gateway_host"])
+        if ":" in host:
+            host = f"[{host}]"
         scheme = "https" if values["tls_cert_file"] else "http"
         values["public_url"] = f"{scheme}://{host}:{values['gateway_port']}"
     return Settings(**values)
