@@ -13,7 +13,7 @@ from tenantry.wire.routes import sample_targets
 from tests.faulty_gateway import FAULTS
 from tests.planted.proof import probes_of, prove
 from tests.spawner import Process, run, spawn
-from tests.stack import Stack, wait_for
+from tests.stack import PATIENCE_SECONDS, Stack, wait_for
 
 # The issue that asked for them: so many, of different kinds.
 FAULTS_MIN = 25
@@ -63,7 +63,7 @@ def test_a_run_that_is_stopped_removes_its_probes(stack: Stack, number: int) -> 
     command = start_command(stack)
     wait_for(lambda: probes_of(stack), what="a probe")
     command.send_signal(number)
-    command.wait(60)
+    command.wait(PATIENCE_SECONDS)
     assert command.returncode == 130
     assert probes_of(stack) == []
 
@@ -77,7 +77,7 @@ def test_ctrl_c_twice_says_in_one_line_what_is_done_and_what_not(stack: Stack, b
         wait_for(lambda: PROVES[behind] in told.read_text(), what=f"{behind} being done")
         command.send_signal(signal.SIGINT)
         command.send_signal(signal.SIGINT)
-        command.wait(60)
+        command.wait(PATIENCE_SECONDS)
     *groups, last = told.read_text().splitlines()
     assert last.startswith("tenantry: interrupted, and what it had made is removed; held: undisturbed")
     assert "; not shown: " in last

@@ -54,7 +54,7 @@ FILLED_IN: dict[str, Callable[[Reader], str]] = {
     "127.0.0.1:3000": lambda reader: f"127.0.0.1:{reader.stack.port}",
     "sk-proxy-demo-...": lambda reader: reader.stack.site.directory.issue_key("demo", "page").text,
     "key_...": lambda reader: reader.working_key(),
-    "REQUEST_ID": lambda reader: reader.stack.rows("acme")[-1]["request_id"],
+    "REQUEST_ID": lambda reader: reader.stack.final_rows("acme")[-1]["request_id"],
     "<data_dir>": lambda reader: str(reader.stack.settings.data_dir),
 }
 # What is typed where a command asks; `y` where it asks whether to go on.
