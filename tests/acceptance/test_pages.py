@@ -70,7 +70,7 @@ TYPED = {
 }
 _EXIT_1 = re.compile(r"#.*exit 1(:|$)", re.MULTILINE)
 _NEEDS_SHELL = re.compile(r"[$|&;<>`*\\]")
-COMMAND_SECONDS_MAX = 60.0
+COMMAND_SECONDS_MAX = 600.0
 DEMO = "tenantry provision Demo --credential sandbox"
 ACME = 'tenantry provision "Acme GmbH" --slug acme --tier premium --credential sandbox'
 # What the reader of a page has done before, as it says. A page that begins with nothing is not here.
