@@ -109,6 +109,15 @@ class Settings:
     metrics_tenants_max: int
     log_format: str
     traces_endpoint: str | None
+    invoice_schedule: str
+    invoice_day: int
+    invoice_hour: int
+    invoice_formats: tuple[str, ...]
+    invoice_folder: Path
+    summary_schedule: str
+    summary_weekday: str
+    summary_hour: int
+    summary_folder: Path | None
     upstreams: tuple[UpstreamSettings, ...]
     more_certificates: tuple[CertificateFiles, ...]
 
@@ -276,11 +285,25 @@ def _level(value: Any) -> str:
     return level
 
 
-def _interval(value: Any) -> str:
-    text = _text(value).lower()
-    if text not in ("weekly", "monthly"):
-        raise ValueError("must be weekly or monthly")
-    return text
+def _choice(*words: str) -> Callable[[Any], str]:
+    def read(value: Any) -> str:
+        text = _text(value).lower()
+        if text not in words:
+            raise ValueError(f"must be {', '.join(words[:-1])} or {words[-1]}")
+        return text
+
+    return read
+
+
+def _formats(value: Any) -> tuple[str, ...]:
+    """Of invoices: a list, or a text with commas between them."""
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, list | tuple) or not names:
+        raise ValueError('must be a list such as ["html", "csv"]')
+    found = tuple(dict.fromkeys(str(name).strip().lower() for name in cast("list[object]", names)))
+    if not {*found} <= {*INVOICE_FORMATS}:
+        raise ValueError(f"must be a list of {', '.join(INVOICE_FORMATS)}")
+    return found
 
 
 def _hosts(value: Any) -> tuple[str, ...]:
@@ -300,12 +323,10 @@ def _collector(value: Any) -> str:
     return _url(str(value).removesuffix("/v1/traces"), "http://127.0.0.1:4318")
 
 
-def _log_format(value: Any) -> str:
-    text = _text(value).lower()
-    if text not in ("text", "json"):
-        raise ValueError("must be text or json")
-    return text
-
+# What an invoice is written as (billing/render.py; a test holds them equal).
+INVOICE_FORMATS = ("html", "csv", "json")
+OFF, PREVIEW, ISSUE, WEEKLY = "off", "preview", "issue", "weekly"
+WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 _PORT = _whole(0, 65535)
 # A name of DNS (RFC 1123 2.1), or an address of IPv6 without its brackets. Never a pattern: each name is written out.
@@ -341,12 +362,22 @@ SETTINGS: dict[str, Setting] = {
     "log_level": Setting(_level, "info", "LOG_LEVEL"),
     "drain_seconds": Setting(_seconds(0, 3600), 30),
     "usage_alert_threshold_percent": Setting(_whole(1, 100), 90, "USAGE_ALERT_THRESHOLD_PERCENT"),
-    "billing_export_interval": Setting(_interval, "weekly", "BILLING_EXPORT_INTERVAL"),
+    "billing_export_interval": Setting(_choice("weekly", "monthly"), "weekly", "BILLING_EXPORT_INTERVAL"),
     "metrics_open": Setting(_flag, False),
     # A series for each, times models and classes of tokens: a few thousand, which Prometheus does not feel.
     "metrics_tenants_max": Setting(_whole(0, 10_000), 50),
-    "log_format": Setting(_log_format, "text"),
+    "log_format": Setting(_choice("text", "json"), "text"),
     "traces_endpoint": Setting(_collector, None),
+    "invoice_schedule": Setting(_choice(OFF, PREVIEW, ISSUE), OFF),
+    # Every month has one.
+    "invoice_day": Setting(_whole(1, 28), 1),
+    "invoice_hour": Setting(_whole(0, 23), 6),
+    "invoice_formats": Setting(_formats, ("html",)),
+    "invoice_folder": Setting(_path, None),
+    "summary_schedule": Setting(_choice(OFF, WEEKLY), OFF),
+    "summary_weekday": Setting(_choice(*WEEKDAYS), WEEKDAYS[0]),
+    "summary_hour": Setting(_whole(0, 23), 7),
+    "summary_folder": Setting(_path, None),
 }
 
 
@@ -538,6 +569,7 @@ def _settled(values: dict[str, Any]) -> Settings:
     """Defaults that follow from other settings."""
     values["data_dir"] = values["data_dir"].absolute()
     values["public_domain"] = values["public_domain"] or ""
+    values["invoice_folder"] = values["invoice_folder"] or values["data_dir"] / "invoices"
     if values["store_url"] is None:
         values["store_url"] = f"sqlite:///{values['data_dir'] / 'tenantry.db'}"
     if values["public_url"] is None:

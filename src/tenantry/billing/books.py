@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Select, bindparam, func, select
 
 from tenantry.billing.calculation import Bill, calculate
 from tenantry.billing.months import Month, Sold, read_month
@@ -78,18 +80,8 @@ class Books:
 
     def prices(self, tenant_id: str, month: Month) -> list[PricedAt]:
         """The versions of prices that the rows of a month name, from the rows themselves and not from their sums."""
-        columns = ledger.c
-        query = (
-            select(columns.price_version, func.count(), func.sum(columns.cost_nanos))
-            .where(
-                columns.tenant_id == tenant_id,
-                columns.ended_at_us >= start_us(month.first, self.zone),
-                columns.ended_at_us < start_us(month.end, self.zone),
-            )
-            .group_by(columns.price_version)
-            .order_by(columns.price_version)
-        )
-        found = self.connection.execute(query)
+        bounds = {"start_us": start_us(month.first, self.zone), "end_us": start_us(month.end, self.zone)}
+        found = self.connection.execute(_query_of_prices(), {"tenant_id": tenant_id, **bounds})
         return [PricedAt(version or "", int(rows), int(cost or 0)) for version, rows, cost in found]
 
     def require_rows(self, bill: Bill, priced: Sequence[PricedAt]) -> None:
@@ -102,6 +94,21 @@ class Books:
         if str(month) not in self._totals:
             self._totals[str(month)] = month_totals(self.connection, month, self.zone)
         return self._totals[str(month)].get(tenant_id, (0, 0))
+
+
+@cache
+def _query_of_prices() -> Select[*tuple[Any, ...]]:
+    columns = ledger.c
+    return (
+        select(columns.price_version, func.count(), func.sum(columns.cost_nanos))
+        .where(
+            columns.tenant_id == bindparam("tenant_id"),
+            columns.ended_at_us >= bindparam("start_us"),
+            columns.ended_at_us < bindparam("end_us"),
+        )
+        .group_by(columns.price_version)
+        .order_by(columns.price_version)
+    )
 
 
 def open_books(directory: Directory, connection: Connection, zone: ZoneInfo) -> Books:

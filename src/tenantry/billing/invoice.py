@@ -36,6 +36,14 @@ class NotBilled(Exception):
     """There is nothing that could be billed; the message says why."""
 
 
+class AlreadyBilled(NotBilled):
+    """The month has its invoice, `number`."""
+
+    def __init__(self, message: str, number: str) -> None:
+        super().__init__(message)
+        self.number = number
+
+
 @dataclass(frozen=True, slots=True)
 class Client:
     """Who is billed, as the directory has it; one that was deleted by what is left of it."""
@@ -60,7 +68,7 @@ def draft(
     """The invoice of a month as it would be issued now. `digits_of` tells the decimal places of a currency.
 
     Raises:
-        NotBilled: the tenant has had no plan, or the month has its invoice.
+        NotBilled: the tenant has had no plan; AlreadyBilled: the month has its invoice.
         SumsDiffer: the ledger's rows contradict its sums.
     """
     sold = books.sold(client.tenant_id)
@@ -70,7 +78,8 @@ def draft(
         raise NotBilled(f"{client.slug} had no plan in {month}: {cure}")
     standing = standing_months(books.connection, client.tenant_id)
     if str(month) in standing:
-        raise NotBilled(f"{month} of {client.slug} is billed: {standing[str(month)]}")
+        number = standing[str(month)]
+        raise AlreadyBilled(f"{month} of {client.slug} is billed: {number}", number)
     bill, priced = books.bill(client.tenant_id, month), books.prices(client.tenant_id, month)
     books.require_rows(bill, priced)
     late = books.late(client.tenant_id, month)

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from tenantry.billing.margin import Margin, TenantMargin, as_json, tenant_margin, totals
-from tenantry.billing.months import BadMonth, Month, read_month
-from tenantry.cli.context import USAGE, fail, opened_site
+from tenantry.billing.months import Month
+from tenantry.cli.context import opened_site
+from tenantry.cli.months import month_option
 from tenantry.cli.options import AsJson
 from tenantry.cli.output import print_json, print_table, say
 from tenantry.control.invoicing import list_clients, list_without_plan, reading_books
@@ -29,10 +30,7 @@ def margin(
 ) -> None:
     """Revenue less list cost by tenant, plan and in total; where a running month goes; who is under water."""
     with opened_site() as site:
-        try:
-            wanted = read_month(month) if month is not None else Month(site.directory.today().replace(day=1))
-        except BadMonth as error:
-            raise fail(str(error), USAGE) from None
+        wanted = month_option(month, Month(site.directory.today().replace(day=1)))
         plans, now = site.directory.list_plans(), datetime.now(UTC)
         with reading_books(site) as books:
             clients = [*list_clients(site), *list_without_plan(site)]
