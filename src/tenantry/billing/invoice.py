@@ -11,6 +11,7 @@ from typing import Any
 
 from tenantry.billing.books import Books, PricedAt
 from tenantry.billing.calculation import Bill, in_minor_units
+from tenantry.billing.corrections import Corrected, Reference
 from tenantry.billing.months import Month, rounded
 from tenantry.billing.rating import Line
 from tenantry.billing.usage import Used
@@ -91,7 +92,9 @@ def draft(
         bill.list_nanos + sum(line.list_nanos for line in elsewhere),
         bill.net_nanos + sum(line.nanos for line in elsewhere),
     )
-    appendix = appendix_of(bill.used, priced)
+    appendix = appendix_of(bill.all_used, priced)
+    if bill.corrected:
+        appendix["corrections"] = corrections_of(bill.corrected, books.references(client.tenant_id, month))
     document = document_of(bill, lines, appendix, Sides(agency, own, client), books.zone.key, digits_of)
     return NewInvoice(
         INVOICE,
@@ -217,13 +220,43 @@ def _terms(bill: Bill) -> list[dict[str, Any]]:
 
 
 def appendix_of(used: Sequence[Used], priced: Iterable[PricedAt]) -> dict[str, Any]:
-    """The same usage three times: each table adds up to the rows and the list cost of the month."""
+    """The same usage four times: each table adds up to the rows and the list cost of the month."""
     return {
         "by_model": _table(used, lambda one: one.model),
         "by_key": _table(used, lambda one: one.key_id),
         "by_week": _table(used, lambda one: f"{one.first.isocalendar().year}-W{one.first.isocalendar().week:02d}"),
         "by_outcome": _table(used, lambda one: one.outcome),
         "price_versions": [{"name": one.version, "rows": one.rows, "list_nanos": one.cost_nanos} for one in priced],
+    }
+
+
+def corrections_of(corrected: Sequence[Corrected], references: Sequence[Reference]) -> dict[str, Any]:
+    """What corrects earlier months, and which attempts that is: the first of them where they are many."""
+    groups: defaultdict[tuple[str, str, str, str], list[Corrected]] = defaultdict(list)
+    for one in corrected:
+        groups[str(one.origin), one.model, one.reason, one.price_version].append(one)
+    return {
+        "groups": [
+            {
+                "month": month,
+                "model": model,
+                "why": reason,
+                "price_version": version,
+                "rows": sum(one.rows for one in some),
+                "list_nanos": sum(one.cost_nanos for one in some),
+            }
+            for (month, model, reason, version), some in sorted(groups.items())
+        ],
+        "references": [
+            {
+                "attempt": one.attempt_id,
+                "ended_on": one.of.isoformat(),
+                "list_nanos": one.cost_nanos,
+                "price_version": one.price_version,
+            }
+            for one in references
+        ],
+        "not_named": sum(one.rows for one in corrected) - len(references),
     }
 
 

@@ -194,7 +194,7 @@ def recompute_command(
         if as_json:
             print_json(_as_json(site, found, table.version, booked))
         elif book:
-            say(f"Booked {booked} adjustments.")
+            say(f"Booked {booked} adjustments. Those of months that are billed are on the next invoice.")
         elif changed:
             say("Nothing was booked; --book books the differences.")
 

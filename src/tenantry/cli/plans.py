@@ -236,7 +236,7 @@ def simulate(
         found: list[tuple[str, Margin, Margin]] = []
         with reading_books(site) as books:
             for _ in range(months):
-                bill = books.bill(client.tenant_id, month)
+                bill = books.bill(client.tenant_id, month).alone
                 found.insert(0, (str(month), margin_of(bill), under_plan(month, bill.used, plan, terms)))
                 month = month_before(month.first)
     if as_json:
