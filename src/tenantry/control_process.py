@@ -152,11 +152,16 @@ def _chores(site: Site, courier: Courier, changes: StoreChanges) -> list[Chore]:
 
 
 def _on_schedule(site: Site) -> list[Chore]:
-    """Invoices, where the settings want them: what renders them takes some megabytes, and is loaded for that alone."""
+    """Invoices and summaries, where the settings want them: what renders them takes some megabytes, and
+    is loaded for that alone.
+    """
     found: list[Chore] = []
     if site.settings.invoice_schedule != OFF:
         rounds = import_module("tenantry.control.rounds").InvoiceRounds(site)
         found.append(Chore("the round of invoices", ROUND_SECONDS, rounds.step))
+    if site.settings.summary_schedule != OFF:
+        summaries = import_module("tenantry.control.summaries").Summaries(site)
+        found.append(Chore("the weekly summaries", ROUND_SECONDS, summaries.step))
     return found
 
 

@@ -78,6 +78,7 @@ BEFORE: dict[str, tuple[str, ...]] = {
     "README.md": (DEMO,),
     "docs/alerts.md": (ACME,),
     "docs/audit.md": (ACME,),
+    "docs/summaries.md": (ACME,),
     "docs/budgets.md": (ACME,),
     "docs/exports.md": (ACME,),
     "docs/invoices.md": (ACME,),

@@ -148,12 +148,35 @@ def totals(margins: Iterable[Margin]) -> Margin:
     return sum(margins, Margin())
 
 
-def as_json(one: TenantMargin) -> dict[str, Any]:
+def grouped(found: Sequence[TenantMargin]) -> dict[str, list[TenantMargin]]:
+    """By plan; "" for those on none."""
+    return {name: [one for one in found if one.plan == name] for name in sorted({one.plan for one in found})}
+
+
+def as_json(month: Month, found: Sequence[TenantMargin], is_running: bool) -> dict[str, Any]:
+    """All of a month: by tenant, by plan and in total. Of one that is over, what is projected is what it was."""
     return {
-        "tenant": one.slug,
-        "plan": one.plan or None,
-        "now": one.now.as_json(),
-        "projected": one.projected.as_json(),
-        "under_water": one.is_under_water,
-        "fits": one.fits,
+        "month": str(month),
+        "running": is_running,
+        "tenants": [
+            {
+                "tenant": one.slug,
+                "plan": one.plan or None,
+                **_sums([one]),
+                "under_water": one.is_under_water,
+                "fits": one.fits,
+            }
+            for one in found
+        ],
+        "plans": {name: _sums(some) | _counts(some) for name, some in grouped(found).items()},
+        "total": _sums(found) | _counts(found),
     }
+
+
+def _sums(some: Sequence[TenantMargin]) -> dict[str, Any]:
+    now, projected = totals(one.now for one in some), totals(one.projected for one in some)
+    return {"now": now.as_json(), "projected": projected.as_json()}
+
+
+def _counts(some: Sequence[TenantMargin]) -> dict[str, Any]:
+    return {"tenants": len(some), "under_water": [one.slug for one in some if one.is_under_water]}

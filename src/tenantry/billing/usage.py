@@ -93,14 +93,14 @@ def _between(connection: Connection, tenant_id: str, first: date, start_us: int,
     found: list[Used] = []
     asked = {"tenant_id": tenant_id, "start_us": start_us, "end_us": end_us}
     for row in connection.execute(_query_between(), asked):
-        key_id, model, outcome, *values = _plain(row)
+        key_id, model, outcome, *values = plain_row(row)
         attempts, adjustments, nanos, *counts = map(int, values)
         by_name: dict[str, int] = dict(zip(COUNTED, counts, strict=True))
         found.append(Used(first, key_id, model, outcome, attempts, attempts + adjustments, nanos, by_name))
     return found
 
 
-def _plain(row: Iterable[Any]) -> list[Any]:
+def plain_row(row: Iterable[Any]) -> list[Any]:
     return list(row)
 
 

@@ -17,18 +17,22 @@ class MonthIncomplete(DirectoryError):
 
 def require_complete(site: Site, month: Month) -> None:
     """Raises: MonthIncomplete: a journal holds what ended in the month and is not in the ledger, or cannot be read."""
+    require_booked(site, start_us(month.end, site.settings.zone), str(month))
+
+
+def require_booked(site: Site, end_us: int, period: str) -> None:
+    """The same for all that ended before an instant, at which the period ends. Raises: MonthIncomplete."""
     try:
         lag = booking_lag(site.engine, site.settings.journal_dir)
     except OSError as error:
         raise MonthIncomplete(
-            f"whether {month} is complete cannot be known: a journal cannot be read ({error.strerror or error})"
+            f"whether {period} is complete cannot be known: a journal cannot be read ({error.strerror or error})"
         ) from None
-    end_us = start_us(month.end, site.settings.zone)
     if lag.oldest_us is None or (lag.oldest_us >= end_us and not lag.is_more):
         return
     since = datetime.fromtimestamp(lag.oldest_us // 1_000_000, UTC)
     raise MonthIncomplete(
-        f"the ledger of {month} is not complete: {lag.attempts:,}{' and more' if lag.is_more else ''} attempts wait to "
-        f"be booked, the oldest ended at {since:%Y-%m-%d %H:%M:%S} UTC. `tenantry control` books them (part of "
+        f"the ledger of {period} is not complete: {lag.attempts:,}{' and more' if lag.is_more else ''} attempts wait "
+        f"to be booked, the oldest ended at {since:%Y-%m-%d %H:%M:%S} UTC. `tenantry control` books them (part of "
         "`tenantry serve`); `tenantry doctor` says why they wait"
     )
