@@ -12,8 +12,8 @@ BOTH_FORMS := tests/unit/domain tests/unit/wire tests/unit/gateway tests/unit/le
 
 # Whose instructions are counted: of this form's Python.
 GATES_PYTHON ?= $(BIN)/python
-# Half of the tests wait for something most of the time, so two cores serve three workers.
-TEST_WORKERS ?= 3
+# Tests wait for something half of their time, so two cores serve four workers.
+TEST_WORKERS ?= 4
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
 
 .PHONY: help run test test-clients test-compiled compiled wheels check bench gates fairness native fuzz-native lock clean

@@ -17,9 +17,10 @@ settings.load_profile("steady")
 FIXTURES = Path(__file__).parent / "fixtures"
 # Files that take longest, and begin first: what comes last should be short, so that no worker waits for another.
 LONGEST = (
-    *("test_planted_callers", "test_planted_answers", "test_planted_shares"),
-    *("test_pages", "test_isolation", "test_faults_neighbours", "test_crashes", "test_lanes", "test_budgets"),
-    *("test_faults_money", "test_lives", "test_limits_commands", "test_retries", "test_lanes_cost"),
+    *("test_pages", "test_isolation", "test_planted_callers", "test_faults_neighbours", "test_crashes", "test_restart"),
+    *("test_planted_shares", "test_planted_answers", "test_faults_money", "test_hostile_upstreams", "test_lanes"),
+    *("test_limits_commands", "test_ledger_commands", "test_memory", "test_lives", "test_rotation", "test_budgets"),
+    *("test_applying", "test_bills", "test_straight", "test_retries", "test_many_tenants", "test_any_states"),
 )
 
 

@@ -10,6 +10,7 @@ import contextlib
 import gc
 import json
 import os
+import pkgutil
 import random
 import runpy
 import select
@@ -21,17 +22,20 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+import tenantry
 
 # Linux has what this needs.
 COLD = os.environ.get("TENANTRY_TESTS_COLD") == "1" or not hasattr(os, "pidfd_open")
 ROOT = Path(__file__).parents[1]
 _NUMBER_BYTES = 8
 _REQUEST_BYTES_MAX = 1 << 20
-# Beside what the process imports at its start; what a command imports later of ours it still imports by itself.
+# What is loaded beside all of ours. A command that has to load itself takes up to a second of CPU, else a sixth of that;
+# what each loads where nothing is loaded yet, tests/unit/test_start.py says.
 LIBRARIES = (
     *(
         "alembic.command",
@@ -200,10 +204,17 @@ def _become(descriptors: Sequence[int], environ: dict[str, str], folder: str) ->
                 value.seed()
 
 
+def _modules_of_ours() -> Iterator[str]:
+    """All but those that do something when they are imported."""
+    for module in pkgutil.walk_packages(tenantry.__path__, "tenantry."):
+        if not module.name.endswith(".__main__") and ".migrations" not in module.name:
+            yield module.name
+
+
 def _main() -> None:
     # A run of the tests in the background may have been started with SIGINT ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    for name in ("tenantry.app", *LIBRARIES):
+    for name in ("tenantry.app", *LIBRARIES, *_modules_of_ours()):
         __import__(name)
     gc.collect()
     gc.freeze()  # what a fork's end would go through once more, and so copy

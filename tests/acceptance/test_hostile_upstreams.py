@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.stack import Stack, parse, read_all, request, wait_for
+from tests.stack import PATIENCE_SECONDS, Stack, parse, read_all, request, wait_for
 from tests.storm.accounting import add_tenant, is_idle, resident_bytes
 from tests.storm.upstream import Upstream
 
@@ -35,6 +35,8 @@ ATTACKS = 4
 GROWTH_BYTES_MAX = ATTACKS * 2 * 32 * 1024 * 1024 + 48 * 1024 * 1024
 # Heads have no reason to be kept at all.
 HEAD_GROWTH_BYTES_MAX = 24 * 1024 * 1024
+# Nothing comes to a client before a whole answer has come to the gateway: tens of megabytes, on a busy machine.
+ENDLESS_SECONDS_MAX = 5 * PATIENCE_SECONDS
 # How much of a stream is read.
 STREAM_BYTES = 48 * 1024 * 1024
 
@@ -99,7 +101,7 @@ class Hostile:
 
     def _serve(self, client: socket.socket) -> None:
         with contextlib.suppress(OSError), client:
-            client.settimeout(60)
+            client.settimeout(ENDLESS_SECONDS_MAX)
             came = b""
             while True:
                 while b"\r\n\r\n" not in came:
@@ -200,7 +202,7 @@ def attacked(site: Stack, key: str, neighbour: str, play: str, stream: bool) -> 
 
     def attack(_: int) -> bytes:
         with site.connect() as client:
-            client.settimeout(60)
+            client.settimeout(ENDLESS_SECONDS_MAX)
             client.sendall(asking(key, play, stream=stream))
             return read_all(client)
 
