@@ -34,8 +34,8 @@ COLD = os.environ.get("TENANTRY_TESTS_COLD") == "1" or not hasattr(os, "pidfd_op
 ROOT = Path(__file__).parents[1]
 _NUMBER_BYTES = 8
 _REQUEST_BYTES_MAX = 1 << 20
-# What is loaded beside all of ours. A command that has to load itself takes up to a second of CPU, else a sixth of that;
-# what each loads where nothing is loaded yet, tests/unit/test_start.py says.
+# What is loaded beside all of ours. A command that has to load itself takes up to a second of CPU, else a sixth; what
+# each loads where nothing is loaded yet, tests/unit/test_start.py says.
 LIBRARIES = (
     *(
         "alembic.command",

@@ -51,7 +51,7 @@ def test_every_file_and_folder_of_a_used_site_is_private(tmp_path: Path) -> None
     try:
         key = stack.tenant("first")
         stack.start()
-        wait_for(lambda: stack.message(key)[0] == 200, 20, "an answer")
+        wait_for(lambda: stack.message(key)[0] == 200, what="an answer")
         (stack.folder / "tenants.toml").write_text(MANIFEST)
         (stack.folder / "old.env").write_text("TENANT_ACME_KEY=sk-ant-api03-of-a-test-long-enough\n")
         for folder in ("plans", "exports", "invoices", "closing"):
@@ -59,7 +59,7 @@ def test_every_file_and_folder_of_a_used_site_is_private(tmp_path: Path) -> None
         for words in COMMANDS:
             done = tenantry(stack, *words, HOME=str(stack.folder))
             assert done.returncode == (1 if words[0] == "plan" else 0), f"{words}: {done.stdout}{done.stderr}"
-        wait_for(lambda: stack.rows("first"), 20, "the row")
+        wait_for(lambda: stack.rows("first"), what="the row")
         for name in ("gateway", "control", "sandbox"):
             stack.kill(name, 15)
         (backup,) = (stack.folder / "backups").glob("*.tar")

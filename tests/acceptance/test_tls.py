@@ -177,7 +177,7 @@ def test_handshakes_that_never_end_are_bounded_by_themselves_and_a_client_comes_
     hello = client_hello(authority)
     with contextlib.ExitStack() as opened:
         opened.callback(stack.stop)
-        wait_for(lambda: _answers(secured), 20, "an answer")
+        wait_for(lambda: _answers(secured), what="an answer")
         begun: list[socket.socket] = []
         for _ in range(HANDSHAKES_PER_PEER_MAX + 60):
             begun.append(opened.enter_context(stack.connect()))
@@ -187,7 +187,7 @@ def test_handshakes_that_never_end_are_bounded_by_themselves_and_a_client_comes_
             wait_for_word(one)
         assert sum(not is_over(one) for one in begun) <= HANDSHAKES_PER_PEER_MAX
         # An old one gives way.
-        wait_for(lambda: _answers(secured), 20, "an answer beside them")
+        wait_for(lambda: _answers(secured), what="an answer beside them")
 
 
 def client_hello(authority: Authority) -> bytes:
