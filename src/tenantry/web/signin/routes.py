@@ -1,0 +1,12 @@
+"""Every route of the sign-in."""
+
+from __future__ import annotations
+
+from starlette.routing import Route
+
+from tenantry.web.signin.entering import entering_routes
+from tenantry.web.signin.welcome import welcome_routes
+
+
+def signin_routes() -> list[Route]:
+    return [*entering_routes(), *welcome_routes()]
