@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -27,6 +28,7 @@ from tenantry.web.metrics import Scraped
 from tenantry.web.pages_base.errors import broken, told
 from tenantry.web.pages_base.headers import SecurityHeaders
 from tenantry.web.pages_base.static import static_route
+from tenantry.web.proxies import Proxies
 from tenantry.web.routing import guarded
 from tenantry.web.signin.routes import signin_routes
 from tenantry.web.signin.throttle import Throttle
@@ -39,11 +41,16 @@ def control_app(site: Site, metrics: Metrics | None = None) -> Starlette:
     routes += [static_route(), *signin_routes()]
     if metrics is not None:
         routes.append(_metrics_route(Scraped(metrics), is_open=site.settings.metrics_open))
-    hosts = (site.settings.control_host, *site.settings.control_hosts)
+    settings = site.settings
+    hosts = (settings.control_host, urlsplit(settings.control_url).hostname or "", *settings.control_hosts)
     app = Starlette(
         routes=routes,
         exception_handlers={HTTPException: told, 500: broken},
-        middleware=[Middleware(SecurityHeaders), Middleware(OwnHosts, hosts=hosts)],
+        middleware=[
+            Middleware(Proxies, networks=settings.control_tls_proxy),
+            Middleware(SecurityHeaders),
+            Middleware(OwnHosts, hosts=hosts),
+        ],
     )
     app.state.site = site
     app.state.guesses = Guesses(time.monotonic)

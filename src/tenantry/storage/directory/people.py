@@ -174,6 +174,8 @@ class PeopleChanges(Changes):
     ) -> None:
         """What somebody may do from now on, and for which tenants; sessions end where that is something else.
 
+        `email` None: as it is; "": none.
+
         Raises:
             NotInDirectory: no such person or tenant.
             DirectoryError: a role that cannot be had for some tenants, or nobody would be owner any more.
@@ -184,7 +186,7 @@ class PeopleChanges(Changes):
             before = _read_one(connection, people.c.person_id == row.person_id)
             if before is None:  # not possible within the transaction
                 raise NotInDirectory(name)
-            address = _email(email or "")
+            address = row.email if email is None else _email(email)
             if address is not None and address != row.email:
                 _refuse_taken(connection, people.c.email == address, address)
             values: dict[str, Any] = {"role": role.value, "scope": "all" if slugs is None else "some", "email": address}

@@ -110,6 +110,12 @@ class SignInChanges(Changes):
             here = people_sessions.c.session_id == session_id
             connection.execute(update(people_sessions).where(here).values(notice=notice))
 
+    def leave_notice_for(self, secret: str, notice: str) -> None:
+        """The same for a session that has just begun."""
+        with self._engine.begin() as connection:
+            here = people_sessions.c.session_digest == _session_digest(secret)
+            connection.execute(update(people_sessions).where(here).values(notice=notice))
+
     def take_notice(self, session_id: str) -> str | None:
         """What a page is to say, which no other page says again."""
         here = people_sessions.c.session_id == session_id

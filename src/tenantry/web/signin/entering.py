@@ -53,7 +53,9 @@ def directory_for(request: Request, person: Person) -> Directory:
     return site_of(request).directory.acting_as(person.principal.actor, address_of(request))
 
 
-def enter(request: Request, person: Person, way: str, target: str, *, is_proved: bool = False) -> Response:
+def enter(
+    request: Request, person: Person, way: str, target: str, *, is_proved: bool = False, notice: str | None = None
+) -> Response:
     """A new session, whatever the browser held before: to the second factor where there is one, else to `target`.
 
     `is_proved`: the second factor was shown, or is the provider's business.
@@ -63,6 +65,8 @@ def enter(request: Request, person: Person, way: str, target: str, *, is_proved:
     is_whole = is_proved or not person.has_second_factor
     stage = FULL if is_whole else SECOND
     secret = directory.begin_session(person, way, stage, address_of(request), request.headers.get("user-agent", ""))
+    if notice is not None:
+        directory.leave_notice_for(secret, notice)
     answer = see_other(own_path(target) if is_whole else with_next(TOTP, target))
     set_cookie(request, answer, SESSION, secret)
     return answer
