@@ -54,13 +54,10 @@ def _tell_initialised(found: Settings, done: Initialised, token_file: Path | Non
 
 
 def _show_first_link(found: Settings) -> None:
-    """How to get into the control room, where nobody can yet; on a terminal only: what is none is a log."""
+    """How to get into the control room, where nobody can yet."""
     from tenantry.control.people.links import first_link
     from tenantry.control.site import open_site
 
-    if not sys.stdout.isatty():
-        say("The control room: `tenantry keys people link` on a terminal shows the link to begin with.")
-        return
     site = open_site(found)
     try:
         link = first_link(site)

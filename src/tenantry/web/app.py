@@ -32,6 +32,7 @@ from tenantry.web.proxies import Proxies
 from tenantry.web.routing import guarded
 from tenantry.web.signin.routes import signin_routes
 from tenantry.web.signin.throttle import Throttle
+from tenantry.web.signin.through import provider_of
 from tenantry.web.tokens import PRESENTED_AT_ONCE, present_token, site_of
 
 
@@ -55,6 +56,7 @@ def control_app(site: Site, metrics: Metrics | None = None) -> Starlette:
     app.state.site = site
     app.state.guesses = Guesses(time.monotonic)
     app.state.throttle = Throttle(time.monotonic)
+    app.state.provider = provider_of(settings)
     app.state.passwords = Passwords()
     app.state.presenting = asyncio.Semaphore(PRESENTED_AT_ONCE)
     return app

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Generator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -181,7 +182,6 @@ class PeopleChanges(Changes):
             DirectoryError: a role that cannot be had for some tenants, or nobody would be owner any more.
         """
         with self._engine.begin() as connection:
-            self._sealing_key(connection)
             row = self._person(connection, name)
             before = _read_one(connection, people.c.person_id == row.person_id)
             if before is None:  # not possible within the transaction
@@ -192,9 +192,9 @@ class PeopleChanges(Changes):
             values: dict[str, Any] = {"role": role.value, "scope": "all" if slugs is None else "some", "email": address}
             if address != row.email:
                 values["oidc_subject"] = None  # whoever has the new address is to come through it
-            connection.execute(update(people).where(people.c.person_id == row.person_id).values(values))
-            self._confine(connection, row.person_id, role, slugs)
-            self._require_owner(connection)
+            with self._keeping_an_owner(connection):
+                connection.execute(update(people).where(people.c.person_id == row.person_id).values(values))
+                self._confine(connection, row.person_id, role, slugs)
             after = _read_one(connection, people.c.person_id == row.person_id)
             if after is None or after == before:
                 return
@@ -206,16 +206,15 @@ class PeopleChanges(Changes):
     def disable_person(self, name: str) -> None:
         """Nothing of theirs opens anything from now on. Raises: NotInDirectory; DirectoryError: the last owner."""
         with self._engine.begin() as connection:
-            self._sealing_key(connection)
             row = self._person(connection, name)
-            if row.disabled_at is None:
-                connection.execute(
-                    update(people).where(people.c.person_id == row.person_id).values(disabled_at=now_utc())
-                )
-                self._require_owner(connection)
-                connection.execute(delete(people_links).where(people_links.c.person_id == row.person_id))
-                _end_sessions(connection, people_sessions.c.person_id == row.person_id)
-                self._tell_status(connection, row.name, "active", "disabled")
+            if row.disabled_at is not None:
+                return
+            with self._keeping_an_owner(connection):
+                here = people.c.person_id == row.person_id
+                connection.execute(update(people).where(here).values(disabled_at=now_utc()))
+            connection.execute(delete(people_links).where(people_links.c.person_id == row.person_id))
+            _end_sessions(connection, people_sessions.c.person_id == row.person_id)
+            self._tell_status(connection, row.name, "active", "disabled")
 
     def enable_person(self, name: str) -> None:
         """Raises: NotInDirectory."""
@@ -228,11 +227,10 @@ class PeopleChanges(Changes):
     def delete_person(self, name: str) -> None:
         """Raises: NotInDirectory; DirectoryError: the last owner."""
         with self._engine.begin() as connection:
-            self._sealing_key(connection)
             row = self._person(connection, name)
-            for table in (people_links, people_sessions, people_recovery, people_totp, people_tenants, people):
-                connection.execute(delete(table).where(table.c.person_id == row.person_id))
-            self._require_owner(connection)
+            with self._keeping_an_owner(connection):
+                for table in (people_links, people_sessions, people_recovery, people_totp, people_tenants, people):
+                    connection.execute(delete(table).where(table.c.person_id == row.person_id))
             self._record(connection, "person.delete", row.name, {"before": {"role": row.role}, "after": None}, NOTHING)
 
     def bind_subject(self, person_id: str, subject: str) -> bool:
@@ -316,9 +314,13 @@ class PeopleChanges(Changes):
         _end_sessions(connection, people_sessions.c.person_id == person.person_id)
         self._record(connection, action, person.name, detail, NOTHING)
 
-    def _require_owner(self, connection: Connection) -> None:
-        """Raises: DirectoryError: where there is nobody any more who could undo this."""
-        if not _has_owner(connection):
+    @contextmanager
+    def _keeping_an_owner(self, connection: Connection) -> Generator[None]:
+        """Raises: DirectoryError: the block leaves nobody who could undo this, and there was somebody before."""
+        self._sealing_key(connection)  # one after the other
+        had_owner = _has_owner(connection)
+        yield
+        if had_owner and not _has_owner(connection):
             raise DirectoryError("somebody has to be owner: make another one first, who has signed in")
 
     def _tell_status(self, connection: Connection, name: str, before: str, after: str) -> None:

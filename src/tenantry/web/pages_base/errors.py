@@ -13,6 +13,8 @@ from tenantry.web import answers
 from tenantry.web.pages_base.rendering import render_error
 
 _OF_PROGRAMS: Final = ("/api", "/metrics", "/healthz", "/tls", "/static")
+# Where Starlette itself says no more than the phrase.
+_PLAIN: Final = {404: "there is no such page here", 405: "this is not done that way: go back, and load the page again"}
 _REDIRECTS: Final = range(300, 400)
 
 
@@ -22,7 +24,9 @@ async def told(request: Request, error: Exception) -> Response:
         return await answers.told(request, error)
     if error.status_code in _REDIRECTS:
         return Response(status_code=error.status_code, headers=error.headers)
-    answer = render_error(request, error.status_code, HTTPStatus(error.status_code).phrase, error.detail)
+    phrase = HTTPStatus(error.status_code).phrase
+    detail = _PLAIN.get(error.status_code, phrase) if error.detail == phrase else error.detail
+    answer = render_error(request, error.status_code, phrase, detail)
     answer.headers.update(error.headers or {})
     return answer
 

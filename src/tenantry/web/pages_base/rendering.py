@@ -15,6 +15,7 @@ from tenantry.domain.printable import stamp
 from tenantry.web.pages_base.forms import CSRF_FIELD, csrf_of
 from tenantry.web.pages_base.navigation import seen_by
 from tenantry.web.pages_base.static import static_url
+from tenantry.web.pages_base.words import browser_name, when
 from tenantry.web.tokens import site_of
 
 SITE_NAME: Final = "Tenantry"
@@ -44,7 +45,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters["stamp"] = stamp
+    made.filters.update(stamp=stamp, when=when, browser=browser_name)
     return made
 
 

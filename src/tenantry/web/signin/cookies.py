@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from typing import Final
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+
+from tenantry.web.hosts import LOOPBACK_NAMES, host_name
 
 SESSION: Final = "tenantry"
 # Of who is not signed in: what their forms are bound to.
@@ -49,6 +52,17 @@ def drop_cookie(request: Request, answer: Response, name: str) -> None:
 
 def is_over_tls(request: Request) -> bool:
     return request.url.scheme == "https"
+
+
+def require_private(request: Request) -> None:
+    """Raises HTTPException 403: a page that was asked for over a network without TLS, as far as we are told."""
+    name = host_name(request.headers.get("host", "").encode("latin-1"))
+    if not is_over_tls(request) and name not in LOOPBACK_NAMES:
+        raise HTTPException(
+            403,
+            "nobody signs in without TLS: if a TLS proxy stands in front, name its address in control_tls_proxy, and "
+            "have it send X-Forwarded-Proto",
+        )
 
 
 def _full_name(request: Request, name: str) -> str:

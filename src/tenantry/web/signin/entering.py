@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from tenantry.control.people.provider import Provider
 from tenantry.control.people.signing_in import SigningIn
 from tenantry.domain.people import Person, Session
 from tenantry.domain.roles import Principal
@@ -25,6 +26,9 @@ from tenantry.web.tokens import address_of, site_of
 
 TOTP: Final = "/signin/totp"
 SIGN_OUT: Final = "/signout"
+# Through the provider (`through.py`), at first and once more.
+THROUGH: Final = "/signin/oidc"
+THROUGH_AGAIN: Final = "/signin/oidc/again"
 # The same for an unknown name, a wrong password and somebody disabled.
 _WRONG: Final = "The name or the password is wrong."
 _WRONG_CODE: Final = "This is not the code of this moment, or it was used already. Wait for the next one."
@@ -95,9 +99,25 @@ def _values(request: Request, name: str, target: str | None) -> dict[str, Any]:
         "name": name,
         "next": own_path(target),
         "is_new": not site_of(request).directory.has_owner(),
-        "provider": None,
-        "provider_path": "",
+        **_provider(request, THROUGH, target),
     }
+
+
+def refuse_sign_in(request: Request, words: str, target: str) -> Response:
+    """The page to sign in at, with why that did not work."""
+    return refuse(request, "signin/signin.html.j2", words, **_values(request, "", target))
+
+
+def current_session(request: Request) -> Session | None:
+    """Who is signed in, on a page that is for everybody."""
+    secret = cookie_of(request, SESSION)
+    return site_of(request).directory.find_session(secret) if secret is not None else None
+
+
+def _provider(request: Request, path: str, target: str | None) -> dict[str, Any]:
+    """What the page says of the provider, if there is one."""
+    found: Provider | None = request.app.state.provider
+    return {"provider": found.name if found is not None else None, "provider_path": with_next(path, own_path(target))}
 
 
 def _code_page(request: Request) -> Response:
@@ -154,10 +174,11 @@ def _again(request: Request, principal: Principal) -> Response:
 
 
 def _again_values(request: Request, target: str | None) -> dict[str, Any]:
+    told = _provider(request, THROUGH_AGAIN, target)
     has_password = session_of(request).person.has_password
-    if not has_password:
-        raise HTTPException(403, "you have no password: sign out, and sign in through your provider again")
-    return {"next": own_path(target), "has_password": has_password, "provider": None, "provider_path": ""}
+    if not has_password and told["provider"] is None:
+        raise HTTPException(403, "you have no password, and no provider is set up any more: ask an owner for a link")
+    return {"next": own_path(target), "has_password": has_password} | told
 
 
 def _sign_out(request: Request, principal: Principal) -> Response:

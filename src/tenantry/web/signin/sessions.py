@@ -13,7 +13,7 @@ from tenantry.domain.roles import Principal
 from tenantry.storage.columns import now_utc
 from tenantry.storage.directory import Directory
 from tenantry.web.pages_base.forms import read_form, require_csrf, require_own_origin
-from tenantry.web.signin.cookies import SESSION, cookie_of
+from tenantry.web.signin.cookies import SESSION, cookie_of, require_private
 from tenantry.web.signin.places import asked_for, with_next
 from tenantry.web.tokens import address_of, site_of
 
@@ -25,6 +25,7 @@ _HTMX, _HTMX_REDIRECT = "hx-request", "hx-redirect"
 
 async def signed_in(request: Request) -> Principal:
     """Who is signed in. Raises HTTPException 303 to where one signs in; 401 for what htmx asked for."""
+    require_private(request)
     secret = cookie_of(request, SESSION)
     found = await run_in_threadpool(site_of(request).directory.find_session, secret) if secret is not None else None
     if found is None:

@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from tenantry.web.pages_base.forms import read_form, require_csrf, require_own_origin
 from tenantry.web.pages_base.rendering import render
-from tenantry.web.signin.cookies import VISIT, cookie_of, set_cookie
+from tenantry.web.signin.cookies import VISIT, cookie_of, require_private, set_cookie
 from tenantry.web.signin.throttle import Throttle
 from tenantry.web.tokens import address_of, site_of
 
@@ -30,6 +30,7 @@ def open_page(path: str, handler: Visited) -> Route:
 
     @functools.wraps(handler)
     async def endpoint(request: Request) -> Response:
+        require_private(request)
         known = cookie_of(request, VISIT)
         secret = known or secrets.token_urlsafe(32)
         request.state.secret = secret
@@ -46,6 +47,7 @@ def open_form(path: str, handler: Visited) -> Route:
 
     @functools.wraps(handler)
     async def endpoint(request: Request) -> Response:
+        require_private(request)
         require_own_origin(request)
         await read_form(request)
         request.state.secret = cookie_of(request, VISIT)
