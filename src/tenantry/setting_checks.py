@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -152,6 +153,8 @@ def _misplaced_files(values: Mapping[str, Any]) -> Iterator[str]:
         path: Path | None = values.get(name)
         if path is not None and not path.is_file():
             yield f"{name}: there is no file {path}"
+        elif path is not None and name == "oidc_client_secret_file" and path.stat().st_mode & stat.S_IROTH:
+            yield f"{name}: {path} can be read by every user of this machine: chmod 600 {path}"
     data_dir: Path | None = values.get("data_dir")
     if data_dir is not None:
         yield from _unusable_folder(data_dir.absolute())

@@ -10,7 +10,7 @@ from typing import Final
 from tenantry.certificate_files import BadCertificate, load_certificate
 
 # As often as the gateway looks at its own.
-TLS_SECONDS: Final = 10.0
+TLS_SECONDS: Final = 2.0
 log = logging.getLogger("tenantry.control")
 
 
