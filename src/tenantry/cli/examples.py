@@ -63,7 +63,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "keys people link": ("tenantry keys people link", "tenantry keys people link ana"),
     "keys people invite": (
         "tenantry keys people invite ana --role operator",
-        "tenantry keys people invite ben --role viewer --tenant acme --email ben@agency.example",
+        "tenantry keys people invite ben --role viewer --tenant acme --email b@a.example",
     ),
     "keys people list": ("tenantry keys people list",),
     "keys people change": ("tenantry keys people change ana --role billing --tenant acme --tenant globex",),
