@@ -337,9 +337,8 @@ class PeopleChanges(Changes):
         row = connection.execute(_query().where(people.c.name == name.strip().lower())).first()
         if row is None:
             names = connection.execute(select(people.c.name)).scalars()
-            raise NotInDirectory(
-                f"there is nobody called {name!r}; {did_you_mean(name, names, '`tenantry keys people list` names them')}"
-            )
+            meant = did_you_mean(name, names, "`tenantry keys people list` names them")
+            raise NotInDirectory(f"there is nobody called {name!r}; {meant}")
         return row
 
     def _find(self, where: ColumnElement[bool]) -> Person | None:
