@@ -90,7 +90,7 @@ def _sign_in(request: Request) -> Response:
     if person is None:
         guessing.was_wrong("a wrong name or password")
         return refuse(request, "signin/signin.html.j2", _WRONG, **_values(request, name, told.get("next")))
-    guessing.was_right()
+    guessing.was_right(is_whole=not person.has_second_factor)
     return enter(request, person, _WAY_PASSWORD, told.get("next"))
 
 

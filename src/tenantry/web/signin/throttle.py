@@ -31,16 +31,22 @@ class Throttle:
         self._known: OrderedDict[tuple[str, str], float] = OrderedDict()
 
     def take(self, name: str, address: str) -> int:
-        """Take a guess; 0, or the whole seconds after which there is one again."""
+        """Take a guess; 0, or the whole seconds after which there is one again. `name` "": of nobody in particular."""
         with self._lock:
             wait = self._addresses.take(address)
-            return wait or self._names.take(self._key(name, address))
+            return wait or (self._names.take(self._key(name, address)) if name else 0)
 
-    def was_right(self, name: str, address: str) -> None:
-        """Both guesses are given back, and the address is known for this name from now on."""
+    def was_right(self, name: str, address: str, *, is_whole: bool = True) -> None:
+        """Both guesses are given back. `is_whole`: nothing more is asked for, so the address is known for the name.
+
+        Whoever has a password alone is not known by it: codes are guessed at within what the name has.
+        """
         with self._lock:
             self._addresses.was_right(address)
-            self._names.was_right(self._key(name, address))
+            if name:
+                self._names.was_right(self._key(name, address))
+            if not name or not is_whole:
+                return
             self._known[name.lower(), address] = self._now()
             self._known.move_to_end((name.lower(), address))
             while len(self._known) > _KNOWN_MAX:

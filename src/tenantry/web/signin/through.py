@@ -81,7 +81,7 @@ def _back(request: Request) -> Response:
     """With a code, or with what went wrong. Whatever comes, the secret that it answers to is used up."""
     provider = _provider(request)
     secret, is_again, target = _held(request)
-    guessing = Guessing(request, "*")
+    guessing = Guessing(request, "")
     guessing.take()
     try:
         answer = _entered(request, provider, secret, is_again=is_again, target=target)

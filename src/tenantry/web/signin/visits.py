@@ -74,8 +74,9 @@ class Guessing:
             words = f"too many wrong attempts: try again in {wait_seconds} s"
             raise HTTPException(429, words, {"retry-after": str(wait_seconds)})
 
-    def was_right(self) -> None:
-        self._throttle.was_right(self._name, self._address)
+    def was_right(self, *, is_whole: bool = True) -> None:
+        """`is_whole`: nothing more is asked for."""
+        self._throttle.was_right(self._name, self._address, is_whole=is_whole)
 
     def was_wrong(self, what: str) -> None:
         """In the audit log, some lines a minute at most; a line says how many there were since the last."""

@@ -42,7 +42,7 @@ def _follow(request: Request) -> Response:
     directory = site_of(request).directory.acting_as("web", address_of(request))
     link = directory.find_link(token)
     if link is None:
-        guessing = Guessing(request, "*")
+        guessing = Guessing(request, "")
         guessing.take()
         guessing.was_wrong("a link that does not work")
         return render(request, "signin/gone.html.j2", _GONE)

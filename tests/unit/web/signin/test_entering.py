@@ -268,6 +268,25 @@ def test_guesses_at_codes_run_out(app: Starlette, site: Site) -> None:
     assert statuses.count(422) <= 11
 
 
+def test_whoever_has_the_password_alone_guesses_at_codes_within_what_the_name_has(app: Starlette, site: Site) -> None:
+    """From however many addresses: a right password does not make an address known."""
+    with_second_factor(site, ana(app, site))
+    statuses: list[int] = []
+    for number in range(NAME_GUESSES + 3):
+        browser = Browser(app, address=f"198.51.100.{number}")
+        if enter(browser).status == 303:
+            browser.get("/signin/totp")
+            statuses.append(browser.post("/signin/totp", {"code": "12345"}).status)
+    assert statuses == [422] * NAME_GUESSES
+
+
+def test_links_and_answers_that_do_not_work_lock_nobody_else_out(app: Starlette, site: Site) -> None:
+    for number in range(15):
+        browser = Browser(app, address=f"198.51.100.{number}")
+        browser.get("/signin")
+        assert browser.post("/welcome", {"link": "x"}).status == 410
+
+
 def test_what_is_dangerous_asks_for_the_password_again_after_a_while(app: Starlette, site: Site) -> None:
     ana(app, site)
     browser = Browser(app)
