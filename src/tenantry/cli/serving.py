@@ -74,8 +74,6 @@ def _init_where_nothing_is(found: Settings) -> None:
     if is_nothing_there(found):
         # What is no terminal is a log.
         _tell_initialised(found, init_site(found), None if sys.stdout.isatty() else found.data_dir / "admin.token")
-    elif sys.stdout.isatty() and found.data_dir.is_dir():
-        _show_first_link(found)
 
 
 def serve(
