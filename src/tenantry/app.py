@@ -42,6 +42,7 @@ class Processes:
         return run(settings, serve_gateway(settings.gateway, listener, ready, replaced), outlives=True)
 
     def control(self, settings: Settings) -> int:
+        from tenantry.certificate_files import BadCertificate
         from tenantry.control.presence import SiteReplaced, present
         from tenantry.control_process import TracesMissing, serve_control
         from tenantry.running import PortUnusable, require_port, run
@@ -50,7 +51,7 @@ class Processes:
             with present(settings):
                 require_port("control", settings.control_host, settings.control_port)
                 return run(settings, serve_control(settings))
-        except (SiteReplaced, PortUnusable, TracesMissing) as error:
+        except (SiteReplaced, PortUnusable, TracesMissing, BadCertificate) as error:
             return _refused(error)
 
     def sandbox(self, settings: Settings, host: str, port: int) -> int:

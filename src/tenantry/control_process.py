@@ -19,6 +19,7 @@ from tenantry.control.courier import Courier
 from tenantry.control.exporting import Exporter
 from tenantry.control.metrics import Metrics
 from tenantry.control.naming import Names
+from tenantry.control.own_certificate import TLS_SECONDS, OwnCertificate
 from tenantry.control.site import Site, bring_upstreams, open_site
 from tenantry.domain.alerts import with_classic
 from tenantry.domain.prices import load_default_prices
@@ -92,6 +93,7 @@ async def serve_control(settings: Settings) -> int:
     tracing = _tracing(settings, names)
     watchers = [booked.add] if tracing is None else [booked.add, tracing.add]
     drain = Drain(site.engine, settings.journal_dir, load_default_prices(), watchers)
+    certificate = _certificate(settings)
     config = uvicorn.Config(
         control_app(site, Metrics(site.engine, settings.journal_dir, booked, names)),
         settings.control_host,
@@ -100,6 +102,8 @@ async def serve_control(settings: Settings) -> int:
         access_log=False,
         server_header=False,
         lifespan="off",
+        ssl_context_factory=None if certificate is None else lambda _config, _default: certificate.context,
+        proxy_headers=False,  # web/proxies.py, for those alone that the settings name
     )
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # what it says of starting and stopping, we say
     server = _ControlServer(config)
@@ -112,6 +116,8 @@ async def serve_control(settings: Settings) -> int:
     exporting = Chore("exports", EXPORT_SECONDS, Exporter(site.engine, settings).step)
     scheduled = [exporting, *_on_schedule(site)]
     chores += [asyncio.create_task(repeat_until(stop, chore, caught_up)) for chore in scheduled]
+    if certificate is not None:
+        chores.append(asyncio.create_task(repeat_until(stop, Chore("the certificate", TLS_SECONDS, certificate.step))))
     named = {web: "the web server", booking: "the booking of journals"} | dict.fromkeys(chores, "a chore")
     failed = await first_death(stop, named)
     stop.set()
@@ -137,6 +143,13 @@ def _tracing(settings: Settings, names: Names) -> Tracing | None:
     except ModuleNotFoundError as error:
         raise TracesMissing(f"{(TracesMissing.__doc__ or '').strip()} ({error})") from None
     return tracing.Tracing(tracing.otlp_exporter(settings.traces_endpoint), names.of)
+
+
+def _certificate(settings: Settings) -> OwnCertificate | None:
+    """What the address is served with. Raises: BadCertificate."""
+    if settings.control_tls_certificate is None or settings.control_tls_key is None:
+        return None
+    return OwnCertificate(settings.control_tls_certificate, settings.control_tls_key)
 
 
 def _chores(site: Site, courier: Courier, changes: StoreChanges) -> list[Chore]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -14,10 +15,19 @@ PREFIX: Final = "TENANTRY_"
 _NO_SETTINGS: Final = frozenset({"config", "compile", "key", "supervised", "heartbeat", "listener", "starting"})
 # What Kubernetes sets in every container for a service that is called `tenantry` (its "service links").
 _SERVICE_LINK: Final = re.compile(r"service_host|service_port\w*|port_\d+_\w+")
-_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 # Who listens on all addresses of a machine is reached from itself at these.
 _FROM_HERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 -- compared, not bound
 _EVERYWHERE: Final = frozenset(_FROM_HERE)
+# Files that have to be there.
+_FILES: Final = (
+    "tls_cert_file",
+    "tls_key_file",
+    "upstream_ca_file",
+    "control_tls_certificate",
+    "control_tls_key",
+    "oidc_client_secret_file",
+)
 _STORES: Final = re.compile(r"(sqlite|postgresql)(\+\w+)?://", re.ASCII)
 
 
@@ -56,14 +66,42 @@ def contradictions(values: Mapping[str, Any], upstreams: Iterable[tuple[str, str
     store_url = values.get("store_url")
     if store_url is not None and not _STORES.match(store_url):
         yield "store_url: must begin with sqlite:/// or postgresql://, as in sqlite:////var/lib/tenantry/tenantry.db"
-    host = values.get("control_host")
-    if host is not None and host not in _LOOPBACK:
-        yield "control_host must be a loopback address: put a TLS proxy in front to reach it from elsewhere"
+    yield from _control_in_the_clear(values)
+    yield from _half_a_provider(values)
     if values.get("public_domain") and values.get("public_url", "") is None:
         yield "public_domain: set public_url too, such as https://claude.agency.example: it says how clients get there"
-    pair = [values[name] is None for name in ("tls_cert_file", "tls_key_file") if name in values]
-    if pair in ([True, False], [False, True]):
-        yield "tls_cert_file and tls_key_file go together: set both, or neither"
+    for names in (("tls_cert_file", "tls_key_file"), ("control_tls_certificate", "control_tls_key")):
+        if [values[name] is None for name in names if name in values] in ([True, False], [False, True]):
+            yield f"{' and '.join(names)} go together: set both, or neither"
+
+
+def _control_in_the_clear(values: Mapping[str, Any]) -> Iterator[str]:
+    """Passwords and sessions never cross a network without TLS."""
+    host, proxies = values.get("control_host"), values.get("control_tls_proxy")
+    if host is None or proxies is None or "control_tls_certificate" not in values:
+        return  # told already
+    has_tls = values["control_tls_certificate"] is not None
+    if host not in LOOPBACK and not proxies and not has_tls:
+        yield (
+            "control_host must be a loopback address, unless control_tls_certificate and control_tls_key are set, or "
+            "control_tls_proxy says which TLS proxy in front it is reached through"
+        )
+    url: str | None = values.get("control_url", "")
+    if url is None and (proxies or host in _EVERYWHERE):
+        yield "control_url: set it too, such as https://control.agency.example: it says how people get there"
+    if url and url.startswith("http://") and (proxies or has_tls or urlsplit(url).hostname not in LOOPBACK):
+        yield f"control_url: {url} is without TLS; it has to begin with https:// unless it is on loopback"
+
+
+def _half_a_provider(values: Mapping[str, Any]) -> Iterator[str]:
+    names = ("oidc_issuer", "oidc_client_id", "oidc_client_secret", "oidc_client_secret_file", "oidc_roles")
+    if any(name not in values for name in names) or not any(values[name] for name in names):
+        return
+    for name in ("oidc_issuer", "oidc_client_id"):
+        if values[name] is None:
+            yield f"{name}: set it too: signing in through a provider needs oidc_issuer, oidc_client_id and a secret"
+    if (values["oidc_client_secret"] is None) == (values["oidc_client_secret_file"] is None):
+        yield "oidc_client_secret_file: name the file with the client's secret, or set TENANTRY_OIDC_CLIENT_SECRET"
 
 
 def _shared_ports(values: Mapping[str, Any]) -> Iterator[str]:
@@ -76,7 +114,7 @@ def _shared_ports(values: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _overlap(one: str, other: str) -> bool:
-    return one == other or bool({one, other} & _EVERYWHERE) or {one, other} <= _LOOPBACK
+    return one == other or bool({one, other} & _EVERYWHERE) or {one, other} <= LOOPBACK
 
 
 def _is_own(base_url: str, values: Mapping[str, Any]) -> bool:
@@ -85,7 +123,7 @@ def _is_own(base_url: str, values: Mapping[str, Any]) -> bool:
     if public is not None and _place_of(public) == (host, port):
         return True
     own = values.get("gateway_host")
-    is_here = own is not None and (host == own or (host in _LOOPBACK | _EVERYWHERE and own in _LOOPBACK | _EVERYWHERE))
+    is_here = own is not None and (host == own or (host in LOOPBACK | _EVERYWHERE and own in LOOPBACK | _EVERYWHERE))
     return is_here and port == values.get("gateway_port")
 
 
@@ -111,10 +149,12 @@ def unusable_files(values: Mapping[str, Any]) -> Iterator[str]:
 
 def _misplaced_files(values: Mapping[str, Any]) -> Iterator[str]:
     """Raises: PermissionError."""
-    for name in ("tls_cert_file", "tls_key_file", "upstream_ca_file"):
+    for name in _FILES:
         path: Path | None = values.get(name)
         if path is not None and not path.is_file():
             yield f"{name}: there is no file {path}"
+        elif path is not None and name == "oidc_client_secret_file" and path.stat().st_mode & stat.S_IROTH:
+            yield f"{name}: {path} can be read by every user of this machine: chmod 600 {path}"
     data_dir: Path | None = values.get("data_dir")
     if data_dir is not None:
         yield from _unusable_folder(data_dir.absolute())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import SplitResult, urlsplit
@@ -14,7 +14,15 @@ from tenantry.domain.hosts import BadHost, HostRule, check_host
 from tenantry.domain.keys import is_slug
 from tenantry.domain.limits import CAPACITY_LIMITS, LIMITS, BadLimit, read_limit
 from tenantry.regular_files import read_regular
-from tenantry.setting_checks import contradictions, near_name, reached_at, unknown_variables, unusable_files
+from tenantry.setting_checks import (
+    LOOPBACK,
+    contradictions,
+    near_name,
+    reached_at,
+    unknown_variables,
+    unusable_files,
+)
+from tenantry.sign_in_settings import Network, RoleClaim, read_networks, read_role_claims
 from tenantry.toml_files import parse_toml
 
 # A hundred upstreams are 20 KB.
@@ -87,6 +95,15 @@ class Settings:
     control_host: str
     control_port: int
     control_hosts: tuple[str, ...]
+    control_url: str
+    control_tls_certificate: Path | None
+    control_tls_key: Path | None
+    control_tls_proxy: tuple[Network, ...]
+    oidc_issuer: str | None
+    oidc_client_id: str | None
+    oidc_client_secret: str | None = field(repr=False)
+    oidc_client_secret_file: Path | None
+    oidc_roles: tuple[RoleClaim, ...]
     sandbox_port: int
     store_url: str
     upstream_base_url: str
@@ -249,6 +266,25 @@ def _url(value: Any, example: str = "https://api.anthropic.com") -> str:
     return text.removesuffix("/v1")
 
 
+def _origin(value: Any) -> str:
+    url = _url(value, "https://control.agency.example")
+    if urlsplit(url).path:
+        raise ValueError("must have no path, as https://control.agency.example: pages stand at its root")
+    return url
+
+
+def _url_of_issuer(value: Any) -> str:
+    """As the provider spells it, which is compared letter by letter (OpenID Connect Discovery 4.3)."""
+    text = _text(value)
+    parts = urlsplit(text)
+    is_loopback = parts.scheme == "http" and parts.hostname in LOOPBACK
+    if not (parts.scheme == "https" or is_loopback) or not parts.hostname or not _has_port(parts):
+        raise ValueError("must be a URL with https, such as https://login.agency.example (http on loopback alone)")
+    if parts.query or parts.fragment or parts.username or parts.password:
+        raise ValueError("must be a URL without user, query and fragment")
+    return text
+
+
 def _has_port(parts: SplitResult) -> bool:
     """Whether its port is one, or left out."""
     try:
@@ -344,6 +380,15 @@ SETTINGS: dict[str, Setting] = {
     "control_host": Setting(_text, "127.0.0.1"),
     "control_port": Setting(_PORT, 3001),
     "control_hosts": Setting(_hosts, ()),
+    "control_url": Setting(_origin, None),
+    "control_tls_certificate": Setting(_path, None),
+    "control_tls_key": Setting(_path, None),
+    "control_tls_proxy": Setting(read_networks, ()),
+    "oidc_issuer": Setting(_url_of_issuer, None),
+    "oidc_client_id": Setting(_text, None),
+    "oidc_client_secret": Setting(_text, None),
+    "oidc_client_secret_file": Setting(_path, None),
+    "oidc_roles": Setting(read_role_claims, ()),
     "sandbox_port": Setting(_PORT, 3002),
     "store_url": Setting(_text, None),
     "upstream_base_url": Setting(_url, "https://api.anthropic.com", "ANTHROPIC_BASE"),
@@ -428,6 +473,10 @@ def load_settings(toml_file: Path | None, environ: Mapping[str, str], also: Chec
             problems.append(f"{source}: {name} {error}, not {raw!r}")
     values["upstreams"] = _read_upstreams(path, declared, values, problems)
     values["more_certificates"] = _read_certificates(path, certificates, values, problems)
+    if "oidc_client_secret" in document:
+        problems.append(
+            f"{path}: oidc_client_secret: put it into a file of mode 0600 that oidc_client_secret_file names"
+        )
     addresses = ((f"upstream {one.name}", one.base_url) for one in values["upstreams"])
     problems.extend(contradictions(values, addresses))
     problems.extend(unusable_files(values))
@@ -490,11 +539,11 @@ def _read_upstream(
     for unknown in sorted(raw.keys() - UPSTREAM_SETTINGS.keys()):
         problems.append(f"{where}: there is no {unknown!r}{near_name(unknown, [*UPSTREAM_SETTINGS, 'capacity'])}")
     values: dict[str, Any] = {}
-    for field, setting in UPSTREAM_SETTINGS.items():
+    for member, setting in UPSTREAM_SETTINGS.items():
         try:
-            values[field] = setting.read(raw[field]) if raw.get(field) is not None else setting.default
+            values[member] = setting.read(raw[member]) if raw.get(member) is not None else setting.default
         except ValueError as error:
-            problems.append(f"{where}: {field} {error}, not {raw[field]!r}")
+            problems.append(f"{where}: {member} {error}, not {raw[member]!r}")
     _check_upstream(where, name, raw, values, problems)
     return UpstreamSettings(name=name, capacity=capacity, **values) if len(problems) == before else None
 
@@ -517,14 +566,14 @@ def _read_certificates(
         for unknown in sorted(raw.keys() - {*_CERTIFICATE_FILES}):
             problems.append(f"{where}: there is no {unknown!r}{near_name(unknown, _CERTIFICATE_FILES)}")
         files: list[Path] = []
-        for field in _CERTIFICATE_FILES:
+        for member in _CERTIFICATE_FILES:
             try:
-                files.append(_path(raw.get(field)))
+                files.append(_path(raw.get(member)))
             except ValueError:
-                problems.append(f"{where}: {field} must name a file")
+                problems.append(f"{where}: {member} must name a file")
                 continue
             if not files[-1].is_file():
-                problems.append(f"{where}: {field}: there is no file {files[-1]}")
+                problems.append(f"{where}: {member}: there is no file {files[-1]}")
         if len(problems) == before:
             found.append(CertificateFiles(name, *files))
     return tuple(found)
@@ -578,4 +627,8 @@ def _settled(values: dict[str, Any]) -> Settings:
             host = f"[{host}]"
         scheme = "https" if values["tls_cert_file"] else "http"
         values["public_url"] = f"{scheme}://{host}:{values['gateway_port']}"
+    if values["control_url"] is None:
+        scheme = "https" if values["control_tls_certificate"] else "http"
+        host = f"[{values['control_host']}]" if ":" in values["control_host"] else values["control_host"]
+        values["control_url"] = f"{scheme}://{host}:{values['control_port']}"
     return Settings(**values)

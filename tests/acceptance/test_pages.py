@@ -80,6 +80,7 @@ BEFORE: dict[str, tuple[str, ...]] = {
     "docs/audit.md": (ACME,),
     "docs/summaries.md": (ACME,),
     "docs/budgets.md": (ACME,),
+    "docs/control-room.md": (ACME,),
     "docs/exports.md": (ACME,),
     "docs/invoices.md": (ACME,),
     "docs/ledger.md": (ACME,),

@@ -60,6 +60,17 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "keys admin list": ("tenantry keys admin list",),
     "keys admin rotate": ("tenantry keys admin rotate admin", "tenantry keys admin rotate monitoring --grace 24h"),
     "keys admin revoke": ("tenantry keys admin revoke monitoring",),
+    "keys people link": ("tenantry keys people link", "tenantry keys people link ana"),
+    "keys people invite": (
+        "tenantry keys people invite ana --role operator",
+        "tenantry keys people invite ben --role viewer --tenant acme --email b@a.example",
+    ),
+    "keys people list": ("tenantry keys people list",),
+    "keys people change": ("tenantry keys people change ana --role billing --tenant acme --tenant globex",),
+    "keys people disable": ("tenantry keys people disable ana",),
+    "keys people enable": ("tenantry keys people enable ana",),
+    "keys people reset-totp": ("tenantry keys people reset-totp ana",),
+    "keys people delete": ("tenantry keys people delete ana",),
     "keys master rotate": ("tenantry keys master rotate", "tenantry keys master rotate --yes --json"),
     "credentials add": (
         "tenantry credentials add acme --env ACME_KEY",

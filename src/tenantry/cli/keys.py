@@ -1,4 +1,4 @@
-"""keys issue | rotate | list | revoke, and below it master and admin."""
+"""keys issue | rotate | list | revoke, and below it admin, people and master."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tenantry.cli import admin_keys, master_key
+from tenantry.cli import admin_keys, master_key, people
 from tenantry.cli.context import confirm, opened_site
 from tenantry.cli.limit_options import bad_value, limit_options, shown
 from tenantry.cli.options import AsJson, Slug, Yes
@@ -17,9 +17,10 @@ from tenantry.domain.durations import BadDuration, read_duration
 from tenantry.domain.limits import KEY_LIMITS, LIMITS
 
 app = typer.Typer(
-    help="Issue, rotate, list and revoke gateway keys; admin tokens; the master key.", no_args_is_help=True
+    help="Issue, rotate, list and revoke gateway keys; admin tokens; people; the master key.", no_args_is_help=True
 )
 app.add_typer(admin_keys.app, name="admin")
+app.add_typer(people.app, name="people")
 app.add_typer(master_key.app, name="master")
 
 KeyId = Annotated[str, typer.Argument(help="The key's id, `key_...`; `keys list` shows it.")]

@@ -71,7 +71,7 @@ class Commands(LaterGroup):
         ),
         "tiers": ("tiers", "List, show, change and make tiers: named sets of limits."),
         "tenants": ("tenants", "List, show, change, disable, enable and delete tenants."),
-        "keys": ("keys", "Issue, rotate, list and revoke gateway keys; admin tokens; the master key."),
+        "keys": ("keys", "Issue, rotate, list and revoke gateway keys; admin tokens; people; the master key."),
         "credentials": (
             "credentials",
             "Add, list, rotate, check, bind and move upstream credentials. A credential is never shown again.",

@@ -44,12 +44,27 @@ def _tell_initialised(found: Settings, done: Initialised, token_file: Path | Non
         return
     say(f"Made the database in {found.data_dir}.")
     if token_file is None:
+        _show_first_link(found)
         say(f"Admin token (shown only now): {done.admin_token}")
         return
     descriptor = os.open(token_file, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     with open(descriptor, "w") as file:
         file.write(done.admin_token + "\n")
     say(f"The admin token is in {token_file} (mode 0600): move it to where you keep secrets.")
+
+
+def _show_first_link(found: Settings) -> None:
+    """How to get into the control room, where nobody can yet."""
+    from tenantry.control.people.links import first_link
+    from tenantry.control.site import open_site
+
+    site = open_site(found)
+    try:
+        link = first_link(site)
+    finally:
+        site.engine.dispose()
+    if link is not None:
+        say(f"The control room, for its first owner (works once, within an hour): {link}")
 
 
 def _init_where_nothing_is(found: Settings) -> None:

@@ -63,7 +63,9 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield from _certificates(settings)
     yield _descriptors()
     yield _port("gateway", settings.gateway_host, settings.gateway_port, "/healthz", settings.tls_cert_file is not None)
-    yield _port("control", settings.control_host, settings.control_port, "/healthz", False)
+    yield _port(
+        "control", settings.control_host, settings.control_port, "/healthz", settings.control_tls_key is not None
+    )
 
 
 def _data_dir(path: Path) -> Finding:

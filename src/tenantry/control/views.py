@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tenantry.control.site import endpoint_of
 from tenantry.domain.directory import KeyStatus, Tier
 from tenantry.domain.limits import as_json as limit_as_json
+from tenantry.domain.people import Person
 from tenantry.domain.printable import stamp
 from tenantry.domain.values import value
 from tenantry.settings import Settings
@@ -191,6 +192,31 @@ def key_view(key: KeyRecord, now: datetime | None = None) -> KeyView:
         stamp(key.last_used_at),
         key.last_used_address,
         key.last_used_agent,
+    )
+
+
+@value
+class PersonView(View):
+    name: str
+    role: str
+    tenants: list[str] | None
+    status: str
+    second_factor: bool
+    email: str | None
+    created_at: str
+    signed_in_at: str
+
+
+def person_view(person: Person) -> PersonView:
+    return PersonView(
+        person.name,
+        person.role.value,
+        sorted(person.tenants) if person.tenants is not None else None,
+        person.status,
+        person.has_second_factor,
+        person.email,
+        stamp(person.created_at),
+        stamp(person.signed_in_at),
     )
 
 

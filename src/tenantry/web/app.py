@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -15,31 +16,48 @@ from starlette.routing import Route
 
 from tenantry.control.host_names import is_own_host
 from tenantry.control.metrics import Metrics
+from tenantry.control.people.passwords import Passwords
 from tenantry.control.site import Site
 from tenantry.domain.roles import Permission
-from tenantry.web.answers import broken, shown, told
+from tenantry.web.answers import shown
 from tenantry.web.api.routes import api_routes
 from tenantry.web.guesses import Guesses
 from tenantry.web.hosts import OwnHosts
 from tenantry.web.metrics import PATH as METRICS
 from tenantry.web.metrics import Scraped
+from tenantry.web.pages_base.errors import broken, told
+from tenantry.web.pages_base.headers import SecurityHeaders
+from tenantry.web.pages_base.static import static_route
+from tenantry.web.proxies import Proxies
 from tenantry.web.routing import guarded
+from tenantry.web.signin.routes import signin_routes
+from tenantry.web.signin.throttle import Throttle
+from tenantry.web.signin.through import provider_of
 from tenantry.web.tokens import PRESENTED_AT_ONCE, present_token, site_of
 
 
 def control_app(site: Site, metrics: Metrics | None = None) -> Starlette:
     """All of it. What stands here without `guarded` is for everybody who reaches the address."""
     routes = [Route("/healthz", _healthz), Route("/tls/ask", _tls_ask), *api_routes()]
+    routes += [static_route(), *signin_routes()]
     if metrics is not None:
         routes.append(_metrics_route(Scraped(metrics), is_open=site.settings.metrics_open))
-    hosts = (site.settings.control_host, *site.settings.control_hosts)
+    settings = site.settings
+    hosts = (settings.control_host, urlsplit(settings.control_url).hostname or "", *settings.control_hosts)
     app = Starlette(
         routes=routes,
         exception_handlers={HTTPException: told, 500: broken},
-        middleware=[Middleware(OwnHosts, hosts=hosts)],
+        middleware=[
+            Middleware(Proxies, networks=settings.control_tls_proxy),
+            Middleware(SecurityHeaders),
+            Middleware(OwnHosts, hosts=hosts),
+        ],
     )
     app.state.site = site
     app.state.guesses = Guesses(time.monotonic)
+    app.state.throttle = Throttle(time.monotonic)
+    app.state.provider = provider_of(settings)
+    app.state.passwords = Passwords()
     app.state.presenting = asyncio.Semaphore(PRESENTED_AT_ONCE)
     return app
 

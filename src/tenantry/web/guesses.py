@@ -52,10 +52,16 @@ class _Allowance:
 
 
 class Guesses:
-    """Asked by the event loop alone. `now`: seconds that never go back."""
+    """Asked by the event loop alone. `now`: seconds that never go back.
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    `most` and `seconds_each`: what each address has, or whatever else is counted apart, such as a name.
+    """
+
+    def __init__(
+        self, now: Callable[[], float], most: int = ADDRESS_GUESSES, seconds_each: float = ADDRESS_SECONDS_EACH
+    ) -> None:
         self._now = now
+        self._most, self._seconds_each = most, seconds_each
         self._addresses: OrderedDict[str, _Allowance] = OrderedDict()
         self._trusted: OrderedDict[str, float] = OrderedDict()
         self._all = _Allowance(ALL_GUESSES, ALL_SECONDS_EACH, ALL_GUESSES, now())
@@ -100,7 +106,7 @@ class Guesses:
     def _of(self, key: str, now: float) -> _Allowance:
         own = self._addresses.get(key)
         if own is None:
-            own = self._addresses[key] = _Allowance(ADDRESS_GUESSES, ADDRESS_SECONDS_EACH, ADDRESS_GUESSES, now)
+            own = self._addresses[key] = _Allowance(self._most, self._seconds_each, self._most, now)
             while len(self._addresses) > ADDRESSES_MAX:
                 self._addresses.popitem(last=False)
         self._addresses.move_to_end(key)

@@ -14,7 +14,9 @@ from tenantry.storage.directory.invoices import InvoiceChanges
 from tenantry.storage.directory.kept_answers import KeptAnswerChanges
 from tenantry.storage.directory.keys import IssuedKey, KeyChanges
 from tenantry.storage.directory.master_key import MasterKeyChanges
+from tenantry.storage.directory.people import PeopleChanges
 from tenantry.storage.directory.prices import PriceChanges
+from tenantry.storage.directory.sign_ins import SignInChanges
 from tenantry.storage.directory.tenants import TenantChanges
 from tenantry.storage.directory.tiers import SHIPPED_SESSIONS, first_limits
 from tenantry.storage.directory.upstreams import UpstreamChanges
@@ -44,5 +46,7 @@ class Directory(
     MasterKeyChanges,
     InvoiceChanges,
     KeptAnswerChanges,
+    PeopleChanges,
+    SignInChanges,
 ):
     """Every change and look-up, on behalf of one actor."""

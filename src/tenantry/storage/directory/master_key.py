@@ -11,6 +11,7 @@ from tenantry.storage.addresses import is_own_address
 from tenantry.storage.custody import secret_context
 from tenantry.storage.directory.changes import AddressNotOurs, Changes
 from tenantry.storage.in_force import FINGERPRINT_NAME
+from tenantry.storage.people_tables import people_totp
 from tenantry.storage.sealed_rows import columns_of, sealed_of
 from tenantry.storage.tables import alert_targets, credentials, meta, site_secrets, upstreams
 from tenantry.storage.vault import MasterKey, SecretUnreadable
@@ -39,6 +40,7 @@ class MasterKeyChanges(Changes):
                 return old.key_id, 0
             count = self._rewrap_credentials(connection, new)
             count += self._rewrap(connection, alert_targets, "target_id", "name", "alert target", new)
+            count += self._rewrap(connection, people_totp, "person_id", "person_id", "second factor of", new)
             count += self._rewrap(connection, site_secrets, "name", "name", "site secret", new)
             _seal_addresses(connection, old, new)
             connection.execute(delete(meta).where(meta.c.name == FINGERPRINT_NAME))

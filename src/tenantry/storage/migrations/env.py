@@ -2,11 +2,14 @@
 
 from alembic import context
 
-from tenantry.storage import billing_tables
+from tenantry.storage import billing_tables, people_tables
+
+# Those that a module holds are in the one `metadata` once it is loaded.
+_TABLES = (billing_tables, people_tables)
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=billing_tables.metadata,
+    target_metadata=_TABLES[0].metadata,
     render_as_batch=True,
 )
 with context.begin_transaction():

@@ -1,0 +1,1 @@
+"""What every page is made with: its route, its form, its look, its files."""

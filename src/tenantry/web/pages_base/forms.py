@@ -1,0 +1,101 @@
+"""What was filled in: read within bounds, and only from our own pages.
+
+A form of another site is told by the browser itself (`Sec-Fetch-Site`, `Origin`) and by the token that it cannot know
+(OWASP, Cross-Site Request Forgery Prevention): either is enough, both are asked for.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import parse_qs
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+# The longest one is a list of tenants.
+FORM_BYTES_MAX: Final = 64 * 1024
+FIELDS_MAX: Final = 1000
+CSRF_FIELD: Final = "csrf"
+CSRF_HEADER: Final = "x-csrf-token"
+_URLENCODED: Final = "application/x-www-form-urlencoded"
+_STALE: Final = "this page is too old to be sent: go back, load it again, and repeat what you did"
+
+
+class Posted:
+    """The fields of a form."""
+
+    def __init__(self, fields: Mapping[str, list[str]]) -> None:
+        self._fields = fields
+
+    def get(self, name: str, default: str = "") -> str:
+        """The field, without blanks around it."""
+        return self.raw(name, default).strip()
+
+    def raw(self, name: str, default: str = "") -> str:
+        """The field as it was typed: a password's blanks are its own."""
+        found = self._fields.get(name)
+        return found[0] if found else default
+
+    def all(self, name: str) -> list[str]:
+        """Each of several under one name, such as boxes that were ticked."""
+        return [one.strip() for one in self._fields.get(name, [])]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._fields
+
+
+def posted(request: Request) -> Posted:
+    """The form that came with a request, behind a door that has read it."""
+    return request.state.form
+
+
+def csrf_of(secret: str) -> str:
+    """What a form has to bring, of who holds `secret` in a cookie: nobody else can know it, and it tells nothing of
+    the secret."""
+    return hmac.digest(secret.encode("utf-8", "surrogateescape"), b"tenantry csrf v1", "sha256").hex()
+
+
+async def read_form(request: Request) -> Posted:
+    """Raises: HTTPException: too long, or no form."""
+    told = request.headers.get("content-type", _URLENCODED).partition(";")[0].strip().lower()
+    if told != _URLENCODED:
+        raise HTTPException(415, f"a form comes as {_URLENCODED}")
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > FORM_BYTES_MAX:
+            raise HTTPException(413, f"a form has {FORM_BYTES_MAX // 1024} KiB at most")
+    try:
+        fields = parse_qs(body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=FIELDS_MAX)
+    except ValueError:
+        raise HTTPException(400, "the form cannot be read") from None
+    request.state.form = Posted(fields)
+    return request.state.form
+
+
+def require_own_origin(request: Request) -> None:
+    """Raises: HTTPException 403: the browser says that another site's page sent this.
+
+    `no-referrer` makes browsers send `Origin: null` (Fetch, 3.2): what they say of the site comes first.
+    """
+    site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
+    if site is not None:
+        is_own = site == "same-origin"
+    else:
+        is_own = origin is None or origin == own_origin(request)
+    if not is_own:
+        raise HTTPException(403, "this form was sent from another site; nothing was done")
+
+
+def require_csrf(request: Request, secret: str | None) -> None:
+    """Raises: HTTPException 403: the form lacks the token that belongs to `secret`."""
+    told = request.headers.get(CSRF_HEADER) or posted(request).get(CSRF_FIELD)
+    if secret is None or not hmac.compare_digest(told.encode(), csrf_of(secret).encode()):
+        raise HTTPException(403, _STALE)
+
+
+def own_origin(request: Request) -> str:
+    """As a browser would say it."""
+    return f"{request.url.scheme}://{request.headers.get('host', '')}"
