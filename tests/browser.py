@@ -106,8 +106,13 @@ class Browser:
     async def _ask(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
         sent: list[dict[str, Any]] = []
 
+        parts = [{"type": "http.request", "body": body, "more_body": False}]
+
         async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": body, "more_body": False}
+            """The request, and then nothing: it stays until it has its answer."""
+            if not parts:
+                await asyncio.Event().wait()
+            return parts.pop()
 
         async def send(message: Any) -> None:
             sent.append(message)

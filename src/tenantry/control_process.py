@@ -44,6 +44,8 @@ log = logging.getLogger("tenantry.control")
 
 # The date in an answer's head has seconds.
 DATE_SECONDS = 1.0
+# What a page of this month needs is read before somebody opens it; then it is a look at what came since.
+WARM_SECONDS = 60.0
 # A week or a month ends at most once in this time.
 EXPORT_SECONDS = 60.0
 # A tenant whose invoice failed is tried again as often; a month that is done costs two look-ups.
@@ -93,9 +95,10 @@ async def serve_control(settings: Settings) -> int:
     tracing = _tracing(settings, names)
     watchers = [booked.add] if tracing is None else [booked.add, tracing.add]
     drain = Drain(site.engine, settings.journal_dir, load_default_prices(), watchers)
+    app = control_app(site, Metrics(site.engine, settings.journal_dir, booked, names))
     certificate = _certificate(settings)
     config = uvicorn.Config(
-        control_app(site, Metrics(site.engine, settings.journal_dir, booked, names)),
+        app,
         settings.control_host,
         settings.control_port,
         log_config=None,
@@ -114,7 +117,8 @@ async def serve_control(settings: Settings) -> int:
     courier = Courier(Outbox(site.engine), site.directory, _now_us, changes=delivered)
     chores = [asyncio.create_task(repeat_until(stop, chore)) for chore in _chores(site, courier, watched)]
     exporting = Chore("exports", EXPORT_SECONDS, Exporter(site.engine, settings).step)
-    scheduled = [exporting, *_on_schedule(site)]
+    warming = Chore("the sums of past days", WARM_SECONDS, lambda: app.state.figures.days.warm(site.engine, _now_us()))
+    scheduled = [exporting, warming, *_on_schedule(site)]
     chores += [asyncio.create_task(repeat_until(stop, chore, caught_up)) for chore in scheduled]
     if certificate is not None:
         chores.append(asyncio.create_task(repeat_until(stop, Chore("the certificate", TLS_SECONDS, certificate.step))))
@@ -122,6 +126,7 @@ async def serve_control(settings: Settings) -> int:
     failed = await first_death(stop, named)
     stop.set()
     courier.stop()
+    app.state.live.close()  # pages that watch: their answers would not end by themselves
     server.end()
     await asyncio.gather(web, booking, *chores, return_exceptions=failed)
     await asyncio.to_thread(courier.wait, SEND_SECONDS_MAX)

@@ -36,13 +36,17 @@ NOTHING = Counted()
 
 
 def counted_by_holder(
-    connection: Connection, start_us: int, end_us: int, tenant_id: str | None = None
+    connection: Connection,
+    start_us: int,
+    end_us: int,
+    tenant_id: str | None = None,
+    booked: Mapping[Holder, int] | None = None,
 ) -> dict[Holder, Counted]:
     """What budgets count from `start_us` up to and without `end_us`: of each tenant and of each of its keys.
 
-    `tenant_id`: of this one alone.
+    `tenant_id`: of this one alone. `booked`: what was spent by tenant and key, where that is known already.
     """
-    spent = _with_tenants(spent_by_holder(connection, start_us, end_us, tenant_id))
+    spent = _with_tenants(booked if booked is not None else spent_by_holder(connection, start_us, end_us, tenant_id))
     unpriced = _with_tenants(held_unpriced(connection, start_us, end_us, tenant_id))
     quarantined = quarantined_by_holder(connection, start_us, end_us, tenant_id)
     return {

@@ -7,10 +7,11 @@ they are a promise, so new ones are only ever added at the end.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import tempfile
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import IO, Any
 
-from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy import Connection, Engine, Select, func, select
 
 from tenantry.domain.periods import Period
 from tenantry.domain.spreadsheets import guarded
@@ -178,16 +179,28 @@ class _Tally:
 
 
 def _rows(connection: Connection, period: Period, tenant_id: str | None) -> Iterator[dict[str, Any]]:
-    plain = [ledger.c[name] for name in COLUMNS if name in ledger.c]
     query = (
-        select(ledger.c.tenant_id, ledger.c.ended_at_us, ledger.c.begun_at_us, tenants.c.slug, *plain)
-        .outerjoin(tenants, tenants.c.tenant_id == ledger.c.tenant_id)
+        _read()
         .where(ledger.c.ended_at_us >= period.start_us, ledger.c.ended_at_us < period.end_us)
         .order_by(ledger.c.ended_at_us, ledger.c.entry_id)
     )
     if tenant_id is not None:
         query = query.where(ledger.c.tenant_id == tenant_id)
     return map(_line, values_of(connection.execute(query, execution_options={"yield_per": _ROWS_AT_ONCE})))
+
+
+def export_lines(connection: Connection, entry_ids: Collection[int]) -> list[dict[str, Any]]:
+    """Some rows by their numbers, newest first, as an export has them."""
+    newest = (ledger.c.ended_at_us.desc(), ledger.c.entry_id.desc())
+    query = _read().where(ledger.c.entry_id.in_(entry_ids)).order_by(*newest)
+    return list(map(_line, values_of(connection.execute(query))))
+
+
+def _read() -> Select[*tuple[Any, ...]]:
+    plain = [ledger.c[name] for name in COLUMNS if name in ledger.c]
+    return select(ledger.c.tenant_id, ledger.c.ended_at_us, ledger.c.begun_at_us, tenants.c.slug, *plain).outerjoin(
+        tenants, tenants.c.tenant_id == ledger.c.tenant_id
+    )
 
 
 def _line(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -244,7 +257,18 @@ def write_csv(file: IO[bytes], _period: Period, rows: Iterator[dict[str, Any]]) 
     writer = csv.writer(_Utf8(file))
     writer.writerow(COLUMNS)
     for row in rows:
-        writer.writerow([_cell(COLUMNS[name], value) for name, value in row.items()])
+        writer.writerow(_cells(row))
+
+
+def csv_line(row: Mapping[str, Any]) -> bytes:
+    """One line of such a file."""
+    text = io.StringIO()
+    csv.writer(text).writerow(_cells(row))
+    return text.getvalue().encode()
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    return [_cell(COLUMNS[name], value) for name, value in row.items()]
 
 
 def _cell(kind: str, value: Any) -> str:

@@ -159,6 +159,22 @@ def list_entries(connection: Connection, tenant: str | None, since: datetime | N
         yield read_entry(row)
 
 
+def newest_entries(
+    connection: Connection, most: int, tenant: str | None, actor: str | None, action: str | None, before: int | None
+) -> list[AuditEntry]:
+    """Entries from new to old: about one tenant, of one actor, of actions that begin so, older than entry `before`."""
+    query = select(audit_log).order_by(audit_log.c.audit_id.desc()).limit(most)
+    if tenant is not None:
+        query = query.where(audit_log.c.tenant == tenant)
+    if actor is not None:
+        query = query.where(audit_log.c.actor == actor)
+    if action is not None:
+        query = query.where(audit_log.c.action.startswith(action, autoescape=True))
+    if before is not None:
+        query = query.where(audit_log.c.audit_id < before)
+    return [read_entry(row) for row in connection.execute(query)]
+
+
 def verify_chain(connection: Connection, vault: Vault) -> tuple[int, list[str]]:
     """How many rows there are, and what is wrong with them."""
     problems: list[str] = []

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tenantry.control.host_names import is_own_host
+from tenantry.control.isolation.prover import Prover
 from tenantry.control.metrics import Metrics
 from tenantry.control.people.passwords import Passwords
 from tenantry.control.site import Site
@@ -25,6 +26,9 @@ from tenantry.web.guesses import Guesses
 from tenantry.web.hosts import OwnHosts
 from tenantry.web.metrics import PATH as METRICS
 from tenantry.web.metrics import Scraped
+from tenantry.web.pages.live import LiveFeed
+from tenantry.web.pages.routes import page_routes
+from tenantry.web.pages.showing import Figures
 from tenantry.web.pages_base.errors import broken, told
 from tenantry.web.pages_base.headers import SecurityHeaders
 from tenantry.web.pages_base.static import static_route
@@ -39,7 +43,7 @@ from tenantry.web.tokens import PRESENTED_AT_ONCE, present_token, site_of
 def control_app(site: Site, metrics: Metrics | None = None) -> Starlette:
     """All of it. What stands here without `guarded` is for everybody who reaches the address."""
     routes = [Route("/healthz", _healthz), Route("/tls/ask", _tls_ask), *api_routes()]
-    routes += [static_route(), *signin_routes()]
+    routes += [static_route(), *signin_routes(), *page_routes()]
     if metrics is not None:
         routes.append(_metrics_route(Scraped(metrics), is_open=site.settings.metrics_open))
     settings = site.settings
@@ -58,6 +62,7 @@ def control_app(site: Site, metrics: Metrics | None = None) -> Starlette:
     app.state.throttle = Throttle(time.monotonic)
     app.state.provider = provider_of(settings)
     app.state.passwords = Passwords()
+    app.state.figures, app.state.live, app.state.prover = Figures(site), LiveFeed(), Prover()
     app.state.presenting = asyncio.Semaphore(PRESENTED_AT_ONCE)
     return app
 

@@ -130,6 +130,18 @@ class Changes:
             rows = connection.execute(select(audit_log).order_by(audit_log.c.audit_id.desc()).limit(most))
             return [audit.read_entry(row) for row in rows]
 
+    def newest_audit(
+        self,
+        most: int,
+        tenant: str | None = None,
+        actor: str | None = None,
+        action: str | None = None,
+        before: int | None = None,
+    ) -> list[audit.AuditEntry]:
+        """As `audit.newest_entries`."""
+        with self._engine.connect() as connection:
+            return audit.newest_entries(connection, most, tenant, actor, action, before)
+
     def audit_entries(self, tenant: str | None = None, since: datetime | None = None) -> Generator[audit.AuditEntry]:
         """The audit log from old to new."""
         with self._engine.connect() as connection:

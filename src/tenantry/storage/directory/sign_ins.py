@@ -50,8 +50,11 @@ class SignInChanges(Changes):
                 self._audit(connection, "person.sign_in", person.name, {"way": way, "agent": values["agent"]})
         return secret
 
-    def find_session(self, secret: str, stage: str = FULL) -> Session | None:
-        """Whose session this is, if it works: not ended, not idle for too long, of somebody who is not disabled."""
+    def find_session(self, secret: str, stage: str = FULL, *, notes_use: bool = True) -> Session | None:
+        """Whose session this is, if it works: not ended, not idle for too long, of somebody who is not disabled.
+
+        `notes_use` False: it was nobody's doing, as where an open page asks by itself; the session grows idle.
+        """
         now = now_utc()
         with self._engine.connect() as connection:
             own = [column for column in people_sessions.c if column.key != "person_id"]
@@ -60,7 +63,7 @@ class SignInChanges(Changes):
             if row is None or row.stage != stage or not _goes_on(row, now) or row.disabled_at is not None:
                 return None
             found = _read_session(row, read_person(row, slugs_of(connection, row.person_id)))
-        if now - found.seen_at >= timedelta(seconds=SEEN_SECONDS_MIN):
+        if notes_use and now - found.seen_at >= timedelta(seconds=SEEN_SECONDS_MIN):
             with self._engine.begin() as connection:
                 here = people_sessions.c.session_id == found.session_id
                 connection.execute(update(people_sessions).where(here).values(seen_at=now))

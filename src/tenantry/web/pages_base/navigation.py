@@ -10,14 +10,32 @@ from tenantry.domain.values import value
 
 @value
 class Entry:
-    """A page. Whoever has not `permission` does not see it."""
+    """A page. Whoever has not `permission` does not see it. Those of a `group` stand together below its name."""
 
     path: str
     label: str
     permission: Permission
+    group: str = ""
 
 
-ENTRIES: Final[tuple[Entry, ...]] = (Entry("/people", "People", Permission.ADMINS_CHANGE),)
+MONEY: Final = "Money"
+SITE: Final = "Site"
+ENTRIES: Final[tuple[Entry, ...]] = (
+    Entry("/", "Today", Permission.USAGE_READ),
+    Entry("/tenants", "Clients", Permission.TENANTS_READ),
+    Entry("/requests", "Requests", Permission.REQUESTS_READ),
+    Entry("/alerts", "Alerts", Permission.ALERTS_READ),
+    Entry("/plans", "Plans", Permission.PLANS_READ, MONEY),
+    Entry("/invoices", "Invoices", Permission.INVOICES_READ, MONEY),
+    Entry("/exports", "Exports", Permission.USAGE_READ, MONEY),
+    Entry("/credentials", "Credentials", Permission.CREDENTIALS_READ, SITE),
+    Entry("/upstreams", "Upstreams", Permission.SITE_READ, SITE),
+    Entry("/tiers", "Tiers", Permission.SITE_READ, SITE),
+    Entry("/isolation", "Isolation", Permission.PROOF_RUN, SITE),
+    Entry("/audit", "Audit", Permission.AUDIT_READ, SITE),
+    Entry("/settings", "Settings", Permission.SITE_READ, SITE),
+    Entry("/people", "People", Permission.ADMINS_CHANGE, SITE),
+)
 
 
 def seen_by(principal: Principal) -> list[Entry]:

@@ -17,3 +17,11 @@ document.addEventListener("click", async (event) => {
 });
 // Without scripts a button would do nothing: those are hidden until one runs.
 document.documentElement.classList.add("js");
+// An open menu closes with Escape, and when one goes elsewhere.
+document.addEventListener("click", (event) => {
+  document.querySelectorAll("details.dropdown[open]").forEach((menu) => { if (!menu.contains(event.target)) menu.open = false; });
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape") return;
+  document.querySelectorAll("details.dropdown[open]").forEach((menu) => { menu.open = false; menu.querySelector("summary").focus(); });
+});

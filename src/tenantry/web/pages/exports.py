@@ -1,0 +1,99 @@
+"""Exports: what was written on schedule, and any week or month now."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import select
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response, StreamingResponse
+
+from tenantry.domain.periods import DAY, BadPeriod, read_period
+from tenantry.domain.roles import Permission, Principal
+from tenantry.ledger.exports import SumsDiffer, Wanted, file_name, write_csv, write_exports, write_json
+from tenantry.storage.tables import exports
+from tenantry.web.pages.showing import audit_read, query, seen_scope, show
+from tenantry.web.tokens import site_of
+
+SHOWN: Final = 200
+_WRITERS: Final = {"csv": (write_csv, "text/csv; charset=utf-8"), "json": (write_json, "application/json")}
+_READ_BYTES: Final = 1 << 16
+
+
+def list_exports(request: Request, principal: Principal) -> Response:
+    site, scope = site_of(request), seen_scope(request, principal)
+    by_id = scope.by_id()
+    with site.engine.connect() as connection:
+        found = connection.execute(select(exports).order_by(exports.c.written_at.desc()).limit(SHOWN)).all()
+    rows = [
+        (row, by_id[row.tenant_id].slug if row.tenant_id in by_id else "")
+        for row in found
+        if row.tenant_id in by_id or (scope.is_whole and not row.tenant_id)
+    ]
+    return show(
+        request,
+        principal,
+        "exports",
+        rows=rows,
+        tenants=sorted(scope.tenants),
+        typed={"period": "", "tenant": "", "form": "csv"},
+        problems={},
+        forms=list(_WRITERS),
+        is_whole=scope.is_whole,
+        folder=site.settings.data_dir / "exports",
+        may_make=any(principal.may(Permission.EXPORTS_MAKE, slug) for slug in scope.tenants) or scope.is_whole,
+    )
+
+
+def download(request: Request, principal: Principal) -> Response:
+    """One that was written on schedule."""
+    site, scope, name = site_of(request), seen_scope(request, principal), str(request.path_params["name"])
+    with site.engine.connect() as connection:
+        row = connection.execute(select(exports).where(exports.c.file_name == name)).first()
+    is_seen = row is not None and (row.tenant_id in scope.by_id() or (scope.is_whole and not row.tenant_id))
+    path = site.settings.data_dir / "exports" / name
+    if row is None or not is_seen or not path.is_file():
+        raise HTTPException(404, "there is no such export")
+    slug = scope.slug_of(row.tenant_id)
+    audit_read(request, principal, "export", slug, period=row.period)
+    return FileResponse(path, media_type="text/csv; charset=utf-8", filename=row.file_name)
+
+
+def make(request: Request, principal: Principal) -> Response:
+    """A week, month or day, written now and sent; its sums are proved against the ledger's before the first byte."""
+    site, scope = site_of(request), seen_scope(request, principal)
+    typed = query(request, "period", "tenant", "form")
+    tenant = scope.tenants.get(typed["tenant"])
+    if tenant is None and (typed["tenant"] or not scope.is_whole):
+        raise HTTPException(404, f"there is no tenant {typed['tenant']!r}")
+    if typed["form"] not in _WRITERS:
+        raise HTTPException(400, f"a form is {' or '.join(_WRITERS)}")
+    try:
+        period = read_period(typed["period"], site.settings.zone)
+    except BadPeriod as error:
+        raise HTTPException(400, str(error)) from None
+    if period.kind == DAY:
+        raise HTTPException(400, "a week such as 2026-W47, or a month such as 2026-10; a day's rows are under Requests")
+    slug = tenant.slug if tenant is not None else None
+    audit_read(request, principal, "export", slug, period=period.label)
+    write, media_type = _WRITERS[typed["form"]]
+    wanted = Wanted(file_name(period, slug, typed["form"]), tenant.tenant_id if tenant is not None else None)
+    folder = tempfile.TemporaryDirectory(prefix="tenantry-export-")
+    try:
+        write_exports(site.engine, period, [wanted], Path(folder.name), write)
+    except SumsDiffer as error:
+        folder.cleanup()
+        raise HTTPException(409, str(error)) from None
+    headers = {"content-disposition": f'attachment; filename="{wanted.name}"'}
+    return StreamingResponse(_sent(folder, wanted.name), media_type=media_type, headers=headers)
+
+
+def _sent(folder: tempfile.TemporaryDirectory[str], name: str) -> Iterator[bytes]:
+    """The file, which is gone when it was sent."""
+    with folder, (Path(folder.name) / name).open("rb") as file:
+        while part := file.read(_READ_BYTES):
+            yield part

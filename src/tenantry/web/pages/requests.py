@@ -1,0 +1,92 @@
+"""The explorer of the ledger, one request's story, and the selection as a file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import urlencode
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from tenantry.control.figures.requests import FIELDS, OUTCOMES, as_text, csv_of, find_requests, place_of, read_asked
+from tenantry.control.figures.story import story_of
+from tenantry.domain.roles import Principal
+from tenantry.web.pages.showing import audit_read, figures_of, query, seen_scope, show
+from tenantry.web.tokens import site_of
+
+PAGE_ROWS: Final = 50
+
+
+def list_requests(request: Request, principal: Principal) -> Response:
+    site, scope = site_of(request), seen_scope(request, principal)
+    asked = read_asked(query(request, *FIELDS), scope, site.settings.zone)
+    audit_read(request, principal, "requests", asked.typed["tenant"] or None)
+    now_us = time.time_ns() // 1000
+    behind = place_of(request.query_params.get("behind", ""))
+    found = find_requests(site, figures_of(request).days, asked.wanted, behind, now_us, PAGE_ROWS)
+    filters = _filters(asked.typed)
+    return show(
+        request,
+        principal,
+        "requests",
+        typed=asked.typed,
+        problems=asked.problems,
+        found=found,
+        outcomes=OUTCOMES,
+        tenants=sorted(scope.tenants),
+        filters=filters,
+        next_path=_path("/requests", filters, behind=as_text(found.page.next)) if found.page.next else None,
+        first_path=_path("/requests", filters) if behind is not None else None,
+        csv_path=_path("/requests.csv", filters),
+        keys={one.key_id: one.label for one in site.directory.list_keys(asked.typed["tenant"])}
+        if asked.typed["tenant"] in scope.tenants
+        else {},
+        is_whole=principal.tenants is None,
+    )
+
+
+def _filters(typed: Mapping[str, str]) -> dict[str, str]:
+    return {name: text for name, text in typed.items() if text}
+
+
+def _path(path: str, filters: Mapping[str, str], **more: str) -> str:
+    told = {**filters, **more}
+    return f"{path}?{urlencode(told)}" if told else path
+
+
+def download_csv(request: Request, principal: Principal) -> Response:
+    site, scope = site_of(request), seen_scope(request, principal)
+    asked = read_asked(query(request, *FIELDS), scope, site.settings.zone)
+    if asked.problems:
+        words = "; ".join(f"{name}: {problem}" for name, problem in asked.problems.items())
+        raise HTTPException(400, words)
+    audit_read(request, principal, "export", asked.typed["tenant"] or None, selection=_filters(asked.typed))
+    headers = {"content-disposition": 'attachment; filename="requests.csv"', "x-accel-buffering": "no"}
+    return StreamingResponse(csv_of(site, asked.wanted), media_type="text/csv; charset=utf-8", headers=headers)
+
+
+def show_story(request: Request, principal: Principal) -> Response:
+    """Of a request of a tenant that may be seen: what others' requests are, nobody is told, not even that they are."""
+    site, scope = site_of(request), seen_scope(request, principal)
+    wanted = str(request.path_params["request_id"])
+    chapters = [one for one in story_of(site, wanted) if scope.is_whole or one.row["tenant"] in scope.tenants]
+    if not chapters:
+        raise HTTPException(404, "there is no such request in the ledger; what the gateway itself refused has no row")
+    slug = str(chapters[0].row["tenant"])
+    audit_read(request, principal, "request", slug if slug in scope.tenants else None, asked=wanted)
+    costs = [one.row["cost_nanos"] for one in chapters if one.row["cost_nanos"] is not None]
+    return show(
+        request,
+        principal,
+        "story",
+        chapters=chapters,
+        first=chapters[0].row,
+        slug=slug,
+        is_there=slug in scope.tenants,
+        total_nanos=sum(costs) if costs else None,
+        attempts=sum(not one.row["adjusts"] for one in chapters),
+        is_whole=scope.is_whole,
+    )

@@ -1,0 +1,127 @@
+"""Every page of the control room, with the permission that it needs."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from starlette.routing import Route
+
+from tenantry.domain.roles import Permission as May
+from tenantry.web.pages import (
+    alerts,
+    audit,
+    budget,
+    credentials,
+    exports,
+    isolation,
+    keys,
+    live,
+    places,
+    plans,
+    provision,
+    requests,
+    tenant,
+    tenants,
+    terms,
+    today,
+)
+from tenantry.web.pages_base.routing import form, page
+
+_TENANT: Final = "/tenants/{slug}"
+_KEY: Final = "/tenants/{slug}/keys/{key_id}"
+
+
+def page_routes() -> list[Route]:
+    return [*_overview(), *_of_tenant(), *_of_requests(), *_of_site(), *_of_money()]
+
+
+def _overview() -> list[Route]:
+    return [
+        page("/", today.show_today, May.USAGE_READ),
+        page("/parts/today", today.show_figures, May.USAGE_READ),
+        page("/live", live.stream, May.USAGE_READ),
+        page("/tenants", tenants.list_tenants, May.TENANTS_READ),
+        page("/parts/tenants", tenants.list_rows, May.TENANTS_READ),
+        page("/provision", provision.ask_provision, May.TENANTS_CHANGE),
+        form("/provision", provision.do_provision, May.TENANTS_CHANGE),
+    ]
+
+
+def _of_tenant() -> list[Route]:
+    return [
+        page(_TENANT, tenant.show_tenant, May.TENANTS_READ),
+        page(f"{_TENANT}/guide", tenant.show_guide, May.TENANTS_READ),
+        page(f"{_TENANT}/guide.{{form}}", tenant.download_guide, May.TENANTS_READ),
+        page(f"{_TENANT}/disable", tenant.ask_disable, May.TENANTS_CHANGE),
+        form(f"{_TENANT}/disable", tenant.disable, May.TENANTS_CHANGE),
+        form(f"{_TENANT}/enable", tenant.enable, May.TENANTS_CHANGE),
+        page(f"{_TENANT}/details", terms.show_details, May.TENANTS_CHANGE),
+        form(f"{_TENANT}/details", terms.set_details, May.TENANTS_CHANGE),
+        page(f"{_TENANT}/limits", terms.show_limits, May.LIMITS_CHANGE),
+        form(f"{_TENANT}/limits", terms.set_limits, May.LIMITS_CHANGE),
+        page(f"{_TENANT}/credential", terms.show_credential, May.CREDENTIALS_CHANGE),
+        form(f"{_TENANT}/credential", terms.set_credential, May.CREDENTIALS_CHANGE),
+        page(f"{_TENANT}/plan", terms.show_plan, May.PLANS_CHANGE),
+        form(f"{_TENANT}/plan", terms.set_plan, May.PLANS_CHANGE),
+        page(f"{_TENANT}/budget", budget.show_budget, May.USAGE_READ),
+        form(f"{_TENANT}/budget", budget.set_budget, May.BUDGETS_CHANGE),
+        form(f"{_TENANT}/budget/raise", budget.raise_budget, May.BUDGETS_CHANGE),
+        page(f"{_TENANT}/keys/new", keys.ask_new, May.KEYS_CHANGE),
+        form(f"{_TENANT}/keys/new", keys.issue, May.KEYS_CHANGE),
+        page(f"{_KEY}/rotate", keys.ask_rotate, May.KEYS_CHANGE),
+        form(f"{_KEY}/rotate", keys.rotate, May.KEYS_CHANGE),
+        page(f"{_KEY}/revoke", keys.ask_revoke, May.KEYS_CHANGE),
+        form(f"{_KEY}/revoke", keys.revoke, May.KEYS_CHANGE),
+    ]
+
+
+def _of_requests() -> list[Route]:
+    return [
+        page("/requests", requests.list_requests, May.REQUESTS_READ),
+        page("/requests.csv", requests.download_csv, May.REQUESTS_READ),
+        page("/requests/{request_id}", requests.show_story, May.REQUESTS_READ),
+        page("/exports", exports.list_exports, May.USAGE_READ),
+        page("/exports/make", exports.make, May.EXPORTS_MAKE),
+        page("/exports/file/{name}", exports.download, May.EXPORTS_MAKE),
+        page("/alerts", alerts.list_alerts, May.ALERTS_READ),
+        page("/alerts/targets/new", alerts.ask_target, May.ALERTS_CHANGE),
+        form("/alerts/targets/new", alerts.add_target, May.ALERTS_CHANGE),
+        form("/alerts/targets/{name}/test", alerts.try_target, May.ALERTS_CHANGE),
+        page("/alerts/targets/{name}/remove", alerts.ask_remove, May.ALERTS_CHANGE),
+        form("/alerts/targets/{name}/remove", alerts.remove_target, May.ALERTS_CHANGE),
+    ]
+
+
+def _of_site() -> list[Route]:
+    return [
+        page("/credentials", credentials.list_credentials, May.CREDENTIALS_READ),
+        page("/credentials/new", credentials.ask_new, May.CREDENTIALS_CHANGE),
+        form("/credentials/new", credentials.add, May.CREDENTIALS_CHANGE, is_dangerous=True),
+        form("/credentials/{name}/check", credentials.check, May.CREDENTIALS_CHANGE),
+        page("/credentials/{name}/replace", credentials.ask_replace, May.CREDENTIALS_CHANGE),
+        form("/credentials/{name}/replace", credentials.replace, May.CREDENTIALS_CHANGE, is_dangerous=True),
+        page("/upstreams", places.list_upstreams, May.SITE_READ),
+        page("/tiers", places.list_tiers, May.SITE_READ),
+        form("/tiers", places.add_tier, May.LIMITS_CHANGE),
+        page("/tiers/{name}", places.show_tier, May.SITE_READ),
+        form("/tiers/{name}", places.set_tier, May.LIMITS_CHANGE),
+        page("/settings", places.show_settings, May.SITE_READ),
+        page("/isolation", isolation.show_isolation, May.PROOF_RUN),
+        page("/parts/isolation", isolation.show_progress, May.PROOF_RUN),
+        page("/isolation/report", isolation.download_report, May.PROOF_RUN),
+        form("/isolation", isolation.start, May.PROOF_RUN),
+        page("/audit", audit.list_audit, May.AUDIT_READ),
+        form("/audit/verify", audit.verify, May.AUDIT_READ),
+    ]
+
+
+def _of_money() -> list[Route]:
+    return [
+        page("/plans", plans.list_plans, May.PLANS_READ),
+        form("/plans", plans.add_plan, May.PLANS_CHANGE),
+        form("/plan-examples", plans.add_examples, May.PLANS_CHANGE),
+        page("/plans/{name}", plans.show_plan, May.PLANS_READ),
+        form("/plans/{name}", plans.set_plan, May.PLANS_CHANGE),
+        page("/invoices", plans.list_invoices, May.INVOICES_READ),
+        page("/invoices/{number}/{form}", plans.download_invoice, May.INVOICES_READ),
+    ]

@@ -1,0 +1,41 @@
+// What changes while one looks: who is served now, by a stream of the server. Without it the page is as it was loaded.
+"use strict";
+(() => {
+  const figures = document.querySelector("[data-live]");
+  if (!figures || !("EventSource" in window)) return;
+  let booked = null, shownAt = 0, timer = null;
+  const put = (element, value) => {
+    const text = String(value);
+    if (element.textContent === text) return;
+    element.textContent = text;
+    element.classList.remove("changed");
+    void element.offsetWidth;
+    element.classList.add("changed");
+  };
+  // The figures are asked for anew when something was booked, not more often than every other second.
+  const refresh = () => {
+    const part = document.querySelector("[data-refresh]");
+    if (!part || !window.htmx || timer) return;
+    const wait = Math.max(0, 2000 - (Date.now() - shownAt));
+    timer = setTimeout(() => {
+      timer = null;
+      if (part.contains(document.activeElement) && document.activeElement.tagName === "SUMMARY") return;
+      if (part.querySelector("details[open]")) return;
+      shownAt = Date.now();
+      window.htmx.trigger(part, "refresh");
+    }, wait);
+  };
+  const source = new EventSource("/live");
+  source.addEventListener("message", (event) => {
+    const told = JSON.parse(event.data);
+    document.querySelectorAll('[data-live="sessions"]').forEach((one) => put(one, told.sessions));
+    document.querySelectorAll('[data-live="waiting"]').forEach((one) => put(one, told.waiting));
+    document.querySelectorAll("[data-live-tenant]").forEach((one) => {
+      put(one, (told.tenants[one.dataset.liveTenant] || [0])[0]);
+    });
+    if (booked !== null && told.booked !== booked) refresh();
+    booked = told.booked;
+  });
+  source.addEventListener("end", () => source.close());
+  window.addEventListener("pagehide", () => source.close());
+})();

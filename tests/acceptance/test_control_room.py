@@ -1,0 +1,287 @@
+"""The control room in a real browser, against a gateway that serves: a day's work, on every page, for everybody."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anthropic
+import pytest
+from playwright.sync_api import Page, expect
+
+from tenantry.domain.directory import TenantStatus
+from tenantry.domain.plans import EXAMPLE_PLANS
+from tenantry.storage.directory.sign_ins import FULL
+from tenantry.storage.directory.tenants import TenantChange
+from tests.browser import add_person
+from tests.chromium import DESK, EXECUTABLE, SCHEMES, SCREENSHOTS, SIZES, Room, opened_room, violations
+from tests.stack import Stack, wait_for
+
+pytestmark = pytest.mark.skipif(EXECUTABLE is None, reason="there is no chromium: apt-get install chromium")
+
+# What a busy machine takes for a page and the second in which the gateway follows; nothing is measured with it.
+PATIENCE_MS = 60_000
+MODEL = "claude-haiku-5-5"
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    made = Stack(tmp_path_factory.mktemp("room"), TENANTRY_TIME_ZONE="Europe/Berlin")
+    try:
+        yield made.start()
+    finally:
+        made.stop()
+
+
+@pytest.fixture(scope="module")
+def room(stack: Stack) -> Iterator[Room]:
+    with opened_room(f"http://127.0.0.1:{stack.settings.control_port}") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def secret(stack: Stack) -> str:
+    """A session of an owner."""
+    return stack.site.directory.begin_session(add_person(stack.site), "password", FULL, "127.0.0.1", "a test")
+
+
+@pytest.fixture
+def page(room: Room, secret: str) -> Iterator[Page]:
+    context = room.context(secret, DESK)
+    expect.set_options(timeout=PATIENCE_MS)
+    yield context.new_page()
+    context.close()
+    assert room.take_complaints() == []
+
+
+def client(stack: Stack, slug: str, key: str) -> anthropic.Anthropic:
+    return anthropic.Anthropic(base_url=f"http://127.0.0.1:{stack.port}/t/{slug}", api_key=key, max_retries=0)
+
+
+def say(asked: anthropic.Anthropic, **more: Any) -> Any:
+    words = {"role": "user", "content": "hi"}
+    return asked.messages.create(model=MODEL, max_tokens=64, messages=[words], **more)
+
+
+def provision(page: Page, room: Room, name: str) -> str:
+    """By the form; the new key, as the clipboard has it."""
+    page.goto(f"{room.origin}/tenants")
+    page.get_by_role("button", name="Provision a client").click()
+    page.get_by_label("Name", exact=True).fill(name)
+    page.get_by_label("sandbox").check()
+    page.get_by_role("button", name="Provision").click()
+    page.wait_for_selector("#key", timeout=PATIENCE_MS)
+    page.get_by_role("button", name="Copy the key").click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    key: str = page.evaluate("() => navigator.clipboard.readText()")
+    assert key == page.text_content("#key")
+    return key
+
+
+def test_a_day_from_a_new_client_to_a_raised_budget(page: Page, room: Room, stack: Stack) -> None:
+    key = provision(page, room, "Acme GmbH")
+    acme = client(stack, "acme-gmbh", key)
+    # Today, open while the client calls: what it used comes by itself.
+    page.goto(f"{room.origin}/")
+    before = int(page.get_attribute("#requests-today data", "value") or 0)
+    assert say(acme).usage.output_tokens > 0
+    expect(page.locator("#requests-today data")).not_to_have_attribute("value", str(before))
+    expect(page.get_by_role("link", name="acme-gmbh").first).to_be_visible()
+    # A budget that the next request does not fit.
+    page.goto(f"{room.origin}/tenants/acme-gmbh/budget")
+    page.get_by_label("Dollars a month").fill("0.0003")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("status")).to_contain_text("It acts within a second")
+    refused = wait_for(lambda: refusal(acme), 30, "the budget is reached")
+    assert refused.status_code == 402
+    # It is told, with what mends it beside it.
+    wait_for(lambda: "acme-gmbh" in _alerts(page, room), 30, "the alert")
+    page.goto(f"{room.origin}/tenants/acme-gmbh/budget")
+    page.get_by_label("Dollars on top").fill("5")
+    page.get_by_role("button", name="Raise").click()
+    expect(page.get_by_role("status")).to_contain_text("$5.0003 a month until")
+    wait_for(lambda: refusal(acme) is None, 30, "the raise")
+
+
+def refusal(asked: anthropic.Anthropic) -> anthropic.APIStatusError | None:
+    try:
+        say(asked)
+    except anthropic.APIStatusError as error:
+        return error
+    return None
+
+
+def _alerts(page: Page, room: Room) -> str:
+    page.goto(f"{room.origin}/alerts")
+    return page.text_content("main") or ""
+
+
+def test_a_key_is_rotated_while_its_client_calls_and_nothing_fails(page: Page, room: Room, stack: Stack) -> None:
+    old = client(stack, "rotating", stack.tenant("rotating"))
+    failures: list[Exception] = []
+    stop = threading.Event()
+
+    def call() -> None:
+        while not stop.wait(0.02):
+            try:
+                say(old)
+            except anthropic.APIError as error:
+                failures.append(error)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    try:
+        page.goto(f"{room.origin}/tenants/rotating")
+        page.get_by_role("button", name="Rotate test").click()
+        page.get_by_role("button", name="Rotate").click()
+        page.wait_for_selector("#key", timeout=PATIENCE_MS)
+        new = client(stack, "rotating", page.text_content("#key") or "")
+        wait_for(lambda: refusal(new) is None, 30, "the new key")
+    finally:
+        stop.set()
+        thread.join()
+    assert failures == []
+    page.reload()  # the same form again: no third key
+    expect(page.get_by_role("status")).to_contain_text("sent already")
+    assert len(stack.site.directory.list_keys("rotating")) == 2
+
+
+def test_a_client_is_disabled_after_a_question_and_enabled_again(page: Page, room: Room, stack: Stack) -> None:
+    asked = client(stack, "switched", stack.tenant("switched"))
+    page.goto(f"{room.origin}/tenants/switched")
+    page.get_by_role("button", name="Disable").click()
+    assert stack.site.directory.get_tenant("switched").status is TenantStatus.ACTIVE
+    page.get_by_role("button", name="Disable").click()
+    expect(page.get_by_role("status")).to_contain_text("switched is disabled")
+    assert wait_for(lambda: refusal(asked), 30, "the refusal").status_code == 403
+    page.get_by_role("button", name="Enable").click()
+    wait_for(lambda: refusal(asked) is None, 30, "served again")
+    page.goto(f"{room.origin}/tenants/switched")
+    page.get_by_role("button", name="Revoke test").click()
+    page.get_by_role("button", name="Revoke").click()
+    expect(page.get_by_role("status")).to_contain_text("is revoked")
+    assert wait_for(lambda: refusal(asked), 30, "the revoked key").status_code in (401, 403)
+
+
+def test_the_proof_is_run_watched_and_downloaded(page: Page, room: Room, stack: Stack) -> None:
+    page.goto(f"{room.origin}/isolation")
+    page.get_by_role("button", name="Quick").click()
+    expect(page.get_by_text("It runs")).to_be_visible()
+    expect(page.get_by_role("button", name="Download the report")).to_be_visible(timeout=3 * PATIENCE_MS)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download the report").click()
+    assert "isolation" in Path(download.value.path()).read_text()
+    assert "probe" not in {one.slug.partition("-")[0] for one in stack.site.directory.list_tenants()}
+
+
+def test_one_reads_and_fills_in_without_scripts(room: Room, secret: str, stack: Stack) -> None:
+    stack.tenant("plainly")
+    context = room.browser.new_context(java_script_enabled=False)
+    context.add_cookies([{"name": "tenantry", "value": secret, "url": room.origin, "httpOnly": True}])
+    page = context.new_page()
+    page.goto(f"{room.origin}/tenants?q=plainly")
+    page.get_by_role("link", name="plainly").click()
+    page.get_by_role("button", name="Budget").click()
+    page.get_by_label("Dollars a month").fill("eight")
+    page.get_by_role("button", name="Save").click()
+    assert page.input_value("#f-month") == "eight"
+    assert "dollars above 0" in (page.text_content("#h-month") or "")
+    page.get_by_label("Dollars a month").fill("8")
+    page.get_by_role("button", name="Save").click()
+    assert "$8.00 a month" in (page.text_content("main") or "")
+    context.close()
+
+
+def test_the_first_person_comes_by_the_link_of_the_command(room: Room, tmp_path: Path) -> None:
+    stack = Stack(tmp_path)
+    stack.start("control")
+    try:
+        link = stack.site.directory.issue_first_link()
+        origin = f"http://127.0.0.1:{stack.settings.control_port}"
+        context = room.context()
+        page = context.new_page()
+        page.goto(f"{origin}/welcome?link={link}")
+        page.get_by_label("name", exact=False).first.fill("ana")
+        for field in page.locator('input[type="password"]').all():
+            field.fill("correct horse battery staple")
+        page.locator('main button[type="submit"]').click()
+        page.goto(f"{origin}/")
+        expect(page.get_by_role("heading", name="No clients yet")).to_be_visible()
+        assert violations(page) == []
+        context.close()
+    finally:
+        stack.stop()
+        # Another origin than the room's own, on purpose.
+        room.take_complaints()
+
+
+def pages_of(stack: Stack) -> dict[str, str]:
+    row = stack.rows()[0]
+    key_id = stack.site.directory.list_keys("globex")[0].key_id
+    plan = next(iter(EXAMPLE_PLANS))
+    return {
+        "today": "/",
+        "clients": "/tenants",
+        "client": "/tenants/globex",
+        "budget": "/tenants/globex/budget",
+        "limits": "/tenants/globex/limits",
+        "details": "/tenants/globex/details",
+        "credential": "/tenants/globex/credential",
+        "client-plan": "/tenants/globex/plan",
+        "guide": "/tenants/globex/guide",
+        "disable": "/tenants/globex/disable",
+        "key-new": "/tenants/globex/keys/new",
+        "key-rotate": f"/tenants/globex/keys/{key_id}/rotate",
+        "provision": "/provision",
+        "requests": "/requests",
+        "requests-none": "/requests?status=599",
+        "story": f"/requests/{row['request_id']}",
+        "credentials": "/credentials",
+        "credential-new": "/credentials/new",
+        "upstreams": "/upstreams",
+        "tiers": "/tiers",
+        "tier": "/tiers/standard",
+        "plans": "/plans",
+        "plan": f"/plans/{plan}",
+        "invoices": "/invoices",
+        "alerts": "/alerts",
+        "alert-target": "/alerts/targets/new",
+        "exports": "/exports",
+        "audit": "/audit",
+        "settings": "/settings",
+        "isolation": "/isolation",
+    }
+
+
+def test_every_page_is_for_everybody_in_both_themes_and_widths(room: Room, secret: str, stack: Stack) -> None:
+    """No serious finding of axe-core, nothing wider than the screen, no error of the console; pictures are kept."""
+    directory = stack.site.directory
+    key = stack.tenant("globex", "standard")
+    directory.set_tenant("globex", TenantChange(name='Globex "><b>& Sons', contact="it@globex.example"))
+    directory.set_budgets("globex", {"month": 2 * 10**9})
+    for name, terms in EXAMPLE_PLANS.items():
+        directory.set_plan(name, terms)
+    say(client(stack, "globex", key))
+    wait_for(lambda: stack.rows("globex"), 30, "the row")
+    SCREENSHOTS.mkdir(exist_ok=True)
+    found: list[str] = []
+    for size_name, size in SIZES.items():
+        for scheme in SCHEMES:
+            context = room.context(secret, size, scheme)
+            page = context.new_page()
+            for name, path in pages_of(stack).items():
+                answer = page.goto(room.origin + path)
+                assert answer is not None
+                assert answer.status == 200, path
+                where = f"{name}-{size_name}-{scheme}"
+                page.screenshot(path=SCREENSHOTS / f"{where}.png", full_page=True)
+                # What differs by theme is colour, by width the order: a dark phone has nothing of its own.
+                if (size_name, scheme) != ("phone", "dark"):
+                    found += [f"{where}: {one}" for one in violations(page)]
+                if page.evaluate("document.documentElement.scrollWidth") > size[0]:
+                    found.append(f"{where} is wider than the screen")
+            context.close()
+    assert found == []
+    assert room.take_complaints() == []

@@ -1,0 +1,32 @@
+"""Every page: it opens, and says what it is about."""
+
+from __future__ import annotations
+
+from starlette.applications import Starlette
+
+from tenantry.control.site import Site
+from tests.browser import signed_in
+
+PAGES = (
+    *(
+        "/",
+        "/parts/today",
+        "/tenants",
+        "/parts/tenants",
+        "/tenants/acme",
+        "/tenants/acme/guide",
+        "/tenants/acme/disable",
+    ),
+    *("/tenants/acme/details", "/tenants/acme/limits", "/tenants/acme/credential", "/tenants/acme/plan"),
+    *("/tenants/acme/budget", "/tenants/globex/budget", "/tenants/acme/keys/new", "/provision", "/requests"),
+    *("/credentials", "/credentials/new", "/credentials/sandbox/replace", "/upstreams", "/tiers", "/tiers/standard"),
+    *("/plans", "/invoices", "/alerts", "/alerts/targets/new", "/exports", "/audit", "/settings", "/isolation"),
+    "/parts/isolation",
+)
+
+
+def test_every_page_opens(shared_app: Starlette, shared: Site) -> None:
+    browser = signed_in(shared_app, shared)
+    for path in PAGES:
+        answer = browser.get(path)
+        assert answer.status == 200, (path, answer.shown[-2000:])

@@ -1,0 +1,112 @@
+"""Every route of the pages x every role, also confined to one client: what may not be done is refused and not shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+
+from tenantry.control.site import Site
+from tenantry.domain.roles import ALLOWED, OF_ONE_TENANT, Permission, Role
+from tenantry.web.pages import routes
+from tests.browser import Browser, add_person, signed_in
+
+Kept = tuple[str, str, Permission]
+# It answers for as long as the page is open.
+NOT_OPENED = ("/live",)
+
+
+@pytest.fixture(scope="module")
+def table() -> list[Kept]:
+    """Every route: method, path, permission."""
+    kept: list[Kept] = []
+
+    def keep(method: str) -> Callable[..., None]:
+        def make(path: str, _handler: Any, permission: Permission, **_more: Any) -> None:
+            kept.append((method, path, permission))
+
+        return make
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(routes, "page", keep("GET"))
+    patch.setattr(routes, "form", keep("POST"))
+    routes.page_routes()
+    patch.undo()
+    return kept
+
+
+def filled(path: str, site: Site, slug: str = "acme") -> str:
+    key_id = site.directory.list_keys(slug)[0].key_id
+    found = {"slug": slug, "key_id": key_id, "name": "standard", "request_id": "req_x", "form": "md", "number": "INV-1"}
+    for name, value in found.items():
+        path = path.replace(f"{{{name}}}", value)
+    return path
+
+
+def asked(browser: Browser, method: str, path: str) -> int:
+    return (browser.get(path) if method == "GET" else browser.post(path)).status
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_a_role_may_what_its_row_of_the_table_says(
+    shared_app: Starlette, shared: Site, table: list[Kept], role: Role
+) -> None:
+    browser = signed_in(shared_app, shared, add_person(shared, f"p-{role}", role))
+    for method, path, permission in table:
+        if path in NOT_OPENED or (path == "/settings" and role is not Role.VIEWER):
+            continue
+        if permission not in ALLOWED[role]:
+            assert asked(browser, method, filled(path, shared)) == 403, (method, path)
+        elif method == "GET":
+            assert asked(browser, method, filled(path, shared)) != 403, (method, path)
+
+
+@pytest.mark.parametrize("role", [Role.OPERATOR, Role.BILLING, Role.VIEWER])
+def test_who_looks_after_one_client_gets_at_no_other(
+    shared_app: Starlette, shared: Site, table: list[Kept], role: Role
+) -> None:
+    browser = signed_in(shared_app, shared, add_person(shared, f"s-{role}", role, frozenset({"acme"})))
+    for method, path, permission in table:
+        if path in NOT_OPENED or (path == "/settings" and role is not Role.VIEWER):
+            continue
+        if "{slug}" in path:
+            assert asked(browser, method, filled(path, shared, "globex")) == 404, (method, path)
+        elif permission not in OF_ONE_TENANT or permission not in ALLOWED[role]:
+            assert asked(browser, method, filled(path, shared)) == 403, (method, path)
+        elif method == "GET":
+            answer = browser.get(filled(path, shared))
+            assert "globex" not in answer.text.lower(), (path, answer.shown)
+
+
+def test_who_looks_after_one_client_changes_no_tier_and_makes_no_client(shared_app: Starlette, shared: Site) -> None:
+    browser = signed_in(shared_app, shared, add_person(shared, "sam", Role.OPERATOR, frozenset({"acme"})))
+    before = shared.directory.get_tier("standard")
+    assert browser.post("/tiers/standard", {"sessions_max": "99"}).status == 403
+    assert browser.post("/tiers", {"name": "mine"}).status == 403
+    assert browser.post("/provision", {"name": "New", "credential": "sandbox"}).status == 403
+    assert shared.directory.get_tier("standard") == before
+    assert len(shared.directory.list_tenants()) == 2
+
+
+def test_a_key_of_another_client_is_not_there_under_ones_own(shared_app: Starlette, shared: Site) -> None:
+    browser = signed_in(shared_app, shared, add_person(shared, "sue", Role.OPERATOR, frozenset({"acme"})))
+    foreign = shared.directory.list_keys("globex")[0].key_id
+    for what in ("rotate", "revoke"):
+        assert browser.get(f"/tenants/acme/keys/{foreign}/{what}").status == 404
+        assert browser.post(f"/tenants/acme/keys/{foreign}/{what}", {"grace": "0", "once": "x"}).status == 404
+    assert shared.directory.list_keys("globex")[0].status.value == "active"
+
+
+def test_margins_and_actions_are_shown_to_those_alone_who_may(shared_app: Starlette, shared: Site) -> None:
+    owner = signed_in(shared_app, shared)
+    viewer = signed_in(shared_app, shared, add_person(shared, "vera", Role.VIEWER))
+    assert "Plans bring this month" in owner.get("/").shown
+    assert "Plans bring this month" not in viewer.get("/").shown
+    assert "Margin" not in viewer.get("/tenants").shown
+    page = viewer.get("/tenants/acme").text
+    for path in ("/disable", "/keys/new", "/limits", "/credential", "/rotate"):
+        assert f'href="/tenants/acme{path}' not in page
+    assert "/rotate" not in page
+    assert "Provision" not in viewer.get("/tenants").shown
