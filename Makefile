@@ -32,6 +32,7 @@ run: $(VENV)/.base ## Set up what is missing and run the gateway with a demo ten
 	@exec $(BIN)/tenantry serve --demo
 
 test: $(VENV)/.dev $(OLD_SDK)/.done ## Set up and run all tests
+	@command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium) || echo 'no chromium: its tests are skipped'
 	$(BIN)/python -m tests -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
 # Of the registries' current versions: not pinned, and not in the locks. CLIENTS=--fresh installs again what is of today,

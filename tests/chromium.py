@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,12 +73,13 @@ def opened_room(origin: str) -> Generator[Room]:
             browser.close()
 
 
-def violations(page: Page) -> list[str]:
-    """What axe-core finds that keeps somebody from using the page, or makes it hard."""
+def violations(page: Page, rules: Sequence[str] = ()) -> list[str]:
+    """What axe-core finds that keeps somebody from using the page, or makes it hard; by some of its rules, or all."""
     # The page's own policy forbids a script that is written into it; the driver's world is another.
     if not page.evaluate("() => typeof window.axe === 'object'"):
         page.evaluate(AXE.read_text() + "; window.axe = axe; null")
-    found = page.evaluate("() => axe.run(document, {resultTypes: ['violations']})")
+    only = {"runOnly": {"type": "rule", "values": list(rules)}} if rules else {}
+    found = page.evaluate("(only) => axe.run(document, {resultTypes: ['violations'], ...only})", only)
     return [
         f"{one['id']} ({one['impact']}): {one['help']}: " + "; ".join(node["html"][:160] for node in one["nodes"][:3])
         for one in found["violations"]

@@ -22,7 +22,7 @@ from tenantry.ledger.series import Selection, Sums, summed, tenants_by_quarter
 from tenantry.ledger.spending import spent_by_holder
 from tenantry.storage.database import reading
 from tenantry.storage.records import CredentialRecord
-from tenantry.storage.tables import refusals
+from tenantry.storage.tables import refusal_sums
 
 ALERTS_SHOWN = 5
 TENANTS_SHOWN = 8
@@ -30,12 +30,12 @@ TENANTS_SHOWN = 8
 
 @dataclass(frozen=True, slots=True)
 class RefusalFigure:
-    """How often a reason was given since the gateways began, by tenant; `last_at` the last time."""
+    """How often a reason was given today, and to whom; `last_us` begins the last quarter of an hour in which it was."""
 
     reason: str
     count: int
     slugs: list[str]
-    last_at: datetime
+    last_us: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def today_figures(site: Site, days: DaySums, scope: Scope, *, with_site: bool, n
         so_far = min(before.end_us, before.start_us + now_us - day.start_us)
         yesterday = spent_by_holder(connection, before.start_us, so_far)
         budgets = budget_figures(connection, zone, now_us, days, ids)
-        refused = _refusals(connection, scope, now_us)
+        refused = _refusals(connection, scope, day)
     in_tenant: dict[str, list[Sums]] = {}
     of_hour: list[list[Sums]] = [[] for _ in hours[1:]]
     for quarter_us, tenant_id, sums in quarters:
@@ -142,26 +142,26 @@ def _alerts(site: Site, scope: Scope) -> list[RaisedAlert]:
     return [one for one in listed if scope.is_whole or one.slug in scope.tenants][:ALERTS_SHOWN]
 
 
-def _refusals(connection: Connection, scope: Scope, now_us: int) -> list[RefusalFigure]:
-    """Reasons that were given in the last day, newest first."""
-    columns = refusals.c
+def _refusals(connection: Connection, scope: Scope, day: Period) -> list[RefusalFigure]:
+    """Reasons that were given today, the most frequent first."""
+    columns = refusal_sums.c
     query = (
-        select(columns.reason, columns.tenant_id, func.sum(columns["count"]), func.max(columns.last_at_us))
-        .where(columns.last_at_us >= now_us - 86_400_000_000)
+        select(columns.reason, columns.tenant_id, func.sum(columns["count"]), func.max(columns.quarter_us))
+        .where(columns.quarter_us >= day.start_us, columns.quarter_us < day.end_us)
         .group_by(columns.reason, columns.tenant_id)
     )
     by_id = scope.by_id()
     found: dict[str, tuple[int, list[str], int]] = {}
-    for reason, tenant_id, count, last_at_us in connection.execute(query):
+    for reason, tenant_id, count, quarter_us in connection.execute(query):
         if not scope.sees(tenant_id):
             continue
         known, slugs, last_us = found.get(reason, (0, [], 0))
         if tenant_id in by_id:
             slugs = sorted({*slugs, by_id[tenant_id].slug})
-        found[reason] = known + int(count), slugs, max(last_us, last_at_us)
+        found[reason] = known + int(count), slugs, max(last_us, quarter_us)
     return [
-        RefusalFigure(reason, count, slugs, datetime.fromtimestamp(last_us / 1_000_000, UTC))
-        for reason, (count, slugs, last_us) in sorted(found.items(), key=lambda one: -one[1][2])
+        RefusalFigure(reason, count, slugs, last_us)
+        for reason, (count, slugs, last_us) in sorted(found.items(), key=lambda one: (-one[1][0], one[0]))
     ]
 
 
