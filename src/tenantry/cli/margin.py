@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
-from tenantry.billing.margin import Margin, TenantMargin, as_json, grouped, tenant_margin, totals
+from tenantry.billing.margin import Margin, TenantMargin, grouped, totals
 from tenantry.billing.months import Month
-from tenantry.billing.usage import start_us
 from tenantry.cli.context import opened_site
 from tenantry.cli.months import month_option
 from tenantry.cli.options import AsJson
 from tenantry.cli.output import print_json, print_table, say
-from tenantry.control.invoicing import list_clients, list_without_plan, reading_books
+from tenantry.control.plan_views import tenant_margins
 from tenantry.domain.money import NANOS_PER_USD
 
 _NANOS_PER_CENT = NANOS_PER_USD // 100
@@ -32,16 +30,14 @@ def margin(
     """Revenue less list cost by tenant, plan and in total; where a running month goes; who is under water."""
     with opened_site() as site:
         wanted = month_option(month, Month(site.directory.today().replace(day=1)))
-        plans, now = site.directory.list_plans(), datetime.now(UTC)
-        with reading_books(site) as books:
-            clients = [*list_clients(site), *list_without_plan(site)]
-            found = [tenant_margin(books, client, wanted, plans, now) for client in clients]
-    by_plan = grouped(found)
+        found, view = tenant_margins(site, wanted)
     if as_json_:
-        print_json(as_json(wanted, found, start_us(wanted.end, site.settings.zone) > now.timestamp() * 1_000_000))
+        print_json(view.as_json())
         return
     rows = [_row(one.slug, one.plan, one.now, one.projected) for one in found]
-    rows += [_row(f"all on {name}" if name else "all without", "", *_both(some)) for name, some in by_plan.items()]
+    rows += [
+        _row(f"all on {name}" if name else "all without", "", *_both(some)) for name, some in grouped(found).items()
+    ]
     rows.append(_row("total", "", *_both(found)))
     say(f"{wanted}, in dollars; projected: the margin at the month's end, at its pace so far")
     print_table(["tenant", "plan", *_COLUMNS], rows, right=_COLUMNS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -11,20 +10,17 @@ from typing import Annotated, Any
 
 import typer
 
-from tenantry.billing.margin import Margin, margin_of, under_plan
-from tenantry.billing.months import month_before
+from tenantry.billing.margin import Margin
 from tenantry.cli.context import USAGE, fail, opened_site
 from tenantry.cli.margin import cents
 from tenantry.cli.options import AsJson, Slug
 from tenantry.cli.output import print_json, print_table, say
 from tenantry.control.declared.fields import PLAN_FIELDS, BadField
-from tenantry.control.invoicing import find_client, reading_books
+from tenantry.control.plan_views import PlanView, plan_view, plan_views, simulate_plan
 from tenantry.domain.money import format_usd
-from tenantry.domain.plans import EXAMPLE_PLANS, Terms, on_day
+from tenantry.domain.plans import EXAMPLE_PLANS, Terms
 from tenantry.regular_files import read_regular
-from tenantry.storage.directory import Directory
 from tenantry.storage.directory.plans import SLOTS_MAX, Agreed
-from tenantry.storage.records import PlanVersion, TenantPlan
 
 app = typer.Typer(
     help="What tenants pay: plans, their terms from which day on, and who is on which.", no_args_is_help=True
@@ -45,9 +41,7 @@ _MONTHS_MAX = 120
 def list_plans(as_json: AsJson = False) -> None:
     """All plans, with what they cost today and who is on them."""
     with opened_site() as site:
-        directory, today = site.directory, site.directory.today()
-        versions, on = _by_plan(directory.list_plan_versions()), _on_plans(directory, today)
-        shown = [_as_json(name, versions[name], on.get(name, ()), today) for name in directory.list_plans()]
+        shown = [_as_json(one) for one in plan_views(site.directory)]
     if as_json:
         print_json(shown)
         return
@@ -72,8 +66,8 @@ def _included(terms: dict[str, Any]) -> str:
 def show(name: PlanName, as_json: AsJson = False) -> None:
     """Every version of a plan's terms, and the tenants on it."""
     with opened_site() as site:
-        versions, today = site.directory.list_plan_versions(name), site.directory.today()
-        found = _as_json(name, versions, _on_plans(site.directory, today).get(name, ()), today)
+        versions = site.directory.list_plan_versions(name)
+        found = _as_json(plan_view(site.directory, name))
     if as_json:
         print_json(found)
         return
@@ -231,14 +225,7 @@ def simulate(
 ) -> None:
     """What the last months would have brought on another plan, from the ledger; nothing is changed."""
     with opened_site() as site:
-        terms = site.directory.list_plan_versions(plan)[-1].terms
-        client, month = find_client(site, slug), month_before(site.directory.today())
-        found: list[tuple[str, Margin, Margin]] = []
-        with reading_books(site) as books:
-            for _ in range(months):
-                bill = books.bill(client.tenant_id, month).alone
-                found.insert(0, (str(month), margin_of(bill), under_plan(month, bill.used, plan, terms)))
-                month = month_before(month.first)
+        found = simulate_plan(site, slug, plan, months)
     if as_json:
         print_json([{"month": name, "was": was.as_json(), "would_be": then.as_json()} for name, was, then in found])
         return
@@ -288,40 +275,7 @@ def examples(
                 say(f"{name} is there.", err=as_json)
 
 
-def _as_json(name: str, versions: Sequence[PlanVersion], on_it: Iterable[TenantPlan], today: date) -> dict[str, Any]:
-    now = on_day([one.dated for one in versions], today) or versions[-1]
-    return {
-        "plan": name,
-        "terms": now.terms.told(),
-        "versions": [_version_json(one) for one in versions],
-        "tenants": [{"slug": one.slug, "since": one.from_day.isoformat(), "slots": one.slots} for one in on_it],
-    }
-
-
-def _version_json(version: PlanVersion) -> dict[str, Any]:
-    return {
-        "version": version.version_id,
-        "from": version.from_day.isoformat() if version.from_day else None,
-        "terms": version.terms.told(),
-        "by": version.actor,
-        "at": version.created_at,
-    }
-
-
-def _by_plan(versions: Iterable[PlanVersion]) -> dict[str, list[PlanVersion]]:
-    found: dict[str, list[PlanVersion]] = {}
-    for one in versions:
-        found.setdefault(one.plan, []).append(one)
-    return found
-
-
-def _on_plans(directory: Directory, today: date) -> dict[str, list[TenantPlan]]:
-    """Who is on which plan today, by slug; one look at the store for all plans."""
-    by_tenant: dict[str, list[TenantPlan]] = {}
-    for one in directory.list_tenant_plans():
-        by_tenant.setdefault(one.tenant_id, []).append(one)
-    now = [on_day([one.dated for one in some], today) for some in by_tenant.values()]
-    found: dict[str, list[TenantPlan]] = {}
-    for one in sorted((one for one in now if one is not None), key=lambda one: one.slug):
-        found.setdefault(one.plan or NO_PLAN, []).append(one)
-    return found
+def _as_json(plan: PlanView) -> dict[str, Any]:
+    found = plan.as_json()
+    versions = [{"from" if key == "from_day" else key: one[key] for key in one} for one in found["versions"]]
+    return found | {"versions": versions}

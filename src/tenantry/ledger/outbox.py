@@ -199,6 +199,10 @@ class Outbox:
 
     def list_alerts(self, tenant_id: str | None = None, most: int = 100) -> list[RaisedAlert]:
         """The newest alerts, a tenant's or all, and how far their deliveries are."""
+        return self.page_alerts([tenant_id] if tenant_id is not None else None, None, most)
+
+    def page_alerts(self, tenant_ids: Collection[str] | None, before_id: int | None, most: int) -> list[RaisedAlert]:
+        """The newest alerts of these tenants, None: of all and of the site; before that of an id."""
         columns: list[Any] = list(alerts.c)
         columns += [
             func.coalesce(func.sum(case((alert_deliveries.c.status == status, 1), else_=0)), 0).label(status)
@@ -211,8 +215,10 @@ class Outbox:
             .order_by(alerts.c.alert_id.desc())
             .limit(most)
         )
-        if tenant_id is not None:
-            query = query.where(alerts.c.tenant_id == tenant_id)
+        if tenant_ids is not None:
+            query = query.where(alerts.c.tenant_id.in_(tenant_ids))
+        if before_id is not None:
+            query = query.where(alerts.c.alert_id < before_id)
         with self._engine.connect() as connection:
             return [_read_alert(row) for row in connection.execute(query)]
 

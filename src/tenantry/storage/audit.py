@@ -160,18 +160,28 @@ def list_entries(connection: Connection, tenant: str | None, since: datetime | N
 
 
 def newest_entries(
-    connection: Connection, most: int, tenant: str | None, actor: str | None, action: str | None, before: int | None
+    connection: Connection,
+    most: int,
+    tenant: str | None,
+    actor: str | None,
+    action: str | None,
+    before: int | None,
+    since: datetime | None,
 ) -> list[AuditEntry]:
-    """Entries from new to old: about one tenant, of one actor, of actions that begin so, older than entry `before`."""
+    """Entries from new to old: about one tenant, of one actor, of actions that begin so, older than entry `before`, not
+    older than `since`.
+    """
     query = select(audit_log).order_by(audit_log.c.audit_id.desc()).limit(most)
     if tenant is not None:
-        query = query.where(audit_log.c.tenant == tenant)
+        query = query.where((audit_log.c.tenant == tenant) | (audit_log.c.object == tenant))
     if actor is not None:
         query = query.where(audit_log.c.actor == actor)
     if action is not None:
         query = query.where(audit_log.c.action.startswith(action, autoescape=True))
     if before is not None:
         query = query.where(audit_log.c.audit_id < before)
+    if since is not None:
+        query = query.where(audit_log.c.at >= since)
     return [read_entry(row) for row in connection.execute(query)]
 
 

@@ -137,10 +137,11 @@ class Changes:
         actor: str | None = None,
         action: str | None = None,
         before: int | None = None,
+        since: datetime | None = None,
     ) -> list[audit.AuditEntry]:
         """As `audit.newest_entries`."""
         with self._engine.connect() as connection:
-            return audit.newest_entries(connection, most, tenant, actor, action, before)
+            return audit.newest_entries(connection, most, tenant, actor, action, before, since)
 
     def audit_entries(self, tenant: str | None = None, since: datetime | None = None) -> Generator[audit.AuditEntry]:
         """The audit log from old to new."""

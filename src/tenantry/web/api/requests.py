@@ -51,7 +51,7 @@ class RequestsQuery(Paged):
 def list_requests(call: Call, query: RequestsQuery) -> Page[RequestView]:
     """List rows of the ledger, the newest first: of every tenant that the token may see, or of one."""
     filters = Filters(
-        _tenant_ids(call, query.tenant),
+        tenant_ids(call, query.tenant),
         query.key_id,
         query.model,
         query.outcome,
@@ -82,7 +82,7 @@ def show_request(call: Call, request_id: str) -> StoryView:
     return story_view(found)
 
 
-def _tenant_ids(call: Call, slug: str | None) -> list[str] | None:
+def tenant_ids(call: Call, slug: str | None) -> list[str] | None:
     """Those whose rows may be seen and are asked for; None: of all. Raises Refused: 404."""
     if slug is not None:
         if call.principal.tenants is not None and slug not in call.principal.tenants:

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from tenantry.web.api import budgets, keys, requests, tenants, tiers
+from tenantry.web.api import admins, alerts, audit, budgets, credentials, keys, plans, prices, requests, tenants, tiers
 from tenantry.web.api.operations import READ, ROOT, Operation
 from tenantry.web.api.running import handler_of
 from tenantry.web.routing import guarded
@@ -21,6 +21,12 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *budgets.OPERATIONS,
     *tiers.OPERATIONS,
     *requests.OPERATIONS,
+    *credentials.OPERATIONS,
+    *plans.OPERATIONS,
+    *prices.OPERATIONS,
+    *alerts.OPERATIONS,
+    *audit.OPERATIONS,
+    *admins.OPERATIONS,
 )
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY"})

@@ -1,0 +1,173 @@
+"""Plans and margins as a person sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, date, datetime
+from typing import Any
+
+import msgspec
+
+from tenantry.billing.margin import Margin, TenantMargin, as_json, margin_of, tenant_margin, under_plan
+from tenantry.billing.months import Month, month_before
+from tenantry.billing.usage import start_us
+from tenantry.control.invoicing import find_client, list_clients, list_without_plan, reading_books
+from tenantry.control.site import Site
+from tenantry.control.views import View
+from tenantry.domain.plans import on_day
+from tenantry.domain.printable import stamp
+from tenantry.domain.values import value
+from tenantry.storage.directory import Directory
+from tenantry.storage.records import PlanVersion, TenantPlan
+
+
+@value
+class PlanVersionView(View):
+    version: int
+    from_day: str | None
+    terms: dict[str, Any]
+    by: str
+    at: str
+
+
+@value
+class OnPlanView(View):
+    slug: str
+    since: str
+    slots: int | None
+
+
+@value
+class PlanView(View):
+    """`terms` are today's; `versions` all of them, `from_day` null from the beginning."""
+
+    plan: str
+    terms: dict[str, Any]
+    versions: list[PlanVersionView]
+    tenants: list[OnPlanView]
+
+
+@value
+class MarginView(View):
+    fixed_nanos: int
+    metered_nanos: int
+    overage_nanos: int
+    revenue_nanos: int
+    cost_nanos: int
+    margin_nanos: int
+
+
+@value
+class MarginsView(View):
+    """Of `tenants` tenants together: now, and at the month's end. `under_water`: those whose plan does not cover them."""
+
+    now: MarginView
+    projected: MarginView
+    tenants: int
+    under_water: list[str]
+
+
+@value
+class TenantMarginView(View):
+    """`fits`: of a tenant under water, the plan that would cost it least of those that cover its cost."""
+
+    tenant: str
+    plan: str | None
+    now: MarginView
+    projected: MarginView
+    under_water: bool
+    fits: str | None
+
+
+@value
+class MonthMarginView(View):
+    """`plans` by name, "" for those on none. `running`: what is projected is at its pace so far."""
+
+    month: str
+    running: bool
+    tenants: list[TenantMarginView]
+    plans: dict[str, MarginsView]
+    total: MarginsView
+
+
+@value
+class SimulatedView(View):
+    """What a month brought, and what it would have brought on another plan."""
+
+    month: str
+    was: MarginView
+    would_be: MarginView
+
+
+def plan_views(directory: Directory) -> list[PlanView]:
+    """All of them, by name; one look at the store for who is on which."""
+    today, versions = directory.today(), directory.list_plan_versions()
+    on = _on_plans(directory, today)
+    by_plan: dict[str, list[PlanVersion]] = {}
+    for one in versions:
+        by_plan.setdefault(one.plan, []).append(one)
+    return [_view(name, by_plan[name], on.get(name, ()), today) for name in directory.list_plans()]
+
+
+def plan_view(directory: Directory, name: str) -> PlanView:
+    """Raises: NotInDirectory."""
+    versions, today = directory.list_plan_versions(name), directory.today()
+    return _view(name, versions, _on_plans(directory, today).get(name, ()), today)
+
+
+def _view(name: str, versions: Sequence[PlanVersion], on_it: Iterable[TenantPlan], today: date) -> PlanView:
+    now = on_day([one.dated for one in versions], today) or versions[-1]
+    return PlanView(
+        name,
+        now.terms.told(),
+        [
+            PlanVersionView(
+                one.version_id,
+                one.from_day.isoformat() if one.from_day else None,
+                one.terms.told(),
+                one.actor,
+                stamp(one.created_at),
+            )
+            for one in versions
+        ],
+        [OnPlanView(one.slug, one.from_day.isoformat(), one.slots) for one in on_it],
+    )
+
+
+def _on_plans(directory: Directory, today: date) -> dict[str, list[TenantPlan]]:
+    """Who is on which plan today, by slug."""
+    by_tenant: dict[str, list[TenantPlan]] = {}
+    for one in directory.list_tenant_plans():
+        by_tenant.setdefault(one.tenant_id, []).append(one)
+    now = [on_day([one.dated for one in some], today) for some in by_tenant.values()]
+    found: dict[str, list[TenantPlan]] = {}
+    for one in sorted((one for one in now if one is not None), key=lambda one: one.slug):
+        found.setdefault(one.plan or "", []).append(one)
+    return found
+
+
+def tenant_margins(site: Site, month: Month) -> tuple[list[TenantMargin], MonthMarginView]:
+    """Of every tenant that has or had a plan, then of those without; and the same with sums, as JSON has it."""
+    plans, now = site.directory.list_plans(), datetime.now(UTC)
+    with reading_books(site) as books:
+        clients = [*list_clients(site), *list_without_plan(site)]
+        found = [tenant_margin(books, client, month, plans, now) for client in clients]
+    is_running = start_us(month.end, site.settings.zone) > now.timestamp() * 1_000_000
+    return found, msgspec.convert(as_json(month, found, is_running), MonthMarginView)
+
+
+def simulate_plan(site: Site, slug: str, plan: str, months: int) -> list[tuple[str, Margin, Margin]]:
+    """What the last whole months brought a tenant, and would have on another plan. Raises: NotInDirectory."""
+    terms = site.directory.list_plan_versions(plan)[-1].terms
+    client, month = find_client(site, slug), month_before(site.directory.today())
+    found: list[tuple[str, Margin, Margin]] = []
+    with reading_books(site) as books:
+        for _ in range(months):
+            bill = books.bill(client.tenant_id, month).alone
+            found.insert(0, (str(month), margin_of(bill), under_plan(month, bill.used, plan, terms)))
+            month = month_before(month.first)
+    return found
+
+
+def margin_view(one: Margin) -> MarginView:
+    return MarginView(**one.as_json())
