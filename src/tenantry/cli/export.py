@@ -13,10 +13,11 @@ from tenantry.cli.context import USAGE, fail, if_interrupted, opened_site
 from tenantry.cli.options import AsJson
 from tenantry.cli.output import print_json, print_table
 from tenantry.cli.progress import told_share
+from tenantry.control.export_files import FormMissing, make_exports, writer_of
 from tenantry.control.site import Site
 from tenantry.domain.money import format_usd
 from tenantry.domain.periods import MONTH, WEEK, BadPeriod, Period, read_period
-from tenantry.ledger.exports import SumsDiffer, Wanted, Write, file_name, write_csv, write_exports, write_json
+from tenantry.ledger.exports import SumsDiffer
 
 
 class Format(StrEnum):
@@ -40,15 +41,16 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Every row of a week or month, adjustments included; the sums are the ledger's to the nano-dollar."""
-    write = _writer(form)
+    try:
+        writer_of(form)
+    except FormMissing as error:
+        raise fail(str(error), USAGE) from None
     with opened_site() as site:
         period = _period(week, month, site)
-        site.directory.audit("read.export", tenant or "*", {"tenant": tenant, "period": period.label})
-        wanted = [Wanted(file_name(period, slug, form.value), one) for one, slug in _tenants(site, tenant)]
         try:
             said = f"files that are in {out} are whole, the others are not there"
             with if_interrupted(lambda: said), told_share(sys.stderr, "written") as came:
-                done = write_exports(site.engine, period, wanted, out, write, came)
+                done = make_exports(site, period, tenant, form, out, came)
         except SumsDiffer as error:
             raise fail(str(error)) from None
         except OSError as error:
@@ -65,18 +67,6 @@ def export(
     print_table(columns, [[one.path, one.row_count, format_usd(one.cost_nanos)] for one in done], right=columns[1:])
 
 
-def _writer(form: Format) -> Write:
-    if form is Format.CSV:
-        return write_csv
-    if form is Format.JSON:
-        return write_json
-    try:
-        from tenantry.ledger.parquet import write_parquet
-    except ImportError:
-        raise fail("parquet needs pyarrow: pip install 'tenantry[parquet]', or take csv or json", USAGE) from None
-    return write_parquet
-
-
 def _period(week: str | None, month: str | None, site: Site) -> Period:
     if (week is None) == (month is None):
         raise fail("say which period: --week 2026-W47 or --month 2026-10", USAGE)
@@ -88,10 +78,3 @@ def _period(week: str | None, month: str | None, site: Site) -> Period:
     if period.kind != kind:
         raise fail(f"{label!r} is a {period.kind}, not a {kind}", USAGE)
     return period
-
-
-def _tenants(site: Site, slug: str | None) -> list[tuple[str | None, str | None]]:
-    """Tenant ids and slugs, (None, None) for all in one."""
-    if slug is not None:
-        return [(site.directory.get_tenant(slug).tenant_id, slug)]
-    return [(None, None), *((row.tenant_id, row.slug) for row in site.directory.list_tenants())]

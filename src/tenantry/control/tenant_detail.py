@@ -78,13 +78,18 @@ def tenant_now(site: Site, slug: str) -> TenantNow:
     return TenantNow(
         slug,
         _credential_state(site, tenant.credential),
-        UseView(**{name: getattr(use, name) for name in _USES}) if now.gateways else None,
+        use_view(use) if now.gateways else None,
         _announced(site, tenant.credential_id, now.announced),
         [
             RefusalView(one.reason, one.count, stamp(one.last_at))
             for one in list_refusals(site.engine, tenant.tenant_id)
         ],
     )
+
+
+def use_view(use: LiveUse) -> UseView:
+    """Its lane; money is what its budgets tell."""
+    return UseView(**{name: getattr(use, name) for name in UseView.__dataclass_fields__})
 
 
 def everything(site: Site, slug: str) -> dict[str, Any]:
@@ -109,10 +114,6 @@ def _credential_state(site: Site, credential: str | None) -> str:
     if dead is None:
         return ""
     return f"{dead.words}. {mend_spent(credential or '')}." if dead.is_spent else dead.words
-
-
-# Its lane; money is what its budgets tell.
-_USES = ("sessions", "waiting", "requests_remaining", "input_tokens_remaining", "output_tokens_remaining")
 
 
 def _announced(

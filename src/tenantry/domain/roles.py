@@ -46,6 +46,10 @@ class Permission(StrEnum):
     METRICS_READ = "metrics.read"
     PROOF_RUN = "proof.run"
     AUDIT_READ = "audit.read"
+    BACKUPS_MAKE = "backups.make"
+    DECLARATION_READ = "declaration.read"
+    DECLARATION_APPLY = "declaration.apply"  # which may change everything
+    LEDGER_CORRECT = "ledger.correct"
     ADMINS_CHANGE = "admins.change"
 
 
@@ -76,6 +80,8 @@ ALLOWED: Final[Mapping[Role, frozenset[Permission]]] = {
         Permission.METRICS_READ,
         Permission.PROOF_RUN,
         Permission.AUDIT_READ,
+        Permission.BACKUPS_MAKE,
+        Permission.DECLARATION_READ,
     },
     Role.BILLING: _LOOKS
     | {
@@ -86,6 +92,7 @@ ALLOWED: Final[Mapping[Role, frozenset[Permission]]] = {
         Permission.MARGIN_READ,
         Permission.INVOICES_READ,
         Permission.INVOICES_ISSUE,
+        Permission.LEDGER_CORRECT,
     },
     Role.VIEWER: _LOOKS,
 }

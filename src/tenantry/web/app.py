@@ -19,6 +19,7 @@ from tenantry.control.isolation.prover import Prover
 from tenantry.control.metrics import Metrics
 from tenantry.control.people.passwords import Passwords
 from tenantry.control.site import Site
+from tenantry.control.tasks import Tasks
 from tenantry.domain.roles import Permission
 from tenantry.web.answers import shown
 from tenantry.web.api.routes import api_routes
@@ -63,6 +64,7 @@ def control_app(site: Site, metrics: Metrics | None = None) -> Starlette:
     app.state.provider = provider_of(settings)
     app.state.passwords = Passwords()
     app.state.figures, app.state.live, app.state.prover = Figures(site), LiveFeed(), Prover()
+    app.state.tasks = Tasks()
     app.state.presenting = asyncio.Semaphore(PRESENTED_AT_ONCE)
     return app
 

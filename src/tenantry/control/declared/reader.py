@@ -72,18 +72,38 @@ def read_files(files: Iterable[FilePath], zone: ZoneInfo) -> Declaration:
     for file in files:
         name = str(file)
         try:
-            data = read_regular(file, FILE_BYTES_MAX)
-            if len(data) > FILE_BYTES_MAX:
-                raise ValueError(f"larger than {FILE_BYTES_MAX // 1024 // 1024} MB")
-            text = data.decode("utf-8-sig")
-            documents[name] = parse_toml(text)
-            texts[name] = text
+            documents[name], texts[name] = _parsed(read_regular(file, FILE_BYTES_MAX))
         except tomllib.TOMLDecodeError as error:
             found = _TOML_PLACE.search(str(error))
             problems.append(Problem(name, int(found.group(1)) if found else 0, str(error)))
         except (OSError, ValueError) as error:
             problems.append(Problem(name, 0, getattr(error, "strerror", None) or str(error)))
     return _read(documents, texts, zone, problems)
+
+
+def read_text(name: str, data: bytes, zone: ZoneInfo) -> Declaration:
+    """What one file declares that came over a line.
+
+    Raises:
+        BadDeclaration: it lists everything that is wrong in it.
+    """
+    documents: dict[str, Any] = {}
+    texts: dict[str, str] = {}
+    problems: list[Problem] = []
+    try:
+        documents[name], texts[name] = _parsed(data)
+    except ValueError as error:
+        found = _TOML_PLACE.search(str(error))
+        problems.append(Problem(name, int(found.group(1)) if found else 0, str(error)))
+    return _read(documents, texts, zone, problems)
+
+
+def _parsed(data: bytes) -> tuple[dict[str, Any], str]:
+    """Raises: TOMLDecodeError, ValueError."""
+    if len(data) > FILE_BYTES_MAX:
+        raise ValueError(f"larger than {FILE_BYTES_MAX // 1024 // 1024} MB")
+    text = data.decode("utf-8-sig")
+    return parse_toml(text), text
 
 
 def read_documents(documents: Mapping[str, Any], zone: ZoneInfo) -> Declaration:

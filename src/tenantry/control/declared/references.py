@@ -44,6 +44,17 @@ class References:
             return None
 
 
+class NoReferences(References):
+    """Reads none: for who is not on the machine whose secrets they are."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+
+    def get(self, reference: str) -> str:
+        """Raises: SecretUnavailable."""
+        raise SecretUnavailable(f"{reference} is not read here: store the secret first, and say vault:NAME")
+
+
 def _read(reference: str, path: Path) -> str:
     try:
         data = read_regular(path, SECRET_BYTES_MAX)

@@ -10,6 +10,7 @@ import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, get_type_hints
 
 import msgspec
@@ -51,13 +52,22 @@ class Blob:
 
 
 @dataclass(frozen=True, slots=True)
+class FileAt:
+    """An answer that is a file of the machine, however large."""
+
+    path: Path
+    media: str
+
+
+@dataclass(frozen=True, slots=True)
 class Operation:
     """One row of the API. `path` is below `ROOT`; `act` is called with a `Call` and what the path and types name.
 
     `located`: where what was made is, with the members of the answer in it. `of_site`: nobody's who is confined to some
     tenants. `audited`: what the audit log is told is read. `media`: what an answer that is no JSON may be.
     `represents`: the operation that reads what this one changes, for `If-Match`; with `match_required` nothing is done
-    without that. `is_atomic`: all that it does is done in one transaction of the directory.
+    without that, and the operation looks at it itself. `tagged_by`: the member of the answer that is its ETag.
+    `is_atomic`: all that it does is done in one transaction of the directory.
     """
 
     method: str
@@ -70,6 +80,7 @@ class Operation:
     audited: str | None
     represents: Operation | None
     match_required: bool
+    tagged_by: str | None
     is_atomic: bool
     body_media: str
     body_bytes_max: int
@@ -99,6 +110,7 @@ def operation(
     audited: str | None = None,
     represents: Operation | None = None,
     match_required: bool = False,
+    tagged_by: str | None = None,
     is_atomic: bool = True,
     body_media: str = JSON,
     body_bytes_max: int = BODY_BYTES_MAX,
@@ -124,6 +136,7 @@ def operation(
             audited,
             represents,
             match_required,
+            tagged_by,
             is_atomic,
             body_media,
             body_bytes_max,

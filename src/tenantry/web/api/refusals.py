@@ -13,10 +13,13 @@ from tenantry.billing.books import SumsDiffer as BooksDiffer
 from tenantry.billing.invoice import NotBilled
 from tenantry.billing.months import BadMonth as BadBillingMonth
 from tenantry.control.backup import BackupFailed
+from tenantry.control.budgeting import BadUntil
 from tenantry.control.declared.applying import ApplyRefused
 from tenantry.control.declared.fields import BadField
 from tenantry.control.declared.model import BadDeclaration
+from tenantry.control.export_files import FormMissing
 from tenantry.control.refusals import ProvisionFailed
+from tenantry.control.tasks import TaskRunning
 from tenantry.domain.alerts import BadThresholds
 from tenantry.domain.billing_details import BadDetails
 from tenantry.domain.durations import BadDuration
@@ -30,6 +33,7 @@ from tenantry.ledger.adjustments import BookedMeanwhile
 from tenantry.ledger.exports import SumsDiffer
 from tenantry.ledger.usage import BadMonth
 from tenantry.storage.directory import AlreadyThere, DirectoryError, NotInDirectory
+from tenantry.storage.directory.invoices import IssuedMeanwhile
 from tenantry.storage.vault import MasterKeyUnusable, SecretUnreadable
 from tenantry.web.answers import Refused
 
@@ -47,9 +51,20 @@ _VALUES: Final = (
     BadPriceTable,
     BadTerms,
     BadThresholds,
+    BadUntil,
+    FormMissing,
 )
 # How things stand is against it.
-_STATES: Final = (AlreadyThere, ApplyRefused, BookedMeanwhile, BooksDiffer, NotBilled, SumsDiffer)
+_STATES: Final = (
+    AlreadyThere,
+    ApplyRefused,
+    BookedMeanwhile,
+    BooksDiffer,
+    IssuedMeanwhile,
+    NotBilled,
+    SumsDiffer,
+    TaskRunning,
+)
 _BUSY_SECONDS: Final = "1"
 
 

@@ -9,7 +9,25 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from tenantry.web.api import admins, alerts, audit, budgets, credentials, keys, plans, prices, requests, tenants, tiers
+from tenantry.web.api import (
+    admins,
+    alerts,
+    audit,
+    budgets,
+    credentials,
+    declared,
+    exports,
+    invoices,
+    keys,
+    ledger,
+    plans,
+    prices,
+    requests,
+    site,
+    tenants,
+    tiers,
+)
+from tenantry.web.api.openapi import Described
 from tenantry.web.api.operations import READ, ROOT, Operation
 from tenantry.web.api.running import handler_of
 from tenantry.web.routing import guarded
@@ -27,13 +45,21 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *alerts.OPERATIONS,
     *audit.OPERATIONS,
     *admins.OPERATIONS,
+    *exports.OPERATIONS,
+    *invoices.OPERATIONS,
+    *ledger.OPERATIONS,
+    *declared.OPERATIONS,
+    *site.OPERATIONS,
 )
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY"})
 
 
 def api_routes() -> list[BaseRoute]:
-    """Those of an operation each; behind them, for each path, what other methods are answered."""
+    """Those of an operation each, and the description of them, which needs no token.
+
+    Behind them, for each path, what other methods are answered.
+    """
     routes: list[BaseRoute] = []
     methods: dict[str, set[str]] = {}
     for one in OPERATIONS:
@@ -41,6 +67,7 @@ def api_routes() -> list[BaseRoute]:
         handler = handler_of(one)
         routes.append(guarded(path, handler, one.permission, present_token, (one.method,), of_site=one.of_site))
         methods.setdefault(path, set()).update({one.method, "HEAD"} if one.method == READ else {one.method})
+    routes.append(Route(f"{ROOT}/openapi.json", Described(OPERATIONS).answer))
     return [*routes, *(guarded_against(path, allowed) for path, allowed in methods.items())]
 
 

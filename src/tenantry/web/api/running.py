@@ -9,12 +9,12 @@ from urllib.parse import quote
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import FileResponse, Response
 
 from tenantry.domain.roles import Principal
 from tenantry.storage.directory import Directory
 from tenantry.web.answers import Refused, shown
-from tenantry.web.api.operations import ROOT, Blob, Call, Operation
+from tenantry.web.api.operations import ROOT, Blob, Call, FileAt, Operation
 from tenantry.web.api.paging import Page
 from tenantry.web.api.reading import decode_body, read_body, read_query
 from tenantry.web.api.refusals import told_apart
@@ -25,6 +25,9 @@ from tenantry.web.tokens import address_of, site_of
 # For the one who asked, who asks before using it again; what a write answers may hold a secret.
 _READ_FIELDS: Final = {"cache-control": "private, no-cache"}
 _WRITE_FIELDS: Final = {"cache-control": "no-store"}
+
+# Nothing that a client has named is to run in a browser as a page of this address.
+_UNTRUSTED: Final = {"content-security-policy": "sandbox", "x-content-type-options": "nosniff"}
 
 
 def handler_of(operation: Operation) -> Handler:
@@ -50,11 +53,13 @@ def _read(operation: Operation, call: Call, query: Any) -> Response:
         call.site.directory.audit(f"read.{operation.audited}", slug or "*", {"tenant": slug})
     found = _act(operation, call, query, None)
     response = _answer(found, operation.status, _READ_FIELDS)
+    if isinstance(found, FileAt):
+        return response
     if isinstance(found, Page) and found.next is not None:
         url = call.request.url.include_query_params(cursor=found.next)
         response.headers["link"] = f'<{url.path}?{url.query}>; rel="next"'
     tag = response.headers["etag"] = etag_of(bytes(response.body))
-    if _matches(call.request.headers.get("if-none-match"), tag):
+    if matches(call.request.headers.get("if-none-match"), tag):
         kept = {name: response.headers[name] for name in ("etag", "cache-control")}
         return Response(status_code=304, headers=kept)
     return response
@@ -75,6 +80,8 @@ def _write(operation: Operation, call: Call, query: Any) -> Response:
         if operation.located is not None:
             members = {name: quote(str(one), safe="") for name, one in msgspec.to_builtins(found).items()}
             response.headers["location"] = ROOT + operation.located.format_map(members)
+        if operation.tagged_by is not None:
+            response.headers["etag"] = f'"{getattr(found, operation.tagged_by)}"'
         if operation.represents is not None and operation.represents.answer is operation.answer:
             response.headers["etag"] = etag_of(bytes(response.body))
         return response
@@ -98,11 +105,11 @@ def _act(operation: Operation, call: Call, query: Any, body: Any) -> Any:
 def _answer(found: Any, status: int, fields: dict[str, str]) -> Response:
     if found is None:
         return Response(status_code=204, headers=fields)
+    if isinstance(found, FileAt):
+        return FileResponse(found.path, status, fields | _UNTRUSTED, found.media, filename=found.path.name)
     if isinstance(found, Blob):
         named = {"content-disposition": f'attachment; filename="{found.name}"'} if found.name is not None else {}
-        # Nothing that a client has named is to run in a browser as a page of this address.
-        named |= {"content-security-policy": "sandbox", "x-content-type-options": "nosniff"}
-        return Response(found.content, status, fields | named, found.media)
+        return Response(found.content, status, fields | named | _UNTRUSTED, found.media)
     return shown(msgspec.to_builtins(found), status, fields)
 
 
@@ -111,7 +118,7 @@ def etag_of(body: bytes) -> str:
     return f'"{hashlib.sha256(body).hexdigest()[:32]}"'
 
 
-def _matches(told: str | None, tag: str, *, weak: bool = True) -> bool:
+def matches(told: str | None, tag: str, *, weak: bool = True) -> bool:
     """Whether a field names this tag. `If-None-Match` compares weakly, `If-Match` does not (RFC 9110 13.1)."""
     if told is None:
         return False
@@ -122,11 +129,11 @@ def _matches(told: str | None, tag: str, *, weak: bool = True) -> bool:
 def _require_match(operation: Operation, call: Call) -> None:
     """Raises Refused: 412 where what is to be changed is not what the caller has seen."""
     told, seen = call.request.headers.get("if-match"), operation.represents
-    if told is None or told.strip() == "*":
-        return
+    if told is None or told.strip() == "*" or operation.match_required:
+        return  # who requires it looks for itself
     if seen is None:
         raise Refused(412, "what this changes has no ETag: leave If-Match out")
     takes: dict[str, Any] = {name: call.request.path_params[name] for name in seen.parameters}
     now = _answer(seen.act(call, **takes), 200, {})
-    if not _matches(told, etag_of(bytes(now.body)), weak=False):
+    if not matches(told, etag_of(bytes(now.body)), weak=False):
         raise Refused(412, f"it is not what you have seen any more: read {ROOT}{seen.path} again, then change it")

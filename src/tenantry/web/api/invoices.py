@@ -1,0 +1,276 @@
+"""Invoices: looked at, issued, listed, shown, taken back; and who bills whom."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+from msgspec import UNSET, Meta, UnsetType
+
+from tenantry.billing.months import Month, month_before, read_month
+from tenantry.billing.render import render
+from tenantry.control.invoicing import (
+    KINDS,
+    agency_details,
+    credit,
+    find_client,
+    issue,
+    issue_all,
+    preview,
+    reading_books,
+    set_billing,
+    verify_invoices,
+)
+from tenantry.control.views import View
+from tenantry.domain.billing_details import Details
+from tenantry.domain.roles import Permission
+from tenantry.domain.values import value
+from tenantry.storage.directory.invoices import Issued
+from tenantry.web.answers import Refused
+from tenantry.web.api.audit import ProblemsView
+from tenantry.web.api.changes import MonthText, Name, said
+from tenantry.web.api.operations import Blob, Call, Struct, operation
+from tenantry.web.api.paging import Page, Paged, page_of
+
+_MEDIA: Final = {"json": "application/json", "html": "text/html", "csv": "text/csv"}
+
+
+@value
+class InvoiceView(View):
+    """`credits`: of a credit note, the invoice that it takes back. `total_minor`: in the currency's smallest unit."""
+
+    number: str
+    kind: str
+    tenant: str
+    month: str
+    issued_on: str
+    total_minor: int
+    currency: str
+    credits: str | None
+
+
+class InvoicesQuery(Paged):
+    tenant: Name | None = None
+    month: MonthText | None = None
+
+
+@operation("GET", "/invoices", Permission.INVOICES_READ)
+def list_invoices(call: Call, query: InvoicesQuery) -> Page[InvoiceView]:
+    """List invoices and credit notes in the order in which they were issued."""
+    found = [one for one in call.site.directory.list_invoices(query.tenant, query.month) if _may(call, one)]
+    page = page_of(call, query, found, lambda one: one.invoice_id)
+    return Page([_view(one) for one in page.data], page.next)
+
+
+def _view(one: Issued) -> InvoiceView:
+    return InvoiceView(
+        one.number,
+        KINDS[one.kind],
+        one.slug,
+        one.month,
+        one.document["issued_on"],
+        one.total_minor,
+        one.currency,
+        one.credits,
+    )
+
+
+def _may(call: Call, one: Issued) -> bool:
+    """Who is confined to a tenant has its invoices, and not those of one before it that had its name."""
+    if call.principal.tenants is None:
+        return True
+    own = call.site.directory.list_tenants()
+    return any(row.tenant_id == one.tenant_id and row.slug in call.principal.tenants for row in own)
+
+
+class FormatQuery(Struct):
+    format: Literal["json", "html", "csv"] = "json"
+
+
+@operation("GET", "/invoices/{number:path}", Permission.INVOICES_READ, media=tuple(_MEDIA.values()))
+def show_invoice(call: Call, number: str, query: FormatQuery) -> Blob:
+    """Show one as it was issued: its document, or a page or table of it."""
+    found = [one for one in call.site.directory.list_invoices() if one.number == number and _may(call, one)]
+    if not found:
+        raise Refused(404, f"there is no invoice {number[:64]!r}")
+    return _blob(found[0].document, query.format, number)
+
+
+def _blob(document: dict[str, Any], form: str, name: str) -> Blob:
+    return Blob(render(document, form).encode(), _MEDIA[form], f"{name.replace('/', '-')}.{form}")
+
+
+class PreviewQuery(Struct):
+    month: MonthText | None = None
+    format: Literal["json", "html", "csv"] = "json"
+
+
+@operation("GET", "/tenants/{slug}/invoice-preview", Permission.INVOICES_READ, media=tuple(_MEDIA.values()))
+def preview_invoice(call: Call, slug: str, query: PreviewQuery) -> Blob:
+    """Show the invoice of a month as it would be issued now; of the last month where none is said."""
+    month = _month(call, query.month)
+    with reading_books(call.site) as books:
+        document = dict(preview(call.site, books, find_client(call.site, slug), month).document)
+    return _blob(document, query.format, f"preview-{month}-{slug}")
+
+
+class IssueBody(Struct):
+    """Without a month: the last one."""
+
+    month: MonthText | None = None
+
+
+@operation("POST", "/tenants/{slug}/invoices", Permission.INVOICES_ISSUE, status=201, is_atomic=False)
+def issue_invoice(call: Call, slug: str, body: IssueBody) -> InvoiceView:
+    """Issue the invoice of a month: it gets a number and is kept."""
+    return _view(issue(call.site, find_client(call.site, slug), _month(call, body.month)))
+
+
+@value
+class PassedView(View):
+    """What became of one tenant: an invoice, or why not. `failed`: that is a fault and no state."""
+
+    tenant: str
+    number: str | None
+    why_not: str | None
+    failed: bool
+
+
+@value
+class PassedAll(View):
+    month: str
+    tenants: list[PassedView]
+
+
+@operation("POST", "/invoices", Permission.INVOICES_ISSUE, is_atomic=False)
+def issue_invoices(call: Call, body: IssueBody) -> PassedAll:
+    """Issue every tenant's invoice of a month; those that have one are passed by, so it can be asked again."""
+    month = _month(call, body.month)
+    passed = [
+        PassedView(one.slug, one.issued.number if one.issued is not None else None, one.why or None, one.failed)
+        for one in issue_all(call.site, month)
+    ]
+    return PassedAll(str(month), passed)
+
+
+class CreditBody(Struct):
+    reason: Annotated[str, Meta(min_length=1, max_length=200, description="What stands on the credit note.")]
+
+
+@operation("POST", "/invoices/{number:path}/credit", Permission.INVOICES_ISSUE, status=201, is_atomic=False)
+def credit_invoice(call: Call, number: str, body: CreditBody) -> InvoiceView:
+    """Take an invoice back by a credit note over all of it. Its month can be billed anew then."""
+    return _view(credit(call.site, number, body.reason))
+
+
+@operation("GET", "/invoice-verification", Permission.INVOICES_ISSUE)
+def verify_all_invoices(call: Call) -> ProblemsView:
+    """Prove that nothing that was issued was changed or is missing, and that lines add up."""
+    return ProblemsView(*verify_invoices(call.site))
+
+
+@value
+class BillingView(View):
+    """Who is billed, or bills. `logo`: whether there is one."""
+
+    name: str | None
+    address: str | None
+    email: str | None
+    tax_id: str | None
+    payment: str | None
+    note: str | None
+    currency: str
+    rate: str
+    taxes: list[list[str]]
+    locale: str
+    due_days: int
+    purchase_order: str | None
+    series: str
+    credit_series: str
+    logo: bool
+
+
+@operation("GET", "/billing-details", Permission.INVOICES_ISSUE)
+def show_agency_billing(call: Call) -> BillingView:
+    """Show who bills: the agency."""
+    return _details(agency_details(call.site))
+
+
+@operation("GET", "/tenants/{slug}/billing-details", Permission.INVOICES_READ)
+def show_billing(call: Call, slug: str) -> BillingView:
+    """Show who is billed; what a tenant has not said is the agency's."""
+    own = call.site.directory.billing_of(call.site.directory.get_tenant(slug).tenant_id)
+    return _details(own.over(agency_details(call.site)))
+
+
+def _details(found: Details) -> BillingView:
+    told = found.as_json() | {"logo": found.logo is not None, "taxes": [list(one) for one in found.taxes or ()]}
+    return BillingView(**{name: told.get(name) for name in BillingView.__dataclass_fields__})  # pyright: ignore[reportArgumentType] -- PLAIN has those that are never null
+
+
+Text = Annotated[str, Meta(max_length=1000)]
+
+
+class BillingPatch(Struct):
+    """What is not said stays. `taxes`: a text and a percent each."""
+
+    name: Text | UnsetType = UNSET
+    address: Text | UnsetType = UNSET
+    email: Text | UnsetType = UNSET
+    tax_id: Text | UnsetType = UNSET
+    payment: Text | UnsetType = UNSET
+    note: Text | UnsetType = UNSET
+    currency: Annotated[str, Meta(pattern="^[A-Z]{3}$")] | UnsetType = UNSET
+    rate: Annotated[str, Meta(max_length=30)] | UnsetType = UNSET
+    taxes: Annotated[list[tuple[Text, Annotated[str, Meta(max_length=20)]]], Meta(max_length=5)] | UnsetType = UNSET
+    locale: Annotated[str, Meta(max_length=40)] | UnsetType = UNSET
+    due_days: Annotated[int, Meta(ge=0, le=365)] | UnsetType = UNSET
+    purchase_order: Text | UnsetType = UNSET
+
+
+class AgencyPatch(BillingPatch):
+    """`series`: what numbers begin with, `{year}` that of issue. `logo`: a data: URL of a PNG or JPEG."""
+
+    series: Annotated[str, Meta(max_length=32)] | UnsetType = UNSET
+    credit_series: Annotated[str, Meta(max_length=32)] | UnsetType = UNSET
+    logo: Annotated[str, Meta(max_length=280_000, pattern="^data:image/(png|jpeg);base64,")] | UnsetType = UNSET
+
+
+@operation("PATCH", "/billing-details", Permission.INVOICES_ISSUE, of_site=True, represents=show_agency_billing)
+def set_agency_billing(call: Call, body: AgencyPatch) -> BillingView:
+    """Say who bills: address, currency, taxes, numbers."""
+    set_billing(call.site, None, _over(body, call.site.directory.billing_of("")))
+    return show_agency_billing.act(call)
+
+
+@operation("PATCH", "/tenants/{slug}/billing-details", Permission.INVOICES_ISSUE, represents=show_billing)
+def set_tenant_billing(call: Call, slug: str, body: BillingPatch) -> BillingView:
+    """Say who is billed."""
+    before = call.site.directory.billing_of(call.site.directory.get_tenant(slug).tenant_id)
+    set_billing(call.site, slug, _over(body, before))
+    return show_billing.act(call, slug)
+
+
+def _over(body: BillingPatch, before: Details) -> Details:
+    given = said(body)
+    if "taxes" in given:
+        given["taxes"] = tuple(tuple(one) for one in given["taxes"])
+    return Details(**given).over(before)
+
+
+def _month(call: Call, text: str | None) -> Month:
+    return read_month(text) if text is not None else month_before(call.site.directory.today())
+
+
+OPERATIONS: Final = (
+    list_invoices,
+    issue_invoices,
+    credit_invoice,
+    show_invoice,
+    preview_invoice,
+    issue_invoice,
+    verify_all_invoices,
+    show_agency_billing,
+    set_agency_billing,
+    show_billing,
+    set_tenant_billing,
+)

@@ -1,0 +1,233 @@
+"""The site: how it is, what goes on now, backups, proofs, and tasks that are under way."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
+
+from msgspec import Meta
+
+from tenantry import __version__
+from tenantry.control.backup import BackupFailed, back_up
+from tenantry.control.doctor import examine
+from tenantry.control.form import describe_form
+from tenantry.control.proof_runs import ProofFailed, proof_work, proofs_folder
+from tenantry.control.tasks import Tasks, TaskView
+from tenantry.control.tenant_detail import UseView, use_view
+from tenantry.control.views import View
+from tenantry.domain.printable import stamp
+from tenantry.domain.roles import Permission
+from tenantry.domain.values import value
+from tenantry.ledger.live import read_live, sum_live
+from tenantry.storage.columns import new_id
+from tenantry.web.answers import Refused
+from tenantry.web.api.operations import Call, FileAt, Struct, operation
+from tenantry.web.api.paging import Page, Paged, page_of
+
+
+@value
+class SiteView(View):
+    """`public_domain`: that of the clients' host names, "" where they have none."""
+
+    version: str
+    form: str
+    public_url: str
+    public_domain: str
+    time_zone: str
+    contact: str
+    store: str
+
+
+@operation("GET", "/site", Permission.SITE_READ)
+def show_site(call: Call) -> SiteView:
+    """Show version, addresses and time zone."""
+    found = call.site.settings
+    store = call.site.engine.dialect.name
+    return SiteView(
+        __version__,
+        describe_form(),
+        found.public_url,
+        found.public_domain,
+        found.time_zone,
+        found.contact,
+        store,
+    )
+
+
+@value
+class FindingView(View):
+    """`mend`: what to do where it is not `ok`."""
+
+    check: str
+    ok: bool
+    found: str
+    mend: str
+
+
+@value
+class DoctorView(View):
+    ok: bool
+    findings: list[FindingView]
+
+
+@operation("GET", "/doctor", Permission.SITE_READ)
+def examine_site(call: Call) -> DoctorView:
+    """Check files, database, processes, booking, disk, clock, ports and upstreams; say how to mend each."""
+    found = [FindingView(one.check, one.ok, one.found, one.mend) for one in examine(call.site.settings)]
+    return DoctorView(all(one.ok for one in found), found)
+
+
+@value
+class LaneView(View):
+    tenant: str
+    uses: UseView
+
+
+@operation("GET", "/live", Permission.TENANTS_READ)
+def list_lanes(call: Call, query: Paged) -> Page[LaneView]:
+    """List what each tenant that was served uses now, of those that the token may see."""
+    now = sum_live(read_live(call.site.settings.journal_dir))
+    found = [
+        LaneView(row.slug, use_view(now.tenants[row.tenant_id]))
+        for row in call.site.directory.list_tenants()
+        if row.tenant_id in now.tenants and call.principal.may(Permission.TENANTS_READ, row.slug)
+    ]
+    return page_of(call, query, found, lambda one: one.tenant)
+
+
+@value
+class GatewayView(View):
+    """A gateway that lives. `credentials_dead`: until when. What it does not tell is empty."""
+
+    run_id: str
+    is_fresh: bool
+    upstreams_down: list[str]
+    credentials_dead: dict[str, str | None]
+    credentials_spent: list[str]
+    journal_works: bool
+    directory_fault: str
+
+
+@value
+class HealthView(View):
+    gateways: list[GatewayView]
+
+
+@operation("GET", "/health", Permission.SITE_READ)
+def show_health(call: Call) -> HealthView:
+    """Show each gateway that lives, and what it tells of upstreams and credentials."""
+    names = {row.credential_id: row.name for row in call.site.directory.list_credentials()}
+    found: list[GatewayView] = []
+    for one in read_live(call.site.settings.journal_dir):
+        if one.told is None:
+            found.append(GatewayView(one.run_id, False, [], {}, [], True, ""))
+            continue
+        health = one.told.health
+        dead = {names.get(name, name): until for name, until in health.credentials_dead.items()}
+        spent = [names.get(name, name) for name in health.credentials_spent]
+        fault, works = health.directory_fault, health.journal_works
+        found.append(GatewayView(one.run_id, one.is_fresh, health.upstreams_down, dead, spent, works, fault))
+    return HealthView(found)
+
+
+def tasks_of(call: Call) -> Tasks:
+    """Those of this process."""
+    return call.request.app.state.tasks
+
+
+@operation("GET", "/tasks", Permission.PROOF_RUN)
+def list_tasks(call: Call, query: Paged) -> Page[TaskView]:
+    """List what is under way, and what has ended since control was started."""
+    found = sorted(tasks_of(call).list(), key=lambda one: one.task_id)
+    return page_of(call, query, found, lambda one: one.task_id)
+
+
+@operation("GET", "/tasks/{task_id}", Permission.PROOF_RUN)
+def show_task(call: Call, task_id: str) -> TaskView:
+    """Show how far a task is, and what came of it."""
+    found = tasks_of(call).find(task_id)
+    if found is None:
+        raise Refused(404, f"there is no task {task_id[:64]!r}: control forgets them when it is started anew")
+    return found
+
+
+class ProofBody(Struct):
+    """`tenants`: real ones, two at least, instead of throw-away ones; `messages`: a real message for each is sent."""
+
+    tenants: Annotated[list[str], Meta(max_length=100)] = []
+    quick: bool = False
+    messages: bool = False
+
+
+@operation("POST", "/proofs", Permission.PROOF_RUN, status=202, located="/tasks/{task_id}", is_atomic=False)
+def start_proof(call: Call, body: ProofBody) -> TaskView:
+    """Begin to try to get from one tenant into another; the task tells each group as it ends, and the verdict."""
+    slugs = [call.site.directory.get_tenant(slug).slug for slug in dict.fromkeys(body.tenants)]
+    if body.tenants and len(slugs) < 2:
+        raise Refused(422, "isolation is between tenants: name at least two different ones")
+    report = proofs_folder(call.site.settings) / f"{new_id('prf')}.html"
+    work = proof_work(report, slugs, quick=body.quick, messages=body.messages)
+
+    def named(tell: Any) -> dict[str, Any]:
+        return work(tell) | {"report": report.name}
+
+    return tasks_of(call).start("proof", call.principal.actor, named, (ProofFailed,))
+
+
+@operation("GET", "/proofs/{report}", Permission.PROOF_RUN, media=("text/html",))
+def download_proof(call: Call, report: str) -> FileAt:
+    """Download the report of a proof, by the name that its task tells."""
+    folder = proofs_folder(call.site.settings)
+    if not folder.is_dir() or report not in [path.name for path in folder.glob("prf_*.html")]:
+        raise Refused(404, f"there is no report {report[:64]!r}")
+    return FileAt(folder / report, "text/html")
+
+
+@value
+class BackupFileView(View):
+    file: str
+    bytes: int
+    made_at: str
+
+
+@operation("GET", "/backups", Permission.BACKUPS_MAKE)
+def list_backups(call: Call, query: Paged) -> Page[BackupFileView]:
+    """List the backups that lie in the folder `backups` of the data directory."""
+    folder = call.site.settings.data_dir / "backups"
+    found = [
+        BackupFileView(path.name, told.st_size, stamp(datetime.fromtimestamp(int(told.st_mtime), UTC)))
+        for path in sorted(folder.glob("tenantry-*.tar"))
+        if (told := path.stat())
+    ]
+    return page_of(call, query, found, lambda one: one.file)
+
+
+@operation("POST", "/backups", Permission.BACKUPS_MAKE, status=202, located="/tasks/{task_id}", is_atomic=False)
+def start_backup(call: Call) -> TaskView:
+    """Begin a backup of database and journals into that folder. The master key is not in it, and no file leaves."""
+    site = call.site
+    file = site.settings.data_dir / "backups" / f"tenantry-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.tar"
+
+    def work(_tell: object) -> dict[str, Any]:
+        try:
+            done = back_up(site, file, False)
+        except OSError as error:
+            raise BackupFailed(f"{file} cannot be written: {error.strerror or error}") from None
+        site.directory.audit("site.backup", file.name, {"files": done.files, "master_key": False})
+        return {"file": file.name, "files": done.files, "bytes": done.bytes, "made_at": done.made_at}
+
+    return tasks_of(call).start("backup", call.principal.actor, work, (BackupFailed,))
+
+
+OPERATIONS: Final = (
+    show_site,
+    examine_site,
+    show_health,
+    list_lanes,
+    list_tasks,
+    show_task,
+    start_proof,
+    download_proof,
+    list_backups,
+    start_backup,
+)
