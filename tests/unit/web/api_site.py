@@ -64,8 +64,10 @@ class Served:
         told |= fields
         path, _, query = f"/api/v1{path}".partition("?")
 
+        came = iter([{"type": "http.request", "body": raw, "more_body": False}])
+
         async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": raw, "more_body": False}
+            return next(came, None) or await asyncio.get_running_loop().create_future()  # the client stays
 
         async def send(message: Any) -> None:
             sent.append(message)

@@ -136,4 +136,5 @@ def _require_match(operation: Operation, call: Call) -> None:
     takes: dict[str, Any] = {name: call.request.path_params[name] for name in seen.parameters}
     now = _answer(seen.act(call, **takes), 200, {})
     if not matches(told, etag_of(bytes(now.body)), weak=False):
-        raise Refused(412, f"it is not what you have seen any more: read {ROOT}{seen.path} again, then change it")
+        where = ROOT + seen.path.format_map(call.request.path_params)
+        raise Refused(412, f"it is not what you have seen any more: read {where} again, then change it")

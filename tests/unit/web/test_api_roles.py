@@ -1,0 +1,100 @@
+"""Every operation of the admin API, asked by every role: for its own tenant, for another's, for nobody's."""
+
+import hashlib
+import random
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tenantry.domain.roles import ALLOWED, OF_ONE_TENANT, Role
+from tenantry.web.api.operations import Operation
+from tenantry.web.api.routes import OPERATIONS
+from tests.unit.web.api_asks import Ask, asks, prepare
+from tests.unit.web.api_site import OWNER, Answer, Served, served
+
+REFUSED = (401, 403, 404)
+# They ask others than the store: an upstream that is not there, this machine.
+SLOW = ("check", "test_alert_target", "examine_site", "start_backup", "start_ledger_verification")
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """With tokens of each role: of all the site (`viewer`), and of acme alone (`viewer of acme`)."""
+    with served(tmp_path_factory.mktemp("roles")) as made:
+        prepare(made)
+        for role in Role:
+            made.tokens[role.value] = made.site.directory.create_admin(f"all-{role}", None, role)
+            made.tokens[f"{role} of acme"] = made.site.directory.create_admin(f"acme-{role}", None, role, ["acme"])
+        for token in made.tokens.values():
+            made.ask("GET", "/whoami", token=token)  # that it was used is noted once a minute
+        made.site.engine.dispose()
+        yield made
+
+
+def sent(api: Served, one: Operation, ask: Ask, slug: str, token: str | None) -> Answer:
+    path = one.path.replace(":path}", "}").format(**({"slug": slug} | (ask.path or {})))
+    query = f"?{ask.query}" if ask.query else ""
+    return api.ask(one.method, path + query, ask.body, token, ask.fields, ask.data)
+
+
+def state_of(api: Served) -> str:
+    """A hash of all that the store holds."""
+    with sqlite3.connect(api.site.settings.data_dir / "tenantry.db") as store:
+        lines = [line for line in store.iterdump() if 'INSERT INTO "admin_users"' not in line]
+        # But for when it was last used, which is noted once a minute.
+        lines += map(str, store.execute("SELECT name, role, hint, tenants, revoked_at FROM admin_users"))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+@pytest.mark.parametrize("one", OPERATIONS, ids=lambda one: one.name)
+def test_who_may_not_is_refused_and_changes_nothing(api: Served, one: Operation) -> None:
+    ask = asks(api).get(one.name, Ask())
+    before = state_of(api)
+    is_of_one = "slug" in one.path
+    assert sent(api, one, ask, "acme", None).status == 401
+    for role in Role:
+        is_allowed = one.permission in ALLOWED[role]
+        if not is_allowed:
+            answer = sent(api, one, ask, "acme", api.tokens[role])
+            words = f"all-{role} is {role} and may not: {one.permission}"
+            assert (answer.status, answer.document["detail"]) == (403, words)
+        confined = api.tokens[f"{role} of acme"]
+        if not is_allowed or one.of_site or one.permission not in OF_ONE_TENANT:
+            answer = sent(api, one, ask, "acme", confined)
+            assert (answer.status, "may not" in answer.document["detail"]) == (403, True), role
+        if is_of_one:
+            foreign, missing = (sent(api, one, ask, slug, confined) for slug in ("globex", "nobody"))
+            assert foreign.status == missing.status == 404, role
+            assert foreign.body.replace(b"globex", b"nobody") == missing.body
+    assert state_of(api) == before
+    if is_of_one:
+        assert sent(api, one, ask, "nobody", OWNER).status in (404, 422), "nobody's, for an owner"
+
+
+@pytest.mark.parametrize("one", [one for one in OPERATIONS if one.name not in SLOW], ids=lambda one: one.name)
+def test_who_may_is_answered(api: Served, one: Operation, tmp_path: Path) -> None:
+    ask = asks(api).get(one.name, Ask())
+    store = api.site.settings.data_dir / "tenantry.db"
+    roles = [role for role in Role if one.permission in ALLOWED[role]]
+    tokens = [api.tokens[role] for role in roles]
+    if one.permission in OF_ONE_TENANT and not one.of_site:
+        tokens += [api.tokens[f"{role} of acme"] for role in roles]
+    api.site.engine.dispose()
+    shutil.copy(store, tmp_path / "kept.db")
+    try:
+        for token in random.sample(tokens, min(2, len(tokens))):
+            answer = sent(api, one, ask, "acme", token)
+            assert answer.status == (ask.status or one.status), answer.body
+            if one.is_write:
+                api.site.engine.dispose()
+                shutil.copy(tmp_path / "kept.db", store)
+    finally:
+        api.site.engine.dispose()
+        shutil.copy(tmp_path / "kept.db", store)
+
+
+def test_every_operation_has_a_request_that_works() -> None:
+    assert len({one.name for one in OPERATIONS}) == len(OPERATIONS)
