@@ -94,7 +94,7 @@ class Served:
 @contextmanager
 def served(folder: Path) -> Iterator[Served]:
     """Two clients, acme and globex, each with a key, a budget and a plan; and an owner."""
-    settings = load_settings(None, {"TENANTRY_DATA_DIR": str(folder / "data")})
+    settings = load_settings(None, {"TENANTRY_DATA_DIR": str(folder / "data"), "TENANTRY_GATEWAY_PORT": "9"})
     init_from_template(settings)
     site = open_site(settings)
     directory = site.directory
