@@ -51,6 +51,7 @@ FILLED_IN: dict[str, Callable[[Reader], str]] = {
     "/var/lib/tenantry/site": lambda reader: str(reader.stack.settings.data_dir),
     "/var/lib/tenantry": lambda reader: str(reader.folder),
     "/srv/": lambda reader: f"{reader.folder}/srv/",
+    "127.0.0.1:3001": lambda reader: f"127.0.0.1:{reader.stack.settings.control_port}",
     "127.0.0.1:3000": lambda reader: f"127.0.0.1:{reader.stack.port}",
     "sk-proxy-demo-...": lambda reader: reader.stack.site.directory.issue_key("demo", "page").text,
     "key_...": lambda reader: reader.working_key(),
@@ -76,6 +77,7 @@ ACME = 'tenantry provision "Acme GmbH" --slug acme --tier premium --credential s
 # What the reader of a page has done before, as it says. A page that begins with nothing is not here.
 BEFORE: dict[str, tuple[str, ...]] = {
     "README.md": (DEMO,),
+    "docs/admin-api.md": (ACME,),
     "docs/alerts.md": (ACME,),
     "docs/audit.md": (ACME,),
     "docs/summaries.md": (ACME,),

@@ -19,7 +19,7 @@ from tests.unit.web.api_site import OWNER, Served, served
 
 DOCUMENT = describe(OPERATIONS)
 # So many requests for each operation; `make test` has few, a night may have more.
-EXAMPLES = int(os.environ.get("TENANTRY_API_EXAMPLES", "6"))
+EXAMPLES = int(os.environ.get("TENANTRY_API_EXAMPLES", "4"))
 SEED = int(os.environ.get("TENANTRY_API_SEED", "20261129"))
 # That nobody is let in without a token, and what is let through, the matrix of roles shows. A value may be right by its
 # schema and wrong by what it means, such as a cursor that somebody made up.
