@@ -59,7 +59,7 @@ class MarginView(View):
 
 @value
 class MarginsView(View):
-    """Of `tenants` tenants together: now, and at the month's end. `under_water`: those whose plan does not cover them."""
+    """Of `tenants` tenants together: now, and at the month's end. `under_water`: those who do not cover their cost."""
 
     now: MarginView
     projected: MarginView
