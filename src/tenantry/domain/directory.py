@@ -111,7 +111,8 @@ class Tenant:
 class GatewayKey:
     """A gateway key as the data plane knows it: by digest, never by its text. `limits`: of its own, or None.
 
-    `budget` is on top of its tenant's: both hold at once.
+    `budget` is on top of its tenant's: both hold at once. `slot` names the endpoint of its tenant that it is for, whose
+    `limits` it has then; "" for a key of the whole tenant.
     """
 
     key_id: str
@@ -121,6 +122,12 @@ class GatewayKey:
     expires_at: datetime | None = None
     limits: Limits | None = None
     budget: Budget = NO_BUDGET
+    slot: str = ""
+
+    @property
+    def lane_name(self) -> str:
+        """Whose lane and whose turns it has: all keys of a slot share the slot's."""
+        return f"{self.tenant_id}.{self.slot}" if self.slot else self.key_id
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,8 +59,12 @@ class Telling:
             if obstacle.announced is not None:
                 what = f"{what} (it announces {obstacle.announced:,} a minute)"
         elif obstacle.scope is Scope.KEY and principal.key.limits is not None:
-            what = f"This key is limited to {_amount(obstacle.limit, principal.key.limits)}"
-            reason = f"key.{obstacle.limit}"
+            key = principal.key
+            whose, kind = (f"Slot {key.slot}", "slot") if key.slot else ("This key", "key")
+            what, reason = (
+                f"{whose} is limited to {_amount(obstacle.limit, principal.key.limits)}",
+                f"{kind}.{obstacle.limit}",
+            )
         else:
             tenant = principal.tenant
             what = f"Tenant {tenant.slug} is limited to {_amount(obstacle.limit, tenant.limits)} (tier {tenant.tier})"

@@ -27,7 +27,7 @@ from tenantry.domain.values import value
 from tenantry.ledger.rollup import TOKEN_CLASSES
 from tenantry.regular_files import sync_folder
 from tenantry.storage.database import reading, values_of
-from tenantry.storage.tables import ledger, tenants, usage_rollup
+from tenantry.storage.tables import gateway_keys, ledger, tenants, usage_rollup
 
 _ROWS_AT_ONCE = 2000
 
@@ -53,6 +53,7 @@ COLUMNS: dict[str, str] = {
     "cost_usd": USD,
     "price_version": TEXT,
     "row_hash": TEXT,
+    "slot": TEXT,
 }
 
 
@@ -180,8 +181,11 @@ class _Tally:
 def _rows(connection: Connection, period: Period, tenant_id: str | None) -> Iterator[dict[str, Any]]:
     plain = [ledger.c[name] for name in COLUMNS if name in ledger.c]
     query = (
-        select(ledger.c.tenant_id, ledger.c.ended_at_us, ledger.c.begun_at_us, tenants.c.slug, *plain)
+        select(
+            ledger.c.tenant_id, ledger.c.ended_at_us, ledger.c.begun_at_us, tenants.c.slug, gateway_keys.c.slot, *plain
+        )
         .outerjoin(tenants, tenants.c.tenant_id == ledger.c.tenant_id)
+        .outerjoin(gateway_keys, gateway_keys.c.key_id == ledger.c.key_id)
         .where(ledger.c.ended_at_us >= period.start_us, ledger.c.ended_at_us < period.end_us)
         .order_by(ledger.c.ended_at_us, ledger.c.entry_id)
     )
@@ -197,6 +201,7 @@ def _line(row: Mapping[str, Any]) -> dict[str, Any]:
         "ended_at": _time(row["ended_at_us"]),
         "begun_at": _time(row["begun_at_us"]),
         "cost_usd": Decimal(nanos).scaleb(-9) if nanos is not None else None,
+        "slot": row["slot"] or None,
     }
     return {name: made[name] if name in made else row[name] for name in COLUMNS}
 

@@ -30,7 +30,7 @@ from tenantry.storage.columns import utc
 from tenantry.storage.database import StoreFile, path_of_store, reading
 from tenantry.storage.records import read_changes, read_tier, read_upstream
 from tenantry.storage.sealed_rows import sealed_of
-from tenantry.storage.tables import credentials, gateway_keys, tenants, tiers, upstreams
+from tenantry.storage.tables import credentials, gateway_keys, tenant_slots, tenants, tiers, upstreams
 from tenantry.storage.vault import SecretUnreadable, Vault
 from tenantry.storage.versions import TOUCHED_MAX, VERSION_NAME, Kind, Touched, directory_version, read_touched
 
@@ -55,7 +55,8 @@ class _Held:
     tenants: dict[str, Tenant] = field(default_factory=dict[str, Tenant])
     keys: dict[bytes, GatewayKey] = field(default_factory=dict[bytes, GatewayKey])
     digests: dict[str, tuple[bytes, ...]] = field(default_factory=dict[str, tuple[bytes, ...]])
-    # Limits of their own as the rows keep them, by tenant's or key's id; who has none is not in it.
+    # Limits of their own as the rows keep them, by tenant's or key's id; who has none is not in it. Of a key of a slot
+    # the slot's.
     own: dict[str, str] = field(default_factory=dict[str, str])
     # The slugs of tenants by the names that are their clients' own. Replaced when one changes.
     hosts: dict[bytes, bytes] = field(default_factory=dict[bytes, bytes])
@@ -235,8 +236,14 @@ class _Step:
             own = hosts.get(row.tenant_id, ())
             after.tenants[row.tenant_id] = self._tenant(row, budgets[row.tenant_id, ""], own)
         self._name_hosts(ids)
+        slots = {
+            (row.tenant_id, row.name): row.limits for row in self._rows(tenant_slots, tenant_slots.c.tenant_id, ids)
+        }
         for row in self._rows(gateway_keys, gateway_keys.c.tenant_id, ids):
-            after.keys[row.digest] = self._key(row, budgets.get((row.tenant_id, row.key_id), NO_BUDGET))
+            budget, own_limits = budgets.get((row.tenant_id, row.key_id), NO_BUDGET), row.limits
+            if row.slot:
+                own_limits = slots.get((row.tenant_id, row.slot), _NO_LIMITS)
+            after.keys[row.digest] = self._key(row, budget, own_limits)
             after.digests[row.tenant_id] = (*after.digests.get(row.tenant_id, ()), row.digest)
             self.keys.add(row.digest)
 
@@ -276,13 +283,14 @@ class _Step:
         )
         return _shared(known, made)
 
-    def _key(self, row: Row[*tuple[Any, ...]], budget: Budget) -> GatewayKey:
+    def _key(self, row: Row[*tuple[Any, ...]], budget: Budget, own_limits: str) -> GatewayKey:
+        """A slot has a lane also where it has the tenant's limits; another key only where it has its own."""
         known = self._before.keys.get(row.digest)
         limits = None
-        if row.limits != _NO_LIMITS:
-            self.after.own[row.key_id] = row.limits
+        if own_limits != _NO_LIMITS or row.slot:
+            self.after.own[row.key_id] = own_limits
             tenant = self.after.tenants[row.tenant_id]
-            limits = self._limits_of(tenant.tier, self.after.own.get(row.tenant_id, _NO_LIMITS), row.limits)
+            limits = self._limits_of(tenant.tier, self.after.own.get(row.tenant_id, _NO_LIMITS), own_limits)
         made = GatewayKey(
             row.key_id,
             row.tenant_id,
@@ -291,6 +299,7 @@ class _Step:
             utc(row.expires_at),
             _shared(known.limits, limits) if known is not None else limits,
             _shared(known.budget, budget) if known is not None else budget,
+            row.slot,
         )
         return _shared(known, made)
 

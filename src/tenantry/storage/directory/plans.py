@@ -68,7 +68,7 @@ class PlanChanges(Changes):
             check_terms(terms)
         except BadTerms as error:
             raise DirectoryError(f"plan {name}: {error}") from None
-        versions = _versions(connection, name)
+        versions = plan_versions_of(connection, name)
         before = versions[-1].terms if versions else None
         self._note(connection, name, is_declared)
         found: date | None = None
@@ -97,7 +97,9 @@ class PlanChanges(Changes):
     ) -> date | None:
         if not versions:
             return from_day
-        _refuse_billed(connection, {one.tenant_id for one in _assigned(connection, None) if one.plan == name}, from_day)
+        _refuse_billed(
+            connection, {one.tenant_id for one in assigned_plans(connection, None) if one.plan == name}, from_day
+        )
         users = connection.execute(select(tenants.c.slug).where(tenants.c.plan == name).limit(1)).first()
         if users is None:
             return from_day or self.today()
@@ -129,7 +131,7 @@ class PlanChanges(Changes):
     def list_plan_versions(self, name: str | None = None) -> list[PlanVersion]:
         """Every version in the order in which they were made. Raises: NotInDirectory: there is no such plan."""
         with self._engine.connect() as connection:
-            return self._plan(connection, name) if name is not None else _versions(connection, None)
+            return self._plan(connection, name) if name is not None else plan_versions_of(connection, None)
 
     def assign_plan(self, slug: str, agreed: Agreed) -> date | None:
         """Put a tenant on a plan, or with None take it off; the day from which that counts. None: it is so already.
@@ -143,7 +145,7 @@ class PlanChanges(Changes):
             if agreed.plan is not None:
                 self._plan(connection, agreed.plan)
             _refuse_billed(connection, [row.tenant_id], agreed.from_day)
-            stood = _assigned(connection, row.tenant_id)
+            stood = assigned_plans(connection, row.tenant_id)
             last = stood[-1] if stood else None
             is_same = last is not None and (last.plan, last.slots) == (agreed.plan, agreed.slots)
             if agreed.from_day is None and (is_same or (last is None and agreed.plan is None)):
@@ -160,12 +162,12 @@ class PlanChanges(Changes):
     def list_tenant_plans(self, tenant_id: str | None = None) -> list[TenantPlan]:
         """Which tenant was put on which plan, in the order in which that was done."""
         with self._engine.connect() as connection:
-            return _assigned(connection, tenant_id)
+            return assigned_plans(connection, tenant_id)
 
     def _assign(self, connection: Connection, tenant_id: str, slug: str, agreed: Agreed) -> date:
-        stood = _assigned(connection, tenant_id)
+        stood = assigned_plans(connection, tenant_id)
         leaves = on_day([one.dated for one in stood], self.today())
-        versions = _versions(connection, leaves.plan) if leaves is not None and leaves.plan else []
+        versions = plan_versions_of(connection, leaves.plan) if leaves is not None and leaves.plan else []
         rule = _rule_on(versions, self.today())
         _require_day(leaves.plan if leaves is not None else "", rule, agreed.from_day)
         day = agreed.from_day or day_of_change(rule, self.today())
@@ -174,10 +176,10 @@ class PlanChanges(Changes):
 
     def _end_plan(self, connection: Connection, tenant_id: str, slug: str) -> None:
         """A tenant that leaves owes the rest of the month where its plan says so, else this day as the last."""
-        stood = _assigned(connection, tenant_id)
+        stood = assigned_plans(connection, tenant_id)
         if not stood or stood[-1].plan is None:
             return
-        rule = _rule_on(_versions(connection, stood[-1].plan), self.today())
+        rule = _rule_on(plan_versions_of(connection, stood[-1].plan), self.today())
         next_day = self.today() + timedelta(days=1)
         day = first_of_next_month(self.today()) if rule == NEXT_MONTH else next_day
         self._put_assigned(connection, [(tenant_id, slug, Agreed(None, day))])
@@ -205,7 +207,7 @@ class PlanChanges(Changes):
         if name not in names:
             meant = did_you_mean(name, names, "`tenantry plans list` names them")
             raise NotInDirectory(f"there is no plan {name!r}; {meant}")
-        return _versions(connection, name)
+        return plan_versions_of(connection, name)
 
 
 def _rule_on(versions: Sequence[PlanVersion], day: date) -> str:
@@ -230,7 +232,8 @@ def _refuse_billed(connection: Connection, tenant_ids: Collection[str], day: dat
         )
 
 
-def _versions(connection: Connection, name: str | None) -> list[PlanVersion]:
+def plan_versions_of(connection: Connection, name: str | None) -> list[PlanVersion]:
+    """Every version of a plan, or of all, in the order in which they were made."""
     query = select(plan_versions).order_by(plan_versions.c.version_id)
     if name is not None:
         query = query.where(plan_versions.c.plan == name)
@@ -242,7 +245,8 @@ def _version(row: Any) -> PlanVersion:
     return PlanVersion(row.version_id, row.plan, _day(row.from_day), terms, row.actor, aware(row.created_at))
 
 
-def _assigned(connection: Connection, tenant_id: str | None) -> list[TenantPlan]:
+def assigned_plans(connection: Connection, tenant_id: str | None) -> list[TenantPlan]:
+    """What a tenant was put on, or every one, in the order in which that was done."""
     query = select(tenant_plans).order_by(tenant_plans.c.change_id)
     if tenant_id is not None:
         query = query.where(tenant_plans.c.tenant_id == tenant_id)
