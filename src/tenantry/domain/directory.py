@@ -12,6 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
+from tenantry.domain.allowances import Allowance
 from tenantry.domain.budgets import Budget
 from tenantry.domain.limits import Limits
 
@@ -91,6 +92,7 @@ class Tenant:
 
     `fallback` is the credential to try when the first cannot serve. `user_profile_id` is sent as
     `anthropic-user-profile-id` when set (reference 10.3). `hosts` are the client's own names (`domain/hosts.py`).
+    `allowance`: what its plans include, where one of them blocks or throttles what is beyond.
     """
 
     tenant_id: str
@@ -105,6 +107,7 @@ class Tenant:
     disconnect: Disconnect = Disconnect.DRAIN
     budget: Budget = NO_BUDGET
     hosts: tuple[str, ...] = ()
+    allowance: Allowance | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +137,15 @@ class GatewayKey:
 class Snapshot:
     """The directory at one version: `keys` by HMAC digest, `tenants` by internal id, slugs by the clients' own `hosts`.
 
-    Where no host has changed, `hosts` is the same object in the next snapshot.
+    Where no host has changed, `hosts` is the same object in the next snapshot. `tiers` by name: what a plan leaves of a
+    tenant's limits beyond its included usage may be one of them.
     """
 
     version: int
     keys: dict[bytes, GatewayKey]
     tenants: dict[str, Tenant]
     hosts: dict[bytes, bytes] = field(default_factory=dict[bytes, bytes])
+    tiers: dict[str, Tier] = field(default_factory=dict[str, Tier])
 
 
 @dataclass(frozen=True, slots=True)

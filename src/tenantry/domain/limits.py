@@ -195,6 +195,19 @@ KEY_LIMITS: Final = (
 )
 
 
+# What a plan that throttles lowers beyond its included usage. Which models may be asked for, and how long a request may
+# wait for its turn, stays the tenant's.
+LOWERED_LIMITS: Final = (
+    "sessions_max",
+    "requests_per_minute",
+    "request_burst",
+    "input_tokens_per_minute",
+    "output_tokens_per_minute",
+    "max_tokens_cap",
+    "weight",
+)
+
+
 # What can be said of an upstream's capacity.
 CAPACITY_LIMITS: Final = (
     "sessions_max",

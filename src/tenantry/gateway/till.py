@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from zoneinfo import ZoneInfo
 
+from tenantry.domain.allowances import Allowance
 from tenantry.domain.attempts import Outcome
 from tenantry.domain.budgets import Budget
-from tenantry.domain.directory import Change
+from tenantry.domain.directory import NO_BUDGET, Change, Tenant
 from tenantry.domain.estimates import (
     Bound,
     Histories,
@@ -16,8 +17,9 @@ from tenantry.domain.estimates import (
     nanos_by_time,
     per_second,
     rough_input_bound,
+    tokens_bound,
 )
-from tenantry.domain.holds import Account, Hold, Short, place, settle_plainly, take_plainly
+from tenantry.domain.holds import TOKENS, Account, Hold, Short, place, settle_plainly, take_plainly
 from tenantry.domain.periods import period_of
 from tenantry.domain.prices import PriceTable
 from tenantry.domain.settlement import BY_USAGE, Settlement
@@ -39,6 +41,8 @@ class Till:
         self._zone = zone
         self._opening = opening
         self._accounts: dict[tuple[str, str], Account] = {}
+        # Where a plan throttles and what it includes is used up, or nearly.
+        self._near: dict[str, Account] = {}
         # Of accounts that nobody has used yet.
         self._corrections: dict[tuple[str, str], list[tuple[int, int]]] = {}
 
@@ -47,19 +51,41 @@ class Till:
         tenant, key = principal.tenant, principal.key
         own = self._accounts.get((tenant.tenant_id, ""))
         if own is None:
-            own = self._open(f"tenant {tenant.slug}", tenant.tenant_id, "", tenant.budget)
+            own = self._open(f"tenant {tenant.slug}", tenant.tenant_id, "", tenant.budget, tenant.allowance)
+            self._count_tokens(tenant, own)
         of_key = self._accounts.get((tenant.tenant_id, key.key_id))
         if of_key is None:
             of_key = self._open(f"key {key.key_id}", tenant.tenant_id, key.key_id, key.budget)
         return own, of_key
 
-    def _open(self, name: str, tenant_id: str, key_id: str, budget: Budget) -> Account:
+    def _open(
+        self, name: str, tenant_id: str, key_id: str, budget: Budget, allowance: Allowance | None = None
+    ) -> Account:
         opening = self._opening
-        account = Account(name, budget, self._zone, opening.of(tenant_id, key_id), opening.at_us)
+        account = Account(name, budget, self._zone, opening.of(tenant_id, key_id), opening.at_us, allowance)
         self._accounts[tenant_id, key_id] = account
         for at_us, nanos in self._corrections.pop((tenant_id, key_id), ()):
             account.correct(nanos, at_us)
         return account
+
+    def _count_tokens(self, tenant: Tenant, own: Account) -> None:
+        """An account of tokens, from when a plan of the tenant includes tokens; it stays then."""
+        if tenant.allowance is not None and tenant.allowance.counts_tokens and own.tokens is None:
+            opening = self._opening
+            spent = opening.tokens.get(tenant.tenant_id, {})
+            own.tokens = Account(own.holder, NO_BUDGET, self._zone, spent, opening.at_us, tenant.allowance, TOKENS)
+
+    def slow(self, at_us: int) -> dict[str, str]:
+        """Who is beyond what a plan includes that throttles, with the tier that is left. Looks at who is near alone."""
+        found: dict[str, str] = {}
+        for tenant_id, account in tuple(self._near.items()):
+            tier = account.throttle_tier
+            counts = [account] if account.tokens is None else [account, account.tokens]
+            if tier is not None and any(one.is_beyond(at_us) for one in counts):
+                found[tenant_id] = tier
+            elif tier is None or all(one.short_of(1, 1, at_us) is None for one in counts):
+                del self._near[tenant_id]
+        return found
 
     def adjust(self, tenant_id: str, key_id: str, at_us: int, nanos: int) -> None:
         """Count a correction that was booked since the opening, in the periods that hold `at_us`."""
@@ -83,7 +109,10 @@ class Till:
         for tenant_id in snapshot.tenants if change.tenants is None else change.tenants:
             tenant, account = snapshot.tenants.get(tenant_id), self._accounts.get((tenant_id, ""))
             if tenant is not None and account is not None:
-                account.apply(tenant.budget, at_us)
+                account.apply(tenant.budget, at_us, tenant.allowance)
+                self._count_tokens(tenant, account)
+                if account.tokens is not None:
+                    account.tokens.apply(NO_BUDGET, at_us, tenant.allowance)
         for digest in snapshot.keys if change.keys is None else change.keys:
             key = snapshot.keys.get(digest)
             account = self._accounts.get((key.tenant_id, key.key_id)) if key is not None else None
@@ -120,15 +149,32 @@ class Till:
             if isinstance(found, Short):
                 return found
             over = found.over
-        return Money(self, accounts, bound, over, is_held, meter, history, at_us, now)
+            if over and own.throttle_tier is not None:
+                self._near[principal.tenant.tenant_id] = own
+        money = Money(self, accounts, bound, over, is_held, meter, history, at_us, now)
+        if own.tokens is not None:
+            tokens = tokens_bound(self.prices, fields, bound, body_bytes, prompt_tokens, at_us)
+            of_tokens = place((own.tokens,), tokens, at_us)
+            if isinstance(of_tokens, Short):
+                money.give_back()
+                return of_tokens
+            money.tokens = of_tokens
+            if of_tokens.over:
+                self._near[principal.tenant.tenant_id] = own
+        return money
 
     def would_fit(self, accounts: Accounts, fields: MessageFields, at_us: int) -> bool:
         """Whether a request would fit with an empty prompt: then counting it may help. Holds nothing."""
         if fields.stream:
-            amount = StreamMeter(self.prices, fields, 0, None, at_us).first_nanos
+            bound = StreamMeter(self.prices, fields, 0, None, at_us).first_bound()
         else:
-            amount = bound_of(self.prices, fields, 0, at_us, None, 0).nanos
-        return all(not account.is_hard or account.short_of(amount, amount, at_us) is None for account in accounts)
+            bound = bound_of(self.prices, fields, 0, at_us, None, 0)
+        wanted: list[tuple[Account, int]] = [(account, bound.nanos) for account in accounts]
+        tokens = accounts[0].tokens
+        if tokens is not None:
+            wanted.append((tokens, tokens_bound(self.prices, fields, bound, 0, 0, at_us)))
+        found = [account.short_of(amount, amount, at_us) for account, amount in wanted]
+        return all(short is None or not short.is_hard for short in found)
 
     def account_of(self, tenant_id: str) -> Account | None:
         """The account of a tenant that has been used."""
@@ -146,7 +192,7 @@ class Money(Hold):
     nothing is reserved, `held_nanos` is what would be, and what it costs is counted when it is known.
 
     What the upstream has told is owed (`tell`), and never is less held than that; `_reckoned_nanos` is what would be
-    held without it.
+    held without it. `tokens` are held beside the money where the tenant's plan includes a number of them.
     """
 
     __slots__ = (
@@ -162,6 +208,7 @@ class Money(Hold):
         "bound",
         "history",
         "is_held",
+        "tokens",
     )
 
     def __init__(
@@ -192,6 +239,7 @@ class Money(Hold):
         self.history = history
         self.bound = bound
         self.is_held = is_held
+        self.tokens: Hold | None = None
 
     def started(self, model: str | None, usage: Usage, at_us: int, now: float) -> bool:
         """The prompt's cost is known. False: even that does not fit. `now`: seconds that only go on."""
@@ -263,6 +311,8 @@ class Money(Hold):
         if self._owed_nanos > self._reckoned_nanos:
             held = self._reckoned_nanos
         self._pay(cost, at_us)
+        if self.tokens is not None:
+            self.tokens.settle(booked.usage.prompt_tokens + booked.usage.output_tokens, at_us)
         # An answer that was broken off for its excess teaches as much; one that was never sent, nothing.
         if booked.outcome is not _VOIDED and booked.basis == BY_USAGE:
             self.history.learn_excess(held, cost)
@@ -273,6 +323,8 @@ class Money(Hold):
         """The same for an answer that came whole and is settled by its usage, which teaches what answers are like."""
         held, history = self.held_nanos, self.history
         self._pay(cost_nanos, at_us)
+        if self.tokens is not None:
+            self.tokens.settle(prompt_tokens + output_tokens, at_us)
         history.learn_excess(held, cost_nanos)
         history.learn(output_tokens, prompt_tokens, body_bytes)
 
@@ -292,3 +344,5 @@ class Money(Hold):
         if self.is_held:
             self.void()
         self.is_open = False
+        if self.tokens is not None:
+            self.tokens.void()

@@ -5,10 +5,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from datetime import datetime
+from typing import Any, Final, TypeVar
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import Column, Connection, Engine, Row, Table, select
 
+from tenantry.domain.allowances import Allowance
 from tenantry.domain.budgets import Budget
 from tenantry.domain.directory import (
     NO_BUDGET,
@@ -24,6 +27,7 @@ from tenantry.domain.directory import (
     Upstream,
 )
 from tenantry.domain.limits import Limits
+from tenantry.storage.allowances import read_allowances
 from tenantry.storage.caps import read_budgets
 from tenantry.storage.client_hosts import read_hosts
 from tenantry.storage.columns import utc
@@ -35,6 +39,7 @@ from tenantry.storage.vault import SecretUnreadable, Vault
 from tenantry.storage.versions import TOUCHED_MAX, VERSION_NAME, Kind, Touched, directory_version, read_touched
 
 T = TypeVar("T")
+UTC: Final = ZoneInfo("UTC")
 _NONE: frozenset[Any] = frozenset()
 # Limits of its own, as most have: the row's text for none.
 _NO_LIMITS = "{}"
@@ -87,9 +92,11 @@ class SnapshotLoader:
     none where there is none. `closed` says why, in words, as of the last reading.
     """
 
-    def __init__(self, engine: Engine, vault: Vault) -> None:
+    def __init__(self, engine: Engine, vault: Vault, zone: ZoneInfo = UTC) -> None:
+        """`zone` is the agency's: its days are those on which plans change."""
         self._engine = engine
         self._vault = vault
+        self._zone = zone
         self._held: _Held | None = None
 
     @property
@@ -113,7 +120,7 @@ class SnapshotLoader:
                 after = self._whole(connection, version)
                 ids, digests = before.tenants.keys() | after.tenants.keys(), before.keys.keys() | after.keys.keys()
             else:
-                step = _Step(connection, self._vault, before, before.copy(), version)
+                step = _Step(connection, self._vault, self._zone, before, before.copy(), version)
                 step.read_touched(touched)
                 after, ids, digests = step.after, step.tenants, step.keys
         return Change(
@@ -123,21 +130,24 @@ class SnapshotLoader:
         )
 
     def _whole(self, connection: Connection, version: int) -> _Held:
-        step = _Step(connection, self._vault, self._held or _Held(), _Held(), version)
+        step = _Step(connection, self._vault, self._zone, self._held or _Held(), _Held(), version)
         step.read_everything()
         return step.after
 
     def _keep(self, held: _Held) -> Snapshot:
         self._held = held
-        return Snapshot(held.version, held.keys, held.tenants, held.hosts)
+        return Snapshot(held.version, held.keys, held.tenants, held.hosts, held.tiers)
 
 
 class _Step:
     """From `before` to `after`, in one reading transaction. `tenants` and `keys` are those that were looked at."""
 
-    def __init__(self, connection: Connection, vault: Vault, before: _Held, after: _Held, version: int) -> None:
+    def __init__(
+        self, connection: Connection, vault: Vault, zone: ZoneInfo, before: _Held, after: _Held, version: int
+    ) -> None:
         self._connection = connection
         self._vault = vault
+        self._zone = zone
         self._before = before
         self.after = after
         self.after.version = version
@@ -232,9 +242,11 @@ class _Step:
         self.tenants |= ids or _NONE
         budgets = read_budgets(self._connection, ids)
         hosts = read_hosts(self._connection, ids)
+        allowances = read_allowances(self._connection, ids, datetime.now(self._zone).date(), self._zone)
         for row in self._rows(tenants, tenants.c.tenant_id, ids):
             own = hosts.get(row.tenant_id, ())
-            after.tenants[row.tenant_id] = self._tenant(row, budgets[row.tenant_id, ""], own)
+            allowance = allowances.get(row.tenant_id)
+            after.tenants[row.tenant_id] = self._tenant(row, budgets[row.tenant_id, ""], own, allowance)
         self._name_hosts(ids)
         slots = {
             (row.tenant_id, row.name): row.limits for row in self._rows(tenant_slots, tenant_slots.c.tenant_id, ids)
@@ -262,7 +274,9 @@ class _Step:
             named.update(_hosts_of(after.get(one)))
         self.after.hosts = named
 
-    def _tenant(self, row: Row[*tuple[Any, ...]], budget: Budget, hosts: tuple[str, ...]) -> Tenant:
+    def _tenant(
+        self, row: Row[*tuple[Any, ...]], budget: Budget, hosts: tuple[str, ...], allowance: Allowance | None
+    ) -> Tenant:
         known = self._before.tenants.get(row.tenant_id)
         if row.limits != _NO_LIMITS:
             self.after.own[row.tenant_id] = row.limits
@@ -280,6 +294,7 @@ class _Step:
             Disconnect(row.disconnect),
             _shared(known.budget, budget) if known is not None else budget,
             hosts,
+            _shared(known.allowance, allowance) if known is not None else allowance,
         )
         return _shared(known, made)
 

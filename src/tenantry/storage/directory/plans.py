@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
+from tenantry.domain.allowances import is_bounded
 from tenantry.domain.keys import is_slug
 from tenantry.domain.near import did_you_mean
 from tenantry.domain.plans import (
@@ -27,8 +28,8 @@ from tenantry.storage.columns import aware, now_utc
 from tenantry.storage.directory.changes import Changes, DirectoryError, NotInDirectory, refuse_used
 from tenantry.storage.directory.invoices import last_billed_day
 from tenantry.storage.records import PlanVersion, TenantPlan
-from tenantry.storage.tables import plans, tenants
-from tenantry.storage.versions import NOTHING, tenant_touched
+from tenantry.storage.tables import plans, tenants, tiers
+from tenantry.storage.versions import NOTHING, Touched, tenant_touched
 
 SLOTS_MAX = 1_000_000
 
@@ -68,6 +69,7 @@ class PlanChanges(Changes):
             check_terms(terms)
         except BadTerms as error:
             raise DirectoryError(f"plan {name}: {error}") from None
+        self._require_tier(connection, terms)
         versions = plan_versions_of(connection, name)
         before = versions[-1].terms if versions else None
         self._note(connection, name, is_declared)
@@ -82,8 +84,23 @@ class PlanChanges(Changes):
             "after": terms.as_json(),
             "from": found.isoformat() if found else None,
         }
-        self._record(connection, "plan.set", name, detail, NOTHING)
+        touched = self._bounded(connection, name) if _bounds(before) or _bounds(terms) else NOTHING
+        self._record(connection, "plan.set", name, detail, touched)
         return found
+
+    def _require_tier(self, connection: Connection, terms: Terms) -> None:
+        """Raises: DirectoryError: there is no such tier to throttle to."""
+        wanted = terms.throttle_tier
+        names = sorted(connection.execute(select(tiers.c.name)).scalars()) if wanted is not None else []
+        if wanted is not None and wanted not in names:
+            meant = did_you_mean(wanted, names, f"there are: {', '.join(names)}")
+            raise DirectoryError(f"throttle_tier: there is no tier {wanted!r}; {meant}")
+
+    def _bounded(self, connection: Connection, name: str) -> Collection[Touched]:
+        """Whose included usage these terms are, at some time: gateways hold it."""
+        query = select(tenants.c.tenant_id).join(tenant_plans, tenant_plans.c.tenant_id == tenants.c.tenant_id)
+        ids = connection.execute(query.where(tenant_plans.c.plan == name).distinct()).scalars()
+        return [one for tenant_id in ids for one in tenant_touched(tenant_id)]
 
     def _note(self, connection: Connection, name: str, is_declared: bool) -> None:
         is_there = connection.execute(select(plans.c.name).where(plans.c.name == name)).first() is not None
@@ -208,6 +225,10 @@ class PlanChanges(Changes):
             meant = did_you_mean(name, names, "`tenantry plans list` names them")
             raise NotInDirectory(f"there is no plan {name!r}; {meant}")
         return plan_versions_of(connection, name)
+
+
+def _bounds(terms: Terms | None) -> bool:
+    return terms is not None and is_bounded(terms)
 
 
 def _rule_on(versions: Sequence[PlanVersion], day: date) -> str:
