@@ -151,16 +151,17 @@ class Till:
             over = found.over
             if over and own.throttle_tier is not None:
                 self._near[principal.tenant.tenant_id] = own
-        money = Money(self, accounts, bound, over, is_held, meter, history, at_us, now)
-        if own.tokens is not None:
-            tokens = tokens_bound(self.prices, fields, bound, body_bytes, prompt_tokens, at_us)
-            of_tokens = place((own.tokens,), tokens, at_us)
-            if isinstance(of_tokens, Short):
-                money.give_back()
-                return of_tokens
-            money.tokens = of_tokens
-            if of_tokens.over:
-                self._near[principal.tenant.tenant_id] = own
+        if own.tokens is None:
+            return Money(self, accounts, bound, over, is_held, meter, history, at_us, now)
+        money = CountedMoney(self, accounts, bound, over, is_held, meter, history, at_us, now)
+        tokens = tokens_bound(self.prices, fields, bound, body_bytes, prompt_tokens, at_us)
+        of_tokens = place((own.tokens,), tokens, at_us)
+        if isinstance(of_tokens, Short):
+            money.give_back()
+            return of_tokens
+        money.tokens = of_tokens
+        if of_tokens.over:
+            self._near[principal.tenant.tenant_id] = own
         return money
 
     def would_fit(self, accounts: Accounts, fields: MessageFields, at_us: int) -> bool:
@@ -192,7 +193,7 @@ class Money(Hold):
     nothing is reserved, `held_nanos` is what would be, and what it costs is counted when it is known.
 
     What the upstream has told is owed (`tell`), and never is less held than that; `_reckoned_nanos` is what would be
-    held without it. `tokens` are held beside the money where the tenant's plan includes a number of them.
+    held without it.
     """
 
     __slots__ = (
@@ -208,7 +209,6 @@ class Money(Hold):
         "bound",
         "history",
         "is_held",
-        "tokens",
     )
 
     def __init__(
@@ -239,7 +239,6 @@ class Money(Hold):
         self.history = history
         self.bound = bound
         self.is_held = is_held
-        self.tokens: Hold | None = None
 
     def started(self, model: str | None, usage: Usage, at_us: int, now: float) -> bool:
         """The prompt's cost is known. False: even that does not fit. `now`: seconds that only go on."""
@@ -311,8 +310,6 @@ class Money(Hold):
         if self._owed_nanos > self._reckoned_nanos:
             held = self._reckoned_nanos
         self._pay(cost, at_us)
-        if self.tokens is not None:
-            self.tokens.settle(booked.usage.prompt_tokens + booked.usage.output_tokens, at_us)
         # An answer that was broken off for its excess teaches as much; one that was never sent, nothing.
         if booked.outcome is not _VOIDED and booked.basis == BY_USAGE:
             self.history.learn_excess(held, cost)
@@ -323,8 +320,6 @@ class Money(Hold):
         """The same for an answer that came whole and is settled by its usage, which teaches what answers are like."""
         held, history = self.held_nanos, self.history
         self._pay(cost_nanos, at_us)
-        if self.tokens is not None:
-            self.tokens.settle(prompt_tokens + output_tokens, at_us)
         history.learn_excess(held, cost_nanos)
         history.learn(output_tokens, prompt_tokens, body_bytes)
 
@@ -344,5 +339,45 @@ class Money(Hold):
         if self.is_held:
             self.void()
         self.is_open = False
+
+
+class CountedMoney(Money):
+    """The same, of a tenant whose plan includes a number of tokens: `tokens` are held beside it, all that the attempt
+    may use from its start on. An attempt whose usage is not known counts none, as on the bill.
+    """
+
+    __slots__ = ("tokens",)
+
+    def __init__(
+        self,
+        till: Till,
+        accounts: Accounts,
+        bound: Bound,
+        over: bool,
+        is_held: bool,
+        meter: StreamMeter | None,
+        history: History,
+        at_us: int,
+        now: float,
+    ) -> None:
+        Money.__init__(self, till, accounts, bound, over, is_held, meter, history, at_us, now)
+        self.tokens: Hold | None = None
+
+    def book(self, booked: Settlement, at_us: int) -> None:
+        Money.book(self, booked, at_us)
+        self._count(booked.usage.prompt_tokens + booked.usage.output_tokens, at_us)
+
+    def book_settled(
+        self, cost_nanos: int, output_tokens: int, prompt_tokens: int, body_bytes: int, at_us: int
+    ) -> None:
+        Money.book_settled(self, cost_nanos, output_tokens, prompt_tokens, body_bytes, at_us)
+        self._count(prompt_tokens + output_tokens, at_us)
+
+    def give_back(self) -> None:
+        Money.give_back(self)
         if self.tokens is not None:
             self.tokens.void()
+
+    def _count(self, tokens: int, at_us: int) -> None:
+        if self.tokens is not None:
+            self.tokens.settle(tokens, at_us)
