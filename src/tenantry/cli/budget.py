@@ -14,9 +14,11 @@ from tenantry.cli.context import USAGE, fail, opened_site
 from tenantry.cli.options import AsJson, Slug
 from tenantry.cli.output import print_json, print_table, say, stamp
 from tenantry.control.site import Site
+from tenantry.domain.allowances import PLAN, Window
 from tenantry.domain.budgets import Cap, amount_at
 from tenantry.domain.money import BadAmount, format_usd, read_amount
-from tenantry.domain.periods import period_of
+from tenantry.domain.periods import Period, period_of
+from tenantry.domain.plans import BLOCK
 from tenantry.ledger.counted import NOTHING, counted_by_holder
 from tenantry.storage.caps import BUDGET_PERIODS
 from tenantry.storage.database import reading
@@ -40,6 +42,10 @@ def show(slug: Slug, as_json: AsJson = False) -> None:
             for key_id, budget in budgets.items()
             for cap in budget.caps
         ]
+        window = site.directory.plan_window(slug)
+        if window is not None and window.nanos is not None:
+            cap = Cap(PLAN, window.nanos, budgets[""].plan_raises)
+            rows.append(_values(site, tenant.tenant_id, "", "", cap, now_us, window))
     mode = budgets[""].mode
     if as_json:
         print_json({"tenant": slug, "mode": mode, "time_zone": site.settings.time_zone, "budgets": rows})
@@ -51,6 +57,9 @@ def show(slug: Slug, as_json: AsJson = False) -> None:
     columns = ["of", "period", "amount", "raised by", "spent", "set aside", "left", "used", "resets"]
     print_table(columns, [_cells(row, site.settings.zone) for row in rows], right=columns[2:8])
     for row in rows:
+        if row["period"] == PLAN:
+            then = "requests are refused" if row["overage"] == BLOCK else "a slower tier is left"
+            say(f"plan {row['period_label']}: what it includes; beyond it {then} until it begins anew")
         for words in _set_aside(row):
             say(words)
 
@@ -87,19 +96,26 @@ def raise_budget(
     until: Annotated[
         str, typer.Option(metavar="DATE", help="The last day, such as 2026-11-30; or a time with its offset.")
     ],
-    period: Annotated[str, typer.Option(help="month, week or day.")] = "month",
+    period: Annotated[
+        str, typer.Option(help="month, week or day; plan: on top of what its plan includes, where that blocks.")
+    ] = "month",
 ) -> None:
     """Put more money on a tenant's budget for a while, from now on. It is in the audit log."""
-    if period not in BUDGET_PERIODS:
-        raise fail(f"--period must be month, week or day, not {period!r}", USAGE)
+    if period not in (*BUDGET_PERIODS, PLAN):
+        raise fail(f"--period must be month, week, day or plan, not {period!r}", USAGE)
     nanos = _amount("by", by)
     if nanos is None:
         raise fail("--by is an amount of dollars, such as 20", USAGE)
     with opened_site() as site:
         ends = _end_of(until, site.settings.zone)
         site.directory.raise_budget(slug, period, nanos, ends)
-        caps = site.directory.list_budgets(slug)[""].caps
-    cap = next(cap for cap in caps if cap.period == period)
+        budget, window = site.directory.list_budgets(slug)[""], site.directory.plan_window(slug)
+    if period == PLAN and window is not None and window.nanos is not None:
+        now = amount_at(Cap(PLAN, window.nanos, budget.plan_raises), time.time_ns() // 1000)
+        included = format_usd(window.nanos)
+        say(f"{slug}: {format_usd(now)} in plan {window.plan} until {stamp(ends)}, then {included} again; not billed")
+        return
+    cap = next(cap for cap in budget.caps if cap.period == period)
     total = format_usd(amount_at(cap, time.time_ns() // 1000))
     say(f"{slug}: {total} a {period} until {stamp(ends)}, then {format_usd(cap.amount_nanos)} again")
 
@@ -130,8 +146,14 @@ def _end_of(text: str, zone: ZoneInfo) -> datetime:
         ) from None
 
 
-def _values(site: Site, tenant_id: str, key_id: str, label: str, cap: Cap, now_us: int) -> dict[str, Any]:
-    period = period_of(cap.period, now_us, site.settings.zone)
+def _values(
+    site: Site, tenant_id: str, key_id: str, label: str, cap: Cap, now_us: int, window: Window | None = None
+) -> dict[str, Any]:
+    """`window`: of what a plan includes, in the place of a calendar's period."""
+    if window is not None:
+        period = Period(PLAN, window.plan, window.start_us, window.end_us)
+    else:
+        period = period_of(cap.period, now_us, site.settings.zone)
     with reading(site.engine) as connection:
         found = counted_by_holder(connection, period.start_us, period.end_us, tenant_id)
     counted, amount = found.get((tenant_id, key_id), NOTHING), amount_at(cap, now_us)
@@ -153,7 +175,8 @@ def _values(site: Site, tenant_id: str, key_id: str, label: str, cap: Cap, now_u
         "quarantined_nanos": counted.quarantined_nanos,
         "counted_nanos": counted.nanos,
         "left_nanos": left,
-        "used_percent": counted.nanos * 100 // amount,
+        "used_percent": counted.nanos * 100 // amount if amount > 0 else 100,
+        **({"overage": window.overage} if window is not None else {}),
         "resets_at": _stamp_us(period.end_us),
         "amount_usd": format_usd(amount),
         "spent_usd": format_usd(counted.spent_nanos),

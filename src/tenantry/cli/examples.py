@@ -105,7 +105,10 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "margin": ("tenantry margin", "tenantry margin --month 2026-10 --json"),
     "budget show": ("tenantry budget show acme",),
     "budget set": ("tenantry budget set acme --month 50 --mode hard", "tenantry budget set acme --day none"),
-    "budget raise": ("tenantry budget raise acme --by 20 --until 2026-11-30",),
+    "budget raise": (
+        "tenantry budget raise acme --by 20 --until 2026-11-30",
+        "tenantry budget raise acme --by 20 --until 2026-11-30 --period plan",
+    ),
     "alerts list": ("tenantry alerts list --tenant acme",),
     "alerts test": ("tenantry alerts test", "tenantry alerts test chat"),
     "alerts thresholds": ("tenantry alerts thresholds acme", "tenantry alerts thresholds acme 50,80,100"),

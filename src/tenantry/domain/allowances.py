@@ -70,11 +70,16 @@ class Spent:
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """A tenant's plans by the day from which it is on them, in the order in which that was said, and their terms."""
+    """A tenant's plans by the day from which it is on them, in the order in which that was said, and their terms.
+
+    `booked_tokens`: what it has used by now of the day and the month, where its plans count tokens: an account of them
+    that begins now begins with it.
+    """
 
     assigned: tuple[Dated[str | None], ...]
     sold: tuple[Sold, ...]
     before: tuple[Spent, ...] = ()
+    booked_tokens: tuple[tuple[str, int], ...] = ()
 
     @property
     def counts_tokens(self) -> bool:

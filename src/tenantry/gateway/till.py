@@ -20,7 +20,7 @@ from tenantry.domain.estimates import (
     tokens_bound,
 )
 from tenantry.domain.holds import TOKENS, Account, Hold, Short, place, settle_plainly, take_plainly
-from tenantry.domain.periods import period_of
+from tenantry.domain.periods import DAY, MONTH, period_of
 from tenantry.domain.prices import PriceTable
 from tenantry.domain.settlement import BY_USAGE, Settlement
 from tenantry.domain.usage import Usage
@@ -70,10 +70,14 @@ class Till:
 
     def _count_tokens(self, tenant: Tenant, own: Account) -> None:
         """An account of tokens, from when a plan of the tenant includes tokens; it stays then."""
-        if tenant.allowance is not None and tenant.allowance.counts_tokens and own.tokens is None:
-            opening = self._opening
-            spent = opening.tokens.get(tenant.tenant_id, {})
-            own.tokens = Account(own.holder, NO_BUDGET, self._zone, spent, opening.at_us, tenant.allowance, TOKENS)
+        allowance = tenant.allowance
+        if allowance is None or not allowance.counts_tokens or own.tokens is not None:
+            return
+        opened = self._opening.tokens.get(tenant.tenant_id, {})
+        booked = dict(allowance.booked_tokens)
+        # Both are less than was used at most: the one by what came since, the other by what is not booked yet.
+        spent = {kind: max(opened.get(kind, 0), booked.get(kind, 0)) for kind in (DAY, MONTH)}
+        own.tokens = Account(own.holder, NO_BUDGET, self._zone, spent, self._opening.at_us, allowance, TOKENS)
 
     def slow(self, at_us: int) -> dict[str, str]:
         """Who is beyond what a plan includes that throttles, with the tier that is left. Looks at who is near alone."""

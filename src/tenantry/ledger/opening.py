@@ -24,7 +24,7 @@ from tenantry.ledger.counted import Holder, counted_by_holder
 from tenantry.ledger.events import EndedAttempt, RunReader
 from tenantry.ledger.journal import is_alive, last_signs
 from tenantry.ledger.quarantine import attempts_in_quarantine, counted_nanos
-from tenantry.storage.allowances import tenants_counting_tokens, tokens_by_tenant
+from tenantry.storage.allowances import tenants_counting_tokens, tokens_of
 from tenantry.storage.database import reading
 from tenantry.storage.tables import journals, ledger
 
@@ -80,7 +80,8 @@ def open_counters(
                 opening.spent.setdefault(holder, {})[period.kind] = counted.nanos
         counting = tenants_counting_tokens(connection)
         for period in periods:
-            for tenant_id, tokens in tokens_by_tenant(connection, counting, period.start_us, period.end_us):
+            for tenant_id in counting:
+                tokens = tokens_of(connection, tenant_id, period.start_us, period.end_us)
                 opening.tokens.setdefault(tenant_id, {})[period.kind] = tokens
     for one in unbooked:
         if one.begun.attempt_id not in booked:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from datetime import date
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, func, select
 
 from tenantry.domain.allowances import Allowance, Sold, Spent, is_bounded, start_of
+from tenantry.domain.periods import DAY, MONTH
 from tenantry.domain.plans import PRICED_TOKENS, Dated, Terms, read_terms
 from tenantry.storage.billing_tables import plan_versions, tenant_plans
 from tenantry.storage.tables import usage_rollup
@@ -37,7 +38,13 @@ def read_allowances(
             sold = tuple(Sold(plan, tuple(versions.get(plan, ()))) for plan in sorted(plans))
             allowance = Allowance(tuple(some), sold)
             before = _spent_before(connection, tenant_id, allowance.starts(today), zone)
-            found[tenant_id] = Allowance(tuple(some), sold, before)
+            tokens: tuple[tuple[str, int], ...] = ()
+            if allowance.counts_tokens:
+                tokens = tuple(
+                    (kind, tokens_of(connection, tenant_id, start_of(first, zone)))
+                    for kind, first in ((DAY, today), (MONTH, today.replace(day=1)))
+                )
+            found[tenant_id] = Allowance(tuple(some), sold, before, tokens)
     return found
 
 
@@ -79,14 +86,11 @@ def tenants_counting_tokens(connection: Connection) -> set[str]:
     return set(connection.execute(query).scalars())
 
 
-def tokens_by_tenant(
-    connection: Connection, tenant_ids: Collection[str], start_us: int, end_us: int
-) -> Iterator[tuple[str, int]]:
-    """The tokens of all classes that these tenants used."""
+def tokens_of(connection: Connection, tenant_id: str, start_us: int, end_us: int | None = None) -> int:
+    """The tokens of all classes that a tenant used, until now where no end is said."""
     columns = usage_rollup.c
     tokens = sum((columns[name] for name in PRICED_TOKENS[1:]), columns[PRICED_TOKENS[0]])
-    for tenant_id in tenant_ids:  # a statement has no room for very many
-        query = select(func.sum(tokens)).where(
-            columns.tenant_id == tenant_id, columns.quarter_us >= start_us, columns.quarter_us < end_us
-        )
-        yield tenant_id, int(connection.execute(query).scalar() or 0)
+    query = select(func.sum(tokens)).where(columns.tenant_id == tenant_id, columns.quarter_us >= start_us)
+    if end_us is not None:
+        query = query.where(columns.quarter_us < end_us)
+    return int(connection.execute(query).scalar() or 0)
