@@ -46,10 +46,10 @@ class Agreed:
 class PlanChanges(Changes):
     """Changes to plans and to who is on them."""
 
-    def put_plan(self, name: str, terms: Mapping[str, Any]) -> None:
-        """Make a plan that a file declares have exactly these terms."""
+    def put_plan(self, name: str, terms: Mapping[str, Any], from_day: date | None = None) -> None:
+        """Make a plan that a file declares have exactly these terms, from a day on. Raises: as `set_plan`."""
         with self._engine.begin() as connection:
-            self._put(connection, name, read_terms(terms), None, True)
+            self._put(connection, name, read_terms(terms), from_day, True)
 
     def set_plan(self, name: str, terms: Terms, from_day: date | None = None) -> date | None:
         """A plan has these terms from a day on; that day, None for the beginning. Without one, as the plan says.
