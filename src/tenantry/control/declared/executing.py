@@ -178,15 +178,21 @@ class Executor:
     def _put_sales(self, slug: str, values: Mapping[str, Any]) -> None:
         """What was agreed on with the plan, and billing details. The logo is not a file's, and stays."""
         block = self._block(slug)
-        if values.keys() & _AGREED:
+        if self._is_agreed(slug, values):
             self._directory.assign_plan(slug, Agreed(block.plan, block.plan_from, block.plan_slots))
         if "billing" in values and block.billing is not None:
             tenant_id = self._directory.get_tenant(slug).tenant_id
             self._directory.set_billing(slug, replace(block.billing, logo=self._directory.billing_of(tenant_id).logo))
 
+    def _is_agreed(self, slug: str, values: Mapping[str, Any]) -> bool:
+        """Whether a plan is taken with a day or a number of slots: also one that stays the same under another plan."""
+        block = self._block(slug)
+        is_said = block.plan_slots is not None or block.plan_from is not None
+        return bool(values.keys() & _AGREED) or ("plan" in values and is_said)
+
     def _change(self, slug: str, values: dict[str, Any]) -> TenantChange:
         # A plan with a day or a number of slots is agreed on apart (`_put_sales`).
-        apart = {"plan"} if values.keys() & _AGREED else set[str]()
+        apart = {"plan"} if self._is_agreed(slug, values) else set[str]()
         columns: dict[str, Any] = {
             _COLUMNS[name]: "" if value is None else value
             for name, value in values.items()
