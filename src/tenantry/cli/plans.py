@@ -213,8 +213,8 @@ def assign(
     most = slots or (terms.slots if terms is not None else None)
     if most is not None and count > most:
         say(
-            f"It uses {count} slots, {count - most} more than the {most} it has then. All go on working, and none can be "
-            f"added: `tenantry slots remove {slug} NAME`, or agree on more with `--slots {count}`."
+            f"It uses {count} slots, {count - most} more than the {most} it has then. All go on working, and none can "
+            f"be added: `tenantry slots remove {slug} NAME`, or agree on more with `--slots {count}`."
         )
 
 
