@@ -32,7 +32,7 @@ run: $(VENV)/.base ## Set up what is missing and run the gateway with a demo ten
 	@exec $(BIN)/tenantry serve --demo
 
 test: $(VENV)/.dev $(OLD_SDK)/.done ## Set up and run all tests
-	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m tests -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
 # Of the registries' current versions: not pinned, and not in the locks. CLIENTS=--fresh installs again what is of today,
 # CLIENTS=--accept writes the page even where a cell got worse.
@@ -45,7 +45,7 @@ compiled: $(COMPILED)/.done ## Make the compiled form in .venv-compiled (some mi
 
 test-compiled: $(COMPILED)/.dev ## Run the tests of the compiled form
 	@$(COMPILED)/bin/tenantry --version | grep '^compiled'
-	TENANTRY_LIVES=10000 $(COMPILED)/bin/python -m pytest -n 2 --dist loadfile $(BOTH_FORMS)
+	TENANTRY_LIVES=10000 $(COMPILED)/bin/python -m tests -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(BOTH_FORMS)
 
 wheels: $(BUILDER)/.done ## Build a compiled wheel for the CPython at hand into dist/
 	TENANTRY_COMPILE=yes $(BUILDER)/bin/python -m pip wheel --disable-pip-version-check --no-deps --no-build-isolation -w dist .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -18,13 +19,22 @@ import msgspec
 from sqlalchemy import select
 
 from tenantry.control.site import Site, ensure_sandbox_credential, open_site
+from tenantry.ledger.booking import already_booked
+from tenantry.ledger.events import RunReader
 from tenantry.ledger.live import read_live
 from tenantry.sandbox.log import read_log
 from tenantry.settings import Settings, load_settings
+from tenantry.storage.directory import AlreadyThere
 from tenantry.storage.directory.tenants import TenantChange
-from tenantry.storage.tables import ledger
+from tenantry.storage.tables import journals, ledger
 from tests.spawner import COLD, Process, run, spawn
 from tests.template import init_from_template
+
+# How long a test waits for what has to come. It says nothing of speed (`python -m bench` does): on a machine that is
+# busy with something else everything takes ten times as long and is right all the same.
+PATIENCE_SECONDS = 60.0
+# After that what a test left running is killed at its end.
+STOP_SECONDS = 10.0
 
 
 def free_ports(count: int) -> list[int]:
@@ -35,7 +45,9 @@ def free_ports(count: int) -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 10.0, what: str = "the condition") -> Any:
+def wait_for(condition: Callable[[], Any], seconds: float = PATIENCE_SECONDS, what: str = "the condition") -> Any:
+    """What the condition says once that is true. `seconds` may ask for more patience than is usual, never for less."""
+    seconds = max(seconds, PATIENCE_SECONDS)
     deadline = time.monotonic() + seconds
     while True:
         value = condition()
@@ -46,9 +58,18 @@ def wait_for(condition: Callable[[], Any], seconds: float = 10.0, what: str = "t
         time.sleep(0.02)
 
 
+async def until(condition: Callable[[], Any], what: str = "the condition") -> None:
+    """`wait_for` in a loop that goes on meanwhile."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what} did not come true within {PATIENCE_SECONDS} s")
+        await asyncio.sleep(0.002)
+
+
 def listens(port: int) -> bool:
     try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS).close()
     except OSError:
         return False
     return True
@@ -85,7 +106,7 @@ class Stack:
             )
             log.close()
         for name in names or ("sandbox", "gateway", "control"):
-            wait_for(lambda name=name: self._listens(name, ports[name]), 60, f"{name} listening")
+            wait_for(lambda name=name: self._listens(name, ports[name]), what=f"{name} listening")
         return self
 
     def _listens(self, name: str, port: int) -> bool:
@@ -113,7 +134,7 @@ class Stack:
     def kill(self, name: str, number: int = signal.SIGKILL) -> int:
         process = self.processes.pop(name)
         process.send_signal(number)
-        return process.wait(40)
+        return process.wait(PATIENCE_SECONDS)
 
     def stop(self) -> None:
         for name in ("gateway", "control", "sandbox"):
@@ -121,7 +142,7 @@ class Stack:
                 process = self.processes.pop(name)
                 process.terminate()
                 try:
-                    process.wait(10)
+                    process.wait(STOP_SECONDS)
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
@@ -143,7 +164,7 @@ class Stack:
             directory.set_tenant(slug, TenantChange(limits=limits))
         key = directory.issue_key(slug, "test").text
         if "gateway" in self.processes:
-            wait_for(lambda: self.get(key, "/v1/models")[0] == 200, 5, "the key reaching the gateway")
+            wait_for(lambda: self.get(key, "/v1/models")[0] == 200, what="the key reaching the gateway")
         return key
 
     def lanes(self) -> dict[str, Any]:
@@ -162,6 +183,37 @@ class Stack:
         with self.site.engine.connect() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
 
+    def final_rows(self, slug: str, count: int = 1) -> list[dict[str, Any]]:
+        """A tenant's rows once there are so many, and nothing that its requests began is left to be booked."""
+        tenant_id = self.site.directory.get_tenant(slug).tenant_id
+        wait_for(lambda: len(self.rows(slug)) >= count, what=f"{count} rows")
+        wait_for(lambda: not self._unbooked(tenant_id), what=f"the end of all attempts of {slug}, and their rows")
+        return self.rows(slug)
+
+    def _unbooked(self, tenant_id: str) -> list[str]:
+        """The attempts that stand in the journals, running or over, and not in the ledger."""
+        engine, begun = self.site.engine, list[str]()
+        with engine.connect() as connection:
+            cursors = {row.run_id: (row.file_number, row.offset) for row in connection.execute(select(journals))}
+        for folder in self.settings.journal_dir.iterdir():
+            reader = RunReader(folder, *cursors.get(folder.name, (1, 0)))
+            with contextlib.suppress(
+                FileNotFoundError, NotADirectoryError
+            ):  # booked to its end, and removed, meanwhile
+                reader.read()
+            found = [*reader.fold.open.values(), *reader.fold.ended]
+            begun += [one.begun.attempt_id for one in found if one.begun.tenant_id == tenant_id]
+        with engine.connect() as connection:
+            return sorted({*begun} - already_booked(connection, begun))
+
+    def follow(self) -> None:
+        """Returns once the gateway knows the directory as it is now: it lets in a key that is issued last."""
+        directory = self.site.directory
+        with contextlib.suppress(AlreadyThere):
+            directory.create_tenant("the-last", "the last", "standard")
+        key = directory.issue_key("the-last", "test").text
+        wait_for(lambda: self.get(key, "/v1/models")[0] != 401, what="the gateway following the directory")
+
     def billed(self) -> list[dict[str, Any]]:
         """What the sandbox would have billed."""
         return [entry for entry in read_log(self.sandbox_log) if entry["event"] == "begin"]
@@ -169,7 +221,7 @@ class Stack:
     # A client of plain sockets, that sends exactly what it is told
 
     def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=30)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_SECONDS)
 
     def raw(self, data: bytes) -> bytes:
         """Send `data`; everything that comes until the gateway closes."""

@@ -27,13 +27,18 @@ class Processes:
         from tenantry.gateway.listening import CannotListen, listening_socket
         from tenantry.gateway.serving import serve_gateway
         from tenantry.running import READY, REPLACED, run, tell_supervisor
+        from tenantry.starting import tell_started
+
+        def ready() -> None:
+            tell_started()
+            tell_supervisor(READY)
 
         place = settings.gateway_host, settings.gateway_port
         try:
             listener = listening_socket(*place, settings.journal_dir, os.environ)
         except CannotListen as error:
             return _refused(error)
-        ready, replaced = partial(tell_supervisor, READY), partial(tell_supervisor, REPLACED)
+        replaced = partial(tell_supervisor, REPLACED)
         return run(settings, serve_gateway(settings.gateway, listener, ready, replaced), outlives=True)
 
     def control(self, settings: Settings) -> int:

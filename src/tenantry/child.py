@@ -10,11 +10,13 @@ import signal
 import socket
 import sys
 import time
+from pathlib import Path
 
 from tenantry.control.kernel import DISK_SLEEP, TRACED, state_of
 from tenantry.domain.pulse import LOOK_SECONDS, STEADY_SECONDS, Pulse
 from tenantry.gateway.listening import LISTENER
 from tenantry.running import HEARTBEAT, READY, REPLACED, SUPERVISED, TELL_STACKS
+from tenantry.starting import STARTING, hold_starting
 
 log = logging.getLogger("tenantry.serve")
 
@@ -31,7 +33,7 @@ _STEADY_SECONDS = 30.0
 _HURRY_SECONDS = 1.0
 _READ_BYTES = 4096
 # Children need no credential from the environment: theirs are in the store. The sockets of systemd are for `serve`.
-_NOT_FOR_CHILDREN = frozenset({"ANTHROPIC_API_KEY", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", LISTENER})
+_NOT_FOR_CHILDREN = frozenset({"ANTHROPIC_API_KEY", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", LISTENER, STARTING})
 
 
 class Life:
@@ -139,14 +141,18 @@ class Life:
 
 
 class Child:
-    """One process, kept alive until told to stop. `listener` is given to it, to be accepted from."""
+    """One process, kept alive until told to stop.
 
-    def __init__(self, name: str, listener: socket.socket | None = None) -> None:
+    `listener` is given to it, to be accepted from; `data_dir` is where it says until when it only starts.
+    """
+
+    def __init__(self, name: str, listener: socket.socket | None = None, data_dir: Path | None = None) -> None:
         self.name = name
         self.life: Life | None = None
         self.ready = asyncio.Event()  # it has served
         self.ends = 0  # how often in a row it has ended, of itself
         self._listener = listener
+        self._data_dir = data_dir
         self._lives: set[Life] = set()  # those that have not ended, replaced ones too
         self._coming: asyncio.Task[Life | None] | None = None
         self._stopping = False
@@ -198,6 +204,10 @@ class Child:
         if self._listener is not None:
             given[LISTENER] = str(self._listener.fileno())
             descriptors.append(self._listener.fileno())
+        starting = hold_starting(self._data_dir) if self._data_dir is not None else None
+        if starting is not None:
+            given[STARTING] = str(starting)
+            descriptors.append(starting)
         try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -214,6 +224,8 @@ class Child:
             raise
         finally:
             os.close(its_end)
+            if starting is not None:
+                os.close(starting)
         life = Life(self.name, process, beats, Pulse(self._frozen))
         self._lives.add(life)
         asyncio.create_task(self._follow(life))  # noqa: RUF006 -- the life holds what it waits for, and it ends with it

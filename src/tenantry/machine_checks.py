@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import socket
-import ssl
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
-from tenantry.certificate_files import BadCertificate, load_certificate
+from tenantry.certificate_files import BadCertificate, load_certificate, require_authorities
 
 
 def unusable_here(values: Mapping[str, Any]) -> Iterator[str]:
@@ -22,9 +20,9 @@ def unusable_here(values: Mapping[str, Any]) -> Iterator[str]:
     ca_file = values.get("upstream_ca_file")
     if ca_file is not None and ca_file.is_file():
         try:
-            ssl.create_default_context(cafile=ca_file)
-        except OSError as error:
-            yield f"upstream_ca_file: {ca_file} holds no certificates that can be read: {_why(error)}"
+            require_authorities(ca_file)
+        except BadCertificate as error:
+            yield f"upstream_ca_file: {error}"
 
 
 def _cannot_bind(host: str) -> str | None:
@@ -48,13 +46,9 @@ def _unusable_certificates(values: Mapping[str, Any]) -> Iterator[str]:
         if cert_file is None or key_file is None or not (cert_file.is_file() and key_file.is_file()):
             continue
         try:
-            ends_at = load_certificate(cert_file, key_file).ends_at
+            why = load_certificate(cert_file, key_file).why_not_now()
         except BadCertificate as error:
             yield f"{name}: {error}"
             continue
-        if number == 0 and ends_at < datetime.now(UTC):
-            yield f"{name}: {cert_file} has ended on {ends_at:%Y-%m-%d}; renew it"
-
-
-def _why(error: OSError) -> str:
-    return getattr(error, "reason", None) or error.strerror or str(error)
+        if number == 0 and why is not None:
+            yield f"{name}: {cert_file} {why}"

@@ -15,8 +15,10 @@ from typing import Any
 from tenantry.child import Child
 from tenantry.control.restarting import RestartDoor, ServeRuns
 from tenantry.control.site import SANDBOX, Site, bring_upstreams, ensure_sandbox_credential, open_site
-from tenantry.gateway.listening import BACKLOG, CannotListen, listening_socket
+from tenantry.gateway.listening import BACKLOG, CannotListen
+from tenantry.setting_checks import reached_at
 from tenantry.settings import Settings
+from tenantry.starting import socket_for_serve
 
 log = logging.getLogger("tenantry.serve")
 
@@ -70,7 +72,7 @@ class Supervisor:
         settings = self._settings
         place = settings.gateway_host, settings.gateway_port
         try:
-            listener = listening_socket(*place, settings.journal_dir, os.environ)
+            listener = await socket_for_serve(*place, settings.data_dir, settings.journal_dir, self._stop)
         except CannotListen as error:
             log.error("%s", error)
             return None
@@ -96,7 +98,8 @@ class Supervisor:
         with_sandbox = self._prepare_sandbox(site)
         # Stopped in this order: the drain's last round comes after the gateway's last line.
         names = ["gateway", "control", *(["sandbox"] if with_sandbox else [])]
-        self._children = {name: Child(name, listener if name == "gateway" else None) for name in names}
+        self._children = {name: Child(name) for name in names}
+        self._children["gateway"] = Child("gateway", listener, settings.data_dir)
         for name in ("gateway", *(["sandbox"] if with_sandbox else [])):
             self._children[name].start()
         self._do(self._start_control())
@@ -185,9 +188,8 @@ class Supervisor:
 
 
 def _listens(host: str, port: int) -> bool:
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 -- compared, not bound
     try:
-        socket.create_connection((host, port), timeout=1).close()
+        socket.create_connection((reached_at(host), port), timeout=1).close()
     except OSError:
         return False
     return True

@@ -62,19 +62,19 @@ def test_an_upstream_key_is_401_that_names_the_gateway_key_and_is_not_logged(
     assert key.encode() not in (stack.folder / "gateway.log").read_bytes()
 
 
-def test_a_revoked_key_is_403_within_a_second(stack: Stack) -> None:
+def test_a_revoked_key_is_403(stack: Stack) -> None:
     key = stack.tenant("revoked")
     key_id = stack.site.directory.list_keys("revoked")[0].key_id
     stack.site.directory.revoke_key(key_id)
-    wait_for(lambda: post(stack, {"x-api-key": key})[0] == 403, 1.0, "the revocation")
+    wait_for(lambda: post(stack, {"x-api-key": key})[0] == 403, what="the revocation")
     assert post(stack, {"x-api-key": key})[1]["x-should-retry"] == "false"
 
 
 def test_a_disabled_tenant_is_403_and_comes_back_with_the_same_key(stack: Stack, keys: dict[str, str]) -> None:
     stack.site.directory.set_tenant_status("shut", TenantStatus.DISABLED)
-    wait_for(lambda: post(stack, {"x-api-key": keys["shut"]})[0] == 403, 1.0, "the disabling")
+    wait_for(lambda: post(stack, {"x-api-key": keys["shut"]})[0] == 403, what="the disabling")
     stack.site.directory.set_tenant_status("shut", TenantStatus.ACTIVE)
-    wait_for(lambda: post(stack, {"x-api-key": keys["shut"]})[0] == 200, 1.0, "the enabling")
+    wait_for(lambda: post(stack, {"x-api-key": keys["shut"]})[0] == 200, what="the enabling")
 
 
 def test_a_foreign_tenant_is_403_in_equal_bytes_whether_it_exists_or_not(stack: Stack, keys: dict[str, str]) -> None:
@@ -128,7 +128,9 @@ def test_a_missing_tenant_identifier_is_400_where_it_is_required(tmp_path_factor
 def test_an_expired_key_is_403(stack: Stack, keys: dict[str, str]) -> None:
     from datetime import UTC, datetime, timedelta
 
-    expiry = datetime.now(UTC) + timedelta(seconds=1.5)
-    key = stack.site.directory.issue_key("acme", "short", expiry).text
-    wait_for(lambda: post(stack, {"x-api-key": key})[0] == 200, 1.4, "the key working")
-    wait_for(lambda: post(stack, {"x-api-key": key})[0] == 403, 3.0, "the key expiring")
+    now, directory = datetime.now(UTC), stack.site.directory
+    lasting = directory.issue_key("acme", "lasting", now + timedelta(hours=1)).text
+    short = directory.issue_key("acme", "short", now + timedelta(seconds=1.5)).text
+    wait_for(lambda: post(stack, {"x-api-key": lasting})[0] == 200, what="the key working")
+    wait_for(lambda: post(stack, {"x-api-key": short})[0] == 403, what="the key expiring")
+    assert post(stack, {"x-api-key": lasting})[0] == 200

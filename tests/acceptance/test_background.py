@@ -10,7 +10,7 @@ from sqlalchemy import text
 from tenantry.ledger.journal import JournalWriter
 from tenantry.storage.database import copy_sqlite, open_store
 from tenantry.storage.directory import Directory
-from tests.stack import Stack, wait_for
+from tests.stack import PATIENCE_SECONDS, Stack, wait_for
 
 
 def damaged(stack: Stack) -> JournalWriter:
@@ -32,7 +32,7 @@ def test_a_dead_task_takes_the_control_process_down_and_serve_starts_it_again(tm
     writer = damaged(stack)
     with serving(stack) as log:
         wait_for(
-            lambda: log.read_text().count("control ended with exit code 1; starting it again") >= 2, 40, "two restarts"
+            lambda: log.read_text().count("control ended with exit code 1; starting it again") >= 2, what="two restarts"
         )
         told = log.read_text()
         assert "the booking of journals has died (TypeError" in told
@@ -49,7 +49,7 @@ def serving(stack: Stack) -> Iterator[Path]:
         yield log
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(PATIENCE_SECONDS)
         stack.stop()
 
 
@@ -66,7 +66,7 @@ def test_a_revocation_in_a_database_that_replaced_another_reaches_the_gateway(tm
     key = stack.tenant("acme")
     store, copy = stack.settings.data_dir / "tenantry.db", stack.settings.data_dir / "copy.db"
     with serving(stack) as log:
-        wait_for(lambda: status_of(stack, key) == 200, 40, "an answer")
+        wait_for(lambda: status_of(stack, key) == 200, what="an answer")
         copy_sqlite(stack.site.engine, copy)
         other = open_store(f"sqlite:///{copy}")
         Directory(other, stack.site.vault, "test").revoke_key(stack.site.directory.list_keys("acme")[0].key_id)
@@ -76,7 +76,7 @@ def test_a_revocation_in_a_database_that_replaced_another_reaches_the_gateway(tm
         copy.replace(store)
         for end in ("-wal", "-shm"):
             store.with_name(store.name + end).unlink(missing_ok=True)
-        wait_for(lambda: status_of(stack, key) == 403, 40, "the revocation")
+        wait_for(lambda: status_of(stack, key) == 403, what="the revocation")
         assert "The gateway ends: no change would reach it any more" in log.read_text()
 
 
@@ -85,12 +85,12 @@ def test_without_a_database_nobody_is_served_until_it_is_back(tmp_path: Path) ->
     key = stack.tenant("acme")
     away = tmp_path / "away"
     with serving(stack) as log:
-        wait_for(lambda: status_of(stack, key) == 200, 40, "an answer")
+        wait_for(lambda: status_of(stack, key) == 200, what="an answer")
         away.mkdir()
         for path in stack.settings.data_dir.glob("tenantry.db*"):
             shutil.move(path, away)
-        wait_for(lambda: "There is no database" in log.read_text(), 40, "what is missing")
+        wait_for(lambda: "There is no database" in log.read_text(), what="what is missing")
         assert status_of(stack, key) == 0
         for path in away.iterdir():
             shutil.move(path, stack.settings.data_dir)
-        wait_for(lambda: status_of(stack, key) == 200, 40, "an answer")
+        wait_for(lambda: status_of(stack, key) == 200, what="an answer")

@@ -20,7 +20,7 @@ MESSAGE = {"model": "claude-sonnet-5-5", "max_tokens": 64, "messages": [{"role":
 
 def budget(stack: Stack, slug: str, nanos: int | None, mode: str = "hard") -> None:
     stack.site.directory.set_budgets(slug, {"month": nanos}, mode)
-    time.sleep(0.6)  # a change acts within that (DESIGN section 3)
+    stack.follow()
 
 
 def spent(stack: Stack, slug: str) -> int:
@@ -40,7 +40,7 @@ def is_settled(stack: Stack, slug: str) -> bool:
 
 def price_of_one(stack: Stack, key: str, slug: str, **fields: Any) -> int:
     assert stack.message(key, **(MESSAGE | fields))[0] == 200
-    rows = wait_for(lambda: stack.rows(slug), 3, "the row")
+    rows = wait_for(lambda: stack.rows(slug), what="the row")
     return rows[-1]["cost_nanos"]
 
 
@@ -52,7 +52,7 @@ def test_no_budget_is_passed_at_any_concurrency(stack: Stack, clients: int, stre
     one = price_of_one(stack, key, slug, stream=stream)
     cap = one * 50
     budget(stack, slug, cap)
-    deadline = time.monotonic() + 25
+    deadline = time.monotonic() + 120
     served = 0
     lock = threading.Lock()
 
@@ -75,7 +75,7 @@ def test_no_budget_is_passed_at_any_concurrency(stack: Stack, clients: int, stre
 
     with ThreadPoolExecutor(clients) as pool:
         list(pool.map(work, range(clients)))
-    wait_for(lambda: is_settled(stack, slug), 6, "the counters to be the ledger's")
+    wait_for(lambda: is_settled(stack, slug), what="the counters to be the ledger's")
     assert spent(stack, slug) <= cap
     # What is left over is less than what one more request has to hold.
     assert served >= 30
@@ -101,7 +101,7 @@ def test_a_reached_budget_says_how_much_until_when_and_whom_to_ask(tmp_path: Any
         assert stack.billed() == []
         # The same client goes on when the agency raises it.
         budget(stack, "reached", 10**9)
-        wait_for(lambda: stack.message(key)[0] == 200, 2, "the raised budget")
+        wait_for(lambda: stack.message(key)[0] == 200, what="the raised budget")
         status, fields, _ = stack.message(key)
         assert fields["anthropic-ratelimit-unified-status"] == "allowed"
         assert fields["anthropic-ratelimit-unified-overage-utilization"] == "0.00"
@@ -121,10 +121,10 @@ def test_a_stream_whose_next_step_does_not_fit_ends_with_a_billing_error_event(s
     assert b"billing_error" in answer
     assert b"message_stop" not in answer
     assert answer.endswith(b"\n\n")
-    row = wait_for(lambda: stack.rows("step"), 3, "the row")[0]
+    row = wait_for(lambda: stack.rows("step"), what="the row")[0]
     assert (row["outcome"], row["error"]) == ("estimated", "budget_reached")
     assert 0 < row["cost_nanos"] <= 80_000_000
-    wait_for(lambda: is_settled(stack, "step"), 4, "the counters")
+    wait_for(lambda: is_settled(stack, "step"), what="the counters")
     assert stack.message(key, max_tokens=8)[0] in (200, 402)
 
 
@@ -142,7 +142,7 @@ def test_claude_code_with_128000_max_tokens_works_on_a_five_dollar_budget(stack:
         status, _, answer = stack.message(key, **body)
         assert status == 200
         assert b"message_stop" in answer
-    wait_for(lambda: is_settled(stack, "coder"), 4, "the counters")
+    wait_for(lambda: is_settled(stack, "coder"), what="the counters")
     assert spent(stack, "coder") < 5 * 10**9
 
 
@@ -154,7 +154,7 @@ def test_a_prompt_whose_bytes_do_not_fit_is_counted_upstream_and_served(stack: S
     assert stack.message(key, **fields)[0] == 200
     status, _, body = stack.message(key, **fields)
     assert (status, json.loads(body)["error"]["type"]) == (402, "billing_error")
-    wait_for(lambda: is_settled(stack, "counted"), 4, "the counters")
+    wait_for(lambda: is_settled(stack, "counted"), what="the counters")
     assert len(stack.rows("counted")) == 1
 
 
@@ -171,7 +171,7 @@ def test_a_key_has_a_budget_of_its_own_within_its_tenants(stack: Stack) -> None:
     key = stack.tenant("family")
     child = directory.issue_key("family", "child")
     directory.set_budgets("family", {"day": 1}, key_id=child.key_id)
-    wait_for(lambda: stack.message(child.text)[0] == 402, 3, "the key's budget")
+    wait_for(lambda: stack.message(child.text)[0] == 402, what="the key's budget")
     assert b"daily budget" in stack.message(child.text)[2].lower()  # it may have been served once before
     assert stack.message(key)[0] == 200
 
@@ -187,19 +187,19 @@ def test_what_was_spent_before_a_kill_counts_after_it_from_the_first_request_on(
         assert stack.message(key)[0] == 200
     streaming = stack.connect()
     body = json.dumps(MESSAGE | {"stream": True}).encode()
-    headers = {"x-api-key": key, "x-sandbox-scenario": "chunks=200;chunk-ms=20"}
+    headers = {"x-api-key": key, "x-sandbox-scenario": "chunks=4000;chunk-ms=20"}
     streaming.sendall(request("POST", "/v1/messages", headers, body))
-    wait_for(lambda: len(stack.billed()) == 8, 3, "the stream")
-    time.sleep(0.3)
+    wait_for(lambda: len(stack.billed()) == 8, what="the stream")
+    assert streaming.recv(1)
     stack.kill("gateway")
     streaming.close()
     stack.start("gateway")
-    found = wait_for(lambda: stack.message(key)[0] and standing(stack, "killed"), 4, "the counters")
+    found = wait_for(lambda: stack.message(key)[0] and standing(stack, "killed"), what="the counters")
     assert found["spent_nanos"]["month"] >= 7 * one
     for _ in range(30):
         stack.message(key)
     stack.start("control")
-    wait_for(lambda: is_settled(stack, "killed"), 8, "the counters to be the ledger's")
+    wait_for(lambda: is_settled(stack, "killed"), what="the counters to be the ledger's")
     assert spent(stack, "killed") <= cap
 
 
@@ -210,16 +210,16 @@ def test_a_client_that_leaves_is_settled_or_cut_off_as_its_tenant_says(stack: St
         stack.site.directory.set_tenant(slug, _disconnect(how))
         budget(stack, slug, 10**9)
         client = stack.connect()
-        headers = {"x-api-key": key, "x-sandbox-scenario": "chunks=40;chunk-ms=20"}
+        headers = {"x-api-key": key, "x-sandbox-scenario": "chunks=200;chunk-ms=20"}
         client.sendall(request("POST", "/v1/messages", headers, json.dumps(MESSAGE | {"stream": True}).encode()))
         client.recv(100)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
         client.close()
-        row = wait_for(lambda slug=slug: stack.rows(slug), 5, "the row")[0]
+        row = wait_for(lambda slug=slug: stack.rows(slug), what="the row")[0]
         assert (row["error"], row["outcome"]) == (
             ("client_gone", "settled") if how == "drain" else ("client_gone_cancelled", "estimated")
         )
-        wait_for(lambda slug=slug: is_settled(stack, slug), 4, "the counters")
+        wait_for(lambda slug=slug: is_settled(stack, slug), what="the counters")
 
 
 def _disconnect(how: str) -> Any:
@@ -234,14 +234,14 @@ def test_sigterm_in_mid_stream_leaves_no_money_held(tmp_path: Any) -> None:
         key = stack.tenant("stopped")
         budget(stack, "stopped", 10**9)
         client = stack.connect()
-        headers = {"x-api-key": key, "x-sandbox-scenario": "chunks=400;chunk-ms=20"}
+        headers = {"x-api-key": key, "x-sandbox-scenario": "chunks=4000;chunk-ms=20"}
         client.sendall(request("POST", "/v1/messages", headers, json.dumps(MESSAGE | {"stream": True}).encode()))
         client.recv(100)
         assert stack.kill("gateway", signal.SIGTERM) == 0
         answer = read_all(client)
         client.close()
         assert b"overloaded_error" in answer or b"api_error" in answer
-        row = wait_for(lambda: stack.rows("stopped"), 4, "the row")[0]
+        row = wait_for(lambda: stack.rows("stopped"), what="the row")[0]
         assert row["error"] == "gateway_stopping"
     finally:
         stack.stop()

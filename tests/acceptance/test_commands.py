@@ -25,7 +25,7 @@ def test_provision_makes_a_working_client_whose_usage_can_be_read(stack: Stack) 
     assert made["key"] not in guide
     for word in ("curl", "Python", "TypeScript", "Claude Code", "OpenClaw", "15"):
         assert word in guide
-    wait_for(lambda: len(stack.rows("acme-gmbh")) == 2, 3, "both rows")
+    wait_for(lambda: len(stack.rows("acme-gmbh")) == 2, what="both rows")
     usage = json.loads(tenantry(stack, "usage", "acme-gmbh", "--json").stdout)
     assert usage["requests"] == 2
     assert usage["cost_nanos"] == sum(row["cost_nanos"] for row in stack.rows("acme-gmbh"))
@@ -78,9 +78,9 @@ def test_destructive_commands_ask_or_take_yes(stack: Stack) -> None:
     assert tenantry(stack, "tenants", "disable", "victim").returncode == 2
     assert stack.message(key)[0] == 200
     assert tenantry(stack, "tenants", "disable", "victim", "--yes").returncode == 0
-    wait_for(lambda: stack.message(key)[0] == 403, 1, "the disabling")
+    wait_for(lambda: stack.message(key)[0] == 403, what="the disabling")
     assert tenantry(stack, "tenants", "enable", "victim").returncode == 0
-    wait_for(lambda: stack.message(key)[0] == 200, 1, "the enabling")
+    wait_for(lambda: stack.message(key)[0] == 200, what="the enabling")
 
 
 def test_lists_are_json_and_settings_errors_come_all_at_once(stack: Stack) -> None:
@@ -129,13 +129,13 @@ def test_provision_names_an_upstream_that_cannot_be_reached(stack: Stack) -> Non
 def test_a_tenant_is_deleted_and_its_rows_stay(stack: Stack) -> None:
     key = stack.tenant("leaver", secret="sandbox-canary-leaver")
     assert stack.message(key)[0] == 200
-    wait_for(lambda: stack.rows("leaver"), 3, "its row")
+    wait_for(lambda: stack.rows("leaver"), what="its row")
     tenant_id = stack.site.directory.get_tenant("leaver").tenant_id
     assert tenantry(stack, "tenants", "delete", "leaver").returncode == 2
     done = tenantry(stack, "tenants", "delete", "leaver", "--yes")
     assert done.returncode == 0, done.stderr
     assert [row for row in stack.rows() if row["tenant_id"] == tenant_id]
-    wait_for(lambda: stack.message(key)[0] in (401, 403), 5, "its key being refused")
+    wait_for(lambda: stack.message(key)[0] in (401, 403), what="its key being refused")
     (statement,) = (stack.folder / "statements").glob("leaver-*.md")
     assert "Closing statement" in statement.read_text()
     assert [one.name for one in stack.site.directory.list_credentials() if one.name == "leaver"] == ["leaver"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.test_commands import tenantry
-from tests.stack import Stack, wait_for
+from tests.stack import PATIENCE_SECONDS, Stack, wait_for
 
 FILE = """
 [tenants.acme]
@@ -67,12 +67,12 @@ def test_a_file_becomes_tenants_that_answer_and_a_diff_becomes_a_change(stack: S
     assert found[0]["actor"].startswith("cli:")
     assert found[0]["at"]
     assert tenantry(stack, "apply", "--yes").returncode == 0
-    wait_for(lambda: stack.message(keys["acme"])[0] == 200, 3, "the tenant served again")
+    wait_for(lambda: stack.message(keys["acme"])[0] == 200, what="the tenant served again")
 
     file.write_text(FILE[: FILE.index("[tenants.beta]")])
     left = tenantry(stack, "apply", "--yes")
     assert left.returncode == 0, left.stderr
-    wait_for(lambda: stack.message(keys["beta"])[0] == 403, 3, "the revocation")
+    wait_for(lambda: stack.message(keys["beta"])[0] == 403, what="the revocation")
     assert "Beta" in next((stack.folder / "statements").glob("beta-*.md")).read_text()
 
     file.write_text(FILE.replace("tier =", "teir ="))
@@ -95,7 +95,7 @@ def test_the_audit_log_is_read_written_and_verified(stack: Stack) -> None:
     stack.tenant("watched")
     admin = stack.site.directory
     admin.add_admin("auditor", "tadm-a-token-of-a-test")
-    connection = http.client.HTTPConnection("127.0.0.1", stack.settings.control_port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", stack.settings.control_port, timeout=PATIENCE_SECONDS)
     connection.request(
         "GET", "/api/v1/tenants/watched/usage", headers={"authorization": "Bearer tadm-a-token-of-a-test"}
     )

@@ -15,7 +15,6 @@ from tests.storm.clients import Answer, ask, ask_all
 from tests.storm.upstream import Upstream
 
 # Three attempts, and their backoff of at most 1.5 s, for two rounds of five and one of two; a tenth of it is usual.
-ALL_ANSWERED_SECONDS_MAX = 25.0
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +33,7 @@ def upstream() -> Iterator[Upstream]:
 
 def twelve(site: Stack, key: str, script: dict[str, object], **fields: object) -> list[Answer]:
     async def run() -> list[Answer]:
-        return await ask_all(
-            12, lambda _: ask(site.port, key, script, seconds_max=ALL_ANSWERED_SECONDS_MAX, **fields), 12
-        )
+        return await ask_all(12, lambda _: ask(site.port, key, script, **fields), 12)
 
     return asyncio.run(run())
 
@@ -50,7 +47,7 @@ def test_twelve_requests_at_five_sessions_are_answered_when_the_first_five_use_t
     assert [answer.status for answer in answers].count(None) == 0
     # While the others are in flight, what is held may still come back: that is said so.
     assert {answer.error for answer in answers} <= {None, "billing_error", "rate_limit_error"}
-    wait_for(lambda: is_idle(site, "spent"), 10, "everything given back")
+    wait_for(lambda: is_idle(site, "spent"), what="everything given back")
 
 
 def test_twelve_requests_at_five_sessions_are_answered_when_the_first_five_are_cut_for_the_budget(
@@ -63,7 +60,7 @@ def test_twelve_requests_at_five_sessions_are_answered_when_the_first_five_are_c
     assert [answer.status for answer in answers].count(None) == 0
     assert all(answer.complete for answer in answers)
     assert {answer.error for answer in answers} <= {"billing_error", "rate_limit_error"}
-    wait_for(lambda: is_idle(site, "used-up"), 10, "everything given back")
+    wait_for(lambda: is_idle(site, "used-up"), what="everything given back")
 
 
 @pytest.mark.parametrize("cut", ["after-body", "half-head", "mid-event"])
@@ -76,7 +73,7 @@ def test_twelve_requests_at_five_sessions_are_answered_when_the_upstream_resets_
     answers = twelve(site, key, {"cut": cut, "how": how}, stream=True)
     assert [answer.status for answer in answers].count(None) == 0
     assert all(answer.error is not None for answer in answers)
-    wait_for(lambda: is_idle(site, slug), 10, "everything given back")
+    wait_for(lambda: is_idle(site, slug), what="everything given back")
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])

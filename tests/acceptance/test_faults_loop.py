@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 
 import pytest
 
 from tests.stack import Stack, request, wait_for
-from tests.storm.accounting import add_tenant
+from tests.storm.accounting import add_tenant, cpu_seconds
 from tests.storm.clients import ask
 from tests.storm.upstream import Upstream
 
 MB = 1024 * 1024
-# A neighbour's request takes milliseconds; the machine of a test may be busy.
-NEIGHBOUR_SECONDS_MAX = 1.0
-# A gateway that blocks longer than this is killed, so that the next body finds a living one.
-PATIENCE_SECONDS = 6.0
+# What the gateway does, as CPU time, between a neighbour's request and its answer: milliseconds, or all that it takes
+# for the body where that keeps the loop.
+NEIGHBOUR_CPU_SECONDS_MAX = 1.0
+# A client that a busy machine does not wake counts what is done after its answer too: not three times in a row.
+TRIES = 3
 
 START = b'{"model":"claude-sonnet-5-5","max_tokens":8,'
 HELLO = b'"messages":[{"role":"user","content":"hi"}]'
@@ -74,25 +74,28 @@ def keys(site: Stack, upstream: Upstream) -> tuple[str, str]:
     return add_tenant(site, "large", upstream), add_tenant(site, "small", upstream)
 
 
-async def slowest_beside(site: Stack, key: str, task: asyncio.Task[bool]) -> float:
-    """The longest that a neighbour's request takes, in seconds, until the task is done."""
-    slowest = 0.0
+async def dearest_beside(site: Stack, key: str, task: asyncio.Task[bool]) -> float:
+    """The most CPU seconds that the gateway takes while a neighbour's request is under way, until the task is done."""
+    dearest, pid = 0.0, site.processes["gateway"].pid
     while not task.done():
-        answer = await ask(site.port, key, {}, seconds_max=PATIENCE_SECONDS)
-        slowest = max(slowest, answer.seconds)
+        before = cpu_seconds(pid)
+        answer = await ask(site.port, key, {})
+        dearest = max(dearest, cpu_seconds(pid) - before)
         if answer.status is None:
-            return slowest
+            return dearest
         assert answer.is_served
         await asyncio.sleep(0.02)
-    return slowest
+    return dearest
 
 
-def measured(site: Stack, run: Callable[[], asyncio.Future[float]]) -> float:
-    slowest = asyncio.run(run())  # type: ignore[arg-type]
-    if slowest >= PATIENCE_SECONDS:
-        site.kill("gateway")
-        site.start("gateway")
-    return slowest
+def measured(site: Stack, run: Callable[[], Coroutine[None, None, float]]) -> float:
+    """The least of some tries: a body that keeps the loop keeps it each time."""
+    least = NEIGHBOUR_CPU_SECONDS_MAX
+    for _ in range(TRIES):
+        least = min(least, asyncio.run(run()))
+        if least < NEIGHBOUR_CPU_SECONDS_MAX:
+            break
+    return least
 
 
 @pytest.mark.parametrize("name", BODIES)
@@ -119,15 +122,12 @@ def test_a_large_body_of_one_tenant_does_not_keep_another_waiting(
 
     async def run() -> float:
         task = asyncio.create_task(post())
-        slowest = await slowest_beside(site, small, task)
+        dearest = await dearest_beside(site, small, task)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        return slowest
+        return dearest
 
-    started = time.monotonic()
-    slowest = measured(site, run)
-    print(f"{name}: {slowest:.2f} s beside it, {time.monotonic() - started:.2f} s in all")
-    assert slowest < NEIGHBOUR_SECONDS_MAX
+    assert measured(site, run) < NEIGHBOUR_CPU_SECONDS_MAX
 
 
 @pytest.mark.parametrize("line", ['data: content_block "delta"', '"delta"', "data: content_block_delta"])
@@ -137,21 +137,21 @@ def test_a_large_answer_to_one_tenant_does_not_keep_another_waiting(
     """A megabyte of lines that look like pieces of text, in one event of a stream."""
     large, small = keys
     script = {"events": 1, "event_field": f"{line}\n" * (MB // len(line)) + "event: "}
-    # A header cannot hold that, so the upstream has it.
-    upstream.always = script
-    asked_before = len(upstream.asked)
 
     async def run() -> float:
+        # A header cannot hold that, so the upstream has it.
+        upstream.always = script
+        asked_before = len(upstream.asked)
+
         async def read() -> bool:
             return (await ask(site.port, large, {}, stream=True)).status == 200
 
         task = asyncio.create_task(read())
         await asyncio.to_thread(wait_for, lambda: len(upstream.asked) > asked_before)
         upstream.always = {}
-        return await slowest_beside(site, small, task)
+        return await dearest_beside(site, small, task)
 
     try:
-        slowest = measured(site, run)
+        assert measured(site, run) < NEIGHBOUR_CPU_SECONDS_MAX
     finally:
         upstream.always = {}
-    assert slowest < NEIGHBOUR_SECONDS_MAX

@@ -62,7 +62,7 @@ def test_thinking_that_is_not_shown_is_booked_when_the_client_leaves_and_the_bud
         wait_for_rows(site, "hidden", number + 1)
     else:
         raise AssertionError("the budget refused nobody")
-    wait_for(lambda: all(one.nanos for one in upstream.asked), 5, "the upstream's bills")
+    wait_for(lambda: all(one.nanos for one in upstream.asked), what="the upstream's bills")
     assert booked_nanos(site, "hidden") >= upstream.billed_nanos()
     assert upstream.billed_nanos() <= budget
 
@@ -169,7 +169,7 @@ def in_flight(site: Stack, key: str, scripts: list[dict[str, Any]], upstream: Up
             asyncio.create_task(ask(site.port, key, script, **(fields | {"stream": not script.get("delay_ms")})))
             for script in scripts
         ]
-        await asyncio.to_thread(wait_for, lambda: len(upstream.asked) >= len(scripts), 10)
+        await asyncio.to_thread(wait_for, lambda: len(upstream.asked) >= len(scripts))
         await asyncio.sleep(1.5)
         site.kill("gateway")
         await asyncio.gather(*asked, return_exceptions=True)
@@ -185,8 +185,8 @@ def test_a_killed_gateway_without_budgets_books_what_was_billed(own_stack: Stack
     whole: list[dict[str, Any]] = [{"delay_ms": 4000, "bills": True} for _ in range(4)]
     in_flight(site, key, streams + hidden + whole, upstream, max_tokens=8000)
     site.start("gateway")
-    wait_for_rows(site, "killed", 16, 20)
-    wait_for(lambda: all(one.nanos for one in upstream.asked), 10, "the upstream's bills")
+    wait_for_rows(site, "killed", 16)
+    wait_for(lambda: all(one.nanos for one in upstream.asked), what="the upstream's bills")
     assert booked_nanos(site, "killed") >= upstream.billed_nanos()
     bills = {one.request_id: one.nanos for one in upstream.asked}
     for row in site.rows("killed"):
@@ -225,7 +225,7 @@ def test_recomputing_at_the_same_prices_changes_nothing_whatever_the_outcome(
         speed="fast",
     )
     site.start("gateway")
-    wait_for(lambda: sum(row["outcome"] == "orphaned" for row in site.rows("same")) == 3, 15, "the orphans")
+    wait_for(lambda: sum(row["outcome"] == "orphaned" for row in site.rows("same")) == 3, what="the orphans")
     done = tenantry(site, "ledger", "recompute", "--price-version", PRICES.version, "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
@@ -257,12 +257,12 @@ def test_an_alert_of_a_threshold_is_armed_again_when_the_amount_changes(site: St
         return sum(row["kind"] == "budget_threshold" for row in listed)
 
     site.site.directory.set_budgets("rearmed", {"month": 1000}, "soft")
-    assert wait_for(lambda: once(site, key).status == 200, 5)
-    wait_for(lambda: thresholds() == 3, 15, "the first three")
+    assert wait_for(lambda: once(site, key).status == 200)
+    wait_for(lambda: thresholds() == 3, what="the first three")
     site.site.directory.set_budgets("rearmed", {"month": 100 * NANOS}, "soft")
     site.site.directory.set_budgets("rearmed", {"month": 2000}, "soft")
     assert once(site, key).status == 200
-    wait_for(lambda: thresholds() == 6, 15, "three more")
+    wait_for(lambda: thresholds() == 6, what="three more")
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@"])
@@ -307,7 +307,7 @@ def test_an_adjustment_reaches_the_running_budget_at_once(site: Stack, upstream:
     done = tenantry(site, *words, "--tenant", "adjusted", "--book", "--yes")
     assert done.returncode == 0, done.stderr
     assert booked_nanos(site, "adjusted") > 10_000_000
-    wait_for(lambda: once(site, key).status == 402, 5, "the budget to know of the adjustment")
+    wait_for(lambda: once(site, key).status == 402, what="the budget to know of the adjustment")
 
 
 def test_an_excess_of_one_answer_tightens_what_may_still_start(site: Stack, upstream: Upstream) -> None:

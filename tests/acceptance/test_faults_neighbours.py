@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -56,19 +55,23 @@ def test_an_absurd_count_does_not_stop_the_booking_of_others_nor_after_a_restart
 def test_a_tenant_whose_requests_break_leaves_a_healthy_one_on_the_same_upstream_alone(
     site: Stack, upstream: Upstream, how: str
 ) -> None:
-    settings = {"answer_seconds": 1.0}
+    settings = {"answer_seconds": 3.0}
     broken = add_tenant(site, f"broken-{how}", upstream, upstream_settings=settings)
     healthy = add_tenant(site, f"healthy-{how}", upstream, upstream_settings=settings)
 
     async def run() -> list[Answer]:
-        over = asyncio.Event()
+        over, broke, failures = asyncio.Event(), asyncio.Event(), 0
 
         async def break_on() -> None:
+            nonlocal failures
             while not over.is_set():
                 await ask(site.port, broken, {"cut": "after-body", "how": how})
+                failures += 1
+                if failures == 24:
+                    broke.set()
 
         breakers = [asyncio.create_task(break_on()) for _ in range(12)]
-        await asyncio.sleep(2.5)  # what counts failures has counted them by now
+        await broke.wait()  # what counts failures has counted them by now
 
         async def paced(_: int) -> Answer:
             await asyncio.sleep(0.03)
@@ -103,47 +106,58 @@ def test_a_declared_fallback_serves_while_the_first_upstream_fails(site: Stack, 
 
 
 def test_long_streams_of_one_tenant_leave_the_others_their_turns(site: Stack, upstream: Upstream) -> None:
-    """Ten sessions on one shared upstream: a tenant with 4 s streams, and four with requests of 0.1 s."""
+    """Ten sessions on one shared upstream: a tenant with 4 s streams, and four with requests of 0.1 s.
+
+    The four are due eight of ten sessions: of theirs some 160 are served in the time of one stream.
+    """
     settings = {"capacity": {"sessions_max": 10}, "shares_capacity": True}
     hog = add_tenant(site, "hog", upstream, upstream_settings=settings)
     others = [
-        add_tenant(site, f"short-{number}", upstream, upstream_settings=settings, queue_wait_ms_max=2000)
+        add_tenant(site, f"short-{number}", upstream, upstream_settings=settings, queue_wait_ms_max=60_000)
         for number in range(4)
     ]
     answers: list[Answer] = []
 
     async def run() -> None:
-        ends = time.monotonic() + 9.0
+        over = asyncio.Event()
 
         async def short(key: str) -> None:
-            while time.monotonic() < ends:
+            while not over.is_set():
                 answers.append(await ask(site.port, key, {"delay_ms": 100}))
 
         async def long() -> None:
-            await asyncio.sleep(1.0)  # the others are asking already
-            while time.monotonic() < ends - 4:
-                await ask(site.port, hog, {"events": 40, "gap_ms": 100}, stream=True)
+            while not over.is_set():
+                await ask(site.port, hog, {"events": 40, "gap_ms": 100, "tag": "long"}, stream=True)
 
-        await asyncio.gather(*(short(key) for key in others for _ in range(3)), *(long() for _ in range(20)))
+        asking = [asyncio.create_task(short(key)) for key in others for _ in range(3)]
+        await asyncio.to_thread(wait_for, lambda: len(answers) >= 12, what="the others' first answers")
+        served_before = len(answers)
+        streams = [asyncio.create_task(long()) for _ in range(20)]
+        long_enough = lambda: len(answers) >= served_before + 240 and len(upstream.of("long")) >= 4  # noqa: E731
+        await asyncio.to_thread(wait_for, long_enough, what="the turns of both")
+        over.set()
+        for one in streams:
+            one.cancel()
+        await asyncio.gather(*asking, *streams, return_exceptions=True)
 
     asyncio.run(run())
-    served = sum(answer.is_served for answer in answers)
-    # The four are due eight of ten sessions: some 700 requests. A seventh of it, and nearly none refused.
-    assert served >= 100
-    assert served >= 0.95 * len(answers)
+    assert sum(answer.is_served for answer in answers) >= 0.95 * len(answers)
+    # In turn, stream after stream, it would be one for each.
+    assert len(answers) >= 10 * len(upstream.of("long"))
 
 
 def test_a_key_at_its_limit_does_not_hold_up_its_tenants_other_keys(site: Stack, upstream: Upstream) -> None:
-    key = add_tenant(site, "two-keys", upstream, queue_wait_ms_max=30_000)
+    key = add_tenant(site, "two-keys", upstream, queue_wait_ms_max=120_000)
     directory = site.site.directory
-    small = directory.issue_key("two-keys", "small", limits={"requests_per_minute": 4, "request_burst": 1}).text
+    small = directory.issue_key("two-keys", "small", limits={"requests_per_minute": 1, "request_burst": 1}).text
 
     async def run() -> Answer:
-        first = await asyncio.to_thread(wait_for, lambda: asyncio.run(ask(site.port, small)).status == 200, 5)
+        first = await asyncio.to_thread(wait_for, lambda: asyncio.run(ask(site.port, small)).status == 200)
         assert first
         waiting = [asyncio.create_task(ask(site.port, small))]
-        await asyncio.to_thread(wait_for, lambda: in_use(site, "two-keys")[1] >= 1, 5)
+        await asyncio.to_thread(wait_for, lambda: in_use(site, "two-keys")[1] >= 1)
         other = await ask(site.port, key)
+        assert not waiting[0].done()  # the other one was not behind it
         for one in waiting:
             one.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
@@ -151,7 +165,6 @@ def test_a_key_at_its_limit_does_not_hold_up_its_tenants_other_keys(site: Stack,
 
     other = asyncio.run(run())
     assert other.is_served
-    assert other.seconds < 5
 
 
 def test_a_model_that_is_paused_does_not_hold_up_its_tenants_other_models(site: Stack, upstream: Upstream) -> None:
@@ -160,11 +173,12 @@ def test_a_model_that_is_paused_does_not_hold_up_its_tenants_other_models(site: 
     async def run() -> Answer:
         paused = {"status": 429, "retry_after": "20", "tag": "paused", "times": 1}
         waiting = [asyncio.create_task(ask(site.port, key, paused, model="claude-opus-5-5"))]
-        await asyncio.to_thread(wait_for, lambda: len(upstream.of("paused")) == 1, 5)
-        await asyncio.sleep(0.5)
-        waiting += [asyncio.create_task(ask(site.port, key, model="claude-opus-5-5")) for _ in range(3)]
-        await asyncio.to_thread(wait_for, lambda: in_use(site, "two-models")[1] >= 1, 5)
+        await asyncio.to_thread(wait_for, lambda: len(upstream.of("paused")) == 1)
+        while in_use(site, "two-models")[1] < 3:  # those that come before the pause is known are served
+            waiting.append(asyncio.create_task(ask(site.port, key, model="claude-opus-5-5")))
+            await asyncio.sleep(0.3)
         other = await ask(site.port, key, model="claude-haiku-5-5")
+        assert sum(not one.done() for one in waiting) >= 3  # they wait still
         for one in waiting:
             one.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
@@ -172,7 +186,6 @@ def test_a_model_that_is_paused_does_not_hold_up_its_tenants_other_models(site: 
 
     other = asyncio.run(run())
     assert other.is_served
-    assert other.seconds < 5
 
 
 WAITING_TENANTS = 150
@@ -208,7 +221,9 @@ def test_waiting_tenants_do_not_make_another_tenants_requests_dearer(own_stack: 
         first = await ask_all(len(keys), lambda number: ask(site.port, keys[number]), 20)
         assert all(answer.is_served for answer in first)
         waiting = [asyncio.create_task(ask(site.port, key, seconds_max=120.0)) for key in keys]
-        await asyncio.sleep(3.0)
+        uses = lambda: site.lanes()["tenants"].values()  # noqa: E731 -- looked at again
+        all_wait = lambda: sum(use["waiting"] for use in uses()) == WAITING_TENANTS  # noqa: E731
+        await asyncio.to_thread(wait_for, all_wait, what="all of them waiting")
         beside = min(await cost(), await cost())
         for one in waiting:
             one.cancel()

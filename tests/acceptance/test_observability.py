@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.stack import Stack, wait_for
+from tests.stack import PATIENCE_SECONDS, Stack, wait_for
 from tests.unit.control.test_metrics import read_page
 
 _messages: Any = import_module("opentelemetry.proto.collector.trace.v1.trace_service_pb2")
@@ -65,7 +65,8 @@ def collector() -> Iterator[Collector]:
 
 
 def page_of(stack: Stack) -> dict[str, str]:
-    with urllib.request.urlopen(f"http://127.0.0.1:{stack.settings.control_port}/metrics", timeout=5) as answer:
+    url = f"http://127.0.0.1:{stack.settings.control_port}/metrics"
+    with urllib.request.urlopen(url, timeout=PATIENCE_SECONDS) as answer:
         return read_page(answer.read())
 
 
@@ -89,13 +90,13 @@ def test_what_is_served_is_told_to_those_who_watch(tmp_path: Path, collector: Co
         # What a gateway tells of itself and what is booked arrive each in its time.
         counts = "tenantry_added_seconds_count", "tenantry_booked_rows_total"
         told = wait_for(
-            lambda: all((found := page_of(stack))[name] == "3" for name in counts) and found, 20, "three requests"
+            lambda: all((found := page_of(stack))[name] == "3" for name in counts) and found, what="three requests"
         )
         assert told["tenantry_booked_rows_total"] == "3"
         assert told['tenantry_requests_total{tenant="acme",outcome="settled"}'] == "2"
         assert told['tenantry_requests_total{tenant="acme",outcome="voided"}'] == "1"
         assert told["tenantry_gateways"] == "1"
-        spans = wait_for(lambda: len(collector.spans) == 3 and collector.spans, 20, "three spans")
+        spans = wait_for(lambda: len(collector.spans) == 3 and collector.spans, what="three spans")
         assert {span.trace_id.hex() for span in spans if span.parent_span_id} == {TRACEPARENT.split("-")[1]}
     finally:
         stack.stop()
@@ -115,6 +116,6 @@ def test_a_collector_that_is_not_there_costs_no_booking(tmp_path: Path) -> None:
         stack.start()
         for _ in range(3):
             assert stack.message(key)[0] == 200
-        wait_for(lambda: len(stack.rows()) == 3, 20, "three rows")
+        wait_for(lambda: len(stack.rows()) == 3, what="three rows")
     finally:
         stack.stop()

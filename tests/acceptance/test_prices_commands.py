@@ -14,7 +14,7 @@ NEW = "claude-opus-6"
 def ask(stack: Stack, key: str, slug: str, model: str, count: int) -> dict[str, Any]:
     """Ask once; the row of it, which is the tenant's `count`th."""
     assert stack.message(key, model=model)[0] == 200
-    return wait_for(lambda: len(rows := stack.rows(slug)) >= count and rows[count - 1], 10, "the row")
+    return wait_for(lambda: len(rows := stack.rows(slug)) >= count and rows[count - 1], what="the row")
 
 
 def test_a_new_model_is_priced_from_the_command_on_and_what_came_before_is_owed_too(stack: Stack) -> None:
@@ -29,7 +29,7 @@ def test_a_new_model_is_priced_from_the_command_on_and_what_came_before_is_owed_
     version = json.loads(tenantry(stack, "prices", "list", "--json").stdout)["version"]
     assert f"--price-version {version} --book" in done.stdout
     log = stack.folder / "gateway.log"
-    wait_for(lambda: f"prices are those of version {version}" in log.read_text(), 5, "the gateway hearing of it")
+    wait_for(lambda: f"prices are those of version {version}" in log.read_text(), what="the gateway hearing of it")
     second = ask(stack, key, "modern", NEW, 2)
     assert (second["outcome"], second["price_version"]) == ("settled", version)
     assert second["cost_nanos"] == 5000 * second["input_tokens"] + 25_000 * second["output_tokens"]
@@ -50,7 +50,7 @@ def test_by_rule_a_new_model_costs_what_its_family_does_and_its_rows_say_that_it
     assert tenantry(stack, "prices", "rule", "same-family").returncode == 0
     version = json.loads(tenantry(stack, "prices", "list", "--json").stdout)["version"]
     log = stack.folder / "gateway.log"
-    wait_for(lambda: f"prices are those of version {version}" in log.read_text(), 5, "the gateway hearing of it")
+    wait_for(lambda: f"prices are those of version {version}" in log.read_text(), what="the gateway hearing of it")
     found = ask(stack, key, "assuming", "claude-haiku-9", 1)
     assert (found["outcome"], found["price_version"]) == ("settled", f"{version}/provisional")
     assert found["cost_nanos"] == 100 * found["input_tokens"] + 500 * found["output_tokens"]

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 
 from tenantry.storage.key_files import KeyFiles
 from tests.stack import Stack, tenantry, wait_for
@@ -65,7 +64,7 @@ class Traffic:
 
     def goes_on(self) -> None:
         before = self.count
-        wait_for(lambda: self.count >= before + 3, 20, "three more calls")
+        wait_for(lambda: self.count >= before + 3, what="three more calls")
 
 
 def rotate_and_die(stack: Stack, where: str, number: int) -> int:
@@ -127,10 +126,9 @@ def test_an_address_that_was_written_by_hand_gets_no_request(own_stack: Stack) -
     with stack.site.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE upstreams SET base_url = 'http://127.0.0.1:9'")
         connection.exec_driver_sql("UPDATE meta SET value = value + 1 WHERE name = 'directory_version'")
-    time.sleep(1)
+    told = lambda: "another address" in (stack.folder / "gateway.log").read_text()  # noqa: E731
+    wait_for(told, what="the gateway's word")
     assert stack.message(key)[0] == 200  # by the last directory that could be read
-    told = check(stack)
-    assert not told["upstream sandbox's address"]["ok"]
-    assert "another address" in (stack.folder / "gateway.log").read_text()
+    assert not check(stack)["upstream sandbox's address"]["ok"]
     refused = tenantry(stack, "credentials", "check", "acme")
     assert (refused.returncode, "does not open for http://127.0.0.1:9" in refused.stderr) == (1, True)

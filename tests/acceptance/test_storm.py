@@ -36,7 +36,7 @@ GROWTH_BYTES_MAX = 64 * 1024 * 1024
 # Connections to upstreams that stay open for the next request; they expire within half a minute.
 IDLE_DESCRIPTORS_MAX = 8
 # Faults that hang end here, and not after ten minutes.
-ANSWER_SECONDS = 3.0
+ANSWER_SECONDS = 8.0
 
 CALM: dict[str, Any] = {}
 # What goes wrong in the storm, by weight.
@@ -144,9 +144,9 @@ def test_after_a_storm_all_are_answered_all_is_given_back_and_the_books_agree(
     print(f"{REQUESTS} requests in {time.monotonic() - started:.1f} s")
     everyone_is_answered(planned, answers)
     for slug in keys:
-        wait_for(lambda slug=slug: is_idle(site, slug), 20, f"what {slug} holds to be given back")
+        wait_for(lambda slug=slug: is_idle(site, slug), what=f"what {slug} holds to be given back")
     assert site.processes["gateway"].poll() is None
-    wait_for(lambda: descriptors(pid) <= descriptors_before + IDLE_DESCRIPTORS_MAX, 60, "the descriptors to be closed")
+    wait_for(lambda: descriptors(pid) <= descriptors_before + IDLE_DESCRIPTORS_MAX, what="the descriptors to be closed")
     assert resident_bytes(pid) - resident_before < GROWTH_BYTES_MAX
     the_books_agree(site, keys, first.asked + second.asked)
 
@@ -173,7 +173,7 @@ def the_books_agree(site: Stack, keys: dict[str, str], asked: list[Asked]) -> No
     for entry in asked:
         billed[entry.secret.removeprefix("storm-secret-of-").rpartition("-")[0]] += entry.nanos
     for slug in keys:
-        wait_for(lambda slug=slug: booked_nanos(site, slug) >= billed[slug], 20, f"the bill of {slug} in the ledger")
+        wait_for(lambda slug=slug: booked_nanos(site, slug) >= billed[slug], what=f"the bill of {slug} in the ledger")
     bills = {entry.request_id: entry for entry in asked}
     differing = [
         (row["upstream_request_id"], row["outcome"], row["cost_nanos"], bill.nanos)

@@ -7,7 +7,7 @@ import subprocess
 import threading
 from pathlib import Path
 
-from tests.stack import Stack, wait_for
+from tests.stack import PATIENCE_SECONDS, Stack, wait_for
 
 PLAIN_EVENT = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"delta":{"type":"%b"}}\n\n'
 START = (
@@ -80,11 +80,11 @@ def test_random_streams_over_verified_tls_arrive_byte_for_byte(tmp_path: Path) -
                 assert body == random_stream(seed), f"seed {seed}"
             # Without the CA the certificate is not trusted, and nothing is sent.
             directory.set_upstream("tls", base, None)
-            wait_for(lambda: stack_refuses(stack, key), 5, "the change of CA")
+            wait_for(lambda: stack_refuses(stack, key), what="the change of CA")
         finally:
             stack.stop()
             listener.close()
-            server.join(10)
+            server.join(PATIENCE_SECONDS)
         rows = stack.rows("acme")
         assert [row["output_tokens"] for row in rows[:12]] == [5] * 12
 

@@ -43,7 +43,7 @@ def require_caught(stack: Stack, name: str) -> None:
         stack.processes["gateway"] = spawn(
             name, env=os.environ | stack.environ, cwd=ROOT, stdout=log, stderr=log, module="tests.faulty_gateway"
         )
-    wait_for(lambda: listens(stack.port), 60, "the faulty gateway listening")
+    wait_for(lambda: listens(stack.port), what="the faulty gateway listening")
     try:
         report = prove(stack, *([] if IS_WHOLE else [fault.group]))
     finally:

@@ -41,7 +41,7 @@ def add_tenant(
         directory.set_budgets(slug, {"month": budget_nanos})
     key = directory.issue_key(slug, "storm").text
     if "gateway" in stack.processes:
-        wait_for(lambda: knows(stack, key), 20, "the key")
+        wait_for(lambda: knows(stack, key), what="the key")
     return key
 
 
@@ -77,8 +77,8 @@ def is_idle(stack: Stack, slug: str) -> bool:
     return in_use(stack, slug) == (0, 0) and held_nanos(stack, slug) == 0
 
 
-def wait_for_rows(stack: Stack, slug: str, count: int, seconds: float = 15.0) -> list[dict[str, Any]]:
-    return wait_for(lambda: (found := stack.rows(slug)) and len(found) >= count and found, seconds, f"{count} rows")
+def wait_for_rows(stack: Stack, slug: str, count: int) -> list[dict[str, Any]]:
+    return wait_for(lambda: (found := stack.rows(slug)) and len(found) >= count and found, what=f"{count} rows")
 
 
 def descriptors(pid: int) -> int:

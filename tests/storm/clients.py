@@ -8,12 +8,12 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from tests.stack import dechunk, request
+from tests.stack import PATIENCE_SECONDS, dechunk, request
 from tests.storm.upstream import reset
 
 MESSAGE = {"model": "claude-sonnet-5-5", "max_tokens": 64, "messages": [{"role": "user", "content": "hi"}]}
 # The gateway answers what it has to wait for within its queue's time and its retries' time; above both.
-ANSWER_SECONDS_MAX = 45.0
+ANSWER_SECONDS_MAX = PATIENCE_SECONDS
 READ_BYTES = 65536
 
 

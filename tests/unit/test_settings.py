@@ -93,10 +93,8 @@ def test_a_certificate_that_cannot_be_used_is_told(tmp_path: Path) -> None:
     key_file.chmod(0o600)
     environ = {"TENANTRY_TLS_CERT_FILE": str(cert_file), "TENANTRY_TLS_KEY_FILE": str(key_file)}
     (said,) = problems(**environ, TENANTRY_UPSTREAM_CA_FILE=str(cert_file))[:1]
-    assert said.startswith(f"tls_cert_file, tls_key_file: {cert_file} and {key_file} cannot be used together: ")
-    assert (
-        f"upstream_ca_file: {cert_file} holds no certificates" in problems(TENANTRY_UPSTREAM_CA_FILE=str(cert_file))[0]
-    )
+    assert said.startswith(f"tls_cert_file, tls_key_file: {cert_file} is not PEM (")
+    assert f"upstream_ca_file: {cert_file} is not PEM (" in problems(TENANTRY_UPSTREAM_CA_FILE=str(cert_file))[0]
     # Commands do not start anything, and do not ask for it.
     assert load_settings(None, environ).tls_cert_file == cert_file
 
@@ -216,3 +214,16 @@ def test_a_public_domain_is_kept_in_its_one_form() -> None:
     }
     found = load_settings(None, environ)
     assert (found.public_domain, found.public_host) == ("claude.agency.example", "claude.agency.example")
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("0.0.0.0", "http://127.0.0.1:3000"),  # noqa: S104 -- a setting, not bound
+        ("::", "http://[::1]:3000"),
+        ("::1", "http://[::1]:3000"),
+        ("192.0.2.1", "http://192.0.2.1:3000"),
+    ],
+)
+def test_where_no_public_url_is_set_it_is_where_the_gateway_is_reached_from_here(host: str, url: str) -> None:
+    assert load_settings(None, {"TENANTRY_GATEWAY_HOST": host}).public_url == url

@@ -15,20 +15,16 @@ from tenantry import child as child_module
 from tenantry.child import Child
 from tenantry.control.kernel import STOPPED, TRACED, state_of
 from tenantry.domain import pulse
-from tenantry.domain.pulse import BEAT_SECONDS
 from tenantry.running import SUPERVISED
-from tests.stack import free_ports, listens, wait_for
-
-
-async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    await asyncio.to_thread(wait_for, condition, seconds)
+from tests.stack import PATIENCE_SECONDS, free_ports, listens, until
 
 
 async def beating(child: Child) -> asyncio.subprocess.Process:
     port = int(os.environ["TENANTRY_SANDBOX_PORT"])
     await until(lambda: child.life is not None and listens(port))
-    await asyncio.sleep(BEAT_SECONDS + 0.3)
     assert child.life is not None
+    pulse = child.life._pulse
+    await until(lambda: pulse._has_beaten)
     return child.life.process
 
 
@@ -44,7 +40,7 @@ def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TENANTRY_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("TENANTRY_SANDBOX_PORT", str(free_ports(1)[0]))
     monkeypatch.setattr(child_module, "LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(pulse, "SILENCE_SECONDS_MAX", 1.6)
+    monkeypatch.setattr(pulse, "SILENCE_SECONDS_MAX", 3.0)
     monkeypatch.delenv(SUPERVISED, raising=False)
 
 
@@ -68,11 +64,11 @@ def test_a_child_that_is_frozen_is_ended_and_started_again_unless_a_debugger_hol
         os.kill(first.pid, signal.SIGSTOP)
         await until(lambda: child.life is not None and child.life.process is not first)
         assert first.returncode == -signal.SIGKILL
-        await child.stop(5, asyncio.Event())
+        await child.stop(PATIENCE_SECONDS, asyncio.Event())
 
     with caplog.at_level(logging.ERROR):
         run_on_uvloop(run)
-    assert caplog.messages[1].startswith("sandbox is frozen: for 1.6 s it has said nothing")
+    assert caplog.messages[1].startswith("sandbox is frozen: for 3 s it has said nothing")
     assert caplog.messages[2].startswith("sandbox was ended by SIGKILL; starting it again")
 
 
@@ -84,12 +80,12 @@ def test_a_restart_that_was_asked_for_is_no_error_and_does_not_count_as_an_end(
         child.start()
         for _ in range(2):
             before = await beating(child)
-            await child.renew(5)
+            await child.renew(PATIENCE_SECONDS)
             await until(lambda before=before: child.life is not None and child.life.process is not before)
         assert child.ends == 0
         os.kill((await beating(child)).pid, signal.SIGKILL)
         await until(lambda: len(caplog.messages) == 3)
-        await child.stop(5, asyncio.Event())
+        await child.stop(PATIENCE_SECONDS, asyncio.Event())
 
     with caplog.at_level(logging.INFO, "tenantry.serve"):
         run_on_uvloop(run)

@@ -13,35 +13,52 @@ from tenantry.cli.options import AsJson, Yes
 from tenantry.cli.output import print_json, print_table, say, stamp
 from tenantry.control.views import admin_view
 from tenantry.domain.durations import BadDuration, read_duration
+from tenantry.domain.roles import Role
 
 app = typer.Typer(help="Create, list, rotate and revoke admin tokens, which open the admin API.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="The token's name; the audit log says it.")]
 ExpiresDays = Annotated[int | None, typer.Option(min=1, max=3650, help="Days until it stops.")]
+AsRole = Annotated[
+    Role, typer.Option("--role", help="owner: everything; operator: clients; billing: money; viewer: looks.")
+]
+OnlyTenants = Annotated[
+    list[str] | None,
+    typer.Option("--tenant", metavar="SLUG", help="For this tenant alone; repeatable. Default: all of the site."),
+]
 
 
 @app.command()
-def create(name: Name, expires_days: ExpiresDays = None, as_json: AsJson = False) -> None:
+def create(
+    name: Name,
+    role: AsRole = Role.OWNER,
+    tenant: OnlyTenants = None,
+    expires_days: ExpiresDays = None,
+    as_json: AsJson = False,
+) -> None:
     """A new admin token under a name of its own; it is shown once."""
-    expires_at = _end(expires_days)
+    expires_at, slugs = _end(expires_days), sorted(set(tenant)) if tenant else None
     with opened_site() as site:
-        token = site.directory.create_admin(name, expires_at)
+        token = site.directory.create_admin(name, expires_at, role, slugs)
     if as_json:
-        print_json({"name": name, "token": token, "expires_at": stamp(expires_at) or None})
+        made = {"name": name, "token": token, "expires_at": stamp(expires_at) or None}
+        print_json(made | {"role": role.value, "tenants": slugs})
         return
-    say(f"{token}\n(shown only now; it is called {name}{_until(expires_at)})")
+    whose = f" of {', '.join(slugs)}" if slugs else ""
+    say(f"{token}\n(shown only now; it is called {name}, {role}{whose}{_until(expires_at)})")
 
 
 @app.command("list")
 def list_admins(as_json: AsJson = False) -> None:
-    """Admin tokens by name, with their last four characters, whether they work, and when they were last used."""
+    """Admin tokens by name: last four characters, role, tenants, whether they work, and when they were last used."""
     with opened_site() as site:
         rows = [admin_view(one).as_json() for one in site.directory.list_admins()]
     if as_json:
         print_json(rows)
         return
-    columns = ["name", "token", "status", "created_at", "expires_at", "old_until", "used_at"]
-    print_table(columns, [[row[column] for column in columns] for row in rows])
+    columns = ["name", "token", "role", "tenants", "status", "created_at", "expires_at", "old_until", "used_at"]
+    shown = [row | {"tenants": "all" if row["tenants"] is None else " ".join(row["tenants"]) or "none"} for row in rows]
+    print_table(columns, [[row[column] for column in columns] for row in shown])
 
 
 @app.command()
@@ -61,9 +78,11 @@ def rotate(
         row = next(one for one in site.directory.list_admins() if one.name == name)
     if as_json:
         made = {"name": name, "token": token, "expires_at": stamp(row.expires_at) or None}
+        made |= {"role": row.role, "tenants": list(row.tenants) if row.tenants is not None else None}
         print_json(made | {"old_until": stamp(row.old_until) or None})
         return
-    say(f"{token}\n(shown only now; it is called {name}{_until(row.expires_at)})")
+    whose = f" of {', '.join(row.tenants) or 'no tenant'}" if row.tenants is not None else ""
+    say(f"{token}\n(shown only now; it is called {name}, {row.role}{whose}{_until(row.expires_at)})")
     say(f"The old one stops at {stamp(row.old_until)}." if row.old_until is not None else "The old one works no more.")
 
 
@@ -71,6 +90,7 @@ def rotate(
 def revoke(name: Name, yes: Yes = False) -> None:
     """Stop an admin token for good, from the next request on."""
     with opened_site() as site:
+        site.directory.require_admin(name)
         confirm(f"Whoever uses the admin token {name} will be refused at once. Revoke it?", yes)
         is_another_left = site.directory.revoke_admin(name)
     say(f"{name} is revoked.")

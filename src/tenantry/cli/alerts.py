@@ -158,6 +158,7 @@ def add_target(
 def remove_target(name: Annotated[str, typer.Argument(help="The target's name.")], yes: Yes = False) -> None:
     """Stop sending alerts there; what still waits for it is dropped."""
     with opened_site() as site:
+        site.directory.require_alert_target(name)
         confirm(f"No alert will go to {name} any more. Remove it?", yes)
         site.directory.remove_alert_target(name)
     say(f"{name} is removed.")

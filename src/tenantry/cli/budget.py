@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
@@ -13,42 +13,26 @@ import typer
 from tenantry.cli.context import USAGE, fail, opened_site
 from tenantry.cli.options import AsJson, Slug
 from tenantry.cli.output import print_json, print_table, say, stamp
-from tenantry.control.site import Site
-from tenantry.domain.allowances import PLAN, Window
+from tenantry.control.budgeting import BadUntil, budgets_of, read_budget, read_until
+from tenantry.domain.allowances import PLAN
 from tenantry.domain.budgets import Cap, amount_at
-from tenantry.domain.money import BadAmount, format_usd, read_amount
-from tenantry.domain.periods import Period, period_of
+from tenantry.domain.money import BadAmount, format_usd
 from tenantry.domain.plans import BLOCK
-from tenantry.ledger.counted import NOTHING, counted_by_holder
 from tenantry.storage.caps import BUDGET_PERIODS
-from tenantry.storage.database import reading
 
 app = typer.Typer(help="Show, set and raise what a tenant may cost.", no_args_is_help=True)
-
-REMOVED = "none"
 
 
 @app.command()
 def show(slug: Slug, as_json: AsJson = False) -> None:
     """Each budget of a tenant and of its keys: amount, raises, what is spent, set aside and left, when it resets."""
     with opened_site() as site:
-        tenant = site.directory.get_tenant(slug)
+        site.directory.get_tenant(slug)
         site.directory.audit("read.budget", slug, {})
-        budgets = site.directory.list_budgets(slug)
-        labels = {row.key_id: row.label for row in site.directory.list_keys(slug)}
-        now_us = time.time_ns() // 1000
-        rows = [
-            _values(site, tenant.tenant_id, key_id, labels.get(key_id, ""), cap, now_us)
-            for key_id, budget in budgets.items()
-            for cap in budget.caps
-        ]
-        window = site.directory.plan_window(slug)
-        if window is not None and window.nanos is not None:
-            cap = Cap(PLAN, window.nanos, budgets[""].plan_raises)
-            rows.append(_values(site, tenant.tenant_id, "", "", cap, now_us, window))
-    mode = budgets[""].mode
+        found = budgets_of(site, slug)
+    rows, mode = [row.as_json() for row in found.budgets], found.mode
     if as_json:
-        print_json({"tenant": slug, "mode": mode, "time_zone": site.settings.time_zone, "budgets": rows})
+        print_json(found.as_json())
         return
     if not rows:
         say(f"{slug} has no budget; `tenantry budget set {slug} --month AMOUNT` sets one")
@@ -121,67 +105,17 @@ def raise_budget(
 
 
 def _amount(option: str, text: str) -> int | None:
-    if text.strip().lower() == REMOVED:
-        return None
     try:
-        return read_amount(text.strip())
+        return read_budget(text)
     except BadAmount as error:
         raise fail(f"--{option}: {error}", USAGE) from None
 
 
 def _end_of(text: str, zone: ZoneInfo) -> datetime:
-    """The end of a day in the agency's time zone, or the time that is written."""
     try:
-        if len(text) == len("2026-11-30"):
-            day = datetime.fromisoformat(text).date() + timedelta(days=1)
-            return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)
-        at = datetime.fromisoformat(text)
-        if at.tzinfo is None:
-            raise ValueError("no offset")
-        return at.astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise fail(
-            f"--until is a day such as 2026-11-30, or a time such as 2026-11-30T18:00:00+01:00, not {text[:40]!r}",
-            USAGE,
-        ) from None
-
-
-def _values(
-    site: Site, tenant_id: str, key_id: str, label: str, cap: Cap, now_us: int, window: Window | None = None
-) -> dict[str, Any]:
-    """`window`: of what a plan includes, in the place of a calendar's period."""
-    if window is not None:
-        period = Period(PLAN, window.plan, window.start_us, window.end_us)
-    else:
-        period = period_of(cap.period, now_us, site.settings.zone)
-    with reading(site.engine) as connection:
-        found = counted_by_holder(connection, period.start_us, period.end_us, tenant_id)
-    counted, amount = found.get((tenant_id, key_id), NOTHING), amount_at(cap, now_us)
-    left = max(0, amount - counted.nanos)
-    return {
-        "key_id": key_id or None,
-        "key_label": label or None,
-        "period": cap.period,
-        "period_label": period.label,
-        "amount_nanos": amount,
-        "base_nanos": cap.amount_nanos,
-        "raised_nanos": amount - cap.amount_nanos,
-        "raises": [
-            {"amount_nanos": one.amount_nanos, "from": _stamp_us(one.from_us), "until": _stamp_us(one.until_us)}
-            for one in cap.raises
-        ],
-        "spent_nanos": counted.spent_nanos,
-        "unpriced_nanos": counted.unpriced_nanos,
-        "quarantined_nanos": counted.quarantined_nanos,
-        "counted_nanos": counted.nanos,
-        "left_nanos": left,
-        "used_percent": counted.nanos * 100 // amount if amount > 0 else 100,
-        **({"overage": window.overage} if window is not None else {}),
-        "resets_at": _stamp_us(period.end_us),
-        "amount_usd": format_usd(amount),
-        "spent_usd": format_usd(counted.spent_nanos),
-        "left_usd": format_usd(left),
-    }
+        return read_until(text, zone)
+    except BadUntil as error:
+        raise fail(f"--until {error}", USAGE) from None
 
 
 def _set_aside(row: dict[str, Any]) -> Iterator[str]:
@@ -215,7 +149,3 @@ def _cells(row: dict[str, Any], zone: ZoneInfo) -> list[str]:
         f"{row['used_percent']} %",
         resets.strftime("%Y-%m-%d %H:%M %Z"),
     ]
-
-
-def _stamp_us(at_us: int) -> str:
-    return stamp(datetime.fromtimestamp(at_us // 1_000_000, UTC))

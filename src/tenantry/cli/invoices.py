@@ -86,6 +86,7 @@ def credit_invoice(
 ) -> None:
     """Take an invoice back by a credit note over all of it. Its month can be billed anew then."""
     with opened_site() as site:
+        site.directory.get_invoice(number)
         confirm(f"Issue a credit note over all of {number}?", yes)
         note = credit(site, number, reason)
     say(

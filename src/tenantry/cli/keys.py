@@ -88,6 +88,7 @@ def list_keys(
 def revoke(key_id: KeyId, yes: Yes = False) -> None:
     """Stop a key for good, from within a second on."""
     with opened_site() as site:
+        site.directory.require_key(key_id)
         confirm(f"Clients that use {key_id} will be refused at once. Revoke it?", yes)
         site.directory.revoke_key(key_id)
     say(f"{key_id} is revoked.")

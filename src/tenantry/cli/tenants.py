@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -12,19 +12,15 @@ from tenantry.cli import guides
 from tenantry.cli.context import USAGE, confirm, fail, opened_site
 from tenantry.cli.limit_options import limit_options, read_inherited, shown
 from tenantry.cli.options import AsJson, Slug, Yes
-from tenantry.cli.output import print_json, print_table, say, stamp
+from tenantry.cli.output import print_json, print_table, say
 from tenantry.control.site import Site
-from tenantry.control.views import key_view, tenant_view
-from tenantry.domain.alerts import mend_spent
+from tenantry.control.views import tenant_view
 from tenantry.domain.directory import TenantStatus
 from tenantry.domain.limits import LIMITS, NO_LIMIT
 from tenantry.storage.columns import now_utc
 from tenantry.storage.directory.tenants import DISCONNECTS, TenantChange
 
 # What one command alone needs is loaded by it: `disable` stops an emergency, and starts as fast as it can.
-if TYPE_CHECKING:
-    from tenantry.ledger.live import LiveUse
-
 app = typer.Typer(help="List, show, change, disable, enable and delete tenants.", no_args_is_help=True)
 
 
@@ -48,10 +44,12 @@ def list_tenants(as_json: AsJson = False) -> None:
 @app.command()
 def show(slug: Slug, as_json: AsJson = False) -> None:
     """One tenant: what it may use, what it uses now, why it was refused, its keys."""
+    from tenantry.control.tenant_detail import everything
+
     with opened_site() as site:
         site.directory.get_tenant(slug)
         site.directory.audit("read.tenant", slug, {})
-        values = _everything(site, slug)
+        values = everything(site, slug)
     if as_json:
         print_json(values)
     else:
@@ -195,61 +193,6 @@ def schema() -> None:
     from tenantry.control.declared.schema import json_schema
 
     print_json(json_schema())
-
-
-def _everything(site: Site, slug: str) -> dict[str, Any]:
-    """What `show` shows. `uses` is None while no gateway runs."""
-    from tenantry.ledger.live import LiveUse, read_live, sum_live
-    from tenantry.ledger.tallies import list_refusals
-
-    tenant = site.directory.get_tenant(slug)
-    limits = tenant.limits.as_json()
-    now = sum_live(read_live(site.settings.journal_dir))
-    return tenant_view(site.settings, tenant).as_json() | {
-        "limits": {name: {"value": limits[name], "from": "own" if name in tenant.own else "tier"} for name in LIMITS},
-        "credential_state": _credential_state(site, tenant.credential),
-        "uses": _used(now.tenants.get(tenant.tenant_id) or LiveUse.idle(tenant.limits)) if now.gateways else None,
-        "announced": _announced(site, tenant.credential_id, now.announced),
-        "refusals": [
-            {"reason": one.reason, "count": one.count, "last_at": stamp(one.last_at)}
-            for one in list_refusals(site.engine, tenant.tenant_id)
-        ],
-        "keys": [
-            {"key_id": key.key_id, "label": key.label, "key": key.key, "status": key.status}
-            for key in map(key_view, site.directory.list_keys(slug))
-        ],
-    }
-
-
-def _credential_state(site: Site, credential: str | None) -> str:
-    """Why its credential is not used now, and the cure; "" where it is."""
-    from tenantry.ledger.live import dead_credentials
-
-    dead = dead_credentials(site.settings.journal_dir).get(credential or "")
-    if dead is None:
-        return ""
-    return f"{dead.words}. {mend_spent(credential or '')}." if dead.is_spent else dead.words
-
-
-_USES = ("sessions", "waiting", "requests_remaining", "input_tokens_remaining", "output_tokens_remaining")
-
-
-def _used(use: LiveUse) -> dict[str, Any]:
-    """Its lane; money is what `budget show` tells."""
-    return {name: getattr(use, name) for name in _USES}
-
-
-def _announced(
-    site: Site, credential_id: str | None, announced: dict[str, dict[str, dict[str, int]]]
-) -> dict[str, dict[str, int]]:
-    """The limits that the tenant's upstream announces, by model: they hold where no capacity is declared."""
-    if credential_id is None or not announced:
-        return {}
-    if announced.get(credential_id):
-        return announced[credential_id]
-    ids = {one.name: one.upstream_id for one in site.directory.list_upstreams()}
-    found = [ids[one.upstream] for one in site.directory.list_credentials() if one.credential_id == credential_id]
-    return announced.get(found[0], {}) if found else {}
 
 
 _SHOWN_ABOVE = ("sessions_max", "requests_per_minute", "limits", "uses", "announced", "refusals", "keys")

@@ -50,6 +50,17 @@ def fair_use(site: Site, slug: str) -> str:
     return fair_use_markdown(guide_facts(site, slug))
 
 
+def guide_texts(site: Site, slug: str, model: str | None = None) -> tuple[str, str]:
+    """The guide of one tenant as Markdown, and the same as a page.
+
+    Raises:
+        NotInDirectory: no such tenant.
+    """
+    facts = guide_facts(site, slug, model)
+    markdown = guide_markdown(facts)
+    return markdown, guide_page(facts, markdown)
+
+
 def write_client_guide(site: Site, slug: str, folder: Path, model: str | None = None) -> Path:
     """Write `<folder>/<slug>.md` and the same text as `<slug>.html`, each whole or not at all; the former's path.
 
@@ -57,10 +68,9 @@ def write_client_guide(site: Site, slug: str, folder: Path, model: str | None = 
         NotInDirectory: no such tenant.
         OSError: the folder cannot be written.
     """
-    facts = guide_facts(site, slug, model)
-    markdown = guide_markdown(facts)
+    markdown, page = guide_texts(site, slug, model)
     folder.mkdir(parents=True, exist_ok=True)
-    _replace(folder / f"{slug}.html", guide_page(facts, markdown))
+    _replace(folder / f"{slug}.html", page)
     path = folder / f"{slug}.md"
     _replace(path, markdown)
     return path

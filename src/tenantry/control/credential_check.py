@@ -11,9 +11,11 @@ import threading
 import time
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from tenantry.certificate_files import BadCertificate, require_authorities
 from tenantry.domain.directory import Credential
 
 # The list of models comes at once or not at all.
@@ -44,6 +46,8 @@ def check_credential(credential: Credential) -> CredentialCheck:
     try:
         status, body = _ask(credential)
         verdict, found = _judge(status, body)
+    except BadCertificate as error:
+        verdict, found = Verdict.UNREACHABLE, f"whom to trust there (ca_file): {error}"
     except (OSError, http.client.HTTPException) as error:
         verdict, found = Verdict.UNREACHABLE, str(error) or type(error).__name__
     return CredentialCheck(verdict, _printable(found, credential.secret), int((time.monotonic() - started) * 1000))
@@ -75,6 +79,8 @@ def _connection(credential: Credential) -> http.client.HTTPConnection:
     base = urlsplit(upstream.base_url)
     if base.scheme == "http":
         return http.client.HTTPConnection(base.hostname or "", base.port, timeout=upstream.connect_seconds)
+    if upstream.ca_file is not None:
+        require_authorities(Path(upstream.ca_file))
     tls = ssl.create_default_context(cafile=upstream.ca_file)
     tls.minimum_version = ssl.TLSVersion.TLSv1_2
     return http.client.HTTPSConnection(base.hostname or "", base.port, timeout=upstream.connect_seconds, context=tls)

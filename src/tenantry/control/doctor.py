@@ -25,16 +25,17 @@ from tenantry.control.reach_check import check_reach
 from tenantry.control.site_check import check_backup, check_credentials, check_running, upstreams_in_use
 from tenantry.control.store_check import check_file, check_privacy
 from tenantry.ledger.quarantine import count_quarantined
+from tenantry.setting_checks import reached_at
 from tenantry.settings import MAIN_CERTIFICATE, Settings
 from tenantry.storage.addresses import is_own_address
 from tenantry.storage.columns import aware
-from tenantry.storage.custody import ForeignMasterKey, find_owner
+from tenantry.storage.custody import ForeignMasterKey, Owner, find_owner
 from tenantry.storage.database import open_store, path_of_store
 from tenantry.storage.directory.master_key import ROTATED
-from tenantry.storage.key_files import KeyFiles, load_master_key
+from tenantry.storage.key_files import KeyFiles
 from tenantry.storage.schema import schema_is_current
 from tenantry.storage.tables import audit_log, tenant_hosts, tenants, upstreams
-from tenantry.storage.vault import MasterKey, MasterKeyUnusable
+from tenantry.storage.vault import MasterKeyUnusable
 
 DESCRIPTORS_MIN = 4096
 DISK_BYTES_MIN = 1 << 30
@@ -98,8 +99,15 @@ def _master_key(files: KeyFiles) -> Iterator[Finding]:
 
 def _owner(settings: Settings, engine: Engine) -> Finding:
     """Whether the database belongs to the master key at hand."""
+    while True:
+        owner = find_owner(engine)
+        finding = _owner_of_key(settings, engine, owner)
+        if finding.ok or find_owner(engine) == owner:  # else a rotation came between the two looks
+            return finding
+
+
+def _owner_of_key(settings: Settings, engine: Engine, owner: Owner | None) -> Finding:
     check, files = "database's master key", KeyFiles(settings.master_key_file)
-    owner = find_owner(engine)
     try:
         placed = files.load()
     except MasterKeyUnusable:
@@ -120,11 +128,7 @@ def _owner(settings: Settings, engine: Engine) -> Finding:
 
 def _addresses(settings: Settings, known: Sequence[Row[*tuple[Any, ...]]]) -> Iterator[Finding]:
     """Addresses that somebody else has written into the database."""
-    files = KeyFiles(settings.master_key_file)
-    keys: list[MasterKey] = []
-    for path in (files.path, files.next_path):
-        with contextlib.suppress(MasterKeyUnusable):
-            keys.append(MasterKey(load_master_key(path)))
+    keys = KeyFiles(settings.master_key_file).at_hand()
     for upstream in known:
         if keys and not any(is_own_address(upstream, key) for key in keys):
             found = (
@@ -217,14 +221,19 @@ def _certificates(settings: Settings) -> Iterator[Finding]:
         check = "certificate" if one.name == MAIN_CERTIFICATE else f"certificate {one.name}"
         mend = f"renew it and put it at {one.cert_file} with its key: the gateway takes it within seconds"
         try:
-            ends = load_certificate(one.cert_file, one.key_file).ends_at
+            held = load_certificate(one.cert_file, one.key_file)
         except BadCertificate as error:
             found = f"{error}; a gateway that runs goes on with what it has loaded before"
             yield Finding(check, False, found, "do what it says; the gateway takes new files within seconds")
             continue
-        left = (ends - datetime.now(UTC)).total_seconds() / 86400
+        why, left = held.why_not_now(), (held.ends_at - datetime.now(UTC)).total_seconds() / 86400
+        if why is not None and left > 0:
+            yield Finding(check, False, f"{one.cert_file} {why}", mend)
+            continue
         words = f"ends in {left:.0f} days" if left > 0 else "has ended"
-        found = f"{one.cert_file} {words} ({ends:%Y-%m-%d %H:%M} UTC)"
+        found = f"{one.cert_file} {words} ({held.ends_at:%Y-%m-%d %H:%M} UTC)"
+        if held.is_alone:
+            found += "; who signed it is not in the file: unless clients trust that one itself, use the full chain"
         yield Finding(check, left >= CERTIFICATE_DAYS_MIN, found, "" if left >= CERTIFICATE_DAYS_MIN else mend)
 
 
@@ -256,7 +265,7 @@ def _descriptors() -> Finding:
 
 def _port(name: str, host: str, port: int, path: str, tls: bool) -> Finding:
     """Free, or held by this very service, is fine; held by something else is not."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 -- compared, not bound
+    host = reached_at(host)
     try:
         socket.create_connection((host, port), timeout=1).close()
     except OSError:

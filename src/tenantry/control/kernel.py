@@ -53,6 +53,12 @@ def holders_of(path: Path, first: int = 0, last: int | None = None, *, writing: 
     return found
 
 
+def users_of(path: Path) -> list[int]:
+    """Other processes that have the file `path` open, of those whose files this user may see."""
+    pids = [int(one.name) for one in _PROC.iterdir() if one.name.isdigit()] if _PROC.exists() else []
+    return [pid for pid in pids if pid != os.getpid() and _uses(pid, path)]
+
+
 def uses_another(pid: int, path: Path) -> bool:
     """Whether a process has a file open that had the name of `path` when it was opened, and is another."""
     for name, target in _files_of(pid):

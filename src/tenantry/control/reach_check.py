@@ -8,14 +8,17 @@ import ssl
 import time
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from urllib.parse import urlsplit
 
+from tenantry.certificate_files import BadCertificate, require_authorities
 from tenantry.control.findings import Finding
 
 REACH_SECONDS_MAX = 5.0
 # Limits and certificates bear some minutes; a clock that is kept by NTP is right within a second.
 CLOCK_SECONDS_MAX = 60.0
 _HEAD_BYTES_MAX = 16 * 1024
+_MEND_CA = "do what it says, then `tenantry restart`"
 
 
 def check_reach(name: str, base_url: str, ca_file: str | None, *, is_used: bool) -> Iterator[Finding]:
@@ -24,6 +27,9 @@ def check_reach(name: str, base_url: str, ca_file: str | None, *, is_used: bool)
     began = time.time()
     try:
         told_at = _ask_date(base_url, ca_file, is_asked=is_used)
+    except BadCertificate as error:
+        yield Finding(check, not is_used, f"whom to trust there (ca_file): {error}", "" if not is_used else _MEND_CA)
+        return
     except OSError as error:  # `ssl.SSLError` and `socket.gaierror` are such
         found, mend = _why(base_url, error)
         if name == "sandbox" and isinstance(error, ConnectionRefusedError):
@@ -42,12 +48,19 @@ def check_reach(name: str, base_url: str, ca_file: str | None, *, is_used: bool)
 
 
 def _ask_date(base_url: str, ca_file: str | None, *, is_asked: bool) -> float | None:
-    """The time that it tells, in unix seconds; None where it tells none, or is only connected to. Raises: OSError."""
+    """The time that it tells, in unix seconds; None where it tells none, or is only connected to.
+
+    Raises:
+        OSError: it cannot be reached.
+        BadCertificate: the file of authorities cannot be used.
+    """
     parts = urlsplit(base_url)
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
     with contextlib.ExitStack() as stack:
         connected = stack.enter_context(socket.create_connection((host, port), timeout=REACH_SECONDS_MAX))
         if parts.scheme == "https":
+            if ca_file is not None:
+                require_authorities(Path(ca_file))
             tls = ssl.create_default_context(cafile=ca_file)
             connected = stack.enter_context(tls.wrap_socket(connected, server_hostname=host))
         if not is_asked:

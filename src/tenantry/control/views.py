@@ -94,11 +94,12 @@ class SlotView(View):
 
 @value
 class AdminView(View):
-    """`token` are its last characters; `status` is what whoever presents it meets."""
+    """`token` are its last characters; `status` is what whoever presents it meets. `tenants` None: all of the site."""
 
     name: str
     token: str
     role: str
+    tenants: list[str] | None
     status: str
     created_at: str
     expires_at: str
@@ -220,6 +221,7 @@ def admin_view(admin: AdminRecord, now: datetime | None = None) -> AdminView:
         admin.name,
         admin.hint,
         admin.role,
+        list(admin.tenants) if admin.tenants is not None else None,
         admin.state(now),
         stamp(admin.created_at),
         stamp(admin.expires_at),

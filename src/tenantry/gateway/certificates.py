@@ -92,8 +92,9 @@ class Certificates:
             try:
                 held = load_certificate(one.cert_file, one.key_file)
                 before = self._held[number]
-                if held.has_ended and before is not None and not before.has_ended:
-                    raise BadCertificate(f"{one.cert_file} has ended on {held.ends_at:%Y-%m-%d}")
+                why = held.why_not_now()
+                if why is not None and before is not None and before.why_not_now() is None:
+                    raise BadCertificate(f"{one.cert_file} {why}")
             except BadCertificate as error:
                 if is_at_rest:  # else one of the two may not have been written yet
                     self._settled[number] = marks[number]

@@ -23,11 +23,16 @@ class CannotListen(Exception):
     """The gateway cannot listen where it is to."""
 
 
+class AddressTaken(CannotListen):
+    """By something that cannot be asked for its socket."""
+
+
 def listening_socket(host: str, port: int, journal_dir: Path, environ: Mapping[str, str]) -> socket.socket:
     """Not listening yet, where it was bound here.
 
     Raises:
-        CannotListen: another program listens there, or the system forbids it.
+        AddressTaken: something listens there that is no gateway of this site which serves.
+        CannotListen: the system forbids it, or such a gateway does not answer.
     """
     given = _given(environ)
     if given is not None:
@@ -35,11 +40,13 @@ def listening_socket(host: str, port: int, journal_dir: Path, environ: Mapping[s
     try:
         return _bound(host, port)
     except OSError as error:
-        taken = _taken_over(journal_dir, port) if error.errno == errno.EADDRINUSE else None
+        is_taken = error.errno == errno.EADDRINUSE
+        taken = _taken_over(journal_dir, port) if is_taken else None
         if taken is not None:
             return taken
         reason = f"gateway cannot listen on {host}:{port}: {error.strerror or error}"
-        raise CannotListen(f"{reason}; stop what listens there, or set another address or port") from None
+        kind = AddressTaken if is_taken else CannotListen
+        raise kind(f"{reason}; stop what listens there, or set another address or port") from None
 
 
 def _given(environ: Mapping[str, str]) -> socket.socket | None:

@@ -101,7 +101,13 @@ def _find_owner(connection: Connection, tables: set[str]) -> Owner | None:
 def require_master_key(engine: Engine, files: KeyFiles) -> MasterKey:
     """The key that the database belongs to. Raises: ForeignMasterKey, MasterKeyUnusable."""
     owner = find_owner(engine)
-    return files.load() if owner is None else owner.find_key(files)
+    while True:
+        try:
+            return files.load() if owner is None else owner.find_key(files)
+        except ForeignMasterKey:
+            before, owner = owner, find_owner(engine)
+            if owner == before:  # else a rotation came between the two looks
+                raise
 
 
 def note_master_key(engine: Engine, key: MasterKey) -> None:

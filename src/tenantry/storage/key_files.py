@@ -9,7 +9,7 @@ import contextlib
 import os
 import secrets
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tenantry.regular_files import read_regular, sync_folder
@@ -41,20 +41,16 @@ class KeyFiles:
 
         In this order: a key that takes its place between two looks is found by the second.
         """
-        for path in (self.next_path, self.path):
-            with contextlib.suppress(MasterKeyUnusable):
-                key = MasterKey(load_master_key(path))
-                if key.key_id == key_id:
-                    return key
-        return None
+        return next((key for _, key in _usable(self.next_path, self.path) if key.key_id == key_id), None)
+
+    def at_hand(self) -> list[MasterKey]:
+        """The keys that can be used here: the next one, and the one in its place."""
+        return [key for _, key in _usable(self.next_path, self.path)]
 
     def path_of(self, key_id: str) -> Path | None:
         """The file with the key of this fingerprint, a retired one too."""
-        for path in (self.next_path, self.path, *self.retired()):
-            with contextlib.suppress(MasterKeyUnusable):
-                if MasterKey(load_master_key(path)).key_id == key_id:
-                    return path
-        return None
+        paths = (self.next_path, self.path, *self.retired())
+        return next((path for path, key in _usable(*paths) if key.key_id == key_id), None)
 
     def retired_path(self, key_id: str) -> Path:
         """Where the key of this fingerprint lies when it has been rotated away."""
@@ -84,6 +80,13 @@ class KeyFiles:
         os.replace(self.next_path, self.path)
         sync_folder(self.path.parent)
         return aside
+
+
+def _usable(*paths: Path) -> Iterator[tuple[Path, MasterKey]]:
+    """Those of the files that hold a key, each read when it is asked for."""
+    for path in paths:
+        with contextlib.suppress(MasterKeyUnusable):
+            yield path, MasterKey(load_master_key(path))
 
 
 def create_master_key_file(path: Path) -> None:

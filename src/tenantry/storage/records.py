@@ -206,7 +206,10 @@ class AlertTargetRecord:
 
 @value
 class AdminRecord:
-    """An admin token as it is stored; `old_until`: one that it replaces works so long."""
+    """An admin token as it is stored; `old_until`: one that it replaces works so long.
+
+    `tenants` are the slugs of those that it is confined to and that are there; None: all of the site.
+    """
 
     admin_id: str
     name: str
@@ -217,6 +220,7 @@ class AdminRecord:
     revoked_at: datetime | None
     old_until: datetime | None
     used_at: datetime | None
+    tenants: tuple[str, ...] | None = None
 
     def state(self, now: datetime) -> str:
         """What whoever presents it meets."""
@@ -225,7 +229,9 @@ class AdminRecord:
         return "expired" if self.expires_at is not None and self.expires_at <= now else "active"
 
 
-def read_admin(row: Row[*tuple[Any, ...]]) -> AdminRecord:
+def read_admin(row: Row[*tuple[Any, ...]], slugs: Mapping[str, str]) -> AdminRecord:
+    """An admin token; `slugs` by tenant's id, of those it may be confined to."""
+    confined: list[str] | None = json.loads(row.tenants) if row.tenants is not None else None
     return AdminRecord(
         row.admin_id,
         row.name,
@@ -236,6 +242,7 @@ def read_admin(row: Row[*tuple[Any, ...]]) -> AdminRecord:
         utc(row.revoked_at),
         utc(row.last_until),
         utc(row.used_at),
+        tuple(sorted(slugs[one] for one in confined if one in slugs)) if confined is not None else None,
     )
 
 

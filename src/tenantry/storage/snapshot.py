@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final, TypeVar
 from zoneinfo import ZoneInfo
 
@@ -15,6 +16,7 @@ from tenantry.domain.allowances import Allowance
 from tenantry.domain.budgets import Budget
 from tenantry.domain.directory import (
     NO_BUDGET,
+    NO_NAMES,
     Change,
     Credential,
     Disconnect,
@@ -43,6 +45,8 @@ UTC: Final = ZoneInfo("UTC")
 _NONE: frozenset[Any] = frozenset()
 # Limits of its own, as most have: the row's text for none.
 _NO_LIMITS = "{}"
+# Most tenants that have limits of their own have those that others have; one takes 300 bytes.
+OWN_NAMES_MAX = 1024
 
 
 @dataclass(slots=True)
@@ -295,6 +299,7 @@ class _Step:
             _shared(known.budget, budget) if known is not None else budget,
             hosts,
             _shared(known.allowance, allowance) if known is not None else allowance,
+            _names_of(row.limits),
         )
         return _shared(known, made)
 
@@ -315,6 +320,7 @@ class _Step:
             _shared(known.limits, limits) if known is not None else limits,
             _shared(known.budget, budget) if known is not None else budget,
             row.slot,
+            _names_of(own_limits),
         )
         return _shared(known, made)
 
@@ -389,6 +395,12 @@ class _Step:
 def _hosts_of(tenant: Tenant | None) -> dict[bytes, bytes]:
     """The tenant's slug by each of its hosts."""
     return {} if tenant is None or not tenant.hosts else {one.encode(): tenant.slug.encode() for one in tenant.hosts}
+
+
+@lru_cache(OWN_NAMES_MAX)
+def _names_of(limits: str) -> frozenset[str]:
+    """Which limits are changed; where they are the same ones, it is the same object."""
+    return frozenset(read_changes(limits)) if limits != _NO_LIMITS else NO_NAMES
 
 
 def _shared(known: T | None, made: T) -> T:

@@ -334,6 +334,16 @@ refusals = Table(
     Index("ix_refusals_tenant_id", "tenant_id"),
 )
 
+# What the totals above grew by, by the quarter of an hour in which the last of it was: how often in a week, say.
+refusal_sums = Table(
+    "refusal_sums",
+    metadata,
+    Column("tenant_id", String(40), primary_key=True),
+    Column("quarter_us", BigInteger, primary_key=True, autoincrement=False),
+    Column("reason", String(40), primary_key=True),
+    Column("count", BigInteger, nullable=False),
+)
+
 journals = Table(
     "journals",
     metadata,
@@ -388,13 +398,30 @@ admin_users = Table(
     Column("name", String(64), nullable=False, unique=True),
     Column("token_digest", LargeBinary, nullable=False, unique=True),
     Column("created_at", DateTime(timezone=True), nullable=False),
-    Column("role", String(16), nullable=False, server_default="owner"),  # every one may do everything, so far
+    Column("role", String(16), nullable=False, server_default="owner"),
     Column("hint", String(16), nullable=False, server_default=""),
     Column("expires_at", DateTime(timezone=True)),
     Column("revoked_at", DateTime(timezone=True)),
     Column("last_digest", LargeBinary),  # of the token before it was rotated, which works until `last_until`
     Column("last_until", DateTime(timezone=True)),
     Column("used_at", DateTime(timezone=True)),
+    Column("tenants", Text),  # JSON: the ids of those it is confined to; NULL: all of the site
+)
+
+# What the admin API answered to a write with an Idempotency-Key, sealed; without an answer: the write has begun.
+kept_answers = Table(
+    "kept_answers",
+    metadata,
+    Column("answer_id", String(40), primary_key=True),
+    Column("holder", String(128), nullable=False),  # who asked: a key is that of whoever uses it
+    Column("idempotency_key", String(255), nullable=False),
+    Column("asked", LargeBinary, nullable=False),  # a keyed hash of method, address and body
+    Column("begun_at", DateTime(timezone=True), nullable=False),
+    Column("master_key_id", String(32)),
+    Column("wrapped_key", LargeBinary),
+    Column("ciphertext", LargeBinary),
+    UniqueConstraint("holder", "idempotency_key", name="uq_kept_answers_holder_idempotency_key"),
+    Index("ix_kept_answers_begun_at", "begun_at"),
 )
 
 # The percents at which a tenant's budget raises alerts; a tenant without a row has the default ones.

@@ -6,11 +6,12 @@ rebinding). A browser tells such a name in `Host`: whoever does not name this ad
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from tenantry.web.answers import problem
 
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 # RFC 9110 15.5.20: the request was directed at a server that does not answer for its host.
@@ -58,7 +59,6 @@ def _is_port(text: str) -> bool:
 async def _refuse(name: str | None, send: Send) -> None:
     words = "the request has no Host that can be read" if name is None else f"this address does not answer as {name}"
     detail = f"{words}: use localhost, or name the host in the setting control_hosts"
-    body = json.dumps({"status_code": _MISDIRECTED, "detail": detail}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": _MISDIRECTED, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    answer = problem(_MISDIRECTED, detail)
+    await send({"type": "http.response.start", "status": _MISDIRECTED, "headers": answer.raw_headers})
+    await send({"type": "http.response.body", "body": answer.body})

@@ -11,6 +11,7 @@ from starlette.routing import Route
 
 from tenantry.control.exposition import CONTENT_TYPE
 from tenantry.control.metrics import Metrics
+from tenantry.domain.roles import Principal
 
 PATH = "/metrics"
 
@@ -22,7 +23,7 @@ class Scraped:
         self._metrics = metrics
         self._making = threading.Lock()
 
-    def answer(self, _request: Request, _admin: str = "") -> Response:
+    def answer(self, _request: Request, _principal: Principal | None = None) -> Response:
         with self._making:
             return Response(self._metrics.page(), headers={"content-type": CONTENT_TYPE, "cache-control": "no-store"})
 

@@ -2,7 +2,6 @@
 
 import io
 import signal
-import time
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +10,7 @@ from tenantry.cli.proof_progress import SHOWN_MAX, lines_of, told_progress
 from tenantry.cli.verify import Interrupts
 from tenantry.control.isolation.findings import Group
 from tenantry.control.isolation.stage import PROVES
+from tests.stack import wait_for
 
 
 class Terminal(io.StringIO):
@@ -85,9 +85,7 @@ def test_a_transaction_is_not_interrupted_in_its_midst() -> None:
     within = SimpleNamespace(f_globals={"__name__": "anything"}, f_back=storing)
     try:
         interrupts.came(signal.SIGINT, within)  # type: ignore[arg-type]
-        deadline = time.monotonic() + 10
-        while not came and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_for(lambda: came, what="the signal, once more")
     finally:
         signal.signal(signal.SIGALRM, before)
     assert came == ["again"]

@@ -39,7 +39,7 @@ from tenantry.storage.directory.tenants import TenantChange
 from tenantry.storage.migrating import migrate
 from tenantry.storage.tables import ledger
 from tests.authority import Authority
-from tests.stack import free_ports, wait_for
+from tests.stack import PATIENCE_SECONDS, free_ports, wait_for
 from tests.template import init_from_template
 from tests.unit.ledger.books import attempt
 
@@ -210,11 +210,12 @@ def test_who_locks_the_database_is_named_and_ended_by_the_command(
 ) -> None:
     monkeypatch.setattr("tenantry.control.store_check.LOCK_SECONDS_MAX", 0.2)
     code = (
-        "import sqlite3, sys, time\n"
+        "import signal, sqlite3, sys, time\n"
+        "if sys.argv[2] == 'BEGIN IMMEDIATE': signal.signal(signal.SIGCONT, lambda *_: sys.exit())\n"
         "store = sqlite3.connect(sys.argv[1])\n"
         "for one in sys.argv[2:]: store.execute(one)\n"
         "print('locked', flush=True)\n"
-        "time.sleep(1 if sys.argv[2] == 'BEGIN IMMEDIATE' else 60)\n"
+        "time.sleep(600)\n"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code, str(path_of(settings)), *LOCKS[name]], stdout=subprocess.PIPE
@@ -230,7 +231,7 @@ def test_who_locks_the_database_is_named_and_ended_by_the_command(
             assert cure == (["kill", "-CONT", str(process.pid)] if stopped else ["kill", str(process.pid)])
             subprocess.run(cure, check=True)
             if name == "a writer" or not stopped:
-                process.wait(10)
+                process.wait(PATIENCE_SECONDS)
                 assert faults(settings) == {}
         finally:
             process.kill()
@@ -281,7 +282,7 @@ def test_a_gateway_that_hangs_is_ended_by_the_command(settings: Settings, gatewa
     assert "has told nothing for 60 s" in found.found or "has told nothing for 59 s" in found.found
     cure = command_in(found.mend, "kill")
     subprocess.run(cure, check=True)
-    assert gateway.wait(10) == -signal.SIGKILL
+    assert gateway.wait(PATIENCE_SECONDS) == -signal.SIGKILL
     assert list(check_gateways(settings, None)) == []
 
 
@@ -355,7 +356,7 @@ def test_a_control_process_that_is_stopped_is_let_go_on_by_the_command(settings:
     code = (
         "import sys, time\nfrom tenantry.control.presence import present\nfrom tenantry.settings import load_settings\n"
         "with present(load_settings(None, {'TENANTRY_DATA_DIR': sys.argv[1]})):\n"
-        "    print('here', flush=True)\n    time.sleep(60)\n"
+        "    print('here', flush=True)\n    time.sleep(600)\n"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code, str(settings.data_dir), "control"], stdout=subprocess.PIPE

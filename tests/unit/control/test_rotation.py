@@ -27,6 +27,7 @@ from tenantry.storage.key_files import KeyFiles, load_master_key
 from tenantry.storage.snapshot import SnapshotLoader
 from tenantry.storage.tables import credentials, site_secrets
 from tenantry.storage.vault import MasterKey, MasterKeyUnusable, SecretUnreadable
+from tests.stack import wait_for
 from tests.template import init_from_template
 
 SECRET = "sandbox-canary-acme"
@@ -221,8 +222,7 @@ def test_what_is_written_at_the_same_moment_is_under_the_key_in_force(site: Site
     last = ""
     for _ in range(8):
         before = len(made)
-        while len(made) < before + 3 and not problems:
-            pass
+        wait_for(lambda before=before: len(made) >= before + 3 or problems, what="three more credentials")
         last = rotate_master_key(site).new_id
     stop.set()
     thread.join()
@@ -341,3 +341,26 @@ def test_a_site_of_an_earlier_version_keeps_every_key_and_can_be_rotated(site: S
     rotate_master_key(old)
     fresh(site, lambda one: works(one.directory, key))
     old.engine.dispose()
+
+
+@pytest.mark.parametrize("number", range(1, 9))
+def test_a_rotation_at_any_look_at_the_files_shows_no_foreign_key(
+    site: Site, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    looks = 0
+
+    def rotating(path: Path) -> bytes:
+        """A whole rotation between what was read before and this file."""
+        nonlocal looks
+        looks += 1
+        if looks == number:
+            rotate_master_key(site)
+        return load_master_key(path)
+
+    monkeypatch.setattr(key_files, "load_master_key", rotating)
+    opened = open_site(site.settings)
+    assert opened.directory.open_credential("acme").secret == SECRET
+    opened.engine.dispose()
+    looks = 0
+    said = {one.check: (one.ok, one.found) for one in examine(site.settings) if "key" in one.check}
+    assert said["database's master key"][0], said

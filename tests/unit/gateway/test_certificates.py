@@ -6,17 +6,24 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
-from tenantry.certificate_files import BadCertificate, load_certificate
+from tenantry.certificate_files import BadCertificate, load_certificate, require_authorities
+from tenantry.control.doctor import examine
 from tenantry.gateway import certificates
 from tenantry.gateway.certificates import Certificates
-from tenantry.settings import CertificateFiles
+from tenantry.machine_checks import unusable_here
+from tenantry.settings import CertificateFiles, SettingsError, load_settings
 from tests.authority import Authority, replace
+from tests.stack import until
 
 MAIN, WILD, CLIENT = "claude.agency.example", "*.claude.agency.example", "ai.client.example"
 
@@ -76,15 +83,28 @@ def test_a_wildcard_is_for_one_label(authority: Authority) -> None:
     assert shown(authority, held, "x.y.client.example") == {MAIN, WILD}
 
 
+class Asked(asyncio.Event):
+    """What a follower waits for, which counts how often it has come back to wait."""
+
+    waits = 0
+
+    async def wait(self) -> Literal[True]:
+        self.waits += 1
+        return await super().wait()
+
+
 def following(held: Certificates, steps: Callable[[Callable[[], Awaitable[None]]], Awaitable[None]]) -> None:
     """Run `steps`, which is handed a way to have the files looked at."""
 
     async def run() -> None:
+        held._asked = asked = Asked()
         task = asyncio.create_task(held.follow())
+        await until(lambda: asked.waits == 1)
 
         async def look() -> None:
+            before = asked.waits
             held.ask()
-            await asyncio.sleep(0.1)
+            await until(lambda: asked.waits > before, what="the end of a look")
 
         try:
             await steps(look)
@@ -119,11 +139,7 @@ def test_without_being_asked_they_are_looked_at_by_the_clock(
 
     async def steps(_look: Callable[[], Awaitable[None]]) -> None:
         authority.issue("client", CLIENT, "new.client.example")
-        for _ in range(500):
-            if shown(authority, held, "new.client.example") == {CLIENT, "new.client.example"}:
-                return
-            await asyncio.sleep(0.02)
-        pytest.fail("the new files were not taken")
+        await until(lambda: shown(authority, held, "new.client.example") == {CLIENT, "new.client.example"})
 
     following(held, steps)
 
@@ -249,8 +265,130 @@ def test_a_key_of_another_certificate_is_refused(authority: Authority) -> None:
         load_certificate(cert_file, key_file)
 
 
-def test_a_file_that_is_no_certificate_is_told_without_openssls_words(authority: Authority) -> None:
+def locked(key: bytes) -> bytes:
+    made = serialization.load_pem_private_key(key, None)
+    form = serialization.PrivateFormat.PKCS8
+    return made.private_bytes(serialization.Encoding.PEM, form, serialization.BestAvailableEncryption(b"secret"))
+
+
+def public(key: bytes) -> bytes:
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    return serialization.load_pem_private_key(key, None).public_key().public_bytes(serialization.Encoding.PEM, form)
+
+
+def der(certificate: bytes) -> bytes:
+    return x509.load_pem_x509_certificate(certificate).public_bytes(serialization.Encoding.DER)
+
+
+def damaged(text: bytes) -> bytes:
+    return text[:32] + b"AAAA" + text[36:]
+
+
+# What stands in the two files, made of a certificate, its key and that of its authority; and what is told of them.
+BROKEN: dict[str, tuple[Callable[[bytes, bytes, bytes], tuple[bytes, bytes]], str]] = {
+    "empty": (lambda cert, key, ca: (b" \n", key), r"main.pem is empty: .*put the file there again"),
+    "an empty key": (lambda cert, key, ca: (cert, b""), r"main.key is empty: .*put the file there again"),
+    "text": (lambda cert, key, ca: (b"no certificate", key), r"main.pem is not PEM .*put the right file there"),
+    "text for a key": (lambda cert, key, ca: (cert, b"secret"), r"main.key is not PEM .*put the right file there"),
+    "binary": (
+        lambda cert, key, ca: (der(cert), key),
+        r"main.pem is in the binary form.*`openssl x509 -inform der -in",
+    ),
+    "swapped": (lambda cert, key, ca: (key, cert), r"main.pem holds the key and .*main.key the certificate: name them"),
+    "a key twice": (lambda cert, key, ca: (key, key), r"main.pem holds no certificate, only: private key"),
+    "a certificate twice": (lambda cert, key, ca: (cert, cert), r"main.key holds no private key, only: certificate"),
+    "a public key": (lambda cert, key, ca: (cert, public(key)), r"main.key holds no private key, only: public key"),
+    "locked": (
+        lambda cert, key, ca: (cert, locked(key)),
+        r"main.key is locked with a password.*`openssl pkey -in .*key",
+    ),
+    "cut off": (lambda cert, key, ca: (cert[:-40], key), r"main.pem is cut off.*copy the whole file again"),
+    "a chain cut off": (lambda cert, key, ca: (cert + ca[:99], key), r"main.pem is cut off.*copy the whole file again"),
+    "a key cut off": (lambda cert, key, ca: (cert, key[:90]), r"main.key is cut off.*copy the whole file again"),
+    "damaged": (lambda cert, key, ca: (damaged(cert), key), r"certificate 1 in .*main.pem is damaged: copy"),
+    "a chain damaged": (
+        lambda cert, key, ca: (cert + damaged(ca), key),
+        r"certificate 2 in .*main.pem is damaged: copy",
+    ),
+    "a key damaged": (lambda cert, key, ca: (cert, damaged(key)), r"the key in .*main.key is damaged: copy"),
+    "the authority first": (lambda cert, key, ca: (ca + cert, key), r"main.pem has to begin with .*number 2 in it"),
+    "too large": (lambda cert, key, ca: (b"x" * (1 << 20) + b"x", key), r"main.pem has more than a MiB"),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_files_that_cannot_be_used_are_told_with_what_to_do_and_without_openssls_words(
+    authority: Authority, what: str
+) -> None:
     cert_file, key_file = authority.issue("main", MAIN)
-    cert_file.write_text("no certificate")
-    with pytest.raises(BadCertificate, match=r"cannot be used together: one of them .*PEM$"):
+    make, words = BROKEN[what]
+    both = make(cert_file.read_bytes(), key_file.read_bytes(), authority.ca_file.read_bytes())
+    for file, data in zip((cert_file, key_file), both, strict=True):
+        file.write_bytes(data)
+    with pytest.raises(BadCertificate, match=words) as told:
         load_certificate(cert_file, key_file)
+    assert not re.search(r"[A-Z]+_[A-Z]+|\[SSL|_ssl\.c|asn1", str(told.value))
+
+
+def test_what_is_no_file_is_told(authority: Authority, tmp_path: Path) -> None:
+    cert_file, key_file = authority.issue("main", MAIN)
+    cert_file.unlink()
+    with pytest.raises(BadCertificate, match=r"there is no file .*main.pem"):
+        load_certificate(cert_file, key_file)
+    cert_file.mkdir()
+    with pytest.raises(BadCertificate, match=r"main.pem is a folder"):
+        load_certificate(cert_file, key_file)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(BadCertificate, match=r"pipe cannot be used: it is not a regular file"):
+        load_certificate(tmp_path / "pipe", key_file)
+
+
+@pytest.mark.parametrize(
+    ("days", "words"),
+    [(-1, r"has ended on 20..-..-..; renew it"), (91, r"is not valid before .* set this machine's clock"), (60, None)],
+    ids=["expired", "not yet valid", "valid"],
+)
+def test_a_certificate_that_is_not_valid_now_is_told_at_a_start_and_by_doctor(
+    authority: Authority, tmp_path: Path, days: int, words: str | None
+) -> None:
+    cert_file, key_file = authority.issue("main", MAIN, days=days)
+    environ = {
+        "TENANTRY_DATA_DIR": str(tmp_path / "data"),
+        "TENANTRY_TLS_CERT_FILE": str(cert_file),
+        "TENANTRY_TLS_KEY_FILE": str(key_file),
+    }
+    (said,) = [one for one in examine(load_settings(None, environ)) if one.check == "certificate"]
+    assert said.ok is (words is None)
+    if words is None:
+        assert "use the full chain" in said.found
+        load_settings(None, environ, unusable_here)
+        return
+    with pytest.raises(SettingsError) as refused:
+        load_settings(None, environ, unusable_here)
+    assert re.search(words, refused.value.problems[0])
+    assert re.search(words.partition(";")[0].replace(" on 20..-..-..", ""), said.found)
+
+
+def test_a_renewal_that_is_not_valid_yet_leaves_what_is_in_use(
+    authority: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
+    held = Certificates(pairs(authority))
+
+    async def steps(look: Callable[[], Awaitable[None]]) -> None:
+        authority.issue("client", CLIENT, "early.client.example", days=91)
+        await look()
+        await look()
+        assert shown(authority, held, CLIENT) == {CLIENT}
+
+    following(held, steps)
+    assert "is not valid before" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("", "is empty"), ("none", "is not PEM"), ("-----BEGIN CERTIFICATE-----\nMII", "is cut off")]
+)
+def test_authorities_that_cannot_be_read_are_told(tmp_path: Path, text: str, words: str) -> None:
+    file = tmp_path / "ca.pem"
+    file.write_text(text)
+    with pytest.raises(BadCertificate, match=words):
+        require_authorities(file)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from tests.stack import until
 from tests.unit.gateway.playbook import World, message
 
 PROMPT_BYTES = 100_000
@@ -62,8 +63,7 @@ async def _pair() -> None:
     loop = asyncio.get_running_loop()
     server = await loop.create_server(Noting, "127.0.0.1", 0)
     await loop.create_connection(Noting, *server.sockets[0].getsockname())
-    await asyncio.sleep(0.01)
-    assert len(made) == 2
+    await until(lambda: len(made) == 2)
     for transport in made:
         own: socket.socket = transport.get_extra_info("socket")
         assert own.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -9,7 +9,6 @@ import socket
 import ssl
 import struct
 import threading
-import time
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
@@ -19,6 +18,7 @@ import uvloop
 
 from tenantry.domain.directory import Upstream
 from tenantry.gateway.upstream import ConnectFailed, Pool, Pools, ResponseHead, ResponseSink, UpstreamConnection
+from tests.stack import PATIENCE_SECONDS, until
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 REQUEST = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n"
@@ -82,7 +82,7 @@ def pool_to(pools: Pools, port: int) -> Pool:
 
 def on_uvloop(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
     async def bounded() -> None:
-        await asyncio.wait_for(test(), 20)
+        await asyncio.wait_for(test(), PATIENCE_SECONDS)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(bounded())
@@ -96,6 +96,12 @@ async def connected(pool: Pool) -> UpstreamConnection:
         assert isinstance(connection, UpstreamConnection)
         if connection.is_usable:  # a peer may close it before this coroutine goes on
             return connection
+
+
+def something_comes(connection: UpstreamConnection) -> None:
+    """Wait for the peer's next word, or its end, without the loop's seeing it."""
+    assert connection.transport is not None
+    select.select([connection.transport.get_extra_info("socket").fileno()], [], [], PATIENCE_SECONDS)
 
 
 async def asked(connection: UpstreamConnection, body: bytes = b"") -> list[str]:
@@ -127,7 +133,7 @@ def test_an_idle_connection_closed_before_it_is_used_again_is_stale(
         pool = Peer(answer_once(how)).pool(Pools())
         connection = await connected(pool)
         assert (await asked(connection))[-1] == "end"
-        time.sleep(0.05)  # noqa: ASYNC251 -- the loop must not see that the peer closes
+        something_comes(connection)
         taken = pool.take()
         assert taken is connection
         assert await asked(taken, b"x" * size) == ["stale"]
@@ -161,10 +167,12 @@ def test_a_request_that_was_read_is_not_stale_though_not_acknowledged(then: Call
 def test_the_first_request_of_a_connection_is_never_stale() -> None:
     async def run() -> None:
         is_sent = threading.Event()
-        pool = Peer(lambda client: bool(is_sent.wait(5)) and None).pool(Pools())
+        pool = Peer(lambda client: bool(is_sent.wait(PATIENCE_SECONDS)) and None).pool(Pools())
         connection = await connected(pool)
         asyncio.get_running_loop().call_later(0.05, is_sent.set)
         assert await asked(connection) == ["upstream_dropped"]
+
+    on_uvloop(run)
 
 
 def test_a_connection_that_is_closed_before_it_is_used_has_failed() -> None:
@@ -215,9 +223,8 @@ def test_any_answer_ends_with_a_reason_and_leaves_nothing_to_reuse(answer: bytes
     async def run() -> None:
         pool = Peer(serve).pool(Pools())
         assert await asked(await connected(pool)) == lines
-        await asyncio.sleep(0.01)
+        await until(lambda: pool.is_empty)
         assert pool.take() is None
-        assert pool.is_empty
 
     on_uvloop(run)
 
@@ -311,8 +318,7 @@ def test_a_connection_on_which_something_came_unasked_is_not_used_again(unasked:
         connection = await connected(pool)
         told = await asked(connection)
         assert told == ["head 200", "body ok", "end"]
-        await asyncio.sleep(0.02)
-        assert not connection.is_usable
+        await until(lambda: not connection.is_usable)
         assert pool.take() is None
         assert pool.is_empty
 
@@ -335,10 +341,12 @@ def test_a_connection_that_is_closing_is_not_handed_out() -> None:
 
 def test_what_lies_unread_on_a_connection_reaches_nobody_but_its_own_tenant() -> None:
     # What came while the loop was busy cannot be told from the answer to the next request on that connection.
+    is_answered = threading.Event()
+
     def serve(client: socket.socket) -> None:
         client.recv(65536)
         client.sendall(OK)
-        time.sleep(0.02)
+        is_answered.wait(PATIENCE_SECONDS)
         client.sendall(OK.replace(b"ok", b"no"))
         client.recv(65536)
 
@@ -346,8 +354,10 @@ def test_what_lies_unread_on_a_connection_reaches_nobody_but_its_own_tenant() ->
         pools, peer = Pools(), Peer(serve)
         upstream = Upstream("up_1", "own", f"http://127.0.0.1:{peer.listener.getsockname()[1]}", None)
         own, other = (pools.of(upstream, "cred_shared", tenant_id) for tenant_id in ("tnt_1", "tnt_2"))
-        await asked(await connected(own))
-        time.sleep(0.06)  # noqa: ASYNC251 -- the loop must not see what comes
+        connection = await connected(own)
+        await asked(connection)
+        is_answered.set()
+        something_comes(connection)
         assert other.take() is None
         assert await asked(await connected(other)) == ["head 200", "body ok", "end"]
         pools.close()
@@ -401,15 +411,14 @@ def test_idle_connections_have_one_limit_over_all_pools_and_expire_in_order() ->
         for pool in each:
             clock[0] += 1
             await asked(await connected(pool))
-        await asyncio.sleep(0.01)
-        assert [pool.is_empty for pool in each] == [True, False, False]  # the least recently used has gone
+        await until(
+            lambda: [pool.is_empty for pool in each] == [True, False, False]
+        )  # the least recently used has gone
         pools.sweep(102.5 + 30)
-        await asyncio.sleep(0.01)
-        assert [pool.is_empty for pool in each] == [True, True, False]
+        await until(lambda: [pool.is_empty for pool in each] == [True, True, False])
         assert pools.of(Upstream("up_1", "own", f"http://127.0.0.1:{port}", None), "cred_1", "tnt_1") is not each[1]
         pools.close()
-        await asyncio.sleep(0.01)
-        assert each[2].is_empty
+        await until(lambda: each[2].is_empty)
 
     on_uvloop(run)
 
@@ -425,8 +434,7 @@ def test_idle_connections_never_pass_their_limit_and_closing_one_teaches_nothing
         for pool in [*each, *each[::-1]]:
             connection = pool.take() or await connected(pool)
             await asked(connection)
-            await asyncio.sleep(0.001)
-            assert sum(not one.is_empty for one in each) <= 3
+            await until(lambda: sum(not one.is_empty for one in each) <= 3)
         kept = [pool for pool in each if not pool.is_empty]
         assert kept == each[:3]  # the most recently used
         # An upstream that closes idle connections is used with care; the gateway's own closing says nothing of it.
@@ -441,8 +449,7 @@ def test_without_idle_connections_each_request_has_one_of_its_own() -> None:
         pools = Pools(idle_max=0)
         pool = Peer(many).pool(pools)
         await asked(await connected(pool))
-        await asyncio.sleep(0.01)
-        assert pool.is_empty
+        await until(lambda: pool.is_empty)
         assert pool.take() is None
 
     on_uvloop(run)
@@ -455,7 +462,7 @@ def test_closed_connections_and_failed_or_cancelled_connects_leave_nothing_for_t
         refused = pool_to(pools, 1)
         await asked(await connected(pool))
         pools.close()
-        await asyncio.sleep(0.01)
+        await until(lambda: pool.is_empty)
         gc.collect()
         gc.disable()
         try:
@@ -463,8 +470,7 @@ def test_closed_connections_and_failed_or_cancelled_connects_leave_nothing_for_t
             await asked(connection)
             del connection
             pools.close()
-            await asyncio.sleep(0.01)
-            assert not [each for each in gc.get_objects() if isinstance(each, UpstreamConnection)]
+            await until(lambda: not [each for each in gc.get_objects() if isinstance(each, UpstreamConnection)])
             failed: asyncio.Future[object] = asyncio.get_running_loop().create_future()
             refused.connect(failed.set_result)
             assert isinstance(await failed, ConnectFailed)

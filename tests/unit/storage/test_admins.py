@@ -100,3 +100,33 @@ def test_what_cannot_be_is_refused_in_words(directory: Directory, monkeypatch: p
     monkeypatch.setattr(admins, "ADMINS_MAX", 1)
     with pytest.raises(DirectoryError, match="revoke one that nobody needs"):
         directory.create_admin("b", None)
+
+
+def test_a_token_has_a_role_and_tenants_and_a_tenant_made_again_is_another(directory: Directory) -> None:
+    directory.set_tier("standard", {})
+    directory.create_tenant("acme", "Acme", "standard")
+    directory.create_tenant("globex", "Globex", "standard")
+    token = directory.create_admin("books", None, "billing", ["globex", "acme", "acme"])
+    found = directory.find_presented(token)
+    assert found is not None
+    assert (found.role, found.tenants) == ("billing", ("acme", "globex"))
+    directory.rotate_admin("books", now_utc())
+    directory.remove_tenant("acme", None, "test")
+    directory.create_tenant("acme", "Another", "standard")
+    (row,) = directory.list_admins()
+    assert (row.role, row.tenants) == ("billing", ("globex",))
+    directory.remove_tenant("globex", None, "test")
+    (row,) = directory.list_admins()
+    assert row.tenants == ()  # confined to nobody, which is not the same as to nothing
+    added = [one.detail["after"] for one in directory.list_audit() if one.action == "admin.add"]
+    assert (added[0]["role"], added[0]["tenants"]) == ("billing", ["acme", "globex"])
+
+
+def test_a_role_or_tenant_that_is_not_there_makes_no_token(directory: Directory) -> None:
+    with pytest.raises(DirectoryError, match="a role is owner, operator, billing, viewer, not 'king'"):
+        directory.create_admin("a", None, "king")
+    with pytest.raises(NotInDirectory, match="there is no tenant 'nobody'"):
+        directory.create_admin("a", None, "viewer", ["nobody"])
+    with pytest.raises(DirectoryError, match="confined to 1 to"):
+        directory.create_admin("a", None, "viewer", [])
+    assert directory.list_admins() == []

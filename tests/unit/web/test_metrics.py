@@ -13,7 +13,7 @@ from tenantry.control.metrics import Metrics
 from tenantry.control.site import open_site
 from tenantry.ledger.metering import Booked
 from tenantry.settings import load_settings
-from tenantry.web.api import control_app
+from tenantry.web.app import control_app
 from tests.template import init_from_template
 from tests.unit.web.asking import ask
 

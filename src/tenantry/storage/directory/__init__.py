@@ -11,6 +11,7 @@ from tenantry.storage.directory.changes import AlreadyThere, CredentialRefused, 
 from tenantry.storage.directory.credentials import CredentialChanges
 from tenantry.storage.directory.declaration import DeclarationChanges
 from tenantry.storage.directory.invoices import InvoiceChanges
+from tenantry.storage.directory.kept_answers import KeptAnswerChanges
 from tenantry.storage.directory.keys import IssuedKey, KeyChanges
 from tenantry.storage.directory.master_key import MasterKeyChanges
 from tenantry.storage.directory.prices import PriceChanges
@@ -42,5 +43,6 @@ class Directory(
     PriceChanges,
     MasterKeyChanges,
     InvoiceChanges,
+    KeptAnswerChanges,
 ):
     """Every change and look-up, on behalf of one actor."""

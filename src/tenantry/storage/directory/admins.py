@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hmac
+import json
 import re
 import secrets
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,10 +14,12 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from tenantry.domain.keys import KEY_PREFIX, digest_key
 from tenantry.domain.near import did_you_mean
+from tenantry.domain.roles import Role
 from tenantry.storage.columns import new_id, now_utc, utc
 from tenantry.storage.directory.changes import AlreadyThere, Changes, DirectoryError, NotInDirectory
+from tenantry.storage.many import rows_where
 from tenantry.storage.records import AdminRecord, read_admin
-from tenantry.storage.tables import admin_users
+from tenantry.storage.tables import admin_users, tenants
 from tenantry.storage.versions import NOTHING
 
 TOKEN_PREFIX = "tadm-"  # noqa: S105 -- how they begin, for who searches for leaked ones
@@ -23,6 +27,8 @@ TOKEN_PREFIX = "tadm-"  # noqa: S105 -- how they begin, for who searches for lea
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # Each request compares with every one of them.
 ADMINS_MAX = 100
+# Whoever looks after more has all of the site.
+CONFINED_MAX = 1000
 # A token is used in every request of a page; that it is used at all is what counts.
 USED_SECONDS_MIN = 60
 
@@ -35,14 +41,29 @@ def new_admin_token() -> str:
 class AdminChanges(Changes):
     """Changes to admin tokens, and who presents one."""
 
-    def add_admin(self, name: str, token: str, expires_at: datetime | None = None) -> bool:
+    def add_admin(
+        self,
+        name: str,
+        token: str,
+        expires_at: datetime | None = None,
+        role: str = Role.OWNER,
+        slugs: Sequence[str] | None = None,
+    ) -> bool:
         """Store an admin token's digest; False when `name` has one already.
 
+        `slugs`: the tenants that it is confined to, by their ids from then on: one that is deleted and made again under
+        the same name is another. None: all of the site.
+
         Raises:
-            DirectoryError: a name that cannot be, an end that has passed, or too many tokens.
+            NotInDirectory: no such tenant.
+            DirectoryError: a name or role that cannot be, an end that has passed, or too many tokens.
         """
         if not _NAME.fullmatch(name):
             raise DirectoryError(f"{name!r} is not a name: use letters, digits, - _ . and 64 characters at most")
+        if role not in list(Role):
+            raise DirectoryError(f"a role is {', '.join(Role)}, not {role[:40]!r}")
+        if slugs is not None and not 1 <= len(slugs) <= CONFINED_MAX:
+            raise DirectoryError(f"a token is confined to 1 to {CONFINED_MAX} tenants, or to none and has all of them")
         if expires_at is not None and expires_at <= now_utc():
             raise DirectoryError(f"it would have ended already, at {expires_at:%Y-%m-%d %H:%M} UTC")
         with self._engine.begin() as connection:
@@ -53,15 +74,20 @@ class AdminChanges(Changes):
                 raise DirectoryError(f"there are {ADMINS_MAX} admin tokens; revoke one that nobody needs")
             values: dict[str, Any] = {"token_digest": self._digest(token), "hint": f"...{token[-4:]}"}
             values |= {"admin_id": new_id("adm"), "name": name, "created_at": now_utc(), "expires_at": expires_at}
+            ids = [self._tenant(connection, slug).tenant_id for slug in sorted(set(slugs))] if slugs else None
+            values |= {"role": str(role), "tenants": json.dumps(ids) if ids is not None else None}
             connection.execute(insert(admin_users).values(values))
-            after = {"name": name, "key": values["hint"], "expires_at": expires_at}
+            after = {"name": name, "key": values["hint"], "expires_at": expires_at, "role": str(role)}
+            after |= {"tenants": sorted(set(slugs))} if slugs else {}
             self._record(connection, "admin.add", name, {"before": None, "after": after}, NOTHING)
         return True
 
-    def create_admin(self, name: str, expires_at: datetime | None) -> str:
-        """A new token under a new name. Raises: AlreadyThere; DirectoryError as `add_admin`."""
+    def create_admin(
+        self, name: str, expires_at: datetime | None, role: str = Role.OWNER, slugs: Sequence[str] | None = None
+    ) -> str:
+        """A new token under a new name. Raises: AlreadyThere; NotInDirectory, DirectoryError as `add_admin`."""
         token = new_admin_token()
-        if not self.add_admin(name, token, expires_at):
+        if not self.add_admin(name, token, expires_at, role, slugs):
             raise AlreadyThere(
                 f"there is an admin token {name!r} already, perhaps a revoked one; choose another name, or "
                 f"`tenantry keys admin rotate {name}`"
@@ -99,6 +125,11 @@ class AdminChanges(Changes):
             self._record(connection, "admin.rotate", name, {"before": before, "after": after}, NOTHING)
         return token
 
+    def require_admin(self, name: str) -> None:
+        """Raises: NotInDirectory."""
+        with self._engine.connect() as connection:
+            self._admin(connection, name)
+
     def revoke_admin(self, name: str) -> bool:
         """Stop a token, and one that it replaced, for good; whether another one works still. Raises: NotInDirectory."""
         with self._engine.begin() as connection:
@@ -112,7 +143,9 @@ class AdminChanges(Changes):
 
     def list_admins(self) -> list[AdminRecord]:
         with self._engine.connect() as connection:
-            return [read_admin(row) for row in connection.execute(select(admin_users).order_by(admin_users.c.name))]
+            rows = connection.execute(select(admin_users).order_by(admin_users.c.name)).all()
+            slugs = _slugs(connection, rows)
+            return [read_admin(row, slugs) for row in rows]
 
     def find_presented(self, token: str) -> AdminRecord | None:
         """Whose token this is, whatever its state. It is compared with all of them, in the same time for each.
@@ -128,8 +161,8 @@ class AdminChanges(Changes):
                 until = utc(row.last_until)
                 is_old_one = is_old and until is not None and until > now
                 if hmac.compare_digest(digest, row.token_digest) or is_old_one:
-                    found = read_admin(row)
-        return found
+                    found = row
+            return read_admin(found, _slugs(connection, [found])) if found is not None else None
 
     def note_use(self, admin: AdminRecord) -> None:
         """That a token was used; once a minute is enough."""
@@ -149,3 +182,10 @@ class AdminChanges(Changes):
             meant = did_you_mean(name, names, "`tenantry keys admin list` names them")
             raise NotInDirectory(f"there is no admin token {name!r}; {meant}")
         return row
+
+
+def _slugs(connection: Connection, rows: Sequence[Row[*tuple[Any, ...]]]) -> dict[str, str]:
+    """Of the tenants that these tokens are confined to, the slugs by id."""
+    ids = {one for row in rows if row.tenants is not None for one in json.loads(row.tenants)}
+    found = rows_where(connection, (tenants.c.tenant_id, tenants.c.slug), tenants.c.tenant_id, sorted(ids))
+    return {row.tenant_id: row.slug for row in found}

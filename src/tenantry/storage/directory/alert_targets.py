@@ -111,6 +111,11 @@ class AlertTargetChanges(Changes):
             self._record(connection, "alerts.target", name, detail, NOTHING)
         return fresh
 
+    def require_alert_target(self, name: str) -> None:
+        """Raises: NotInDirectory."""
+        with self._engine.connect() as connection:
+            self._target(connection, name)
+
     def remove_alert_target(self, name: str) -> None:
         """What still waits for it is dropped. Raises: NotInDirectory."""
         with self._engine.begin() as connection:

@@ -234,6 +234,11 @@ class KeyChanges(SlotChanges):
             raise NotInDirectory(f"there is no key {key_id!r}; {_meant_key(connection, key_id)}")
         return row
 
+    def require_key(self, key_id: str) -> None:
+        """Raises: NotInDirectory."""
+        with self._engine.connect() as connection:
+            self._key(connection, key_id)
+
     def revoke_key(self, key_id: str) -> None:
         """Raises: NotInDirectory."""
         with self._engine.begin() as connection:

@@ -1,0 +1,63 @@
+"""What the control address serves. Every route but `/healthz` and `/tls/ask` has a permission and a door."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from tenantry.control.host_names import is_own_host
+from tenantry.control.metrics import Metrics
+from tenantry.control.site import Site
+from tenantry.domain.roles import Permission
+from tenantry.web.answers import broken, shown, told
+from tenantry.web.api.routes import api_routes
+from tenantry.web.guesses import Guesses
+from tenantry.web.hosts import OwnHosts
+from tenantry.web.metrics import PATH as METRICS
+from tenantry.web.metrics import Scraped
+from tenantry.web.routing import guarded
+from tenantry.web.tokens import PRESENTED_AT_ONCE, present_token, site_of
+
+
+def control_app(site: Site, metrics: Metrics | None = None) -> Starlette:
+    """All of it. What stands here without `guarded` is for everybody who reaches the address."""
+    routes = [Route("/healthz", _healthz), Route("/tls/ask", _tls_ask), *api_routes()]
+    if metrics is not None:
+        routes.append(_metrics_route(Scraped(metrics), is_open=site.settings.metrics_open))
+    hosts = (site.settings.control_host, *site.settings.control_hosts)
+    app = Starlette(
+        routes=routes,
+        exception_handlers={HTTPException: told, 500: broken},
+        middleware=[Middleware(OwnHosts, hosts=hosts)],
+    )
+    app.state.site = site
+    app.state.guesses = Guesses(time.monotonic)
+    app.state.presenting = asyncio.Semaphore(PRESENTED_AT_ONCE)
+    return app
+
+
+def _metrics_route(scraped: Scraped, *, is_open: bool) -> Route:
+    if is_open:
+        return scraped.open_route()
+    return guarded(METRICS, scraped.answer, Permission.METRICS_READ, present_token)
+
+
+async def _healthz(_request: Request) -> Response:
+    return shown({"status": "ok"})
+
+
+async def _tls_ask(request: Request) -> Response:
+    """Whether a server in front may get a certificate for a name (Caddy's on-demand TLS): 200 for those of this site.
+
+    It needs no token, for Caddy sends none. Who is on this machine learns from it who is a client, and nothing more.
+    """
+    is_known = await run_in_threadpool(is_own_host, site_of(request), request.query_params.get("domain", ""))
+    return shown({"known": is_known}, 200 if is_known else 404)
