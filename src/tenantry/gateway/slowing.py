@@ -48,7 +48,9 @@ class Slowing:
 
 
 def _slower(tenant: Tenant, tier: Tier) -> Tenant:
-    return replace(tenant, tier=tier.name, limits=lower_of(tenant.limits, tier.limits, LOWERED_LIMITS))
+    limits = lower_of(tenant.limits, tier.limits, LOWERED_LIMITS)
+    lowered = {name for name in LOWERED_LIMITS if getattr(limits, name) != getattr(tenant.limits, name)}
+    return replace(tenant, tier=tier.name, limits=limits, own_limits=tenant.own_limits - lowered)
 
 
 def lower_of(own: Limits, other: Limits, names: Iterable[str]) -> Limits:
