@@ -14,7 +14,7 @@ from tenantry.billing.calculation import Bill, in_minor_units
 from tenantry.billing.corrections import Corrected, Reference
 from tenantry.billing.months import Month, rounded
 from tenantry.billing.rating import Line
-from tenantry.billing.usage import Used
+from tenantry.billing.usage import Used, slots_of_keys
 from tenantry.domain.billing_details import Details
 from tenantry.storage.directory.invoices import (
     CREDIT_NOTE,
@@ -27,6 +27,8 @@ from tenantry.storage.directory.invoices import (
 )
 
 FORMAT = 1
+# What was used by keys that are for no slot.
+WHOLE_TENANT = "(no slot)"
 ROUNDING = (
     "Amounts are exact to the billionth of a dollar. Each running sum of the lines is rounded to the smallest unit of "
     "the currency, half up, and a line is the difference of two: the lines add up to the exact total rounded once."
@@ -92,7 +94,7 @@ def draft(
         bill.list_nanos + sum(line.list_nanos for line in elsewhere),
         bill.net_nanos + sum(line.nanos for line in elsewhere),
     )
-    appendix = appendix_of(bill.all_used, priced)
+    appendix = appendix_of(bill.all_used, priced, slots_of_keys(books.connection, client.tenant_id))
     if bill.corrected:
         appendix["corrections"] = corrections_of(bill.corrected, books.references(client.tenant_id, month))
     document = document_of(bill, lines, appendix, Sides(agency, own, client), books.zone.key, digits_of)
@@ -219,12 +221,20 @@ def _terms(bill: Bill) -> list[dict[str, Any]]:
     ]
 
 
-def appendix_of(used: Sequence[Used], priced: Iterable[PricedAt]) -> dict[str, Any]:
-    """The same usage four times: each table adds up to the rows and the list cost of the month."""
+def appendix_of(
+    used: Sequence[Used], priced: Iterable[PricedAt], slots: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """The same usage several times: each table adds up to the rows and the list cost of the month.
+
+    `slots`: of the keys that are for one, by id.
+    """
+    known = slots or {}
+    by_slot = _table(used, lambda one: known.get(one.key_id, WHOLE_TENANT)) if known else []
     return {
         "by_model": _table(used, lambda one: one.model),
         "by_key": _table(used, lambda one: one.key_id),
         "by_week": _table(used, lambda one: f"{one.first.isocalendar().year}-W{one.first.isocalendar().week:02d}"),
+        "by_slot": by_slot,
         "by_outcome": _table(used, lambda one: one.outcome),
         "price_versions": [{"name": one.version, "rows": one.rows, "list_nanos": one.cost_nanos} for one in priced],
     }

@@ -16,7 +16,7 @@ from tenantry.billing.months import Month
 from tenantry.domain.attempts import Outcome
 from tenantry.domain.periods import read_period
 from tenantry.domain.plans import PRICED_TOKENS, SEARCHES
-from tenantry.storage.tables import usage_rollup
+from tenantry.storage.tables import gateway_keys, usage_rollup
 
 # Booked at a bound or a guess: cut off, or its gateway died.
 ESTIMATES = (Outcome.ESTIMATED.value, Outcome.ORPHANED.value)
@@ -62,6 +62,13 @@ def _cut_days(month: Month, cuts: Iterable[date]) -> Sequence[date]:
     mondays = (month.first + timedelta(days=number) for number in range(month.days))
     found = {month.first, month.end, *(day for day in mondays if day.weekday() == 0)}
     return sorted(found | {day for day in cuts if month.first < day < month.end})
+
+
+def slots_of_keys(connection: Connection, tenant_id: str) -> dict[str, str]:
+    """The slots of a tenant's keys by their id; a key that is for none is not in it. It is a key's for good."""
+    columns = gateway_keys.c
+    query = select(columns.key_id, columns.slot).where(columns.tenant_id == tenant_id, columns.slot != "")
+    return {row.key_id: row.slot for row in connection.execute(query)}
 
 
 # Of a month there are six, and who bills many tenants asks for the same ones of each.

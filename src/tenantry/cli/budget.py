@@ -14,8 +14,10 @@ from tenantry.cli.context import USAGE, fail, opened_site
 from tenantry.cli.options import AsJson, Slug
 from tenantry.cli.output import print_json, print_table, say, stamp
 from tenantry.control.budgeting import BadUntil, budgets_of, read_budget, read_until
-from tenantry.domain.budgets import amount_at
+from tenantry.domain.allowances import PLAN
+from tenantry.domain.budgets import Cap, amount_at
 from tenantry.domain.money import BadAmount, format_usd
+from tenantry.domain.plans import BLOCK
 from tenantry.storage.caps import BUDGET_PERIODS
 
 app = typer.Typer(help="Show, set and raise what a tenant may cost.", no_args_is_help=True)
@@ -39,6 +41,9 @@ def show(slug: Slug, as_json: AsJson = False) -> None:
     columns = ["of", "period", "amount", "raised by", "spent", "set aside", "left", "used", "resets"]
     print_table(columns, [_cells(row, site.settings.zone) for row in rows], right=columns[2:8])
     for row in rows:
+        if row["period"] == PLAN:
+            then = "requests are refused" if row["overage"] == BLOCK else "a slower tier is left"
+            say(f"plan {row['period_label']}: what it includes; beyond it {then} until it begins anew")
         for words in _set_aside(row):
             say(words)
 
@@ -75,19 +80,26 @@ def raise_budget(
     until: Annotated[
         str, typer.Option(metavar="DATE", help="The last day, such as 2026-11-30; or a time with its offset.")
     ],
-    period: Annotated[str, typer.Option(help="month, week or day.")] = "month",
+    period: Annotated[
+        str, typer.Option(help="month, week or day; plan: on top of what its plan includes, where that blocks.")
+    ] = "month",
 ) -> None:
     """Put more money on a tenant's budget for a while, from now on. It is in the audit log."""
-    if period not in BUDGET_PERIODS:
-        raise fail(f"--period must be month, week or day, not {period!r}", USAGE)
+    if period not in (*BUDGET_PERIODS, PLAN):
+        raise fail(f"--period must be month, week, day or plan, not {period!r}", USAGE)
     nanos = _amount("by", by)
     if nanos is None:
         raise fail("--by is an amount of dollars, such as 20", USAGE)
     with opened_site() as site:
         ends = _end_of(until, site.settings.zone)
         site.directory.raise_budget(slug, period, nanos, ends)
-        caps = site.directory.list_budgets(slug)[""].caps
-    cap = next(cap for cap in caps if cap.period == period)
+        budget, window = site.directory.list_budgets(slug)[""], site.directory.plan_window(slug)
+    if period == PLAN and window is not None and window.nanos is not None:
+        now = amount_at(Cap(PLAN, window.nanos, budget.plan_raises), time.time_ns() // 1000)
+        included = format_usd(window.nanos)
+        say(f"{slug}: {format_usd(now)} in plan {window.plan} until {stamp(ends)}, then {included} again; not billed")
+        return
+    cap = next(cap for cap in budget.caps if cap.period == period)
     total = format_usd(amount_at(cap, time.time_ns() // 1000))
     say(f"{slug}: {total} a {period} until {stamp(ends)}, then {format_usd(cap.amount_nanos)} again")
 

@@ -33,14 +33,18 @@ def issue(
     limits: dict[str, Any],
     label: Annotated[str, typer.Option(help="What the key is for.")] = "",
     expires_days: Annotated[int | None, typer.Option(min=1, max=3650, help="Days until it stops.")] = None,
+    slot: Annotated[
+        str, typer.Option(metavar="SLOT", help="For this slot of the tenant alone; it has the slot's limits.")
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
     """A new gateway key for a tenant, with limits of its own within the tenant's; it is shown once."""
     expires_at = datetime.now(UTC) + timedelta(days=expires_days) if expires_days else None
     with opened_site() as site:
-        key = site.directory.issue_key(slug, label, expires_at, limits)
+        key = site.directory.issue_key(slug, label, expires_at, limits, slot=slot)
     if as_json:
-        print_json({"tenant": slug, "key_id": key.key_id, "key": key.text, "expires_at": stamp(expires_at) or None})
+        made = {"tenant": slug, "key_id": key.key_id, "key": key.text, "expires_at": stamp(expires_at) or None}
+        print_json(made | ({"slot": slot} if slot else {}))
         return
     say(f"{key.text}\n(shown only now; its id is {key.key_id})")
 
@@ -76,7 +80,7 @@ def list_keys(
     if as_json:
         print_json(rows)
         return
-    columns = ["key_id", "tenant", "key", "label", "status", "expires_at", "replaced_by", "limits"]
+    columns = ["key_id", "tenant", "slot", "key", "label", "status", "expires_at", "replaced_by", "limits"]
     columns += ["last_used_at", "last_used_address", "last_used_agent"]
     print_table(columns, [[_cell(row, column) for column in columns] for row in rows])
 

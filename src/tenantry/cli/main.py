@@ -72,6 +72,10 @@ class Commands(LaterGroup):
         "tiers": ("tiers", "List, show, change and make tiers: named sets of limits."),
         "tenants": ("tenants", "List, show, change, disable, enable and delete tenants."),
         "keys": ("keys", "Issue, rotate, list and revoke gateway keys; admin tokens; people; the master key."),
+        "slots": (
+            "slots",
+            "Slots: endpoints of a tenant, each with keys and a lane of its own, as many as its plan has.",
+        ),
         "credentials": (
             "credentials",
             "Add, list, rotate, check, bind and move upstream credentials. A credential is never shown again.",

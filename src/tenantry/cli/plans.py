@@ -18,7 +18,7 @@ from tenantry.cli.output import print_json, print_table, say
 from tenantry.control.declared.fields import PLAN_FIELDS, BadField
 from tenantry.control.plan_views import PlanView, plan_view, plan_views, simulate_plan
 from tenantry.domain.money import format_usd
-from tenantry.domain.plans import EXAMPLE_PLANS, Terms
+from tenantry.domain.plans import BILL, BLOCK, EXAMPLE_PLANS, THROTTLE, Terms
 from tenantry.regular_files import read_regular
 from tenantry.storage.directory.plans import SLOTS_MAX, Agreed
 
@@ -157,11 +157,12 @@ def set_plan(
         f"{key.replace('_usd', '')} {raw}" for key, raw in given.items() if raw is not None and key != "prices"
     )
     say(f"{name}{': ' if told else ''}{told} from {day.isoformat() if day else 'the beginning'}.")
-    if terms.overage != "bill":
-        say(
-            f"Beyond the included nothing is billed. What a tenant may use is its budget: "
-            f"`tenantry budget set TENANT --month {format_usd(terms.included_nanos)[1:]}`."
-        )
+    if terms.fair_use and terms.overage != BILL:
+        say("Fair use has no number: nothing is refused. `tenantry budget set TENANT --month AMOUNT` sets one.")
+    elif terms.overage == BLOCK:
+        say("Beyond the included requests are refused until the month ends, and nothing is billed.")
+    elif terms.overage == THROTTLE:
+        say(f"Beyond the included tier {terms.throttle_tier} is left until the month ends, and nothing is billed.")
 
 
 def _read(name: str, raw: object) -> Any:
@@ -210,10 +211,17 @@ def assign(
     plan = None if name == NO_PLAN else name
     with opened_site() as site:
         day = site.directory.assign_plan(slug, Agreed(plan, _day(from_day), slots))
+        count, terms = len(site.directory.list_slots(slug)), site.directory.list_plans().get(name)
     if day is None:
         say(f"{slug} is on {name} already.")
     else:
         say(f"{slug} is on {name} from {day.isoformat()}{f' with {slots} slots' if slots else ''}.")
+    most = slots or (terms.slots if terms is not None else None)
+    if most is not None and count > most:
+        say(
+            f"It uses {count} slots, {count - most} more than the {most} it has then. All go on working, and none can "
+            f"be added: `tenantry slots remove {slug} NAME`, or agree on more with `--slots {count}`."
+        )
 
 
 @app.command()

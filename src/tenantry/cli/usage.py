@@ -110,6 +110,12 @@ def print_usage(slug: str, report: UsageReport) -> None:
     if orphans:
         rows.append(["of it orphaned", orphans, "", "", "", "", "", "", format_usd(report.orphaned_nanos)])
     print_table(columns, rows, right=columns[1:])
+    if report.slots:
+        cells = [
+            [one.slot or "(tenant's keys)", one.requests, f"{one.tokens:,}", format_usd(one.cost_nanos)]
+            for one in report.slots
+        ]
+        print_table(["slot", "requests", "tokens", "cost"], cells, right=("requests", "tokens", "cost"))
     if orphans:
         say("orphaned: their gateway died before they ended; their cost is an estimate (docs/ledger.md)")
     if report.saved_nanos:

@@ -8,9 +8,10 @@ from zoneinfo import ZoneInfo
 
 from tenantry.control.site import Site
 from tenantry.control.views import View
+from tenantry.domain.allowances import PLAN, Window
 from tenantry.domain.budgets import Cap, amount_at
 from tenantry.domain.money import format_usd, read_amount
-from tenantry.domain.periods import period_of
+from tenantry.domain.periods import Period, period_of
 from tenantry.domain.printable import stamp
 from tenantry.domain.values import value
 from tenantry.ledger.counted import NOTHING, counted_by_holder
@@ -25,7 +26,10 @@ class BadUntil(ValueError):
 
 @value
 class BudgetView(View):
-    """Of the tenant, or of one of its keys, in a day, week or month. `counted_nanos` is spent and set aside."""
+    """Of the tenant, or of one of its keys, in a day, week or month. `counted_nanos` is spent and set aside.
+
+    `period` is `plan` of what its plan includes; `overage` says then what happens beyond it.
+    """
 
     key_id: str | None
     key_label: str | None
@@ -45,6 +49,7 @@ class BudgetView(View):
     amount_usd: str
     spent_usd: str
     left_usd: str
+    overage: str | None
 
 
 @value
@@ -68,6 +73,10 @@ def budgets_of(site: Site, slug: str) -> BudgetsView:
         for key_id, budget in budgets.items()
         for cap in budget.caps
     ]
+    window = site.directory.plan_window(slug)
+    if window is not None and window.nanos is not None:
+        cap = Cap(PLAN, window.nanos, budgets[""].plan_raises)
+        rows.append(_view(site, tenant.tenant_id, "", "", cap, now_us, window))
     return BudgetsView(slug, budgets[""].mode, site.settings.time_zone, rows)
 
 
@@ -92,8 +101,14 @@ def read_until(text: str, zone: ZoneInfo) -> datetime:
         ) from None
 
 
-def _view(site: Site, tenant_id: str, key_id: str, label: str, cap: Cap, now_us: int) -> BudgetView:
-    period = period_of(cap.period, now_us, site.settings.zone)
+def _view(
+    site: Site, tenant_id: str, key_id: str, label: str, cap: Cap, now_us: int, window: Window | None = None
+) -> BudgetView:
+    """`window`: of what a plan includes, in the place of a calendar's period."""
+    if window is not None:
+        period = Period(PLAN, window.plan, window.start_us, window.end_us)
+    else:
+        period = period_of(cap.period, now_us, site.settings.zone)
     with reading(site.engine) as connection:
         found = counted_by_holder(connection, period.start_us, period.end_us, tenant_id)
     counted, amount = found.get((tenant_id, key_id), NOTHING), amount_at(cap, now_us)
@@ -115,11 +130,12 @@ def _view(site: Site, tenant_id: str, key_id: str, label: str, cap: Cap, now_us:
         counted.quarantined_nanos,
         counted.nanos,
         left,
-        counted.nanos * 100 // amount,
+        counted.nanos * 100 // amount if amount > 0 else 100,
         _stamp_us(period.end_us),
         format_usd(amount),
         format_usd(counted.spent_nanos),
         format_usd(left),
+        window.overage if window is not None else None,
     )
 
 

@@ -94,6 +94,11 @@ def endpoints_of(settings: Settings, slug: str, hosts: Iterable[str]) -> list[st
     return list(dict.fromkeys(known))
 
 
+def slot_endpoint_of(settings: Settings, slug: str, slot: str) -> str:
+    """Where the software that has a slot sends its requests. By path alone: decision 0019 says why."""
+    return _by_path(settings, f"{slug}.{slot}")
+
+
 def _by_path(settings: Settings, slug: str) -> str:
     return f"{settings.public_url}/t/{slug}"
 

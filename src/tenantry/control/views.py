@@ -11,7 +11,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from tenantry.control.site import endpoint_of
+from tenantry.control.site import endpoint_of, slot_endpoint_of
 from tenantry.domain.directory import KeyStatus, Tier
 from tenantry.domain.limits import as_json as limit_as_json
 from tenantry.domain.people import Person
@@ -24,6 +24,7 @@ from tenantry.storage.records import (
     AlertTargetRecord,
     CredentialRecord,
     KeyRecord,
+    SlotRecord,
     TenantRecord,
     UpstreamRecord,
 )
@@ -77,6 +78,19 @@ class KeyView(View):
     last_used_at: str
     last_used_address: str | None
     last_used_agent: str | None
+    slot: str
+
+
+@value
+class SlotView(View):
+    """`limits` are those that differ from the tenant's; `keys` counts those that work."""
+
+    tenant: str
+    slot: str
+    endpoint: str
+    keys: int
+    limits: Mapping[str, object]
+    created_at: str
 
 
 @value
@@ -192,6 +206,7 @@ def key_view(key: KeyRecord, now: datetime | None = None) -> KeyView:
         stamp(key.last_used_at),
         key.last_used_address,
         key.last_used_agent,
+        key.slot,
     )
 
 
@@ -218,6 +233,11 @@ def person_view(person: Person) -> PersonView:
         stamp(person.created_at),
         stamp(person.signed_in_at),
     )
+
+
+def slot_view(settings: Settings, slot: SlotRecord) -> SlotView:
+    endpoint = slot_endpoint_of(settings, slot.slug, slot.name)
+    return SlotView(slot.slug, slot.name, endpoint, slot.keys, _limits(slot.own), stamp(slot.created_at))
 
 
 def admin_view(admin: AdminRecord, now: datetime | None = None) -> AdminView:

@@ -7,8 +7,9 @@ from datetime import datetime
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from tenantry.domain.allowances import PLAN
 from tenantry.domain.errors import ApiError, BudgetInUse, BudgetReached
-from tenantry.domain.holds import Account, Short
+from tenantry.domain.holds import NANOS, Account, Short
 from tenantry.domain.money import format_usd
 
 Fields = list[tuple[bytes, bytes]]
@@ -16,7 +17,7 @@ Fields = list[tuple[bytes, bytes]]
 # The two that make Claude Code show a notice (reference 7.4).
 _WARN_PERCENT: Final = 75
 _WARN_AGAIN_PERCENT: Final = 95
-_PERIOD_WORDS: Final = {"day": "daily", "week": "weekly", "month": "monthly"}
+_PERIOD_WORDS: Final = {"day": "daily", "week": "weekly", "month": "monthly", PLAN: "monthly"}
 
 
 Use = tuple[int, str, int]  # percent spent, period, end of the period
@@ -79,6 +80,8 @@ def budget_refusal(short: Short, zone: ZoneInfo, at_us: int, contact: str) -> Ap
 
 def refusal_message(short: Short, zone: ZoneInfo, contact: str) -> str:
     """One sentence that Claude Code shows as it is."""
+    if short.plan:
+        return _plan_message(short, zone, contact)
     budget = f"{_PERIOD_WORDS[short.period]} budget of {format_usd(short.amount_nanos)} for {short.holder}"
     resets = _moment(short.resets_at_us, zone)
     ask = f"ask {contact or 'your agency'} for more."
@@ -86,6 +89,23 @@ def refusal_message(short: Short, zone: ZoneInfo, contact: str) -> str:
         wanted, left = _shown(short.wanted_nanos), _shown(short.left_nanos)
         return f"This request may cost {wanted}, and {left} of the {budget} is left; it resets {resets}; {ask}"
     return f"{budget[0].upper()}{budget[1:]} reached; resets {resets}; {ask}"
+
+
+def _plan_message(short: Short, zone: ZoneInfo, contact: str) -> str:
+    is_money = short.unit == NANOS
+    resets, ask = _moment(short.resets_at_us, zone), f"ask {contact or 'your agency'} for a larger plan."
+    of_it = format_usd(short.amount_nanos) if is_money else f"{short.amount_nanos:,} tokens"
+    if short.left_nanos > 0:
+        wanted = _shown(short.wanted_nanos) if is_money else f"{short.wanted_nanos:,} tokens"
+        left = _shown(short.left_nanos) if is_money else f"{short.left_nanos:,}"
+        return (
+            f"This request may take {wanted}, and {left} of the {of_it} of usage that plan {short.plan} includes is "
+            f"left for {short.holder}; it begins anew {resets}; {ask}"
+        )
+    return (
+        f"The {of_it} of usage that plan {short.plan} includes for {short.holder} is used up; it begins anew {resets}; "
+        f"{ask}"
+    )
 
 
 def _shown(nanos: int) -> str:

@@ -16,7 +16,7 @@ class Raise:
 
 @dataclass(frozen=True, slots=True)
 class Cap:
-    """The most that may be spent in each `period`: day, week or month."""
+    """The most that may be spent in each `period`: day, week or month, or what counts by a plan at a time."""
 
     period: str
     amount_nanos: int
@@ -25,10 +25,14 @@ class Cap:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Every cap holds at once. `mode`: hard refuses what does not fit, soft only says so."""
+    """Every cap holds at once. `mode`: hard refuses what does not fit, soft only says so.
+
+    `plan_raises` are on top of what the tenant's plan includes, where that blocks or throttles.
+    """
 
     caps: tuple[Cap, ...]
     mode: str
+    plan_raises: tuple[Raise, ...] = ()
 
 
 def amount_at(cap: Cap, at_us: int) -> int:

@@ -12,6 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
+from tenantry.domain.allowances import Allowance
 from tenantry.domain.budgets import Budget
 from tenantry.domain.limits import Limits
 
@@ -95,6 +96,7 @@ class Tenant:
 
     `fallback` is the credential to try when the first cannot serve. `user_profile_id` is sent as
     `anthropic-user-profile-id` when set (reference 10.3). `hosts` are the client's own names (`domain/hosts.py`).
+    `allowance`: what its plans include, where one of them blocks or throttles what is beyond.
     """
 
     tenant_id: str
@@ -109,6 +111,7 @@ class Tenant:
     disconnect: Disconnect = Disconnect.DRAIN
     budget: Budget = NO_BUDGET
     hosts: tuple[str, ...] = ()
+    allowance: Allowance | None = None
     own_limits: frozenset[str] = NO_NAMES
 
 
@@ -118,7 +121,8 @@ class GatewayKey:
 
     `limits`: its tenant's with those of `own_limits`; None where it has none of its own.
 
-    `budget` is on top of its tenant's: both hold at once.
+    `budget` is on top of its tenant's: both hold at once. `slot` names the endpoint of its tenant that it is for, whose
+    `limits` it has then; "" for a key of the whole tenant.
     """
 
     key_id: str
@@ -128,20 +132,28 @@ class GatewayKey:
     expires_at: datetime | None = None
     limits: Limits | None = None
     budget: Budget = NO_BUDGET
+    slot: str = ""
     own_limits: frozenset[str] = NO_NAMES
+
+    @property
+    def lane_name(self) -> str:
+        """Whose lane and whose turns it has: all keys of a slot share the slot's."""
+        return f"{self.tenant_id}.{self.slot}" if self.slot else self.key_id
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """The directory at one version: `keys` by HMAC digest, `tenants` by internal id, slugs by the clients' own `hosts`.
 
-    Where no host has changed, `hosts` is the same object in the next snapshot.
+    Where no host has changed, `hosts` is the same object in the next snapshot. `tiers` by name: what a plan leaves of a
+    tenant's limits beyond its included usage may be one of them.
     """
 
     version: int
     keys: dict[bytes, GatewayKey]
     tenants: dict[str, Tenant]
     hosts: dict[bytes, bytes] = field(default_factory=dict[bytes, bytes])
+    tiers: dict[str, Tier] = field(default_factory=dict[str, Tier])
 
 
 @dataclass(frozen=True, slots=True)

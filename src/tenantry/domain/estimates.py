@@ -37,6 +37,7 @@ __all__ = [
     "per_second",
     "produced_tokens",
     "rough_input_bound",
+    "tokens_bound",
     "worst_case_nanos",
 ]
 
@@ -138,6 +139,23 @@ def bound_of(
     if history is not None:
         nanos = history.scale(nanos)
     return Bound(nanos, rate, output, output)
+
+
+def tokens_bound(
+    prices: PriceTable, fields: MessageFields, bound: Bound, body_bytes: int, prompt_tokens: int | None, at_us: int
+) -> int:
+    """The most tokens of all classes that a request may be charged for. Arguments as in `bound_of`.
+
+    Where one model reads the prompt once, it is the prompt and all of `max_tokens`. Elsewhere what it may cost, at the
+    lowest price that a token may have: too much rather than too little.
+    """
+    prompt = rough_input_bound(body_bytes, fields) if prompt_tokens is None else prompt_tokens
+    if is_plain(fields):
+        return prompt + fields.output_tokens_max
+    speed, is_us = "fast" if is_fast(fields) else "standard", fields.inference_geo != "global"
+    lowest = max(1, prices.rates_lately(fields.model, prompt, at_us, speed=speed, is_us=is_us)[3])
+    most_nanos = bound.nanos + bound.output_nanos * (bound.output_tokens_max - bound.output_tokens)
+    return max(prompt, most_nanos // lowest)
 
 
 def worst_case_nanos(prices: PriceTable, fields: MessageFields, input_tokens_bound: int, at_us: int) -> int:

@@ -14,14 +14,19 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from tenantry.domain.allowances import PLAN, Allowance, Window
 from tenantry.domain.budgets import Budget, Cap, amount_at
-from tenantry.domain.periods import Period, period_of
+from tenantry.domain.periods import DAY, MONTH, Period, period_of
+from tenantry.domain.plans import BLOCK, THROTTLE
 from tenantry.domain.values import value
 
 # All are counted, whatever is capped: a cap that is set later is right at once.
 _KINDS: Final = ("day", "week", "month")
 # Of each kind, beside the current one: the period before, and those that a clock which is being set may show.
 PERIODS_KEPT_MAX: Final = 4
+# What an account counts: money, or tokens of all classes.
+NANOS: Final = "nanos"
+TOKENS: Final = "tokens"
 # What may be spent where nothing is capped: a billion dollars, more than any sum of costs (`COST_NANOS_MAX` each).
 NO_CAP_NANOS: Final = 10**18
 
@@ -30,7 +35,9 @@ NO_CAP_NANOS: Final = 10**18
 class Short:
     """Why money was refused. `wanted_nanos` did not fit: `missing_nanos` are lacking under the holder's cap.
 
-    Of several caps in the way it is the one that resets last: before that, the request cannot fit.
+    Of several caps in the way it is the one that resets last: before that, the request cannot fit. One that refuses
+    goes before one that only tells (`is_hard`), and of equals that where more is missing, for it is the lower one.
+    `plan` names the plan whose included usage it is, "" for a budget; `unit` is what is counted.
     """
 
     holder: str
@@ -41,6 +48,9 @@ class Short:
     wanted_nanos: int
     missing_nanos: int
     resets_at_us: int
+    is_hard: bool = True
+    plan: str = ""
+    unit: str = NANOS
 
     @property
     def fits_later(self) -> bool:
@@ -63,12 +73,19 @@ class Account:
     number, and all caps are one number too: from `starts_us` until before `ends_us` nothing else decides, and no more
     than `most_nanos` may be spent since then and held (`take_plainly`, `settle_plainly`). `bounds` counts how often
     that was decided anew.
+
+    Where a plan blocks or throttles what is beyond the included (`allowance`), its windows are periods too, and what
+    each includes is a cap: `budget` has it beside those that were set by command. An account of tokens counts those in
+    the place of nano-dollars, in windows alone; `tokens` is a tenant's, where its plan includes tokens.
     """
 
     __slots__ = (
+        "_allowance",
         "_at_us",
+        "_declared",
         "_others",
         "_spent",
+        "_window",
         "bounds",
         "budget",
         "ends_us",
@@ -80,10 +97,21 @@ class Account:
         "periods",
         "since_nanos",
         "starts_us",
+        "tokens",
+        "unit",
         "zone",
     )
 
-    def __init__(self, holder: str, budget: Budget, zone: ZoneInfo, spent: Mapping[str, int], at_us: int) -> None:
+    def __init__(
+        self,
+        holder: str,
+        budget: Budget,
+        zone: ZoneInfo,
+        spent: Mapping[str, int],
+        at_us: int,
+        allowance: Allowance | None = None,
+        unit: str = NANOS,
+    ) -> None:
         self.holder = holder
         self.zone = zone
         self.held_nanos = 0
@@ -94,8 +122,13 @@ class Account:
         self._spent = {kind: spent.get(kind, 0) for kind in _KINDS}
         self.since_nanos = 0
         self._others: dict[tuple[str, int], int] = {}  # by kind and start, the longest unused first
-        self.budget = budget
+        self.unit = unit
+        self.tokens: Account | None = None
+        self.budget = self._declared = budget
         self.is_hard = budget.mode != "soft"
+        self._allowance: Allowance | None = None
+        self._window: Window | None = None
+        self._allow(allowance)
         self._bound()
 
     @property
@@ -105,9 +138,7 @@ class Account:
 
     def _bound(self) -> None:
         """From when until when no period and no amount changes, and what may be spent and held in that time."""
-        for kind in _KINDS:
-            self._spent[kind] += self.since_nanos
-        self.since_nanos = 0
+        self._gather()
         starts_us = max([period.start_us for period in self.periods.values()])
         ends_us = min([period.end_us for period in self.periods.values()])
         most = NO_CAP_NANOS
@@ -122,21 +153,88 @@ class Account:
         self.bounds += 1
         self.starts_us, self.ends_us, self.most_nanos = starts_us, ends_us, most
 
-    def apply(self, budget: Budget, at_us: int) -> None:
-        """Go on under another budget. What is spent and held stays, even above a lowered amount."""
+    def _gather(self) -> None:
+        for kind in self._spent:
+            self._spent[kind] += self.since_nanos
+        self.since_nanos = 0
+
+    def apply(self, budget: Budget, at_us: int, allowance: Allowance | None = None) -> None:
+        """Go on under another budget and plan. What is spent and held stays, even above a lowered amount."""
         self.advance(at_us)
-        self.budget = budget
+        self._gather()
+        self._declared = budget
         self.is_hard = budget.mode != "soft"
+        self._allow(allowance)
         self._bound()
+
+    def _allow(self, allowance: Allowance | None) -> None:
+        """Go on with what plans include. A window that goes on keeps what was spent in it."""
+        self._allowance = allowance
+        if allowance is None:
+            self.periods.pop(PLAN, None)
+            self._spent.pop(PLAN, None)
+            self._window = None
+        else:
+            window = self._window = allowance.window(self._at_us, self.zone)
+            known = self.periods.get(PLAN)
+            self.periods[PLAN] = Period(PLAN, window.plan, window.start_us, window.end_us)
+            if known is None or known.start_us != window.start_us:
+                # Less may have been spent since than in the month: what is not known is no more money.
+                self._spent[PLAN] = self._spent_since(window.start_us, self._spent[MONTH])
+        self._cap_plan()
+
+    def _cap_plan(self) -> None:
+        """The budget that was set, and what the plan includes now. It has a cap also while that is without a bound:
+        whoever asks whether money is to be held asks once, and the next window may have one."""
+        window, declared = self._window, self._declared
+        if window is None:
+            self.budget = declared
+            return
+        amount = window.nanos if self.unit == NANOS else window.tokens
+        cap = Cap(PLAN, NO_CAP_NANOS if amount is None else amount, declared.plan_raises)
+        self.budget = Budget((*declared.caps, cap), declared.mode, declared.plan_raises)
+
+    def _spent_since(self, start_us: int, otherwise: int) -> int:
+        """What was spent since a day began on which a window does, of this month."""
+        for kind in (MONTH, DAY):
+            if self.periods[kind].start_us == start_us:
+                return self._spent[kind]
+        allowance = self._allowance
+        before = allowance.spent_before(start_us, self.zone) if allowance is not None else None
+        if before is None:
+            return otherwise
+        return max(0, self._spent[MONTH] - (before.nanos if self.unit == NANOS else before.tokens))
+
+    @property
+    def throttle_tier(self) -> str | None:
+        """The tier that is left of the tenant's limits when the included is used up, where the plan throttles."""
+        window = self._window
+        return window.throttle_tier if window is not None and window.overage == THROTTLE else None
+
+    def is_beyond(self, at_us: int) -> bool:
+        """Whether all that the plan includes now has been spent."""
+        self.advance(at_us)
+        if self._window is None:
+            return False
+        return self._spent[PLAN] + self.since_nanos >= self.amount(self.budget.caps[-1])
+
+    def _find_period(self, kind: str, at_us: int) -> Period:
+        allowance = self._allowance
+        if kind != PLAN or allowance is None:
+            return period_of(kind, at_us, self.zone)
+        window = allowance.window(at_us, self.zone)
+        return Period(PLAN, window.plan, window.start_us, window.end_us)
 
     def move(self, zone: ZoneInfo) -> None:
         """Go on in another time zone: the current periods keep what was spent, and end when the zone says.
 
         The ledger knows what was spent in the zone's own periods; a caller that can ask it makes a new account.
         """
+        self._gather()
         self.zone = zone
         self.periods = {kind: period_of(kind, self._at_us, zone) for kind in _KINDS}
         self._others.clear()
+        self._allow(self._allowance)
         self._bound()
 
     def advance(self, at_us: int) -> None:
@@ -146,13 +244,17 @@ class Account:
             self._turn(at_us)
 
     def _turn(self, at_us: int) -> None:
-        since, self.since_nanos = self.since_nanos, 0
-        for kind, period in self.periods.items():
-            spent = self._spent[kind] = self._spent[kind] + since
+        self._gather()
+        for kind, period in list(self.periods.items()):  # a plan's window comes last: the others say what was spent
+            spent = self._spent[kind]
             if not period.start_us <= at_us < period.end_us:
-                found = self.periods[kind] = period_of(kind, at_us, self.zone)
-                self._spent[kind] = self._others.pop((kind, found.start_us), 0)
+                found = self.periods[kind] = self._find_period(kind, at_us)
+                begins_with = self._spent_since(found.start_us, 0) if kind == PLAN else 0
+                self._spent[kind] = self._others.pop((kind, found.start_us), begins_with)
                 self._keep(kind, period.start_us, spent)
+                if kind == PLAN and self._allowance is not None:
+                    self._window = self._allowance.window(at_us, self.zone)
+                    self._cap_plan()
         self._bound()
 
     def _keep(self, kind: str, start_us: int, nanos: int) -> None:
@@ -179,15 +281,29 @@ class Account:
         if self.since_nanos + self.held_nanos + more_nanos <= self.most_nanos:
             return None
         found: Short | None = None
+        held = self.held_nanos
         for cap in self.budget.caps:
             amount, spent = self.amount(cap), self._spent[cap.period] + self.since_nanos
-            missing = spent + self.held_nanos + more_nanos - amount
+            missing = spent + held + more_nanos - amount
             if missing <= 0:
                 continue
-            resets = self.periods[cap.period].end_us
-            if found is None or resets > found.resets_at_us:
-                held = self.held_nanos
-                found = Short(self.holder, cap.period, amount, spent, held, wanted_nanos, missing, resets)
+            resets, plan, is_hard = self.periods[cap.period].end_us, "", self.is_hard
+            if cap.period == PLAN and self._window is not None:
+                plan, is_hard = self._window.plan, self._window.overage == BLOCK
+            if found is None or (is_hard, resets, missing) > (found.is_hard, found.resets_at_us, found.missing_nanos):
+                found = Short(
+                    self.holder,
+                    cap.period,
+                    amount,
+                    spent,
+                    held,
+                    wanted_nanos,
+                    missing,
+                    resets,
+                    is_hard,
+                    plan,
+                    self.unit,
+                )
         return found
 
     def utilization(self, at_us: int) -> tuple[int, str, int] | None:
@@ -199,6 +315,8 @@ class Account:
         most: tuple[int, str, int] | None = None
         for cap in self.budget.caps:
             amount = self.amount(cap)
+            if amount >= NO_CAP_NANOS:
+                continue
             spent = self._spent[cap.period] + self.since_nanos
             percent = spent * 100 // amount if amount > 0 else 100
             if most is None or percent > most[0]:
@@ -210,7 +328,7 @@ class Account:
         found = NO_CAP_NANOS
         for cap in self.budget.caps:
             amount, spent = self.amount(cap), self._spent[cap.period]
-            if amount > 0:
+            if 0 < amount < NO_CAP_NANOS:
                 percent = (spent + self.since_nanos) * 100 // amount
                 found = min(found, -(-(percent + 1) * amount // 100) - spent)
         return found
@@ -226,7 +344,7 @@ class Account:
             if period.start_us <= counted_at_us < period.end_us:
                 self._spent[kind] += nanos
                 continue
-            start_us = period_of(kind, counted_at_us, self.zone).start_us
+            start_us = self._find_period(kind, counted_at_us).start_us
             known = self._others.get((kind, start_us))
             if known is not None:
                 self._others[kind, start_us] = known + nanos
@@ -260,7 +378,7 @@ class Hold:
             short = account.short_of(more_nanos, self.held_nanos + more_nanos, at_us)
             if short is None:
                 continue
-            if account.is_hard and more_nanos > 0:
+            if short.is_hard and more_nanos > 0:
                 self.short = short
                 return False
             self.over = True
@@ -361,7 +479,7 @@ def place(accounts: Sequence[Account], amount_nanos: int, at_us: int) -> Hold | 
         short = account.short_of(amount_nanos, amount_nanos, at_us)
         if short is None:
             continue
-        if not account.is_hard:
+        if not short.is_hard:
             over = True
         elif worst is None or short.resets_at_us > worst.resets_at_us:
             worst = short

@@ -195,6 +195,19 @@ KEY_LIMITS: Final = (
 )
 
 
+# What a plan that throttles lowers beyond its included usage. Which models may be asked for, and how long a request may
+# wait for its turn, stays the tenant's.
+LOWERED_LIMITS: Final = (
+    "sessions_max",
+    "requests_per_minute",
+    "request_burst",
+    "input_tokens_per_minute",
+    "output_tokens_per_minute",
+    "max_tokens_cap",
+    "weight",
+)
+
+
 # What can be said of an upstream's capacity.
 CAPACITY_LIMITS: Final = (
     "sessions_max",
@@ -205,15 +218,15 @@ CAPACITY_LIMITS: Final = (
 )
 
 
-def exceeds(own: Mapping[str, Any], tenant: Limits) -> list[str]:
-    """Which of a key's own limits lie above its tenant's, in words."""
+def exceeds(own: Mapping[str, Any], tenant: Limits, whose: str = "key") -> list[str]:
+    """Which of a key's own limits lie above its tenant's, in words; or of a slot's."""
     problems: list[str] = []
     for name, value in own.items():
         most = getattr(tenant, name)
         if LIMITS[name].patterns:
             # A pattern of the key is within one of the tenant's when that matches its text.
             problems += [
-                f"{name} of a key must be within its tenant's {', '.join(most)}; {pattern} is not"
+                f"{name} of a {whose} must be within its tenant's {', '.join(most)}; {pattern} is not"
                 for pattern in value or ("*",)
                 if not allowed(most, pattern)
             ]
@@ -221,7 +234,7 @@ def exceeds(own: Mapping[str, Any], tenant: Limits) -> list[str]:
         if most is None:
             continue
         if value is None or value > most:
-            problems.append(f"{name} of a key cannot be above its tenant's {most}, not {value or NO_LIMIT}")
+            problems.append(f"{name} of a {whose} cannot be above its tenant's {most}, not {value or NO_LIMIT}")
     return problems
 
 

@@ -53,6 +53,9 @@ def authenticate(
 ) -> Principal:
     """The tenant and key of a request whose header fields are `fields` and whose path names `slug` (or None).
 
+    Whatever a request names has to be its key's: the tenant, and the slot where one is named (`acme.writer`). A key of
+    the whole tenant is no slot's.
+
     `at_us` is now, in unix microseconds; `host_slug` is whom the `Host` names (`domain.hosts`), or None.
 
     Raises:
@@ -69,9 +72,10 @@ def authenticate(
         raise _of(tenant, TenantDisabled())
     named = fields.get(b"x-tenant-id")
     own = tenant.slug.encode()
-    if (slug is not None and slug != own) or (host_slug is not None and host_slug != own):
+    endpoint = own + b"." + key.slot.encode() if key.slot else own
+    if (slug is not None and slug not in (own, endpoint)) or (host_slug is not None and host_slug != own):
         raise ForeignTenant
-    if named is not None and named not in (own, tenant.tenant_id.encode()):
+    if named is not None and named not in (own, endpoint, tenant.tenant_id.encode()):
         raise ForeignTenant
     if require_tenant_id and slug is None and named is None and host_slug is None:
         raise MissingTenant

@@ -30,8 +30,8 @@ class Caller:
     request; the lanes know whether they still hold. `is_inspected`: the route has a body that the gateway reads;
     `is_metered`: what it asks for costs money. `is_plain`: it has a body of told length, and asks for no
     go-ahead. `is_encoded`: its body is compressed, say. `has_policies`: of tenant or key, beside lanes and
-    budgets; `has_budget`: one of them has caps. `shares_credential`: some credential of its tenant is other tenants'
-    too. `traceparent`: the client's, where traces are made and it has one.
+    budgets; `has_budget`: one of them has caps, or a plan that has. `shares_credential`: some credential of its tenant
+    is other tenants' too. `traceparent`: the client's, where traces are made and it has one.
     """
 
     __slots__ = (
@@ -122,7 +122,7 @@ class Caller:
         tenant, key = principal.tenant, principal.key
         self.shares_credential = any(one is not None and one.is_shared for one in (tenant.credential, tenant.fallback))
         self.has_policies = has_policies(tenant.limits) or (key.limits is not None and has_policies(key.limits))
-        self.has_budget = bool(tenant.budget.caps or key.budget.caps)
+        self.has_budget = bool(tenant.budget.caps or key.budget.caps) or tenant.allowance is not None
         if settings.keeps_traceparents:
             self.traceparent = read_traceparent(self.head.fields.get(b"traceparent", b""))
         return principal

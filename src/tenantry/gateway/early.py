@@ -23,7 +23,7 @@ def refusal_on_head(parts: Parts, principal: Principal, caller: Caller, size: in
         return None
     at_us = parts.clock.wall_us()
     for account in caller.accounts(parts, principal):
-        short = account.short_of(1, 1, at_us) if account.is_hard else None
-        if short is not None and not short.fits_later:
+        short = account.short_of(1, 1, at_us)
+        if short is not None and short.is_hard and not short.fits_later:
             return parts.telling.budget_refusal(short, at_us)
     return None

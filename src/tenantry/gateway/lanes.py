@@ -104,7 +104,7 @@ class Lanes:
         self._waits += 1
         if not way.tenant.is_told:
             self.register.tell(way.tenant)
-        ask.sub = way.shared.push(flow, undated(ask.model), ask.key.key_id, ask.input_tokens, ask)
+        ask.sub = way.shared.push(flow, undated(ask.model), ask.key.lane_name, ask.input_tokens, ask)
         # Still new while the others are told: what they give back may be its turn, which it hears of here.
         self._run()
         ask.is_new = False
@@ -378,7 +378,7 @@ def _longest(ask: Ask, way: Way, model: Lane | None, now: float) -> Obstacle | N
     found: Obstacle | None = None
     flow: Flow[Ask] = way.flow
     flow_ahead = max(0, flow.waiting - flow.parked)
-    sub_ahead = flow.depth(undated(ask.model), ask.key.key_id)
+    sub_ahead = flow.depth(undated(ask.model), ask.key.lane_name)
     for lane in (*way.lanes, model):
         if lane is None:
             continue

@@ -21,6 +21,7 @@ from tenantry.gateway.parts import Clock, Latest, Parts
 from tenantry.gateway.policy import Policies
 from tenantry.gateway.population import Population, Served
 from tenantry.gateway.recorder import Recorder
+from tenantry.gateway.slowing import Slowing
 from tenantry.gateway.tallies import Tallies
 from tenantry.gateway.telling import Telling
 from tenantry.gateway.till import Till
@@ -79,6 +80,7 @@ class GatewayProcess:
         self.parts = parts
         self.collects = True  # tests that count garbage turn it off
         self.live = LiveChanges(parts)
+        self._slowing = Slowing(parts.latest.snapshot)
         self._last_collect = parts.clock.now()
 
     def apply(self, change: Change) -> None:
@@ -88,6 +90,9 @@ class GatewayProcess:
 
     def applying(self, change: Change) -> Iterator[None]:
         """`apply` in steps, between which other things may be done."""
+        yield from self._apply(self._slowing.over(change))
+
+    def _apply(self, change: Change) -> Iterator[None]:
         parts = self.parts
         parts.latest.snapshot = change.snapshot
         self.live.apply(change)
@@ -132,6 +137,9 @@ class GatewayProcess:
                 if served in parts.population.streams:
                     served.look()
             yield
+        turned = self._slowing.turn(parts.till.slow(parts.clock.wall_us()))
+        if turned is not None:
+            yield from self._apply(turned)
         now = parts.clock.now()
         parts.pools.sweep(now)
         parts.lanes.sweep()

@@ -75,7 +75,7 @@ class Register:
         else:
             lane = self._lane(self._tenants, tenant.tenant_id, tenant.limits, Scope.TENANT, now)
             if key.limits is not None:
-                own = self._lane(self._keys, key.key_id, key.limits, Scope.KEY, now)
+                own = self._lane(self._keys, key.lane_name, key.limits, Scope.KEY, now)
         shared = self.shared_of(credential, now)
         shared.used_at = now
         flow = shared.flows.get(tenant.tenant_id)
@@ -111,7 +111,7 @@ class Register:
         """The lane of a key that has limits of its own."""
         if key.limits is None:
             return None
-        return self._lane(self._keys, key.key_id, key.limits, Scope.KEY, now)
+        return self._lane(self._keys, key.lane_name, key.limits, Scope.KEY, now)
 
     def own_lanes(self, tenant: Tenant, key: GatewayKey, is_metered: bool, now: float) -> list[Lane]:
         """The lanes of a tenant and its key that metered requests go through, or free ones."""
@@ -178,7 +178,7 @@ class Register:
                 self._limit_tenant(tenant, now)
         for digest in snapshot.keys if change.keys is None else change.keys:
             key = snapshot.keys.get(digest)
-            lane = self._keys.get(key.key_id) if key is not None else None
+            lane = self._keys.get(key.lane_name) if key is not None else None
             if key is not None and lane is not None:
                 _limit(lane, key.limits or lane.limits, now)
 

@@ -75,7 +75,7 @@ async def serve_gateway(
     engine = open_store(settings.store_url, must_exist=True)
     vault = open_vault(engine, key_files)
     watch = DirectoryWatch(engine)
-    loader = SnapshotLoader(engine, vault)
+    loader = SnapshotLoader(engine, vault, settings.zone)
     snapshot = loader.load()
     book = PriceBook(engine)
     book.refresh()

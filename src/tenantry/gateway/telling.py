@@ -61,9 +61,12 @@ class Telling:
                 what = f"{what} (it announces {obstacle.announced:,} a minute)"
         elif obstacle.scope is Scope.KEY and principal.key.limits is not None:
             key = principal.key
-            whose = "" if _is_own(obstacle.limit, key.own_limits) else f" ({_whose(obstacle.limit, principal.tenant)})"
-            what = f"This key is limited to {_amount(obstacle.limit, principal.key.limits)}{whose}"
-            reason = f"key.{obstacle.limit}"
+            of_whom = (
+                "" if _is_own(obstacle.limit, key.own_limits) else f" ({_whose(obstacle.limit, principal.tenant)})"
+            )
+            named, kind = (f"Slot {key.slot}", "slot") if key.slot else ("This key", "key")
+            what = f"{named} is limited to {_amount(obstacle.limit, principal.key.limits)}{of_whom}"
+            reason = f"{kind}.{obstacle.limit}"
         else:
             tenant = principal.tenant
             amount = _amount(obstacle.limit, tenant.limits)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from zoneinfo import ZoneInfo
 
+from tenantry.domain.allowances import Allowance
 from tenantry.domain.attempts import Outcome
 from tenantry.domain.budgets import Budget
-from tenantry.domain.directory import Change
+from tenantry.domain.directory import NO_BUDGET, Change, Tenant
 from tenantry.domain.estimates import (
     Bound,
     Histories,
@@ -16,9 +17,10 @@ from tenantry.domain.estimates import (
     nanos_by_time,
     per_second,
     rough_input_bound,
+    tokens_bound,
 )
-from tenantry.domain.holds import Account, Hold, Short, place, settle_plainly, take_plainly
-from tenantry.domain.periods import period_of
+from tenantry.domain.holds import TOKENS, Account, Hold, Short, place, settle_plainly, take_plainly
+from tenantry.domain.periods import DAY, MONTH, period_of
 from tenantry.domain.prices import PriceTable
 from tenantry.domain.settlement import BY_USAGE, Settlement
 from tenantry.domain.usage import Usage
@@ -39,6 +41,8 @@ class Till:
         self._zone = zone
         self._opening = opening
         self._accounts: dict[tuple[str, str], Account] = {}
+        # Where a plan throttles and what it includes is used up, or nearly.
+        self._near: dict[str, Account] = {}
         # Of accounts that nobody has used yet.
         self._corrections: dict[tuple[str, str], list[tuple[int, int]]] = {}
 
@@ -47,19 +51,45 @@ class Till:
         tenant, key = principal.tenant, principal.key
         own = self._accounts.get((tenant.tenant_id, ""))
         if own is None:
-            own = self._open(f"tenant {tenant.slug}", tenant.tenant_id, "", tenant.budget)
+            own = self._open(f"tenant {tenant.slug}", tenant.tenant_id, "", tenant.budget, tenant.allowance)
+            self._count_tokens(tenant, own)
         of_key = self._accounts.get((tenant.tenant_id, key.key_id))
         if of_key is None:
             of_key = self._open(f"key {key.key_id}", tenant.tenant_id, key.key_id, key.budget)
         return own, of_key
 
-    def _open(self, name: str, tenant_id: str, key_id: str, budget: Budget) -> Account:
+    def _open(
+        self, name: str, tenant_id: str, key_id: str, budget: Budget, allowance: Allowance | None = None
+    ) -> Account:
         opening = self._opening
-        account = Account(name, budget, self._zone, opening.of(tenant_id, key_id), opening.at_us)
+        account = Account(name, budget, self._zone, opening.of(tenant_id, key_id), opening.at_us, allowance)
         self._accounts[tenant_id, key_id] = account
         for at_us, nanos in self._corrections.pop((tenant_id, key_id), ()):
             account.correct(nanos, at_us)
         return account
+
+    def _count_tokens(self, tenant: Tenant, own: Account) -> None:
+        """An account of tokens, from when a plan of the tenant includes tokens; it stays then."""
+        allowance = tenant.allowance
+        if allowance is None or not allowance.counts_tokens or own.tokens is not None:
+            return
+        opened = self._opening.tokens.get(tenant.tenant_id, {})
+        booked = dict(allowance.booked_tokens)
+        # Both are less than was used at most: the one by what came since, the other by what is not booked yet.
+        spent = {kind: max(opened.get(kind, 0), booked.get(kind, 0)) for kind in (DAY, MONTH)}
+        own.tokens = Account(own.holder, NO_BUDGET, self._zone, spent, self._opening.at_us, allowance, TOKENS)
+
+    def slow(self, at_us: int) -> dict[str, str]:
+        """Who is beyond what a plan includes that throttles, with the tier that is left. Looks at who is near alone."""
+        found: dict[str, str] = {}
+        for tenant_id, account in tuple(self._near.items()):
+            tier = account.throttle_tier
+            counts = [account] if account.tokens is None else [account, account.tokens]
+            if tier is not None and any(one.is_beyond(at_us) for one in counts):
+                found[tenant_id] = tier
+            elif tier is None or all(one.short_of(1, 1, at_us) is None for one in counts):
+                del self._near[tenant_id]
+        return found
 
     def adjust(self, tenant_id: str, key_id: str, at_us: int, nanos: int) -> None:
         """Count a correction that was booked since the opening, in the periods that hold `at_us`."""
@@ -83,7 +113,10 @@ class Till:
         for tenant_id in snapshot.tenants if change.tenants is None else change.tenants:
             tenant, account = snapshot.tenants.get(tenant_id), self._accounts.get((tenant_id, ""))
             if tenant is not None and account is not None:
-                account.apply(tenant.budget, at_us)
+                account.apply(tenant.budget, at_us, tenant.allowance)
+                self._count_tokens(tenant, account)
+                if account.tokens is not None:
+                    account.tokens.apply(NO_BUDGET, at_us, tenant.allowance)
         for digest in snapshot.keys if change.keys is None else change.keys:
             key = snapshot.keys.get(digest)
             account = self._accounts.get((key.tenant_id, key.key_id)) if key is not None else None
@@ -120,15 +153,33 @@ class Till:
             if isinstance(found, Short):
                 return found
             over = found.over
-        return Money(self, accounts, bound, over, is_held, meter, history, at_us, now)
+            if over and own.throttle_tier is not None:
+                self._near[principal.tenant.tenant_id] = own
+        if own.tokens is None:
+            return Money(self, accounts, bound, over, is_held, meter, history, at_us, now)
+        money = CountedMoney(self, accounts, bound, over, is_held, meter, history, at_us, now)
+        tokens = tokens_bound(self.prices, fields, bound, body_bytes, prompt_tokens, at_us)
+        of_tokens = place((own.tokens,), tokens, at_us)
+        if isinstance(of_tokens, Short):
+            money.give_back()
+            return of_tokens
+        money.tokens = of_tokens
+        if of_tokens.over:
+            self._near[principal.tenant.tenant_id] = own
+        return money
 
     def would_fit(self, accounts: Accounts, fields: MessageFields, at_us: int) -> bool:
         """Whether a request would fit with an empty prompt: then counting it may help. Holds nothing."""
         if fields.stream:
-            amount = StreamMeter(self.prices, fields, 0, None, at_us).first_nanos
+            bound = StreamMeter(self.prices, fields, 0, None, at_us).first_bound()
         else:
-            amount = bound_of(self.prices, fields, 0, at_us, None, 0).nanos
-        return all(not account.is_hard or account.short_of(amount, amount, at_us) is None for account in accounts)
+            bound = bound_of(self.prices, fields, 0, at_us, None, 0)
+        wanted: list[tuple[Account, int]] = [(account, bound.nanos) for account in accounts]
+        tokens = accounts[0].tokens
+        if tokens is not None:
+            wanted.append((tokens, tokens_bound(self.prices, fields, bound, 0, 0, at_us)))
+        found = [account.short_of(amount, amount, at_us) for account, amount in wanted]
+        return all(short is None or not short.is_hard for short in found)
 
     def account_of(self, tenant_id: str) -> Account | None:
         """The account of a tenant that has been used."""
@@ -292,3 +343,45 @@ class Money(Hold):
         if self.is_held:
             self.void()
         self.is_open = False
+
+
+class CountedMoney(Money):
+    """The same, of a tenant whose plan includes a number of tokens: `tokens` are held beside it, all that the attempt
+    may use from its start on. An attempt whose usage is not known counts none, as on the bill.
+    """
+
+    __slots__ = ("tokens",)
+
+    def __init__(
+        self,
+        till: Till,
+        accounts: Accounts,
+        bound: Bound,
+        over: bool,
+        is_held: bool,
+        meter: StreamMeter | None,
+        history: History,
+        at_us: int,
+        now: float,
+    ) -> None:
+        Money.__init__(self, till, accounts, bound, over, is_held, meter, history, at_us, now)
+        self.tokens: Hold | None = None
+
+    def book(self, booked: Settlement, at_us: int) -> None:
+        Money.book(self, booked, at_us)
+        self._count(booked.usage.prompt_tokens + booked.usage.output_tokens, at_us)
+
+    def book_settled(
+        self, cost_nanos: int, output_tokens: int, prompt_tokens: int, body_bytes: int, at_us: int
+    ) -> None:
+        Money.book_settled(self, cost_nanos, output_tokens, prompt_tokens, body_bytes, at_us)
+        self._count(prompt_tokens + output_tokens, at_us)
+
+    def give_back(self) -> None:
+        Money.give_back(self)
+        if self.tokens is not None:
+            self.tokens.void()
+
+    def _count(self, tokens: int, at_us: int) -> None:
+        if self.tokens is not None:
+            self.tokens.settle(tokens, at_us)

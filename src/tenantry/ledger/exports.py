@@ -28,7 +28,7 @@ from tenantry.domain.values import value
 from tenantry.ledger.rollup import TOKEN_CLASSES
 from tenantry.regular_files import sync_folder
 from tenantry.storage.database import reading, values_of
-from tenantry.storage.tables import ledger, tenants, usage_rollup
+from tenantry.storage.tables import gateway_keys, ledger, tenants, usage_rollup
 
 _ROWS_AT_ONCE = 2000
 
@@ -54,6 +54,7 @@ COLUMNS: dict[str, str] = {
     "cost_usd": USD,
     "price_version": TEXT,
     "row_hash": TEXT,
+    "slot": TEXT,
 }
 
 
@@ -198,8 +199,12 @@ def export_lines(connection: Connection, entry_ids: Collection[int]) -> list[dic
 
 def _read() -> Select[*tuple[Any, ...]]:
     plain = [ledger.c[name] for name in COLUMNS if name in ledger.c]
-    return select(ledger.c.tenant_id, ledger.c.ended_at_us, ledger.c.begun_at_us, tenants.c.slug, *plain).outerjoin(
-        tenants, tenants.c.tenant_id == ledger.c.tenant_id
+    return (
+        select(
+            ledger.c.tenant_id, ledger.c.ended_at_us, ledger.c.begun_at_us, tenants.c.slug, gateway_keys.c.slot, *plain
+        )
+        .outerjoin(tenants, tenants.c.tenant_id == ledger.c.tenant_id)
+        .outerjoin(gateway_keys, gateway_keys.c.key_id == ledger.c.key_id)
     )
 
 
@@ -210,6 +215,7 @@ def _line(row: Mapping[str, Any]) -> dict[str, Any]:
         "ended_at": _time(row["ended_at_us"]),
         "begun_at": _time(row["begun_at_us"]),
         "cost_usd": Decimal(nanos).scaleb(-9) if nanos is not None else None,
+        "slot": row["slot"] or None,
     }
     return {name: made[name] if name in made else row[name] for name in COLUMNS}
 

@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Engine, select
 
 from tenantry.domain.periods import Period, period_of
+from tenantry.domain.plans import PRICED_TOKENS
 from tenantry.domain.prices import PriceTable
 from tenantry.ledger.adjustments import newest_entry
 from tenantry.ledger.booking import IDS_AT_ONCE, already_booked
@@ -23,6 +24,7 @@ from tenantry.ledger.counted import Holder, counted_by_holder
 from tenantry.ledger.events import EndedAttempt, RunReader
 from tenantry.ledger.journal import is_alive, last_signs
 from tenantry.ledger.quarantine import attempts_in_quarantine, counted_nanos
+from tenantry.storage.allowances import tenants_counting_tokens, tokens_of
 from tenantry.storage.database import reading
 from tenantry.storage.tables import journals, ledger
 
@@ -34,13 +36,15 @@ class Opening:
     """Nano-dollars by tenant and key, by period kind, at `at_us`; key "" is the tenant as a whole.
 
     `entry_id` is the last row of the ledger that is in it: `adjustments_since` goes on from there. `ended`: attempts
-    that were said to be running, have ended, and are in it.
+    that were said to be running, have ended, and are in it. `tokens`: of all classes, by tenant and period kind, where
+    a plan includes a number of them.
     """
 
     at_us: int
     entry_id: int = 0
     spent: dict[Holder, dict[str, int]] = field(default_factory=dict[Holder, dict[str, int]])
     ended: set[str] = field(default_factory=set[str])
+    tokens: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]])
 
     def of(self, tenant_id: str, key_id: str = "") -> dict[str, int]:
         return self.spent.get((tenant_id, key_id), {})
@@ -74,6 +78,11 @@ def open_counters(
         for period in periods:
             for holder, counted in counted_by_holder(connection, period.start_us, period.end_us).items():
                 opening.spent.setdefault(holder, {})[period.kind] = counted.nanos
+        counting = tenants_counting_tokens(connection)
+        for period in periods:
+            for tenant_id in counting:
+                tokens = tokens_of(connection, tenant_id, period.start_us, period.end_us)
+                opening.tokens.setdefault(tenant_id, {})[period.kind] = tokens
     for one in unbooked:
         if one.begun.attempt_id not in booked:
             booked.add(one.begun.attempt_id)
@@ -103,6 +112,8 @@ def _count(opening: Opening, periods: list[Period], one: EndedAttempt) -> None:
     for period in periods:
         if period.start_us <= one.end.ended_at_us < period.end_us:
             opening.add(one.begun.tenant_id, one.begun.key_id, period.kind, counted_nanos(one))
+            kinds, usage = opening.tokens.setdefault(one.begun.tenant_id, {}), one.end.usage
+            kinds[period.kind] = kinds.get(period.kind, 0) + sum(getattr(usage, name) for name in PRICED_TOKENS)
 
 
 def _read_journals(engine: Engine, journal_dir: Path, prices: PriceTable) -> list[EndedAttempt]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import ColumnElement, Connection, Engine, func, select
 
 from tenantry.domain.attempts import Outcome
 from tenantry.domain.money import format_usd
 from tenantry.domain.periods import MONTH, BadPeriod, read_period
+from tenantry.domain.plans import PRICED_TOKENS
 from tenantry.storage.database import reading
-from tenantry.storage.tables import usage_rollup
+from tenantry.storage.tables import gateway_keys, usage_rollup
 
 
 class BadMonth(ValueError):
@@ -42,14 +44,28 @@ class ModelUsage:
 
 
 @dataclass(frozen=True, slots=True)
+class SlotUsage:
+    """Sums for one slot, "" for keys of the whole tenant. `requests` counts attempts, `tokens` those of all classes."""
+
+    slot: str
+    requests: int
+    tokens: int
+    cost_nanos: int
+
+
+@dataclass(frozen=True, slots=True)
 class UsageReport:
-    """`orphaned_nanos` is the cost of attempts whose gateway died, within the whole: an estimate, not what was told."""
+    """`orphaned_nanos` is the cost of attempts whose gateway died, within the whole: an estimate, not what was told.
+
+    `slots` add up to the whole; none where the tenant uses none.
+    """
 
     month: str
     time_zone: str
     models: list[ModelUsage]
     outcomes: dict[str, int]
     orphaned_nanos: int
+    slots: list[SlotUsage] = field(default_factory=list[SlotUsage])
 
     @property
     def requests(self) -> int:
@@ -78,6 +94,7 @@ class UsageReport:
             "saved_by_caching_nanos": self.saved_nanos,
             "outcomes": self.outcomes,
             "models": [asdict(model) | {"cost_usd": format_usd(model.cost_nanos)} for model in self.models],
+            "slots": [asdict(one) | {"cost_usd": format_usd(one.cost_nanos)} for one in self.slots],
         }
 
 
@@ -121,8 +138,26 @@ def month_usage(engine: Engine, tenant_id: str, month: str, zone: ZoneInfo) -> U
     with reading(engine) as connection:
         models = [ModelUsage(model, *map(int, sums)) for model, *sums in connection.execute(query)]
         found = {outcome: (int(count), int(nanos)) for outcome, count, nanos in connection.execute(by_outcome)}
+        slots = _by_slot(connection, in_month)
     _, orphaned_nanos = found.get(Outcome.ORPHANED.value, (0, 0))
-    return UsageReport(month, zone.key, models, {name: count for name, (count, _) in found.items()}, orphaned_nanos)
+    return UsageReport(
+        month, zone.key, models, {name: count for name, (count, _) in found.items()}, orphaned_nanos, slots
+    )
+
+
+def _by_slot(connection: Connection, in_month: Collection[ColumnElement[bool]]) -> list[SlotUsage]:
+    """A key is one slot's for good, so its slot is that of all that was used by it."""
+    columns, slot = usage_rollup.c, func.coalesce(gateway_keys.c.slot, "")
+    tokens = sum((columns[name] for name in PRICED_TOKENS[1:]), columns[PRICED_TOKENS[0]])
+    query = (
+        select(slot, func.sum(columns.attempts), func.sum(tokens), func.sum(columns.cost_nanos))
+        .outerjoin(gateway_keys, gateway_keys.c.key_id == columns.key_id)
+        .where(*in_month)
+        .group_by(slot)
+        .order_by(slot)
+    )
+    found = [SlotUsage(name, *map(int, sums)) for name, *sums in connection.execute(query)]
+    return found if any(one.slot for one in found) else []
 
 
 def month_bounds_us(month: str, zone: ZoneInfo) -> tuple[int, int]:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, select
 
+from tenantry.domain.allowances import PLAN
 from tenantry.domain.budgets import Budget, Cap, Raise
 from tenantry.storage.columns import now_utc
 from tenantry.storage.tables import budget_raises, budgets, tenants
@@ -38,7 +39,14 @@ def read_budgets(connection: Connection, tenant_ids: Collection[str] | None = No
         # A raise is the tenant's: its keys stay as they are.
         of_cap = raised.get((row.tenant_id, row.period), ()) if not row.key_id else ()
         caps.setdefault((row.tenant_id, row.key_id), []).append(Cap(row.period, row.amount_nanos, of_cap))
-    return {holder: Budget(tuple(sorted(own, key=_length)), mode_of[holder[0]]) for holder, own in caps.items()}
+    return {
+        holder: Budget(
+            tuple(sorted(own, key=_length)),
+            mode_of[holder[0]],
+            raised.get((holder[0], PLAN), ()) if not holder[1] else (),
+        )
+        for holder, own in caps.items()
+    }
 
 
 def _length(cap: Cap) -> int:

@@ -113,8 +113,32 @@ class TenantRecord:
 
 
 @value
+class SlotRecord:
+    """A slot as it is stored; `own` are the limits that differ from its tenant's, `keys` counts those that work."""
+
+    slug: str
+    name: str
+    own: Mapping[str, Any]
+    keys: int
+    created_at: datetime
+
+    @property
+    def endpoint(self) -> str:
+        """As it stands in a path, behind `/t/`."""
+        return f"{self.slug}.{self.name}"
+
+
+def read_slot(row: Row[*tuple[Any, ...]]) -> SlotRecord:
+    """A slot joined with its tenant's slug and the count of its keys."""
+    return SlotRecord(row.slug, row.name, read_changes(row.limits), row.keys, aware(row.created_at))
+
+
+@value
 class KeyRecord:
-    """A gateway key as it is stored; `slug` is its tenant's, `hint` its last characters, `own` its own limits."""
+    """A gateway key as it is stored; `slug` is its tenant's, `hint` its last characters, `own` its own limits.
+
+    `slot` is the one that it is for, "" where it is the whole tenant's.
+    """
 
     key_id: str
     slug: str
@@ -130,6 +154,7 @@ class KeyRecord:
     last_used_at: datetime | None
     last_used_address: str | None
     last_used_agent: str | None
+    slot: str = ""
 
     def is_over(self, now: datetime) -> bool:
         """Whether its time is over, whatever its status says."""
@@ -264,6 +289,7 @@ def read_key(row: Row[*tuple[Any, ...]]) -> KeyRecord:
         utc(row.last_used_at),
         row.last_used_address,
         row.last_used_agent,
+        row.slot,
     )
 
 

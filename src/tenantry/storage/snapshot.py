@@ -5,11 +5,14 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import Column, Connection, Engine, Row, Table, select
 
+from tenantry.domain.allowances import Allowance
 from tenantry.domain.budgets import Budget
 from tenantry.domain.directory import (
     NO_BUDGET,
@@ -26,17 +29,19 @@ from tenantry.domain.directory import (
     Upstream,
 )
 from tenantry.domain.limits import Limits
+from tenantry.storage.allowances import read_allowances
 from tenantry.storage.caps import read_budgets
 from tenantry.storage.client_hosts import read_hosts
 from tenantry.storage.columns import utc
 from tenantry.storage.database import StoreFile, path_of_store, reading
 from tenantry.storage.records import read_changes, read_tier, read_upstream
 from tenantry.storage.sealed_rows import sealed_of
-from tenantry.storage.tables import credentials, gateway_keys, tenants, tiers, upstreams
+from tenantry.storage.tables import credentials, gateway_keys, tenant_slots, tenants, tiers, upstreams
 from tenantry.storage.vault import SecretUnreadable, Vault
 from tenantry.storage.versions import TOUCHED_MAX, VERSION_NAME, Kind, Touched, directory_version, read_touched
 
 T = TypeVar("T")
+UTC: Final = ZoneInfo("UTC")
 _NONE: frozenset[Any] = frozenset()
 # Limits of its own, as most have: the row's text for none.
 _NO_LIMITS = "{}"
@@ -59,7 +64,8 @@ class _Held:
     tenants: dict[str, Tenant] = field(default_factory=dict[str, Tenant])
     keys: dict[bytes, GatewayKey] = field(default_factory=dict[bytes, GatewayKey])
     digests: dict[str, tuple[bytes, ...]] = field(default_factory=dict[str, tuple[bytes, ...]])
-    # Limits of their own as the rows keep them, by tenant's or key's id; who has none is not in it.
+    # Limits of their own as the rows keep them, by tenant's or key's id; who has none is not in it. Of a key of a slot
+    # the slot's.
     own: dict[str, str] = field(default_factory=dict[str, str])
     # The slugs of tenants by the names that are their clients' own. Replaced when one changes.
     hosts: dict[bytes, bytes] = field(default_factory=dict[bytes, bytes])
@@ -90,9 +96,11 @@ class SnapshotLoader:
     none where there is none. `closed` says why, in words, as of the last reading.
     """
 
-    def __init__(self, engine: Engine, vault: Vault) -> None:
+    def __init__(self, engine: Engine, vault: Vault, zone: ZoneInfo = UTC) -> None:
+        """`zone` is the agency's: its days are those on which plans change."""
         self._engine = engine
         self._vault = vault
+        self._zone = zone
         self._held: _Held | None = None
 
     @property
@@ -116,7 +124,7 @@ class SnapshotLoader:
                 after = self._whole(connection, version)
                 ids, digests = before.tenants.keys() | after.tenants.keys(), before.keys.keys() | after.keys.keys()
             else:
-                step = _Step(connection, self._vault, before, before.copy(), version)
+                step = _Step(connection, self._vault, self._zone, before, before.copy(), version)
                 step.read_touched(touched)
                 after, ids, digests = step.after, step.tenants, step.keys
         return Change(
@@ -126,21 +134,24 @@ class SnapshotLoader:
         )
 
     def _whole(self, connection: Connection, version: int) -> _Held:
-        step = _Step(connection, self._vault, self._held or _Held(), _Held(), version)
+        step = _Step(connection, self._vault, self._zone, self._held or _Held(), _Held(), version)
         step.read_everything()
         return step.after
 
     def _keep(self, held: _Held) -> Snapshot:
         self._held = held
-        return Snapshot(held.version, held.keys, held.tenants, held.hosts)
+        return Snapshot(held.version, held.keys, held.tenants, held.hosts, held.tiers)
 
 
 class _Step:
     """From `before` to `after`, in one reading transaction. `tenants` and `keys` are those that were looked at."""
 
-    def __init__(self, connection: Connection, vault: Vault, before: _Held, after: _Held, version: int) -> None:
+    def __init__(
+        self, connection: Connection, vault: Vault, zone: ZoneInfo, before: _Held, after: _Held, version: int
+    ) -> None:
         self._connection = connection
         self._vault = vault
+        self._zone = zone
         self._before = before
         self.after = after
         self.after.version = version
@@ -235,12 +246,20 @@ class _Step:
         self.tenants |= ids or _NONE
         budgets = read_budgets(self._connection, ids)
         hosts = read_hosts(self._connection, ids)
+        allowances = read_allowances(self._connection, ids, datetime.now(self._zone).date(), self._zone)
         for row in self._rows(tenants, tenants.c.tenant_id, ids):
             own = hosts.get(row.tenant_id, ())
-            after.tenants[row.tenant_id] = self._tenant(row, budgets[row.tenant_id, ""], own)
+            allowance = allowances.get(row.tenant_id)
+            after.tenants[row.tenant_id] = self._tenant(row, budgets[row.tenant_id, ""], own, allowance)
         self._name_hosts(ids)
+        slots = {
+            (row.tenant_id, row.name): row.limits for row in self._rows(tenant_slots, tenant_slots.c.tenant_id, ids)
+        }
         for row in self._rows(gateway_keys, gateway_keys.c.tenant_id, ids):
-            after.keys[row.digest] = self._key(row, budgets.get((row.tenant_id, row.key_id), NO_BUDGET))
+            budget, own_limits = budgets.get((row.tenant_id, row.key_id), NO_BUDGET), row.limits
+            if row.slot:
+                own_limits = slots.get((row.tenant_id, row.slot), _NO_LIMITS)
+            after.keys[row.digest] = self._key(row, budget, own_limits)
             after.digests[row.tenant_id] = (*after.digests.get(row.tenant_id, ()), row.digest)
             self.keys.add(row.digest)
 
@@ -259,7 +278,9 @@ class _Step:
             named.update(_hosts_of(after.get(one)))
         self.after.hosts = named
 
-    def _tenant(self, row: Row[*tuple[Any, ...]], budget: Budget, hosts: tuple[str, ...]) -> Tenant:
+    def _tenant(
+        self, row: Row[*tuple[Any, ...]], budget: Budget, hosts: tuple[str, ...], allowance: Allowance | None
+    ) -> Tenant:
         known = self._before.tenants.get(row.tenant_id)
         if row.limits != _NO_LIMITS:
             self.after.own[row.tenant_id] = row.limits
@@ -277,17 +298,19 @@ class _Step:
             Disconnect(row.disconnect),
             _shared(known.budget, budget) if known is not None else budget,
             hosts,
+            _shared(known.allowance, allowance) if known is not None else allowance,
             _names_of(row.limits),
         )
         return _shared(known, made)
 
-    def _key(self, row: Row[*tuple[Any, ...]], budget: Budget) -> GatewayKey:
+    def _key(self, row: Row[*tuple[Any, ...]], budget: Budget, own_limits: str) -> GatewayKey:
+        """A slot has a lane also where it has the tenant's limits; another key only where it has its own."""
         known = self._before.keys.get(row.digest)
         limits = None
-        if row.limits != _NO_LIMITS:
-            self.after.own[row.key_id] = row.limits
+        if own_limits != _NO_LIMITS or row.slot:
+            self.after.own[row.key_id] = own_limits
             tenant = self.after.tenants[row.tenant_id]
-            limits = self._limits_of(tenant.tier, self.after.own.get(row.tenant_id, _NO_LIMITS), row.limits)
+            limits = self._limits_of(tenant.tier, self.after.own.get(row.tenant_id, _NO_LIMITS), own_limits)
         made = GatewayKey(
             row.key_id,
             row.tenant_id,
@@ -296,7 +319,8 @@ class _Step:
             utc(row.expires_at),
             _shared(known.limits, limits) if known is not None else limits,
             _shared(known.budget, budget) if known is not None else budget,
-            _names_of(row.limits),
+            row.slot,
+            _names_of(own_limits),
         )
         return _shared(known, made)
 

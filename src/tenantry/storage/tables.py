@@ -158,6 +158,7 @@ gateway_keys = Table(
     Column("hint", String(16), nullable=False),
     Column("status", String(16), nullable=False),
     Column("limits", Text, nullable=False),  # JSON: what differs from the tenant
+    Column("slot", String(63), nullable=False, server_default=""),  # for good; "" for a key of the whole tenant
     Column("replaced_by", String(40)),
     Column("rotate_days", Integer),
     Column("last_used_at", DateTime(timezone=True)),
@@ -166,6 +167,16 @@ gateway_keys = Table(
     Column("expires_at", DateTime(timezone=True)),
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("revoked_at", DateTime(timezone=True)),
+)
+
+# Endpoints of a tenant with keys and a lane of their own. One that goes leaves its keys, which say what was used.
+tenant_slots = Table(
+    "tenant_slots",
+    metadata,
+    Column("tenant_id", String(40), ForeignKey(tenants.c.tenant_id), primary_key=True),
+    Column("name", String(63), primary_key=True),
+    Column("limits", Text, nullable=False),  # JSON: what differs from the tenant
+    Column("created_at", DateTime(timezone=True), nullable=False),
 )
 
 # What a tenant, or one of its keys, may cost in a period. `key_id` is "" for the whole tenant.

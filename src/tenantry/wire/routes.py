@@ -87,7 +87,8 @@ _KEY: Final = KEY_PREFIX.encode()
 _QUERY_VALUE: Final = re.compile(rb"[A-Za-z0-9._:@\-]{0,128}")
 # No error repeats more of what a client sent than this.
 QUERY_ECHO_CHARS_MAX: Final = 40
-_TENANT_PATH: Final = re.compile(rb"/t/([a-z0-9][a-z0-9\-]{0,62})(/.*)")
+# A tenant's own endpoint, `/t/acme`, or that of one of its slots, `/t/acme.writer`.
+_TENANT_PATH: Final = re.compile(rb"/t/([a-z0-9][a-z0-9\-]{0,62}(?:\.[a-z0-9][a-z0-9\-]{0,62})?)(/.*)")
 
 
 def find_target(method: bytes, target: bytes) -> Target:

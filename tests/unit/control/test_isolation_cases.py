@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tenantry.control.isolation.by_host import cases_by_host
+from tenantry.control.isolation.by_slot import cases_by_slot
 from tenantry.control.isolation.cases import HOW, IDS, WHO, Hand, Holder, generate_cases
 from tenantry.control.isolation.engine import require_objects
 from tenantry.control.isolation.findings import Group
@@ -93,3 +94,26 @@ def test_hosts_are_tried_in_pairs_with_paths_and_keys_on_every_route() -> None:
     assert set(counted) == {sample.name for sample in routes.sample_targets()}
     assert min(counted.values()) > 30
     assert list(cases_by_host(HAND)) == []  # where no tenant has a host, there is nothing to be tried
+
+
+def test_pairs_of_slots_are_tried_as_pairs_of_tenants() -> None:
+    keys = {f"{slug}.{name}": f"sk-proxy-{slug}-{name * 10}" for slug in ("acme", "globex") for name in ("one", "two")}
+    slots = {slug: {name: keys[f"{slug}.{name}"] for name in ("one", "two")} for slug in ("acme", "globex")}
+    hand = replace(HAND, own=replace(HAND.own, slots=slots["acme"]), other=replace(HAND.other, slots=slots["globex"]))
+    found = [case for case in cases_by_slot(hand) if case.route == "POST /v1/messages"]
+
+    def expected(key: str, slug: str) -> set[tuple[int, ...]]:
+        path, line = f" /t/{slug}/v1/messages ".encode(), f"x-api-key: {key}\r\n".encode()
+        return {
+            one.expected.statuses
+            for one in found
+            if path in one.data and line in one.data and b"x-tenant" not in one.data
+        }
+
+    for holder in ("acme.one", "acme.two"):
+        for endpoint in ("acme.one", "acme.two", "globex.one", "globex.two", "acme.nothing"):
+            assert expected(keys[holder], endpoint) == {(200,) if endpoint == holder else (403,)}
+        assert expected(HAND.own.key, holder) == {(403,)}
+        assert expected(keys[holder], "acme") == {(200,)}
+    assert {one.twin for one in found if one.expected.statuses == (403,)} == {"foreign POST /v1/messages"}
+    assert not list(cases_by_slot(HAND))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
-from datetime import datetime
+from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -13,9 +13,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from tenantry.domain.allowances import Allowance, Sold
 from tenantry.domain.budgets import Budget, Cap, Raise
 from tenantry.domain.holds import PERIODS_KEPT_MAX, Account, Hold, Short, place, settle_plainly, take_plainly
 from tenantry.domain.periods import period_of
+from tenantry.domain.plans import Dated, Terms
 
 DAY_US = 86_400 * 1_000_000
 UTC = ZoneInfo("UTC")
@@ -293,7 +295,7 @@ def test_a_cap_worth_fifty_calls_gives_fifty(concurrent: int) -> None:
 
 def twin_of(account: Account) -> Account:
     """The same account once more. Attribute by attribute: what is compiled cannot be copied otherwise."""
-    twin = Account(account.holder, account.budget, account.zone, {}, NOON)
+    twin = Account(account.holder, Budget((), "hard"), account.zone, {}, NOON)
     for name, kind in vars(Account).items():
         if inspect.isdatadescriptor(kind) and not isinstance(kind, property) and not name.startswith("__"):
             with contextlib.suppress(AttributeError):  # a property, in the compiled form
@@ -313,12 +315,15 @@ class Storm(RuleBasedStateMachine):
         self.holds: list[tuple[Hold, list[Account]]] = []
         self.spent: dict[int, int] = {}  # of the tenant, by month
         self.used: list[int] = []
+        self.allowance: Allowance | None = None
 
     def fits(self, accounts: list[Account]) -> None:
         """What must be true right after money was given."""
         for each in accounts:
             for cap in each.budget.caps:
                 assert each.spent[cap.period] + each.held_nanos <= each.amount(cap)
+            if "plan" in each.periods:
+                assert each.spent["plan"] <= each.spent["month"]
 
     @rule(nanos=st.integers(0, 500), both=st.booleans())
     def place(self, nanos: int, both: bool) -> None:
@@ -388,7 +393,17 @@ class Storm(RuleBasedStateMachine):
 
     @rule(month=st.integers(0, 2000), day=st.none() | st.integers(0, 500), is_key=st.booleans())
     def change(self, month: int, day: int | None, is_key: bool) -> None:
-        self.accounts[is_key].apply(budget(month, day=day), self.now)
+        self.accounts[is_key].apply(budget(month, day=day), self.now, None if is_key else self.allowance)
+
+    @rule(included=st.integers(1, 1000), day=st.integers(1, 28), is_on=st.booleans())
+    def put_on_a_plan(self, included: int, day: int, is_on: bool) -> None:
+        """Of each month the days from one on are another window; what is beyond is blocked, or nothing is."""
+        versions = (Dated(None, Terms(included_nanos=included, overage="block")),)
+        month = date.fromisoformat(period_of("day", self.now, BERLIN).label).replace(day=day)
+        later = (Dated(month, Terms(included_nanos=2 * included, overage="block")),)
+        sold = (Sold("pro", versions + later),)
+        self.allowance = Allowance((Dated(date(2020, 1, 1), "pro"),), sold) if is_on else None
+        self.tenant.apply(budget(700, day=400), self.now, self.allowance)
 
     @invariant()
     def held_is_the_sum_of_open_holds(self) -> None:

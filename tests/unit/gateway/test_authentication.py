@@ -183,3 +183,34 @@ def test_the_tenant_that_a_host_names_has_to_be_the_keys_wherever_else_it_is_nam
             at(*refused)
     with pytest.raises(ForeignTenant):
         at(b"globex", x_tenant_id=b"acme")
+
+
+SLOTTED = directory(slot="writer")
+
+
+@pytest.mark.parametrize("named", [None, b"acme", b"acme.writer"])
+@pytest.mark.parametrize("header", [None, b"acme", b"acme.writer", b"tnt_acme"])
+def test_a_key_of_a_slot_is_taken_where_its_slot_its_tenant_or_nobody_is_named(
+    named: bytes | None, header: bytes | None
+) -> None:
+    fields = {"x_api_key": KEY} | ({"x_tenant_id": header} if header is not None else {})
+    assert ask(fields, named, SLOTTED).key.slot == "writer"
+
+
+@pytest.mark.parametrize("named", [b"acme.reader", b"globex", b"globex.writer", b"acme.write", b"acme.writer.x", b"a"])
+def test_a_key_of_a_slot_is_refused_at_every_other_endpoint_as_at_a_foreign_tenants(named: bytes) -> None:
+    for fields, slug in (({"x_api_key": KEY}, named), ({"x_api_key": KEY, "x_tenant_id": named}, None)):
+        with pytest.raises(ForeignTenant):
+            ask(fields, slug, SLOTTED)
+
+
+@pytest.mark.parametrize("named", [b"acme.writer", b"acme."])
+def test_a_key_of_the_whole_tenant_is_no_slots(named: bytes) -> None:
+    with pytest.raises(ForeignTenant):
+        ask({"x_api_key": KEY}, named)
+    with pytest.raises(ForeignTenant):
+        ask({"x_api_key": KEY, "x_tenant_id": named})
+
+
+def test_a_slot_in_the_path_names_the_tenant_where_one_must_be_named() -> None:
+    assert ask({"x_api_key": KEY}, b"acme.writer", SLOTTED, required=True).tenant.slug == "acme"

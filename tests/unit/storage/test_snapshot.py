@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import random
 from collections.abc import Callable, Iterator
@@ -134,6 +135,18 @@ class Changes:
     def do_issue(self) -> None:
         limits = self.chance.choice(({}, {"sessions_max": 1}))
         self.directory.issue_key(self.slug(), "k", now_utc() + timedelta(days=1), limits)
+
+    def do_slot(self) -> None:
+        slug, name, limits = self.slug(), self.chance.choice("xy"), self.chance.choice(({}, {"sessions_max": 1}))
+        with contextlib.suppress(DirectoryError):
+            self.directory.add_slot(slug, name, limits)
+        self.directory.issue_key(slug, "k", slot=name)
+
+    def do_set_slot(self) -> None:
+        self.directory.set_slot(self.slug(), self.chance.choice("xy"), self.sessions(), None)
+
+    def do_remove_slot(self) -> None:
+        self.directory.remove_slot(self.slug(), self.chance.choice("xy"))
 
     def do_rotate(self) -> None:
         self.directory.rotate_key(self.key(), now_utc() + timedelta(hours=1))

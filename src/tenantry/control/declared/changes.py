@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, cast
 
 from tenantry.control.declared.model import Declaration, KeyBlock, TenantBlock
 from tenantry.control.declared.state import Standing, StandingCredential, StandingKey, StandingTenant
+from tenantry.domain.billing_details import Details
 from tenantry.domain.limits import Limits, as_json
+from tenantry.domain.plans import Terms
 from tenantry.storage.directory import SHIPPED_SESSIONS, first_limits
 
 # The label of the key that a new tenant gets when nothing is said about its keys.
@@ -36,7 +38,18 @@ class Change:
 
 
 # Compared by `_credential_changes` and `_key_changes`, or of no account to the state.
-_APART = ("shared_credential", "upstream", "workspace", "credential", "fallback", "keys")
+_APART = (
+    "shared_credential",
+    "upstream",
+    "workspace",
+    "credential",
+    "fallback",
+    "keys",
+    "plan_slots",
+    "plan_from",
+    "billing",
+    "slots",
+)
 _PLAIN = tuple(field.name for field in fields(TenantBlock) if field.name not in _APART)
 
 
@@ -49,9 +62,11 @@ def find_changes(
         if limits != before or (declared.whole and ("tier", name) not in standing.declared):
             yield Change("tier.set", name, "", _limits(before), limits.as_json())
     for name, terms in declared.plans.items():
-        known = standing.plans.get(name)
-        if terms != known or (declared.whole and ("plan", name) not in standing.declared):
-            yield Change("plan.set", name, "", known.told() if known else None, terms.told())
+        known, day = standing.plans.get(name), declared.plan_days.get(name)
+        is_same = terms == known and (day is None or standing.plan_days.get(name) == day)
+        if not is_same or (declared.whole and ("plan", name) not in standing.declared):
+            was, then = _from(known, standing.plan_days.get(name) if day else None), _from(terms, day)
+            yield Change("plan.set", name, "", was, then)
     if declared.whole:
         for slug in leaving(declared, standing):
             yield Change("tenant.remove", slug, "", None, standing.tenants[slug].block.offboard)
@@ -70,6 +85,13 @@ def find_changes(
                 yield Change(action, name, "", _limits(standing.tiers[name]), shipped)
             if kind == "plan" and name not in declared.plans:
                 yield Change("plan.remove", name, "", standing.plans[name].told())
+
+
+def _from(terms: Terms | None, day: date | None) -> dict[str, Any] | None:
+    """Terms as they are told, with the day from which they count where one is said."""
+    if terms is None:
+        return None
+    return terms.told() | ({"from": day.isoformat()} if day is not None else {})
 
 
 def leaving(declared: Declaration, standing: Standing) -> list[str]:
@@ -98,8 +120,41 @@ def _tenant_changes(
         old, new = getattr(before, name), getattr(block, name)
         if old != new:
             yield Change("tenant.set", slug, name, _plain(old), _plain(new))
+    yield from _sales_changes(slug, block, before)
     yield from _credential_changes(slug, block, before, wanted, standing, fingerprint)
+    yield from _slot_changes(slug, block, before)
     yield from _key_changes(slug, block, stood, now)
+
+
+def _sales_changes(slug: str, block: TenantBlock, before: TenantBlock) -> Iterator[Change]:
+    """What the file says nothing of stays as it is."""
+    if block.plan_slots is not None and block.plan_slots != before.plan_slots:
+        yield Change("tenant.set", slug, "plan_slots", before.plan_slots, block.plan_slots)
+    if block.plan_from is not None and block.plan_from != before.plan_from:
+        was = before.plan_from.isoformat() if before.plan_from is not None else None
+        yield Change("tenant.set", slug, "plan_from", was, block.plan_from.isoformat())
+    stood = before.billing or Details()
+    if block.billing is not None and block.billing != stood:
+        yield Change("tenant.set", slug, "billing", _details_json(stood), _details_json(block.billing))
+
+
+def _details_json(details: Details) -> dict[str, Any]:
+    taxes = {"taxes": dict(details.taxes)} if details.taxes is not None else {}
+    return details.as_json() | taxes
+
+
+def _slot_changes(slug: str, block: TenantBlock, before: TenantBlock) -> Iterator[Change]:
+    if block.slots is None:
+        return
+    stood = before.slots or {}
+    for name, own in stood.items():
+        if name not in block.slots:
+            yield Change("slot.remove", slug, name, _plain(own))
+    for name, own in block.slots.items():
+        if name not in stood:
+            yield Change("slot.add", slug, name, None, _plain(own))
+        elif stood[name] != own:
+            yield Change("slot.set", slug, name, _plain(stood[name]), _plain(own))
 
 
 def _credential_changes(
@@ -195,6 +250,10 @@ def _key_changes(slug: str, block: TenantBlock, stood: StandingTenant | None, no
         if key is None:
             yield Change("key.take" if want.digest_of else "key.issue", slug, label, None, key_json(want))
             continue
+        if key.block.slot != want.slot:  # a key is one slot's for good
+            yield Change("key.revoke", slug, label, key.hint)
+            yield Change("key.take" if want.digest_of else "key.issue", slug, label, None, key_json(want))
+            continue
         if _settled(key.block) != _settled(want):
             yield Change("key.set", slug, label, key_json(key.block), key_json(want))
         age = now - key.created_at
@@ -214,6 +273,7 @@ def key_json(block: KeyBlock) -> dict[str, Any]:
         "rotate_days": block.rotate_days,
         "limits": {name: as_json(value) for name, value in block.limits.items()},
         "digest_of": block.digest_of,
+        "slot": block.slot,
     }
     return {name: value for name, value in values.items() if value}
 

@@ -33,6 +33,7 @@ def check_against(
         *_check_agreement(declared, standing),
         *_check_fallbacks(declared, standing, fingerprint),
         *_check_hosts(declared, standing, why_no_host),
+        *_check_slots(declared, standing),
     ]
 
 
@@ -180,6 +181,30 @@ def _check_hosts(
             text = text or why_no_host(host)
             if text is not None:
                 yield declared.problem(("tenants", slug, "hosts"), text)
+
+
+def _check_slots(declared: Declaration, standing: Standing) -> Iterator[Problem]:
+    """Slots are as many as the plan has or as were agreed on, and keys are for those that there are."""
+    plans = {**standing.plans, **declared.plans}
+    for slug, block in declared.tenants.items():
+        stood = standing.tenants.get(slug)
+        there = block.slots
+        if there is None:
+            there = (stood.block.slots or {}) if stood is not None else {}
+        for label, key in (block.keys or {}).items():
+            if key.slot and key.slot not in there:
+                text = f"{slug} has no slot {key.slot!r}; {_nearest(key.slot, there)}"
+                yield declared.problem(("tenants", slug, "keys", label, "slot"), text)
+        terms = plans.get(block.plan or "")
+        agreed = block.plan_slots
+        if agreed is None and stood is not None and stood.block.plan == block.plan:
+            agreed = stood.block.plan_slots
+        most = agreed if agreed is not None else terms.slots if terms is not None else None
+        if block.slots is not None and most is not None and len(block.slots) > most:
+            count = len(block.slots)
+            where = f"plan_slots agrees on {most}" if agreed is not None else f"plan {block.plan} has {most}"
+            text = f"{slug} declares {count} slots, and {where}: plan_slots = {count} agrees on more"
+            yield declared.problem(("tenants", slug, "slots"), text)
 
 
 def _check_fallbacks(declared: Declaration, standing: Standing, fingerprint: Fingerprint) -> Iterator[Problem]:

@@ -27,6 +27,10 @@ _ACTIONS = {
     "workspace": ("credential.workspace", "credential.bind"),
     "thresholds": ("alerts.thresholds",),
     "targets": ("alerts.target", "alerts.target_remove"),
+    "plan": ("tenant.plan", "tenant.set"),
+    "plan_slots": ("tenant.plan", "tenant.set"),
+    "plan_from": ("tenant.plan", "tenant.set"),
+    "billing": ("billing.set",),
     "month_nanos": ("budget.set", "tenant.set"),
     "week_nanos": ("budget.set", "tenant.set"),
     "day_nanos": ("budget.set", "tenant.set"),
@@ -110,6 +114,8 @@ def _find(change: Change, standing: Standing, entries: list[AuditEntry]) -> Audi
         return _last(entries, ("tenant.offboard", "tenant.rollback"), {change.subject})
     if change.action.startswith("key."):
         return _last_of_key(change, tenant, entries)
+    if change.action.startswith("slot."):
+        return _last(entries, ("slot.add", "slot.set", "slot.remove"), {f"{change.subject}.{change.field}"})
     if change.action == "target.replace":
         return _last(entries, ("alerts.target",), {target_name(change.subject, change.after)})
     objects = {change.subject}
@@ -169,6 +175,10 @@ def _as_it_stands(change: Change) -> str:
             return f"tenant {subject}: key {change.field!r} is missing"
         case "key.revoke":
             return f"tenant {subject}: key {change.field!r} ({change.before}) is not in the file"
+        case "slot.add":
+            return f"tenant {subject}: slot {change.field!r} is missing"
+        case "slot.remove":
+            return f"tenant {subject}: slot {change.field!r} is not in the file"
         case "tenant.add":
             return f"tenant {subject} is missing"
         case "tenant.remove":

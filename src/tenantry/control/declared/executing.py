@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -18,6 +18,7 @@ from tenantry.storage.directory import Directory, DirectoryError, first_limits
 from tenantry.storage.directory.alert_targets import APPRISE, WEBHOOK
 from tenantry.storage.directory.credentials import Binding, NewCredential
 from tenantry.storage.directory.keys import WantedKey
+from tenantry.storage.directory.plans import Agreed
 from tenantry.storage.directory.tenants import NewTenant, TenantChange
 
 # How long a key goes on that its `rotate_days` replaced: time to hand the new one to a client that is on holiday.
@@ -36,6 +37,7 @@ _COLUMNS = {
     "declared": "declared",
     "budget_mode": "budget_mode",
 }
+_AGREED = {"plan_slots", "plan_from"}
 _BUDGETS = {"month_nanos": "month", "week_nanos": "week", "day_nanos": "day"}
 
 
@@ -86,16 +88,19 @@ class Executor:
         if by_action:
             raise ValueError(f"unknown changes: {', '.join(by_action)}")
 
-    def _steps(self) -> dict[str, Callable[[Change], None]]:
+    def _steps(self) -> dict[str, Callable[[Change], object]]:
         return {
             "tier.set": lambda one: self._directory.put_tier(one.subject, self._declared.tiers[one.subject]),
-            "plan.set": lambda one: self._directory.put_plan(one.subject, one.after),
+            "plan.set": self._put_plan,
             "tenant.remove": self._remove_tenant,
             "credential.rotate": self._rotate_credential,
             "credential.share": self._share_credential,
             "credential.move": self._move_credential,
             "credential.workspace": self._set_workspace,
             "target.replace": lambda one: self._set_target(one.subject, one.after),
+            "slot.remove": lambda one: self._directory.remove_slot(one.subject, one.field),
+            "slot.add": lambda one: self._directory.add_slot(one.subject, one.field, self._slot(one)),
+            "slot.set": lambda one: self._directory.set_slot(one.subject, one.field, self._slot(one), None),
             "key.revoke": lambda one: self._directory.revoke_key(self._key_id(one)),
             "key.set": self._set_key,
             "key.rotate": self._rotate_key,
@@ -103,6 +108,15 @@ class Executor:
             "tier.remove": lambda one: self._directory.remove_tier(one.subject),
             "plan.remove": lambda one: self._directory.remove_plan(one.subject),
         }
+
+    def _put_plan(self, change: Change) -> None:
+        day = self._declared.plan_days.get(change.subject)
+        is_new_day = day is not None and self._standing.plan_days.get(change.subject) != day
+        is_other = self._standing.plans.get(change.subject) != self._declared.plans[change.subject]
+        self._directory.put_plan(change.subject, change.after, day if is_new_day or is_other else None)
+
+    def _slot(self, change: Change) -> Mapping[str, Any]:
+        return (self._block(change.subject).slots or {})[change.field]
 
     def _block(self, slug: str) -> TenantBlock:
         return self._declared.tenants[slug]
@@ -151,6 +165,7 @@ class Executor:
         for slug, values in fields.items():
             if slug in self._standing.tenants:
                 self._directory.set_tenant(slug, self._change(slug, values))
+            self._put_sales(slug, values)
             if "thresholds" in values:
                 self._directory.set_thresholds(slug, values["thresholds"])
             if "targets" in values:
@@ -160,9 +175,28 @@ class Executor:
         self._new_credentials = []
         self._directory.bind_credentials(bindings)
 
+    def _put_sales(self, slug: str, values: Mapping[str, Any]) -> None:
+        """What was agreed on with the plan, and billing details. The logo is not a file's, and stays."""
+        block = self._block(slug)
+        if self._is_agreed(slug, values):
+            self._directory.assign_plan(slug, Agreed(block.plan, block.plan_from, block.plan_slots))
+        if "billing" in values and block.billing is not None:
+            tenant_id = self._directory.get_tenant(slug).tenant_id
+            self._directory.set_billing(slug, replace(block.billing, logo=self._directory.billing_of(tenant_id).logo))
+
+    def _is_agreed(self, slug: str, values: Mapping[str, Any]) -> bool:
+        """Whether a plan is taken with a day or a number of slots: also one that stays the same under another plan."""
+        block = self._block(slug)
+        is_said = block.plan_slots is not None or block.plan_from is not None
+        return bool(values.keys() & _AGREED) or ("plan" in values and is_said)
+
     def _change(self, slug: str, values: dict[str, Any]) -> TenantChange:
+        # A plan with a day or a number of slots is agreed on apart (`_put_sales`).
+        apart = {"plan"} if self._is_agreed(slug, values) else set[str]()
         columns: dict[str, Any] = {
-            _COLUMNS[name]: "" if value is None else value for name, value in values.items() if name in _COLUMNS
+            _COLUMNS[name]: "" if value is None else value
+            for name, value in values.items()
+            if name in _COLUMNS and name not in apart
         }
         limits = self._block(slug).limits if "limits" in values else None
         amounts = {period: values[name] for name, period in _BUDGETS.items() if name in values}
@@ -333,6 +367,7 @@ class Executor:
                 block.limits,
                 block.rotate_days,
                 self._references.get(block.digest_of) if block.digest_of is not None else None,
+                block.slot,
             )
             for change, block in zip(changes, blocks, strict=True)
         ]

@@ -10,11 +10,13 @@ from zoneinfo import ZoneInfo
 from tenantry.control.declared.model import KeyBlock, TenantBlock
 from tenantry.control.declared.state import Standing, StandingTenant
 from tenantry.control.toml_out import write_toml
+from tenantry.domain.billing_details import Details
 from tenantry.domain.limits import EVERY, LIMITS, NO_LIMIT, Limits, as_json
 from tenantry.domain.money import NANOS_PER_USD
 from tenantry.domain.plans import Terms
 from tenantry.storage.directory import SHIPPED_SESSIONS, first_limits
 
+_AGREED = ("plan_slots", "plan_from")
 _HEAD = (
     "All tenants, as they stood on {at}.\n"
     "`tenantry plan` compares this file with the gateway, `tenantry apply` makes it so. See docs/tenants-as-code.md."
@@ -59,6 +61,13 @@ def _tenant(tenant: StandingTenant, zone: ZoneInfo) -> dict[str, Any]:
     ):
         if table:
             values[name] = table
+    if block.plan is not None:
+        values |= {name: one for name in _AGREED if (one := getattr(block, name)) is not None}
+    if block.billing is not None and block.billing != Details():
+        taxes = {"taxes": dict(block.billing.taxes)} if block.billing.taxes is not None else {}
+        values["billing"] = block.billing.as_json() | taxes
+    if block.slots:
+        values["slots"] = {name: {"limits": _limits(own)} if own else {} for name, own in block.slots.items()}
     values["keys"] = {label: _key(key, zone) for label, key in (block.keys or {}).items()}
     return values
 
@@ -86,6 +95,8 @@ def _key(key: KeyBlock, zone: ZoneInfo) -> dict[str, Any]:
         values["rotate_days"] = key.rotate_days
     if key.limits:
         values["limits"] = _limits(key.limits)
+    if key.slot:
+        values["slot"] = key.slot
     return values
 
 

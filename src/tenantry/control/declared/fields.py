@@ -12,6 +12,8 @@ from zoneinfo import ZoneInfo
 
 from tenantry.control.host_names import read_host
 from tenantry.domain.alerts import THRESHOLD_PERCENT_MAX, THRESHOLDS_MAX, BadThresholds, check_thresholds
+from tenantry.domain.billing_details import DUE_DAYS_MAX, TAXES_MAX
+from tenantry.domain.billing_details import TEXT_CHARS_MAX as DETAIL_CHARS_MAX
 from tenantry.domain.hosts import HOST_CHARS_MAX, BadHost
 from tenantry.domain.keys import is_slug
 from tenantry.domain.limits import LIMITS, Limit
@@ -176,6 +178,30 @@ def _day(raw: object) -> str:
     raise BadField("must be a date such as 2027-01-31")
 
 
+def _date(raw: object) -> date:
+    return date.fromisoformat(_day(raw))
+
+
+def _lines(raw: object) -> str:
+    text = raw.strip() if isinstance(raw, str) else ""
+    if not text or len(text) > DETAIL_CHARS_MAX or not text.replace("\n", "").isprintable():
+        raise BadField(f"must be a text of 1 to {DETAIL_CHARS_MAX} characters, on one or more lines")
+    return text
+
+
+def _decimal(raw: object) -> str:
+    if not isinstance(raw, str) or _PERCENT.fullmatch(raw) is None:
+        raise BadField('must be a number in quotes, such as "0.92"')
+    return raw
+
+
+def _taxes(raw: object) -> tuple[tuple[str, str], ...]:
+    if not isinstance(raw, Mapping):
+        raise BadField('must be a table of percents, such as { VAT = "19" }')
+    taxes = cast("Mapping[str, object]", raw)
+    return tuple((text, _percent(percent)) for text, percent in taxes.items())
+
+
 def _prices(raw: object) -> dict[str, dict[str, str]]:
     models = cast("Mapping[str, object]", raw) if isinstance(raw, Mapping) else {"": raw}
     if not all(isinstance(one, Mapping) for one in models.values()):
@@ -223,6 +249,8 @@ def read_expiry(zone: ZoneInfo) -> Callable[[Any], datetime]:
     return read
 
 
+_LINED = {"type": "string", "minLength": 1, "maxLength": DETAIL_CHARS_MAX}
+_DATED = {"type": "string", "pattern": r"^\d{4}-\d{2}-\d{2}$"}
 _TEXT = {"type": "string", "minLength": 1, "maxLength": TEXT_CHARS_MAX}
 _NAME = {"type": "string", "pattern": "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"}
 _REFERRED = {"type": "string", "pattern": _REFERENCE_PATTERN}
@@ -250,6 +278,10 @@ TENANT_FIELDS: dict[str, Field] = {
     "offboard": Field(
         _choice("keep", "delete"), "what removing the block does with its data", {"enum": ["keep", "delete"]}
     ),
+    "plan_slots": Field(
+        _whole(1, 1_000_000), "slots agreed on beside its plan's number", {"type": "integer", "minimum": 1}
+    ),
+    "plan_from": Field(_date, "the first day on its plan; left out: as the plan says", _DATED),
     "hosts": Field(
         _hosts,
         "host names of the client's own that lead here (CNAME): each is an endpoint of this tenant alone",
@@ -279,6 +311,28 @@ ALERT_FIELDS: dict[str, Field] = {
     ),
     "targets": Field(_references, "where alerts go: references to URLs", {"type": "array", "items": _REFERRED}),
 }
+BILLING_FIELDS: dict[str, Field] = {
+    "name": Field(_text, "as it stands on the invoice", _TEXT),
+    "address": Field(_lines, "on several lines", _LINED),
+    "email": Field(_text, "for questions", _TEXT),
+    "tax_id": Field(_text, "such as a VAT number", _TEXT),
+    "payment": Field(_lines, "how to pay", _LINED),
+    "note": Field(_lines, "a text below", _LINED),
+    "currency": Field(_text, "such as EUR; left out: the agency's", {"type": "string", "pattern": "^[A-Z]{3}$"}),
+    "rate": Field(
+        _decimal, "how much of the currency a dollar is, in quotes", {"type": "string", "pattern": _USD_PATTERN}
+    ),
+    "taxes": Field(
+        _taxes,
+        'percent by text, such as { VAT = "19" }; {} for none',
+        {"type": "object", "maxProperties": TAXES_MAX, "additionalProperties": _PERCENTAGE},
+    ),
+    "locale": Field(_text, "such as de_DE", {"type": "string", "pattern": "^[A-Za-z]{2,3}(_[A-Za-z0-9]{2,8}){0,3}$"}),
+    "due_days": Field(
+        _whole(0, DUE_DAYS_MAX), "days to pay", {"type": "integer", "minimum": 0, "maximum": DUE_DAYS_MAX}
+    ),
+    "purchase_order": Field(_text, "the client's order number", _TEXT),
+}
 KEY_FIELDS: dict[str, Field] = {
     "expires": Field(
         read_expiry(ZoneInfo("UTC")),
@@ -288,11 +342,17 @@ KEY_FIELDS: dict[str, Field] = {
     "rotate_days": Field(
         _whole(1, DAYS_MAX), "replace it at this age", {"type": "integer", "minimum": 1, "maximum": DAYS_MAX}
     ),
+    "slot": Field(_slug, "for this slot of the tenant alone, whose limits it has", _NAME),
     "digest_of": Field(
         _outside,
         "take over an existing key: env:NAME or file:PATH of its text",
         {"type": "string", "pattern": r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:\S.*)$"},
     ),
+}
+# Beside its terms: from which day on they count.
+PLAN_DAY = "from"
+PLAN_DAY_FIELDS: dict[str, Field] = {
+    PLAN_DAY: Field(_date, "the day from which these terms count; left out: as the plan says", _DATED)
 }
 PLAN_FIELDS: dict[str, Field] = {
     "fee_usd": Field(_usd, "dollars a month", _MONEY),

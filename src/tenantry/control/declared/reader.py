@@ -6,15 +6,19 @@ import difflib
 import re
 import tomllib
 from collections.abc import Callable, Collection, Iterable, Mapping
+from datetime import date
 from pathlib import Path as FilePath
 from typing import Any, cast
 from zoneinfo import ZoneInfo
 
 from tenantry.control.declared.fields import (
     ALERT_FIELDS,
+    BILLING_FIELDS,
     BUDGET_FIELDS,
     KEY_FIELDS,
     LABEL_CHARS_MAX,
+    PLAN_DAY,
+    PLAN_DAY_FIELDS,
     PLAN_FIELDS,
     TENANT_FIELDS,
     BadField,
@@ -23,6 +27,7 @@ from tenantry.control.declared.fields import (
 )
 from tenantry.control.declared.model import BadDeclaration, Declaration, KeyBlock, Path, Problem, TenantBlock
 from tenantry.control.declared.positions import find_lines
+from tenantry.domain.billing_details import BadDetails, Details, check_details
 from tenantry.domain.keys import is_slug
 from tenantry.domain.limits import EVERY, KEY_LIMITS, LIMITS, NO_TOOLS, BadLimit, Limits, read_limit
 from tenantry.domain.plans import BadTerms, Terms, check_terms
@@ -39,7 +44,7 @@ FILE_BYTES_MAX = 16 * 1024 * 1024
 _TOML_PLACE = re.compile(r"\(at line (\d+), column \d+\)")
 
 TABLES = ("tiers", "plans", "tenants")
-_TENANT_TABLES = ("limits", "budget", "alerts", "keys")
+_TENANT_TABLES = ("limits", "budget", "alerts", "keys", "billing", "slots")
 
 
 def find_files(named: Iterable[FilePath], folder: FilePath) -> list[FilePath]:
@@ -123,7 +128,7 @@ def _read(
         reader.read(file, document)
     if problems:
         raise BadDeclaration(problems)
-    return Declaration(reader.tiers, reader.plans, reader.tenants, True, documents, reader.find_place)
+    return Declaration(reader.tiers, reader.plans, reader.tenants, reader.plan_days, True, documents, reader.find_place)
 
 
 class _Lines:
@@ -152,6 +157,7 @@ class _Reader:
         self._files: dict[Path, str] = {}
         self.tiers: dict[str, Limits] = {}
         self.plans: dict[str, Terms] = {}
+        self.plan_days: dict[str, date] = {}
         self.tenants: dict[str, TenantBlock] = {}
 
     def read(self, file: str, document: Mapping[str, Any]) -> None:
@@ -183,7 +189,9 @@ class _Reader:
         if table == "tiers":
             self.tiers[name] = first_limits(name).with_changes(self._limits(path, block, tuple(LIMITS)))
         elif table == "plans":
-            found = self._fields(path, block, PLAN_FIELDS, ())
+            found = self._fields(path, block, PLAN_FIELDS | PLAN_DAY_FIELDS, ())
+            if PLAN_DAY in found:
+                self.plan_days[name] = found.pop(PLAN_DAY)
             self.plans[name] = Terms(**{field.replace("_usd", "_nanos"): value for field, value in found.items()})
             try:
                 check_terms(self.plans[name])
@@ -210,7 +218,28 @@ class _Reader:
             thresholds=alerts.get("thresholds"),
             targets=alerts.get("targets", ()),
             keys=keys,
+            billing=self._billing(path, block) if "billing" in block else None,
+            slots=self._slots((*path, "slots"), self._below(path, block, "slots")) if "slots" in block else None,
         )
+
+    def _billing(self, path: Path, block: Mapping[str, Any]) -> Details:
+        path = (*path, "billing")
+        found = Details(**self._fields(path, self._below(path[:-1], block, "billing"), BILLING_FIELDS, ()))
+        try:
+            check_details(found)
+        except BadDetails as error:
+            self._wrong(path, f"{_dotted(path)}: {error}")
+        return found
+
+    def _slots(self, path: Path, blocks: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        slots: dict[str, dict[str, Any]] = {}
+        for name, block in blocks.items():
+            if not is_slug(name):
+                self._wrong((*path, name), f"{name!r} is not a slot's name: use a-z, 0-9 and inner hyphens")
+            table = self._table((*path, name), block)
+            self._require_known((*path, name), table, (), ("limits",))
+            slots[name] = self._limits((*path, name, "limits"), self._below((*path, name), table, "limits"), KEY_LIMITS)
+        return slots
 
     def _keys(self, path: Path, blocks: Mapping[str, Any]) -> dict[str, KeyBlock]:
         keys: dict[str, KeyBlock] = {}
@@ -220,7 +249,11 @@ class _Reader:
             table = self._table((*path, label), block)
             found = self._fields((*path, label), table, self._key_fields, ("limits",))
             limits = self._limits((*path, label, "limits"), self._below((*path, label), table, "limits"), KEY_LIMITS)
-            keys[label] = KeyBlock(found.get("expires"), found.get("rotate_days"), limits, found.get("digest_of"))
+            if "slot" in found and limits:
+                self._wrong((*path, label), f"{_dotted((*path, label))}: a key of a slot has the slot's limits")
+            keys[label] = KeyBlock(
+                found.get("expires"), found.get("rotate_days"), limits, found.get("digest_of"), found.get("slot", "")
+            )
         return keys
 
     def _fields(

@@ -7,9 +7,11 @@ from typing import Any
 
 from tenantry.control.declared.fields import (
     ALERT_FIELDS,
+    BILLING_FIELDS,
     BUDGET_FIELDS,
     KEY_FIELDS,
     LABEL_CHARS_MAX,
+    PLAN_DAY_FIELDS,
     PLAN_FIELDS,
     TENANT_FIELDS,
     Field,
@@ -29,6 +31,8 @@ def json_schema() -> dict[str, Any]:
             "limits": _table(limit_schemas()),
             "budget": _table(_fields(BUDGET_FIELDS)),
             "alerts": _table(_fields(ALERT_FIELDS)),
+            "billing": _table(_fields(BILLING_FIELDS)),
+            "slots": _named(_table({"limits": _table(limit_schemas(KEY_LIMITS))}), _SLUG),
             "keys": _named(key, rf"^.{{1,{LABEL_CHARS_MAX}}}$"),
         }
     )
@@ -39,7 +43,7 @@ def json_schema() -> dict[str, Any]:
         **_table(
             {
                 "tiers": _named(_table(limit_schemas()), _SLUG),
-                "plans": _named(_table(_fields(PLAN_FIELDS)), _SLUG),
+                "plans": _named(_table(_fields(PLAN_FIELDS | PLAN_DAY_FIELDS)), _SLUG),
                 "tenants": _named(tenant, _SLUG),
             }
         ),

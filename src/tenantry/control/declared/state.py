@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import date, datetime
 from functools import cached_property
+from typing import Any
 
 from tenantry.control.declared.model import KeyBlock, TenantBlock
+from tenantry.domain.billing_details import Details
 from tenantry.domain.limits import Limits
 from tenantry.domain.plans import Terms
 from tenantry.storage.columns import now_utc
 from tenantry.storage.directory import Directory
-from tenantry.storage.records import CredentialRecord, KeyRecord, TenantRecord
+from tenantry.storage.records import CredentialRecord, KeyRecord, TenantPlan, TenantRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,15 @@ class Alerts:
 
     thresholds: tuple[int, ...] | None
     target_names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sales:
+    """What a tenant was put on last, its own billing details, and its slots with their limits."""
+
+    agreed: TenantPlan | None
+    billing: Details | None
+    slots: Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +76,12 @@ class StandingCredential:
 
 @dataclass(frozen=True)
 class Standing:
-    """All of it, at one version of the directory."""
+    """All of it, at one version of the directory. `plan_days`: since when a plan has the terms that were set last."""
 
     version: int
     tiers: Mapping[str, Limits]
     plans: Mapping[str, Terms]
+    plan_days: Mapping[str, date | None]
     declared: frozenset[tuple[str, str]]
     tenants: Mapping[str, StandingTenant]
     credentials: dict[str, StandingCredential]
@@ -101,6 +113,7 @@ def read_standing(directory: Directory) -> Standing:
         version,
         {tier.name: tier.limits for tier in directory.list_tiers()},
         directory.list_plans(),
+        {one.plan: one.from_day for one in directory.list_plan_versions()},
         frozenset(marked),
         tenants,
         _credentials(stored, tenants),
@@ -120,6 +133,11 @@ def _tenants(
     for row in directory.list_alert_targets():
         targets[row.slug].append(row.name)
     thresholds = directory.list_thresholds()
+    slots: dict[str, dict[str, Mapping[str, Any]]] = defaultdict(dict)
+    for slot in directory.list_slots():
+        slots[slot.slug][slot.name] = slot.own
+    agreed = {one.tenant_id: one for one in directory.list_tenant_plans()}  # the last of each
+    billing = directory.list_billing()
     return {
         row.slug: _tenant(
             row,
@@ -127,6 +145,7 @@ def _tenants(
             keys[row.slug],
             budgets.get(row.tenant_id, {}),
             Alerts(thresholds.get(row.tenant_id), tuple(sorted(targets[row.slug]))),
+            Sales(agreed.get(row.tenant_id), billing.get(row.tenant_id), slots[row.slug]),
         )
         for row in rows
     }
@@ -148,6 +167,7 @@ def _tenant(
     key_rows: list[KeyRecord],
     budget: Mapping[str, int],
     alerts: Alerts,
+    sales: Sales,
 ) -> StandingTenant:
     keys = _keys(key_rows)
     own = credentials.get(row.credential or "")
@@ -175,6 +195,10 @@ def _tenant(
         thresholds=alerts.thresholds,
         targets=tuple(sorted(_target_reference(row.slug, name) for name in alerts.target_names)),
         keys={name: key.block for name, key in keys.items()},
+        plan_slots=sales.agreed.slots if sales.agreed is not None else None,
+        plan_from=sales.agreed.from_day if sales.agreed is not None and sales.agreed.plan is not None else None,
+        billing=replace(sales.billing, logo=None) if sales.billing is not None else None,
+        slots=sales.slots,
     )
     return StandingTenant(row.tenant_id, row.declared, block, row.credential, row.fallback, keys)
 
@@ -189,7 +213,7 @@ def _keys(rows: list[KeyRecord]) -> dict[str, StandingKey]:
     for row in rows:
         if row.status != "active" or row.replaced_by is not None:
             continue
-        block = KeyBlock(row.expires_at, row.rotate_days, row.own)
+        block = KeyBlock(row.expires_at, row.rotate_days, row.own, None, row.slot)
         by_label[row.label].append(StandingKey(row.key_id, row.hint, row.created_at, block))
     keys: dict[str, StandingKey] = {}
     for label, found in by_label.items():

@@ -10,7 +10,7 @@ from tenantry.domain.limits import LIMITS
 from tenantry.domain.money import format_usd
 
 # Changes that cut something off; `apply` asks for them by name.
-CUTS = ("tenant.remove", "key.revoke")
+CUTS = ("tenant.remove", "key.revoke", "slot.remove")
 
 
 def in_words(change: Change) -> str:
@@ -35,6 +35,12 @@ def in_words(change: Change) -> str:
             return f"tenant {subject}: leaves: keys revoked, closing statement written, disabled, its data kept"
         case "tenant.set" if change.field == "declared":
             return f"tenant {subject}: is declared from now on"
+        case "slot.add":
+            return f"tenant {subject}: slot {change.field!r}: new" + (f": {_values(after)}" if after else "")
+        case "slot.set":
+            return f"tenant {subject}: slot {change.field!r}: {_differences(before, after)}"
+        case "slot.remove":
+            return f"tenant {subject}: slot {change.field!r}: REMOVED with its keys: not in the file"
         case "credential.rotate":
             return f"tenant {subject}: {change.field}: the key in {after} is another: it replaces the stored one"
         case "target.replace":

@@ -16,7 +16,7 @@ from tenantry.storage.directory import SHIPPED_SESSIONS, first_limits
 
 # A site as `tenantry init` leaves it: what an import is made for.
 _FRESH = Standing(
-    0, {name: first_limits(name) for name in SHIPPED_SESSIONS}, {}, frozenset(), {}, {}, frozenset(("anthropic",))
+    0, {name: first_limits(name) for name in SHIPPED_SESSIONS}, {}, {}, frozenset(), {}, {}, frozenset(("anthropic",))
 )
 _FILE = "tenants.toml, as it would be written"
 

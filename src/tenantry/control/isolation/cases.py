@@ -6,7 +6,7 @@ The expected answers are the table of DESIGN 4.3. Everything here is pure: value
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from tenantry.control.isolation import tricks
@@ -18,12 +18,16 @@ MODEL = "claude-haiku-5-5"
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A tenant as its software knows it. The key is never in a repr. `host` names it, where there is one."""
+    """A tenant as its software knows it. No key is ever in a repr. `host` names it, where there is one.
+
+    `slots` are keys of its slots by their names.
+    """
 
     slug: str
     tenant_id: str
     key: str = field(repr=False)
     host: str = ""
+    slots: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
 
 
 @dataclass(frozen=True, slots=True)

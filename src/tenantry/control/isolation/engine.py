@@ -14,6 +14,7 @@ from tenantry.control.isolation.answers import try_equal
 from tenantry.control.isolation.beside import cases_beside
 from tenantry.control.isolation.books import compare_books
 from tenantry.control.isolation.by_host import cases_by_host
+from tenantry.control.isolation.by_slot import cases_by_slot
 from tenantry.control.isolation.canaries import CanaryUpstream
 from tenantry.control.isolation.cases import Case, Hand, Holder
 from tenantry.control.isolation.client import NoAnswer, ask, request
@@ -111,6 +112,7 @@ def generate(hand: Hand, wanted: Collection[str]) -> Iterator[Case]:
         yield from (case for case in cases.generate_cases(hand) if case.group in wanted)
     if cases.WHO in wanted:
         yield from cases_by_host(hand)
+        yield from cases_by_slot(hand)
     if cases.BESIDE in wanted:
         yield from cases_beside(hand)
 
@@ -181,6 +183,8 @@ def _add(stage: Stage, probes: Probes, role: str, limits: Mapping[str, int] | No
     probe = probes.add(role, limits)
     stage.needles.add(f"the credential of the {role} tenant", probe.secret)
     stage.needles.add(f"the gateway key of the {role} tenant", probe.holder.key)
+    for slot, key in probe.holder.slots.items():
+        stage.needles.add(f"the key of slot {slot} of the {role} tenant", key)
     return probe
 
 
@@ -221,6 +225,8 @@ def make_hand(stage: Stage, own: Holder, other: Holder, spares: dict[str, str], 
 def name_keys(hand: Hand) -> dict[str, str]:
     """The variables that stand for keys in a command line."""
     named = {"OWN_KEY": hand.own.key, "OTHER_KEY": hand.other.key, "OAT_TOKEN": hand.oat, "RAW_KEY": hand.raw}
+    named |= {f"SLOT_{name.upper()}_KEY": key for name, key in hand.own.slots.items()}
+    named |= {f"OTHER_SLOT_{name.upper()}_KEY": key for name, key in hand.other.slots.items()}
     return named | {f"{name.upper()}_KEY": key for name, key in hand.spares.items()}
 
 

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from tenantry.control.isolation.canaries import CanaryUpstream, new_secret
 from tenantry.control.isolation.cases import Holder
@@ -36,6 +36,10 @@ WIDE: dict[str, Any] = {
     "queue_depth_max": 0,
     "queue_wait_ms_max": 0,
 }
+
+
+# Of the two tenants whose keys and paths are tried against each other.
+SLOTS: Final = ("one", "two")
 
 
 class ProofRunning(Exception):
@@ -98,7 +102,11 @@ class Probes:
         credential_id = directory.add_credential(slug, secret, self.name)
         directory.bind_credential(slug, slug)
         key = directory.issue_key(slug, KEY_LABEL)
-        holder = Holder(slug, self.tenant_id(role), key.text, host)
+        slots: dict[str, str] = {}
+        for slot in SLOTS if role in ("own", "other") else ():
+            directory.add_slot(slug, slot)
+            slots[slot] = directory.issue_key(slug, KEY_LABEL, slot=slot).text
+        holder = Holder(slug, self.tenant_id(role), key.text, host, slots)
         probe = self.by_role[role] = Probe(holder, secret, mark, key.key_id, credential_id)
         return probe
 

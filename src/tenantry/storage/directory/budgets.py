@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, delete, insert, select
 
+from tenantry.domain.allowances import PLAN, Window
 from tenantry.domain.budgets import Budget
 from tenantry.domain.money import BadAmount, check_amount
+from tenantry.storage.allowances import read_allowances
 from tenantry.storage.caps import BUDGET_MODES, BUDGET_PERIODS, read_budgets
 from tenantry.storage.columns import new_id, now_utc
 from tenantry.storage.directory.changes import Changes, DirectoryError, NotInDirectory
@@ -49,22 +52,20 @@ class BudgetChanges(Changes):
     def raise_budget(self, slug: str, period: str, amount_nanos: int, until: datetime) -> str:
         """More money on top of a tenant's budget, from now until `until`; the raise's id.
 
+        With `PLAN` as the period on top of what its plan includes, where that blocks or throttles. It is not billed.
+
         Raises:
             NotInDirectory: no such tenant.
-            DirectoryError: there is no budget of that period, or the amount or the time cannot be.
+            DirectoryError: there is no budget of that period, or no such plan; or the amount or the time cannot be.
         """
-        check_budgets({period: amount_nanos})
+        check_budgets({"month" if period == PLAN else period: amount_nanos})
         now = now_utc()
         if until <= now:
             raise DirectoryError(f"a raise must end in the future, not at {until.isoformat()}")
         raise_id = new_id("rse")
         with self._engine.begin() as connection:
             tenant = self._tenant(connection, slug)
-            has_it = (budgets.c.tenant_id == tenant.tenant_id) & (budgets.c.key_id == "") & (budgets.c.period == period)
-            if connection.execute(select(budgets).where(has_it)).first() is None:
-                raise DirectoryError(
-                    f"{slug} has no budget by {period} to raise; set one with `tenantry budget set {slug} --{period}`"
-                )
+            self._require_raisable(connection, tenant.tenant_id, slug, period)
             connection.execute(
                 insert(budget_raises).values(
                     raise_id=raise_id,
@@ -78,6 +79,35 @@ class BudgetChanges(Changes):
             detail = {"raise": raise_id, "period": period, "amount_nanos": amount_nanos, "until": until.isoformat()}
             self._record(connection, "budget.raise", slug, detail, tenant_touched(tenant.tenant_id))
         return raise_id
+
+    def _require_raisable(self, connection: Connection, tenant_id: str, slug: str, period: str) -> None:
+        """Raises: DirectoryError."""
+        window = self._window(connection, tenant_id)
+        is_by_plan = window is not None and window.nanos is not None
+        if period == PLAN:
+            if not is_by_plan:
+                raise DirectoryError(f"{slug} is on no plan today that includes an amount of dollars and no more")
+            return
+        has_it = (budgets.c.tenant_id == tenant_id) & (budgets.c.key_id == "") & (budgets.c.period == period)
+        if connection.execute(select(budgets).where(has_it)).first() is None:
+            cure = f"set one with `tenantry budget set {slug} --{period}`"
+            if is_by_plan and window is not None:
+                cure = f"`--period {PLAN}` raises what plan {window.plan} includes"
+            raise DirectoryError(f"{slug} has no budget by {period} to raise; {cure}")
+
+    def plan_window(self, slug: str) -> Window | None:
+        """What a tenant's plan includes now, and until when; None where none of its plans bounds usage.
+
+        Raises:
+            NotInDirectory: no such tenant.
+        """
+        with self._engine.connect() as connection:
+            return self._window(connection, self._tenant(connection, slug).tenant_id)
+
+    def _window(self, connection: Connection, tenant_id: str) -> Window | None:
+        zone = self._zone
+        found = read_allowances(connection, [tenant_id], self.today(), zone).get(tenant_id)
+        return found.window(time.time_ns() // 1000, zone) if found is not None else None
 
     def list_budgets(self, slug: str) -> dict[str, Budget]:
         """A tenant's budget under "", and those of its keys by id. "" is always there.

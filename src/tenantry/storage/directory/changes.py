@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from datetime import UTC, date, datetime, tzinfo
-from typing import Any, Protocol, Self
+from datetime import date, datetime
+from typing import Any, Final, Protocol, Self
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import ColumnElement, Connection, Engine, Row, select
 from sqlalchemy.engine import Dialect
@@ -16,6 +17,8 @@ from tenantry.storage.in_force import key_in_force
 from tenantry.storage.tables import audit_log, tenants
 from tenantry.storage.vault import MasterKey, Vault
 from tenantry.storage.versions import NOTHING, Touched, directory_version, move_version
+
+UTC: Final = ZoneInfo("UTC")
 
 
 class DirectoryError(Exception):
@@ -73,7 +76,9 @@ class _Joined:
 class Changes:
     """Changes on behalf of `actor`, at `origin`, who are named in the audit log."""
 
-    def __init__(self, engine: Engine | Store, vault: Vault, actor: str, origin: str = "", zone: tzinfo = UTC) -> None:
+    def __init__(
+        self, engine: Engine | Store, vault: Vault, actor: str, origin: str = "", zone: ZoneInfo = UTC
+    ) -> None:
         self._engine: Store = engine
         self._vault = vault
         self._actor = actor

@@ -26,6 +26,7 @@ from tenantry.storage.tables import (
     meta,
     plans,
     tenant_hosts,
+    tenant_slots,
     tenants,
     tiers,
 )
@@ -121,11 +122,12 @@ class DeclarationChanges(PlanChanges, TierChanges):
             self._end_plan(connection, row.tenant_id, slug)
             if delete_data:
                 self._delete_alerts(connection, row.tenant_id)
-                for table in (budgets, budget_raises, gateway_keys, tenant_hosts):
+                for table in (budgets, budget_raises, gateway_keys, tenant_slots, tenant_hosts):
                     connection.execute(delete(table).where(table.c.tenant_id == row.tenant_id))
                 connection.execute(delete(tenants).where(tenants.c.tenant_id == row.tenant_id))
             else:
-                connection.execute(delete(tenant_hosts).where(tenant_hosts.c.tenant_id == row.tenant_id))
+                for table in (tenant_slots, tenant_hosts):
+                    connection.execute(delete(table).where(table.c.tenant_id == row.tenant_id))
                 connection.execute(
                     update(gateway_keys)
                     .where(own, gateway_keys.c.status == KeyStatus.ACTIVE.value)

@@ -109,6 +109,12 @@ class InvoiceChanges(Changes):
             about = {"tenant": slug} if slug is not None else {}
             self._record(connection, "billing.set", slug or "agency", told | about, NOTHING)
 
+    def list_billing(self) -> dict[str, Details]:
+        """Billing details by internal id of the tenant; "" is the agency."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(select(billing_details)).all()
+        return {row.tenant_id: read_details(json.loads(row.details)) for row in rows}
+
     def billing_of(self, tenant_id: str) -> Details:
         """What was said of a tenant by its internal id, or of the agency for ""."""
         with self._engine.connect() as connection:

@@ -16,7 +16,7 @@ from tenantry.domain.limits import KEY_LIMITS, as_json, exceeds
 from tenantry.domain.near import did_you_mean
 from tenantry.storage.columns import new_id, now_utc, utc
 from tenantry.storage.directory.changes import DirectoryError, NotInDirectory
-from tenantry.storage.directory.tiers import TierChanges
+from tenantry.storage.directory.slots import SlotChanges, require_slot
 from tenantry.storage.many import rows_where
 from tenantry.storage.records import KeyRecord, read_changes, read_key
 from tenantry.storage.tables import gateway_keys, tenants
@@ -47,9 +47,10 @@ class WantedKey:
     limits: Mapping[str, Any] = field(default_factory=dict[str, Any])
     rotate_days: int | None = None
     text: str | None = field(default=None, repr=False)
+    slot: str = ""
 
 
-class KeyChanges(TierChanges):
+class KeyChanges(SlotChanges):
     """Changes to gateway keys."""
 
     def issue_key(
@@ -61,17 +62,19 @@ class KeyChanges(TierChanges):
         *,
         rotate_days: int | None = None,
         text: str | None = None,
+        slot: str = "",
     ) -> IssuedKey:
         """A new gateway key, with limits of its own within its tenant's. `limits` has been read by `read_limits`.
 
-        `text` is that of a key from elsewhere, which goes on working here; None makes a new one.
+        `text` is that of a key from elsewhere, which goes on working here; None makes a new one. `slot`: for that one
+        of the tenant alone; it has the slot's limits then, and none of its own.
 
         Raises:
-            NotInDirectory: no such tenant.
+            NotInDirectory: no such tenant, or no such slot of it.
             DirectoryError: the label is too long, a limit is not for keys or lies above the tenant's, or `text` is a
                 key already.
         """
-        return self.issue_keys([WantedKey(slug, label, expires_at, limits or {}, rotate_days, text)])[0]
+        return self.issue_keys([WantedKey(slug, label, expires_at, limits or {}, rotate_days, text, slot)])[0]
 
     def issue_keys(self, wanted: Sequence[WantedKey]) -> list[IssuedKey]:
         """Gateway keys in the order in which they are wanted. Raises: as `issue_key`."""
@@ -87,10 +90,15 @@ class KeyChanges(TierChanges):
                 tenant = owners.get(one.slug)
                 if tenant is None:
                     tenant = self._tenant(connection, one.slug)  # says that there is none
-                if one.limits:
-                    self._check_limits(connection, tenant, one.limits)
+                if one.slot:
+                    require_slot(connection, tenant, one.slot)
+                self._check_limits(connection, tenant, one.limits, one.slot)
                 key = _issued(one.text or new_gateway_key(tenant.slug))
-                stored: dict[str, Any] = {"limits": _stored(one.limits), "rotate_days": one.rotate_days}
+                stored: dict[str, Any] = {
+                    "limits": _stored(one.limits),
+                    "rotate_days": one.rotate_days,
+                    "slot": one.slot,
+                }
                 issued.append(key)
                 rows.append(self._key_row(tenant.tenant_id, key, one.label, one.expires_at, stored))
                 self._tell_issued(connection, one, key, tenant.tenant_id)
@@ -106,6 +114,7 @@ class KeyChanges(TierChanges):
             "limits": {name: as_json(value) for name, value in one.limits.items()},
             "rotate_days": one.rotate_days,
             "taken_over": one.text is not None,
+            **({"slot": one.slot} if one.slot else {}),
         }
         detail = {"tenant": one.slug, "before": None, "after": after}
         self._record(connection, "key.issue", key.key_id, detail, tenant_touched(tenant_id))
@@ -125,7 +134,7 @@ class KeyChanges(TierChanges):
             if row.replaced_by is not None:
                 raise DirectoryError(f"key {key_id} is being replaced by {row.replaced_by} already; rotate that one")
             tenant = self._owner(connection, row.tenant_id)
-            stored = {"limits": row.limits, "rotate_days": row.rotate_days}
+            stored = {"limits": row.limits, "rotate_days": row.rotate_days, "slot": row.slot}
             key = _issued(new_gateway_key(tenant.slug))
             connection.execute(
                 insert(gateway_keys).values(self._key_row(tenant.tenant_id, key, row.label, expires_at, stored))
@@ -142,7 +151,14 @@ class KeyChanges(TierChanges):
             self._record(connection, "key.rotate", key_id, detail, tenant_touched(tenant.tenant_id))
         return key
 
-    def _check_limits(self, connection: Connection, tenant: Row[*tuple[Any, ...]], own: Mapping[str, Any]) -> None:
+    def _check_limits(
+        self, connection: Connection, tenant: Row[*tuple[Any, ...]], own: Mapping[str, Any], slot: str
+    ) -> None:
+        if not own:
+            return
+        if slot:
+            cure = f"`tenantry slots set {tenant.slug} {slot}` says what all of its keys share"
+            raise DirectoryError(f"a key of a slot has the slot's limits: {cure}")
         foreign = [name for name in own if name not in KEY_LIMITS]
         if foreign:
             raise DirectoryError(f"{foreign[0]} belongs to a tenant; a key may have {', '.join(KEY_LIMITS)}")
@@ -190,7 +206,7 @@ class KeyChanges(TierChanges):
         with self._engine.begin() as connection:
             row = self._key(connection, key_id)
             tenant = self._owner(connection, row.tenant_id)
-            self._check_limits(connection, tenant, limits)
+            self._check_limits(connection, tenant, limits, row.slot)
             values: dict[str, Any] = {"expires_at": expires_at, "rotate_days": rotate_days, "limits": _stored(limits)}
             connection.execute(update(gateway_keys).where(gateway_keys.c.key_id == key_id).values(values))
             before = {
@@ -259,6 +275,7 @@ class KeyChanges(TierChanges):
                 gateway_keys.c.last_used_at,
                 gateway_keys.c.last_used_address,
                 gateway_keys.c.last_used_agent,
+                gateway_keys.c.slot,
             )
             .join(tenants, tenants.c.tenant_id == gateway_keys.c.tenant_id)
             .order_by(tenants.c.slug, gateway_keys.c.created_at)

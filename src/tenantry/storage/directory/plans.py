@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
+from tenantry.domain.allowances import is_bounded
 from tenantry.domain.keys import is_slug
 from tenantry.domain.near import did_you_mean
 from tenantry.domain.plans import (
@@ -27,8 +28,8 @@ from tenantry.storage.columns import aware, now_utc
 from tenantry.storage.directory.changes import Changes, DirectoryError, NotInDirectory, refuse_used
 from tenantry.storage.directory.invoices import last_billed_day
 from tenantry.storage.records import PlanVersion, TenantPlan
-from tenantry.storage.tables import plans, tenants
-from tenantry.storage.versions import NOTHING, tenant_touched
+from tenantry.storage.tables import plans, tenants, tiers
+from tenantry.storage.versions import NOTHING, Touched, tenant_touched
 
 SLOTS_MAX = 1_000_000
 
@@ -45,10 +46,10 @@ class Agreed:
 class PlanChanges(Changes):
     """Changes to plans and to who is on them."""
 
-    def put_plan(self, name: str, terms: Mapping[str, Any]) -> None:
-        """Make a plan that a file declares have exactly these terms."""
+    def put_plan(self, name: str, terms: Mapping[str, Any], from_day: date | None = None) -> None:
+        """Make a plan that a file declares have exactly these terms, from a day on. Raises: as `set_plan`."""
         with self._engine.begin() as connection:
-            self._put(connection, name, read_terms(terms), None, True)
+            self._put(connection, name, read_terms(terms), from_day, True)
 
     def set_plan(self, name: str, terms: Terms, from_day: date | None = None) -> date | None:
         """A plan has these terms from a day on; that day, None for the beginning. Without one, as the plan says.
@@ -68,7 +69,8 @@ class PlanChanges(Changes):
             check_terms(terms)
         except BadTerms as error:
             raise DirectoryError(f"plan {name}: {error}") from None
-        versions = _versions(connection, name)
+        self._require_tier(connection, terms)
+        versions = plan_versions_of(connection, name)
         before = versions[-1].terms if versions else None
         self._note(connection, name, is_declared)
         found: date | None = None
@@ -82,8 +84,23 @@ class PlanChanges(Changes):
             "after": terms.as_json(),
             "from": found.isoformat() if found else None,
         }
-        self._record(connection, "plan.set", name, detail, NOTHING)
+        touched = self._bounded(connection, name) if _bounds(before) or _bounds(terms) else NOTHING
+        self._record(connection, "plan.set", name, detail, touched)
         return found
+
+    def _require_tier(self, connection: Connection, terms: Terms) -> None:
+        """Raises: DirectoryError: there is no such tier to throttle to."""
+        wanted = terms.throttle_tier
+        names = sorted(connection.execute(select(tiers.c.name)).scalars()) if wanted is not None else []
+        if wanted is not None and wanted not in names:
+            meant = did_you_mean(wanted, names, f"there are: {', '.join(names)}")
+            raise DirectoryError(f"throttle_tier: there is no tier {wanted!r}; {meant}")
+
+    def _bounded(self, connection: Connection, name: str) -> Collection[Touched]:
+        """Whose included usage these terms are, at some time: gateways hold it."""
+        query = select(tenants.c.tenant_id).join(tenant_plans, tenant_plans.c.tenant_id == tenants.c.tenant_id)
+        ids = connection.execute(query.where(tenant_plans.c.plan == name).distinct()).scalars()
+        return [one for tenant_id in ids for one in tenant_touched(tenant_id)]
 
     def _note(self, connection: Connection, name: str, is_declared: bool) -> None:
         is_there = connection.execute(select(plans.c.name).where(plans.c.name == name)).first() is not None
@@ -97,7 +114,9 @@ class PlanChanges(Changes):
     ) -> date | None:
         if not versions:
             return from_day
-        _refuse_billed(connection, {one.tenant_id for one in _assigned(connection, None) if one.plan == name}, from_day)
+        _refuse_billed(
+            connection, {one.tenant_id for one in assigned_plans(connection, None) if one.plan == name}, from_day
+        )
         users = connection.execute(select(tenants.c.slug).where(tenants.c.plan == name).limit(1)).first()
         if users is None:
             return from_day or self.today()
@@ -129,7 +148,7 @@ class PlanChanges(Changes):
     def list_plan_versions(self, name: str | None = None) -> list[PlanVersion]:
         """Every version in the order in which they were made. Raises: NotInDirectory: there is no such plan."""
         with self._engine.connect() as connection:
-            return self._plan(connection, name) if name is not None else _versions(connection, None)
+            return self._plan(connection, name) if name is not None else plan_versions_of(connection, None)
 
     def assign_plan(self, slug: str, agreed: Agreed) -> date | None:
         """Put a tenant on a plan, or with None take it off; the day from which that counts. None: it is so already.
@@ -143,7 +162,7 @@ class PlanChanges(Changes):
             if agreed.plan is not None:
                 self._plan(connection, agreed.plan)
             _refuse_billed(connection, [row.tenant_id], agreed.from_day)
-            stood = _assigned(connection, row.tenant_id)
+            stood = assigned_plans(connection, row.tenant_id)
             last = stood[-1] if stood else None
             is_same = last is not None and (last.plan, last.slots) == (agreed.plan, agreed.slots)
             if agreed.from_day is None and (is_same or (last is None and agreed.plan is None)):
@@ -160,12 +179,12 @@ class PlanChanges(Changes):
     def list_tenant_plans(self, tenant_id: str | None = None) -> list[TenantPlan]:
         """Which tenant was put on which plan, in the order in which that was done."""
         with self._engine.connect() as connection:
-            return _assigned(connection, tenant_id)
+            return assigned_plans(connection, tenant_id)
 
     def _assign(self, connection: Connection, tenant_id: str, slug: str, agreed: Agreed) -> date:
-        stood = _assigned(connection, tenant_id)
+        stood = assigned_plans(connection, tenant_id)
         leaves = on_day([one.dated for one in stood], self.today())
-        versions = _versions(connection, leaves.plan) if leaves is not None and leaves.plan else []
+        versions = plan_versions_of(connection, leaves.plan) if leaves is not None and leaves.plan else []
         rule = _rule_on(versions, self.today())
         _require_day(leaves.plan if leaves is not None else "", rule, agreed.from_day)
         day = agreed.from_day or day_of_change(rule, self.today())
@@ -174,10 +193,10 @@ class PlanChanges(Changes):
 
     def _end_plan(self, connection: Connection, tenant_id: str, slug: str) -> None:
         """A tenant that leaves owes the rest of the month where its plan says so, else this day as the last."""
-        stood = _assigned(connection, tenant_id)
+        stood = assigned_plans(connection, tenant_id)
         if not stood or stood[-1].plan is None:
             return
-        rule = _rule_on(_versions(connection, stood[-1].plan), self.today())
+        rule = _rule_on(plan_versions_of(connection, stood[-1].plan), self.today())
         next_day = self.today() + timedelta(days=1)
         day = first_of_next_month(self.today()) if rule == NEXT_MONTH else next_day
         self._put_assigned(connection, [(tenant_id, slug, Agreed(None, day))])
@@ -205,7 +224,11 @@ class PlanChanges(Changes):
         if name not in names:
             meant = did_you_mean(name, names, "`tenantry plans list` names them")
             raise NotInDirectory(f"there is no plan {name!r}; {meant}")
-        return _versions(connection, name)
+        return plan_versions_of(connection, name)
+
+
+def _bounds(terms: Terms | None) -> bool:
+    return terms is not None and is_bounded(terms)
 
 
 def _rule_on(versions: Sequence[PlanVersion], day: date) -> str:
@@ -230,7 +253,8 @@ def _refuse_billed(connection: Connection, tenant_ids: Collection[str], day: dat
         )
 
 
-def _versions(connection: Connection, name: str | None) -> list[PlanVersion]:
+def plan_versions_of(connection: Connection, name: str | None) -> list[PlanVersion]:
+    """Every version of a plan, or of all, in the order in which they were made."""
     query = select(plan_versions).order_by(plan_versions.c.version_id)
     if name is not None:
         query = query.where(plan_versions.c.plan == name)
@@ -242,7 +266,8 @@ def _version(row: Any) -> PlanVersion:
     return PlanVersion(row.version_id, row.plan, _day(row.from_day), terms, row.actor, aware(row.created_at))
 
 
-def _assigned(connection: Connection, tenant_id: str | None) -> list[TenantPlan]:
+def assigned_plans(connection: Connection, tenant_id: str | None) -> list[TenantPlan]:
+    """What a tenant was put on, or every one, in the order in which that was done."""
     query = select(tenant_plans).order_by(tenant_plans.c.change_id)
     if tenant_id is not None:
         query = query.where(tenant_plans.c.tenant_id == tenant_id)

@@ -33,6 +33,7 @@ from tenantry.storage.tables import (
     credentials,
     gateway_keys,
     tenant_hosts,
+    tenant_slots,
     tenants,
     tiers,
 )
@@ -297,6 +298,7 @@ class TenantChanges(BudgetChanges, PlanChanges, TierChanges):
                 budget_raises,
                 budgets,
                 gateway_keys,
+                tenant_slots,
                 tenant_hosts,
                 tenant_plans,
             ):

@@ -19,6 +19,7 @@ from tenantry.control.declared.reader import read_files
 from tenantry.control.declared.references import References
 from tenantry.control.declared.state import read_standing
 from tenantry.control.site import Site
+from tenantry.domain.billing_details import Details
 from tenantry.domain.limits import Limits
 from tenantry.domain.plans import Terms
 from tenantry.storage.columns import now_utc
@@ -28,6 +29,13 @@ SLUGS = ("acme", "beta", "gamma")
 TIERS = ("gold", "premium", "standard")
 PLANS = ("studio", "flat")
 HOSTS = ("ai.one.example", "ai.two.example", "xn--bcher-kva.example")
+SLOTS = ("writer", "reader", "night")
+BILLING = (
+    None,
+    Details(),
+    Details(name="Acme", address="Main Street 1\nTown", currency="EUR", rate="0.92", taxes=(("VAT", "19"),)),
+    Details(tax_id="DE 1", locale="de_DE", taxes=(), due_days=30, purchase_order="4711"),
+)
 LABELS = ("production", "test", "a b.c")
 # Each credential of its own; two in the vault, the rest from outside.
 OWN = tuple(f"env:KEY_{n}" for n in range(3))
@@ -53,6 +61,7 @@ key_blocks = st.builds(
     rotate_days=st.one_of(st.none(), st.integers(1, 3650)),
     limits=st.fixed_dictionaries({}, optional={"requests_per_minute": st.integers(1, 60)}),
 )
+slot_limits = st.fixed_dictionaries({}, optional={"sessions_max": st.integers(1, 5)})
 terms = st.builds(
     Terms,
     fee_nanos=st.integers(0, 10**12),
@@ -71,10 +80,19 @@ def declarations(draw: st.DrawFn) -> Declaration:
     tenants: dict[str, TenantBlock] = {}
     for slug, reference in zip(draw(st.lists(st.sampled_from(SLUGS), unique=True)), references, strict=False):
         has_credential = draw(st.booleans())
+        plan = draw(st.sampled_from([None, *plans]))
+        slots = draw(st.none() | st.dictionaries(st.sampled_from(SLOTS), slot_limits))
+        keys = draw(st.dictionaries(st.sampled_from(LABELS), key_blocks))
+        for label in keys if slots else ():
+            slot = draw(st.sampled_from(["", *(slots or {})]))
+            keys[label] = replace(keys[label], slot=slot, limits={}) if slot else keys[label]
         tenants[slug] = TenantBlock(
             name=draw(st.sampled_from(["Acme", "Ünïcode & Co", 'a "quoted" name'])),
             tier=draw(st.sampled_from(sorted({"standard", "enterprise", *tiers}))),
-            plan=draw(st.sampled_from([None, *plans])),
+            plan=plan,
+            plan_slots=len(SLOTS) if plan is not None else None,
+            billing=draw(st.sampled_from(BILLING)),
+            slots=slots,
             status=draw(st.sampled_from(["active", "disabled"])),
             contact=draw(st.sampled_from([None, "ops@acme.example"])),
             credential=reference if has_credential else None,
@@ -92,7 +110,7 @@ def declarations(draw: st.DrawFn) -> Declaration:
             budget_mode=draw(st.sampled_from(["hard", "soft"])),
             thresholds=draw(st.sampled_from([None, (), (50, 100)])),
             targets=draw(st.sampled_from([(), ("env:HOOK_1",), ("env:HOOK_1", "env:HOOK_2")])),
-            keys=draw(st.dictionaries(st.sampled_from(LABELS), key_blocks)),
+            keys=keys,
         )
     return Declaration(tiers, plans, tenants, documents={"any.toml": {"tenants": {}}})
 
@@ -127,6 +145,10 @@ def require_state(site: Site, declared: Declaration) -> None:
             fallback=stood.fallback if block.fallback in VAULT else block.fallback,
             upstream=block.upstream or stood.upstream,
             workspace=block.workspace or stood.workspace,
+            plan_slots=block.plan_slots or stood.plan_slots,
+            plan_from=stood.plan_from,
+            billing=stood.billing if block.billing in (None, stood.billing or Details()) else block.billing,
+            slots=stood.slots if block.slots is None else block.slots,
         )
         assert stood == wanted
         for reference, name in (
