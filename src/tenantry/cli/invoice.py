@@ -10,14 +10,28 @@ from typing import Annotated, Any
 import typer
 
 from tenantry.billing.books import SumsDiffer
+from tenantry.billing.einvoice import require_complete
 from tenantry.billing.invoice import NotBilled
 from tenantry.billing.months import BadMonth, Month, month_before, read_month
-from tenantry.billing.render import FORMATS, PREVIEW, money, render
+from tenantry.billing.refusals import NotStructured
+from tenantry.billing.render import (
+    E_INVOICES,
+    FORMATS,
+    HTML,
+    PREVIEW,
+    NotRendered,
+    ending_of,
+    form_of,
+    money,
+    render,
+    require_extra,
+)
 from tenantry.cli.context import FAILED, USAGE, confirm, fail, if_interrupted, opened_site
 from tenantry.cli.options import AsJson, Yes
 from tenantry.cli.output import print_json, print_table, say
 from tenantry.cli.progress import told_share
 from tenantry.control.invoicing import (
+    Check,
     Passed,
     find_client,
     issue,
@@ -32,6 +46,11 @@ from tenantry.domain.billing_details import PLAIN
 from tenantry.domain.money import format_usd
 from tenantry.ledger.exports import replacing
 
+Form = Annotated[
+    str | None,
+    typer.Option("--format", metavar="NAME", help=f"{', '.join(FORMATS)}; default: what the name of --out ends in."),
+]
+
 
 def register(app: typer.Typer) -> None:
     app.command("invoice")(invoice)
@@ -42,16 +61,17 @@ def invoice(
     month: Annotated[str | None, typer.Option(metavar="YYYY-MM", help="Default: last month.")] = None,
     everyone: Annotated[bool, typer.Option("--all", help="Every tenant that has or had a plan.")] = False,
     issues: Annotated[bool, typer.Option("--issue", help="Give it a number and keep it; default: a preview.")] = False,
-    form: Annotated[str, typer.Option("--format", metavar="|".join(FORMATS), help="Of the file.")] = "html",
+    form: Form = None,
     out: Annotated[Path | None, typer.Option(metavar="PATH", help="A file; with --all a folder.")] = None,
     as_json: AsJson = False,
     yes: Yes = False,
 ) -> None:
     """The invoice of a month: looked at, or issued with a number; an interrupted `--all` goes on where it was."""
-    if form not in FORMATS:
-        raise fail(f"--format is {', '.join(FORMATS)}, not {form[:20]!r}", USAGE)
+    check_form(form)
     if (slug is None) != everyone:
         raise fail("say which tenant, or --all", USAGE)
+    if everyone and form is not None and out is None:
+        raise fail("say where the files go: --out FOLDER", USAGE)
     with opened_site() as site:
         wanted = read_month_option(site, month)
         if issues:
@@ -60,9 +80,21 @@ def invoice(
                 find_client(site, slug)
             confirm(f"Issue {f'the invoice of {slug}' if slug else 'every invoice'} for {wanted}?", yes)
         if slug is None:
-            _all(site, wanted, issues, form, out, as_json)
+            _all(site, wanted, issues, form or HTML, out, as_json)
         else:
             _one(site, slug, wanted, issues, form, out, as_json)
+
+
+def check_form(form: str | None) -> None:
+    """Before anything is done: that there is such a format, and what makes it."""
+    if form is None:
+        return
+    if form not in FORMATS:
+        raise fail(f"--format is {', '.join(FORMATS)}, not {form[:20]!r}", USAGE)
+    try:
+        require_extra(form)
+    except NotRendered as error:
+        raise fail(str(error), USAGE) from None
 
 
 def read_month_option(site: Site, text: str | None) -> Month:
@@ -73,23 +105,35 @@ def read_month_option(site: Site, text: str | None) -> Month:
         raise fail(str(error), USAGE) from None
 
 
-def _one(site: Site, slug: str, month: Month, issues: bool, form: str, out: Path | None, as_json: bool) -> None:
-    client = find_client(site, slug)
+def _one(site: Site, slug: str, month: Month, issues: bool, form: str | None, out: Path | None, as_json: bool) -> None:
+    client, form = find_client(site, slug), form or (form_of(out) if out is not None else None)
     try:
         if issues:
-            document: Mapping[str, Any] = issue(site, client, month).document
+            document: Mapping[str, Any] = issue(site, client, month, _check_of(form)).document
         else:
             with reading_books(site) as books:
                 document = preview(site, books, client, month).document
-    except (NotBilled, SumsDiffer) as error:
+    except (NotBilled, SumsDiffer, NotStructured) as error:
         raise fail(str(error)) from None
     if as_json:
         print_json(document)
     else:
         show_document(document)
-    if out is not None:
+    if form is not None:
+        out = out or Path(file_name(document, form))
         write_document(document, form, out)
         say(f"Wrote {out}.", err=as_json)
+
+
+def _check_of(form: str | None) -> Check:
+    """What an e-invoice lacks is told before there is a number that cannot be given back."""
+    return require_complete if form in E_INVOICES else lambda document: None
+
+
+def file_name(document: Mapping[str, Any], form: str) -> str:
+    """By its number, a preview by its month and client."""
+    number = document.get("number", f"preview-{document['month']}-{document['client']['slug']}")
+    return f"{number.replace('/', '-')}.{ending_of(form)}"
 
 
 def show_document(document: Mapping[str, Any]) -> None:
@@ -117,7 +161,9 @@ def write_document(document: Mapping[str, Any], form: str, path: Path) -> None:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with replacing(path) as file:
-            file.write(render(document, form).encode())
+            file.write(render(document, form))
+    except NotRendered as error:
+        raise fail(str(error)) from None
     except OSError as error:
         raise fail(f"{path} cannot be written: {error.strerror or error}") from None
 
@@ -142,10 +188,10 @@ def _issue_all(site: Site, month: Month, form: str, folder: Path | None) -> list
     passed: list[dict[str, Any]] = []
     said = "what was issued is issued; the same command goes on with the others"
     with if_interrupted(lambda: said), told_share(sys.stderr, "issued") as came:
-        for one in issue_all(site, month):
+        for one in issue_all(site, month, _check_of(form)):
             document = one.issued.document if one.issued is not None else None
             if document is not None and folder is not None:
-                write_document(document, form, folder / f"{document['number'].replace('/', '-')}.{form}")
+                write_document(document, form, folder / file_name(document, form))
             passed.append(_told(one, document))
             came(len(passed) / count)
     return passed
@@ -164,7 +210,7 @@ def _preview_all(site: Site, month: Month, form: str, folder: Path | None) -> li
                 passed.append(_told(Passed(client.slug, None, str(fault), failed=True), None))
                 continue
             if folder is not None:
-                write_document(document, form, folder / f"preview-{month}-{client.slug}.{form}")
+                write_document(document, form, folder / file_name(document, form))
             passed.append(_told(Passed(client.slug, None), document))
     return passed
 

@@ -16,7 +16,7 @@ from tenantry.control.invoicing import list_clients, list_without_plan, reading_
 from tenantry.domain.money import NANOS_PER_USD
 
 _NANOS_PER_CENT = NANOS_PER_USD // 100
-_COLUMNS = ("fixed", "metered", "overage", "revenue", "cost", "margin", "projected")
+_COLUMNS = ("fixed", "metered", "overage", "credits", "revenue", "cost", "margin", "projected")
 
 
 def register(app: typer.Typer) -> None:
@@ -71,8 +71,9 @@ def _sums(some: list[TenantMargin]) -> dict[str, dict[str, int]]:
 
 
 def _row(name: str, plan: str, now: Margin, projected: Margin) -> list[str]:
-    amounts = (now.fixed_nanos, now.metered_nanos, now.overage_nanos, now.revenue_nanos, now.cost_nanos)
-    return [name, plan, *map(cents, (*amounts, now.margin_nanos, projected.margin_nanos))]
+    parts = (now.fixed_nanos, now.metered_nanos, now.overage_nanos, -now.credits_nanos)
+    amounts = (*parts, now.revenue_nanos, now.cost_nanos, now.margin_nanos, projected.margin_nanos)
+    return [name, plan, *map(cents, amounts)]
 
 
 def cents(nanos: int) -> str:

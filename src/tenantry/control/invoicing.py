@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 from tenantry.billing.books import Books, SumsDiffer, open_books
-from tenantry.billing.invoice import Client, NotBilled, credit_note, draft
+from tenantry.billing.credits import NotCredited, Part, credit_note, credit_part, left_of
+from tenantry.billing.invoice import Client, NotBilled, draft, finished
 from tenantry.billing.months import Month
+from tenantry.billing.refusals import NotStructured
 from tenantry.billing.render import digits_of, require_known
+from tenantry.billing.wording import FALLBACK
 from tenantry.control.site import Site
 from tenantry.domain.billing_details import PLAIN, BadDetails, Details
 from tenantry.storage.database import reading
@@ -18,10 +22,12 @@ from tenantry.storage.directory.invoices import (
     CREDIT_NOTE,
     FIRST_HASH,
     INVOICE,
+    PARTIAL_CREDIT,
     Issued,
     IssuedMeanwhile,
     NewInvoice,
     covered_by,
+    credits_of,
     hash_of,
     newest_invoice,
     standing_months,
@@ -38,6 +44,14 @@ class Passed:
     failed: bool = False
 
 
+# Looks at a document before it is issued. Raises: NotStructured.
+Check: TypeAlias = Callable[[Mapping[str, Any]], None]
+
+
+def _nothing(_: Mapping[str, Any]) -> None:
+    """Every document will do."""
+
+
 @contextmanager
 def reading_books(site: Site) -> Generator[Books]:
     """The store as it is at this moment."""
@@ -52,10 +66,10 @@ def agency_details(site: Site) -> Details:
 def set_billing(site: Site, slug: str | None, details: Details) -> None:
     """Raises: DirectoryError: a detail that cannot be."""
     try:
-        require_known(details.currency or "USD", details.locale or "en_US")
+        known = require_known(details.currency or "USD", details.locale or FALLBACK)
     except BadDetails as error:
         raise DirectoryError(str(error)) from None
-    site.directory.set_billing(slug, details)
+    site.directory.set_billing(slug, replace(details, locale=known) if details.locale is not None else details)
 
 
 def list_clients(site: Site) -> list[Client]:
@@ -92,12 +106,17 @@ def preview(site: Site, books: Books, client: Client, month: Month) -> NewInvoic
     return draft(books, client, month, agency_details(site), own, digits_of)
 
 
-def issue(site: Site, client: Client, month: Month) -> Issued:
-    """Raises: NotBilled, SumsDiffer, DirectoryError: the month is not over, or somebody else was first."""
+def issue(site: Site, client: Client, month: Month, check: Check = _nothing) -> Issued:
+    """Raises: NotBilled, SumsDiffer, what `check` raises; DirectoryError: it is not over, or somebody was first."""
     require_over(site, month)
     with reading_books(site) as books:
         new = preview(site, books, client, month)
-    return site.directory.issue_invoice(new)
+    check(new.document)
+    return _issue(site, new)
+
+
+def _issue(site: Site, new: NewInvoice) -> Issued:
+    return site.directory.issue_invoice(finished(new, site.directory.today()))
 
 
 def require_over(site: Site, month: Month) -> None:
@@ -106,33 +125,45 @@ def require_over(site: Site, month: Month) -> None:
         raise DirectoryError(f"{month} is not over: it can be looked at, and issued from {month.end.isoformat()} on")
 
 
-def issue_all(site: Site, month: Month) -> Iterator[Passed]:
+def issue_all(site: Site, month: Month, check: Check = _nothing) -> Iterator[Passed]:
     """Each tenant's invoice in a transaction of its own; those that have one are passed by, so it can be run again."""
     require_over(site, month)
     with reading_books(site) as books:
         for client in list_clients(site):
             try:
-                yield Passed(client.slug, site.directory.issue_invoice(preview(site, books, client, month)))
+                new = preview(site, books, client, month)
+                check(new.document)
+                yield Passed(client.slug, _issue(site, new))
             except (NotBilled, IssuedMeanwhile) as reason:
                 yield Passed(client.slug, None, str(reason))
-            except SumsDiffer as fault:
+            except (SumsDiffer, NotStructured) as fault:
                 yield Passed(client.slug, None, str(fault), failed=True)
 
 
-def credit(site: Site, number: str, reason: str) -> Issued:
-    """Take an invoice back with a credit note over all of it; its month can be billed anew.
+def credit(site: Site, number: str, reason: str, part: Part | None = None) -> Issued:
+    """Give an invoice back by a credit note: over all of it, so that its month can be billed anew, or over a part.
 
     Raises:
-        DirectoryError: there is no such invoice, or it is credited already.
+        DirectoryError: there is no such invoice, it is credited already, or the part is more than what is left.
     """
+    return _issue(site, prepare_credit(site, number, reason, part))
+
+
+def prepare_credit(site: Site, number: str, reason: str, part: Part | None = None) -> NewInvoice:
+    """The credit note as it would be issued now. Raises: DirectoryError, as `credit` does."""
     issued = site.directory.get_invoice(number)
+    series = agency_details(site).credit_series or ""
     with reading(site.engine) as connection:
         if issued.kind != INVOICE or standing_months(connection, issued.tenant_id).get(issued.month) != number:
             raise DirectoryError(f"{number} is no invoice that stands: it is a credit note, or has one")
-        covered = covered_by(connection, number)
+        covered, parts = covered_by(connection, number), credits_of(connection, number)
         after = newest_invoice(connection, issued.tenant_id)
-    series = agency_details(site).credit_series or ""
-    return site.directory.issue_invoice(credit_note(issued, covered, series, after, reason))
+    if part is None:
+        return credit_note(issued, covered, parts, series, after, reason)
+    try:
+        return credit_part(issued, parts, part, series, after, reason)
+    except NotCredited as error:
+        raise DirectoryError(str(error)) from None
 
 
 def verify_invoices(site: Site) -> tuple[int, list[str]]:
@@ -148,7 +179,7 @@ def verify_invoices(site: Site) -> tuple[int, list[str]]:
         if one.number.removeprefix(one.series).lstrip("0") != str(numbers[one.series]):
             wrong.append(f"{one.number} is not number {numbers[one.series]} of its series")
         wrong += _wrong_sums(one)
-    return len(issued), wrong
+    return len(issued), [*wrong, *_wrong_credits(issued)]
 
 
 def _wrong_sums(issued: Issued) -> Iterator[str]:
@@ -159,4 +190,12 @@ def _wrong_sums(issued: Issued) -> Iterator[str]:
         yield f"{issued.number}: its lines do not add up"
 
 
-KINDS = {INVOICE: "invoice", CREDIT_NOTE: "credit note"}
+def _wrong_credits(issued: Sequence[Issued]) -> Iterator[str]:
+    """More was given back than was billed."""
+    for one in issued:
+        parts = [other for other in issued if other.credits == one.number and other.kind == PARTIAL_CREDIT]
+        if parts and left_of(one, parts).net_minor < 0:
+            yield f"{one.number}: more is credited than was billed"
+
+
+KINDS = {INVOICE: "invoice", CREDIT_NOTE: "credit note", PARTIAL_CREDIT: "credit over a part"}

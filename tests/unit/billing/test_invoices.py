@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -30,13 +29,11 @@ from tenantry.control.site import Site
 from tenantry.domain.attempts import Outcome
 from tenantry.domain.billing_details import Details
 from tenantry.domain.plans import Terms
-from tenantry.settings import load_settings
 from tenantry.storage.billing_tables import invoice_months, invoices
-from tenantry.storage.directory import Directory, DirectoryError
+from tenantry.storage.directory import DirectoryError
 from tenantry.storage.directory.plans import Agreed
 from tenantry.storage.tables import ledger, usage_rollup
-from tenantry.storage.vault import Vault
-from tests.template import new_store
+from tests.unit.billing.conftest import OnADay
 from tests.unit.ledger.books import HOUR_US, attempt, book, random_attempts
 
 USD = 1_000_000_000
@@ -44,41 +41,8 @@ DAY_US = 24 * HOUR_US
 NOVEMBER, DECEMBER, JANUARY = (read_month(one) for one in ("2026-11", "2026-12", "2027-01"))
 
 
-class OnADay(Directory):
-    """A directory whose day is set."""
-
-    day = date(2026, 11, 1)
-
-    def today(self) -> date:
-        return self.day
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    engine = new_store(tmp_path / "tenantry.db")
-    vault = Vault(bytes(32))
-    directory = OnADay(engine, vault, "test")
-    directory.seed_tiers()
-    for slug in ("a", "b", "c"):
-        directory.create_tenant(slug, f"{slug} & Sons", "standard", f"tnt_{slug}")
-    directory.set_plan("metered", Terms(markup_percent="20"))
-    directory.set_plan("flat", Terms(fee_nanos=79 * USD, fair_use=True))
-    directory.assign_plan("a", Agreed("metered"))
-    directory.assign_plan("b", Agreed("flat"))
-    settings = load_settings(None, {"TENANTRY_DATA_DIR": str(tmp_path)})
-    yield Site(settings, engine, vault, directory)
-    engine.dispose()
-
-
 def on_day(site: Site, day: date) -> None:
     OnADay.day = day
-
-
-@pytest.fixture(autouse=True)
-def _first_day() -> Iterator[None]:
-    OnADay.day = date(2026, 11, 1)
-    yield
-    OnADay.day = date(2026, 11, 1)
 
 
 def issued(site: Site, slug: str, month: Month) -> dict[str, Any]:
