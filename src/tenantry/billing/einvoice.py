@@ -78,6 +78,7 @@ def structured(document: Mapping[str, Any]) -> bytes:
     _add_notes(made, document)
     _add_parties(made, document)
     _add_lines(made, document)
+    made.trade.delivery.event.occurrence = date.fromisoformat(document["period"][1])  # BT-72: no part may be empty
     _add_settlement(made, document)
     return made.serialize(schema=SCHEMA)
 

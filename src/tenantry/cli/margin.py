@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -50,11 +51,13 @@ def margin(
             }
         )
         return
+    # A column that is empty in nearly every month would cost the width that a terminal has not.
+    columns = [name for name in _COLUMNS if name != "credits" or any(one.now.credits_nanos for one in found)]
     rows = [_row(one.slug, one.plan, one.now, one.projected) for one in found]
     rows += [_row(f"all on {name}" if name else "all without", "", *_both(some)) for name, some in by_plan.items()]
     rows.append(_row("total", "", *_both(found)))
     say(f"{wanted}, in dollars; projected: the margin at the month's end, at its pace so far")
-    print_table(["tenant", "plan", *_COLUMNS], rows, right=_COLUMNS)
+    print_table(["tenant", "plan", *columns], [_shown(row, columns) for row in rows], right=columns)
     for one in found:
         if one.is_under_water:
             fits = f"plan {one.fits} would cover it" if one.fits else "no plan that there is would cover it"
@@ -68,6 +71,11 @@ def _both(some: list[TenantMargin]) -> tuple[Margin, Margin]:
 def _sums(some: list[TenantMargin]) -> dict[str, dict[str, int]]:
     now, projected = _both(some)
     return {"now": now.as_json(), "projected": projected.as_json()}
+
+
+def _shown(row: list[str], columns: Sequence[str]) -> list[str]:
+    name, plan, *amounts = row
+    return [name, plan, *(amount for column, amount in zip(_COLUMNS, amounts, strict=True) if column in columns)]
 
 
 def _row(name: str, plan: str, now: Margin, projected: Margin) -> list[str]:

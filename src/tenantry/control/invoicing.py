@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -192,10 +193,14 @@ def _wrong_sums(issued: Issued) -> Iterator[str]:
 
 def _wrong_credits(issued: Sequence[Issued]) -> Iterator[str]:
     """More was given back than was billed."""
+    by_number = {one.number: one for one in issued}
+    parts: defaultdict[str, list[Issued]] = defaultdict(list)
     for one in issued:
-        parts = [other for other in issued if other.credits == one.number and other.kind == PARTIAL_CREDIT]
-        if parts and left_of(one, parts).net_minor < 0:
-            yield f"{one.number}: more is credited than was billed"
+        if one.kind == PARTIAL_CREDIT and one.credits is not None:
+            parts[one.credits].append(one)
+    for number, some in parts.items():
+        if number not in by_number or left_of(by_number[number], some).net_minor < 0:
+            yield f"{number}: more is credited than was billed"
 
 
 KINDS = {INVOICE: "invoice", CREDIT_NOTE: "credit note", PARTIAL_CREDIT: "credit over a part"}

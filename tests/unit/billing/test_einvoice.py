@@ -37,6 +37,11 @@ def test_an_invoice_in_xml_has_the_amounts_of_the_paper(locale: str) -> None:
     assert told(document, "SpecifiedTradeProduct", "Name") == [line["text"] for line in document["lines"]]
 
 
+def test_no_part_of_the_xml_is_empty() -> None:
+    xml = etree.fromstring(render(invoice_in("de_DE"), "cii"))
+    assert not [one.tag for one in xml.iter() if len(one) == 0 and not (one.text or "").strip()]
+
+
 def test_a_discount_has_a_quantity_below_zero_and_no_price_below_it() -> None:
     document = invoice_in("de_DE")
     quantities = told(document, "BilledQuantity")
@@ -71,6 +76,7 @@ def test_a_pdf_carries_the_same_xml_and_says_so_in_its_metadata() -> None:
     metadata: Any = reader.trailer["/Root"]["/Metadata"]
     said = metadata.get_data().decode()
     etree.fromstring(said.encode())
+    assert said.count("<pdfaExtension:schemas>") == 1  # twice is no PDF/A
     assert "<fx:ConformanceLevel>EN 16931</fx:ConformanceLevel>" in said
     assert "<pdfaid:part>3</pdfaid:part>" in said
 

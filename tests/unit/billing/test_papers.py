@@ -20,7 +20,7 @@ from pypdf import PdfReader
 from tenantry.billing.calculation import calculate
 from tenantry.billing.invoice import Client, Sides, appendix_of, document_of
 from tenantry.billing.months import Sold
-from tenantry.billing.render import digits_of, render
+from tenantry.billing.render import NotRendered, digits_of, render
 from tenantry.billing.usage import Used
 from tenantry.domain.billing_details import PLAIN, Details
 from tests.unit.billing import golden
@@ -68,6 +68,18 @@ def test_what_was_issued_is_read_from_its_paper_and_not_made_again() -> None:
     issued = golden.kept("fr_FR")
     later = {**issued, "locale": "en_US", "lines": []}
     assert golden.page(later) == golden.page(issued)
+
+
+def test_an_invoice_that_was_issued_before_papers_were_kept_is_read_as_its_locale_writes_it() -> None:
+    first = {name: value for name, value in golden.kept("de_DE").items() if name not in ("paper", "vat_category")}
+    first["format"] = 1
+    for side in (first["agency"], first["client"]):
+        del side["country"]
+    for row in first["appendix"]["by_key"]:
+        del row["label"]
+    assert golden.page(first).count("576,23") == 2
+    with pytest.raises(NotRendered, match="an e-invoice needs"):
+        render(first, "cii")
 
 
 def test_an_invoice_has_one_pdf_to_the_byte() -> None:

@@ -11,7 +11,9 @@ from string import Formatter
 import pytest
 
 from tenantry.billing.phrases import Days, Percent, phrase
+from tenantry.billing.usage import ADJUSTED
 from tenantry.billing.wording import languages, wording_of
+from tenantry.domain.attempts import Outcome
 
 
 def catalogue(language: str) -> dict[str, str]:
@@ -30,6 +32,11 @@ def test_a_language_has_every_sentence_with_the_values_of_the_english_one(langua
         name: values_of(text) for name, text in english.items()
     }
     assert not [name for name, text in own.items() if not text.strip()]
+
+
+def test_every_way_an_attempt_can_end_has_a_word() -> None:
+    said = {name.removeprefix("outcome.") for name in catalogue("en") if name.startswith("outcome.")}
+    assert said == {*(one.value for one in Outcome), ADJUSTED}
 
 
 def test_there_are_four_languages() -> None:
