@@ -16,7 +16,9 @@ from tenantry.domain.billing_details import NO_VAT
 from tenantry.storage.directory.invoices import INVOICE, PARTIAL_CREDIT
 
 LAYOUT = 1
-_APPENDIX = ("by_model", "by_key", "by_week", "by_outcome")
+_APPENDIX = ("by_model", "by_slot", "by_key", "by_week", "by_outcome")
+# Why a correction was booked (ledger/adjustments.py), where it was no other price.
+_WAS_UNPRICED = "was_unpriced"
 
 
 def paper_of(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,10 +132,14 @@ def _appendix(document: Mapping[str, Any], wording: Wording) -> dict[str, Any]:
     return {
         "title": wording.word("appendix"),
         "head": [wording.word(name) for name in ("rows", "tokens", "list_price")],
-        "tables": [_table(name, appendix[name], wording) for name in _APPENDIX if appendix[name]],
+        "tables": [
+            *(_table(name, appendix[name], wording) for name in _APPENDIX if appendix.get(name)),
+            *_corrections(appendix, wording),
+        ],
         "check": wording.word("check"),
         "how": [
             wording.word("check_rows", zone=document["time_zone"], month=first),
+            *_corrected(appendix, wording, first),
             *_prices(appendix["price_versions"], wording),
             document["rounding"],
         ],
@@ -149,9 +155,42 @@ def _table(name: str, rows: Sequence[Mapping[str, Any]], wording: Wording) -> di
     return {"title": wording.word(name), "rows": cells}
 
 
+def _corrections(appendix: Mapping[str, Any], wording: Wording) -> Iterator[dict[str, Any]]:
+    """What was booked in this month for earlier ones, by month, model and reason."""
+    groups = appendix["corrections"]["groups"] if "corrections" in appendix else []
+    costs = wording.exact_column([one["list_nanos"] for one in groups])
+    cells: list[list[str]] = []
+    for one, cost in zip(groups, costs, strict=True):
+        why = wording.word("was_unpriced" if one["why"] == _WAS_UNPRICED else "repriced")
+        of = {"month": one["month"], "model": one["model"], "why": why, "version": one["price_version"]}
+        cells.append([wording.word("correction_of", **of), wording.whole(one["rows"]), "", cost])
+    if cells:
+        yield {"title": wording.word("corrections"), "rows": cells}
+
+
+def _corrected(appendix: Mapping[str, Any], wording: Wording, first: date) -> Iterator[str]:
+    """Which attempts that is: the first of them where they are many."""
+    found = appendix.get("corrections")
+    if found is None:
+        return
+    names = [
+        wording.word(
+            "corrected_one",
+            attempt=one["attempt"],
+            day=wording.day(date.fromisoformat(one["ended_on"])),
+            usd=wording.exact_usd(one["list_nanos"]),
+        )
+        for one in found["references"]
+    ]
+    more = [wording.word("more", count=found["not_named"])] if found["not_named"] else []
+    yield wording.word("corrected", names=", ".join([*names, *more]), month=first)
+
+
 def _named(table: str, row: Mapping[str, Any], wording: Wording) -> str:
     if table == "by_outcome":
         return wording.word(f"outcome.{row['name']}")
+    if table == "by_slot" and not row["name"]:
+        return wording.word("no_slot")
     return f"{row['label']} ({row['name']})" if row.get("label") else row["name"]
 
 

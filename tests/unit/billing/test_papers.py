@@ -24,8 +24,8 @@ from tenantry.billing.render import NotRendered, digits_of, render
 from tenantry.billing.usage import Used
 from tenantry.domain.billing_details import PLAIN, Details
 from tests.unit.billing import golden
-from tests.unit.billing.papers import AGENCY, CLIENTS, invoice_in, issued_as
-from tests.unit.billing.sales import NOVEMBER, sold, usage
+from tests.unit.billing.papers import AGENCY, CLIENTS, draft_in, invoice_in, issued_as
+from tests.unit.billing.sales import NOVEMBER, USD, sold, usage
 
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -80,6 +80,29 @@ def test_an_invoice_that_was_issued_before_papers_were_kept_is_read_as_its_local
     assert golden.page(first).count("576,23") == 2
     with pytest.raises(NotRendered, match="an e-invoice needs"):
         render(first, "cii")
+
+
+def test_corrections_and_slots_stand_in_the_appendix_where_there_are_any() -> None:
+    document = draft_in("en_US")
+    row = {"name": "shop", "rows": 1, "tokens": 2, "list_nanos": 3 * USD}
+    group = {"month": "2026-10", "model": "claude-new-1", "price_version": "v2", "rows": 3, "list_nanos": USD}
+    document["appendix"] |= {
+        "by_slot": [row, {**row, "name": ""}],
+        "corrections": {
+            "groups": [{**group, "why": "was_unpriced"}, {**group, "why": "repriced", "list_nanos": -5}],
+            "references": [{"attempt": "att_1", "ended_on": "2026-10-05", "list_nanos": 5, "price_version": "v2"}],
+            "not_named": 2,
+        },
+    }
+    appendix = issued_as(document)["paper"]["appendix"]
+    tables = {one["title"]: one["rows"] for one in appendix["tables"]}
+    assert tables["By slot"] == [["shop", "1", "2", "$3.00"], ["(no slot)", "1", "2", "$3.00"]]
+    assert tables["Corrections of earlier months"] == [
+        ["2026-10, claude-new-1: had no price (v2)", "3", "", "$1.000000000"],
+        ["2026-10, claude-new-1: another price (v2)", "3", "", "-$0.000000005"],
+    ]
+    assert "Corrected attempts: att_1 (October 5, 2026, $0.000000005), and 2 more. The usage" in appendix["how"][1]
+    assert "Corrections of earlier months" in pdf_of(issued_as(document))[1]
 
 
 def test_an_invoice_has_one_pdf_to_the_byte() -> None:
