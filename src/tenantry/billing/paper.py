@@ -157,7 +157,7 @@ def _table(name: str, rows: Sequence[Mapping[str, Any]], wording: Wording) -> di
 
 def _corrections(appendix: Mapping[str, Any], wording: Wording) -> Iterator[dict[str, Any]]:
     """What was booked in this month for earlier ones, by month, model and reason."""
-    groups = appendix["corrections"]["groups"] if "corrections" in appendix else []
+    groups: list[dict[str, Any]] = appendix["corrections"]["groups"] if "corrections" in appendix else []
     costs = wording.exact_column([one["list_nanos"] for one in groups])
     cells: list[list[str]] = []
     for one, cost in zip(groups, costs, strict=True):
