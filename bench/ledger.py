@@ -61,16 +61,16 @@ def main() -> None:
         engine.dispose()
 
 
-def fill(engine: Engine, path: Path, count: int) -> None:
+def fill(engine: Engine, path: Path, count: int, tenants: int = TENANTS, days: int = DAYS) -> None:
     """Rows as the drain books them but for their hashes, which nothing here reads."""
-    later = ("entry_id", "adjusts", "basis", "held_nanos", "flaws")
+    later = ("entry_id", "adjusts", "basis", "held_nanos", "flaws", "queue_wait_us")
     names = [column.name for column in ledger.columns if column.name not in later]
     marks = ", ".join(f":{name}" for name in names)
     engine.dispose()  # a mode without a journal needs the file alone
     with closing(sqlite3.connect(path)) as connection:
         for pragma in ("journal_mode = OFF", "synchronous = OFF", "cache_size = -300000"):
             connection.execute(f"PRAGMA {pragma}")
-        connection.executemany(f"INSERT INTO ledger ({', '.join(names)}) VALUES ({marks})", rows(count))  # noqa: S608 -- names of columns
+        connection.executemany(f"INSERT INTO ledger ({', '.join(names)}) VALUES ({marks})", rows(count, tenants, days))  # noqa: S608 -- names of columns
         connection.commit()
     query = sums_of_ledger().subquery()
     with engine.begin() as connection:
@@ -78,11 +78,11 @@ def fill(engine: Engine, path: Path, count: int) -> None:
         connection.execute(insert(usage_rollup).from_select(names, query.select()))
 
 
-def rows(count: int) -> Iterator[dict[str, Any]]:
-    step_us = DAYS * 86_400_000_000 // count
+def rows(count: int, tenants: int, days: int) -> Iterator[dict[str, Any]]:
+    step_us = days * 86_400_000_000 // count
     for number in range(count):
         ended_at_us = END_US - (count - number) * step_us
-        tenant = number * 7919 % 104_729 % TENANTS
+        tenant = number * 7919 % 104_729 % tenants
         yield {
             "attempt_id": f"att_{number:020d}",
             "request_id": f"req_{number:020d}",

@@ -16,12 +16,15 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from sqlalchemy import func, select
+
 from bench.client import Client, request_bytes
 from bench.processes import Proxy, cpu_seconds, start_upstream, stop
 from bench.site import Stored, make_store, start_control, start_gateway
 from tenantry.control.site import Site, open_site
 from tenantry.domain.directory import TenantStatus
 from tenantry.settings import load_settings
+from tenantry.storage.tables import ledger
 
 TENANTS = 10_000
 PROMPT_BYTES = 900
@@ -103,7 +106,11 @@ def _changes(gateway: Proxy, stored: Stored, keys: Path) -> None:
     print(f"{CHANGES_RATE} requests a second; control books\n")
     print("| a change, until it acts | p50 ms | p95 ms | longest ms |\n|---|---|---|---|")
     try:
-        for what, change in (("a tenant is disabled", _disable), ("a tenant is provisioned", _provision)):
+        for what, change in (
+            ("a tenant is disabled", _disable),
+            ("a tenant is provisioned", _provision),
+            ("what was answered is booked", _book),
+        ):
             found: list[float] = []
             for number in range(CHANGES):
                 time.sleep(random.random() * POLL_SECONDS)  # the gateway looks by the clock: at any moment of it
@@ -131,6 +138,20 @@ def _provision(site: Site, gateway: Proxy, _stored: Stored, number: int) -> floa
         directory.set_budgets(slug, {"month": 10**12})
         key = directory.issue_key(slug, "bench").text
     return _until(lambda: _status(gateway, key) == b"200")
+
+
+def _book(site: Site, gateway: Proxy, _stored: Stored, number: int) -> float:
+    """Of a tenant that was provisioned before, and has asked once: until its second row."""
+    tenant_id = site.directory.get_tenant(f"new-{number}").tenant_id
+    rows = select(func.count()).where(ledger.c.tenant_id == tenant_id)
+    key = site.directory.issue_key(f"new-{number}", "bench").text
+    _until(lambda: _status(gateway, key) == b"200")
+
+    def is_booked() -> bool:
+        with site.engine.connect() as connection:
+            return connection.execute(rows).scalar_one() == 2
+
+    return _until(is_booked)
 
 
 def _status(gateway: Proxy, key: str) -> bytes:

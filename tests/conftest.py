@@ -3,11 +3,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tenantry.control.form import is_compiled
 from tenantry.setting_checks import unknown_variables
 from tenantry.settings import SETTINGS
 from tests.stack import Stack
+
+# How long an example takes is the machine's, which may be busy.
+settings.register_profile("steady", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("steady")
 
 FIXTURES = Path(__file__).parent / "fixtures"
 # Files that take longest, and begin first: what comes last should be short, so that no worker waits for another.

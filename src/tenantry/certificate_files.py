@@ -9,13 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
-
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from typing import TYPE_CHECKING, Final
 
 from tenantry.regular_files import read_regular
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 # Clients speak HTTP/1.1 here, and one that can do more is told so in the handshake (RFC 7301).
 PROTOCOLS: Final = ["http/1.1"]
@@ -137,6 +136,9 @@ def _is_key(label: str) -> bool:
 
 def _chain_of(file: Path, data: bytes) -> Sequence[x509.Certificate]:
     """At least one. Raises: BadCertificate."""
+    from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
+
     _require_pem(file, data, "openssl x509 -inform der")
     labels = _labels_of(data)
     if not _CERTIFICATES.intersection(labels):
@@ -169,6 +171,9 @@ def _require_pem(file: Path, data: bytes, of_binary: str) -> None:
 
 def _require_key_of(chain: Sequence[x509.Certificate], cert_file: Path, key_file: Path, data: bytes) -> None:
     """Raises: BadCertificate."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+
     _require_pem(key_file, data, "openssl pkey -inform der")
     labels = _labels_of(data)
     if not any(map(_is_key, labels)):
@@ -199,6 +204,9 @@ def _require_key_of(chain: Sequence[x509.Certificate], cert_file: Path, key_file
 
 
 def _public_of(certificate: x509.Certificate) -> bytes | None:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
     try:
         return certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     except (ValueError, UnsupportedAlgorithm):
@@ -206,6 +214,8 @@ def _public_of(certificate: x509.Certificate) -> bytes | None:
 
 
 def _names_of(leaf: x509.Certificate) -> frozenset[str]:
+    from cryptography import x509
+
     try:
         found = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (x509.ExtensionNotFound, x509.UnsupportedGeneralNameType, ValueError):

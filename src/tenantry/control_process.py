@@ -27,7 +27,7 @@ from tenantry.ledger.booking import Drain
 from tenantry.ledger.metering import Booked
 from tenantry.ledger.outbox import Outbox
 from tenantry.running import stop_on_signals
-from tenantry.settings import Settings
+from tenantry.settings import OFF, Settings
 from tenantry.storage.changes import StoreChanges
 from tenantry.storage.custody import note_master_key
 from tenantry.web.app import control_app
@@ -45,6 +45,8 @@ log = logging.getLogger("tenantry.control")
 DATE_SECONDS = 1.0
 # A week or a month ends at most once in this time.
 EXPORT_SECONDS = 60.0
+# A tenant whose invoice failed is tried again as often; a month that is done costs two look-ups.
+ROUND_SECONDS = 60.0
 
 
 class TracesMissing(Exception):
@@ -108,7 +110,8 @@ async def serve_control(settings: Settings) -> int:
     courier = Courier(Outbox(site.engine), site.directory, _now_us, changes=delivered)
     chores = [asyncio.create_task(repeat_until(stop, chore)) for chore in _chores(site, courier, watched)]
     exporting = Chore("exports", EXPORT_SECONDS, Exporter(site.engine, settings).step)
-    chores.append(asyncio.create_task(repeat_until(stop, exporting, caught_up)))
+    scheduled = [exporting, *_on_schedule(site)]
+    chores += [asyncio.create_task(repeat_until(stop, chore, caught_up)) for chore in scheduled]
     named = {web: "the web server", booking: "the booking of journals"} | dict.fromkeys(chores, "a chore")
     failed = await first_death(stop, named)
     stop.set()
@@ -146,6 +149,20 @@ def _chores(site: Site, courier: Courier, changes: StoreChanges) -> list[Chore]:
         Chore("the watch for alerts", ALERT_WATCH_SECONDS, watch.step, watch.is_due),
         Chore("the delivery of alerts", ALERT_DELIVERY_SECONDS, courier.step, courier.is_due),
     ]
+
+
+def _on_schedule(site: Site) -> list[Chore]:
+    """Invoices and summaries, where the settings want them: what renders them takes some megabytes, and
+    is loaded for that alone.
+    """
+    found: list[Chore] = []
+    if site.settings.invoice_schedule != OFF:
+        rounds = import_module("tenantry.control.rounds").InvoiceRounds(site)
+        found.append(Chore("the round of invoices", ROUND_SECONDS, rounds.step))
+    if site.settings.summary_schedule != OFF:
+        summaries = import_module("tenantry.control.summaries").Summaries(site)
+        found.append(Chore("the weekly summaries", ROUND_SECONDS, summaries.step))
+    return found
 
 
 def _now_us() -> int:

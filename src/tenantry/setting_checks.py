@@ -15,8 +15,15 @@ _NO_SETTINGS: Final = frozenset({"config", "compile", "key", "supervised", "hear
 # What Kubernetes sets in every container for a service that is called `tenantry` (its "service links").
 _SERVICE_LINK: Final = re.compile(r"service_host|service_port\w*|port_\d+_\w+")
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
-_EVERYWHERE: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 -- compared, not bound
+# Who listens on all addresses of a machine is reached from itself at these.
+_FROM_HERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 -- compared, not bound
+_EVERYWHERE: Final = frozenset(_FROM_HERE)
 _STORES: Final = re.compile(r"(sqlite|postgresql)(\+\w+)?://", re.ASCII)
+
+
+def reached_at(host: str) -> str:
+    """Where a process of this machine that listens on `host` is reached from here."""
+    return _FROM_HERE.get(host, host)
 
 
 def near_name(name: str, known: Iterable[str], shown: Mapping[str, str] | None = None) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +10,15 @@ from typing import Any, cast
 from urllib.parse import SplitResult, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from tenantry.domain.hosts import BadHost, check_host
+from tenantry.domain.hosts import BadHost, HostRule, check_host
 from tenantry.domain.keys import is_slug
 from tenantry.domain.limits import CAPACITY_LIMITS, LIMITS, BadLimit, read_limit
 from tenantry.regular_files import read_regular
-from tenantry.setting_checks import contradictions, near_name, unknown_variables, unusable_files
+from tenantry.setting_checks import contradictions, near_name, reached_at, unknown_variables, unusable_files
+from tenantry.toml_files import parse_toml
+
+# A hundred upstreams are 20 KB.
+_FILE_BYTES_MAX = 1 << 20
 
 
 class SettingsError(Exception):
@@ -106,6 +109,15 @@ class Settings:
     metrics_tenants_max: int
     log_format: str
     traces_endpoint: str | None
+    invoice_schedule: str
+    invoice_day: int
+    invoice_hour: int
+    invoice_formats: tuple[str, ...]
+    invoice_folder: Path
+    summary_schedule: str
+    summary_weekday: str
+    summary_hour: int
+    summary_folder: Path | None
     upstreams: tuple[UpstreamSettings, ...]
     more_certificates: tuple[CertificateFiles, ...]
 
@@ -128,6 +140,11 @@ class Settings:
     def public_host(self) -> str:
         """The name of the site itself, as `Host` says it: in lower case, without a port."""
         return (urlsplit(self.public_url).hostname or "").rstrip(".")
+
+    @property
+    def host_rule(self) -> HostRule:
+        """Which names below `public_domain` are whose."""
+        return HostRule(self.public_domain, self.public_host)
 
     @property
     def zone(self) -> ZoneInfo:
@@ -268,11 +285,25 @@ def _level(value: Any) -> str:
     return level
 
 
-def _interval(value: Any) -> str:
-    text = _text(value).lower()
-    if text not in ("weekly", "monthly"):
-        raise ValueError("must be weekly or monthly")
-    return text
+def _choice(*words: str) -> Callable[[Any], str]:
+    def read(value: Any) -> str:
+        text = _text(value).lower()
+        if text not in words:
+            raise ValueError(f"must be {', '.join(words[:-1])} or {words[-1]}")
+        return text
+
+    return read
+
+
+def _formats(value: Any) -> tuple[str, ...]:
+    """Of invoices: a list, or a text with commas between them."""
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, list | tuple) or not names:
+        raise ValueError('must be a list such as ["html", "csv"]')
+    found = tuple(dict.fromkeys(str(name).strip().lower() for name in cast("list[object]", names)))
+    if not {*found} <= {*INVOICE_FORMATS}:
+        raise ValueError(f"must be a list of {', '.join(INVOICE_FORMATS)}")
+    return found
 
 
 def _hosts(value: Any) -> tuple[str, ...]:
@@ -292,12 +323,10 @@ def _collector(value: Any) -> str:
     return _url(str(value).removesuffix("/v1/traces"), "http://127.0.0.1:4318")
 
 
-def _log_format(value: Any) -> str:
-    text = _text(value).lower()
-    if text not in ("text", "json"):
-        raise ValueError("must be text or json")
-    return text
-
+# What an invoice is written as (billing/render.py; a test holds them equal).
+INVOICE_FORMATS = ("html", "csv", "json", "pdf", "facturx", "cii")
+OFF, PREVIEW, ISSUE, WEEKLY = "off", "preview", "issue", "weekly"
+WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 _PORT = _whole(0, 65535)
 # A name of DNS (RFC 1123 2.1), or an address of IPv6 without its brackets. Never a pattern: each name is written out.
@@ -333,12 +362,22 @@ SETTINGS: dict[str, Setting] = {
     "log_level": Setting(_level, "info", "LOG_LEVEL"),
     "drain_seconds": Setting(_seconds(0, 3600), 30),
     "usage_alert_threshold_percent": Setting(_whole(1, 100), 90, "USAGE_ALERT_THRESHOLD_PERCENT"),
-    "billing_export_interval": Setting(_interval, "weekly", "BILLING_EXPORT_INTERVAL"),
+    "billing_export_interval": Setting(_choice("weekly", "monthly"), "weekly", "BILLING_EXPORT_INTERVAL"),
     "metrics_open": Setting(_flag, False),
     # A series for each, times models and classes of tokens: a few thousand, which Prometheus does not feel.
     "metrics_tenants_max": Setting(_whole(0, 10_000), 50),
-    "log_format": Setting(_log_format, "text"),
+    "log_format": Setting(_choice("text", "json"), "text"),
     "traces_endpoint": Setting(_collector, None),
+    "invoice_schedule": Setting(_choice(OFF, PREVIEW, ISSUE), OFF),
+    # Every month has one.
+    "invoice_day": Setting(_whole(1, 28), 1),
+    "invoice_hour": Setting(_whole(0, 23), 6),
+    "invoice_formats": Setting(_formats, ("html",)),
+    "invoice_folder": Setting(_path, None),
+    "summary_schedule": Setting(_choice(OFF, WEEKLY), OFF),
+    "summary_weekday": Setting(_choice(*WEEKDAYS), WEEKDAYS[0]),
+    "summary_hour": Setting(_whole(0, 23), 7),
+    "summary_folder": Setting(_path, None),
 }
 
 
@@ -402,12 +441,17 @@ def load_settings(toml_file: Path | None, environ: Mapping[str, str], also: Chec
 def _read_file(toml_file: Path | None, problems: list[str]) -> tuple[Path, dict[str, Any]]:
     path = toml_file or Path("tenantry.toml")
     try:
-        return path, tomllib.loads(read_regular(path).decode("utf-8"))
+        data = read_regular(path, _FILE_BYTES_MAX)
+        if len(data) > _FILE_BYTES_MAX:
+            raise ValueError(f"larger than {_FILE_BYTES_MAX >> 20} MiB, which is no file of settings")
+        return path, parse_toml(data.decode("utf-8-sig"))
     except FileNotFoundError:
         if toml_file is not None:
             problems.append(f"{path}: there is no such file")
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        problems.append(f"{path}: {error}")
+    except UnicodeDecodeError as error:
+        problems.append(f"{path}: not UTF-8, from byte {error.start} on: save it as UTF-8")
+    except (OSError, ValueError) as error:  # what is no TOML, too
+        problems.append(f"{path}: {getattr(error, 'strerror', None) or error}")
     return path, {}
 
 
@@ -525,10 +569,13 @@ def _settled(values: dict[str, Any]) -> Settings:
     """Defaults that follow from other settings."""
     values["data_dir"] = values["data_dir"].absolute()
     values["public_domain"] = values["public_domain"] or ""
+    values["invoice_folder"] = values["invoice_folder"] or values["data_dir"] / "invoices"
     if values["store_url"] is None:
         values["store_url"] = f"sqlite:///{values['data_dir'] / 'tenantry.db'}"
     if values["public_url"] is None:
-        host = "127.0.0.1" if values["gateway_host"] in ("0.0.0.0", "::") else values["gateway_host"]  # noqa: S104 -- compared, not bound
+        host = reached_at(values["gateway_host"])
+        if ":" in host:
+            host = f"[{host}]"
         scheme = "https" if values["tls_cert_file"] else "http"
         values["public_url"] = f"{scheme}://{host}:{values['gateway_port']}"
     return Settings(**values)

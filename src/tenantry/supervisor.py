@@ -16,6 +16,7 @@ from tenantry.child import Child
 from tenantry.control.restarting import RestartDoor, ServeRuns
 from tenantry.control.site import SANDBOX, Site, bring_upstreams, ensure_sandbox_credential, open_site
 from tenantry.gateway.listening import BACKLOG, CannotListen
+from tenantry.setting_checks import reached_at
 from tenantry.settings import Settings
 from tenantry.starting import socket_for_serve
 
@@ -187,9 +188,8 @@ class Supervisor:
 
 
 def _listens(host: str, port: int) -> bool:
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 -- compared, not bound
     try:
-        socket.create_connection((host, port), timeout=1).close()
+        socket.create_connection((reached_at(host), port), timeout=1).close()
     except OSError:
         return False
     return True

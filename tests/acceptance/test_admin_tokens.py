@@ -6,11 +6,11 @@ import http.client
 import json
 from typing import Any
 
-from tests.stack import Stack, tenantry
+from tests.stack import PATIENCE_SECONDS, Stack, tenantry
 
 
 def ask(stack: Stack, token: str | None, host: str | None = None) -> tuple[int, dict[str, str], Any]:
-    connection = http.client.HTTPConnection("127.0.0.1", stack.settings.control_port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", stack.settings.control_port, timeout=PATIENCE_SECONDS)
     connection.putrequest("GET", "/api/v1/tenants", skip_host=True)
     connection.putheader("Host", host or f"127.0.0.1:{stack.settings.control_port}")
     if token is not None:

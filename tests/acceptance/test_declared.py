@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.test_commands import tenantry
-from tests.stack import Stack, wait_for
+from tests.stack import PATIENCE_SECONDS, Stack, wait_for
 
 FILE = """
 [tenants.acme]
@@ -95,7 +95,7 @@ def test_the_audit_log_is_read_written_and_verified(stack: Stack) -> None:
     stack.tenant("watched")
     admin = stack.site.directory
     admin.add_admin("auditor", "tadm-a-token-of-a-test")
-    connection = http.client.HTTPConnection("127.0.0.1", stack.settings.control_port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", stack.settings.control_port, timeout=PATIENCE_SECONDS)
     connection.request(
         "GET", "/api/v1/tenants/watched/usage", headers={"authorization": "Bearer tadm-a-token-of-a-test"}
     )

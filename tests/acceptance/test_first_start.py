@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from tests.spawner import spawn
-from tests.stack import free_ports, listens, wait_for
+from tests.stack import PATIENCE_SECONDS, free_ports, listens, wait_for
 
 
 def children_of(pid: int) -> list[int]:
@@ -40,7 +40,7 @@ def test_the_first_serve_makes_its_site_and_keeps_the_token_out_of_the_log(tmp_p
                 leaves_no_core(pid)
         finally:
             process.terminate()
-            process.wait(40)
+            process.wait(PATIENCE_SECONDS)
         token = (site / "admin.token").read_text().strip()
         assert token.startswith("tadm-")
         assert (site / "admin.token").stat().st_mode & 0o777 == 0o600
@@ -57,5 +57,5 @@ def test_a_database_without_its_key_is_not_nothing(tmp_path: Path) -> None:
         process = spawn(
             "serve", env=os.environ | {"TENANTRY_DATA_DIR": str(site)}, cwd=tmp_path, stdout=out, stderr=out
         )
-    assert process.wait(40) == 1
+    assert process.wait(PATIENCE_SECONDS) == 1
     assert not (site / "master.key").exists()

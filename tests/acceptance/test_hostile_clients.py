@@ -135,7 +135,7 @@ def test_a_slow_head_is_408_after_ten_seconds(stack: Stack) -> None:
 
 def test_a_client_that_vanishes_is_billed_exactly(stack: Stack, key: str) -> None:
     """The answer is read on, so the row is settled and not estimated."""
-    before = len(stack.rows("hostile"))
+    before = len(stack.final_rows("hostile", 0))
     body = BODY.replace(b'"max_tokens":8', b'"max_tokens":8,"stream":true')
     with stack.connect() as client:
         headers = {"x-api-key": key, "x-sandbox-scenario": "chunks=150;chunk-ms=20"}

@@ -37,7 +37,6 @@ GROWTH_BYTES_MAX = ATTACKS * 2 * 32 * 1024 * 1024 + 48 * 1024 * 1024
 HEAD_GROWTH_BYTES_MAX = 24 * 1024 * 1024
 # How much of a stream is read.
 STREAM_BYTES = 48 * 1024 * 1024
-# "At once": without another attempt, on a busy machine; a retry's pause and an answer's time are far above.
 
 
 def whole(text: bytes, head: bytes = OK) -> bytes:

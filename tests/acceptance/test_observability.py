@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.stack import Stack, wait_for
+from tests.stack import PATIENCE_SECONDS, Stack, wait_for
 from tests.unit.control.test_metrics import read_page
 
 _messages: Any = import_module("opentelemetry.proto.collector.trace.v1.trace_service_pb2")
@@ -65,7 +65,8 @@ def collector() -> Iterator[Collector]:
 
 
 def page_of(stack: Stack) -> dict[str, str]:
-    with urllib.request.urlopen(f"http://127.0.0.1:{stack.settings.control_port}/metrics", timeout=5) as answer:
+    url = f"http://127.0.0.1:{stack.settings.control_port}/metrics"
+    with urllib.request.urlopen(url, timeout=PATIENCE_SECONDS) as answer:
         return read_page(answer.read())
 
 

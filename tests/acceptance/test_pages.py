@@ -54,7 +54,7 @@ FILLED_IN: dict[str, Callable[[Reader], str]] = {
     "127.0.0.1:3000": lambda reader: f"127.0.0.1:{reader.stack.port}",
     "sk-proxy-demo-...": lambda reader: reader.stack.site.directory.issue_key("demo", "page").text,
     "key_...": lambda reader: reader.working_key(),
-    "REQUEST_ID": lambda reader: reader.stack.rows("acme")[-1]["request_id"],
+    "REQUEST_ID": lambda reader: reader.stack.final_rows("acme")[-1]["request_id"],
     "<data_dir>": lambda reader: str(reader.stack.settings.data_dir),
 }
 # What is typed where a command asks; `y` where it asks whether to go on.
@@ -70,7 +70,7 @@ TYPED = {
 }
 _EXIT_1 = re.compile(r"#.*exit 1(:|$)", re.MULTILINE)
 _NEEDS_SHELL = re.compile(r"[$|&;<>`*\\]")
-COMMAND_SECONDS_MAX = 60.0
+COMMAND_SECONDS_MAX = 600.0
 DEMO = "tenantry provision Demo --credential sandbox"
 ACME = 'tenantry provision "Acme GmbH" --slug acme --tier premium --credential sandbox'
 # What the reader of a page has done before, as it says. A page that begins with nothing is not here.
@@ -78,6 +78,7 @@ BEFORE: dict[str, tuple[str, ...]] = {
     "README.md": (DEMO,),
     "docs/alerts.md": (ACME,),
     "docs/audit.md": (ACME,),
+    "docs/summaries.md": (ACME,),
     "docs/budgets.md": (ACME,),
     "docs/exports.md": (ACME,),
     "docs/invoices.md": (ACME,),

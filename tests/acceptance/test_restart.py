@@ -303,7 +303,7 @@ class HeldSite:
         self.stack.environ |= {"PYTHONPATH": str(folder), "HELD": str(self.hold)}
         self.first = Serving(self.stack)
         children = Path(f"/proc/{self.first.process.pid}/task/{self.first.process.pid}/children")
-        (self.gateway,) = wait_for(lambda: find_gateway(children), 30, "the gateway")
+        (self.gateway,) = wait_for(lambda: find_gateway(children), what="the gateway")
         self.first.process.kill()
         self.first.process.wait()
 
@@ -340,9 +340,9 @@ def test_a_gateway_whose_serve_is_killed_while_it_starts_is_taken_over_by_the_ne
         held.hold.unlink()
         again.wait("serving on")
         key = held.stack.tenant("acme")
-        wait_for(lambda: held.stack.message(key)[0] == 200, 20, "an answer")
+        wait_for(lambda: held.stack.message(key)[0] == 200, what="an answer")
         assert "another gateway has taken over" in again.log.read_text()
-        wait_for(lambda: status(held.gateway) == "Z", 20, "the end of the first gateway")
+        wait_for(lambda: status(held.gateway) == "Z", what="the end of the first gateway")
     finally:
         assert again.stop() == 0
     assert again.told("in use") == 0
@@ -353,7 +353,7 @@ def test_a_gateway_that_never_serves_and_whose_serve_is_gone_is_ended_by_the_nex
     place = settings.gateway_host, settings.gateway_port, settings.data_dir, settings.journal_dir
     with asyncio.run(socket_for_serve(*place, stop, seconds=0.2)) as listener:
         assert listener.getsockname() == place[:2]
-    wait_for(lambda: not is_gateway(held.gateway), 20, "the end of the gateway")
+    wait_for(lambda: not is_gateway(held.gateway), what="the end of the gateway")
 
 
 def test_a_foreign_program_on_the_port_is_told_without_a_wait(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """TLS by the gateway itself: by name, renewed under traffic, and nothing of a handshake uncounted or endless."""
 
+import contextlib
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import anthropic
 import httpx2
@@ -18,6 +20,7 @@ from tenantry.control.doctor import examine
 from tenantry.control.isolation.client import gateway_address
 from tenantry.control.isolation.waiting import require_gateway
 from tenantry.control.live_check import check_live
+from tenantry.gateway.handshake_room import HANDSHAKES_PER_PEER_MAX
 from tenantry.settings import load_settings
 from tenantry.storage.directory.tenants import TenantChange
 from tests.authority import Authority, replace
@@ -163,6 +166,53 @@ def _answers(secured: Secured) -> bool:
             return b"200 OK" in read_all(client)
     except OSError:
         return False
+
+
+def test_handshakes_that_never_end_are_bounded_by_themselves_and_a_client_comes_in_beside_them(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    cert_file, key_file = authority.issue("main", DOMAIN, f"*.{DOMAIN}")
+    stack = Stack(tmp_path, TENANTRY_TLS_CERT_FILE=str(cert_file), TENANTRY_TLS_KEY_FILE=str(key_file))
+    secured = Secured(stack, authority, stack.tenant("acme"))
+    stack.start("sandbox", "gateway")
+    hello = client_hello(authority)
+    with contextlib.ExitStack() as opened:
+        opened.callback(stack.stop)
+        wait_for(lambda: _answers(secured), 20, "an answer")
+        begun: list[socket.socket] = []
+        for _ in range(HANDSHAKES_PER_PEER_MAX + 60):
+            begun.append(opened.enter_context(stack.connect()))
+            begun[-1].sendall(hello)
+        # Each has the server's part of it, or its end. Where this takes long, old ones have given way by now.
+        for one in begun:
+            wait_for_word(one)
+        assert sum(not is_over(one) for one in begun) <= HANDSHAKES_PER_PEER_MAX
+        # An old one gives way.
+        wait_for(lambda: _answers(secured), 20, "an answer beside them")
+
+
+def client_hello(authority: Authority) -> bytes:
+    """How a handshake begins, and no more."""
+    given, sent = ssl.MemoryBIO(), ssl.MemoryBIO()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        authority.client().wrap_bio(given, sent, server_hostname=DOMAIN).do_handshake()
+    return sent.read()
+
+
+def wait_for_word(client: socket.socket) -> None:
+    with contextlib.suppress(ConnectionResetError):
+        client.recv(1)
+
+
+def is_over(client: socket.socket) -> bool:
+    """Whether the server has closed it by now."""
+    client.setblocking(False)
+    with contextlib.suppress(ConnectionResetError):
+        try:
+            while client.recv(65536):
+                pass
+        except BlockingIOError:
+            return False
+    return True
 
 
 def test_commands_reach_their_gateway_before_dns_knows_its_name(secured: Secured) -> None:

@@ -7,7 +7,7 @@ import subprocess
 import threading
 from pathlib import Path
 
-from tests.stack import Stack, wait_for
+from tests.stack import PATIENCE_SECONDS, Stack, wait_for
 
 PLAIN_EVENT = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"delta":{"type":"%b"}}\n\n'
 START = (
@@ -84,7 +84,7 @@ def test_random_streams_over_verified_tls_arrive_byte_for_byte(tmp_path: Path) -
         finally:
             stack.stop()
             listener.close()
-            server.join(10)
+            server.join(PATIENCE_SECONDS)
         rows = stack.rows("acme")
         assert [row["output_tokens"] for row in rows[:12]] == [5] * 12
 

@@ -214,3 +214,16 @@ def test_a_public_domain_is_kept_in_its_one_form() -> None:
     }
     found = load_settings(None, environ)
     assert (found.public_domain, found.public_host) == ("claude.agency.example", "claude.agency.example")
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("0.0.0.0", "http://127.0.0.1:3000"),  # noqa: S104 -- a setting, not bound
+        ("::", "http://[::1]:3000"),
+        ("::1", "http://[::1]:3000"),
+        ("192.0.2.1", "http://192.0.2.1:3000"),
+    ],
+)
+def test_where_no_public_url_is_set_it_is_where_the_gateway_is_reached_from_here(host: str, url: str) -> None:
+    assert load_settings(None, {"TENANTRY_GATEWAY_HOST": host}).public_url == url

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Select, bindparam, func, select
 
 from tenantry.billing.calculation import Bill, calculate
+from tenantry.billing.corrections import Corrected, Reference, read_corrections, read_references, without
 from tenantry.billing.months import Month, Sold, read_month
 from tenantry.billing.phrases import phrase
-from tenantry.billing.rating import LATE, Line
-from tenantry.billing.usage import month_totals, read_usage, start_us
+from tenantry.billing.rating import CORRECTION, LATE, Line
+from tenantry.billing.usage import ADJUSTED, Used, month_totals, read_usage, start_us
 from tenantry.storage.directory import Directory
 from tenantry.storage.directory.invoices import Covered, covered_months, credits_of, standing_months
 from tenantry.storage.records import PlanVersion, TenantPlan
@@ -42,15 +45,51 @@ class Books:
     versions: Sequence[PlanVersion]
     assigned: Mapping[str, Sequence[TenantPlan]]
     _totals: dict[str, dict[str, tuple[int, int]]] = field(default_factory=dict[str, dict[str, tuple[int, int]]])
+    _read_corrections: list[dict[str, list[Corrected]]] = field(default_factory=list[dict[str, list[Corrected]]])
 
     def sold(self, tenant_id: str) -> Sold:
         return sold_to(self.assigned.get(tenant_id, ()), self.versions)
 
     def bill(self, tenant_id: str, month: Month) -> Bill:
-        """The bill of a month by itself, whatever was issued."""
+        """The bill of a month by itself, whatever was issued; with what was booked in it to correct earlier months."""
+        used = self._used(tenant_id, month)
+        corrected = self._corrected(tenant_id, month) if any(one.outcome == ADJUSTED for one in used) else []
+        own = calculate(month, self.sold(tenant_id).stretches(month), without(used, corrected))
+        lines = [
+            self._correction(tenant_id, origin, month, [one for one in corrected if one.origin == origin])
+            for origin in sorted({one.origin for one in corrected}, key=str)
+        ]
+        return replace(own, lines=[*own.lines, *lines], corrected=corrected)
+
+    def _used(self, tenant_id: str, month: Month) -> list[Used]:
         stretches = self.sold(tenant_id).stretches(month)
-        used = read_usage(self.connection, tenant_id, month, self.zone, (one.first for one in stretches))
-        return calculate(month, stretches, used)
+        return read_usage(self.connection, tenant_id, month, self.zone, (one.first for one in stretches))
+
+    def _corrected(self, tenant_id: str, month: Month) -> list[Corrected]:
+        """What was booked in a month for earlier ones."""
+        return [one for one in self._corrections(tenant_id) if one.is_of_before(month)]
+
+    def _correction(self, tenant_id: str, origin: Month, month: Month, some: Sequence[Corrected]) -> Line:
+        """What corrections that were booked in `month` change in the bill of the month of their attempts."""
+        stretches = self.sold(tenant_id).stretches(origin)
+        used = without(self._used(tenant_id, origin), self._corrected(tenant_id, origin))
+        for one in self._corrections(tenant_id):
+            if one.origin == origin and origin.end <= one.booked < month.first:
+                used.append(one.used(one.of))
+        before = calculate(origin, stretches, used).net_nanos
+        after = calculate(origin, stretches, [*used, *(one.used(one.of) for one in some)]).net_nanos
+        rows = sum(one.rows for one in some)
+        text = phrase("correction", month=origin.first, count=rows)
+        return Line(CORRECTION, text, after - before, rows, sum(one.cost_nanos for one in some))
+
+    def _corrections(self, tenant_id: str) -> Sequence[Corrected]:
+        """Read once for all tenants."""
+        if not self._read_corrections:
+            self._read_corrections.append(read_corrections(self.connection, self.zone))
+        return self._read_corrections[0].get(tenant_id, ())
+
+    def references(self, tenant_id: str, month: Month) -> list[Reference]:
+        return read_references(self.connection, tenant_id, month, self.zone)
 
     def late(self, tenant_id: str, before: Month) -> list[tuple[Line, Covered]]:
         """What was booked for earlier months after their invoices: a line for each, and what that covers."""
@@ -60,11 +99,15 @@ class Books:
             month = read_month(known.month)
             if known.month not in standing or month.first >= before.first:
                 continue
-            if self._total(tenant_id, month) == (known.rows, known.cost_nanos):
+            is_as_covered = self._total(tenant_id, month) == (known.rows, known.cost_nanos)
+            # What corrections change depends on usage of the month that they correct, which may have come later.
+            if is_as_covered and not self._corrected(tenant_id, month):
                 continue
             bill = self.bill(tenant_id, month)
             rows, cost = bill.rows - known.rows, bill.list_nanos - known.cost_nanos
             net = bill.net_nanos - known.net_nanos
+            if not (rows or cost or net):
+                continue
             line = Line(LATE, phrase("late", month=month.first), net, rows, cost)
             found.append((line, Covered(known.month, rows, cost, net)))
         return found
@@ -80,18 +123,8 @@ class Books:
 
     def prices(self, tenant_id: str, month: Month) -> list[PricedAt]:
         """The versions of prices that the rows of a month name, from the rows themselves and not from their sums."""
-        columns = ledger.c
-        query = (
-            select(columns.price_version, func.count(), func.sum(columns.cost_nanos))
-            .where(
-                columns.tenant_id == tenant_id,
-                columns.ended_at_us >= start_us(month.first, self.zone),
-                columns.ended_at_us < start_us(month.end, self.zone),
-            )
-            .group_by(columns.price_version)
-            .order_by(columns.price_version)
-        )
-        found = self.connection.execute(query)
+        bounds = {"start_us": start_us(month.first, self.zone), "end_us": start_us(month.end, self.zone)}
+        found = self.connection.execute(_query_of_prices(), {"tenant_id": tenant_id, **bounds})
         return [PricedAt(version or "", int(rows), int(cost or 0)) for version, rows, cost in found]
 
     def given_back(self, tenant_id: str, month: Month) -> int:
@@ -116,6 +149,21 @@ class Books:
         if str(month) not in self._totals:
             self._totals[str(month)] = month_totals(self.connection, month, self.zone)
         return self._totals[str(month)].get(tenant_id, (0, 0))
+
+
+@cache
+def _query_of_prices() -> Select[*tuple[Any, ...]]:
+    columns = ledger.c
+    return (
+        select(columns.price_version, func.count(), func.sum(columns.cost_nanos))
+        .where(
+            columns.tenant_id == bindparam("tenant_id"),
+            columns.ended_at_us >= bindparam("start_us"),
+            columns.ended_at_us < bindparam("end_us"),
+        )
+        .group_by(columns.price_version)
+        .order_by(columns.price_version)
+    )
 
 
 def open_books(directory: Directory, connection: Connection, zone: ZoneInfo) -> Books:

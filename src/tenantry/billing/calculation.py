@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
+from tenantry.billing.corrections import Corrected
 from tenantry.billing.months import Month, Stretch, rounded
 from tenantry.billing.phrases import phrase
-from tenantry.billing.rating import MINIMUM, SETUP, Line, stretch_lines
+from tenantry.billing.rating import CORRECTION, MINIMUM, SETUP, Line, stretch_lines
 from tenantry.billing.usage import Used
 from tenantry.domain.money import NANOS_PER_USD
 
@@ -17,13 +18,29 @@ from tenantry.domain.money import NANOS_PER_USD
 class Bill:
     """The lines of a month, and the usage they are of.
 
-    `rows` and `list_nanos` are all ledger rows of it: each is on exactly one line.
+    `rows` and `list_nanos` are all ledger rows of it: each is on exactly one line. `used` is the month's own; what was
+    booked in it for earlier months is `corrected`, with lines of its own.
     """
 
     month: Month
     stretches: Sequence[Stretch]
     lines: Sequence[Line]
     used: Sequence[Used]
+    corrected: Sequence[Corrected] = ()
+
+    @property
+    def all_used(self) -> list[Used]:
+        """The usage of all rows that were booked in the month, corrections on the day of their booking."""
+        return [*self.used, *(one.used(one.booked) for one in self.corrected)]
+
+    @property
+    def correction_lines(self) -> list[Line]:
+        return [one for one in self.lines if one.kind == CORRECTION]
+
+    @property
+    def alone(self) -> Bill:
+        """Without corrections of earlier months."""
+        return replace(self, lines=[one for one in self.lines if one.kind != CORRECTION], corrected=())
 
     @property
     def net_nanos(self) -> int:

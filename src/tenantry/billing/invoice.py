@@ -11,6 +11,7 @@ from typing import Any
 
 from tenantry.billing.books import Books, PricedAt
 from tenantry.billing.calculation import Bill, in_minor_units
+from tenantry.billing.corrections import Corrected, Reference
 from tenantry.billing.months import Month, rounded
 from tenantry.billing.paper import paper_of
 from tenantry.billing.rating import Line
@@ -31,6 +32,14 @@ FORMAT = 2
 
 class NotBilled(Exception):
     """There is nothing that could be billed; the message says why."""
+
+
+class AlreadyBilled(NotBilled):
+    """The month has its invoice, `number`."""
+
+    def __init__(self, message: str, number: str) -> None:
+        super().__init__(message)
+        self.number = number
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +66,7 @@ def draft(
     """The invoice of a month as it would be issued now. `digits_of` tells the decimal places of a currency.
 
     Raises:
-        NotBilled: the tenant has had no plan, or the month has its invoice.
+        NotBilled: the tenant has had no plan; AlreadyBilled: the month has its invoice.
         SumsDiffer: the ledger's rows contradict its sums.
     """
     sold = books.sold(client.tenant_id)
@@ -67,7 +76,8 @@ def draft(
         raise NotBilled(f"{client.slug} had no plan in {month}: {cure}")
     standing = standing_months(books.connection, client.tenant_id)
     if str(month) in standing:
-        raise NotBilled(f"{month} of {client.slug} is billed: {standing[str(month)]}")
+        number = standing[str(month)]
+        raise AlreadyBilled(f"{month} of {client.slug} is billed: {number}", number)
     bill, priced = books.bill(client.tenant_id, month), books.prices(client.tenant_id, month)
     books.require_rows(bill, priced)
     late = books.late(client.tenant_id, month)
@@ -79,7 +89,9 @@ def draft(
         bill.list_nanos + sum(line.list_nanos for line in elsewhere),
         bill.net_nanos + sum(line.nanos for line in elsewhere),
     )
-    appendix = appendix_of(bill.used, priced, books.key_labels(client.tenant_id))
+    appendix = appendix_of(bill.all_used, priced, books.key_labels(client.tenant_id))
+    if bill.corrected:
+        appendix["corrections"] = corrections_of(bill.corrected, books.references(client.tenant_id, month))
     document = document_of(bill, lines, appendix, Sides(agency, own, client), books.zone.key, digits_of)
     return NewInvoice(
         INVOICE,
@@ -197,6 +209,36 @@ def appendix_of(
         "by_week": _table(used, lambda one: f"{one.first.isocalendar().year}-W{one.first.isocalendar().week:02d}"),
         "by_outcome": _table(used, lambda one: one.outcome),
         "price_versions": [{"name": one.version, "rows": one.rows, "list_nanos": one.cost_nanos} for one in priced],
+    }
+
+
+def corrections_of(corrected: Sequence[Corrected], references: Sequence[Reference]) -> dict[str, Any]:
+    """What corrects earlier months, and which attempts that is: the first of them where they are many."""
+    groups: defaultdict[tuple[str, str, str, str], list[Corrected]] = defaultdict(list)
+    for one in corrected:
+        groups[str(one.origin), one.model, one.reason, one.price_version].append(one)
+    return {
+        "groups": [
+            {
+                "month": month,
+                "model": model,
+                "why": reason,
+                "price_version": version,
+                "rows": sum(one.rows for one in some),
+                "list_nanos": sum(one.cost_nanos for one in some),
+            }
+            for (month, model, reason, version), some in sorted(groups.items())
+        ],
+        "references": [
+            {
+                "attempt": one.attempt_id,
+                "ended_on": one.of.isoformat(),
+                "list_nanos": one.cost_nanos,
+                "price_version": one.price_version,
+            }
+            for one in references
+        ],
+        "not_named": sum(one.rows for one in corrected) - len(references),
     }
 
 

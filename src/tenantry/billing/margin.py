@@ -12,14 +12,25 @@ from tenantry.billing.books import Books
 from tenantry.billing.calculation import Bill, calculate
 from tenantry.billing.invoice import Client
 from tenantry.billing.months import Month, Sold, rounded
-from tenantry.billing.rating import BEYOND, DISCOUNT, ESTIMATED, FEE, MINIMUM, SERVICE_FEE, SETUP, SLOTS, USAGE
+from tenantry.billing.rating import (
+    BEYOND,
+    CORRECTION,
+    DISCOUNT,
+    ESTIMATED,
+    FEE,
+    MINIMUM,
+    SERVICE_FEE,
+    SETUP,
+    SLOTS,
+    USAGE,
+)
 from tenantry.billing.usage import Used, start_us
 from tenantry.domain.plans import Terms
 from tenantry.storage.records import PlanVersion, TenantPlan
 
 # A discount and the minimum belong to what is fixed: both come with the plan and not with a request.
 _FIXED = (FEE, SLOTS, SETUP, DISCOUNT, MINIMUM)
-_METERED = (USAGE, ESTIMATED, SERVICE_FEE)
+_METERED = (USAGE, ESTIMATED, SERVICE_FEE, CORRECTION)
 _LONG_AGO = date(2000, 1, 1)
 
 
@@ -85,7 +96,7 @@ def margin_of(bill: Bill) -> Margin:
     others_pay = [one for one in bill.stretches if one.terms is not None and one.terms.byok]
     cost = sum(
         one.cost_nanos
-        for one in bill.used
+        for one in bill.all_used
         if not any(stretch.first <= one.first < stretch.end for stretch in others_pay)
     )
     return Margin(sum_of(_FIXED), sum_of(_METERED), sum_of([BEYOND]), cost)
@@ -102,9 +113,14 @@ def tenant_margin(
         client.slug,
         bill.stretches[-1].plan,
         margin_of(bill) + given_back,
-        margin_of(calculate(month, bill.stretches, whole)) + given_back,
+        margin_of(_with_corrections(calculate(month, bill.stretches, whole), bill)) + given_back,
     )
     return replace(found, fits=_fitting(month, whole, plans)) if found.is_under_water else found
+
+
+def _with_corrections(whole: Bill, bill: Bill) -> Bill:
+    """They are what they are: no pace is theirs."""
+    return replace(whole, lines=[*whole.lines, *bill.correction_lines], corrected=bill.corrected)
 
 
 def under_plan(month: Month, used: Sequence[Used], name: str, terms: Terms) -> Margin:
@@ -138,12 +154,35 @@ def totals(margins: Iterable[Margin]) -> Margin:
     return sum(margins, Margin())
 
 
-def as_json(one: TenantMargin) -> dict[str, Any]:
+def grouped(found: Sequence[TenantMargin]) -> dict[str, list[TenantMargin]]:
+    """By plan; "" for those on none."""
+    return {name: [one for one in found if one.plan == name] for name in sorted({one.plan for one in found})}
+
+
+def as_json(month: Month, found: Sequence[TenantMargin], is_running: bool) -> dict[str, Any]:
+    """All of a month: by tenant, by plan and in total. Of one that is over, what is projected is what it was."""
     return {
-        "tenant": one.slug,
-        "plan": one.plan or None,
-        "now": one.now.as_json(),
-        "projected": one.projected.as_json(),
-        "under_water": one.is_under_water,
-        "fits": one.fits,
+        "month": str(month),
+        "running": is_running,
+        "tenants": [
+            {
+                "tenant": one.slug,
+                "plan": one.plan or None,
+                **_sums([one]),
+                "under_water": one.is_under_water,
+                "fits": one.fits,
+            }
+            for one in found
+        ],
+        "plans": {name: _sums(some) | _counts(some) for name, some in grouped(found).items()},
+        "total": _sums(found) | _counts(found),
     }
+
+
+def _sums(some: Sequence[TenantMargin]) -> dict[str, Any]:
+    now, projected = totals(one.now for one in some), totals(one.projected for one in some)
+    return {"now": now.as_json(), "projected": projected.as_json()}
+
+
+def _counts(some: Sequence[TenantMargin]) -> dict[str, Any]:
+    return {"tenants": len(some), "under_water": [one.slug for one in some if one.is_under_water]}

@@ -17,6 +17,7 @@ from tenantry.domain.plans import BILL, ON_ALL, Terms, own_prices
 FEE, SLOTS, SETUP, DISCOUNT, MINIMUM, TRIAL = "fee", "slots", "setup", "discount", "minimum", "trial"
 USAGE, INCLUDED, BEYOND, SERVICE_FEE = "usage", "included", "beyond", "service_fee"
 ESTIMATED, WITHOUT_PRICE, WITHOUT_PLAN, LATE = "estimated", "without_price", "without_plan", "late"
+CORRECTION = "correction"
 
 
 @dataclass(frozen=True, slots=True)

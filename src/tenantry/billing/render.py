@@ -29,7 +29,8 @@ E_INVOICES = (FACTURX, CII)
 # Not for a terminal.
 BINARY = (PDF, FACTURX)
 _EXTRAS = {PDF: ("pdf",), FACTURX: ("pdf", "einvoice"), CII: ("einvoice",)}
-_ENDINGS = {FACTURX: "pdf", CII: "xml"}
+# Of a folder that has both, each PDF has a name of its own.
+_ENDINGS = {FACTURX: "facturx.pdf", CII: "xml"}
 PREVIEW = "PREVIEW"
 _COLUMNS = ("number", "line", "kind", "text", "rows", "tokens", "list_usd", "amount", "currency")
 _environment = Environment(

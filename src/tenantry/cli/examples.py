@@ -17,7 +17,12 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
         "tenantry provision 'Acme GmbH' --slug acme --credential sandbox --month 50",
         "tenantry provision --from clients.csv",
     ),
-    "usage": ("tenantry usage acme", "tenantry usage acme --month 2026-10 --json"),
+    "usage": (
+        "tenantry usage acme",
+        "tenantry usage acme --month 2026-10 --json",
+        "tenantry usage acme --week 2026-W47 --format html --out acme.html",
+        "tenantry usage --all --week last",
+    ),
     "plan": ("tenantry plan", "tenantry plan tenants.toml --out plan.json"),
     "apply": ("tenantry apply", "tenantry apply plan.json --yes --keys-out new.keys.jsonl"),
     "drift": ("tenantry drift", "tenantry drift --json"),

@@ -3,48 +3,48 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from tenantry.billing.books import SumsDiffer
-from tenantry.billing.einvoice import require_complete
 from tenantry.billing.invoice import NotBilled
-from tenantry.billing.months import BadMonth, Month, month_before, read_month
+from tenantry.billing.months import Month, month_before
 from tenantry.billing.refusals import NotStructured
 from tenantry.billing.render import (
-    E_INVOICES,
     FORMATS,
     HTML,
     PREVIEW,
     NotRendered,
-    ending_of,
     form_of,
     money,
-    render,
     require_extra,
 )
 from tenantry.cli.context import FAILED, USAGE, confirm, fail, if_interrupted, opened_site
+from tenantry.cli.months import month_option
 from tenantry.cli.options import AsJson, Yes
 from tenantry.cli.output import print_json, print_table, say
 from tenantry.cli.progress import told_share
+from tenantry.control import invoice_files
+from tenantry.control.completeness import MonthIncomplete, require_complete
+from tenantry.control.invoice_files import check_of, file_name, keep_files, keep_preview, preview_name
 from tenantry.control.invoicing import (
-    Check,
     Passed,
     find_client,
     issue,
     issue_all,
     list_clients,
     preview,
+    preview_all,
     reading_books,
-    require_over,
+    require_issuable,
 )
 from tenantry.control.site import Site
 from tenantry.domain.billing_details import PLAIN
 from tenantry.domain.money import format_usd
-from tenantry.ledger.exports import replacing
 
 Form = Annotated[
     str | None,
@@ -60,7 +60,9 @@ def invoice(
     slug: Annotated[str | None, typer.Argument(help="The tenant's slug; or --all.")] = None,
     month: Annotated[str | None, typer.Option(metavar="YYYY-MM", help="Default: last month.")] = None,
     everyone: Annotated[bool, typer.Option("--all", help="Every tenant that has or had a plan.")] = False,
-    issues: Annotated[bool, typer.Option("--issue", help="Give it a number and keep it; default: a preview.")] = False,
+    issues: Annotated[
+        bool, typer.Option("--issue/--preview", help="Give it a number and keep it; or look at it, the default.")
+    ] = False,
     form: Form = None,
     out: Annotated[Path | None, typer.Option(metavar="PATH", help="A file; with --all a folder.")] = None,
     as_json: AsJson = False,
@@ -73,12 +75,14 @@ def invoice(
     if everyone and form is not None and out is None:
         raise fail("say where the files go: --out FOLDER", USAGE)
     with opened_site() as site:
-        wanted = read_month_option(site, month)
+        wanted = month_option(month, month_before(site.directory.today()))
         if issues:
-            require_over(site, wanted)
+            require_issuable(site, wanted)
             if slug is not None:
                 find_client(site, slug)
             confirm(f"Issue {f'the invoice of {slug}' if slug else 'every invoice'} for {wanted}?", yes)
+        elif wanted.end <= site.directory.today():
+            _tell_incomplete(site, wanted)
         if slug is None:
             _all(site, wanted, issues, form or HTML, out, as_json)
         else:
@@ -97,19 +101,19 @@ def check_form(form: str | None) -> None:
         raise fail(str(error), USAGE) from None
 
 
-def read_month_option(site: Site, text: str | None) -> Month:
-    """The month that was named; the last that is over where none was."""
+def _tell_incomplete(site: Site, month: Month) -> None:
+    """A preview of what may change still."""
     try:
-        return read_month(text) if text is not None else month_before(site.directory.today())
-    except BadMonth as error:
-        raise fail(str(error), USAGE) from None
+        require_complete(site, month)
+    except MonthIncomplete as reason:
+        say(f"preliminary: {reason}", err=True)
 
 
 def _one(site: Site, slug: str, month: Month, issues: bool, form: str | None, out: Path | None, as_json: bool) -> None:
     client, form = find_client(site, slug), form or (form_of(out) if out is not None else None)
     try:
         if issues:
-            document: Mapping[str, Any] = issue(site, client, month, _check_of(form)).document
+            document: Mapping[str, Any] = issue(site, client, month, check_of([form or HTML])).document
         else:
             with reading_books(site) as books:
                 document = preview(site, books, client, month).document
@@ -120,20 +124,15 @@ def _one(site: Site, slug: str, month: Month, issues: bool, form: str | None, ou
     else:
         show_document(document)
     if form is not None:
-        out = out or Path(file_name(document, form))
+        out = out or Path(file_of(document, form))
         write_document(document, form, out)
         say(f"Wrote {out}.", err=as_json)
 
 
-def _check_of(form: str | None) -> Check:
-    """What an e-invoice lacks is told before there is a number that cannot be given back."""
-    return require_complete if form in E_INVOICES else lambda document: None
-
-
-def file_name(document: Mapping[str, Any], form: str) -> str:
+def file_of(document: Mapping[str, Any], form: str) -> str:
     """By its number, a preview by its month and client."""
-    number = document.get("number", f"preview-{document['month']}-{document['client']['slug']}")
-    return f"{number.replace('/', '-')}.{ending_of(form)}"
+    number = document.get("number")
+    return file_name(number, form) if number else preview_name(document["month"], document["client"]["slug"], form)
 
 
 def show_document(document: Mapping[str, Any]) -> None:
@@ -158,10 +157,15 @@ def show_document(document: Mapping[str, Any]) -> None:
 
 def write_document(document: Mapping[str, Any], form: str, path: Path) -> None:
     """A file for its owner only, whole or not at all."""
+    with written(path):
+        invoice_files.write_document(document, form, path)
+
+
+@contextmanager
+def written(path: Path) -> Generator[None]:
+    """Says in words that a file, or a folder's files, cannot be written."""
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with replacing(path) as file:
-            file.write(render(document, form))
+        yield
     except NotRendered as error:
         raise fail(str(error)) from None
     except OSError as error:
@@ -169,50 +173,45 @@ def write_document(document: Mapping[str, Any], form: str, path: Path) -> None:
 
 
 def _all(site: Site, month: Month, issues: bool, form: str, folder: Path | None, as_json: bool) -> None:
-    if issues:
-        passed = _issue_all(site, month, form, folder)
-    else:
-        passed = _preview_all(site, month, form, folder)
+    told = list(_issue_all(site, month, form, folder) if issues else _preview_all(site, month, form, folder))
     if as_json:
-        print_json(passed)
+        print_json(told)
     else:
         columns = ["tenant", "number", "total", "why not"]
-        rows = [[one["tenant"], one["number"] or "", one["total"] or "", one["why_not"] or ""] for one in passed]
+        rows = [[one["tenant"], one["number"] or "", one["total"] or "", one["why_not"] or ""] for one in told]
         print_table(columns, rows, right=("total",))
-    if any(one["failed"] for one in passed):
+    if any(one["failed"] for one in told):
         raise typer.Exit(FAILED)
 
 
-def _issue_all(site: Site, month: Month, form: str, folder: Path | None) -> list[dict[str, Any]]:
-    count = max(1, len(list_clients(site)))
-    passed: list[dict[str, Any]] = []
-    said = "what was issued is issued; the same command goes on with the others"
-    with if_interrupted(lambda: said), told_share(sys.stderr, "issued") as came:
-        for one in issue_all(site, month, _check_of(form)):
-            document = one.issued.document if one.issued is not None else None
-            if document is not None and folder is not None:
-                write_document(document, form, folder / file_name(document, form))
-            passed.append(_told(one, document))
-            came(len(passed) / count)
-    return passed
-
-
-def _preview_all(site: Site, month: Month, form: str, folder: Path | None) -> list[dict[str, Any]]:
-    passed: list[dict[str, Any]] = []
-    with reading_books(site) as books:
-        for client in list_clients(site):
-            try:
-                document = preview(site, books, client, month).document
-            except NotBilled as reason:
-                passed.append(_told(Passed(client.slug, None, str(reason)), None))
-                continue
-            except SumsDiffer as fault:
-                passed.append(_told(Passed(client.slug, None, str(fault), failed=True), None))
-                continue
+def _issue_all(site: Site, month: Month, form: str, folder: Path | None) -> Iterator[dict[str, Any]]:
+    count, before = max(1, len(list_clients(site))), len(site.directory.list_invoices(month=str(month)))
+    with if_interrupted(lambda: _issued_since(site, month, before)), told_share(sys.stderr, "issued") as came:
+        for done, one in enumerate(issue_all(site, month, check=check_of([form])), 1):
             if folder is not None:
-                write_document(document, form, folder / file_name(document, form))
-            passed.append(_told(Passed(client.slug, None), document))
-    return passed
+                with written(folder):
+                    keep_files(site, one, [form], folder)
+            yield _told(one, one.issued.document if one.issued is not None else None)
+            came(done / count)
+
+
+def _issued_since(site: Site, month: Month, before: int) -> str:
+    """For who interrupts: what is kept, as the store has it."""
+    numbers = [one.number for one in site.directory.list_invoices(month=str(month))[before:]]
+    goes_on = "the same command goes on with the others"
+    if not numbers:
+        return f"nothing was issued; {goes_on}"
+    which = f"{numbers[0]} to {numbers[-1]}" if len(numbers) > 1 else numbers[0]
+    return f"{len(numbers)} {'are' if len(numbers) > 1 else 'is'} issued ({which}); {goes_on}"
+
+
+def _preview_all(site: Site, month: Month, form: str, folder: Path | None) -> Iterator[dict[str, Any]]:
+    for one in preview_all(site, month):
+        document = one.draft.document if one.draft is not None else None
+        if folder is not None:
+            with written(folder):
+                keep_preview(one, [form], folder, str(month))
+        yield _told(one, document)
 
 
 def _told(passed: Passed, document: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import typer
 from tenantry.billing.credits import Part
 from tenantry.billing.render import BINARY, NotRendered, form_of, money, render
 from tenantry.cli.context import FAILED, USAGE, confirm, fail, opened_site
-from tenantry.cli.invoice import Form, check_form, file_name, show_document, write_document
+from tenantry.cli.invoice import Form, check_form, file_of, show_document, write_document
 from tenantry.cli.options import AsJson, Yes
 from tenantry.cli.output import print_json, print_table, say
 from tenantry.control.invoicing import (
@@ -74,7 +74,7 @@ def show(
     with opened_site() as site:
         document = site.directory.get_invoice(number).document
     if out is None and form in BINARY:
-        out = Path(file_name(document, form))
+        out = Path(file_of(document, form))
     if out is not None:
         write_document(document, form or form_of(out), out)
         say(f"Wrote {out}.", err=as_json)

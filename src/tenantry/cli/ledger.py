@@ -31,6 +31,8 @@ from tenantry.storage.prices import load_prices
 app = typer.Typer(help="Prove, read and correct the ledger. No row of it is ever edited.", no_args_is_help=True)
 
 # The column that keeps it.
+# As for `prices import`.
+_PRICES_BYTES_MAX = 1_000_000
 _VERSION_CHARS_MAX = 32
 
 
@@ -192,22 +194,30 @@ def recompute_command(
         if as_json:
             print_json(_as_json(site, found, table.version, booked))
         elif book:
-            say(f"Booked {booked} adjustments.")
+            say(f"Booked {booked} adjustments. Those of months that are billed are on the next invoice.")
         elif changed:
             say("Nothing was booked; --book books the differences.")
 
 
 def _prices(site: Site, file: Path | None, version: str) -> PriceTable:
     try:
-        table = PriceTable.load(read_regular(file)) if file is not None else load_prices(site.engine)
+        table = load_prices(site.engine) if file is None else PriceTable.load(_read_file(file))
     except (OSError, BadPriceTable) as error:
-        raise fail(f"{file or 'the prices'}: {error}", USAGE) from None
+        raise fail(f"{file or 'the prices'}: {getattr(error, 'strerror', None) or error}", USAGE) from None
     if table.version != version:
         where = str(file) if file is not None else "what `prices list` shows (another one: --prices FILE)"
         raise fail(f"there are no prices {version!r}: {where} has version {table.version!r}", USAGE)
     if len(version) > _VERSION_CHARS_MAX:
         raise fail(f"a price version has at most {_VERSION_CHARS_MAX} characters", USAGE)
     return table
+
+
+def _read_file(file: Path) -> bytes:
+    """Raises: OSError, BadPriceTable."""
+    data = read_regular(file, _PRICES_BYTES_MAX)
+    if len(data) > _PRICES_BYTES_MAX:
+        raise BadPriceTable("too large for a price file")
+    return data
 
 
 def _scope(site: Site, slug: str | None, month: str | None) -> Scope:

@@ -41,7 +41,7 @@ class Commands(LaterGroup):
             "provision",
             "Make a tenant with credential, key, live check and client guide; on any failure nothing is left.",
         ),
-        "usage": ("usage", "Requests, tokens by class and cost by model, for one month."),
+        "usage": ("usage", "Requests, tokens by class and cost by model, for one month; or the summary of a week."),
         "plan": (
             "declare",
             "What would change, and what that does to money and running requests. "

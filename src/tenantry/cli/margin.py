@@ -8,9 +8,11 @@ from typing import Annotated
 
 import typer
 
-from tenantry.billing.margin import Margin, TenantMargin, as_json, tenant_margin, totals
-from tenantry.billing.months import BadMonth, Month, read_month
-from tenantry.cli.context import USAGE, fail, opened_site
+from tenantry.billing.margin import Margin, TenantMargin, as_json, grouped, tenant_margin, totals
+from tenantry.billing.months import Month
+from tenantry.billing.usage import start_us
+from tenantry.cli.context import opened_site
+from tenantry.cli.months import month_option
 from tenantry.cli.options import AsJson
 from tenantry.cli.output import print_json, print_table, say
 from tenantry.control.invoicing import list_clients, list_without_plan, reading_books
@@ -30,26 +32,14 @@ def margin(
 ) -> None:
     """Revenue less list cost by tenant, plan and in total; where a running month goes; who is under water."""
     with opened_site() as site:
-        try:
-            wanted = read_month(month) if month is not None else Month(site.directory.today().replace(day=1))
-        except BadMonth as error:
-            raise fail(str(error), USAGE) from None
+        wanted = month_option(month, Month(site.directory.today().replace(day=1)))
         plans, now = site.directory.list_plans(), datetime.now(UTC)
         with reading_books(site) as books:
             clients = [*list_clients(site), *list_without_plan(site)]
             found = [tenant_margin(books, client, wanted, plans, now) for client in clients]
-    by_plan = {
-        name: [one for one in found if one.plan == name] for name in sorted({one.plan for one in found}, key=str)
-    }
+    by_plan = grouped(found)
     if as_json_:
-        print_json(
-            {
-                "month": str(wanted),
-                "tenants": [as_json(one) for one in found],
-                "plans": {name: _sums(some) for name, some in by_plan.items()},
-                "total": _sums(found),
-            }
-        )
+        print_json(as_json(wanted, found, start_us(wanted.end, site.settings.zone) > now.timestamp() * 1_000_000))
         return
     # A column that is empty in nearly every month would cost the width that a terminal has not.
     columns = [name for name in _COLUMNS if name != "credits" or any(one.now.credits_nanos for one in found)]
@@ -66,11 +56,6 @@ def margin(
 
 def _both(some: list[TenantMargin]) -> tuple[Margin, Margin]:
     return totals(one.now for one in some), totals(one.projected for one in some)
-
-
-def _sums(some: list[TenantMargin]) -> dict[str, dict[str, int]]:
-    now, projected = _both(some)
-    return {"now": now.as_json(), "projected": projected.as_json()}
 
 
 def _shown(row: list[str], columns: Sequence[str]) -> list[str]:

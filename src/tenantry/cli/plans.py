@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -44,7 +45,9 @@ _MONTHS_MAX = 120
 def list_plans(as_json: AsJson = False) -> None:
     """All plans, with what they cost today and who is on them."""
     with opened_site() as site:
-        shown = [_as_json(site.directory, name) for name in site.directory.list_plans()]
+        directory, today = site.directory, site.directory.today()
+        versions, on = _by_plan(directory.list_plan_versions()), _on_plans(directory, today)
+        shown = [_as_json(name, versions[name], on.get(name, ()), today) for name in directory.list_plans()]
     if as_json:
         print_json(shown)
         return
@@ -69,8 +72,8 @@ def _included(terms: dict[str, Any]) -> str:
 def show(name: PlanName, as_json: AsJson = False) -> None:
     """Every version of a plan's terms, and the tenants on it."""
     with opened_site() as site:
-        versions = site.directory.list_plan_versions(name)
-        found = _as_json(site.directory, name)
+        versions, today = site.directory.list_plan_versions(name), site.directory.today()
+        found = _as_json(name, versions, _on_plans(site.directory, today).get(name, ()), today)
     if as_json:
         print_json(found)
         return
@@ -179,9 +182,18 @@ def _read_prices(path: Path | None) -> Any:
     if path is None:
         return None
     try:
-        return json.loads(read_regular(path, _FILE_BYTES_MAX))
-    except (OSError, ValueError) as error:
+        data = read_regular(path, _FILE_BYTES_MAX)
+        if len(data) > _FILE_BYTES_MAX:
+            raise ValueError("too large for a price file")
+        found: Any = json.loads(data.decode("utf-8-sig"))
+        if found is None:
+            raise ValueError("there are no prices in it")
+        PLAN_FIELDS["prices"].read(found)
+    except RecursionError:
+        raise fail(f"{path}: nested too deeply for a price file", USAGE) from None
+    except (OSError, ValueError, BadField) as error:
         raise fail(f"{path}: {getattr(error, 'strerror', None) or error}", USAGE) from None
+    return found
 
 
 def _day(text: str | None) -> date | None:
@@ -224,7 +236,7 @@ def simulate(
         found: list[tuple[str, Margin, Margin]] = []
         with reading_books(site) as books:
             for _ in range(months):
-                bill = books.bill(client.tenant_id, month)
+                bill = books.bill(client.tenant_id, month).alone
                 found.insert(0, (str(month), margin_of(bill), under_plan(month, bill.used, plan, terms)))
                 month = month_before(month.first)
     if as_json:
@@ -276,17 +288,13 @@ def examples(
                 say(f"{name} is there.", err=as_json)
 
 
-def _as_json(directory: Directory, name: str) -> dict[str, Any]:
-    versions, today = directory.list_plan_versions(name), directory.today()
+def _as_json(name: str, versions: Sequence[PlanVersion], on_it: Iterable[TenantPlan], today: date) -> dict[str, Any]:
     now = on_day([one.dated for one in versions], today) or versions[-1]
     return {
         "plan": name,
         "terms": now.terms.told(),
         "versions": [_version_json(one) for one in versions],
-        "tenants": [
-            {"slug": one.slug, "since": one.from_day.isoformat(), "slots": one.slots}
-            for one in _on_it(directory, name, today)
-        ],
+        "tenants": [{"slug": one.slug, "since": one.from_day.isoformat(), "slots": one.slots} for one in on_it],
     }
 
 
@@ -300,9 +308,20 @@ def _version_json(version: PlanVersion) -> dict[str, Any]:
     }
 
 
-def _on_it(directory: Directory, name: str, today: date) -> list[TenantPlan]:
+def _by_plan(versions: Iterable[PlanVersion]) -> dict[str, list[PlanVersion]]:
+    found: dict[str, list[PlanVersion]] = {}
+    for one in versions:
+        found.setdefault(one.plan, []).append(one)
+    return found
+
+
+def _on_plans(directory: Directory, today: date) -> dict[str, list[TenantPlan]]:
+    """Who is on which plan today, by slug; one look at the store for all plans."""
     by_tenant: dict[str, list[TenantPlan]] = {}
     for one in directory.list_tenant_plans():
         by_tenant.setdefault(one.tenant_id, []).append(one)
     now = [on_day([one.dated for one in some], today) for some in by_tenant.values()]
-    return sorted((one for one in now if one is not None and one.plan == name), key=lambda one: one.slug)
+    found: dict[str, list[TenantPlan]] = {}
+    for one in sorted((one for one in now if one is not None), key=lambda one: one.slug):
+        found.setdefault(one.plan or NO_PLAN, []).append(one)
+    return found

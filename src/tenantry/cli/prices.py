@@ -26,7 +26,7 @@ from tenantry.domain.price_terms import (
     usd_per_million,
 )
 from tenantry.domain.prices import PriceTable
-from tenantry.ledger.usage import unpriced_models
+from tenantry.ledger.usage import attempts_since, unpriced_models
 from tenantry.regular_files import read_regular
 from tenantry.storage.prices import NO_RULE, SAME_FAMILY, list_price_changes, load_prices
 
@@ -42,6 +42,7 @@ _SHARES = {"cache_write_5m": Fraction(5, 4), "cache_write_1h": Fraction(2), "cac
 _ROUNDING_SHARE_MAX = Fraction(1, 100)
 # No price file is larger; the one that ships has 8 KB.
 _FILE_BYTES_MAX = 1_000_000
+_ON_INVOICES = "What is on an invoice already is on the next one, as corrections of its month."
 _HEADS = dict(zip(TOKEN_CLASSES, ("input", "5m write", "1h write", "read", "output"), strict=True))
 
 
@@ -140,12 +141,19 @@ def set_price(
         site.directory.set_price(model, day, terms, source, before)
         table = _table(site)
         waiting = {one["model"]: one["attempts"] for one in unpriced_models(site.engine)}.get(model, 0)
+        booked = attempts_since(site.engine, model, int(start_of(day).timestamp()) * 1_000_000)
     shown = ", ".join(f"{head} {price}" for head, price in zip(_HEADS.values(), _shown(terms), strict=True))
     say(f"{model} costs {shown} from {day.isoformat()}; version {table.version}.")
     if waiting:
         say(
             f"{waiting} attempts were booked without a price: "
-            f"`tenantry ledger recompute --price-version {table.version} --book` books what they cost."
+            f"`tenantry ledger recompute --price-version {table.version} --book` books what they cost. {_ON_INVOICES}"
+        )
+    elif booked:
+        say(
+            f"{booked} attempts since then were booked as prices were: "
+            f"`tenantry ledger recompute --price-version {table.version}` shows what this changes, and with --book "
+            f"books it. {_ON_INVOICES}"
         )
 
 

@@ -29,6 +29,8 @@ SEND_SECONDS_MAX = 10.0
 _CONNECT_SECONDS_MAX = 5.0
 
 SIGNATURE_HEADER = "x-tenantry-signature"
+# What a summary's detail has for people beside its figures.
+_RENDERED = ("html", "text")
 DELIVERY_HEADER = "x-tenantry-delivery"
 
 
@@ -59,7 +61,7 @@ class Message:
             "subject": self.subject,
             "message": self.message,
             "raised_at": datetime.fromtimestamp(self.raised_at_us // SECOND_US, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "detail": json.loads(self.detail),
+            "detail": {name: value for name, value in json.loads(self.detail).items() if name not in _RENDERED},
         }
         return json.dumps(document, ensure_ascii=False).encode()
 
@@ -78,6 +80,9 @@ def send(target: OpenTarget, message: Message, at_us: int) -> str | None:
     """Deliver once, within `SEND_SECONDS_MAX`. `at_us` is the time that is signed."""
     if target.kind == WEBHOOK:
         return _send_webhook(target, message, at_us // SECOND_US)
+    if message.kind == AlertKind.SUMMARY:
+        page = json.loads(message.detail)
+        return send_apprise(target.url, message.message, page["text"], SEND_SECONDS_MAX, page["html"])
     words = f"{message.message}\n(alert {message.alert_id})"
     return send_apprise(target.url, message.title, words, SEND_SECONDS_MAX)
 

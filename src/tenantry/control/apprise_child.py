@@ -15,13 +15,16 @@ import sys
 from math import ceil
 from typing import Any
 
+import apprise
 import requests
+from apprise.plugins.email import base
 
 from tenantry.control.apprise_fates import Fate
 from tenantry.control.apprise_urls import open_apprise
 
 # What Apprise and TLS take, 280 MB of addresses (measured, 2026-11-29), and as much again for an answer.
 MEMORY_BYTES_MAX = 512 * 1024 * 1024
+_MAIL_SCHEMES = ("mailto", "mailtos")
 
 
 def main() -> None:
@@ -60,10 +63,25 @@ def _send(asked: dict[str, Any]) -> Fate:
     opened = open_apprise(asked["url"], float(asked["seconds_max"]))
     if opened is None:
         return Fate.UNKNOWN
-    is_taken = opened.notify(title=asked["title"], body=asked["body"], timeout=float(asked["seconds_max"]))
+    is_mail = bool(asked["html"]) and asked["url"].partition("://")[0].lower() in _MAIL_SCHEMES
+    if is_mail:
+        _keep_plain_part(asked["body"])
+    form = apprise.NotifyFormat.HTML if is_mail else apprise.NotifyFormat.TEXT
+    body = asked["html"] if is_mail else asked["body"]
+    seconds = float(asked["seconds_max"])
+    is_taken = opened.notify(title=asked["title"], body=body, body_format=form, timeout=seconds)
     if redirects:
         return Fate.REDIRECTED
     return Fate.TAKEN if is_taken else Fate.REFUSED
+
+
+def _keep_plain_part(text: str) -> None:
+    """Apprise makes a mail's plain part from its HTML, each cell of a table on a line of its own: here it is ours."""
+
+    def converted(*_: object, **__: object) -> str:
+        return text
+
+    setattr(base, "convert_between", converted)  # noqa: B010 -- the name that it has imported, and does not export
 
 
 if __name__ == "__main__":

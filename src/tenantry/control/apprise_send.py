@@ -30,9 +30,12 @@ _WORDS = {
 _turns = threading.BoundedSemaphore(PROCESSES_MAX)
 
 
-def send_apprise(url: str, title: str, body: str, seconds_max: float) -> str | None:
-    """Why the service did not take the message within `seconds_max`, in words without a secret; None: it did."""
-    asked = {"url": url, "title": title, "body": body, "seconds_max": seconds_max}
+def send_apprise(url: str, title: str, body: str, seconds_max: float, html: str = "") -> str | None:
+    """Why the service did not take the message within `seconds_max`, in words without a secret; None: it did.
+
+    With `html`, a mail has both, the body as its plain part; any other service gets the body.
+    """
+    asked = {"url": url, "title": title, "body": body, "html": html, "seconds_max": seconds_max}
     with _turns:
         told = _run(json.dumps(asked).encode(), seconds_max)
     if told is None:

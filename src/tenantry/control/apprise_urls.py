@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import apprise
-
 
 def open_apprise(url: str, seconds_max: float) -> Any:
     """The one service that a URL names, or None."""
+    import apprise
+
     _hush_libraries()
     asset = apprise.AppriseAsset(
         secure_logging=True, storage_mode=apprise.PersistentStoreMode.MEMORY, service_timeout=seconds_max

@@ -206,7 +206,7 @@ def _extract(file: Path, folder: Path) -> dict[str, Any]:
     """Write the files of the archive into `folder`, each checked against the manifest."""
     try:
         with open_regular(file) as source, tarfile.open(fileobj=source, mode="r:") as archive:
-            manifest = _read_manifest(archive)
+            manifest = _read_manifest(file, archive)
             missing = dict(manifest["files"])
             while (entry := archive.next()) is not None:
                 wanted = missing.pop(entry.name, None)
@@ -224,20 +224,20 @@ def _extract(file: Path, folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _read_manifest(archive: tarfile.TarFile) -> dict[str, Any]:
+def _read_manifest(file: Path, archive: tarfile.TarFile) -> dict[str, Any]:
     entry = archive.next()
     source = archive.extractfile(entry) if entry is not None and entry.isreg() else None
     if entry is None or source is None or entry.name != _MANIFEST or entry.size > _MANIFEST_BYTES_MAX:
-        raise RestoreRefused("the file does not begin with the manifest of a backup")
+        raise RestoreRefused(f"{file} is not a backup: it does not begin with the manifest of one")
     try:
         manifest: dict[str, Any] = json.loads(source.read())
         files: dict[str, Any] = manifest["files"]
         described = _described(manifest)
         is_whole = all(_NAME.fullmatch(name) and len(one["sha256"]) == 64 for name, one in files.items())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise RestoreRefused(f"the manifest of the backup cannot be read: {error!r}") from error
+        raise RestoreRefused(f"{file}: the manifest of the backup cannot be read: {error!r}") from error
     if manifest.get("format") != _FORMAT or not is_whole or _DATABASE not in files or not described.files:
-        raise RestoreRefused("the manifest names files that no backup of this version holds")
+        raise RestoreRefused(f"{file}: the manifest names files that no backup of this version holds")
     return manifest
 
 

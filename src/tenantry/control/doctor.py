@@ -25,6 +25,7 @@ from tenantry.control.reach_check import check_reach
 from tenantry.control.site_check import check_backup, check_credentials, check_running, upstreams_in_use
 from tenantry.control.store_check import check_file, check_privacy
 from tenantry.ledger.quarantine import count_quarantined
+from tenantry.setting_checks import reached_at
 from tenantry.settings import MAIN_CERTIFICATE, Settings
 from tenantry.storage.addresses import is_own_address
 from tenantry.storage.columns import aware
@@ -264,7 +265,7 @@ def _descriptors() -> Finding:
 
 def _port(name: str, host: str, port: int, path: str, tls: bool) -> Finding:
     """Free, or held by this very service, is fine; held by something else is not."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 -- compared, not bound
+    host = reached_at(host)
     try:
         socket.create_connection((host, port), timeout=1).close()
     except OSError:

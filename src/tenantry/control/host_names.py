@@ -5,7 +5,7 @@ from __future__ import annotations
 import idna
 
 from tenantry.control.site import Site
-from tenantry.domain.hosts import BadHost, HostRule, check_host
+from tenantry.domain.hosts import BadHost, check_host
 from tenantry.settings import Settings
 from tenantry.storage.records import TenantRecord
 
@@ -47,7 +47,7 @@ def is_own_host(site: Site, written: str) -> bool:
         return False
     if host == settings.public_host:
         return True
-    named = HostRule(settings.public_domain, settings.public_host).slug_of(host.encode(), {})
+    named = settings.host_rule.slug_of(host.encode(), {})
     return (
         site.directory.has_tenant(named.decode()) if named is not None else site.directory.find_host(host) is not None
     )
@@ -55,7 +55,4 @@ def is_own_host(site: Site, written: str) -> bool:
 
 def host_of(settings: Settings, tenant: TenantRecord) -> str:
     """A name at which only this tenant is served; "" where there is none."""
-    own = f"{tenant.slug}.{settings.public_domain}"
-    if settings.public_domain and own != settings.public_host:
-        return own
-    return tenant.hosts[0] if tenant.hosts else ""
+    return settings.host_rule.host_of(tenant.slug) or next(iter(tenant.hosts), "")

@@ -6,12 +6,13 @@ import socket
 import ssl
 from urllib.parse import urlsplit
 
+from tenantry.setting_checks import reached_at
 from tenantry.settings import Settings
 
 
 def own_host(settings: Settings) -> str:
     """Where the gateway is reached from here, when it listens everywhere too."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.gateway_host, settings.gateway_host)  # noqa: S104 -- compared, not bound
+    return reached_at(settings.gateway_host)
 
 
 def own_trust(settings: Settings) -> ssl.SSLContext | None:

@@ -84,10 +84,8 @@ def ensure_sandbox_credential(site: Site, base_url: str, secret: str) -> None:
 
 def endpoint_of(settings: Settings, slug: str) -> str:
     """Where the software of a tenant sends its requests: to a host name of its own where there is a domain for them."""
-    host = f"{slug}.{settings.public_domain}"
-    if not settings.public_domain or host == settings.public_host:  # the site's own name is no tenant's
-        return _by_path(settings, slug)
-    return _at_host(settings, host)
+    host = settings.host_rule.host_of(slug)
+    return _at_host(settings, host) if host else _by_path(settings, slug)
 
 
 def endpoints_of(settings: Settings, slug: str, hosts: Iterable[str]) -> list[str]:

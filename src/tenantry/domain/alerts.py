@@ -54,6 +54,8 @@ class AlertKind(StrEnum):
     TOOL_LOOP = "tool_loop"
     USAGE_FLAWED = "usage_flawed"
     LEDGER_QUARANTINE = "ledger_quarantine"
+    INVOICES = "invoices"
+    SUMMARY = "summary"
     TEST = "test"
 
 

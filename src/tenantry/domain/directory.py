@@ -33,6 +33,10 @@ class KeyStatus(StrEnum):
     REVOKED = "revoked"
 
 
+# Of limits.
+NO_NAMES: Final = frozenset[str]()
+
+
 @dataclass(frozen=True, slots=True)
 class Tier:
     """A named set of limits."""
@@ -87,7 +91,7 @@ class Credential:
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """A client of the agency. `limits` are its tier's with its own changes; `tier` is only a name.
+    """A client of the agency. `limits` are its tier's with its own changes, those of `own_limits`; `tier` is a name.
 
     `fallback` is the credential to try when the first cannot serve. `user_profile_id` is sent as
     `anthropic-user-profile-id` when set (reference 10.3). `hosts` are the client's own names (`domain/hosts.py`).
@@ -105,11 +109,14 @@ class Tenant:
     disconnect: Disconnect = Disconnect.DRAIN
     budget: Budget = NO_BUDGET
     hosts: tuple[str, ...] = ()
+    own_limits: frozenset[str] = NO_NAMES
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayKey:
-    """A gateway key as the data plane knows it: by digest, never by its text. `limits`: of its own, or None.
+    """A gateway key as the data plane knows it: by digest, never by its text.
+
+    `limits`: its tenant's with those of `own_limits`; None where it has none of its own.
 
     `budget` is on top of its tenant's: both hold at once.
     """
@@ -121,6 +128,7 @@ class GatewayKey:
     expires_at: datetime | None = None
     limits: Limits | None = None
     budget: Budget = NO_BUDGET
+    own_limits: frozenset[str] = NO_NAMES
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,12 +53,18 @@ class HostRule:
     Both are "" where there is none.
     """
 
-    __slots__ = ("_below", "_own", "is_set")
+    __slots__ = ("_below", "_own", "_site", "is_set")
 
     def __init__(self, domain: str, own: str) -> None:
         self.is_set = bool(domain)
+        self._site = own
         self._below = b"." + domain.encode()
         self._own = own.encode()
+
+    def host_of(self, slug: str) -> str:
+        """The name below the domain at which a tenant is served; "" where there is none."""
+        host = slug + self._below.decode()
+        return host if self.is_set and host != self._site else ""
 
     def slug_of(self, field: bytes, hosts: Mapping[bytes, bytes]) -> bytes | None:
         """The slug that a `Host` field names, of a tenant that may not exist; None: it decides nothing.

@@ -123,7 +123,7 @@ class PriceTable:
                 _rows={model: read_model(model, row) for model, row in document["models"].items()},
                 unpriced=dict(document.get("unpriced", {})),
             )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
             raise BadPriceTable(f"price table: {error!r}") from error
 
     def changed(self, version: str, changes: Iterable[PriceChange], assumes_relatives: bool) -> PriceTable:

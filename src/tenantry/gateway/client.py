@@ -24,6 +24,7 @@ from tenantry.gateway.caller import Caller
 from tenantry.gateway.early import refusal_on_head
 from tenantry.gateway.exchange import CLIENT_STALL_SECONDS_MAX, Exchange
 from tenantry.gateway.parts import Parts
+from tenantry.gateway.population import Connected
 from tenantry.gateway.request import new_request_id
 from tenantry.wire.chunked import BadChunk, BodyTooLarge, ChunkedDecoder
 from tenantry.wire.http1 import CONTINUE, HEAD_BYTES_MAX, BadHead, RequestHead, parse_request_head, response_head
@@ -57,6 +58,13 @@ _ANSWERING: Final = 3
 _LINGERING: Final = 4
 _CLOSED: Final = 5
 _PASSING: Final = 6  # to another gateway
+
+
+def may_stay(parts: Parts, connection: Connected, peer: str) -> bool:
+    """Count a client's connection; False where these are too many, of all or of its address."""
+    population, settings = parts.population, parts.settings
+    from_peer = population.arrive(connection, peer)
+    return len(population.connections) <= settings.connections_max and from_peer <= settings.connections_per_peer_max
 
 
 class ClientConnection(Client):
@@ -108,11 +116,10 @@ class ClientConnection(Client):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # a stream transport by construction
-        population, settings = self._parts.population, self._parts.settings
+        population = self._parts.population
         peer = transport.get_extra_info("peername")
         self.peer = self.peer or (peer[0] if peer else "")
-        from_peer = population.arrive(self, self.peer)
-        if len(population.connections) > settings.connections_max or from_peer > settings.connections_per_peer_max:
+        if not may_stay(self._parts, self, self.peer):
             self.abort()
             return
         self._set_write_limits()

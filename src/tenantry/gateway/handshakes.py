@@ -14,7 +14,8 @@ from typing import Final, cast
 
 from tenantry.domain.errors import InvalidRequest
 from tenantry.gateway.certificates import Certificates
-from tenantry.gateway.client import HEAD_SECONDS_MAX, LINGER_SECONDS_MAX, ClientConnection
+from tenantry.gateway.client import HEAD_SECONDS_MAX, LINGER_SECONDS_MAX, ClientConnection, may_stay
+from tenantry.gateway.handshake_room import HandshakeRoom
 from tenantry.gateway.listening import BACKLOG
 from tenantry.gateway.parts import Parts
 from tenantry.gateway.request import new_request_id
@@ -42,6 +43,7 @@ class TlsServer:
         self._certificates = certificates
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._room = HandshakeRoom()
         self._listener = listener.dup()
         self._listener.listen(BACKLOG)
         self._listener.setblocking(False)
@@ -76,11 +78,9 @@ class TlsServer:
             self._loop.call_later(ACCEPT_RETRY_SECONDS, self._begin)
 
     def _arrive(self, raw: socket.socket, peer: str) -> None:
-        population, settings = self._parts.population, self._parts.settings
         connection = ClientConnection(self._parts, peer)
-        from_peer = population.arrive(connection, peer)
-        if len(population.connections) > settings.connections_max or from_peer > settings.connections_per_peer_max:
-            population.depart(connection, peer)
+        if not may_stay(self._parts, connection, peer):
+            self._parts.population.depart(connection, peer)
             raw.close()
             return
         raw.setblocking(False)
@@ -94,8 +94,11 @@ class TlsServer:
         until = self._loop.time() + HANDSHAKE_SECONDS_MAX
         try:
             first = await self._first_byte(raw, until)
-            if first == _HANDSHAKE_RECORD:
-                await self._shake_hands(raw, connection, until)
+            if first == _HANDSHAKE_RECORD and self._has_room(raw, peer):
+                try:
+                    await self._shake_hands(raw, connection, until)
+                finally:
+                    self._room.leave(raw)
                 return
             if first.isalpha():
                 await self._answer_plainly(raw)
@@ -104,6 +107,14 @@ class TlsServer:
             log.debug("no TLS with %s: %s", peer, error)
             raw.close()
         self._parts.population.depart(connection, peer)
+
+    def _has_room(self, raw: socket.socket, peer: str) -> bool:
+        """An old handshake may have to end for this one. False: it has no room, and is closed without an answer."""
+        has_room, given_up = self._room.enter(raw, peer, self._loop.time())
+        if given_up is not None:
+            with contextlib.suppress(OSError):  # its client has gone
+                given_up.shutdown(socket.SHUT_RDWR)  # whoever waits for it sees its end
+        return has_room
 
     async def _shake_hands(self, raw: socket.socket, connection: ClientConnection, until: float) -> None:
         """The connection counts itself from the end of the handshake on. Raises: OSError, TimeoutError."""

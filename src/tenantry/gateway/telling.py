@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 from tenantry.domain.admission import LACK_MIN, Bucket, Lane, Obstacle, Scope
 from tenantry.domain.budget_answers import Use, budget_refusal, nearest_cap, refusal_message, use_headers
+from tenantry.domain.directory import Tenant
 from tenantry.domain.errors import ApiError, BudgetReached, RateLimited
 from tenantry.domain.holds import Account, Short
 from tenantry.domain.limits import Limits
@@ -59,11 +60,14 @@ class Telling:
             if obstacle.announced is not None:
                 what = f"{what} (it announces {obstacle.announced:,} a minute)"
         elif obstacle.scope is Scope.KEY and principal.key.limits is not None:
-            what = f"This key is limited to {_amount(obstacle.limit, principal.key.limits)}"
+            key = principal.key
+            whose = "" if _is_own(obstacle.limit, key.own_limits) else f" ({_whose(obstacle.limit, principal.tenant)})"
+            what = f"This key is limited to {_amount(obstacle.limit, principal.key.limits)}{whose}"
             reason = f"key.{obstacle.limit}"
         else:
             tenant = principal.tenant
-            what = f"Tenant {tenant.slug} is limited to {_amount(obstacle.limit, tenant.limits)} (tier {tenant.tier})"
+            amount = _amount(obstacle.limit, tenant.limits)
+            what = f"Tenant {tenant.slug} is limited to {amount} ({_whose(obstacle.limit, tenant)})"
             reason = obstacle.limit
         error = RateLimited(what, reason, obstacle.seconds)
         error.message = f"{what}. Try again in {error.retry_after_seconds} s."
@@ -152,6 +156,15 @@ class Telling:
                 self._lines.clear()
             lines = self._lines[most] = b"".join(b"%b: %b\r\n" % field for field in use_headers(most))
         return lines
+
+
+def _is_own(limit: str, own: frozenset[str]) -> bool:
+    return limit in own or (limit == "requests_per_minute" and "request_burst" in own)
+
+
+def _whose(limit: str, tenant: Tenant) -> str:
+    """Who has to be asked for another one."""
+    return "a limit of its own" if _is_own(limit, tenant.own_limits) else f"tier {tenant.tier}"
 
 
 def _amount(limit: str, limits: Limits) -> str:

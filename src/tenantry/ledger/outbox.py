@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row, and_, case, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from tenantry.domain.alerts import Alert
+from tenantry.domain.alerts import Alert, AlertKind
 from tenantry.storage.columns import new_id
 from tenantry.storage.tables import alert_deliveries, alert_targets, alerts
 
@@ -271,11 +271,11 @@ def _occasion_of_condition(connection: Connection, alert: Alert, at_us: int) -> 
 
 
 def _targets_of(connection: Connection, alert: Alert) -> list[str]:
-    """Targets that want this alert: the agency's, and those of its own tenant."""
+    """Targets that want this alert: the agency's, and its own tenant's; of a summary, its reader's alone."""
     rows = connection.execute(select(alert_targets.c.target_id, alert_targets.c.tenant_id, alert_targets.c.kinds))
     return [
         row.target_id
         for row in rows
-        if row.tenant_id in (None, alert.tenant_id)
+        if row.tenant_id in ((alert.tenant_id,) if alert.kind is AlertKind.SUMMARY else (None, alert.tenant_id))
         and alert.kind.value in (json.loads(row.kinds) or [alert.kind.value])
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -10,8 +10,9 @@ from functools import cache
 from sqlalchemy import Connection, Dialect, Engine, bindparam, func, or_, select, update
 
 from tenantry.domain.attempts import KeyUse, RefusalCount, Tally
-from tenantry.storage.many import ManyRows, insert_of
-from tenantry.storage.tables import gateway_keys, refusals
+from tenantry.ledger.rollup import QUARTER_US
+from tenantry.storage.many import ManyRows, insert_of, rows_where
+from tenantry.storage.tables import gateway_keys, refusal_sums, refusals
 
 
 def book_tallies(connection: Connection, run_id: str, tallies: Iterable[Tally]) -> None:
@@ -33,10 +34,54 @@ def book_tallies(connection: Connection, run_id: str, tallies: Iterable[Tally]) 
                 uses[use.key_id] = use
     # In one order, so that two transactions can never wait for each other's rows.
     if counts:
+        _add_to_sums(connection, run_id, counts)
         rows = [(run_id, *key, counts[key].count, counts[key].last_at_us) for key in sorted(counts)]
         _upsert(connection.dialect).execute(connection, rows)
     if uses:
         connection.execute(_USED, [_used(uses[key_id]) for key_id in sorted(uses)])
+
+
+def _add_to_sums(connection: Connection, run_id: str, counts: Mapping[tuple[str, str], RefusalCount]) -> None:
+    """What each total has grown by, in the quarter of an hour of its last refusal. Before new totals are written."""
+    columns = refusals.c
+    wanted = (columns.run_id, columns.tenant_id, columns.reason, columns["count"])
+    known = {
+        (row.tenant_id, row.reason): int(row[3])
+        for row in rows_where(connection, wanted, columns.tenant_id, sorted({tenant_id for tenant_id, _ in counts}))
+        if row.run_id == run_id
+    }
+    grown = {key: one.count - known.get(key, 0) for key, one in counts.items()}
+    rows = [
+        (key[0], counts[key].last_at_us - counts[key].last_at_us % QUARTER_US, key[1], more)
+        for key, more in sorted(grown.items())
+        if more > 0
+    ]
+    _upsert_sums(connection.dialect).execute(connection, rows)
+
+
+@cache
+def _upsert_sums(dialect: Dialect) -> ManyRows:
+    statement = insert_of(dialect, refusal_sums)
+    upsert = statement.on_conflict_do_update(
+        index_elements=["tenant_id", "quarter_us", "reason"],
+        set_={"count": refusal_sums.c["count"] + statement.excluded["count"]},
+    )
+    return ManyRows(dialect, upsert, ("tenant_id", "quarter_us", "reason", "count"))
+
+
+def refused_between(connection: Connection, start_us: int, end_us: int) -> dict[str, dict[str, int]]:
+    """How often who was refused in a range of whole quarters of an hour, by tenant id and reason."""
+    columns = refusal_sums.c
+    query = (
+        select(columns.tenant_id, columns.reason, func.sum(columns["count"]))
+        .where(columns.quarter_us >= start_us, columns.quarter_us < end_us)
+        .group_by(columns.tenant_id, columns.reason)
+        .order_by(func.sum(columns["count"]).desc(), columns.reason)
+    )
+    found: dict[str, dict[str, int]] = {}
+    for tenant_id, reason, count in connection.execute(query):
+        found.setdefault(tenant_id, {})[reason] = int(count)
+    return found
 
 
 _USED = (

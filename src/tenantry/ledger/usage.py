@@ -142,3 +142,11 @@ def unpriced_models(engine: Engine) -> list[dict[str, Any]]:
     query = select(usage_rollup.c.model, attempts).group_by(usage_rollup.c.model).having(attempts > 0)
     with engine.connect() as connection:
         return [{"model": model, "attempts": int(count)} for model, count in connection.execute(query)]
+
+
+def attempts_since(engine: Engine, model: str, start_us: int) -> int:
+    """How many attempts of a model have ended since then."""
+    columns = usage_rollup.c
+    query = select(func.sum(columns.attempts)).where(columns.model == model, columns.quarter_us >= start_us)
+    with engine.connect() as connection:
+        return int(connection.execute(query).scalar() or 0)

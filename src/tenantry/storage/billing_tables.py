@@ -84,3 +84,14 @@ invoice_months = Table(
     Column("net_nanos", BigInteger, nullable=False),
     Index("ix_invoice_months_tenant_id", "tenant_id"),
 )
+
+# Whom the round of a month has done: its preview or its invoice made, or known to have none. `number` is the invoice's.
+invoice_rounds = Table(
+    "invoice_rounds",
+    metadata,
+    Column("month", String(7), primary_key=True),
+    Column("step", String(8), primary_key=True),  # preview | issue
+    Column("tenant_id", String(40), primary_key=True),
+    Column("number", String(96)),
+    Column("ended_at", DateTime(timezone=True), nullable=False),
+)

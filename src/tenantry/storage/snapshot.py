@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from sqlalchemy import Column, Connection, Engine, Row, Table, select
@@ -12,6 +13,7 @@ from sqlalchemy import Column, Connection, Engine, Row, Table, select
 from tenantry.domain.budgets import Budget
 from tenantry.domain.directory import (
     NO_BUDGET,
+    NO_NAMES,
     Change,
     Credential,
     Disconnect,
@@ -38,6 +40,8 @@ T = TypeVar("T")
 _NONE: frozenset[Any] = frozenset()
 # Limits of its own, as most have: the row's text for none.
 _NO_LIMITS = "{}"
+# Most tenants that have limits of their own have those that others have; one takes 300 bytes.
+OWN_NAMES_MAX = 1024
 
 
 @dataclass(slots=True)
@@ -273,6 +277,7 @@ class _Step:
             Disconnect(row.disconnect),
             _shared(known.budget, budget) if known is not None else budget,
             hosts,
+            _names_of(row.limits),
         )
         return _shared(known, made)
 
@@ -291,6 +296,7 @@ class _Step:
             utc(row.expires_at),
             _shared(known.limits, limits) if known is not None else limits,
             _shared(known.budget, budget) if known is not None else budget,
+            _names_of(row.limits),
         )
         return _shared(known, made)
 
@@ -365,6 +371,12 @@ class _Step:
 def _hosts_of(tenant: Tenant | None) -> dict[bytes, bytes]:
     """The tenant's slug by each of its hosts."""
     return {} if tenant is None or not tenant.hosts else {one.encode(): tenant.slug.encode() for one in tenant.hosts}
+
+
+@lru_cache(OWN_NAMES_MAX)
+def _names_of(limits: str) -> frozenset[str]:
+    """Which limits are changed; where they are the same ones, it is the same object."""
+    return frozenset(read_changes(limits)) if limits != _NO_LIMITS else NO_NAMES
 
 
 def _shared(known: T | None, made: T) -> T:

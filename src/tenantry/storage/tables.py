@@ -323,6 +323,16 @@ refusals = Table(
     Index("ix_refusals_tenant_id", "tenant_id"),
 )
 
+# What the totals above grew by, by the quarter of an hour in which the last of it was: how often in a week, say.
+refusal_sums = Table(
+    "refusal_sums",
+    metadata,
+    Column("tenant_id", String(40), primary_key=True),
+    Column("quarter_us", BigInteger, primary_key=True, autoincrement=False),
+    Column("reason", String(40), primary_key=True),
+    Column("count", BigInteger, nullable=False),
+)
+
 journals = Table(
     "journals",
     metadata,

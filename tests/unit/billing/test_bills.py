@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date, timedelta
 from fractions import Fraction
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -75,6 +77,56 @@ def test_however_a_year_is_cut_its_fee_is_twelve_months_to_the_nano(fee: int, cu
     known = Sold([on("studio", LONG_AGO)], versions)
     months = [Month(date(2026, number, 1)) for number in range(1, 13)]
     assert [calculate(one, known.stretches(one), []).net_nanos for one in months] == [fee] * 12
+
+
+@st.composite
+def year_of_changes(draw: st.DrawFn) -> tuple[Sold, dict[date, int]]:
+    """A tenant that is moved between plans over a year, whose fees change too; and the fee of each day."""
+    fees = {name: draw(st.integers(0, 10**12)) for name in "abc"}
+    versions = [version(name, Terms(fee_nanos=fee)) for name, fee in fees.items()]
+    in_year = st.dates(date(2026, 1, 1), date(2026, 12, 31))
+    for name, fee, day in draw(
+        st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 10**12), in_year), max_size=6)
+    ):
+        versions.append(version(name, Terms(fee_nanos=fee), day, len(versions) + 1))
+    assigned = [on("a", LONG_AGO), *(on(*one) for one in draw(st.lists(st.tuples(plan_or_none, in_year), max_size=8)))]
+    known = Sold(assigned, versions)
+    fee_on: dict[date, int] = {}
+    for number in range(365):
+        day = LONG_AGO + timedelta(days=number)
+        plan = _last_said([(one.from_day, one.plan) for one in assigned], day)
+        said = [(one.from_day or date.min, one.terms.fee_nanos) for one in versions if one.plan == plan]
+        fee_on[day] = _last_said(said, day) or 0 if plan is not None else 0
+    return known, fee_on
+
+
+plan_or_none = st.sampled_from(["a", "b", "c", None])
+
+
+def _last_said(said: Sequence[tuple[date, Any]], day: date) -> Any:
+    """What counts on a day: what is set from a day on ends what had been set for that day or a later one."""
+    standing: list[tuple[date, Any]] = []
+    for since, what in said:
+        standing = [*(one for one in standing if one[0] < since), (since, what)]
+    return next((what for since, what in reversed(standing) if since <= day), None)
+
+
+@settings(max_examples=150, deadline=None)
+@given(year_of_changes())
+def test_whatever_plans_a_year_had_each_month_costs_its_days_to_the_cent(year: tuple[Sold, dict[date, int]]) -> None:
+    known, fee_on = year
+    exact = billed_nanos = 0
+    for number in range(1, 13):
+        month = Month(date(2026, number, 1))
+        bill = calculate(month, known.stretches(month), [])
+        days = [month.first + timedelta(days=at) for at in range(month.days)]
+        due = sum((Fraction(fee_on[day], month.days) for day in days), Fraction(0))
+        # Each part is less than a nano-dollar off, and so no invoice is off by more than its own rounding to the cent.
+        assert abs(bill.net_nanos - due) < len(bill.stretches)
+        cents = sum(in_minor_units([line.nanos for line in bill.lines], Fraction(1), 2))
+        assert abs(cents - due * 100 / USD) <= Fraction(1, 2) + Fraction(len(bill.stretches) * 100, USD)
+        exact, billed_nanos = exact + due, billed_nanos + bill.net_nanos
+    assert abs(billed_nanos - exact) * 100 < USD
 
 
 @settings(max_examples=200)

@@ -15,7 +15,7 @@ from tenantry.cli.main import build_cli
 from tenantry.control import site as control_site
 from tenantry.control.site import Site
 from tenantry.storage.directory.invoices import INVOICE
-from tests.unit.billing.conftest import OnADay
+from tests.unit.billing.offices import OnADay
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +71,10 @@ def test_what_an_e_invoice_lacks_is_told_before_there_is_a_number(site: Site, tm
     for slug in ("a", "b"):
         assert run("invoices", "details", slug, "--country", "fr", "--locale", "fr-fr").exit_code == 0
     assert run("invoice", "--all", *words, "--out", "files").exit_code == 0
-    assert sorted(one.name for one in (tmp_path / "files").iterdir()) == ["INV-2026-0001.pdf", "INV-2026-0002.pdf"]
+    assert sorted(one.name for one in (tmp_path / "files").iterdir()) == [
+        "INV-2026-0001.facturx.pdf",
+        "INV-2026-0002.facturx.pdf",
+    ]
     assert {one.document["locale"] for one in site.directory.list_invoices()} == {"fr_FR"}
 
 

@@ -18,6 +18,7 @@ from tenantry.control.site import Site
 from tenantry.domain.billing_details import Details
 from tenantry.storage.directory import DirectoryError
 from tenantry.storage.directory.invoices import Issued
+from tests.unit.billing.offices import on_day
 from tests.unit.billing.papers import ISSUED_ON, invoice_in, row_of
 from tests.unit.billing.test_invoices import (
     DECEMBER,
@@ -27,7 +28,6 @@ from tests.unit.billing.test_invoices import (
     covered,
     issued,
     looked_at,
-    on_day,
 )
 from tests.unit.ledger.books import attempt, book
 

@@ -14,6 +14,7 @@ from sqlalchemy import func, select, update
 from tenantry.billing.books import SumsDiffer
 from tenantry.billing.invoice import NotBilled, finished
 from tenantry.billing.months import Month, read_month
+from tenantry.control import invoicing
 from tenantry.control.invoicing import (
     Passed,
     credit,
@@ -21,6 +22,7 @@ from tenantry.control.invoicing import (
     issue,
     issue_all,
     preview,
+    preview_all,
     reading_books,
     set_billing,
     verify_invoices,
@@ -30,20 +32,15 @@ from tenantry.domain.attempts import Outcome
 from tenantry.domain.billing_details import Details
 from tenantry.domain.plans import Terms
 from tenantry.storage.billing_tables import invoice_months, invoices
-from tenantry.storage.directory import DirectoryError
-from tenantry.storage.directory.invoices import AnotherDay
+from tenantry.storage.directory import Directory, DirectoryError
+from tenantry.storage.directory.invoices import AnotherDay, Issued, NewInvoice
 from tenantry.storage.directory.plans import Agreed
 from tenantry.storage.tables import ledger, usage_rollup
-from tests.unit.billing.conftest import OnADay
-from tests.unit.ledger.books import HOUR_US, attempt, book, random_attempts
+from tests.unit.billing.offices import on_day
+from tests.unit.ledger.books import attempt, book, random_attempts
 
 USD = 1_000_000_000
-DAY_US = 24 * HOUR_US
 NOVEMBER, DECEMBER, JANUARY = (read_month(one) for one in ("2026-11", "2026-12", "2027-01"))
-
-
-def on_day(site: Site, day: date) -> None:
-    OnADay.day = day
 
 
 def issued(site: Site, slug: str, month: Month) -> dict[str, Any]:
@@ -149,7 +146,10 @@ def test_terms_and_plans_of_a_billed_month_cannot_be_changed(site: Site) -> None
     site.directory.set_plan("flat", Terms(fee_nanos=1), date(2026, 11, 20))
 
 
-def test_all_goes_on_where_it_was_interrupted_without_gap_or_double_number(site: Site) -> None:
+def test_all_goes_on_where_it_was_interrupted_without_gap_or_double_number(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(invoicing, "INVOICES_PER_TRANSACTION_MAX", 7)
     on_day(site, date(2026, 12, 1))
     for number in range(20):
         slug = f"t{number:02d}"
@@ -157,12 +157,46 @@ def test_all_goes_on_where_it_was_interrupted_without_gap_or_double_number(site:
         site.directory.assign_plan(slug, Agreed("flat", date(2026, 11, 1)))
     some = issue_all(site, NOVEMBER)
     begun = [next(some) for _ in range(7)]
-    some.close()  # what Ctrl-C does between two of them
+    some.close()  # what Ctrl-C does between two transactions
     rest = list(issue_all(site, NOVEMBER))
     assert [one.slug for one in rest if one.issued is None] == [one.slug for one in begun]
     numbers = [one.number for one in site.directory.list_invoices()]
     assert numbers == [f"INV-2026-{number:04d}" for number in range(1, 23)]
     assert verify_invoices(site) == (22, [])
+
+
+def test_of_a_transaction_of_many_that_fails_none_is_issued_and_no_number_is_taken(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_day(site, date(2026, 12, 1))
+    issue_invoice, calls = Directory.issue_invoice, list[str]()
+
+    def fail_the_second(self: Directory, new: NewInvoice) -> Issued:
+        calls.append(new.slug)
+        if len(calls) == 2:
+            raise OSError("the disk is full")
+        return issue_invoice(self, new)
+
+    with monkeypatch.context() as changed:
+        changed.setattr(Directory, "issue_invoice", fail_the_second)
+        with pytest.raises(OSError, match="disk"):
+            list(issue_all(site, NOVEMBER))
+    assert calls == ["a", "b"]
+    assert site.directory.list_invoices() == []
+    assert [one.issued.number for one in issue_all(site, NOVEMBER) if one.issued] == ["INV-2026-0001", "INV-2026-0002"]
+    assert site.directory.verify_audit()[1] == verify_invoices(site)[1] == []
+
+
+def test_a_preview_of_all_is_what_is_issued_then_but_for_number_and_day(site: Site, tmp_path: Path) -> None:
+    book(site.engine, tmp_path, random_attempts(5, 60, 25))
+    on_day(site, date(2026, 12, 1))
+    shown = {one.slug: one.draft.document for one in preview_all(site, NOVEMBER) if one.draft is not None}
+    passed = list(issue_all(site, NOVEMBER))
+    assert {one.slug for one in passed if one.issued} == {"a", "b"} == set(shown)
+    for one in passed:
+        assert one.issued is not None
+        new = {"number": one.issued.number, "issued_on": "2026-12-01", "paper": one.issued.document["paper"]}
+        assert one.issued.document == {**shown[one.slug], **new}
 
 
 def test_an_issue_that_fails_takes_no_number(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

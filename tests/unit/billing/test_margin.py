@@ -11,9 +11,11 @@ from hypothesis import given, settings
 
 from tenantry.billing.books import Books
 from tenantry.billing.calculation import calculate
+from tenantry.billing.corrections import Corrected
 from tenantry.billing.invoice import Client
-from tenantry.billing.margin import Margin, TenantMargin, margin_of, tenant_margin, under_plan
+from tenantry.billing.margin import Margin, TenantMargin, as_json, margin_of, tenant_margin, under_plan
 from tenantry.billing.months import Sold
+from tenantry.billing.rating import CORRECTION, Line
 from tenantry.billing.usage import Used
 from tenantry.domain.plans import Terms
 from tenantry.storage.database import reading
@@ -80,3 +82,34 @@ def test_a_month_that_is_over_is_as_it_is(tmp_path: Path) -> None:
     found = at(tmp_path, OVER, Terms(), {})
     assert found.now == found.projected == Margin(metered_nanos=40 * USD, cost_nanos=40 * USD)
     assert not found.is_under_water
+
+
+def test_a_month_as_json_has_tenants_plans_and_total_with_who_is_under_water() -> None:
+    dear, fine = Margin(fixed_nanos=5, cost_nanos=9), Margin(metered_nanos=12, cost_nanos=10)
+    found = [
+        TenantMargin("a", "flat", dear, dear, "metered"),
+        TenantMargin("b", "flat", fine, fine),
+        TenantMargin("c", "", Margin(cost_nanos=1), Margin(cost_nanos=2)),
+    ]
+    told = as_json(NOVEMBER, found, True)
+    assert (told["month"], told["running"]) == ("2026-11", True)
+    assert [(one["tenant"], one["plan"], one["under_water"], one["fits"]) for one in told["tenants"]] == [
+        ("a", "flat", True, "metered"),
+        ("b", "flat", False, None),
+        ("c", None, True, None),
+    ]
+    flat, without, total = told["plans"]["flat"], told["plans"][""], told["total"]
+    assert [one["projected"]["margin_nanos"] for one in (flat, without, total)] == [-2, -2, -4]
+    assert [one["now"]["margin_nanos"] for one in (flat, without, total)] == [-2, -1, -3]
+    assert [one["under_water"] for one in (flat, without, total)] == [["a"], ["c"], ["a", "c"]]
+    assert total["tenants"] == 3
+
+
+def test_corrections_of_earlier_months_are_what_they_are_at_the_months_end_too() -> None:
+    line = Line(CORRECTION, "Corrections of 2026-10", 3 * USD, 1, 2 * USD)
+    corrected = Corrected(date(2026, 10, 5), MID, "key_1", "claude-haiku-5-5", "repriced", "v2", 1, 2 * USD)
+    stretches = Sold([on("flat", LONG_AGO)], [version("flat", Terms())]).stretches(NOVEMBER)
+    own = calculate(NOVEMBER, stretches, [used(MID, nanos=USD)])
+    bill = replace(own, lines=[*own.lines, line], corrected=[corrected])
+    assert margin_of(bill) == Margin(metered_nanos=4 * USD, cost_nanos=3 * USD)
+    assert margin_of(bill.alone) == margin_of(own)

@@ -27,6 +27,7 @@ from tenantry.storage.key_files import KeyFiles, load_master_key
 from tenantry.storage.snapshot import SnapshotLoader
 from tenantry.storage.tables import credentials, site_secrets
 from tenantry.storage.vault import MasterKey, MasterKeyUnusable, SecretUnreadable
+from tests.stack import wait_for
 from tests.template import init_from_template
 
 SECRET = "sandbox-canary-acme"
@@ -221,8 +222,7 @@ def test_what_is_written_at_the_same_moment_is_under_the_key_in_force(site: Site
     last = ""
     for _ in range(8):
         before = len(made)
-        while len(made) < before + 3 and not problems:
-            pass
+        wait_for(lambda before=before: len(made) >= before + 3 or problems, what="three more credentials")
         last = rotate_master_key(site).new_id
     stop.set()
     thread.join()

@@ -6,8 +6,12 @@ import random
 from dataclasses import replace
 from zoneinfo import ZoneInfo
 
-from tenantry.domain.admission import Lane, Scope
+import pytest
+
+from tenantry.domain.admission import Lane, Obstacle, Scope
+from tenantry.domain.directory import GatewayKey, KeyStatus, Tenant, TenantStatus
 from tenantry.domain.limits import Limits
+from tenantry.gateway.authentication import Principal
 from tenantry.gateway.telling import Telling
 
 OPEN = Limits(sessions_max=1000, requests_per_minute=None)
@@ -67,3 +71,41 @@ def test_the_holder_that_has_less_left_is_told_and_what_is_not_limited_is_not() 
     ]
     assert b"tokens" not in lines
     assert Telling(ZoneInfo("UTC"), "").quota_lines(Lane(OPEN, 0.0), None, 0.0, START_US) == b""
+
+
+NONE, RATE, BURST = frozenset[str](), frozenset({"requests_per_minute"}), frozenset({"request_burst"})
+
+
+@pytest.mark.parametrize(
+    ("own", "of_key", "scope", "words"),
+    [
+        (NONE, None, Scope.TENANT, "Tenant acme is limited to 7 requests a minute, 2 at once (tier standard)."),
+        (
+            RATE,
+            None,
+            Scope.TENANT,
+            "Tenant acme is limited to 7 requests a minute, 2 at once (a limit of its own).",
+        ),
+        (
+            BURST,
+            None,
+            Scope.TENANT,
+            "Tenant acme is limited to 7 requests a minute, 2 at once (a limit of its own).",
+        ),
+        (NONE, RATE, Scope.KEY, "This key is limited to 7 requests a minute, 2 at once."),
+        (NONE, NONE, Scope.KEY, "This key is limited to 7 requests a minute, 2 at once (tier standard)."),
+        (RATE, NONE, Scope.KEY, "This key is limited to 7 requests a minute, 2 at once (a limit of its own)."),
+        (RATE, None, Scope.UPSTREAM, "The upstream's requests per minute are used up (it announces 50 a minute)."),
+    ],
+)
+def test_a_refusal_says_whose_limit_it_is(
+    own: frozenset[str], of_key: frozenset[str] | None, scope: Scope, words: str
+) -> None:
+    limits = replace(OPEN, requests_per_minute=7, request_burst=2)
+    tenant = Tenant("tnt_1", "acme", "Acme", TenantStatus.ACTIVE, "standard", limits, None, own_limits=own)
+    key = GatewayKey("key_1", "tnt_1", b"", KeyStatus.ACTIVE)
+    if of_key is not None:
+        key = replace(key, limits=limits, own_limits=of_key)
+    obstacle = Obstacle("requests_per_minute", 3.0, scope, 50 if scope is Scope.UPSTREAM else None)
+    refusal = Telling(ZoneInfo("UTC"), "").limit_refusal(obstacle, Principal(tenant, key))
+    assert refusal.message == f"{words[:-1]}. Try again in 3 s."

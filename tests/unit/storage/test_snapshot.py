@@ -447,3 +447,16 @@ def test_a_host_is_one_tenants(directory: Directory) -> None:
     directory.set_tenant("a", TenantChange(hosts=[]))
     directory.set_tenant("b", TenantChange(hosts=["ai.client.example"]))
     assert directory.find_host("ai.client.example") == "b"
+
+
+def test_it_says_which_limits_are_a_tenants_and_a_keys_own(engine: Engine, directory: Directory) -> None:
+    loader = loader_of(engine)
+    for slug in ("plain", "own"):
+        directory.create_tenant(slug, slug, "standard")
+    directory.set_tenant("own", TenantChange(limits={"sessions_max": 2}))
+    directory.issue_key("own", "of a test", limits={"requests_per_minute": 3})
+    snapshot = loader.load()
+    tenants = {one.slug: one.own_limits for one in snapshot.tenants.values()}
+    assert (tenants["plain"], tenants["own"]) == (frozenset(), {"sessions_max"})
+    keys = [one.own_limits for one in snapshot.keys.values() if one.limits is not None]
+    assert keys == [{"requests_per_minute"}]

@@ -14,7 +14,7 @@ from tenantry.control.declared.changes import Change, find_changes
 from tenantry.control.declared.checking import check_against
 from tenantry.control.declared.impact import MoneyEffect, money_effect, read_running, session_effect
 from tenantry.control.declared.model import BadDeclaration, Declaration, Problem
-from tenantry.control.declared.reader import DEPTH_MAX, FILE_BYTES_MAX, is_deeper, read_documents
+from tenantry.control.declared.reader import FILE_BYTES_MAX, read_documents
 from tenantry.control.declared.references import References
 from tenantry.control.declared.state import Standing, read_standing, target_name
 from tenantry.control.declared.words import in_words
@@ -24,6 +24,7 @@ from tenantry.ledger.exports import replacing
 from tenantry.regular_files import read_regular
 from tenantry.storage.columns import now_utc
 from tenantry.storage.directory import Directory
+from tenantry.toml_files import DEPTH_MAX, is_deeper
 
 PLAN_FORMAT = 1
 

@@ -28,6 +28,7 @@ from tenantry.domain.limits import EVERY, KEY_LIMITS, LIMITS, NO_TOOLS, BadLimit
 from tenantry.domain.plans import BadTerms, Terms, check_terms
 from tenantry.regular_files import read_regular
 from tenantry.storage.directory import first_limits
+from tenantry.toml_files import parse_toml
 
 DEFAULT_FILE = "tenants.toml"
 DEFAULT_FOLDER = "tenants.d"
@@ -36,13 +37,6 @@ FILE_BYTES_MAX = 16 * 1024 * 1024
 
 # How `tomllib` says where it stumbled.
 _TOML_PLACE = re.compile(r"\(at line (\d+), column \d+\)")
-
-# A limit of a key of a tenant stands six deep.
-DEPTH_MAX = 20
-# `tomllib` takes minutes for a dotted key of 100,000 parts (measured, 2026-11-29).
-_LONG_KEY = re.compile(
-    r"""(?:^|[\[{,])[ \t]*(?:(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){20}""", re.MULTILINE
-)
 
 TABLES = ("tiers", "plans", "tenants")
 _TENANT_TABLES = ("limits", "budget", "alerts", "keys")
@@ -82,13 +76,8 @@ def read_files(files: Iterable[FilePath], zone: ZoneInfo) -> Declaration:
             if len(data) > FILE_BYTES_MAX:
                 raise ValueError(f"larger than {FILE_BYTES_MAX // 1024 // 1024} MB")
             text = data.decode("utf-8-sig")
-            document = None if _LONG_KEY.search(text) else tomllib.loads(text)
-            if document is None or is_deeper(document, DEPTH_MAX):
-                raise RecursionError
-            documents[name] = document
+            documents[name] = parse_toml(text)
             texts[name] = text
-        except RecursionError:
-            problems.append(Problem(name, 0, f"nested more than {DEPTH_MAX} deep"))
         except tomllib.TOMLDecodeError as error:
             found = _TOML_PLACE.search(str(error))
             problems.append(Problem(name, int(found.group(1)) if found else 0, str(error)))
@@ -275,21 +264,6 @@ def _limit_reader(name: str) -> Callable[[Any], Any]:
         return read_limit(name, raw)
 
     return read
-
-
-def is_deeper(document: object, depth_max: int) -> bool:
-    """Whether tables and lists are nested more than `depth_max` deep. Without recursion, for which that is too deep."""
-    level = [document]
-    for _ in range(depth_max):
-        level = [
-            below
-            for one in level
-            if isinstance(one, dict | list)
-            for below in cast("Iterable[object]", one.values() if isinstance(one, dict) else one)
-        ]
-        if not level:
-            return False
-    return True
 
 
 def _dotted(path: Path) -> str:

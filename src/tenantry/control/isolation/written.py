@@ -22,23 +22,31 @@ def files_elsewhere(ports: Iterable[int], named: Iterable[Path], since: float) -
 
     Empty where the system does not tell.
     """
-    found: set[Path] = set()
-    folders = {Path(tempfile.gettempdir()), *map(Path, _FOLDERS)}
+    found: set[str] = set()
+    folders = {tempfile.gettempdir(), *_FOLDERS}
     for process in _listeners(set(ports)):
-        found.update(_open_files(process))
+        found.update(path for path in _open_files(process) if _is_fresh(path, since))
         with contextlib.suppress(OSError):
-            folders.add((process / "cwd").readlink())
+            folders.add(os.readlink(f"{process}/cwd"))
     for folder in folders:
         with contextlib.suppress(OSError):
-            found.update(folder.iterdir())
+            found.update(path for path in _files_in(folder) if _is_fresh(path, since))
     roots = [path.resolve() for path in named]
-    return [path for path in sorted(found) if _is_fresh(path, since) and not _is_below(path, roots)]
+    return [path for path in sorted(map(Path, found)) if not _is_below(path, roots)]
 
 
-def _is_fresh(path: Path, since: float) -> bool:
+def _files_in(folder: str) -> Iterator[str]:
+    """Without asking for each of what may be hundreds of thousands in a temporary folder, most of them folders."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_file(follow_symlinks=False):
+                yield entry.path
+
+
+def _is_fresh(path: str, since: float) -> bool:
     """Whether it is a file of ours that was written since then."""
     try:
-        told = path.lstat()
+        told = os.lstat(path)
     except OSError:
         return False
     ours = stat.S_ISREG(told.st_mode) and told.st_uid == os.getuid() and os.access(path, os.R_OK)
@@ -78,8 +86,7 @@ def _targets(process: Path) -> Iterator[str]:
             yield os.readlink(f"{process}/fd/{number}")
 
 
-def _open_files(process: Path) -> Iterator[Path]:
+def _open_files(process: Path) -> Iterator[str]:
     for target in _targets(process):
-        path = Path(target)
         if target.startswith("/") and not target.startswith(("/dev/", "/proc/")):
-            yield path
+            yield target

@@ -6,11 +6,11 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import cache
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection, Select, bindparam, delete, func, insert, select, update
 
 from tenantry.domain.billing_details import YEAR, BadDetails, Details, check_details, read_details
 from tenantry.storage.billing_tables import billing_details, invoice_months, invoice_series, invoices
@@ -123,29 +123,26 @@ class InvoiceChanges(Changes):
         """Give it the next number of its series and keep it, in one transaction.
 
         Raises:
-            IssuedMeanwhile: the tenant has a newer one than was known, or this one.
-            AnotherDay: midnight passed since it was made.
+            IssuedMeanwhile: the tenant has a newer one than was known, or this one; no number was taken.
+            AnotherDay: midnight passed since it was made; no number was taken.
         """
         with self._engine.begin() as connection:
             now = now_utc()
             _next_number(connection, _ALL)
-            series = new.series.replace(YEAR, str(self.today().year))
-            number = f"{series}{_next_number(connection, series):0{NUMBER_DIGITS_MIN}d}"
             if newest_invoice(connection, new.tenant_id) != new.after:
                 raise IssuedMeanwhile((IssuedMeanwhile.__doc__ or "").strip())
-            document = {**new.document, "number": number}
-            if document["issued_on"] != self.today().isoformat():
+            if new.document["issued_on"] != self.today().isoformat():
                 raise AnotherDay((AnotherDay.__doc__ or "").strip())
+            series = new.series.replace(YEAR, str(self.today().year))
+            number = f"{series}{_next_number(connection, series):0{NUMBER_DIGITS_MIN}d}"
+            document = {**new.document, "number": number}
             text = json.dumps(document, ensure_ascii=False, sort_keys=True)
             last = connection.execute(select(invoices.c.row_hash).order_by(invoices.c.invoice_id.desc()).limit(1))
             previous = last.scalar() or FIRST_HASH
             values = {name: getattr(new, name) for name in _SAME}
             values |= {"number": number, "series": series, "total_minor": new.total_minor, "document": text}
             values |= {"prev_hash": previous, "row_hash": hash_of(previous, number, text), "actor": self._actor}
-            try:
-                connection.execute(insert(invoices).values(occasion=_occasion(new), issued_at=now, **values))
-            except IntegrityError:
-                raise IssuedMeanwhile((IssuedMeanwhile.__doc__ or "").strip()) from None
+            connection.execute(insert(invoices).values(occasion=_occasion(new), issued_at=now, **values))
             _cover(connection, number, new)
             detail = {"number": number, "month": new.month, "total_minor": new.total_minor, "currency": new.currency}
             self._record(connection, f"{new.kind}.issue", number, detail | {"tenant": new.slug}, NOTHING)
@@ -183,19 +180,14 @@ def newest_invoice(connection: Connection, tenant_id: str) -> int:
 
 def covered_months(connection: Connection, tenant_id: str) -> dict[str, Covered]:
     """What is on invoices, less what was taken back, by month; also late usage of a month without its own."""
-    columns = invoice_months.c
-    sums = (func.sum(columns.row_count), func.sum(columns.cost_nanos), func.sum(columns.net_nanos))
-    query = select(columns.month, *sums).where(columns.tenant_id == tenant_id).group_by(columns.month)
-    return {
-        month: Covered(month, int(rows), int(cost), int(net)) for month, rows, cost, net in connection.execute(query)
-    }
+    found = connection.execute(_query_of_covered(), {"tenant_id": tenant_id})
+    return {month: Covered(month, int(rows), int(cost), int(net)) for month, rows, cost, net in found}
 
 
 def standing_months(connection: Connection, tenant_id: str) -> dict[str, str]:
     """The number of the invoice that stands for each month."""
-    query = select(invoices.c.month, invoices.c.number, invoices.c.kind).order_by(invoices.c.invoice_id)
     found: dict[str, str] = {}
-    for month, number, kind in connection.execute(query.where(invoices.c.tenant_id == tenant_id)):
+    for month, number, kind in connection.execute(_query_of_standing(), {"tenant_id": tenant_id}):
         if kind == INVOICE:
             found[month] = number
         elif kind == CREDIT_NOTE:
@@ -207,6 +199,21 @@ def credits_of(connection: Connection, number: str) -> list[Issued]:
     """The credit notes over parts of an invoice, in the order in which they were issued."""
     query = select(invoices).where(invoices.c.credits == number, invoices.c.kind == PARTIAL_CREDIT)
     return [_read(row) for row in connection.execute(query.order_by(invoices.c.invoice_id))]
+
+
+# Made once each: who bills a year asks them thousands of times.
+@cache
+def _query_of_covered() -> Select[*tuple[Any, ...]]:
+    columns = invoice_months.c
+    sums = (func.sum(columns.row_count), func.sum(columns.cost_nanos), func.sum(columns.net_nanos))
+    here = columns.tenant_id == bindparam("tenant_id")
+    return select(columns.month, *sums).where(here).group_by(columns.month).order_by(columns.month)
+
+
+@cache
+def _query_of_standing() -> Select[*tuple[Any, ...]]:
+    query = select(invoices.c.month, invoices.c.number, invoices.c.kind).order_by(invoices.c.invoice_id)
+    return query.where(invoices.c.tenant_id == bindparam("tenant_id"))
 
 
 def last_billed_day(connection: Connection, tenant_ids: Collection[str]) -> date | None:
