@@ -18,8 +18,8 @@ from tests.spawner import Process, spawn
 from tests.stack import Stack, tenantry, wait_for
 
 # `TENANTRY_KILLS=20 python -m pytest tests/acceptance/test_invoice_kills.py` kills so many.
-KILLS = int(os.environ.get("TENANTRY_KILLS", "3"))
-TENANTS = 80
+KILLS = int(os.environ.get("TENANTRY_KILLS", "2"))
+TENANTS = 60
 MONTHS = [f"2026-{number:02d}" for number in range(1, 11)]
 USD = 1_000_000_000
 
@@ -41,7 +41,9 @@ def issuing(stack: Stack, month: str, err: Any = None) -> Process:
 
 def wait_for_an_invoice(stack: Stack, process: Process, before: int) -> None:
     """Or for the end of the process."""
-    wait_for(lambda: process.poll() is not None or len(stack.site.directory.list_invoices()) > before, 60, "an invoice")
+    wait_for(
+        lambda: process.poll() is not None or len(stack.site.directory.list_invoices()) > before, 180, "an invoice"
+    )
 
 
 def test_killed_at_any_moment_every_tenant_has_one_invoice_a_month_and_no_number_is_missing(own_stack: Stack) -> None:
@@ -56,13 +58,13 @@ def test_killed_at_any_moment_every_tenant_has_one_invoice_a_month_and_no_number
             wait_for_an_invoice(own_stack, process, before)
         time.sleep(chance.uniform(0, 0.3))
         process.send_signal(signal.SIGKILL)
-        if process.wait(60) == 0:
+        if process.wait(180) == 0:
             at += 1
         else:
             killed += 1
     months = MONTHS[: at + 1]
     for month in months:
-        assert issuing(own_stack, month).wait(120) == 0, f"seed {seed}"
+        assert issuing(own_stack, month).wait(180) == 0, f"seed {seed}"
     found = own_stack.site.directory.list_invoices()
     assert [one.number for one in found] == [f"INV-2026-{number:04d}" for number in range(1, len(found) + 1)]
     assert Counter((one.slug, one.month) for one in found) == Counter(
@@ -84,7 +86,7 @@ def test_an_interrupt_says_in_one_line_what_is_issued(own_stack: Stack) -> None:
             process = issuing(own_stack, month, file)
             wait_for_an_invoice(own_stack, process, before)
             process.send_signal(signal.SIGINT)
-            code = process.wait(60)
+            code = process.wait(180)
     numbers = [one.number for one in own_stack.site.directory.list_invoices(month=month)]
     which = f"{len(numbers)} are issued ({numbers[0]} to {numbers[-1]})"
     assert told.read_text() == f"tenantry: interrupted; {which}; the same command goes on with the others\n"

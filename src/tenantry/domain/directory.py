@@ -34,7 +34,7 @@ class KeyStatus(StrEnum):
 
 
 # Of limits.
-NO_NAMES: Final = frozenset[str]()
+NO_NAMES: Final[frozenset[str]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

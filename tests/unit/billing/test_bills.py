@@ -111,7 +111,7 @@ def _last_said(said: Sequence[tuple[date, Any]], day: date) -> Any:
     return next((what for since, what in reversed(standing) if since <= day), None)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(year_of_changes())
 def test_whatever_plans_a_year_had_each_month_costs_its_days_to_the_cent(year: tuple[Sold, dict[date, int]]) -> None:
     known, fee_on = year
