@@ -78,16 +78,20 @@ fuzz-native: $(SANITIZED) ## Compiled byte work against Python's (a minute; need
 
 lock: $(VENV)/.dev ## Lock the dependencies again, with hashes and without URLs
 	$(BIN)/pip install --quiet uv
-	for name in base editable build dev parquet traces sdk-0.97; do $(COMPILE) requirements/$$name.in -o requirements/$$name.txt; done
+	for name in base editable build dev einvoice parquet pdf traces sdk-0.97; do $(COMPILE) requirements/$$name.in -o requirements/$$name.txt; done
 
 clean: ## Remove what was installed and built; keeps .tenantry and clients
 	rm -rf .clients $(VENV) $(OLD_SDK) $(BUILDER) $(COMPILED) dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache .native bench/.work $(NATIVE)
 
-# Of what runs, made again when its lock changes. A licence that would bind who hands Tenantry on is refused.
-dist/licences.md: requirements/base.txt $(VENV)/.dev
+# Of what runs, made again when its lock changes. A licence that would bind who hands Tenantry on is refused, also in
+# an extra.
+EXTRAS := $(foreach name,einvoice parquet pdf traces,requirements/$(name).txt)
+CHECK_LICENCES = $(BIN)/pip-licenses --packages $$(cat $(1) | grep -oE '^[a-z0-9-]+==' | tr -d '=') --partial-match --fail-on 'GPL;SSPL;UNKNOWN'
+
+dist/licences.md: requirements/base.txt $(EXTRAS) $(VENV)/.dev
 	@mkdir -p $(@D)
-	$(BIN)/pip-licenses --packages $$(grep -oE '^[a-z0-9-]+==' $< | tr -d '=') --partial-match --fail-on 'GPL;SSPL;UNKNOWN' \
-	  --format=markdown --with-urls --output-file=$@
+	@$(call CHECK_LICENCES,$(EXTRAS)) >/dev/null
+	$(call CHECK_LICENCES,$<) --format=markdown --with-urls --output-file=$@
 
 dist/sbom.json: requirements/base.txt pyproject.toml $(VENV)/.dev
 	@mkdir -p $(@D)

@@ -14,12 +14,13 @@ from sqlalchemy import Connection, Select, bindparam, func, select
 from tenantry.billing.calculation import Bill, calculate
 from tenantry.billing.corrections import Corrected, Reference, read_corrections, read_references, without
 from tenantry.billing.months import Month, Sold, read_month
+from tenantry.billing.phrases import phrase
 from tenantry.billing.rating import CORRECTION, LATE, Line
 from tenantry.billing.usage import ADJUSTED, Used, month_totals, read_usage, start_us
 from tenantry.storage.directory import Directory
-from tenantry.storage.directory.invoices import Covered, covered_months, standing_months
+from tenantry.storage.directory.invoices import Covered, covered_months, credits_of, standing_months
 from tenantry.storage.records import PlanVersion, TenantPlan
-from tenantry.storage.tables import ledger
+from tenantry.storage.tables import gateway_keys, ledger
 
 
 class SumsDiffer(Exception):
@@ -78,7 +79,7 @@ class Books:
         before = calculate(origin, stretches, used).net_nanos
         after = calculate(origin, stretches, [*used, *(one.used(one.of) for one in some)]).net_nanos
         rows = sum(one.rows for one in some)
-        text = f"Corrections of {origin}: {rows} attempts priced anew"
+        text = phrase("correction", month=origin.first, count=rows)
         return Line(CORRECTION, text, after - before, rows, sum(one.cost_nanos for one in some))
 
     def _corrections(self, tenant_id: str) -> Sequence[Corrected]:
@@ -107,7 +108,7 @@ class Books:
             net = bill.net_nanos - known.net_nanos
             if not (rows or cost or net):
                 continue
-            line = Line(LATE, f"Usage of {month} that was booked after its invoice", net, rows, cost)
+            line = Line(LATE, phrase("late", month=month.first), net, rows, cost)
             found.append((line, Covered(known.month, rows, cost, net)))
         return found
 
@@ -116,14 +117,27 @@ class Books:
         known = covered_months(self.connection, tenant_id).get(str(month))
         if known is None or not (known.rows or known.cost_nanos or known.net_nanos):
             return []
-        text = f"Usage of {month} that is on a later invoice already"
-        return [Line(LATE, text, -known.net_nanos, -known.rows, -known.cost_nanos)]
+        return [
+            Line(LATE, phrase("billed_elsewhere", month=month.first), -known.net_nanos, -known.rows, -known.cost_nanos)
+        ]
 
     def prices(self, tenant_id: str, month: Month) -> list[PricedAt]:
         """The versions of prices that the rows of a month name, from the rows themselves and not from their sums."""
         bounds = {"start_us": start_us(month.first, self.zone), "end_us": start_us(month.end, self.zone)}
         found = self.connection.execute(_query_of_prices(), {"tenant_id": tenant_id, **bounds})
         return [PricedAt(version or "", int(rows), int(cost or 0)) for version, rows, cost in found]
+
+    def given_back(self, tenant_id: str, month: Month) -> int:
+        """What credit notes over parts of the month's invoice gave back before taxes, in nano-dollars."""
+        number = standing_months(self.connection, tenant_id).get(str(month))
+        notes = credits_of(self.connection, number) if number is not None else []
+        return -sum(one.document["net_nanos"] for one in notes)
+
+    def key_labels(self, tenant_id: str) -> dict[str, str]:
+        """What the tenant's keys are called, by their ids; a tenant that was deleted has none left."""
+        columns = gateway_keys.c
+        query = select(columns.key_id, columns.label).where(columns.tenant_id == tenant_id)
+        return {str(key_id): str(label) for key_id, label in self.connection.execute(query)}
 
     def require_rows(self, bill: Bill, priced: Sequence[PricedAt]) -> None:
         """Raises: SumsDiffer: the bill is not what the rows of the ledger add up to."""

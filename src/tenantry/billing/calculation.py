@@ -8,6 +8,7 @@ from fractions import Fraction
 
 from tenantry.billing.corrections import Corrected
 from tenantry.billing.months import Month, Stretch, rounded
+from tenantry.billing.phrases import phrase
 from tenantry.billing.rating import CORRECTION, MINIMUM, SETUP, Line, stretch_lines
 from tenantry.billing.usage import Used
 from tenantry.domain.money import NANOS_PER_USD
@@ -66,7 +67,7 @@ def _minimum(stretches: Iterable[Stretch], lines: Iterable[Line]) -> list[Line]:
     """What is missing to the least that a month costs, beside the set-up."""
     least = sum(one.share(one.terms.minimum_nanos) for one in stretches if one.terms is not None and not one.is_trial)
     missing = least - sum(one.nanos for one in lines if one.kind != SETUP)
-    return [Line(MINIMUM, "Up to the minimum of the month", missing)] if missing > 0 and least else []
+    return [Line(MINIMUM, phrase("minimum"), missing)] if missing > 0 and least else []
 
 
 def in_minor_units(nanos: Sequence[int], rate: Fraction, digits: int) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from fractions import Fraction
 from typing import Any
@@ -13,26 +13,23 @@ from tenantry.billing.books import Books, PricedAt
 from tenantry.billing.calculation import Bill, in_minor_units
 from tenantry.billing.corrections import Corrected, Reference
 from tenantry.billing.months import Month, rounded
+from tenantry.billing.paper import paper_of
 from tenantry.billing.rating import Line
 from tenantry.billing.usage import Used, slots_of_keys
-from tenantry.domain.billing_details import Details
+from tenantry.billing.wording import FALLBACK, Wording, wording_of
+from tenantry.domain.billing_details import NO_VAT, Details
 from tenantry.storage.directory.invoices import (
-    CREDIT_NOTE,
     INVOICE,
     Covered,
-    Issued,
     NewInvoice,
     newest_invoice,
     standing_months,
 )
 
-FORMAT = 1
+# 2: lines are in the language of the client, and an issued document has its paper.
+FORMAT = 2
 # What was used by keys that are for no slot.
-WHOLE_TENANT = "(no slot)"
-ROUNDING = (
-    "Amounts are exact to the billionth of a dollar. Each running sum of the lines is rounded to the smallest unit of "
-    "the currency, half up, and a line is the difference of two: the lines add up to the exact total rounded once."
-)
+WHOLE_TENANT = ""
 
 
 class NotBilled(Exception):
@@ -94,7 +91,8 @@ def draft(
         bill.list_nanos + sum(line.list_nanos for line in elsewhere),
         bill.net_nanos + sum(line.nanos for line in elsewhere),
     )
-    appendix = appendix_of(bill.all_used, priced, slots_of_keys(books.connection, client.tenant_id))
+    slots = slots_of_keys(books.connection, client.tenant_id)
+    appendix = appendix_of(bill.all_used, priced, books.key_labels(client.tenant_id), slots)
     if bill.corrected:
         appendix["corrections"] = corrections_of(bill.corrected, books.references(client.tenant_id, month))
     document = document_of(bill, lines, appendix, Sides(agency, own, client), books.zone.key, digits_of)
@@ -123,7 +121,8 @@ def document_of(
     """All that stands on it but its number and its day."""
     agency, own, client = sides.agency, sides.own, sides.client
     details = own.over(agency)
-    return _amounts(bill.month, lines, details, digits_of(details.currency or "")) | {
+    wording = wording_of(details.locale or FALLBACK)
+    return _amounts(bill.month, lines, details, digits_of(details.currency or ""), wording) | {
         "format": FORMAT,
         "kind": INVOICE,
         "month": str(bill.month),
@@ -131,6 +130,7 @@ def document_of(
         "agency": _party(agency),
         "client": {**_party(own), "name": own.name or client.name, "slug": client.slug},
         "purchase_order": own.purchase_order,
+        "vat_category": details.vat_category,
         "due_days": details.due_days,
         "locale": details.locale,
         "terms": _terms(bill),
@@ -138,53 +138,30 @@ def document_of(
     }
 
 
-def credit_note(issued: Issued, covered: Sequence[Covered], series: str, after: int, reason: str) -> NewInvoice:
-    """What takes a whole invoice back: its lines, below zero. Its month can be billed anew then."""
-    document = issued.document
-    negative = ("amount_minor", "nanos")
-    lines = [{**line, **{name: -line[name] for name in negative}} for line in document["lines"]]
-    taxes = [{**tax, "amount_minor": -tax["amount_minor"]} for tax in document["taxes"]]
-    sums = {name: -document[name] for name in ("net_nanos", "net_minor", "total_minor")}
-    document |= {"kind": CREDIT_NOTE, "credits": issued.number, "reason": reason, "lines": lines, "taxes": taxes}
-    document |= sums
-    back = [Covered(one.month, -one.rows, -one.cost_nanos, -one.net_nanos) for one in covered]
-    return NewInvoice(
-        CREDIT_NOTE,
-        series,
-        issued.tenant_id,
-        issued.slug,
-        issued.month,
-        issued.currency,
-        -issued.total_minor,
-        document,
-        back,
-        after,
-        issued.number,
-    )
+def finished(new: NewInvoice, today: date) -> NewInvoice:
+    """As it is issued today: with all that is read on it."""
+    document = {**new.document, "issued_on": today.isoformat()}
+    return replace(new, document={**document, "paper": paper_of(document)})
 
 
-def due_on(document: Mapping[str, Any], issued_on: date) -> date:
-    return issued_on + timedelta(days=document["due_days"] or 0)
-
-
-def _amounts(month: Month, lines: Sequence[Line], details: Details, digits: int) -> dict[str, Any]:
+def _amounts(month: Month, lines: Sequence[Line], details: Details, digits: int, wording: Wording) -> dict[str, Any]:
     rate = Fraction(details.rate or "1")
     amounts = in_minor_units([line.nanos for line in lines], rate, digits)
     net = sum(amounts)
     taxes: list[dict[str, Any]] = [
         {"text": text, "percent": percent, "amount_minor": rounded(net * Fraction(percent) / 100)}
-        for text, percent in details.taxes or ()
+        for text, percent in (details.taxes or () if details.vat_category not in NO_VAT else ())
     ]
     return {
         "currency": details.currency,
         "digits": digits,
         "rate": details.rate,
-        "rounding": ROUNDING,
+        "rounding": wording.word("rounding"),
         "period": [month.first.isoformat(), (month.end - timedelta(days=1)).isoformat()],
         "lines": [
             {
                 "kind": line.kind,
-                "text": line.text,
+                "text": wording.say(line.text),
                 "amount_minor": amount,
                 "nanos": line.nanos,
                 "rows": line.rows,
@@ -202,7 +179,7 @@ def _amounts(month: Month, lines: Sequence[Line], details: Details, digits: int)
 
 def _party(details: Details) -> dict[str, Any]:
     said = details.as_json()
-    names = ("name", "address", "email", "tax_id", "payment", "note", "logo")
+    names = ("name", "address", "email", "country", "tax_id", "payment", "note", "logo")
     return {name: said.get(name) for name in names}
 
 
@@ -222,17 +199,21 @@ def _terms(bill: Bill) -> list[dict[str, Any]]:
 
 
 def appendix_of(
-    used: Sequence[Used], priced: Iterable[PricedAt], slots: Mapping[str, str] | None = None
+    used: Sequence[Used],
+    priced: Iterable[PricedAt],
+    labels: Mapping[str, str] | None = None,
+    slots: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The same usage several times: each table adds up to the rows and the list cost of the month.
 
-    `slots`: of the keys that are for one, by id.
+    `labels` are those of keys by id, as they are now; `slots` of the keys that are for one.
     """
     known = slots or {}
     by_slot = _table(used, lambda one: known.get(one.key_id, WHOLE_TENANT)) if known else []
+    by_key = _table(used, lambda one: one.key_id)
     return {
         "by_model": _table(used, lambda one: one.model),
-        "by_key": _table(used, lambda one: one.key_id),
+        "by_key": [{**row, "label": (labels or {}).get(row["name"])} for row in by_key],
         "by_week": _table(used, lambda one: f"{one.first.isocalendar().year}-W{one.first.isocalendar().week:02d}"),
         "by_slot": by_slot,
         "by_outcome": _table(used, lambda one: one.outcome),

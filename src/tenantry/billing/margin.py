@@ -36,16 +36,19 @@ _LONG_AGO = date(2000, 1, 1)
 
 @dataclass(frozen=True, slots=True)
 class Margin:
-    """Of a tenant, a plan or all, in nano-dollars. `cost_nanos` is the list price of what the agency pays itself."""
+    """Of a tenant, a plan or all, in nano-dollars. `cost_nanos` is the list price of what the agency pays itself,
+    `credits_nanos` what credit notes over parts gave back.
+    """
 
     fixed_nanos: int = 0
     metered_nanos: int = 0
     overage_nanos: int = 0
     cost_nanos: int = 0
+    credits_nanos: int = 0
 
     @property
     def revenue_nanos(self) -> int:
-        return self.fixed_nanos + self.metered_nanos + self.overage_nanos
+        return self.fixed_nanos + self.metered_nanos + self.overage_nanos - self.credits_nanos
 
     @property
     def margin_nanos(self) -> int:
@@ -57,10 +60,12 @@ class Margin:
             self.metered_nanos + other.metered_nanos,
             self.overage_nanos + other.overage_nanos,
             self.cost_nanos + other.cost_nanos,
+            self.credits_nanos + other.credits_nanos,
         )
 
     def as_json(self) -> dict[str, int]:
-        names = ("fixed_nanos", "metered_nanos", "overage_nanos", "revenue_nanos", "cost_nanos", "margin_nanos")
+        revenue = ("fixed_nanos", "metered_nanos", "overage_nanos", "credits_nanos", "revenue_nanos")
+        names = (*revenue, "cost_nanos", "margin_nanos")
         return {name: getattr(self, name) for name in names}
 
 
@@ -103,11 +108,12 @@ def tenant_margin(
     """A tenant's month. `plans` are those that might fit."""
     bill, pace = books.bill(client.tenant_id, month), _pace(books, month, now)
     whole = [_scaled(one, pace) for one in bill.used]
+    given_back = Margin(credits_nanos=books.given_back(client.tenant_id, month))
     found = TenantMargin(
         client.slug,
         bill.stretches[-1].plan,
-        margin_of(bill),
-        margin_of(_with_corrections(calculate(month, bill.stretches, whole), bill)),
+        margin_of(bill) + given_back,
+        margin_of(_with_corrections(calculate(month, bill.stretches, whole), bill)) + given_back,
     )
     return replace(found, fits=_fitting(month, whole, plans)) if found.is_under_water else found
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from decimal import Decimal
 from fractions import Fraction
 
 from tenantry.billing.months import Stretch, rounded
+from tenantry.billing.phrases import Days, Percent, Phrase, days_to, percent_of, phrase
 from tenantry.billing.usage import ADJUSTED, ESTIMATES, UNPRICED, Used
 from tenantry.domain.attempts import Outcome
 from tenantry.domain.plans import BILL, ON_ALL, Terms, own_prices
@@ -24,7 +25,7 @@ class Line:
     """One line. `rows` and `list_nanos` are the ledger rows on it and their cost; `nanos` is what is billed."""
 
     kind: str
-    text: str
+    text: Phrase
     nanos: int
     rows: int = 0
     list_nanos: int = 0
@@ -35,31 +36,31 @@ def stretch_lines(stretch: Stretch, used: Sequence[Used]) -> list[Line]:
     """All lines of a stretch but the minimum, which is of the month."""
     terms = stretch.terms
     if terms is None:
-        return [_sum_line(WITHOUT_PLAN, "Usage on days without a plan, not billed", used)] if used else []
+        return [_sum_line(WITHOUT_PLAN, phrase("without_plan"), used)] if used else []
     if stretch.is_trial:
-        line = Line(TRIAL, f"Plan {stretch.plan}: trial, {_days(stretch)}", 0)
-        return [line, *([_sum_line(TRIAL, "Usage in the trial", used)] if used else [])]
+        line = Line(TRIAL, phrase("trial", plan=stretch.plan, days=_days(stretch)), 0)
+        return [line, *([_sum_line(TRIAL, phrase("trial_usage"), used)] if used else [])]
     charged = [*_fees(stretch, terms), *_usage(stretch, terms, used)]
     discount = _discount(stretch, terms, charged)
-    setup = [Line(SETUP, f"Plan {stretch.plan}: set-up", terms.setup_nanos)] if _owes_setup(stretch, terms) else []
-    return [*setup, *charged, *discount]
+    return [*_setup(stretch, terms), *charged, *discount]
 
 
-def _owes_setup(stretch: Stretch, terms: Terms) -> bool:
-    return stretch.owes_setup and terms.setup_nanos > 0
+def _setup(stretch: Stretch, terms: Terms) -> Iterator[Line]:
+    if stretch.owes_setup and terms.setup_nanos > 0:
+        yield Line(SETUP, phrase("setup", plan=stretch.plan), terms.setup_nanos)
 
 
 def _fees(stretch: Stretch, terms: Terms) -> Iterator[Line]:
     if terms.fee_nanos:
-        yield Line(FEE, f"Plan {stretch.plan}, {_days(stretch)}", stretch.share(terms.fee_nanos))
+        yield Line(FEE, phrase("fee", plan=stretch.plan, days=_days(stretch)), stretch.share(terms.fee_nanos))
     extra = (stretch.slots or 0) - (terms.slots or 0)
     if extra > 0 and terms.extra_slot_nanos:
         nanos = stretch.share(extra * terms.extra_slot_nanos)
-        yield Line(SLOTS, f"{extra} more slots, {_days(stretch)}", nanos)
+        yield Line(SLOTS, phrase("slots", count=extra, days=_days(stretch)), nanos)
 
 
-def _days(stretch: Stretch) -> str:
-    return f"{stretch.first.isoformat()} to {(stretch.end - timedelta(days=1)).isoformat()}"
+def _days(stretch: Stretch) -> Days:
+    return days_to(stretch.first, stretch.end)
 
 
 def _discount(stretch: Stretch, terms: Terms, charged: Iterable[Line]) -> list[Line]:
@@ -67,7 +68,7 @@ def _discount(stretch: Stretch, terms: Terms, charged: Iterable[Line]) -> list[L
         return []
     of = [one.nanos for one in charged if terms.discount_on == ON_ALL or one.kind == FEE]
     nanos = rounded(-sum(of) * Fraction(terms.discount_percent) / 100)
-    return [Line(DISCOUNT, f"Discount of {terms.discount_percent}%", nanos)] if nanos else []
+    return [Line(DISCOUNT, phrase("discount", percent=_percent(terms.discount_percent)), nanos)] if nanos else []
 
 
 def _usage(stretch: Stretch, terms: Terms, used: Sequence[Used]) -> Iterator[Line]:
@@ -79,12 +80,12 @@ def _usage(stretch: Stretch, terms: Terms, used: Sequence[Used]) -> Iterator[Lin
     if priced:
         yield from _charged(terms, priced, left)
     if waiting:
-        yield _sum_line(WITHOUT_PRICE, "Usage without a price yet; billed when it has one", waiting)
+        yield _sum_line(WITHOUT_PRICE, phrase("without_price"), waiting)
     if estimates and terms.bill_estimates:
         for line in _charged(terms, estimates, left):
-            yield replace(line, kind=ESTIMATED, text=f"Estimates (cut off, orphaned): {line.text}")
+            yield replace(line, kind=ESTIMATED, text=phrase("estimated", line=line.text))
     elif estimates:
-        yield _sum_line(ESTIMATED, "Estimates (cut off, orphaned), not billed", estimates)
+        yield _sum_line(ESTIMATED, phrase("estimated_not_billed"), estimates)
 
 
 def _is_apart(used: Used) -> bool:
@@ -124,27 +125,27 @@ def _charged(terms: Terms, used: Sequence[Used], left: _Included) -> Iterator[Li
     if not left.is_any:
         yield from _by_model(terms, used)
     elif not beyond:
-        yield _sum_line(INCLUDED, "Usage within the plan", used)
+        yield _sum_line(INCLUDED, phrase("included"), used)
     elif terms.overage == BILL:
         nanos = rounded(beyond * sum((_value(terms, one) for one in used), Fraction(0)))
-        yield _sum_line(BEYOND, f"Usage, of it {_percent(beyond)} beyond what is in the plan", used, nanos)
+        yield _sum_line(BEYOND, phrase("beyond", percent=percent_of(beyond)), used, nanos)
     else:
-        yield _sum_line(BEYOND, f"Usage, of it {_percent(beyond)} beyond what is in the plan, not billed", used)
+        yield _sum_line(BEYOND, phrase("beyond_not_billed", percent=percent_of(beyond)), used)
 
 
 def _by_model(terms: Terms, used: Sequence[Used]) -> Iterator[Line]:
     for model in sorted({one.model for one in used}):
         own = [one for one in used if one.model == model]
         nanos = rounded(sum((_value(terms, one) for one in own), Fraction(0)))
-        yield _sum_line(USAGE, f"Usage of {model}", own, nanos)
+        yield _sum_line(USAGE, phrase("usage", model=model), own, nanos)
 
 
 def _service_fee(terms: Terms, used: Sequence[Used]) -> Iterator[Line]:
-    yield _sum_line(USAGE, "Usage on your own credential, paid by yourself", used)
+    yield _sum_line(USAGE, phrase("own_credential"), used)
     of = sum(one.cost_nanos for one in used)
     nanos = rounded(of * Fraction(terms.service_fee_percent) / 100)
     if nanos:
-        yield Line(SERVICE_FEE, f"Service fee, {terms.service_fee_percent}% of the list price of that usage", nanos)
+        yield Line(SERVICE_FEE, phrase("service_fee", percent=_percent(terms.service_fee_percent)), nanos)
 
 
 def _value(terms: Terms, used: Used) -> Fraction:
@@ -160,12 +161,11 @@ def _value(terms: Terms, used: Used) -> Fraction:
     return sum((used.counts[name] * price for name, price in own.items()), Fraction(0))
 
 
-def _sum_line(kind: str, text: str, used: Iterable[Used], nanos: int = 0) -> Line:
+def _sum_line(kind: str, text: Phrase, used: Iterable[Used], nanos: int = 0) -> Line:
     some = list(used)
     rows, cost = sum(one.rows for one in some), sum(one.cost_nanos for one in some)
     return Line(kind, text, nanos, rows, cost, sum(one.tokens for one in some))
 
 
-def _percent(share: Fraction) -> str:
-    whole, tenth = divmod(rounded(share * 1000), 10)
-    return f"{whole}.{tenth}%"
+def _percent(text: str) -> Percent:
+    return Percent(Decimal(text))

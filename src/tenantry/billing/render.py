@@ -1,26 +1,44 @@
-"""Invoices: one HTML page that needs nothing else, CSV, JSON. Numbers and dates are those of the client's locale."""
+"""Invoices as files: one HTML page that needs nothing else, CSV, JSON; PDF and e-invoices with an extra."""
 
 from __future__ import annotations
 
 import csv
+import importlib
+import importlib.util
 import io
 import json
 from collections.abc import Mapping
-from datetime import date
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 from babel import Locale, UnknownLocaleError
-from babel.dates import format_date
-from babel.numbers import format_currency, format_decimal, get_currency_precision, list_currencies
+from babel.numbers import get_currency_precision, list_currencies
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from tenantry.billing.invoice import due_on
+from tenantry.billing.paper import paper_of
+from tenantry.billing.refusals import NotDrawn, NotStructured
+from tenantry.billing.wording import wording_of
 from tenantry.domain.billing_details import BadDetails
-from tenantry.domain.money import format_usd
 from tenantry.domain.spreadsheets import guarded
 
-FORMATS = ("html", "csv", "json")
+HTML, CSV, JSON, PDF, FACTURX, CII = "html", "csv", "json", "pdf", "facturx", "cii"
+FORMATS = (HTML, CSV, JSON, PDF, FACTURX, CII)
+# The structured invoice of EN 16931, within a PDF and by itself.
+E_INVOICES = (FACTURX, CII)
+# Not for a terminal.
+BINARY = (PDF, FACTURX)
+_EXTRAS = {PDF: ("pdf",), FACTURX: ("pdf", "einvoice"), CII: ("einvoice",)}
+# Of a folder that has both, each PDF has a name of its own.
+_ENDINGS = {FACTURX: "facturx.pdf", CII: "xml"}
+MEDIA_TYPES = {
+    HTML: "text/html; charset=utf-8",
+    CSV: "text/csv; charset=utf-8",
+    JSON: "application/json",
+    PDF: "application/pdf",
+    FACTURX: "application/pdf",
+    CII: "application/xml",
+}
 PREVIEW = "PREVIEW"
 _COLUMNS = ("number", "line", "kind", "text", "rows", "tokens", "list_usd", "amount", "currency")
 _environment = Environment(
@@ -37,27 +55,75 @@ def digits_of(currency: str) -> int:
     return get_currency_precision(currency)
 
 
-def require_known(currency: str, locale: str) -> None:
-    """Raises: BadDetails: there is no such currency or locale."""
+def require_known(currency: str, locale: str) -> str:
+    """The locale as CLDR writes it: de_DE for de-de. Raises: BadDetails: there is no such currency or locale."""
     if currency not in list_currencies():
         raise BadDetails(f"there is no currency {currency}")
     try:
-        Locale.parse(locale)
+        return str(Locale.parse(locale.replace("-", "_")))
     except (UnknownLocaleError, ValueError):
         raise BadDetails(f"there is no locale {locale}") from None
 
 
-def render(document: Mapping[str, Any], form: str) -> str:
-    """The document in one of `FORMATS`."""
-    if form == "json":
-        return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-    return _csv(document) if form == "csv" else _html(document)
+class NotRendered(Exception):
+    """The file cannot be made; the message says why."""
+
+
+def ending_of(form: str) -> str:
+    """Of a file's name."""
+    return _ENDINGS.get(form, form)
+
+
+def form_of(path: Path) -> str:
+    """What the ending of a file's name says; a page where it says nothing."""
+    ending = path.suffix.removeprefix(".").lower()
+    return next((form for form in FORMATS if ending_of(form) == ending), HTML)
+
+
+def require_extra(form: str) -> None:
+    """Raises: NotRendered: what makes this format is not installed; the message says how to get it."""
+    lacking = [name for name in _EXTRAS.get(form, ()) if not _is_there(name)]
+    if lacking:
+        raise NotRendered(f"{form} needs more: pip install 'tenantry[{','.join(lacking)}]', or take html, csv or json")
+
+
+def _is_there(extra: str) -> bool:
+    names = {"pdf": ("typst",), "einvoice": ("drafthorse", "pypdf")}
+    return all(importlib.util.find_spec(name) is not None for name in names[extra])
+
+
+def render(document: Mapping[str, Any], form: str) -> bytes:
+    """The document in one of `FORMATS`.
+
+    Raises: NotRendered: an extra is lacking, a PDF cannot be drawn, or an e-invoice lacks what the standard asks for.
+    """
+    require_extra(form)
+    if form == JSON:
+        return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
+    if form in (HTML, CSV):
+        return (_csv(document) if form == CSV else _html(document)).encode()
+    try:
+        return _with_extra(document, form)
+    except (NotDrawn, NotStructured) as error:
+        raise NotRendered(str(error)) from None
+
+
+def _with_extra(document: Mapping[str, Any], form: str) -> bytes:
+    """What does it is loaded only here: an extra may be missing."""
+    structured: bytes | None = _module("einvoice").structured(document) if form in E_INVOICES else None
+    if form == CII and structured is not None:
+        return structured
+    pdf: bytes = _module("pdf").draw(document, paper_on(document), structured)
+    return pdf if structured is None else _module("facturx").declared(pdf)
+
+
+def _module(name: str) -> Any:
+    return importlib.import_module(f"tenantry.billing.{name}")
 
 
 def money(document: Mapping[str, Any], minor: int, locale: str | None = None) -> str:
     """An amount in the currency of the document, as its locale writes it."""
-    amount = Decimal(minor).scaleb(-document["digits"])
-    return format_currency(amount, document["currency"], locale=locale or document["locale"])
+    return wording_of(locale or document["locale"]).money(minor, document["currency"], document["digits"])
 
 
 def _csv(document: Mapping[str, Any]) -> str:
@@ -85,27 +151,12 @@ def _plain(document: Mapping[str, Any], minor: int) -> str:
 
 
 def _html(document: Mapping[str, Any]) -> str:
-    locale = document["locale"]
-    issued = date.fromisoformat(document["issued_on"]) if "issued_on" in document else None
-
-    def day(value: date | str) -> str:
-        found = date.fromisoformat(value) if isinstance(value, str) else value
-        return format_date(found, "long", locale=locale)
-
-    def in_currency(minor: int) -> str:
-        return money(document, minor)
-
-    def whole(count: int) -> str:
-        return format_decimal(count, locale=locale)
-
-    return _environment.get_template("invoice.html.j2").render(
-        document=document,
-        language=locale.partition("_")[0],
-        number=document.get("number", PREVIEW),
-        issued=day(issued) if issued else None,
-        due=day(due_on(document, issued)) if issued else None,
-        day=day,
-        money=in_currency,
-        whole=whole,
-        usd=format_usd,
+    paper = paper_on(document)
+    return _environment.get_template(f"invoice-{paper['layout']}.html.j2").render(
+        paper=paper, number=document.get("number", ""), logo=document["agency"]["logo"]
     )
+
+
+def paper_on(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """As it was issued; a preview as it would be."""
+    return document.get("paper") or paper_of(document)

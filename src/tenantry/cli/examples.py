@@ -110,16 +110,24 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "plans examples": ("tenantry plans examples --add",),
     "invoice": (
         "tenantry invoice acme --month 2026-11",
+        "tenantry invoice acme --month 2026-11 --format pdf",
         "tenantry invoice acme --month 2026-10 --issue --out acme.html",
         "tenantry invoice --all --issue --yes --out invoices",
     ),
     "invoices list": ("tenantry invoices list --month 2026-10",),
-    "invoices show": ("tenantry invoices show INV-2026-0001 --format html --out acme.html",),
-    "invoices credit": ("tenantry invoices credit INV-2026-0001 --reason 'wrong address'",),
+    "invoices show": (
+        "tenantry invoices show INV-2026-0001 --format html --out acme.html",
+        "tenantry invoices show INV-2026-0001 --format pdf",
+    ),
+    "invoices credit": (
+        "tenantry invoices credit INV-2026-0001 --reason 'wrong address'",
+        "tenantry invoices credit INV-2026-0001 --reason 'slow answers' --amount 12.50",
+    ),
     "invoices verify": ("tenantry invoices verify",),
     "invoices details": (
         "tenantry invoices details --name 'Agency GmbH' --tax VAT=19",
         "tenantry invoices details acme --currency EUR --rate 0.92 --locale de_DE",
+        "tenantry invoices details acme --country FR --vat-category AE",
     ),
     "margin": ("tenantry margin", "tenantry margin --month 2026-10 --json"),
     "budget show": ("tenantry budget show acme",),

@@ -13,7 +13,16 @@ import typer
 from tenantry.billing.books import SumsDiffer
 from tenantry.billing.invoice import NotBilled
 from tenantry.billing.months import Month, month_before
-from tenantry.billing.render import FORMATS, PREVIEW, money
+from tenantry.billing.refusals import NotStructured
+from tenantry.billing.render import (
+    FORMATS,
+    HTML,
+    PREVIEW,
+    NotRendered,
+    form_of,
+    money,
+    require_extra,
+)
 from tenantry.cli.context import FAILED, USAGE, confirm, fail, if_interrupted, opened_site
 from tenantry.cli.months import month_option
 from tenantry.cli.options import AsJson, Yes
@@ -21,7 +30,7 @@ from tenantry.cli.output import print_json, print_table, say
 from tenantry.cli.progress import told_share
 from tenantry.control import invoice_files
 from tenantry.control.completeness import MonthIncomplete, require_complete
-from tenantry.control.invoice_files import keep_files, keep_preview
+from tenantry.control.invoice_files import check_of, file_name, keep_files, keep_preview, preview_name
 from tenantry.control.invoicing import (
     Passed,
     find_client,
@@ -37,6 +46,11 @@ from tenantry.control.site import Site
 from tenantry.domain.billing_details import PLAIN
 from tenantry.domain.money import format_usd
 
+Form = Annotated[
+    str | None,
+    typer.Option("--format", metavar="NAME", help=f"{', '.join(FORMATS)}; default: what the name of --out ends in."),
+]
+
 
 def register(app: typer.Typer) -> None:
     app.command("invoice")(invoice)
@@ -49,16 +63,17 @@ def invoice(
     issues: Annotated[
         bool, typer.Option("--issue/--preview", help="Give it a number and keep it; or look at it, the default.")
     ] = False,
-    form: Annotated[str, typer.Option("--format", metavar="|".join(FORMATS), help="Of the file.")] = "html",
+    form: Form = None,
     out: Annotated[Path | None, typer.Option(metavar="PATH", help="A file; with --all a folder.")] = None,
     as_json: AsJson = False,
     yes: Yes = False,
 ) -> None:
     """The invoice of a month: looked at, or issued with a number; an interrupted `--all` goes on where it was."""
-    if form not in FORMATS:
-        raise fail(f"--format is {', '.join(FORMATS)}, not {form[:20]!r}", USAGE)
+    check_form(form)
     if (slug is None) != everyone:
         raise fail("say which tenant, or --all", USAGE)
+    if everyone and form is not None and out is None:
+        raise fail("say where the files go: --out FOLDER", USAGE)
     with opened_site() as site:
         wanted = month_option(month, month_before(site.directory.today()))
         if issues:
@@ -69,9 +84,21 @@ def invoice(
         elif wanted.end <= site.directory.today():
             _tell_incomplete(site, wanted)
         if slug is None:
-            _all(site, wanted, issues, form, out, as_json)
+            _all(site, wanted, issues, form or HTML, out, as_json)
         else:
             _one(site, slug, wanted, issues, form, out, as_json)
+
+
+def check_form(form: str | None) -> None:
+    """Before anything is done: that there is such a format, and what makes it."""
+    if form is None:
+        return
+    if form not in FORMATS:
+        raise fail(f"--format is {', '.join(FORMATS)}, not {form[:20]!r}", USAGE)
+    try:
+        require_extra(form)
+    except NotRendered as error:
+        raise fail(str(error), USAGE) from None
 
 
 def _tell_incomplete(site: Site, month: Month) -> None:
@@ -82,23 +109,30 @@ def _tell_incomplete(site: Site, month: Month) -> None:
         say(f"preliminary: {reason}", err=True)
 
 
-def _one(site: Site, slug: str, month: Month, issues: bool, form: str, out: Path | None, as_json: bool) -> None:
-    client = find_client(site, slug)
+def _one(site: Site, slug: str, month: Month, issues: bool, form: str | None, out: Path | None, as_json: bool) -> None:
+    client, form = find_client(site, slug), form or (form_of(out) if out is not None else None)
     try:
         if issues:
-            document: Mapping[str, Any] = issue(site, client, month).document
+            document: Mapping[str, Any] = issue(site, client, month, check_of([form or HTML])).document
         else:
             with reading_books(site) as books:
                 document = preview(site, books, client, month).document
-    except (NotBilled, SumsDiffer) as error:
+    except (NotBilled, SumsDiffer, NotStructured) as error:
         raise fail(str(error)) from None
     if as_json:
         print_json(document)
     else:
         show_document(document)
-    if out is not None:
+    if form is not None:
+        out = out or Path(file_of(document, form))
         write_document(document, form, out)
         say(f"Wrote {out}.", err=as_json)
+
+
+def file_of(document: Mapping[str, Any], form: str) -> str:
+    """By its number, a preview by its month and client."""
+    number = document.get("number")
+    return file_name(number, form) if number else preview_name(document["month"], document["client"]["slug"], form)
 
 
 def show_document(document: Mapping[str, Any]) -> None:
@@ -132,6 +166,8 @@ def written(path: Path) -> Generator[None]:
     """Says in words that a file, or a folder's files, cannot be written."""
     try:
         yield
+    except NotRendered as error:
+        raise fail(str(error)) from None
     except OSError as error:
         raise fail(f"{path} cannot be written: {error.strerror or error}") from None
 
@@ -151,7 +187,7 @@ def _all(site: Site, month: Month, issues: bool, form: str, folder: Path | None,
 def _issue_all(site: Site, month: Month, form: str, folder: Path | None) -> Iterator[dict[str, Any]]:
     count, before = max(1, len(list_clients(site))), len(site.directory.list_invoices(month=str(month)))
     with if_interrupted(lambda: _issued_since(site, month, before)), told_share(sys.stderr, "issued") as came:
-        for done, one in enumerate(issue_all(site, month), 1):
+        for done, one in enumerate(issue_all(site, month, check=check_of([form])), 1):
             if folder is not None:
                 with written(folder):
                     keep_files(site, one, [form], folder)

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-import base64
+import re
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from tenantry.billing.render import FORMATS, money, render
+from tenantry.billing.credits import Part
+from tenantry.billing.render import BINARY, NotRendered, form_of, money, render
 from tenantry.cli.context import FAILED, USAGE, confirm, fail, opened_site
-from tenantry.cli.invoice import show_document, write_document
+from tenantry.cli.invoice import Form, check_form, file_of, show_document, write_document
 from tenantry.cli.options import AsJson, Yes
 from tenantry.cli.output import print_json, print_table, say
-from tenantry.control.invoicing import KINDS, agency_details, credit, set_billing, verify_invoices
+from tenantry.control.invoicing import (
+    KINDS,
+    agency_details,
+    credit,
+    prepare_credit,
+    set_billing,
+    verify_invoices,
+)
 from tenantry.domain.billing_details import PLAIN, Details
+from tenantry.domain.pictures import LOGO_BYTES_MAX, as_data_url
 from tenantry.regular_files import read_regular
 
 app = typer.Typer(help="What was issued: list, show, take back and prove it; and who bills whom.", no_args_is_help=True)
 
 Number = Annotated[str, typer.Argument(help="Its number, such as INV-2026-0001.")]
-# It goes into every page; a logo of a letterhead has some KB.
-LOGO_BYTES_MAX = 200_000
-_PICTURES = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 
 
 @app.command("list")
@@ -58,40 +65,65 @@ def list_invoices(
 @app.command()
 def show(
     number: Number,
-    form: Annotated[str | None, typer.Option("--format", metavar="|".join(FORMATS), help="Default: a table.")] = None,
+    form: Form = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Into this file.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """One as it was issued, also as a page or file."""
-    if form is not None and form not in FORMATS:
-        raise fail(f"--format is {', '.join(FORMATS)}, not {form[:20]!r}", USAGE)
+    check_form(form)
     with opened_site() as site:
         document = site.directory.get_invoice(number).document
+    if out is None and form in BINARY:
+        out = Path(file_of(document, form))
     if out is not None:
-        write_document(document, form or "html", out)
+        write_document(document, form or form_of(out), out)
         say(f"Wrote {out}.", err=as_json)
     elif form is not None:
-        say(render(document, form), nl=False)
+        say(_text(document, form), nl=False)
     if as_json:
         print_json(document)
     elif out is None and form is None:
         show_document(document)
 
 
+def _text(document: dict[str, Any], form: str) -> str:
+    try:
+        return render(document, form).decode()
+    except NotRendered as error:
+        raise fail(str(error)) from None
+
+
 @app.command("credit")
 def credit_invoice(
     number: Number,
     reason: Annotated[str, typer.Option(metavar="TEXT", help="What stands on the credit note.")],
+    amount: Annotated[
+        str | None,
+        typer.Option(metavar="N", help="Only so much, before taxes, such as 12.50; of --line, if one is named."),
+    ] = None,
+    line: Annotated[
+        list[int] | None, typer.Option(metavar="N", min=1, help="Only this line, counted from 1; repeat it.")
+    ] = None,
     yes: Yes = False,
 ) -> None:
-    """Take an invoice back by a credit note over all of it. Its month can be billed anew then."""
+    """Credit an invoice: all of it, and its month can be billed anew; or a part, and it stands."""
+    part = Part(_amount(amount), tuple(line or ())) if amount is not None or line else None
     with opened_site() as site:
-        site.directory.get_invoice(number)
-        confirm(f"Issue a credit note over all of {number}?", yes)
-        note = credit(site, number, reason)
-    say(
-        f"{note.number} takes back {number}. `tenantry invoice {note.slug} --month {note.month} --issue` bills it anew."
-    )
+        new = prepare_credit(site, number, reason, part)
+        total = money(new.document, -new.total_minor, PLAIN.locale)
+        confirm(f"Issue a credit note of {total} over {f'a part of {number}' if part else f'all of {number}'}?", yes)
+        note = credit(site, number, reason, part)
+    if part is not None:
+        say(f"{note.number} gives back {total} of {number}, taxes included. {number} stands.")
+        return
+    anew = f"`tenantry invoice {note.slug} --month {note.month} --issue` bills it anew."
+    say(f"{note.number} takes back {number}. {anew}")
+
+
+def _amount(text: str | None) -> Decimal | None:
+    if text is not None and not re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,4})?", text, re.ASCII):
+        raise fail(f"--amount is a number such as 12.50, not {text[:40]!r}", USAGE)
+    return Decimal(text) if text is not None else None
 
 
 @app.command()
@@ -115,6 +147,7 @@ def details(
     name: Annotated[str | None, typer.Option(metavar="TEXT", help="As it stands on the invoice.")] = None,
     address: Annotated[str | None, typer.Option(metavar="TEXT", help="Lines end in \\n.")] = None,
     email: Annotated[str | None, typer.Option(metavar="TEXT", help="For questions.")] = None,
+    country: Annotated[str | None, typer.Option(metavar="CODE", help="Such as DE; e-invoices need it.")] = None,
     tax_id: Annotated[str | None, typer.Option(metavar="TEXT", help="Such as a VAT number.")] = None,
     payment: Annotated[str | None, typer.Option(metavar="TEXT", help="How to pay: a bank account.")] = None,
     note: Annotated[str | None, typer.Option(metavar="TEXT", help="A line below.")] = None,
@@ -123,12 +156,18 @@ def details(
     tax: Annotated[
         list[str] | None, typer.Option(metavar="TEXT=PERCENT", help="Such as VAT=19; repeat it; none: no tax.")
     ] = None,
+    vat_category: Annotated[
+        str | None,
+        typer.Option(
+            metavar="S|AE|G|E|Z", help="Why there is no tax: reverse charge, export, exempt, zero; S: the taxes."
+        ),
+    ] = None,
     locale: Annotated[str | None, typer.Option(metavar="NAME", help="Such as de_DE; default en_US.")] = None,
     due_days: Annotated[int | None, typer.Option(metavar="N", help="Days to pay; default 14.")] = None,
     purchase_order: Annotated[str | None, typer.Option(metavar="TEXT", help="The client's order number.")] = None,
     series: Annotated[str | None, typer.Option(metavar="TEXT", help="What numbers begin with: INV-{year}-.")] = None,
     credit_series: Annotated[str | None, typer.Option(metavar="TEXT", help="Of credit notes: CN-{year}-.")] = None,
-    logo: Annotated[Path | None, typer.Option(metavar="FILE", help="PNG or JPEG, 200 KB at most.")] = None,
+    logo: Annotated[Path | None, typer.Option(metavar="FILE", help="PNG, JPEG or SVG, 200 KB at most.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show who is billed, or bills: addresses, currency, taxes; or set what is said. A tenant has the agency's else."""
@@ -136,12 +175,14 @@ def details(
         "name": name,
         "address": _lines(address),
         "email": email,
+        "country": country.upper() if country is not None else None,
         "tax_id": tax_id,
         "payment": _lines(payment),
         "note": note,
         "currency": currency,
         "rate": rate,
         "taxes": _taxes(tax) if tax is not None else None,
+        "vat_category": vat_category.upper() if vat_category is not None else None,
         "locale": locale,
         "due_days": due_days,
         "purchase_order": purchase_order,
@@ -189,10 +230,6 @@ def _taxes(given: list[str]) -> tuple[tuple[str, str], ...]:
 
 def _logo(path: Path) -> str:
     try:
-        data = read_regular(path, LOGO_BYTES_MAX)
+        return as_data_url(read_regular(path, LOGO_BYTES_MAX))
     except (OSError, ValueError) as error:
         raise fail(f"{path}: {getattr(error, 'strerror', None) or error}", USAGE) from None
-    kind = next((kind for begin, kind in _PICTURES.items() if data.startswith(begin)), None)
-    if kind is None or len(data) > LOGO_BYTES_MAX:
-        raise fail(f"{path} is no PNG or JPEG of {LOGO_BYTES_MAX // 1000} KB at most", USAGE)
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -16,7 +17,7 @@ from tenantry.control.plan_views import tenant_margins
 from tenantry.domain.money import NANOS_PER_USD
 
 _NANOS_PER_CENT = NANOS_PER_USD // 100
-_COLUMNS = ("fixed", "metered", "overage", "revenue", "cost", "margin", "projected")
+_COLUMNS = ("fixed", "metered", "overage", "credits", "revenue", "cost", "margin", "projected")
 
 
 def register(app: typer.Typer) -> None:
@@ -34,13 +35,15 @@ def margin(
     if as_json_:
         print_json(view.as_json())
         return
+    # A column that is empty in nearly every month would cost the width that a terminal has not.
+    columns = [name for name in _COLUMNS if name != "credits" or any(one.now.credits_nanos for one in found)]
     rows = [_row(one.slug, one.plan, one.now, one.projected) for one in found]
     rows += [
         _row(f"all on {name}" if name else "all without", "", *_both(some)) for name, some in grouped(found).items()
     ]
     rows.append(_row("total", "", *_both(found)))
     say(f"{wanted}, in dollars; projected: the margin at the month's end, at its pace so far")
-    print_table(["tenant", "plan", *_COLUMNS], rows, right=_COLUMNS)
+    print_table(["tenant", "plan", *columns], [_shown(row, columns) for row in rows], right=columns)
     for one in found:
         if one.is_under_water:
             fits = f"plan {one.fits} would cover it" if one.fits else "no plan that there is would cover it"
@@ -51,9 +54,15 @@ def _both(some: list[TenantMargin]) -> tuple[Margin, Margin]:
     return totals(one.now for one in some), totals(one.projected for one in some)
 
 
+def _shown(row: list[str], columns: Sequence[str]) -> list[str]:
+    name, plan, *amounts = row
+    return [name, plan, *(amount for column, amount in zip(_COLUMNS, amounts, strict=True) if column in columns)]
+
+
 def _row(name: str, plan: str, now: Margin, projected: Margin) -> list[str]:
-    amounts = (now.fixed_nanos, now.metered_nanos, now.overage_nanos, now.revenue_nanos, now.cost_nanos)
-    return [name, plan, *map(cents, (*amounts, now.margin_nanos, projected.margin_nanos))]
+    parts = (now.fixed_nanos, now.metered_nanos, now.overage_nanos, -now.credits_nanos)
+    amounts = (*parts, now.revenue_nanos, now.cost_nanos, now.margin_nanos, projected.margin_nanos)
+    return [name, plan, *map(cents, amounts)]
 
 
 def cents(nanos: int) -> str:

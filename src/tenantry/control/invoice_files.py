@@ -6,17 +6,23 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tenantry.billing.render import render
-from tenantry.control.invoicing import Passed
+from tenantry.billing.einvoice import require_complete
+from tenantry.billing.render import E_INVOICES, ending_of, render
+from tenantry.control.invoicing import Check, Passed, any_document
 from tenantry.control.site import Site
 from tenantry.ledger.exports import replacing
 
 
+def check_of(forms: Iterable[str]) -> Check:
+    """What an e-invoice lacks is told before there is a number that cannot be given back."""
+    return require_complete if any(one in E_INVOICES for one in forms) else any_document
+
+
 def write_document(document: Mapping[str, Any], form: str, path: Path) -> None:
-    """A file for its owner only. Raises: OSError."""
+    """A file for its owner only. Raises: OSError, NotRendered."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with replacing(path) as file:
-        file.write(render(document, form).encode())
+        file.write(render(document, form))
 
 
 def keep_files(site: Site, passed: Passed, forms: Iterable[str], folder: Path) -> int:
@@ -26,6 +32,7 @@ def keep_files(site: Site, passed: Passed, forms: Iterable[str], folder: Path) -
 
     Raises:
         OSError: the folder cannot be written.
+        NotRendered: a format cannot be made of it.
     """
     number = passed.issued.number if passed.issued is not None else passed.standing
     if number is None:
@@ -39,12 +46,16 @@ def keep_files(site: Site, passed: Passed, forms: Iterable[str], folder: Path) -
 
 
 def keep_preview(passed: Passed, forms: Iterable[str], folder: Path, month: str) -> None:
-    """What would be issued for a tenant, as it is now. Raises: OSError."""
+    """What would be issued for a tenant, as it is now; an e-invoice has a number. Raises: OSError, NotRendered."""
     if passed.draft is not None:
-        for form in forms:
-            write_document(passed.draft.document, form, folder / f"preview-{month}-{passed.slug}.{form}")
+        for form in (one for one in forms if one not in E_INVOICES):
+            write_document(passed.draft.document, form, folder / preview_name(month, passed.slug, form))
 
 
 def file_name(number: str, form: str) -> str:
     """A series may have slashes in it."""
-    return f"{number.replace('/', '-')}.{form}"
+    return f"{number.replace('/', '-')}.{ending_of(form)}"
+
+
+def preview_name(month: str, slug: str, form: str) -> str:
+    return f"preview-{month}-{slug}.{ending_of(form)}"

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import Any, TypeAlias
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from tenantry.billing.books import Books, SumsDiffer, open_books
-from tenantry.billing.invoice import AlreadyBilled, Client, NotBilled, credit_note, draft
+from tenantry.billing.credits import NotCredited, Part, credit_note, credit_part, left_of
+from tenantry.billing.invoice import AlreadyBilled, Client, NotBilled, draft, finished
 from tenantry.billing.months import Month
+from tenantry.billing.refusals import NotStructured
 from tenantry.billing.render import digits_of, require_known
+from tenantry.billing.wording import FALLBACK
 from tenantry.control.completeness import require_complete
 from tenantry.control.site import Site
 from tenantry.domain.billing_details import PLAIN, BadDetails, Details
 from tenantry.storage.database import reading
-from tenantry.storage.directory import DirectoryError, NotInDirectory
+from tenantry.storage.directory import Directory, DirectoryError, NotInDirectory
 from tenantry.storage.directory.invoices import (
     CREDIT_NOTE,
     FIRST_HASH,
     INVOICE,
+    PARTIAL_CREDIT,
     Issued,
     IssuedMeanwhile,
     NewInvoice,
     covered_by,
+    credits_of,
     hash_of,
     newest_invoice,
     standing_months,
@@ -56,6 +63,14 @@ class Passed:
         return self.client.slug
 
 
+# Looks at a document before it is issued. Raises: NotStructured.
+Check: TypeAlias = Callable[[Mapping[str, Any]], None]
+
+
+def any_document(_: Mapping[str, Any]) -> None:
+    """Every document will do."""
+
+
 @contextmanager
 def reading_books(site: Site) -> Generator[Books]:
     """The store as it is at this moment."""
@@ -70,10 +85,10 @@ def agency_details(site: Site) -> Details:
 def set_billing(site: Site, slug: str | None, details: Details) -> None:
     """Raises: DirectoryError: a detail that cannot be."""
     try:
-        require_known(details.currency or "USD", details.locale or "en_US")
+        known = require_known(details.currency or "USD", details.locale or FALLBACK)
     except BadDetails as error:
         raise DirectoryError(str(error)) from None
-    site.directory.set_billing(slug, details)
+    site.directory.set_billing(slug, replace(details, locale=known) if details.locale is not None else details)
 
 
 def list_clients(site: Site) -> list[Client]:
@@ -110,12 +125,17 @@ def preview(site: Site, books: Books, client: Client, month: Month) -> NewInvoic
     return draft(books, client, month, agency_details(site), own, digits_of)
 
 
-def issue(site: Site, client: Client, month: Month) -> Issued:
-    """Raises: NotBilled, SumsDiffer, DirectoryError: the month is not over, not complete, or somebody was first."""
+def issue(site: Site, client: Client, month: Month, check: Check = any_document) -> Issued:
+    """Raises: NotBilled, SumsDiffer, as `check`; DirectoryError: it is not over or complete, or somebody was first."""
     require_issuable(site, month)
     with reading_books(site) as books:
         new = preview(site, books, client, month)
-    return site.directory.issue_invoice(new)
+    check(new.document)
+    return _issue(site.directory, new)
+
+
+def _issue(directory: Directory, new: NewInvoice) -> Issued:
+    return directory.issue_invoice(finished(new, directory.today()))
 
 
 def require_issuable(site: Site, month: Month) -> None:
@@ -130,7 +150,9 @@ def require_over(site: Site, month: Month) -> None:
         raise DirectoryError(f"{month} is not over: it can be looked at, and issued from {month.end.isoformat()} on")
 
 
-def issue_all(site: Site, month: Month, clients: Iterable[Client] | None = None) -> Iterator[Passed]:
+def issue_all(
+    site: Site, month: Month, clients: Iterable[Client] | None = None, check: Check = any_document
+) -> Iterator[Passed]:
     """Everybody's invoice, or those of `clients`. Who has one is passed by, so it can be run again after anything.
 
     Some at a time are kept in one transaction with their numbers: a commit waits for the disk, and none that is undone
@@ -139,7 +161,7 @@ def issue_all(site: Site, month: Month, clients: Iterable[Client] | None = None)
     require_issuable(site, month)
     with reading_books(site) as books:
         for some in _batches(list_clients(site) if clients is None else clients):
-            yield from _issue_some(site, [_drafted(site, books, client, month) for client in some])
+            yield from _issue_some(site, [_drafted(site, books, client, month, check) for client in some])
 
 
 def preview_all(site: Site, month: Month, clients: Iterable[Client] | None = None) -> Iterator[Passed]:
@@ -149,14 +171,16 @@ def preview_all(site: Site, month: Month, clients: Iterable[Client] | None = Non
             yield _drafted(site, books, client, month)
 
 
-def _drafted(site: Site, books: Books, client: Client, month: Month) -> Passed:
+def _drafted(site: Site, books: Books, client: Client, month: Month, check: Check = any_document) -> Passed:
     try:
-        return Passed(client, preview(site, books, client, month))
+        new = preview(site, books, client, month)
+        check(new.document)
+        return Passed(client, new)
     except AlreadyBilled as reason:
         return Passed(client, why=str(reason), standing=reason.number)
     except NotBilled as reason:
         return Passed(client, why=str(reason))
-    except SumsDiffer as fault:
+    except (SumsDiffer, NotStructured) as fault:
         return Passed(client, why=str(fault), failed=True)
     except SQLAlchemyError:
         raise
@@ -173,7 +197,7 @@ def _issue_some(site: Site, drafted: Sequence[Passed]) -> list[Passed]:
                 found.append(one)
                 continue
             try:
-                found.append(replace(one, issued=directory.issue_invoice(one.draft)))
+                found.append(replace(one, issued=_issue(directory, one.draft)))
             except IssuedMeanwhile as reason:
                 found.append(replace(one, why=str(reason)))
     return found
@@ -185,20 +209,30 @@ def _batches(clients: Iterable[Client]) -> Iterator[list[Client]]:
         yield some
 
 
-def credit(site: Site, number: str, reason: str) -> Issued:
-    """Take an invoice back with a credit note over all of it; its month can be billed anew.
+def credit(site: Site, number: str, reason: str, part: Part | None = None) -> Issued:
+    """Give an invoice back by a credit note: over all of it, so that its month can be billed anew, or over a part.
 
     Raises:
-        DirectoryError: there is no such invoice, or it is credited already.
+        DirectoryError: there is no such invoice, it is credited already, or the part is more than what is left.
     """
+    return _issue(site.directory, prepare_credit(site, number, reason, part))
+
+
+def prepare_credit(site: Site, number: str, reason: str, part: Part | None = None) -> NewInvoice:
+    """The credit note as it would be issued now. Raises: DirectoryError, as `credit` does."""
     issued = site.directory.get_invoice(number)
+    series = agency_details(site).credit_series or ""
     with reading(site.engine) as connection:
         if issued.kind != INVOICE or standing_months(connection, issued.tenant_id).get(issued.month) != number:
             raise DirectoryError(f"{number} is no invoice that stands: it is a credit note, or has one")
-        covered = covered_by(connection, number)
+        covered, parts = covered_by(connection, number), credits_of(connection, number)
         after = newest_invoice(connection, issued.tenant_id)
-    series = agency_details(site).credit_series or ""
-    return site.directory.issue_invoice(credit_note(issued, covered, series, after, reason))
+    if part is None:
+        return credit_note(issued, covered, parts, series, after, reason)
+    try:
+        return credit_part(issued, parts, part, series, after, reason)
+    except NotCredited as error:
+        raise DirectoryError(str(error)) from None
 
 
 def verify_invoices(site: Site) -> tuple[int, list[str]]:
@@ -214,7 +248,7 @@ def verify_invoices(site: Site) -> tuple[int, list[str]]:
         if one.number.removeprefix(one.series).lstrip("0") != str(numbers[one.series]):
             wrong.append(f"{one.number} is not number {numbers[one.series]} of its series")
         wrong += _wrong_sums(one)
-    return len(issued), wrong
+    return len(issued), [*wrong, *_wrong_credits(issued)]
 
 
 def _wrong_sums(issued: Issued) -> Iterator[str]:
@@ -225,4 +259,16 @@ def _wrong_sums(issued: Issued) -> Iterator[str]:
         yield f"{issued.number}: its lines do not add up"
 
 
-KINDS = {INVOICE: "invoice", CREDIT_NOTE: "credit note"}
+def _wrong_credits(issued: Sequence[Issued]) -> Iterator[str]:
+    """More was given back than was billed."""
+    by_number = {one.number: one for one in issued}
+    parts: defaultdict[str, list[Issued]] = defaultdict(list)
+    for one in issued:
+        if one.kind == PARTIAL_CREDIT and one.credits is not None:
+            parts[one.credits].append(one)
+    for number, some in parts.items():
+        if number not in by_number or left_of(by_number[number], some).net_minor < 0:
+            yield f"{number}: more is credited than was billed"
+
+
+KINDS = {INVOICE: "invoice", CREDIT_NOTE: "credit note", PARTIAL_CREDIT: "credit over a part"}

@@ -52,6 +52,7 @@ class MarginView(View):
     fixed_nanos: int
     metered_nanos: int
     overage_nanos: int
+    credits_nanos: int
     revenue_nanos: int
     cost_nanos: int
     margin_nanos: int

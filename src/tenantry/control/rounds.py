@@ -21,10 +21,10 @@ from sqlalchemy.exc import IntegrityError
 
 from tenantry.billing.invoice import Client
 from tenantry.billing.months import Month, month_before, read_month
-from tenantry.billing.render import money
+from tenantry.billing.render import NotRendered, money, require_extra
 from tenantry.billing.usage import start_us
 from tenantry.control.completeness import MonthIncomplete, require_complete
-from tenantry.control.invoice_files import keep_files, keep_preview
+from tenantry.control.invoice_files import check_of, keep_files, keep_preview
 from tenantry.control.invoicing import Passed, issue_all, list_clients, preview_all
 from tenantry.control.site import Site, host
 from tenantry.domain.alerts import Alert
@@ -103,8 +103,10 @@ class InvoiceRounds:
             return 0
         try:
             require_complete(self._site, month)
+            for form in self._settings.invoice_formats:
+                require_extra(form)
             return self._pass(month, left)
-        except MonthIncomplete as reason:
+        except (MonthIncomplete, NotRendered) as reason:
             self._wait(month, str(reason), now)
         except OSError as reason:
             self._wait(month, f"a file cannot be written: {reason.strerror or reason}", now)
@@ -113,16 +115,24 @@ class InvoiceRounds:
     def _pass(self, month: Month, left: Sequence[Client]) -> int:
         """All that are left, each by itself: one that fails is told, and holds up no other."""
         done = failed = 0
-        for one in (issue_all if self._step == ISSUE else preview_all)(self._site, month, left):
-            if one.failed:
+        for one in self._passed(month, left):
+            try:
+                why = one.why if one.failed else None
+                done += why is None and self._keep(month, one)
+            except NotRendered as fault:
+                why = str(fault)
+            if why is not None:
                 failed += 1
-                self._tell(failed_alert(str(month), one.slug, one.why))
-                log.error("the invoice of %s for %s cannot be made: %s", one.slug, month, one.why)
-            elif self._keep(month, one):
-                done += 1
+                self._tell(failed_alert(str(month), one.slug, why))
+                log.error("the invoice of %s for %s cannot be made: %s", one.slug, month, why)
         self._tell_of_all(month, failed)
         log.info("invoices of %s, %s: %d tenants done, %d failed", month, self._step, done, failed)
         return done
+
+    def _passed(self, month: Month, left: Sequence[Client]) -> Iterator[Passed]:
+        if self._step != ISSUE:
+            return preview_all(self._site, month, left)
+        return issue_all(self._site, month, left, check_of(self._settings.invoice_formats))
 
     def _keep(self, month: Month, passed: Passed) -> bool:
         """Files, then the row that says so. False: another process issues at this moment; it is looked at again."""

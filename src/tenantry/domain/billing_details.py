@@ -10,13 +10,18 @@ from typing import Any, Final
 
 _DECIMAL: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 _CURRENCY: Final = re.compile(r"[A-Z]{3}")
-_LOCALE: Final = re.compile(r"[A-Za-z]{2,3}(_[A-Za-z0-9]{2,8}){0,3}")
+_LOCALE: Final = re.compile(r"[A-Za-z]{2,3}([_-][A-Za-z0-9]{2,8}){0,3}")
+_COUNTRY: Final = re.compile(r"[A-Z]{2}")
 _SERIES: Final = re.compile(r"[A-Za-z0-9/_{}.-]{0,32}")
 TEXT_CHARS_MAX: Final = 1000
 PERCENT_MAX: Final = 100
 DUE_DAYS_MAX: Final = 365
 TAXES_MAX: Final = 5
 YEAR: Final = "{year}"
+# Categories of VAT as EN 16931 has them (UNCL 5305): the declared taxes; or why there are none: reverse charge,
+# export, exempt, zero rate.
+STANDARD_VAT: Final = "S"
+NO_VAT: Final = ("AE", "G", "E", "Z")
 
 
 class BadDetails(ValueError):
@@ -27,19 +32,22 @@ class BadDetails(ValueError):
 class Details:
     """What stands on an invoice of one side. None: not said; a tenant then has what the agency has.
 
-    `currency` is an ISO 4217 code, `rate` how much of it a dollar is. `taxes` are a text and a percent each, on all
-    lines. `series` is what numbers begin with, `{year}` that of issue.
+    `currency` is an ISO 4217 code, `rate` how much of it a dollar is, `country` an ISO 3166 code. `taxes` are a text
+    and a percent each, on all lines, unless `vat_category` is one of `NO_VAT`. `series` is what numbers begin with,
+    `{year}` that of issue.
     """
 
     name: str | None = None
     address: str | None = None
     email: str | None = None
+    country: str | None = None
     tax_id: str | None = None
     payment: str | None = None
     note: str | None = None
     currency: str | None = None
     rate: str | None = None
     taxes: tuple[tuple[str, str], ...] | None = None
+    vat_category: str | None = None
     locale: str | None = None
     due_days: int | None = None
     purchase_order: str | None = None
@@ -75,6 +83,11 @@ def check_details(details: Details) -> None:
         text = getattr(details, name)
         if text is not None and (len(text) > TEXT_CHARS_MAX or not text.replace("\n", "").isprintable()):
             raise BadDetails(f"{name} has at most {TEXT_CHARS_MAX} printable characters")
+    if details.country is not None and not _COUNTRY.fullmatch(details.country):
+        raise BadDetails(f"country is a code such as DE, not {details.country[:20]!r}")
+    categories = (STANDARD_VAT, *NO_VAT)
+    if details.vat_category is not None and details.vat_category not in categories:
+        raise BadDetails(f"vat_category is one of {', '.join(categories)}, not {details.vat_category[:20]!r}")
     if details.currency is not None and not _CURRENCY.fullmatch(details.currency):
         raise BadDetails(f"currency is a code such as EUR, not {details.currency[:20]!r}")
     if details.rate is not None and (not _DECIMAL.fullmatch(details.rate) or not Decimal(details.rate)):

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tenantry.billing.calculation import Bill, calculate, in_minor_units
 from tenantry.billing.months import BadMonth, Month, Sold, month_before, read_month
 from tenantry.billing.usage import Used
+from tenantry.billing.wording import wording_of
 from tenantry.domain.plans import Terms
 from tests.unit.billing.sales import NOVEMBER, OWN, USD, on, sold, terms, usage, used, version
 
@@ -154,7 +155,7 @@ def test_only_what_is_beyond_the_included_is_billed_at_the_rate() -> None:
     assert shown(billed(plan, used(MID, nanos=100 * USD))) == [("fee", 179 * USD), ("included", 0)]
     bill = billed(plan, used(MID, nanos=130 * USD))
     assert shown(bill) == [("fee", 179 * USD), ("beyond", 36 * USD)]
-    assert "23.1% beyond" in bill.lines[1].text
+    assert "23.1% of it beyond" in wording_of("en_US").say(bill.lines[1].text)
     by_tokens = Terms(included_tokens=8_000_000)
     assert shown(billed(by_tokens, used(MID, nanos=10 * USD, tokens=14_000_000))) == [("beyond", 5 * USD)]
     assert shown(billed(Terms(fair_use=True), used(MID, nanos=10**15))) == [("included", 0)]

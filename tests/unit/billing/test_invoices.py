@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 from sqlalchemy import func, select, update
 
 from tenantry.billing.books import SumsDiffer
-from tenantry.billing.invoice import NotBilled
+from tenantry.billing.invoice import NotBilled, finished
 from tenantry.billing.months import Month, read_month
 from tenantry.control import invoicing
 from tenantry.control.invoicing import (
@@ -34,28 +33,14 @@ from tenantry.domain.billing_details import Details
 from tenantry.domain.plans import Terms
 from tenantry.storage.billing_tables import invoice_months, invoices
 from tenantry.storage.directory import Directory, DirectoryError
-from tenantry.storage.directory.invoices import Issued, NewInvoice
+from tenantry.storage.directory.invoices import AnotherDay, Issued, NewInvoice
 from tenantry.storage.directory.plans import Agreed
 from tenantry.storage.tables import ledger, usage_rollup
-from tests.unit.billing.offices import OnADay, make_site, on_day
+from tests.unit.billing.offices import on_day
 from tests.unit.ledger.books import attempt, book, random_attempts
 
 USD = 1_000_000_000
 NOVEMBER, DECEMBER, JANUARY = (read_month(one) for one in ("2026-11", "2026-12", "2027-01"))
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    made = make_site(tmp_path)
-    yield made
-    made.engine.dispose()
-
-
-@pytest.fixture(autouse=True)
-def _first_day() -> Iterator[None]:
-    OnADay.day = date(2026, 11, 1)
-    yield
-    OnADay.day = date(2026, 11, 1)
 
 
 def issued(site: Site, slug: str, month: Month) -> dict[str, Any]:
@@ -210,7 +195,7 @@ def test_a_preview_of_all_is_what_is_issued_then_but_for_number_and_day(site: Si
     assert {one.slug for one in passed if one.issued} == {"a", "b"} == set(shown)
     for one in passed:
         assert one.issued is not None
-        new = {"number": one.issued.number, "issued_on": "2026-12-01"}
+        new = {"number": one.issued.number, "issued_on": "2026-12-01", "paper": one.issued.document["paper"]}
         assert one.issued.document == {**shown[one.slug], **new}
 
 
@@ -311,3 +296,22 @@ def test_a_tenant_that_was_deleted_gets_its_last_invoice(site: Site, tmp_path: P
     on_day(site, date(2026, 12, 1))
     document = issued(site, "a", NOVEMBER)
     assert (document["total_minor"], document["client"]["name"]) == (1200, "a")
+
+
+def test_a_document_that_midnight_overtakes_is_not_issued_with_a_wrong_day(site: Site) -> None:
+    on_day(site, date(2026, 12, 2))
+    with reading_books(site) as books:
+        new = preview(site, books, find_client(site, "b"), NOVEMBER)
+    with pytest.raises(AnotherDay, match="Midnight passed"):
+        site.directory.issue_invoice(finished(new, date(2026, 12, 1)))
+    document = issued(site, "b", NOVEMBER)
+    assert (document["number"], document["issued_on"]) == ("INV-2026-0001", "2026-12-02")
+    assert document["paper"]["facts"][0] == ["Issued", "December 2, 2026"]
+
+
+def test_keys_in_the_appendix_have_their_labels(site: Site, tmp_path: Path) -> None:
+    key_id = site.directory.issue_key("a", "Website").key_id
+    book(site.engine, tmp_path, [attempt(1, cost_nanos=USD, key=key_id), attempt(2, cost_nanos=USD)])
+    on_day(site, date(2026, 12, 2))
+    tables = {one["title"]: one["rows"] for one in issued(site, "a", NOVEMBER)["paper"]["appendix"]["tables"]}
+    assert sorted(row[0] for row in tables["By key"]) == sorted([f"Website ({key_id})", "key_1"])

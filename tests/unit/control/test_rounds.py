@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
@@ -14,9 +15,10 @@ from tenantry.billing.months import read_month
 from tenantry.billing.render import FORMATS
 from tenantry.control import rounds
 from tenantry.control.completeness import MonthIncomplete
-from tenantry.control.invoicing import credit, issue_all
+from tenantry.control.invoicing import credit, issue_all, set_billing
 from tenantry.control.rounds import InvoiceRounds, due_at
 from tenantry.control.site import Site
+from tenantry.domain.billing_details import Details
 from tenantry.ledger.journal import JournalWriter
 from tenantry.ledger.outbox import Outbox
 from tenantry.settings import INVOICE_FORMATS, SettingsError, load_settings
@@ -210,3 +212,29 @@ def test_a_schedule_that_cannot_be_is_refused(name: str, value: str) -> None:
 
 def test_the_settings_know_the_formats_that_there_are() -> None:
     assert INVOICE_FORMATS == FORMATS
+
+
+def test_a_round_tells_what_an_e_invoice_lacks_and_issues_it_when_it_is_said(tmp_path: Path) -> None:
+    site = make_site(tmp_path, TENANTRY_INVOICE_SCHEDULE="issue", TENANTRY_INVOICE_FORMATS="pdf,facturx")
+    assert at(site, DECEMBER_1) == 0
+    assert numbers(site) == []
+    assert sum("an e-invoice needs the agency's name" in text for text in told(site)) == 2
+    agency = Details(name="Agency", country="DE", tax_id="DE123456789", taxes=(("VAT", "19"),))
+    set_billing(site, None, agency)
+    for slug in ("a", "b"):
+        set_billing(site, slug, Details(country="FR"))
+    assert at(site, DECEMBER_1) == 2
+    assert files(site) == {f"INV-2026-000{number}.{form}" for number in (1, 2) for form in ("pdf", "facturx.pdf")}
+    site.engine.dispose()
+
+
+def test_a_round_without_the_extra_of_a_format_waits_and_says_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = make_site(tmp_path, TENANTRY_INVOICE_SCHEDULE="issue", TENANTRY_INVOICE_FORMATS="pdf")
+    there = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: there(name) if name != "typst" else None)
+    assert at(site, DECEMBER_1.replace(day=2)) == 0
+    assert numbers(site) == []
+    assert "tenantry[pdf]" in "; ".join(told(site))
+    site.engine.dispose()

@@ -18,7 +18,8 @@ from tenantry.storage.columns import aware, now_utc
 from tenantry.storage.directory.changes import Changes, DirectoryError, NotInDirectory
 from tenantry.storage.versions import NOTHING
 
-INVOICE, CREDIT_NOTE = "invoice", "credit_note"
+# A credit note is over the whole of an invoice, and its month can be billed anew; one over a part leaves it standing.
+INVOICE, CREDIT_NOTE, PARTIAL_CREDIT = "invoice", "credit_note", "partial_credit"
 # Of the number behind its series; a year of 9,999 sorts as text too.
 NUMBER_DIGITS_MIN = 4
 FIRST_HASH = "0" * 64
@@ -29,6 +30,10 @@ _ALL = ""
 
 class IssuedMeanwhile(DirectoryError):
     """Another invoice of this tenant was issued at the same time; look again at what is left to bill."""
+
+
+class AnotherDay(IssuedMeanwhile):
+    """Midnight passed while it was made, and its day would be wrong; say it again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +48,9 @@ class Covered:
 
 @dataclass(frozen=True, slots=True)
 class NewInvoice:
-    """What is to be issued. `after` is the newest invoice of the tenant when it was made, by its id.
+    """What is to be issued. `after` is the newest document of the tenant when it was made, by its id.
 
-    `document` gets the number and the day of issue.
+    `document` has its day of issue, and gets its number.
     """
 
     kind: str
@@ -125,15 +130,18 @@ class InvoiceChanges(Changes):
 
         Raises:
             IssuedMeanwhile: the tenant has a newer one than was known, or this one; no number was taken.
+            AnotherDay: midnight passed since it was made; no number was taken.
         """
         with self._engine.begin() as connection:
             now = now_utc()
             _next_number(connection, _ALL)
             if newest_invoice(connection, new.tenant_id) != new.after:
                 raise IssuedMeanwhile((IssuedMeanwhile.__doc__ or "").strip())
+            if new.document["issued_on"] != self.today().isoformat():
+                raise AnotherDay((AnotherDay.__doc__ or "").strip())
             series = new.series.replace(YEAR, str(self.today().year))
             number = f"{series}{_next_number(connection, series):0{NUMBER_DIGITS_MIN}d}"
-            document = {**new.document, "number": number, "issued_on": self.today().isoformat()}
+            document = {**new.document, "number": number}
             text = json.dumps(document, ensure_ascii=False, sort_keys=True)
             last = connection.execute(select(invoices.c.row_hash).order_by(invoices.c.invoice_id.desc()).limit(1))
             previous = last.scalar() or FIRST_HASH
@@ -188,9 +196,15 @@ def standing_months(connection: Connection, tenant_id: str) -> dict[str, str]:
     for month, number, kind in connection.execute(_query_of_standing(), {"tenant_id": tenant_id}):
         if kind == INVOICE:
             found[month] = number
-        else:
+        elif kind == CREDIT_NOTE:
             found.pop(month, None)
     return found
+
+
+def credits_of(connection: Connection, number: str) -> list[Issued]:
+    """The credit notes over parts of an invoice, in the order in which they were issued."""
+    query = select(invoices).where(invoices.c.credits == number, invoices.c.kind == PARTIAL_CREDIT)
+    return [_read(row) for row in connection.execute(query.order_by(invoices.c.invoice_id))]
 
 
 # Made once each: who bills a year asks them thousands of times.
@@ -224,7 +238,9 @@ def _next_number(connection: Connection, series: str) -> int:
 
 
 def _occasion(new: NewInvoice) -> str:
-    """A month has one invoice, and after its credit note one more; an invoice has one credit note."""
+    """A month has one invoice, and after its credit note one more; an invoice has one credit note over all of it."""
+    if new.kind == PARTIAL_CREDIT:
+        return f"{PARTIAL_CREDIT} {new.credits} {new.after}"
     return f"{CREDIT_NOTE} {new.credits}" if new.kind == CREDIT_NOTE else f"{new.tenant_id} {new.month} {new.after}"
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
 
 from msgspec import UNSET, Meta, UnsetType
 
+from tenantry.billing.credits import Part
 from tenantry.billing.months import Month, month_before, read_month
-from tenantry.billing.render import render
+from tenantry.billing.render import MEDIA_TYPES, ending_of, render
 from tenantry.control.invoicing import (
     KINDS,
     agency_details,
@@ -31,7 +33,8 @@ from tenantry.web.api.changes import MonthText, Name, said
 from tenantry.web.api.operations import Blob, Call, Struct, operation
 from tenantry.web.api.paging import Page, Paged, page_of
 
-_MEDIA: Final = {"json": "application/json", "html": "text/html", "csv": "text/csv"}
+FormatName = Literal["json", "html", "csv", "pdf", "facturx", "cii"]
+_MEDIA: Final = tuple(dict.fromkeys(one.partition(";")[0] for one in MEDIA_TYPES.values()))
 
 
 @value
@@ -83,10 +86,10 @@ def _may(call: Call, one: Issued) -> bool:
 
 
 class FormatQuery(Struct):
-    format: Literal["json", "html", "csv"] = "json"
+    format: FormatName = "json"
 
 
-@operation("GET", "/invoices/{number:path}", Permission.INVOICES_READ, media=tuple(_MEDIA.values()))
+@operation("GET", "/invoices/{number:path}", Permission.INVOICES_READ, media=_MEDIA)
 def show_invoice(call: Call, number: str, query: FormatQuery) -> Blob:
     """Show one as it was issued: its document, or a page or table of it."""
     found = [one for one in call.site.directory.list_invoices() if one.number == number and _may(call, one)]
@@ -96,15 +99,15 @@ def show_invoice(call: Call, number: str, query: FormatQuery) -> Blob:
 
 
 def _blob(document: dict[str, Any], form: str, name: str) -> Blob:
-    return Blob(render(document, form).encode(), _MEDIA[form], f"{name.replace('/', '-')}.{form}")
+    return Blob(render(document, form), MEDIA_TYPES[form], f"{name.replace('/', '-')}.{ending_of(form)}")
 
 
 class PreviewQuery(Struct):
     month: MonthText | None = None
-    format: Literal["json", "html", "csv"] = "json"
+    format: FormatName = "json"
 
 
-@operation("GET", "/tenants/{slug}/invoice-preview", Permission.INVOICES_READ, media=tuple(_MEDIA.values()))
+@operation("GET", "/tenants/{slug}/invoice-preview", Permission.INVOICES_READ, media=_MEDIA)
 def preview_invoice(call: Call, slug: str, query: PreviewQuery) -> Blob:
     """Show the invoice of a month as it would be issued now; of the last month where none is said."""
     month = _month(call, query.month)
@@ -152,14 +155,29 @@ def issue_invoices(call: Call, body: IssueBody) -> PassedAll:
     return PassedAll(str(month), passed)
 
 
+LineNumber = Annotated[int, Meta(ge=1, le=100_000)]
+
+
 class CreditBody(Struct):
+    """Without an amount and lines: all that is left."""
+
     reason: Annotated[str, Meta(min_length=1, max_length=200, description="What stands on the credit note.")]
+    amount: Annotated[
+        str | None,
+        Meta(
+            pattern=r"^[0-9]{1,12}(\.[0-9]{1,4})?$",
+            description="Before taxes, in the invoice's currency, such as 12.50.",
+        ),
+    ] = None
+    lines: Annotated[list[LineNumber], Meta(max_length=1000, description="Only these, counted from 1.")] = []
 
 
 @operation("POST", "/invoices/{number:path}/credit", Permission.INVOICES_ISSUE, status=201, is_atomic=False)
 def credit_invoice(call: Call, number: str, body: CreditBody) -> InvoiceView:
-    """Take an invoice back by a credit note over all of it. Its month can be billed anew then."""
-    return _view(credit(call.site, number, body.reason))
+    """Take an invoice back by a credit note. Over all of it: its month can be billed anew then."""
+    amount = Decimal(body.amount) if body.amount is not None else None
+    part = Part(amount, tuple(body.lines)) if body.amount is not None or body.lines else None
+    return _view(credit(call.site, number, body.reason, part))
 
 
 @operation("GET", "/invoice-verification", Permission.INVOICES_ISSUE)

@@ -10,8 +10,10 @@ from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
 from tenantry.billing.books import SumsDiffer as BooksDiffer
+from tenantry.billing.credits import NotCredited
 from tenantry.billing.invoice import NotBilled
 from tenantry.billing.months import BadMonth as BadBillingMonth
+from tenantry.billing.render import NotRendered
 from tenantry.control.backup import BackupFailed
 from tenantry.control.budgeting import BadUntil
 from tenantry.control.declared.applying import ApplyRefused
@@ -62,6 +64,8 @@ _STATES: Final = (
     BooksDiffer,
     IssuedMeanwhile,
     NotBilled,
+    NotCredited,
+    NotRendered,
     SumsDiffer,
     TaskRunning,
 )

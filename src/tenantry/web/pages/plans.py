@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tenantry.billing.render import FORMATS, money
+from tenantry.billing.render import FORMATS, MEDIA_TYPES, NotRendered, ending_of, money
 from tenantry.billing.render import render as render_invoice
 from tenantry.control.declared.fields import PLAN_FIELDS, BadField
 from tenantry.control.invoicing import KINDS
@@ -34,7 +34,6 @@ ASKED: Final = (
     *("trial_days", "service_fee_percent", "changes"),
 )
 _FLAGS: Final = ("fair_use", "byok", "bill_estimates")
-_MEDIA_TYPES: Final = {"html": "text/html; charset=utf-8", "csv": "text/csv; charset=utf-8", "json": "application/json"}
 
 
 def list_plans(request: Request, principal: Principal) -> Response:
@@ -188,7 +187,7 @@ def list_invoices(request: Request, principal: Principal) -> Response:
         typed=typed,
         problems=problems,
         tenants=sorted(scope.tenants),
-        forms=[form for form in FORMATS if form in _MEDIA_TYPES],
+        forms=FORMATS,
     )
 
 
@@ -199,9 +198,13 @@ def download_invoice(request: Request, principal: Principal) -> Response:
         issued = site_of(request).directory.get_invoice(number)
     except DirectoryError:
         issued = None
-    if issued is None or form not in _MEDIA_TYPES or not (scope.is_whole or issued.slug in scope.tenants):
+    if issued is None or form not in MEDIA_TYPES or not (scope.is_whole or issued.slug in scope.tenants):
         raise HTTPException(404, "there is no such invoice")
     audit_read(request, principal, "invoice", issued.slug, number=issued.number)
     name = "".join(mark if mark.isalnum() else "-" for mark in issued.number)
-    headers = {"content-type": _MEDIA_TYPES[form], "content-disposition": f'attachment; filename="{name}.{form}"'}
-    return Response(render_invoice(issued.document, form), headers=headers)
+    try:
+        body = render_invoice(issued.document, form)
+    except NotRendered as error:
+        raise HTTPException(409, str(error)) from None
+    told = f'attachment; filename="{name}.{ending_of(form)}"'
+    return Response(body, headers={"content-type": MEDIA_TYPES[form], "content-disposition": told})
