@@ -109,13 +109,20 @@ class Browser:
         parts = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def receive() -> dict[str, Any]:
-            """The request, and then nothing: it stays until it has its answer."""
+            """The request, and then nothing: it stays until it has its answer; of a stream, the first part."""
             if not parts:
-                await asyncio.Event().wait()
+                await seen.wait()
+                return {"type": "http.disconnect"}
             return parts.pop()
+
+        seen = asyncio.Event()
 
         async def send(message: Any) -> None:
             sent.append(message)
+            if message["type"] == "http.response.body" and (b"content-type", b"text/event-stream") in [
+                (name, value.partition(b";")[0]) for name, value in sent[0]["headers"]
+            ]:
+                seen.set()
 
         plain, _, query = path.partition("?")
         scope = {
