@@ -162,13 +162,16 @@ class CreditBody(Struct):
     """Without an amount and lines: all that is left."""
 
     reason: Annotated[str, Meta(min_length=1, max_length=200, description="What stands on the credit note.")]
-    amount: Annotated[
-        str | None,
-        Meta(
-            pattern=r"^[0-9]{1,12}(\.[0-9]{1,4})?$",
-            description="Before taxes, in the invoice's currency, such as 12.50.",
-        ),
-    ] = None
+    amount: (
+        Annotated[
+            str,
+            Meta(
+                pattern=r"^[0-9]{1,12}(\.[0-9]{1,4})?$",
+                description="Before taxes, in the invoice's currency, such as 12.50.",
+            ),
+        ]
+        | None
+    ) = None
     lines: Annotated[list[LineNumber], Meta(max_length=1000, description="Only these, counted from 1.")] = []
 
 
