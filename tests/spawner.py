@@ -117,13 +117,13 @@ def spawn(
 
 
 def run(
-    *words: str, env: Mapping[str, str], cwd: Path, stdin: str = "", timeout: float = 60.0
+    *words: str, env: Mapping[str, str], cwd: Path, stdin: str = "", timeout: float = 60.0, cold: bool = COLD
 ) -> subprocess.CompletedProcess[str]:
     """Run `tenantry` with these words to its end."""
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         given.write(stdin.encode())
         given.seek(0)
-        process = spawn(*words, env=env, cwd=cwd, stdin=given, stdout=out, stderr=err)
+        process = spawn(*words, env=env, cwd=cwd, stdin=given, stdout=out, stderr=err, cold=cold)
         try:
             code = process.wait(timeout)
         except subprocess.TimeoutExpired:

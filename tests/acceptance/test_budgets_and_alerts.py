@@ -115,7 +115,7 @@ def test_budget_show_counts_what_a_gateway_counts_and_shows_apart_what_is_set_as
         (["raise", "wrong", "--by", "5", "--until", "soon"], 2, "a day such as"),
         (["raise", "wrong", "--by", "5", "--until", "2999-01-01T00:00:00"], 2, "a day such as"),
         (["raise", "wrong", "--by", "none", "--until", "2999-01-01"], 2, "amount of dollars"),
-        (["raise", "wrong", "--by", "5", "--until", "2999-01-01", "--period", "year"], 2, "month, week or day"),
+        (["raise", "wrong", "--by", "5", "--until", "2999-01-01", "--period", "year"], 2, "month, week, day or plan"),
     ],
 )
 def test_a_budget_that_cannot_be_is_refused_in_words(stack: Stack, words: list[str], code: int, message: str) -> None:
