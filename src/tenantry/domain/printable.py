@@ -7,6 +7,7 @@ direction reorder what is read (CVE-2021-42574). Neither is printable in the sen
 from __future__ import annotations
 
 import re
+import unicodedata
 from datetime import UTC, datetime
 from typing import Final
 
@@ -18,7 +19,7 @@ _NOT_ASCII: Final = re.compile(r"[^\x20-\x7e]")
 
 
 def printable(text: str, keep: str = "") -> str:
-    """`text` with U+FFFD for every character that is not printable and not in `keep`."""
+    """`text` with U+FFFD for every character that is not printable and not in `keep`; every kind of space is one."""
     return _NOT_ASCII.sub(lambda found: _shown(found[0], keep), text)
 
 
@@ -36,7 +37,10 @@ def stamp(at: datetime | None) -> str:
 
 
 def _shown(mark: str, keep: str) -> str:
-    return mark if mark.isprintable() or mark in keep or mark in _JOINERS else REPLACEMENT
+    if mark.isprintable() or mark in keep or mark in _JOINERS:
+        return mark
+    # Sums and dates of most languages have spaces that do not break, or are thin.
+    return " " if unicodedata.category(mark) == "Zs" else REPLACEMENT
 
 
 def _escape(mark: str) -> str:

@@ -23,6 +23,12 @@ def test_text_of_any_language_stays_as_it_is(text: str) -> None:
     assert printable(text) == text
 
 
+@pytest.mark.parametrize("space", ["\u00a0", "\u2009", "\u202f", "\u3000"])
+def test_a_space_of_another_kind_is_a_space(space: str) -> None:
+    """Sums and dates have them in most languages: `0,92 €`, `15. – 31. Okt.`."""
+    assert printable(f"5,00{space}$") == "5,00 $"
+
+
 def test_lines_stay_where_they_are_kept() -> None:
     assert printable("a\n\tb\r", "\n\t") == "a\n\tb\ufffd"
 
