@@ -46,7 +46,9 @@ class Processes:
         from tenantry.control.presence import SiteReplaced, present
         from tenantry.control_process import TracesMissing, serve_control
         from tenantry.running import PortUnusable, require_port, run
+        from tenantry.storage.key_files import require_site
 
+        require_site(settings.data_dir)
         try:
             with present(settings):
                 require_port("control", settings.control_host, settings.control_port)

@@ -129,6 +129,9 @@ class Supervisor:
             print(await asyncio.to_thread(self._greet, site), flush=True)
         else:
             log.info("serving on %s", settings.public_url)
+        if not await asyncio.to_thread(site.directory.has_owner):
+            url = settings.control_url
+            log.info("Nobody can sign in to the control room at %s yet: `tenantry keys people link` shows a link", url)
         self._do(self._wait_for("control", settings.control_host, settings.control_port))
 
     def _do(self, work: Coroutine[Any, Any, object]) -> None:

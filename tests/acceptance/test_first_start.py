@@ -47,6 +47,8 @@ def test_the_first_serve_makes_its_site_and_keeps_the_token_out_of_the_log(tmp_p
         told = log.read_text()
         assert token not in told
         assert told.count("Made the database") == 1, start
+        assert told.count("Nobody can sign in to the control room") == start + 1
+        assert f"http://127.0.0.1:{control} yet: `tenantry keys people link` shows a link" in told
 
 
 def test_a_database_without_its_key_is_not_nothing(tmp_path: Path) -> None:
@@ -59,3 +61,21 @@ def test_a_database_without_its_key_is_not_nothing(tmp_path: Path) -> None:
         )
     assert process.wait(PATIENCE_SECONDS) == 1
     assert not (site / "master.key").exists()
+
+
+def test_a_process_alone_says_that_there_is_no_site(tmp_path: Path) -> None:
+    gateway, control = free_ports(2)
+    environ = {
+        "TENANTRY_DATA_DIR": str(tmp_path / "none"),
+        "TENANTRY_GATEWAY_PORT": str(gateway),
+        "TENANTRY_CONTROL_PORT": str(control),
+    }
+    for name in ("gateway", "control"):
+        log = tmp_path / name
+        with log.open("ab") as out:
+            process = spawn(name, env=os.environ | environ, cwd=tmp_path, stdout=out, stderr=out)
+        assert process.wait(PATIENCE_SECONDS) == 1
+        told = log.read_text()
+        assert "there is no site in" in told, told
+        assert "Traceback" not in told
+        assert not (tmp_path / "none").exists()

@@ -115,6 +115,15 @@ def _write_new(path: Path, data: bytes) -> None:
     sync_folder(path.parent)
 
 
+def require_site(folder: Path) -> None:
+    """Raises: MasterKeyUnusable: a site was never made there."""
+    if not folder.exists():
+        raise MasterKeyUnusable(
+            f"there is no site in {folder}: go to the folder of the one that is meant, or name it by "
+            "TENANTRY_CONFIG or TENANTRY_DATA_DIR; `tenantry init` begins a new one"
+        )
+
+
 def load_master_key(path: Path) -> bytes:
     """Read the master key.
 
@@ -125,11 +134,7 @@ def load_master_key(path: Path) -> bytes:
         mode = stat.S_IMODE(path.stat().st_mode)
         text = read_regular(path, _FILE_BYTES_MAX).decode("ascii").strip()
     except FileNotFoundError:
-        if not path.parent.exists():
-            raise MasterKeyUnusable(
-                f"there is no site in {path.parent}: go to the folder of the one that is meant, or name it by "
-                "TENANTRY_CONFIG or TENANTRY_DATA_DIR; `tenantry init` begins a new one"
-            ) from None
+        require_site(path.parent)
         raise MasterKeyUnusable(
             f"there is no master key at {path}: put it back; `tenantry init` makes one for a new site"
         ) from None
