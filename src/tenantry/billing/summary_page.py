@@ -45,6 +45,7 @@ def render_summary(summary: Mapping[str, Any], form: str) -> str:
         day=words.day,
         change=words.change,
         share=words.share,
+        used=words.used,
         percent=_percent,
     )
 
@@ -94,6 +95,10 @@ class _Words:
 
     def share(self, part: int, whole: int) -> str:
         return format_percent(Decimal(part) / whole if whole else 0, locale=self._locale)
+
+    def used(self, part: int, whole: int) -> str:
+        """Of a budget: whole percents, as `budget show` and the pages have them."""
+        return format_percent(Decimal(part * 100 // whole if whole else 0) / 100, locale=self._locale)
 
     def change(self, now: int, before: int) -> str:
         """Against the week before, with its sign; "" where there was nothing."""

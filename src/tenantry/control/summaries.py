@@ -82,7 +82,11 @@ def agency_summary(site: Site, week: Period) -> dict[str, Any]:
         **head_of(AGENCY, week, zone, agency_details(site).locale or "en_US"),
         **usage_of(now, before),
         "tenants": top(now, lambda one: slugs.get(one.tenant_id, one.tenant_id)),
-        "refused": [{"tenant": slugs.get(one, one), "reasons": reasons} for one, reasons in sorted(refused.items())],
+        "refused": [
+            {"tenant": slugs.get(one, one), "reasons": reasons}
+            for one, reasons in sorted(refused.items())
+            if one in slugs
+        ],
         "unpriced": sorted({one.model for one in now if one.unpriced}),
         "without_plan": [one.slug for one in without_plan if one.tenant_id in used],
         "margin": _margin(month, margins),

@@ -146,6 +146,20 @@ def test_refusals_are_counted_in_their_week_however_often_a_total_is_booked(site
         assert refused_between(connection, WEEK.start_us, WEEK.end_us) == {"tnt_a": {"rate": 5}}
 
 
+def test_a_budget_is_used_as_far_as_budget_show_says(site: Site, tmp_path: Path) -> None:
+    """And who left, or was made by a proof and removed, is nobody to do something about."""
+    used(site, tmp_path)
+    summary = tenant_summary(site, "a", WEEK)
+    budget = {"period": "month", "label": "2026-11", "amount_nanos": 12_000_000, "spent_nanos": 2_351_100}
+    for form in ("text", "html"):
+        assert "(19%)" in render_summary({**summary, "budgets": [budget]}, form)
+    with site.engine.begin() as connection:
+        told = [RefusalCount("tnt_probe-1-noisy", "requests_per_minute", 9, START_US)]
+        book_tallies(connection, "proof", [Tally(told, [])])
+    assert "tnt_probe" not in str(agency_summary(site, WEEK)["refused"])
+    assert "tnt_probe" not in str(agency_summary(site, WEEK)["advice"])
+
+
 def deliveries(site: Site) -> int:
     with site.engine.connect() as connection:
         return len(connection.execute(select(alert_deliveries)).all())
