@@ -19,6 +19,7 @@ from tenantry.billing.render import (
     HTML,
     PREVIEW,
     NotRendered,
+    ending_of,
     form_of,
     money,
     require_extra,
@@ -101,6 +102,14 @@ def check_form(form: str | None) -> None:
         raise fail(str(error), USAGE) from None
 
 
+def form_for(out: Path) -> str:
+    """What a file's name says; an ending that says nothing of ours is a mistake."""
+    form = form_of(out)
+    if out.suffix and ending_of(form) != out.suffix.removeprefix(".").lower():
+        raise fail(f"{out.name} ends in no format: name one by --format ({', '.join(FORMATS)})", USAGE)
+    return form
+
+
 def _tell_incomplete(site: Site, month: Month) -> None:
     """A preview of what may change still."""
     try:
@@ -110,7 +119,7 @@ def _tell_incomplete(site: Site, month: Month) -> None:
 
 
 def _one(site: Site, slug: str, month: Month, issues: bool, form: str | None, out: Path | None, as_json: bool) -> None:
-    client, form = find_client(site, slug), form or (form_of(out) if out is not None else None)
+    client, form = find_client(site, slug), form or (form_for(out) if out is not None else None)
     try:
         if issues:
             document: Mapping[str, Any] = issue(site, client, month, check_of([form or HTML])).document

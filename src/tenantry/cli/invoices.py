@@ -10,9 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from tenantry.billing.credits import Part
-from tenantry.billing.render import BINARY, NotRendered, form_of, money, render
+from tenantry.billing.render import BINARY, NotRendered, money, render
 from tenantry.cli.context import FAILED, USAGE, confirm, fail, opened_site
-from tenantry.cli.invoice import Form, check_form, file_of, show_document, write_document
+from tenantry.cli.invoice import Form, check_form, file_of, form_for, show_document, write_document
 from tenantry.cli.options import AsJson, Yes
 from tenantry.cli.output import print_json, print_table, say
 from tenantry.control.invoicing import (
@@ -76,7 +76,7 @@ def show(
     if out is None and form in BINARY:
         out = Path(file_of(document, form))
     if out is not None:
-        write_document(document, form or form_of(out), out)
+        write_document(document, form or form_for(out), out)
         say(f"Wrote {out}.", err=as_json)
     elif form is not None:
         say(_text(document, form), nl=False)

@@ -44,6 +44,17 @@ def test_a_file_is_of_the_format_that_its_name_or_the_option_says(tmp_path: Path
     assert run("invoices", "show", "INV-2026-0001", "--format", "csv").output.startswith("number,line")
 
 
+def test_a_name_that_ends_in_no_format_is_a_mistake_and_issues_nothing(site: Site, tmp_path: Path) -> None:
+    for words in (["invoice", "b", "--month", "2026-11", "--issue", "--yes"], ["invoice", "b", "--month", "2026-11"]):
+        done = run(*words, "--out", "b.docx")
+        assert done.exit_code == 2
+        assert "b.docx ends in no format: name one by --format (html" in done.output
+    assert not (tmp_path / "b.docx").exists()
+    assert site.directory.list_invoices() == []
+    assert run("invoice", "b", "--month", "2026-11", "--issue", "--yes").exit_code == 0
+    assert run("invoices", "show", "INV-2026-0001", "--out", "b.docx").exit_code == 2
+
+
 def test_without_its_extra_a_format_says_how_to_get_it_and_nothing_is_issued(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
