@@ -14,7 +14,7 @@ from tenantry.billing.usage import start_us
 from tenantry.control.invoicing import find_client, list_clients, list_without_plan, reading_books
 from tenantry.control.site import Site
 from tenantry.control.views import View
-from tenantry.domain.plans import on_day
+from tenantry.domain.plans import in_force, on_day
 from tenantry.domain.printable import stamp
 from tenantry.domain.values import value
 from tenantry.storage.directory import Directory
@@ -114,6 +114,14 @@ def plan_view(directory: Directory, name: str) -> PlanView:
     """Raises: NotInDirectory."""
     versions, today = directory.list_plan_versions(name), directory.today()
     return _view(name, versions, _on_plans(directory, today).get(name, ()), today)
+
+
+def plan_now(directory: Directory, tenant_id: str) -> tuple[str | None, list[TenantPlan]]:
+    """The plan that a tenant is on today, and what it was put on for later days."""
+    today, assigned = directory.today(), directory.list_tenant_plans(tenant_id)
+    changes = in_force(one.dated for one in assigned)
+    now = on_day([one.dated for one in assigned], today)
+    return (now.plan if now is not None else None), [one.what for one in changes if one.first_day > today]
 
 
 def _view(name: str, versions: Sequence[PlanVersion], on_it: Iterable[TenantPlan], today: date) -> PlanView:

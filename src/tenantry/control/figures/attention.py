@@ -39,12 +39,15 @@ def concerns(
     live: LiveFigures,
     dead: Mapping[str, DeadCredential],
     unpriced: Sequence[str],
+    refused_for_budget: Mapping[str, int],
     *,
     with_site: bool,
 ) -> list[Concern]:
-    """`budgets` are by slug."""
+    """`budgets` are by slug, and so is how often somebody was refused for one within the last hour."""
     found = [*_of_site(live, dead, unpriced)] if with_site else []
     found += _of_budgets(budgets)
+    known = {one.slug for one in found}
+    found += [_of_refused(slug, many) for slug, many in sorted(refused_for_budget.items()) if slug not in known]
     found += _of_tenants(site, scope)
     return sorted(found, key=lambda one: one.level != URGENT)
 
@@ -85,6 +88,13 @@ def _of_budgets(budgets: Mapping[str, Sequence[BudgetFigure]]) -> list[Concern]:
         urgent = one.is_reached and one.mode == "hard"
         found.append(Concern(URGENT if urgent else SOON, words, "Raise it", f"/tenants/{slug}/budget", slug))
     return found
+
+
+def _of_refused(slug: str, many: int) -> Concern:
+    """What a request may cost has to fit: one is refused long before all is spent."""
+    requests = "1 request" if many == 1 else f"{many:,} requests"
+    words = f"Refused within the last hour: {requests} of {slug} did not fit what is left of its budget."
+    return Concern(SOON, words, "Raise it", f"/tenants/{slug}/budget", slug)
 
 
 def _of_tenants(site: Site, scope: Scope) -> list[Concern]:

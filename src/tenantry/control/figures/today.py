@@ -30,12 +30,17 @@ TENANTS_SHOWN = 8
 
 @dataclass(frozen=True, slots=True)
 class RefusalFigure:
-    """How often a reason was given today, and to whom; `last_us` begins the last quarter of an hour in which it was."""
+    """How often a reason was given today, and to whom; `last_us` begins the last quarter of an hour in which it was.
+
+    `recent`: how often within the last hour, by slug; `left`: also to tenants that left.
+    """
 
     reason: str
     count: int
     slugs: list[str]
+    left: bool
     last_us: int
+    recent: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +93,7 @@ def today_figures(site: Site, days: DaySums, scope: Scope, *, with_site: bool, n
         so_far = min(before.end_us, before.start_us + now_us - day.start_us)
         yesterday = spent_by_holder(connection, before.start_us, so_far)
         budgets = budget_figures(connection, zone, now_us, days, ids)
-        refused = _refusals(connection, scope, day)
+        refused = _refusals(connection, scope, day, now_us)
     in_tenant: dict[str, list[Sums]] = {}
     of_hour: list[list[Sums]] = [[] for _ in hours[1:]]
     for quarter_us, tenant_id, sums in quarters:
@@ -114,7 +119,16 @@ def today_figures(site: Site, days: DaySums, scope: Scope, *, with_site: bool, n
         live,
         refused,
         upstreams,
-        concerns(site, scope, _by_slug(budgets, scope), live, dead, without_price, with_site=with_site),
+        concerns(
+            site,
+            scope,
+            _by_slug(budgets, scope),
+            live,
+            dead,
+            without_price,
+            next((one.recent for one in refused if one.reason == "budget"), {}),
+            with_site=with_site,
+        ),
         alerts,
     )
 
@@ -142,27 +156,37 @@ def _alerts(site: Site, scope: Scope) -> list[RaisedAlert]:
     return [one for one in listed if scope.is_whole or one.slug in scope.tenants][:ALERTS_SHOWN]
 
 
-def _refusals(connection: Connection, scope: Scope, day: Period) -> list[RefusalFigure]:
+def _refusals(connection: Connection, scope: Scope, day: Period, now_us: int) -> list[RefusalFigure]:
     """Reasons that were given today, the most frequent first."""
     columns = refusal_sums.c
     query = (
-        select(columns.reason, columns.tenant_id, func.sum(columns["count"]), func.max(columns.quarter_us))
+        select(columns.reason, columns.tenant_id, columns.quarter_us, func.sum(columns["count"]))
         .where(columns.quarter_us >= day.start_us, columns.quarter_us < day.end_us)
-        .group_by(columns.reason, columns.tenant_id)
+        .group_by(columns.reason, columns.tenant_id, columns.quarter_us)
     )
     by_id = scope.by_id()
-    found: dict[str, tuple[int, list[str], int]] = {}
-    for reason, tenant_id, count, quarter_us in connection.execute(query):
-        if not scope.sees(tenant_id):
-            continue
-        known, slugs, last_us = found.get(reason, (0, [], 0))
-        if tenant_id in by_id:
-            slugs = sorted({*slugs, by_id[tenant_id].slug})
-        found[reason] = known + int(count), slugs, max(last_us, quarter_us)
-    return [
-        RefusalFigure(reason, count, slugs, last_us)
-        for reason, (count, slugs, last_us) in sorted(found.items(), key=lambda one: (-one[1][0], one[0]))
-    ]
+    found: dict[str, list[tuple[str, int, int]]] = {}
+    for reason, tenant_id, quarter_us, count in connection.execute(query):
+        if scope.sees(tenant_id):
+            found.setdefault(reason, []).append((tenant_id, quarter_us, int(count)))
+    figures: list[RefusalFigure] = []
+    for reason, given in found.items():
+        recent: dict[str, int] = {}
+        for tenant_id, quarter_us, count in given:
+            if tenant_id in by_id and quarter_us > now_us - HOUR_US:
+                recent[by_id[tenant_id].slug] = recent.get(by_id[tenant_id].slug, 0) + count
+        ids = {tenant_id for tenant_id, _, _ in given}
+        figures.append(
+            RefusalFigure(
+                reason,
+                sum(count for _, _, count in given),
+                sorted(by_id[id_].slug for id_ in ids if id_ in by_id),
+                any(id_ and id_ not in by_id for id_ in ids),
+                max(quarter_us for _, quarter_us, _ in given),
+                recent,
+            )
+        )
+    return sorted(figures, key=lambda one: (-one.count, one.reason))
 
 
 def _upstreams(

@@ -26,9 +26,12 @@ def usd(nanos: int | None) -> Markup:
     """Dollars: to the cent where they are many, exact where they are few. The exact sum is always there to be read."""
     if nanos is None:
         return Markup('<span class="muted">no price</span>')
-    exact = format_usd(nanos)
-    shown = cents(nanos) if abs(nanos) >= _CENTS_FROM_NANOS else exact
-    return Markup('<data class="usd" value="{}" title="{}">{}</data>').format(nanos, exact, shown)
+    return Markup('<data class="usd" value="{}" title="{}">{}</data>').format(nanos, format_usd(nanos), dollars(nanos))
+
+
+def dollars(nanos: int) -> str:
+    """The same where it is text alone."""
+    return cents(nanos) if abs(nanos) >= _CENTS_FROM_NANOS else format_usd(nanos)
 
 
 def cents(nanos: int) -> str:
@@ -186,7 +189,7 @@ def meter(percent: int, label: str) -> Markup:
 MARKS: Final[dict[str, Any]] = {
     "usd": usd,
     "about": about,
-    "cents": cents,
+    "dollars": dollars,
     "count": count,
     "plural": plural,
     "span": span,

@@ -16,6 +16,7 @@ from tenantry.billing.render import FORMATS, MEDIA_TYPES, NotRendered, ending_of
 from tenantry.billing.render import render as render_invoice
 from tenantry.control.declared.fields import PLAN_FIELDS, BadField
 from tenantry.control.invoicing import KINDS
+from tenantry.control.plan_views import plan_views
 from tenantry.domain.billing_details import PLAIN
 from tenantry.domain.money import format_usd
 from tenantry.domain.plans import EXAMPLE_PLANS, Terms, on_day
@@ -40,10 +41,7 @@ def list_plans(request: Request, principal: Principal) -> Response:
     directory = site_of(request).directory
     today = directory.today()
     names = directory.list_plans()
-    on_it: dict[str, list[str]] = {name: [] for name in names}
-    for tenant in directory.list_tenants():
-        if tenant.plan in on_it:
-            on_it[tenant.plan].append(tenant.slug)
+    on_it = {one.plan: [on.slug for on in one.tenants] for one in plan_views(directory)}
     margins = figures_of(request).margins.find() if principal.may(Permission.MARGIN_READ) else None
     return show(
         request,

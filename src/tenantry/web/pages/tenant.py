@@ -11,6 +11,7 @@ from starlette.responses import Response
 from tenantry.control.client_guide import guide_facts
 from tenantry.control.figures.tenant import tenant_figures
 from tenantry.control.guide.page import guide_markdown, guide_page
+from tenantry.control.plan_views import plan_now
 from tenantry.control.views import key_view
 from tenantry.domain.directory import TenantStatus
 from tenantry.domain.roles import Permission, Principal
@@ -42,12 +43,15 @@ def show_tenant(request: Request, principal: Principal) -> Response:
     if principal.may(Permission.AUDIT_READ):
         audit = site.directory.newest_audit(AUDIT_SHOWN, tenant.slug)
     now = now_utc()
+    plan, plans_later = plan_now(site.directory, tenant.tenant_id)
     return show(
         request,
         principal,
         "tenant",
         tenant=tenant,
         figures=figures,
+        plan=plan,
+        plans_later=plans_later,
         margin=margin,
         sees_margins=principal.may(Permission.MARGIN_READ),
         audit=audit,

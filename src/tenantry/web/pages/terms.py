@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from tenantry.control.figures.tenant import limits_of
 from tenantry.control.host_names import read_host, why_not_usable
+from tenantry.control.plan_views import plan_now
 from tenantry.domain.hosts import BadHost
 from tenantry.domain.limits import LIMITS, NO_LIMIT, BadLimit, read_limit
 from tenantry.domain.roles import Principal
@@ -127,6 +128,7 @@ def _plan(
     request: Request, principal: Principal, typed: Mapping[str, str] | None, problems: Mapping[str, str]
 ) -> Response:
     tenant, directory = tenant_of(request), site_of(request).directory
+    now, _ = plan_now(directory, tenant.tenant_id)
     return show(
         request,
         principal,
@@ -135,7 +137,7 @@ def _plan(
         tenant=tenant,
         plans=list(directory.list_plans()),
         history=directory.list_tenant_plans(tenant.tenant_id),
-        typed=typed or {"plan": tenant.plan or "", "from": "", "slots": ""},
+        typed=typed or {"plan": now or "", "from": "", "slots": ""},
         problems=problems,
     )
 

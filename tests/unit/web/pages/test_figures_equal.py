@@ -7,6 +7,9 @@ import io
 import json
 import os
 import re
+import time
+from datetime import timedelta
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,11 @@ import pytest
 from starlette.applications import Starlette
 
 from tenantry.control.site import Site
+from tenantry.domain.attempts import RefusalCount, Tally
+from tenantry.domain.plans import EXAMPLE_PLANS
 from tenantry.ledger.adjustments import Scope, book_adjustments
+from tenantry.ledger.tallies import book_tallies
+from tenantry.storage.directory.plans import Agreed
 from tests.browser import Answer, Browser, signed_in
 from tests.spawner import run
 from tests.unit.ledger.books import PRICES, attempt, book, random_attempts
@@ -116,3 +123,68 @@ def test_lines_of_a_cost_add_up_to_it(app: Starlette, site: Site, tenants: dict[
     [other] = story_of(site, "req_9002")
     assert sum(line.nanos for line in cost_lines(other.row, PRICES)) == (cost or 0) + 5
     assert "output tokens" in signed_in(app, site).get("/requests/req_9001").shown
+
+
+def test_a_plan_that_begins_later_is_not_shown_as_the_one_of_today(app: Starlette, site: Site) -> None:
+    for name in ("pro", "team"):
+        site.directory.set_plan(name, EXAMPLE_PLANS[name])
+    site.directory.assign_plan("acme", Agreed("pro"))
+    later = site.directory.today() + timedelta(days=40)
+    site.directory.assign_plan("acme", Agreed("team", later))
+    browser = signed_in(app, site)
+    told = {one["plan"]: [on["slug"] for on in one["tenants"]] for one in command(site, "plans", "list")}
+    assert told == {"pro": ["acme"], "team": []}
+    rows = re.findall(r'<th scope="row"><a href="/plans/(\w+)">.*?</tr>', browser.get("/plans").text)
+    assert rows == ["pro", "team"]
+    of_pro, of_team = re.findall(r'<a href="/plans/\w+">.*?</tr>', browser.get("/plans").text)
+    assert "/tenants/acme" in of_pro
+    assert "nobody" in of_team
+    assert f"pro, team from {later.isoformat()}" in browser.get("/tenants/acme").shown
+    assert '<option value="pro" selected' in browser.get("/tenants/acme/plan").text
+
+
+def test_little_money_is_not_shown_as_none(app: Starlette, site: Site, tmp_path: Path) -> None:
+    """The day's bar says what its number says."""
+    [acme] = [one.tenant_id for one in site.directory.list_tenants() if one.slug == "acme"]
+    now_us = time.time_ns() // 1000
+    book(site.engine, tmp_path, [attempt(1, now_us, acme, cost_nanos=1_436_800)])
+    browser = signed_in(app, site)
+    for path in ("/", "/tenants", "/tenants/acme"):
+        told = re.findall(r'(?:<title>|aria-label=")([^<"]*\$[^<"]*)', browser.get(path).text)
+        assert any("$0.0014368" in one for one in told), (path, told)
+
+
+def refuse(site: Site, reason: str, counts: dict[str, int]) -> None:
+    at_us = time.time_ns() // 1000
+    with site.engine.begin() as connection:
+        told = [RefusalCount(tenant_id, reason, count, at_us) for tenant_id, count in counts.items()]
+        book_tallies(connection, reason, [Tally(told, [])])
+
+
+def browser_rows(browser: Browser, table: str) -> dict[str, str]:
+    """The rows of a table of the first page, by their heads."""
+    _, rest = browser.get("/").text.split(f'aria-label="{table}"', 1)
+    found: dict[str, str] = {}
+    for row in re.findall(r"<tr><th scope=\"row\">(.*?)</tr>", rest.split("</table>")[0]):
+        head, told = row.split("</th>", 1)
+        found[head] = " ".join(unescape(re.sub(r"<[^>]*>", " ", told)).split()).replace(" ,", ",")
+    return found
+
+
+def test_refusals_of_clients_that_left_are_not_put_on_those_who_are_there(app: Starlette, site: Site) -> None:
+    [acme] = [one.tenant_id for one in site.directory.list_tenants() if one.slug == "acme"]
+    refuse(site, "tenant_disabled", {acme: 1, "tnt_gone": 279})
+    refuse(site, "key_not_active", {"": 3})
+    page = browser_rows(signed_in(app, site), "Refusals")
+    assert page["tenant disabled"].startswith("acme and clients that left 280 ")
+    assert page["key not active"].startswith("nobody's key 3 ")
+
+
+def test_a_client_that_is_refused_for_its_budget_now_needs_attention(app: Starlette, site: Site) -> None:
+    """Also long before the budget is spent: what a request may cost has to fit, and a large one does not."""
+    [acme] = [one.tenant_id for one in site.directory.list_tenants() if one.slug == "acme"]
+    assert "did not fit" not in signed_in(app, site).get("/").shown
+    refuse(site, "budget", {acme: 2})
+    page = signed_in(app, site).get("/")
+    assert "2 requests of acme did not fit what is left of its budget" in page.shown
+    assert 'href="/tenants/acme/budget"' in page.text
