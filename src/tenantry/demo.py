@@ -30,6 +30,7 @@ def greet(site: Site) -> str:
         f"\nTenantry serves on {settings.public_url}\n"
         f"The demo tenant is at {endpoint_of(settings, DEMO)}; its key was shown when it was made.\n"
         f"Another key: tenantry keys issue {DEMO}\n"
+        f"The control room is at {settings.control_url}\n"
     )
 
 
@@ -63,5 +64,6 @@ Claude Code (log out of claude.ai first: a login there would be sent here and re
   export ANTHROPIC_BASE_URL={made.endpoint}
   export ANTHROPIC_AUTH_TOKEN={made.key}
 
+Control room  {site.settings.control_url}
 What it used:  tenantry usage demo        Stop: Ctrl-C
 """

@@ -383,7 +383,7 @@ PLAN_FIELDS: dict[str, Field] = {
         },
     ),
     "bill_estimates": Field(_flag, "also what is known as an estimate only; default true", {"type": "boolean"}),
-    "discount_percent": Field(_percent, "less of what `discount_on` names", _PERCENTAGE),
+    "discount_percent": Field(_percent, "less of the fee, or of all", _PERCENTAGE),
     "discount_on": Field(_choice(*DISCOUNTED), "the fee alone, or usage too", {"enum": list(DISCOUNTED)}),
     "discount_until": Field(
         _day, "the last day with the discount", {"type": "string", "pattern": r"^\d{4}-\d{2}-\d{2}$"}

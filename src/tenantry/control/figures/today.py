@@ -126,7 +126,7 @@ def today_figures(site: Site, days: DaySums, scope: Scope, *, with_site: bool, n
             live,
             dead,
             without_price,
-            next((one.recent for one in refused if one.reason == "budget"), {}),
+            {slug: many for one in refused if one.reason == "budget" for slug, many in one.recent.items()},
             with_site=with_site,
         ),
         alerts,
