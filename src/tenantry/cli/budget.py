@@ -18,6 +18,7 @@ from tenantry.domain.allowances import PLAN
 from tenantry.domain.money import BadAmount, format_usd
 from tenantry.domain.plans import BLOCK
 from tenantry.storage.caps import BUDGET_PERIODS
+from tenantry.storage.directory.budgets import check_budgets
 
 app = typer.Typer(help="Show, set and raise what a tenant may cost.", no_args_is_help=True)
 
@@ -68,6 +69,7 @@ def set_budget(
         raise fail("say what to set: --month, --week, --day or --mode", USAGE)
     with opened() as at:
         if isinstance(at, Api):
+            check_budgets(amounts, mode)
             said = {f"{period}_usd": typed[period] if nanos is not None else None for period, nanos in amounts.items()}
             body = said | ({"mode": mode} if mode is not None else {}) | ({"key_id": key} if key else {})
             found = at.write("PATCH", "tenants", slug, "budgets", body=body)

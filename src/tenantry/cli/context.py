@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -129,7 +130,9 @@ def told() -> Generator[None]:
         message = _message_of(error)
         if message is None:
             raise
-        raise fail(message) from None
+        # Of a read 400 is a value that cannot be; of a write, what stands against it is 422, as on the store.
+        is_usage = isinstance(error, ServerFailed) and error.status == HTTPStatus.BAD_REQUEST
+        raise fail(message, USAGE if is_usage else FAILED) from None
 
 
 def _message_of(error: Exception) -> str | None:

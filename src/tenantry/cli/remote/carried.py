@@ -22,12 +22,14 @@ CARRIED: Final[frozenset[str]] = frozenset(
 
 
 def guard(command: Any, path: str) -> None:
-    """Let a command that does not carry over, or those of a group, refuse where a server is named."""
+    """What carries over says so in its help; what does not refuses where a server is named."""
     below = getattr(command, "commands", None)
     if below is not None:
         for name, one in below.items():
             guard(one, f"{path} {name}")
-    elif path not in CARRIED and NAMED.get() is not None:
+    elif path in CARRIED:
+        command.epilog = "\n".join([*(command.epilog or "").splitlines(), "Works through --server, too."])
+    elif NAMED.get() is not None:
         command.invoke = _refusing(path)
 
 

@@ -11,10 +11,9 @@ from tenantry.domain.limits import find_limit
 from tenantry.domain.roles import Permission
 from tenantry.domain.values import value
 from tenantry.web.answers import Refused
-from tenantry.web.api.changes import KeyLimits, limits_in
+from tenantry.web.api.changes import KeyLimits, Name, limits_in
 from tenantry.web.api.operations import Call, Struct, operation
 from tenantry.web.api.paging import Page, Paged, page_of
-from tenantry.web.api.tenants import Slug
 
 
 @operation("GET", "/slots", Permission.TENANTS_READ)
@@ -56,7 +55,7 @@ def show_slot(call: Call, slug: str, slot: str) -> SlotView:
 class NewSlot(Struct):
     """`key`: issue its first key, too."""
 
-    name: Slug
+    name: Name
     limits: KeyLimits | UnsetType = UNSET
     key: bool = True
 

@@ -79,21 +79,22 @@ WRITTEN = [
     "budget raise acme --by 20 --until 2099-11-30",
     "budget set acme --week none",
     "credentials add more --env SECRET --shared",
-    "credentials rotate more --env SECRET",
+    "credentials rotate more --env ANOTHER",
     "credentials move more --upstream anthropic",
     "credentials bind acme more --fallback",
     "credentials unbind-fallback acme",
     "tenants guide acme",
     "tenants delete acme --yes",
 ]
+# What stands in the store after these is compared: before something is taken away again.
+COMPARED_AFTER = ("keys revoke {key} --yes", "tenants guide acme")
 # What is another each time: ids, keys, times.
-_OWN = re.compile(r"sk-proxy-[\w-]+|key_\w+|\d{4}-\d\d-\d\dT[\d:]+Z|(?<=acme-)\d[\dTZ.-]+")
+_OWN = re.compile(r"sk-proxy-[\w-]+|key_\w+|\d{4}-\d\d-\d\dT[\d:.]+(?:Z|\+00:00)|(?<=acme-)\d[\dTZ.-]+")
 
 
 def make(folder: Path) -> Iterator[Served]:
     with served(folder) as found:
         prepare(found)
-        found.site.directory.add_slot("acme", "writer", {"sessions_max": 1})
         found.site.directory.issue_key("acme", "for it", slot="writer")
         yield found
 
@@ -110,7 +111,8 @@ def second(tmp_path: Path) -> Iterator[Served]:
 
 def run(words: list[str], api: Served, server: str | None = None, folder: Path | None = None) -> Result:
     """On the store, or through a server: there, nothing says where the store is."""
-    environ: dict[str, str | None] = {"SECRET": "sk-ant-api03-" + "x" * 40, "TENANTRY_GATEWAY_PORT": "9"}
+    environ: dict[str, str | None] = {"SECRET": "sk-ant-api03-" + "x" * 40, "ANOTHER": "sk-ant-api03-" + "y" * 40}
+    environ["TENANTRY_GATEWAY_PORT"] = "9"
     if server is None:
         environ["TENANTRY_DATA_DIR"] = str(api.site.settings.data_dir)
     else:
@@ -153,6 +155,8 @@ def test_what_is_changed_is_told_alike_and_is_the_same_change(
                 assert done.exit_code == 0, done.output
                 told.append(_OWN.sub("...", done.output))
             assert told[1] == told[0], command
+            if command not in COMPARED_AFTER:
+                continue
             states = [_OWN.sub("...", run(["tenants", "export"], one).output) for one in (api, second)]
             assert states[1] == states[0], command
     assert [path.name for path in (tmp_path / "here" / "clients").iterdir()] != []
