@@ -14,6 +14,7 @@ CARRIED: Final[frozenset[str]] = frozenset(
         *("keys issue", "keys rotate", "keys list", "keys revoke"),
         *("slots add", "slots list", "slots set", "slots remove"),
         "usage",
+        *("plan", "apply", "drift"),
         *("budget show", "budget set", "budget raise"),
         *("credentials add", "credentials list", "credentials rotate", "credentials check", "credentials bind"),
         *("credentials unbind-fallback", "credentials move"),

@@ -99,6 +99,56 @@ def make(folder: Path) -> Iterator[Served]:
         yield found
 
 
+DECLARED = """[tiers.standard]
+sessions_max = 5
+[tenants.acme]
+name = "Acme"
+tier = "standard"
+budget.month_usd = "70"
+[tenants.initech]
+name = "Initech"
+tier = "standard"
+credential = "vault:main"
+shared_credential = true
+keys.first = {}
+"""
+
+
+def test_a_file_of_tenants_is_planned_applied_and_compared_alike(
+    api: Served, second: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with listening(second) as server:
+        for text in ("[tenants.acme]\nnme = 1\n", "not TOML", DECLARED):
+            for command, form in (("plan", []), ("plan", ["--json"]), ("drift", []), ("drift", ["--json"])):
+                told = told_both_ways([command, *form], text, api, second, server, tmp_path, monkeypatch)
+                assert told[1] == told[0], command
+        told = told_both_ways(["apply", "--yes", "--no-probe"], DECLARED, api, second, server, tmp_path, monkeypatch)
+        assert told[1] == told[0]
+        assert "Applied." in told[0][1]
+        told = told_both_ways(["plan"], DECLARED, api, second, server, tmp_path, monkeypatch)
+        assert told[1] == told[0]
+
+
+def told_both_ways(
+    words: list[str],
+    text: str,
+    api: Served,
+    second: Served,
+    server: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> list[tuple[int, str]]:
+    found: list[tuple[int, str]] = []
+    for one, address in ((api, None), (second, server)):
+        folder = tmp_path / ("there" if address else "here")
+        folder.mkdir(exist_ok=True)
+        (folder / "tenants.toml").write_text(text)
+        monkeypatch.chdir(folder)
+        done = run(words, one, address)
+        found.append((done.exit_code, _OWN.sub("...", done.output)))
+    return found
+
+
 @pytest.fixture
 def api(tmp_path: Path) -> Iterator[Served]:
     yield from make(tmp_path / "one")
@@ -165,5 +215,5 @@ def test_what_is_changed_is_told_alike_and_is_the_same_change(
 
 
 def test_every_command_that_carries_over_is_tried_both_ways() -> None:
-    tried = [*READ, *WRITTEN, *REFUSED]
+    tried = [*READ, *WRITTEN, *REFUSED, "plan", "apply", "drift"]
     assert [path for path in CARRIED if not any(one.startswith(path) for one in tried)] == []
