@@ -15,6 +15,7 @@ CARRIED: Final[frozenset[str]] = frozenset(
         *("slots add", "slots list", "slots set", "slots remove"),
         "usage",
         *("plan", "apply", "drift"),
+        *("tiers list", "tiers show", "tiers set", "upstreams list", "upstreams show"),
         *("budget show", "budget set", "budget raise"),
         *("credentials add", "credentials list", "credentials rotate", "credentials check", "credentials bind"),
         *("credentials unbind-fallback", "credentials move"),

@@ -35,6 +35,10 @@ READ = [
     "usage --all --week 2026-W40",
     "budget show acme",
     "credentials list",
+    "tiers list",
+    "tiers show standard",
+    "upstreams list",
+    "upstreams show anthropic",
 ]
 WITHOUT_JSON = ("tenants export", "tenants schema", "tenants fair-use")
 # What cannot be, in words that both ways have.
@@ -55,6 +59,9 @@ REFUSED = [
     "credentials bind acme nothing",
     "credentials move nothing --upstream anthropic",
     "credentials check nothing",
+    "tiers show nothing",
+    "tiers set standard",
+    "upstreams show nothing",
     "usage nobody",
     "usage acme --month 2026-13",
     "usage acme --week 2026-W99",
@@ -83,6 +90,8 @@ WRITTEN = [
     "credentials move more --upstream anthropic",
     "credentials bind acme more --fallback",
     "credentials unbind-fallback acme",
+    "tiers set standard --sessions 9",
+    "tiers set night --rpm 20 --models claude-haiku-*",
     "tenants guide acme",
     "tenants delete acme --yes",
 ]
