@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -49,7 +49,7 @@ def ask_apply(
 
 
 @contextmanager
-def _new_file(path: Path | None) -> Iterator[IO[str] | None]:
+def _new_file(path: Path | None) -> Generator[IO[str] | None]:
     """Made before anything is done, so that no key is without a place; away again where nothing came into it."""
     if path is None:
         yield None
