@@ -12,7 +12,12 @@ from urllib.parse import urlsplit
 
 PREFIX: Final = "TENANTRY_"
 # Read by the command line, by the build and by a client (docs: its guide); the rest `serve` tells whom it starts.
-_NO_SETTINGS: Final = frozenset({"config", "compile", "key", "supervised", "heartbeat", "listener", "starting"})
+_NO_SETTINGS: Final = frozenset(
+    {
+        *("config", "compile", "key", "supervised", "heartbeat", "listener", "starting"),
+        *("server", "server_ca_file", "admin_token", "admin_token_file"),
+    }
+)
 # What Kubernetes sets in every container for a service that is called `tenantry` (its "service links").
 _SERVICE_LINK: Final = re.compile(r"service_host|service_port\w*|port_\d+_\w+")
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Annotated, Any
@@ -10,15 +9,16 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from tenantry.cli.context import USAGE, fail, opened_site
+from tenantry.cli.context import USAGE, fail, opened
 from tenantry.cli.options import AsJson, Slug
 from tenantry.cli.output import print_json, print_table, say, stamp
+from tenantry.cli.remote.api import Api
 from tenantry.control.budgeting import BadUntil, budgets_of, read_budget, read_until
 from tenantry.domain.allowances import PLAN
-from tenantry.domain.budgets import Cap, amount_at
 from tenantry.domain.money import BadAmount, format_usd
 from tenantry.domain.plans import BLOCK
 from tenantry.storage.caps import BUDGET_PERIODS
+from tenantry.storage.directory.budgets import check_budgets
 
 app = typer.Typer(help="Show, set and raise what a tenant may cost.", no_args_is_help=True)
 
@@ -26,20 +26,23 @@ app = typer.Typer(help="Show, set and raise what a tenant may cost.", no_args_is
 @app.command()
 def show(slug: Slug, as_json: AsJson = False) -> None:
     """Each budget of a tenant and of its keys: amount, raises, what is spent, set aside and left, when it resets."""
-    with opened_site() as site:
-        site.directory.get_tenant(slug)
-        site.directory.audit("read.budget", slug, {})
-        found = budgets_of(site, slug)
-    rows, mode = [row.as_json() for row in found.budgets], found.mode
+    with opened() as at:
+        if isinstance(at, Api):
+            found = at.get("tenants", slug, "budgets")
+        else:
+            at.directory.get_tenant(slug)
+            at.directory.audit("read.budget", slug, {})
+            found = budgets_of(at, slug).as_json()
+    rows, zone = found["budgets"], ZoneInfo(found["time_zone"])
     if as_json:
-        print_json(found.as_json())
+        print_json(found)
         return
     if not rows:
         say(f"{slug} has no budget; `tenantry budget set {slug} --month AMOUNT` sets one")
         return
-    say(f"{slug}, {mode} ({site.settings.time_zone})")
+    say(f"{slug}, {found['mode']} ({found['time_zone']})")
     columns = ["of", "period", "amount", "raised by", "spent", "set aside", "left", "used", "resets"]
-    print_table(columns, [_cells(row, site.settings.zone) for row in rows], right=columns[2:8])
+    print_table(columns, [_cells(row, zone) for row in rows], right=columns[2:8])
     for row in rows:
         if row["period"] == PLAN:
             then = "requests are refused" if row["overage"] == BLOCK else "a slower tier is left"
@@ -64,13 +67,19 @@ def set_budget(
     amounts = {period: _amount(period, text) for period, text in typed.items() if text is not None}
     if not amounts and mode is None:
         raise fail("say what to set: --month, --week, --day or --mode", USAGE)
-    with opened_site() as site:
-        site.directory.set_budgets(slug, amounts, mode, key)
-        budget = site.directory.list_budgets(slug).get(key)
+    with opened() as at:
+        if isinstance(at, Api):
+            check_budgets(amounts, mode)
+            said = {f"{period}_usd": typed[period] if nanos is not None else None for period, nanos in amounts.items()}
+            body = said | ({"mode": mode} if mode is not None else {}) | ({"key_id": key} if key else {})
+            found = at.write("PATCH", "tenants", slug, "budgets", body=body)
+        else:
+            at.directory.set_budgets(slug, amounts, mode, key)
+            found = budgets_of(at, slug).as_json()
     whose = f"{slug}, key {key}" if key else slug
-    caps = budget.caps if budget is not None else ()
-    now = ", ".join(f"{format_usd(cap.amount_nanos)} a {cap.period}" for cap in caps) or "no budget"
-    say(f"{whose}: {now}" + (f" ({budget.mode})" if budget is not None and caps else ""))
+    caps = [one for one in found["budgets"] if (one["key_id"] or "") == key and one["period"] != PLAN]
+    now = ", ".join(f"{format_usd(one['base_nanos'])} a {one['period']}" for one in caps) or "no budget"
+    say(f"{whose}: {now}" + (f" ({found['mode']})" if caps else ""))
 
 
 @app.command("raise")
@@ -90,18 +99,21 @@ def raise_budget(
     nanos = _amount("by", by)
     if nanos is None:
         raise fail("--by is an amount of dollars, such as 20", USAGE)
-    with opened_site() as site:
-        ends = _end_of(until, site.settings.zone)
-        site.directory.raise_budget(slug, period, nanos, ends)
-        budget, window = site.directory.list_budgets(slug)[""], site.directory.plan_window(slug)
-    if period == PLAN and window is not None and window.nanos is not None:
-        now = amount_at(Cap(PLAN, window.nanos, budget.plan_raises), time.time_ns() // 1000)
-        included = format_usd(window.nanos)
-        say(f"{slug}: {format_usd(now)} in plan {window.plan} until {stamp(ends)}, then {included} again; not billed")
+    with opened() as at:
+        if isinstance(at, Api):
+            ends = _end_of(until, ZoneInfo(at.get("tenants", slug, "budgets")["time_zone"]))
+            body = {"by_usd": by, "until": ends.isoformat(), "period": period}
+            found = at.write("POST", "tenants", slug, "budgets", "raise", body=body)
+        else:
+            ends = _end_of(until, at.settings.zone)
+            at.directory.raise_budget(slug, period, nanos, ends)
+            found = budgets_of(at, slug).as_json()
+    cap = next(one for one in found["budgets"] if one["key_id"] is None and one["period"] == period)
+    total, base = cap["amount_usd"], format_usd(cap["base_nanos"])
+    if period == PLAN:
+        say(f"{slug}: {total} in plan {cap['period_label']} until {stamp(ends)}, then {base} again; not billed")
         return
-    cap = next(cap for cap in budget.caps if cap.period == period)
-    total = format_usd(amount_at(cap, time.time_ns() // 1000))
-    say(f"{slug}: {total} a {period} until {stamp(ends)}, then {format_usd(cap.amount_nanos)} again")
+    say(f"{slug}: {total} a {period} until {stamp(ends)}, then {base} again")
 
 
 def _amount(option: str, text: str) -> int | None:

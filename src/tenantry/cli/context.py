@@ -6,10 +6,13 @@ import os
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from tenantry.cli.output import say
+from tenantry.cli.remote.api import Api, ServerFailed
+from tenantry.cli.remote.server import NAMED, BadServer, read_server
 from tenantry.settings import Settings, SettingsError, load_settings
 
 if TYPE_CHECKING:
@@ -65,9 +68,31 @@ def is_nothing_there(found: Settings) -> bool:
 
 
 @contextmanager
+def opened() -> Generator[Site | Api]:
+    """The site of this machine, or the control that `--server` names: for the commands of `remote/carried.py`."""
+    named = NAMED.get()
+    if named is None:
+        with opened_site() as site:
+            yield site
+        return
+    try:
+        api = Api(read_server(named, os.environ))
+    except BadServer as error:
+        raise fail(str(error), USAGE) from None
+    with told():
+        try:
+            yield api
+        finally:
+            api.close()
+
+
+@contextmanager
 def opened_site() -> Generator[Site]:
     """The site, closed at the end; what the directory refuses becomes a message and exit 1."""
     from tenantry.control.site import open_site
+
+    if NAMED.get() is not None:
+        raise fail("this works on the store of its own machine: run it there, without --server", USAGE)
 
     with told():
         site = open_site(settings())
@@ -105,11 +130,15 @@ def told() -> Generator[None]:
         message = _message_of(error)
         if message is None:
             raise
-        raise fail(message) from None
+        # Of a read 400 is a value that cannot be; of a write, what stands against it is 422, as on the store.
+        is_usage = isinstance(error, ServerFailed) and error.status == HTTPStatus.BAD_REQUEST
+        raise fail(message, USAGE if is_usage else FAILED) from None
 
 
 def _message_of(error: Exception) -> str | None:
     """What a user is told of an error; None: it is a fault of ours, which is to be seen."""
+    if isinstance(error, ServerFailed):
+        return str(error)
     from sqlalchemy.exc import DatabaseError, OperationalError
 
     from tenantry.control.refusals import ProvisionFailed

@@ -6,15 +6,16 @@ import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from tenantry.cli.context import FAILED, USAGE, confirm, fail, if_interrupted, opened_site
+from tenantry.cli.context import FAILED, USAGE, confirm, fail, if_interrupted, opened, opened_site
 from tenantry.cli.options import AsJson, Yes
 from tenantry.cli.output import print_json, say
+from tenantry.cli.remote.api import Api, ServerFailed
+from tenantry.cli.remote.declared import ask_apply, ask_drift, ask_plan
 from tenantry.control.declared.applying import (
-    Applied,
     ApplyRefused,
     Probe,
     apply_plan,
@@ -27,7 +28,7 @@ from tenantry.control.declared.model import BadDeclaration
 from tenantry.control.declared.planning import Plan, make_plan, read_plan, write_plan
 from tenantry.control.declared.reader import find_files, read_files
 from tenantry.control.declared.references import References
-from tenantry.control.declared.words import CUTS, in_words
+from tenantry.control.declared.words import CUTS
 from tenantry.control.site import Site, endpoint_of
 
 STATEMENTS = Path("statements")
@@ -48,18 +49,26 @@ def register(app: typer.Typer) -> None:
 
 @contextmanager
 def declared_site() -> Generator[Site]:
-    """The site; what is wrong in a file becomes messages and exit 2, what `apply` refuses a message and exit 1."""
-    with opened_site() as site:
-        try:
-            yield site
-        except BadDeclaration as error:
-            for problem in error.problems:
-                say(f"tenantry: {problem}", err=True)
-            raise typer.Exit(USAGE) from None
-        except ApplyRefused as error:
-            raise fail(str(error)) from None
-        except OSError as error:
-            raise fail(f"{error.filename}: {error.strerror or error}") from None
+    """The site of this machine, with `mistakes_told`."""
+    with opened_site() as site, mistakes_told():
+        yield site
+
+
+@contextmanager
+def mistakes_told() -> Generator[None]:
+    """What is wrong in a file becomes messages and exit 2, what `apply` refuses a message and exit 1."""
+    try:
+        yield
+    except (BadDeclaration, ServerFailed) as error:
+        if not error.problems:
+            raise
+        for line in str(error).splitlines():
+            say(f"tenantry: {line}", err=True)
+        raise typer.Exit(USAGE) from None
+    except ApplyRefused as error:
+        raise fail(str(error)) from None
+    except OSError as error:
+        raise fail(f"{error.filename}: {error.strerror or error}") from None
 
 
 def plan_command(
@@ -68,15 +77,22 @@ def plan_command(
     out: Annotated[Path | None, typer.Option(help="Write the plan here, for `apply`.")] = None,
 ) -> None:
     """What would change, and what that does to money and running requests. Exit 0 nothing, 1 changes, 2 bad file."""
-    with declared_site() as site:
-        plan = make_plan(site, read_files(find_files(files or [], Path()), site.settings.zone), References(os.environ))
-        if out is not None:
-            write_plan(plan, out)
+    with opened() as at, mistakes_told():
+        if isinstance(at, Api):
+            if out is not None:
+                raise fail("--out is for `apply` on the machine itself: leave it out with --server", USAGE)
+            asked = ask_plan(at, files or [])
+            plan, money = asked["document"], asked["money"]
+        else:
+            made = _planned(at, files or [], References(os.environ), is_file=False)
+            if out is not None:
+                write_plan(made, out)
+            plan, money = made.as_json(), list(made.money.words())
     if as_json:
-        print_json(plan.as_json())
+        print_json(plan)
     else:
-        _print_plan(plan)
-    if plan.changes:
+        _print_plan(plan, money)
+    if plan["changes"]:
         raise typer.Exit(FAILED)
 
 
@@ -89,23 +105,51 @@ def apply_command(
     no_probe: Annotated[bool, typer.Option("--no-probe", help="Make no live call for new tenants.")] = False,
 ) -> None:
     """Make it so: the whole plan in one transaction, or nothing. New keys are shown once."""
-    references = References(os.environ)
-    with declared_site() as site:
-        require_no_left_keys(site)
-        plan = _planned(site, files or [], references)
-        _print_plan(plan)
-        if not plan.changes:
-            return
-        cuts = sum(change.action in CUTS for change in plan.changes)
-        also = f", cutting clients off by {cuts} of them" if cuts else ""
-        confirm(f"Apply {_counted(len(plan.changes), 'change')}{also}?", yes)
-        done = apply_plan(site, plan, references, keys_out=keys_out, statements=STATEMENTS)
-        _print_applied(site, done, keys_out)
-        with if_interrupted(lambda: "all changes are applied; not every new tenant was called"):
-            probes = [] if no_probe else probe_new(site, plan, done.keys, _print_probe)
-    failed = [probe.tenant for probe in probes if not probe.ok]
+    with opened() as at, mistakes_told():
+        apply = _apply_there if isinstance(at, Api) else _apply_here
+        failed = apply(at, files or [], yes, keys_out, not no_probe)  # pyright: ignore[reportArgumentType] -- by what it is
     if failed:
         raise fail(f"applied, but the live check failed for {named(failed)}")
+
+
+def _apply_here(site: Site, files: list[Path], yes: bool, keys_out: Path | None, probe: bool) -> list[str]:
+    """The new tenants for whom the live check failed."""
+    references = References(os.environ)
+    require_no_left_keys(site)
+    plan = _planned(site, files, references)
+    if not _is_agreed(plan.as_json(), list(plan.money.words()), yes):
+        return []
+    done = apply_plan(site, plan, references, keys_out=keys_out, statements=STATEMENTS)
+    keys = [(one.tenant, one.label, endpoint_of(site.settings, one.tenant), one.text) for one in done.keys]
+    _print_applied(list(map(str, done.statements)), keys, keys_out)
+    with if_interrupted(lambda: "all changes are applied; not every new tenant was called"):
+        probes = probe_new(site, plan, done.keys, _print_probe) if probe else []
+    return [one.tenant for one in probes if not one.ok]
+
+
+def _apply_there(api: Api, files: list[Path], yes: bool, keys_out: Path | None, probe: bool) -> list[str]:
+    """The same, of a control that is asked. Closing statements stay there."""
+    plan = ask_plan(api, files)
+    if not _is_agreed(plan["document"], plan["money"], yes):
+        return []
+    done = ask_apply(api, files, plan, keys_out, probe=probe)
+    keys = [(one["tenant"], one["label"], one["endpoint"], one["key"]) for one in done["keys"]]
+    _print_applied([f"{one} (on the machine of control)" for one in done["statements"]], keys, keys_out)
+    probes = [Probe(**one) for one in done["probes"]]
+    for one in probes:
+        _print_probe(one)
+    return [one.tenant for one in probes if not one.ok]
+
+
+def _is_agreed(plan: dict[str, Any], money: list[str], yes: bool) -> bool:
+    """Whether there is something to be done, and it was agreed to."""
+    _print_plan(plan, money)
+    if not plan["changes"]:
+        return False
+    cuts = sum(change["action"] in CUTS for change in plan["changes"])
+    also = f", cutting clients off by {cuts} of them" if cuts else ""
+    confirm(f"Apply {_counted(len(plan['changes']), 'change')}{also}?", yes)
+    return True
 
 
 def named(slugs: list[str]) -> str:
@@ -116,9 +160,13 @@ def named(slugs: list[str]) -> str:
 
 def drift_command(files: Files = None, as_json: AsJson = False) -> None:
     """What was changed by hand since the last apply, by whom and when. Exit 0 nothing, 1 differences."""
-    with declared_site() as site:
-        plan = make_plan(site, read_files(find_files(files or [], Path()), site.settings.zone), References(os.environ))
-        found = list(find_drift(plan, site.directory))
+    with opened() as at, mistakes_told():
+        if isinstance(at, Api):
+            asked = ask_drift(at, files or [])
+            found = [Difference(**one) for one in (*asked["by_hand"], *asked["not_applied"])]
+        else:
+            plan = _planned(at, files or [], References(os.environ), is_file=False)
+            found = list(find_drift(plan, at.directory))
     by_hand = [one for one in found if one.actor is not None]
     waiting = [one for one in found if one.actor is None]
     if as_json:
@@ -129,8 +177,9 @@ def drift_command(files: Files = None, as_json: AsJson = False) -> None:
         raise typer.Exit(FAILED)
 
 
-def _planned(site: Site, files: list[Path], references: References) -> Plan:
-    if len(files) != 1 or files[0].suffix != ".json":
+def _planned(site: Site, files: list[Path], references: References, *, is_file: bool = True) -> Plan:
+    """`is_file`: what is named may be a plan's file."""
+    if not is_file or len(files) != 1 or files[0].suffix != ".json":
         return make_plan(site, read_files(find_files(files, Path()), site.settings.zone), references)
     declared, made = read_plan(files[0], site)
     plan = make_plan(site, declared, references)
@@ -138,31 +187,32 @@ def _planned(site: Site, files: list[Path], references: References) -> Plan:
     return plan
 
 
-def _print_plan(plan: Plan) -> None:
-    if not plan.changes:
+def _print_plan(plan: dict[str, Any], money: list[str]) -> None:
+    """What `Plan.as_json` has, and what is said of money."""
+    if not plan["changes"]:
         say("Nothing to do: the gateway is what the file says.")
         return
-    for change in plan.changes:
-        say(f"  {'-' if change.action in CUTS else '+' if change.before is None else '~'} {in_words(change)}")
-    for line in plan.money.words():
+    for change in plan["changes"]:
+        mark = "-" if change["action"] in CUTS else "+" if change["before"] is None else "~"
+        say(f"  {mark} {change['words']}")
+    for line in (*money, *plan["sessions"]):
         say(line)
-    for line in plan.sessions:
-        say(line)
-    if plan.missing:
-        say(f"Apply will need {', '.join(plan.missing)}, not set here.")
-    say(f"{_counted(len(plan.changes), 'change')}.")
+    if plan["missing_secrets"]:
+        say(f"Apply will need {', '.join(plan['missing_secrets'])}, not set here.")
+    say(f"{_counted(len(plan['changes']), 'change')}.")
 
 
-def _print_applied(site: Site, done: Applied, keys_out: Path | None) -> None:
+def _print_applied(statements: list[str], keys: list[tuple[str, str, str, str]], keys_out: Path | None) -> None:
+    """`keys`: tenant, label, endpoint and text of each."""
     say("Applied.")
-    for path in done.statements:
+    for path in statements:
         say(f"Closing statement  {path}")
-    if keys_out is not None and done.keys:
-        say(f"{_counted(len(done.keys), 'new key')} in {keys_out} (mode 0600).")
+    if keys_out is not None and keys:
+        say(f"{_counted(len(keys), 'new key')} in {keys_out} (mode 0600).")
         return
-    for key in done.keys:
-        say(f"{key.tenant}  {key.label}  {endpoint_of(site.settings, key.tenant)}\n  {key.text}")
-    if done.keys:
+    for tenant, label, endpoint, text in keys:
+        say(f"{tenant}  {label}  {endpoint}\n  {text}")
+    if keys:
         say("(keys are shown only now)")
 
 

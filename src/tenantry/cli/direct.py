@@ -6,12 +6,15 @@ Typer, and Pydantic, which it loads for the first option that it looks at, are a
 
 from __future__ import annotations
 
+import os
+
 from tenantry.cli.context import Processes, is_nothing_there, settings, told
+from tenantry.cli.remote.server import ADDRESS_VARIABLE
 
 
 def run_direct(processes: Processes, words: list[str]) -> int | None:
     """The exit code; None where the words are for the whole command line."""
-    if words not in (["gateway"], ["control"], ["serve"]):
+    if words not in (["gateway"], ["control"], ["serve"]) or os.environ.get(ADDRESS_VARIABLE):
         return None
     try:
         found = settings(starts=True)

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from tenantry.cli.context import fail, opened_site
+from tenantry.cli.context import fail, opened
 from tenantry.cli.options import Slug
 from tenantry.cli.output import say
+from tenantry.cli.remote.api import Api
 
 GUIDE_FOLDER = Path("clients")
 
@@ -24,11 +25,16 @@ def guide(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder for it.")] = GUIDE_FOLDER,
 ) -> None:
     """Write a client's guide again, from its limits, budget and models as they are now: Markdown and one HTML page."""
-    from tenantry.control.client_guide import write_client_guide
+    from tenantry.control.client_guide import guide_texts, write_guide_texts
 
-    with opened_site() as site:
+    with opened() as at:
+        if isinstance(at, Api):
+            forms = [at.bytes_of("tenants", slug, "guide", format=one).decode() for one in ("markdown", "html")]
+            markdown, page = forms
+        else:
+            markdown, page = guide_texts(at, slug)
         try:
-            path = write_client_guide(site, slug, out)
+            path = write_guide_texts(markdown, page, slug, out)
         except OSError as error:
             raise fail(f"the guide could not be written: {error}") from None
     say(f"Guide  {path}")
@@ -39,6 +45,6 @@ def fair_use_command(slug: Slug) -> None:
     """Print a client's fair-use terms as Markdown, with the figures of its own limits."""
     from tenantry.control.client_guide import fair_use
 
-    with opened_site() as site:
-        text = fair_use(site, slug)
+    with opened() as at:
+        text = at.bytes_of("tenants", slug, "fair-use").decode() if isinstance(at, Api) else fair_use(at, slug)
     say(text, nl=False)

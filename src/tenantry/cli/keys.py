@@ -8,10 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from tenantry.cli import admin_keys, master_key, people
-from tenantry.cli.context import confirm, opened_site
+from tenantry.cli.context import confirm, fail, opened
 from tenantry.cli.limit_options import bad_value, limit_options, shown
 from tenantry.cli.options import AsJson, Slug, Yes
 from tenantry.cli.output import print_json, print_table, say, stamp
+from tenantry.cli.remote.api import Api
 from tenantry.control.views import key_view
 from tenantry.domain.durations import BadDuration, read_duration
 from tenantry.domain.limits import KEY_LIMITS, LIMITS
@@ -40,13 +41,18 @@ def issue(
 ) -> None:
     """A new gateway key for a tenant, with limits of its own within the tenant's; it is shown once."""
     expires_at = datetime.now(UTC) + timedelta(days=expires_days) if expires_days else None
-    with opened_site() as site:
-        key = site.directory.issue_key(slug, label, expires_at, limits, slot=slot)
+    with opened() as at:
+        if isinstance(at, Api):
+            body = {"label": label, "expires_days": expires_days, "limits": limits, "slot": slot}
+            made = at.write("POST", "tenants", slug, "keys", body=body)
+        else:
+            key = at.directory.issue_key(slug, label, expires_at, limits, slot=slot)
+            made = {"key_id": key.key_id, "key": key.text, "expires_at": stamp(expires_at) or None}
     if as_json:
-        made = {"tenant": slug, "key_id": key.key_id, "key": key.text, "expires_at": stamp(expires_at) or None}
-        print_json(made | ({"slot": slot} if slot else {}))
+        shown_now = {"tenant": slug, **{name: made[name] for name in ("key_id", "key", "expires_at")}}
+        print_json(shown_now | ({"slot": slot} if slot else {}))
         return
-    say(f"{key.text}\n(shown only now; its id is {key.key_id})")
+    say(f"{made['key']}\n(shown only now; its id is {made['key_id']})")
 
 
 @app.command()
@@ -60,14 +66,19 @@ def rotate(
         stops_at = datetime.now(UTC) + read_duration(grace)
     except BadDuration as error:
         raise bad_value(error) from None
-    with opened_site() as site:
-        key = site.directory.rotate_key(key_id, stops_at)
-        old = next(row for row in site.directory.list_keys() if row.key_id == key_id)
+    with opened() as at:
+        if isinstance(at, Api):
+            slug = _tenant_of(at, key_id)
+            made = at.write("POST", "tenants", slug, "keys", key_id, "rotate", body={"grace": grace})
+        else:
+            key = at.directory.rotate_key(key_id, stops_at)
+            old = next(row for row in at.directory.list_keys() if row.key_id == key_id)
+            made = {"tenant": old.slug, "key_id": key.key_id, "key": key.text, "replaces": key_id}
+            made["old_stops_at"] = stamp(old.expires_at)
     if as_json:
-        made = {"tenant": old.slug, "key_id": key.key_id, "key": key.text}
-        print_json(made | {"replaces": key_id, "old_stops_at": stamp(old.expires_at)})
+        print_json({name: made[name] for name in ("tenant", "key_id", "key", "replaces", "old_stops_at")})
         return
-    say(f"{key.text}\n(shown only now; its id is {key.key_id})\n{key_id} stops at {stamp(old.expires_at)}.")
+    say(f"{made['key']}\n(shown only now; its id is {made['key_id']})\n{key_id} stops at {made['old_stops_at']}.")
 
 
 @app.command("list")
@@ -75,8 +86,11 @@ def list_keys(
     slug: Annotated[str | None, typer.Argument(help="Only this tenant's.")] = None, as_json: AsJson = False
 ) -> None:
     """Keys by id, with their last four characters, their limits, and when and by whom they were last used."""
-    with opened_site() as site:
-        rows = [key_view(row).as_json() for row in site.directory.list_keys(slug)]
+    with opened() as at:
+        if isinstance(at, Api):
+            rows = at.items("keys") if slug is None else at.items("tenants", slug, "keys")
+        else:
+            rows = [key_view(row).as_json() for row in at.directory.list_keys(slug)]
     if as_json:
         print_json(rows)
         return
@@ -88,11 +102,25 @@ def list_keys(
 @app.command()
 def revoke(key_id: KeyId, yes: Yes = False) -> None:
     """Stop a key for good, from within a second on."""
-    with opened_site() as site:
-        site.directory.require_key(key_id)
-        confirm(f"Clients that use {key_id} will be refused at once. Revoke it?", yes)
-        site.directory.revoke_key(key_id)
+    question = f"Clients that use {key_id} will be refused at once. Revoke it?"
+    with opened() as at:
+        if isinstance(at, Api):
+            slug = _tenant_of(at, key_id)
+            confirm(question, yes)
+            at.write("POST", "tenants", slug, "keys", key_id, "revoke")
+        else:
+            at.directory.require_key(key_id)
+            confirm(question, yes)
+            at.directory.revoke_key(key_id)
     say(f"{key_id} is revoked.")
+
+
+def _tenant_of(api: Api, key_id: str) -> str:
+    """Whose key it is; or exit 1."""
+    found = api.items("keys", key_id=key_id)
+    if not found:
+        raise fail(f"there is no key {key_id!r}; `tenantry keys list` names them by id (`key_...`)")
+    return found[0]["tenant"]
 
 
 def _cell(row: dict[str, Any], column: str) -> str:

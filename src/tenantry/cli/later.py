@@ -11,6 +11,7 @@ from typer.main import get_group
 
 from tenantry.cli.examples import add_examples
 from tenantry.cli.plain import take_plain_values, with_plain_values
+from tenantry.cli.remote.carried import guard
 
 
 class Later(TyperCommand):
@@ -31,6 +32,7 @@ class Later(TyperCommand):
         found: Any = get_group(whole).commands[str(self.name)]
         add_examples(found, str(self.name))
         take_plain_values(found)
+        guard(found, str(self.name))
         return found
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:

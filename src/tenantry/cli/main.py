@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,6 +11,7 @@ from tenantry import __version__
 from tenantry.cli.context import Processes
 from tenantry.cli.later import LaterGroup
 from tenantry.cli.output import say
+from tenantry.cli.remote.server import ADDRESS_VARIABLE, CA_VARIABLE, NAMED, Named
 
 PLAIN = {"help_option_names": ["-h", "--help"]}
 
@@ -115,6 +117,13 @@ def _tell_version(asked: bool) -> None:
 
 VERSION = typer.Option("--version", help="Print version and form.", is_eager=True, callback=_tell_version)
 
+SERVER = typer.Option(
+    metavar="URL",
+    envvar=ADDRESS_VARIABLE,
+    help="Work through the admin API of the control there; docs/admin-api.md says which commands can.",
+)
+CA_FILE = typer.Option(metavar="FILE", envvar=CA_VARIABLE, help="With --server: the CA its certificate is from.")
+
 
 def build_cli(processes: Processes) -> typer.Typer:
     """The `tenantry` command, with `processes` behind the ones that run for long."""
@@ -131,7 +140,10 @@ def build_cli(processes: Processes) -> typer.Typer:
     def top(  # pyright: ignore[reportUnusedFunction] -- registered by its decorator
         context: typer.Context,
         version: Annotated[bool, VERSION] = False,
+        server: Annotated[str | None, SERVER] = None,
+        ca_file: Annotated[Path | None, CA_FILE] = None,
     ) -> None:
+        NAMED.set(Named(server, ca_file) if server else None)
         context.obj = processes
 
     return app

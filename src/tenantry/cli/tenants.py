@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -9,10 +11,11 @@ from typing import Annotated, Any, cast
 import typer
 
 from tenantry.cli import guides
-from tenantry.cli.context import USAGE, confirm, fail, opened_site
+from tenantry.cli.context import USAGE, confirm, fail, opened
 from tenantry.cli.limit_options import limit_options, read_inherited, shown
 from tenantry.cli.options import AsJson, Slug, Yes
 from tenantry.cli.output import print_json, print_table, say
+from tenantry.cli.remote.api import Api
 from tenantry.control.site import Site
 from tenantry.control.views import tenant_view
 from tenantry.domain.directory import TenantStatus
@@ -27,8 +30,11 @@ app = typer.Typer(help="List, show, change, disable, enable and delete tenants."
 @app.command("list")
 def list_tenants(as_json: AsJson = False) -> None:
     """All tenants."""
-    with opened_site() as site:
-        rows = [tenant_view(site.settings, row).as_json() for row in site.directory.list_tenants()]
+    with opened() as at:
+        if isinstance(at, Api):
+            rows = at.items("tenants")
+        else:
+            rows = [tenant_view(at.settings, row).as_json() for row in at.directory.list_tenants()]
     if as_json:
         print_json(rows)
         return
@@ -44,12 +50,16 @@ def list_tenants(as_json: AsJson = False) -> None:
 @app.command()
 def show(slug: Slug, as_json: AsJson = False) -> None:
     """One tenant: what it may use, what it uses now, why it was refused, its keys."""
-    from tenantry.control.tenant_detail import everything
+    from tenantry.control.tenant_detail import everything, put_together
 
-    with opened_site() as site:
-        site.directory.get_tenant(slug)
-        site.directory.audit("read.tenant", slug, {})
-        values = everything(site, slug)
+    with opened() as at:
+        if isinstance(at, Api):
+            detail, now = at.get("tenants", slug), at.get("tenants", slug, "live")
+            values = put_together(detail, now, at.items("tenants", slug, "keys"))
+        else:
+            at.directory.get_tenant(slug)
+            at.directory.audit("read.tenant", slug, {})
+            values = everything(at, slug)
     if as_json:
         print_json(values)
     else:
@@ -95,10 +105,27 @@ def set_tenant(
         raise fail(f"--disconnect must be {' or '.join(DISCONNECTS)}, not {disconnect!r}", USAGE)
     if change == TenantChange(limits={}, inherit=[]):
         raise fail("say what to change, such as --rpm 120; `--help` has every option", USAGE)
-    with opened_site() as site:
-        _require_usable(site, change.hosts or ())
-        site.directory.set_tenant(slug, change)
+    with opened() as at:
+        if isinstance(at, Api):
+            at.write("PATCH", "tenants", slug, body=_patch(change))
+        else:
+            _require_usable(at, change.hosts or ())
+            at.directory.set_tenant(slug, change)
     say(f"{slug} is changed; `tenantry tenants show {slug}` shows what holds now.")
+
+
+def _patch(change: TenantChange) -> dict[str, Any]:
+    """The body that says this change: what is not said stays."""
+    said = {
+        "tier": change.tier,
+        "limits": change.limits or None,
+        "inherit": change.inherit or None,
+        "user_profile_id": change.user_profile_id,
+        "contact": change.contact,
+        "disconnect": change.disconnect,
+        "hosts": change.hosts,
+    }
+    return {name: one for name, one in said.items() if one is not None}
 
 
 def _require_usable(site: Site, hosts: Sequence[str]) -> None:
@@ -131,18 +158,27 @@ def _text(value: str | None) -> str | None:
 @app.command()
 def disable(slug: Slug, yes: Yes = False) -> None:
     """Refuse every request of a tenant with 403, from within a second on."""
-    with opened_site() as site:
-        site.directory.get_tenant(slug)
-        confirm(f"Every request of {slug} will be refused. Disable it?", yes)
-        site.directory.set_tenant_status(slug, TenantStatus.DISABLED)
+    question = f"Every request of {slug} will be refused. Disable it?"
+    with opened() as at:
+        if isinstance(at, Api):
+            at.get("tenants", slug)
+            confirm(question, yes)
+            at.write("POST", "tenants", slug, "disable")
+        else:
+            at.directory.get_tenant(slug)
+            confirm(question, yes)
+            at.directory.set_tenant_status(slug, TenantStatus.DISABLED)
     say(f"{slug} is disabled. `tenantry tenants enable {slug}` brings it back with the same keys.")
 
 
 @app.command()
 def enable(slug: Slug) -> None:
     """Serve a disabled tenant again; nothing changes at the client."""
-    with opened_site() as site:
-        site.directory.set_tenant_status(slug, TenantStatus.ACTIVE)
+    with opened() as at:
+        if isinstance(at, Api):
+            at.write("POST", "tenants", slug, "enable")
+        else:
+            at.directory.set_tenant_status(slug, TenantStatus.ACTIVE)
     say(f"{slug} is active.")
 
 
@@ -153,16 +189,33 @@ def delete(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the closing statement goes.")] = Path("statements"),
 ) -> None:
     """Delete a tenant with its keys, budgets and alerts. The ledger keeps its rows; a closing statement is written."""
-    from tenantry.control.offboarding import delete_tenant
-
-    with opened_site() as site:
-        keys = len(site.directory.list_keys(slug))
+    with opened() as at:
+        is_remote = isinstance(at, Api)
+        keys = len(at.items("tenants", slug, "keys") if is_remote else at.directory.list_keys(slug))
         confirm(f"{slug} and its {keys} keys are gone for good then; its rows in the ledger stay. Delete it?", yes)
         try:
-            statement = delete_tenant(site, slug, out)
+            statement = _deleted_there(at, slug, out) if is_remote else _deleted_here(at, slug, out)
         except OSError as error:
             raise fail(f"{out}: {error.strerror}; nothing was deleted") from None
     say(f"{slug} is deleted. What it used: {statement}")
+
+
+def _deleted_here(site: Site, slug: str, out: Path) -> Path:
+    from tenantry.control.offboarding import delete_tenant
+
+    return delete_tenant(site, slug, out)
+
+
+def _deleted_there(api: Api, slug: str, out: Path) -> Path:
+    """The statement is kept there, too, should it not come to be written here."""
+    out.mkdir(parents=True, exist_ok=True)
+    if not os.access(out, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    done = api.write("DELETE", "tenants", slug)
+    path = out / Path(done["file"]).name
+    with path.open("x", encoding="utf-8") as file:
+        file.write(done["statement"])
+    return path
 
 
 @app.command()
@@ -170,12 +223,8 @@ def export(
     out: Annotated[Path | None, typer.Option(help="Write it here; default: standard output.")] = None,
 ) -> None:
     """All tenants as a file for `plan` and `apply`. There is no secret in it."""
-    from tenantry.control.declared.exporting import export_tenants
-    from tenantry.control.declared.state import read_standing
-
-    with opened_site() as site:
-        site.directory.audit("read.export", "*", {"tenant": None})
-        text = export_tenants(read_standing(site.directory), site.settings.zone, now_utc())
+    with opened() as at:
+        text = at.bytes_of("declaration").decode() if isinstance(at, Api) else _exported(at)
     if out is None:
         say(text, nl=False)
         return
@@ -185,6 +234,14 @@ def export(
     except OSError as error:
         raise fail(f"{out}: {error.strerror}; nothing was written") from None
     say(f"Wrote {out}. `tenantry plan {out}` compares it with the gateway.")
+
+
+def _exported(site: Site) -> str:
+    from tenantry.control.declared.exporting import export_tenants
+    from tenantry.control.declared.state import read_standing
+
+    site.directory.audit("read.export", "*", {"tenant": None})
+    return export_tenants(read_standing(site.directory), site.settings.zone, now_utc())
 
 
 @app.command()

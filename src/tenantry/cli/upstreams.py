@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
-from tenantry.cli.context import fail, opened_site
+from tenantry.cli.context import fail, opened
 from tenantry.cli.limit_options import shown
 from tenantry.cli.options import AsJson
 from tenantry.cli.output import print_json, print_table, say
+from tenantry.cli.remote.api import Api
 from tenantry.control.views import upstream_view
 from tenantry.domain.limits import CAPACITY_LIMITS, LIMITS
 
@@ -19,9 +20,12 @@ app = typer.Typer(help="List and show upstreams; tenantry.toml declares them.", 
 @app.command("list")
 def list_upstreams(as_json: AsJson = False) -> None:
     """All upstreams, and how many credentials belong to each."""
-    with opened_site() as site:
-        credentials = site.directory.list_credentials()
-        rows = [upstream_view(one, credentials).as_json() for one in site.directory.list_upstreams()]
+    with opened() as at:
+        if isinstance(at, Api):
+            rows = at.items("upstreams")
+        else:
+            credentials = at.directory.list_credentials()
+            rows = [upstream_view(one, credentials).as_json() for one in at.directory.list_upstreams()]
     if as_json:
         print_json(rows)
         return
@@ -33,11 +37,14 @@ def list_upstreams(as_json: AsJson = False) -> None:
 @app.command()
 def show(name: Annotated[str, typer.Argument(help="The upstream's name.")], as_json: AsJson = False) -> None:
     """One upstream: address, time limits, capacity, and the credentials that belong to it."""
-    with opened_site() as site:
-        rows = {row.name: row for row in site.directory.list_upstreams()}
-        if name not in rows:
-            raise fail(f"there is no upstream {name!r}; there are: {', '.join(rows)}")
-        values = upstream_view(rows[name], site.directory.list_credentials()).as_json()
+    with opened() as at:
+        if isinstance(at, Api):
+            values = at.get("upstreams", name)
+        else:
+            rows = {row.name: row for row in at.directory.list_upstreams()}
+            if name not in rows:
+                raise fail(f"there is no upstream {name!r}; there are: {', '.join(rows)}")
+            values = upstream_view(rows[name], at.directory.list_credentials()).as_json()
     if as_json:
         print_json(values)
         return

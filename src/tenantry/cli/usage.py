@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tenantry.cli.context import USAGE, fail, opened_site
+from tenantry.cli.context import USAGE, fail, opened
 from tenantry.cli.options import AsJson
 from tenantry.cli.output import print_json, print_table, say
+from tenantry.cli.remote.api import Api
 from tenantry.domain.attempts import Outcome
 from tenantry.domain.money import format_usd
-from tenantry.domain.periods import WEEK, BadPeriod, read_period
 from tenantry.ledger.exports import replacing
-from tenantry.ledger.usage import BadMonth, UsageReport, current_month, month_usage
+from tenantry.ledger.usage import BadMonth, current_month, month_usage
 
-LAST = "last"
+if TYPE_CHECKING:
+    from tenantry.control.site import Site
 
 
 def register(app: typer.Typer) -> None:
@@ -43,39 +43,37 @@ def usage(
             raise fail("say --week YYYY-Www, such as 2026-W47, or `last`", USAGE)
         _summary(slug, week, "json" if as_json else form, out)
         return
-    with opened_site() as site:
-        zone = site.settings.zone
-        tenant = site.directory.get_tenant(slug)
-        site.directory.audit("read.usage", slug, {"month": month})
-        try:
-            report = month_usage(site.engine, tenant.tenant_id, month or current_month(zone), zone)
-        except BadMonth as error:
-            raise fail(str(error), USAGE) from None
+    with opened() as at:
+        report = at.get("tenants", slug, "usage", month=month) if isinstance(at, Api) else _month(at, slug, month)
     if as_json:
-        print_json(report.as_json(slug))
+        print_json(report)
     else:
-        print_usage(slug, report)
+        print_usage(report)
+
+
+def _month(site: Site, slug: str, month: str | None) -> dict[str, Any]:
+    zone = site.settings.zone
+    tenant = site.directory.get_tenant(slug)
+    site.directory.audit("read.usage", slug, {"month": month})
+    try:
+        report = month_usage(site.engine, tenant.tenant_id, month or current_month(zone), zone)
+    except BadMonth as error:
+        raise fail(str(error), USAGE) from None
+    return report.as_json(slug)
 
 
 def _summary(slug: str | None, label: str, form: str, out: Path | None) -> None:
-    # What renders it takes a tenth of a second to load.
-    from tenantry.billing.summary import last_week
-    from tenantry.billing.summary_page import FORMATS, render_summary
-    from tenantry.control.summaries import agency_summary, tenant_summary
+    # It takes a tenth of a second to load.
+    from tenantry.billing.summary_page import FORMATS
 
     if form not in FORMATS:
         raise fail(f"--format is {', '.join(FORMATS)}, not {form[:20]!r}", USAGE)
-    with opened_site() as site:
-        zone = site.settings.zone
-        try:
-            week = last_week(time.time_ns() // 1000, zone) if label == LAST else read_period(label, zone)
-        except BadPeriod:
-            week = None
-        if week is None or week.kind != WEEK:
-            raise fail(f"a week is written YYYY-Www, such as 2026-W47, not {label[:20]!r}", USAGE)
-        site.directory.audit("read.usage", slug or "all", {"week": week.label})
-        summary = tenant_summary(site, slug, week) if slug is not None else agency_summary(site, week)
-    text = render_summary(summary, form)
+    with opened() as at:
+        if isinstance(at, Api):
+            whose = ("tenants", slug) if slug is not None else ()
+            text = at.bytes_of(*whose, "summaries", label, format=form).decode()
+        else:
+            text = _week(at, slug, label, form)
     if out is None:
         say(text, nl=False)
         return
@@ -87,39 +85,52 @@ def _summary(slug: str | None, label: str, form: str, out: Path | None) -> None:
     say(f"Wrote {out}.")
 
 
-def print_usage(slug: str, report: UsageReport) -> None:
-    """For a person."""
-    say(f"{slug}, {report.month} ({report.time_zone})")
+def _week(site: Site, slug: str | None, label: str, form: str) -> str:
+    from tenantry.billing.summary_page import render_summary
+    from tenantry.control.summaries import BadWeek, agency_summary, named_week, tenant_summary
+
+    try:
+        week = named_week(site, label)
+    except BadWeek as error:
+        raise fail(str(error), USAGE) from None
+    site.directory.audit("read.usage", slug or "all", {"week": week.label})
+    return render_summary(tenant_summary(site, slug, week) if slug is not None else agency_summary(site, week), form)
+
+
+def print_usage(report: dict[str, Any]) -> None:
+    """For a person: what `UsageReport.as_json` has."""
+    say(f"{report['tenant']}, {report['month']} ({report['time_zone']})")
     columns = ["model", "requests", "input", "write 5m", "write 1h", "cache read", "output", "searches", "cost"]
     rows: list[list[object]] = [
         [
-            one.model,
-            one.requests,
-            one.input_tokens,
-            one.cache_write_5m_tokens,
-            one.cache_write_1h_tokens,
-            one.cache_read_tokens,
-            one.output_tokens,
-            one.web_search_requests,
-            format_usd(one.cost_nanos) + (f" + {one.unpriced_requests} unpriced" if one.unpriced_requests > 0 else ""),
+            one["model"],
+            one["requests"],
+            one["input_tokens"],
+            one["cache_write_5m_tokens"],
+            one["cache_write_1h_tokens"],
+            one["cache_read_tokens"],
+            one["output_tokens"],
+            one["web_search_requests"],
+            format_usd(one["cost_nanos"])
+            + (f" + {one['unpriced_requests']} unpriced" if one["unpriced_requests"] > 0 else ""),
         ]
-        for one in report.models
+        for one in report["models"]
     ]
-    rows.append(["total", report.requests, "", "", "", "", "", "", format_usd(report.cost_nanos)])
-    orphans = report.outcomes.get(Outcome.ORPHANED.value, 0)
+    rows.append(["total", report["requests"], "", "", "", "", "", "", format_usd(report["cost_nanos"])])
+    orphans = report["outcomes"].get(Outcome.ORPHANED.value, 0)
     if orphans:
-        rows.append(["of it orphaned", orphans, "", "", "", "", "", "", format_usd(report.orphaned_nanos)])
+        rows.append(["of it orphaned", orphans, "", "", "", "", "", "", format_usd(report["orphaned_nanos"])])
     print_table(columns, rows, right=columns[1:])
-    if report.slots:
+    if report["slots"]:
         cells = [
-            [one.slot or "(tenant's keys)", one.requests, f"{one.tokens:,}", format_usd(one.cost_nanos)]
-            for one in report.slots
+            [one["slot"] or "(tenant's keys)", one["requests"], f"{one['tokens']:,}", format_usd(one["cost_nanos"])]
+            for one in report["slots"]
         ]
         print_table(["slot", "requests", "tokens", "cost"], cells, right=("requests", "tokens", "cost"))
     if orphans:
         say("orphaned: their gateway died before they ended; their cost is an estimate (docs/ledger.md)")
-    if report.saved_nanos:
-        say(f"saved by caching repeated system prompts: {format_usd(report.saved_nanos)}")
-    unusual = {name: count for name, count in report.outcomes.items() if name != "settled"}
+    if report["saved_by_caching_nanos"]:
+        say(f"saved by caching repeated system prompts: {format_usd(report['saved_by_caching_nanos'])}")
+    unusual = {name: count for name, count in report["outcomes"].items() if name != "settled"}
     if unusual:
         say("not settled: " + ", ".join(f"{count} {name}" for name, count in sorted(unusual.items())))

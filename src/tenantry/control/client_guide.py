@@ -68,7 +68,11 @@ def write_client_guide(site: Site, slug: str, folder: Path, model: str | None = 
         NotInDirectory: no such tenant.
         OSError: the folder cannot be written.
     """
-    markdown, page = guide_texts(site, slug, model)
+    return write_guide_texts(*guide_texts(site, slug, model), slug, folder)
+
+
+def write_guide_texts(markdown: str, page: str, slug: str, folder: Path) -> Path:
+    """The same of texts that are there. Raises: OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     _replace(folder / f"{slug}.html", page)
     path = folder / f"{slug}.md"

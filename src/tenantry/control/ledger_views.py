@@ -30,6 +30,17 @@ class ModelUsageView(View):
 
 
 @value
+class SlotUsageView(View):
+    """`slot` is "" for keys of the whole tenant; `tokens` are those of all classes."""
+
+    slot: str
+    requests: int
+    tokens: int
+    cost_nanos: int
+    cost_usd: str
+
+
+@value
 class UsageView(View):
     """A month in the agency's time zone. `orphaned_nanos`: of attempts whose gateway died, an estimate in the whole."""
 
@@ -44,6 +55,7 @@ class UsageView(View):
     saved_by_caching_nanos: int
     outcomes: dict[str, int]
     models: list[ModelUsageView]
+    slots: list[SlotUsageView]
 
 
 @value

@@ -29,7 +29,7 @@ from tenantry.control.completeness import MonthIncomplete, require_booked
 from tenantry.control.invoicing import agency_details, list_clients, list_without_plan, reading_books
 from tenantry.control.site import Site
 from tenantry.domain.alerts import Alert, AlertKind
-from tenantry.domain.periods import Period, previous_period
+from tenantry.domain.periods import WEEK, BadPeriod, Period, previous_period, read_period
 from tenantry.ledger.exports import replacing
 from tenantry.ledger.outbox import SECOND_US, Outbox
 from tenantry.ledger.tallies import refused_between
@@ -39,8 +39,28 @@ from tenantry.storage.records import AlertTargetRecord, TenantRecord
 
 log = logging.getLogger("tenantry.control")
 
+
+class BadWeek(ValueError):
+    """What was named is no week."""
+
+
 # As for exports: what ended in the week is booked by then, and clocks of machines differ.
 MARGIN = timedelta(hours=1)
+
+
+LAST = "last"
+
+
+def named_week(site: Site, label: str) -> Period:
+    """A week as it is written, or the last whole one. Raises: BadWeek."""
+    zone = site.settings.zone
+    try:
+        week = last_week(time.time_ns() // 1000, zone) if label == LAST else read_period(label, zone)
+    except BadPeriod:
+        week = None
+    if week is None or week.kind != WEEK:
+        raise BadWeek(f"a week is written YYYY-Www, such as 2026-W47, not {label[:20]!r}")
+    return week
 
 
 def tenant_summary(site: Site, slug: str, week: Period) -> dict[str, Any]:

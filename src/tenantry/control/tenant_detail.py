@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tenantry.control.site import Site
@@ -94,17 +94,16 @@ def use_view(use: LiveUse) -> UseView:
 
 def everything(site: Site, slug: str) -> dict[str, Any]:
     """What `tenants show` shows."""
-    detail, now = tenant_detail(site, slug), tenant_now(site, slug)
-    return tenant_view(site.settings, site.directory.get_tenant(slug)).as_json() | {
-        "limits": {name: {"value": one.value, "from": one.origin} for name, one in detail.limits.items()},
-        "credential_state": now.credential_state,
-        "uses": now.uses.as_json() if now.uses is not None else None,
-        "announced": now.announced,
-        "refusals": [one.as_json() for one in now.refusals],
-        "keys": [
-            {"key_id": key.key_id, "label": key.label, "key": key.key, "status": key.status}
-            for key in map(key_view, site.directory.list_keys(slug))
-        ],
+    keys = [key_view(row).as_json() for row in site.directory.list_keys(slug)]
+    return put_together(tenant_detail(site, slug).as_json(), tenant_now(site, slug).as_json(), keys)
+
+
+def put_together(detail: dict[str, Any], now: dict[str, Any], keys: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """A `TenantDetail`, its `TenantNow` and its keys, as `tenants show` has them."""
+    return {name: detail[name] for name in TenantView.__dataclass_fields__} | {
+        "limits": {name: {"value": one["value"], "from": one["origin"]} for name, one in detail["limits"].items()},
+        **{name: now[name] for name in ("credential_state", "uses", "announced", "refusals")},
+        "keys": [{name: key[name] for name in ("key_id", "label", "key", "status")} for key in keys],
     }
 
 

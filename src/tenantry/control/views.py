@@ -32,6 +32,7 @@ from tenantry.storage.records import (
 if TYPE_CHECKING:
     from tenantry.ledger.live import DeadCredential
     from tenantry.ledger.outbox import RaisedAlert
+    from tenantry.storage.directory import Directory
 
 
 class View:
@@ -91,6 +92,18 @@ class SlotView(View):
     keys: int
     limits: Mapping[str, object]
     created_at: str
+
+
+@value
+class SlotAllowanceView(View):
+    """How many slots a tenant may have (null: any number) and has; `words` say where that number is from."""
+
+    tenant: str
+    plan: str | None
+    slots_max: int | None
+    slots: int
+    beyond: int
+    words: str
 
 
 @value
@@ -238,6 +251,13 @@ def person_view(person: Person) -> PersonView:
 def slot_view(settings: Settings, slot: SlotRecord) -> SlotView:
     endpoint = slot_endpoint_of(settings, slot.slug, slot.name)
     return SlotView(slot.slug, slot.name, endpoint, slot.keys, _limits(slot.own), stamp(slot.created_at))
+
+
+def slot_allowance_view(directory: Directory, slug: str) -> SlotAllowanceView:
+    """Raises: NotInDirectory."""
+    allowance, count = directory.slot_allowance(slug), len(directory.list_slots(slug))
+    slots_max, beyond = allowance.slots_max, allowance.beyond(count)
+    return SlotAllowanceView(slug, allowance.plan, slots_max, count, beyond, allowance.words(slug))
 
 
 def admin_view(admin: AdminRecord, now: datetime | None = None) -> AdminView:

@@ -301,6 +301,10 @@ def _read_each(journal_dir: Path, now: float | None, read: Callable[[Path], Live
     return found
 
 
+# How the words of one that is out of money begin.
+SPENT = "out of money upstream"
+
+
 @value
 class DeadCredential:
     """A credential that is of no use until a time (RFC 3339; "" where nobody knows). `is_spent`: it is out of money;
@@ -311,7 +315,7 @@ class DeadCredential:
 
     @property
     def words(self) -> str:
-        return f"{'out of money upstream' if self.is_spent else 'refused upstream'} until {self.until or 'who knows'}"
+        return f"{SPENT if self.is_spent else 'refused upstream'} until {self.until or 'who knows'}"
 
 
 def dead_credentials(journal_dir: Path) -> dict[str, DeadCredential]:

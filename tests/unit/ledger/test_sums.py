@@ -133,5 +133,5 @@ def test_the_cost_of_orphans_is_told_apart(tmp_path: Path, capsys: pytest.Captur
     report = month_usage(engine, "tnt_a", "2026-11", ZoneInfo("UTC"))
     assert (report.cost_nanos, report.orphaned_nanos) == (500 + 70 + 1003, 70 + 1003)
     assert report.as_json("acme")["orphaned_nanos"] == 1073
-    print_usage("acme", report)
+    print_usage(report.as_json("acme"))
     assert "of it orphaned\t2\t\t\t\t\t\t\t$0.000001073\n" in capsys.readouterr().out

@@ -38,6 +38,12 @@ def asks(api: Served) -> dict[str, Ask]:
         "set_key": Ask({"limits": {"sessions_max": 1}}, path=key),
         "rotate_key": Ask({"grace": "1h"}, path=key),
         "revoke_key": Ask(path=key),
+        "add_slot": Ask({"name": "night", "limits": {"sessions_max": 1}}),
+        "show_slot": Ask(path={"slot": "writer"}),
+        "set_slot": Ask({"limits": {"sessions_max": 2}}, path={"slot": "writer"}),
+        "remove_slot": Ask(path={"slot": "writer"}),
+        "show_summary": Ask(path={"week": "2026-W40"}),
+        "show_agency_summary": Ask(path={"week": "last"}),
         "set_budgets": Ask({"week_usd": "10.50", "mode": "soft"}),
         "raise_budget": Ask({"by_usd": "5", "until": "2099-12-31"}),
         "show_tier": Ask(path=standard),
@@ -102,3 +108,4 @@ def prepare(api: Served) -> None:
     directory.set_plan("unused", directory.list_plans()["pro"])
     directory.set_alert_target("there", "webhook", "https://127.0.0.1:1/x")
     directory.create_admin("another", None)
+    directory.add_slot("acme", "writer", {"sessions_max": 1})

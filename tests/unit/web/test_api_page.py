@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from tenantry.cli.remote.carried import by_group
 from tenantry.domain.roles import ALLOWED, OF_ONE_TENANT, Permission, Role
 
 PAGE = Path(__file__).parents[3] / "docs" / "admin-api.md"
@@ -18,6 +19,15 @@ def rows() -> list[str]:
     return found
 
 
+def test_the_commands_that_work_through_it_are_those_of_the_program() -> None:
+    told = PAGE.read_text().partition("<!-- carried -->\n")[2].partition("\n<!-- carried end -->")[0]
+    assert told.splitlines() == [_line(name, below) for name, below in by_group()]
+
+
 def test_the_table_of_roles_is_what_the_program_has() -> None:
     told = PAGE.read_text().partition("<!-- roles -->\n")[2].partition("\n<!-- roles end -->")[0]
     assert told.splitlines() == rows()
+
+
+def _line(name: str, below: list[str]) -> str:
+    return f"* `{name}`: {', '.join(below)}" if below else f"* `{name}`"

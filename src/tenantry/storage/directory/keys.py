@@ -278,7 +278,7 @@ class KeyChanges(SlotChanges):
                 gateway_keys.c.slot,
             )
             .join(tenants, tenants.c.tenant_id == gateway_keys.c.tenant_id)
-            .order_by(tenants.c.slug, gateway_keys.c.created_at)
+            .order_by(tenants.c.slug, gateway_keys.c.created_at, gateway_keys.c.key_id)
         )
         with self._engine.connect() as connection:
             if slug is not None:

@@ -47,9 +47,11 @@ def set_budgets(call: Call, slug: str, body: BudgetsPatch) -> BudgetsView:
 
 
 class BudgetRaise(Struct):
+    """`plan`: on top of what its plan includes, where that blocks."""
+
     by_usd: Usd
     until: Annotated[str, Meta(max_length=40, description="The last day, or a time with its offset.")]
-    period: Literal["month", "week", "day"] = "month"
+    period: Literal["month", "week", "day", "plan"] = "month"
 
 
 @operation("POST", "/tenants/{slug}/budgets/raise", Permission.BUDGETS_CHANGE)

@@ -83,6 +83,7 @@ class CheckedView(View):
     verdict: str
     found: str
     milliseconds: int
+    base_url: str
 
 
 @operation("POST", "/credentials/{name}/check", Permission.CREDENTIALS_CHANGE, is_atomic=False)
@@ -92,7 +93,8 @@ def check(call: Call, name: str) -> CheckedView:
     done = check_credential(credential)
     if done.verdict is Verdict.WORKS:
         call.site.directory.credential_works(name)
-    return CheckedView(name, credential.upstream.name, done.verdict.value, done.found, done.milliseconds)
+    where = credential.upstream
+    return CheckedView(name, where.name, done.verdict.value, done.found, done.milliseconds, where.base_url)
 
 
 class Move(Struct):

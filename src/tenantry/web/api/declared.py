@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, Final
+from datetime import datetime
+from typing import Annotated, Any, Final
+
+from msgspec import Meta
 
 from tenantry.control.declared.applying import apply_plan, probe_new, require_no_left_keys
 from tenantry.control.declared.drifting import find_drift
@@ -21,6 +24,7 @@ from tenantry.control.declared.state import read_standing
 from tenantry.control.declared.words import in_words
 from tenantry.control.site import endpoint_of
 from tenantry.control.views import View
+from tenantry.domain.printable import stamp
 from tenantry.domain.roles import Permission
 from tenantry.domain.values import value
 from tenantry.storage.columns import now_utc
@@ -29,6 +33,7 @@ from tenantry.web.api.operations import TOML, Blob, Call, Struct, operation
 from tenantry.web.api.running import matches
 
 _FILE: Final = "tenants.toml"
+FileName = Annotated[str, Meta(min_length=1, max_length=300)]
 
 
 @value
@@ -40,7 +45,10 @@ class ChangeView(View):
 
 @value
 class PlanView(View):
-    """`fingerprint` is also the ETag: `apply` wants it in `If-Match`. `missing_secrets` have to be stored first."""
+    """`fingerprint` is also the ETag: `apply` wants it in `If-Match`. `missing_secrets` have to be stored first.
+
+    `document` is the whole plan, as `tenantry plan --json` has it.
+    """
 
     fingerprint: str
     directory_version: int
@@ -48,6 +56,13 @@ class PlanView(View):
     money: list[str]
     sessions: list[str]
     missing_secrets: list[str]
+    document: dict[str, Any]
+
+
+class FileQuery(Struct):
+    """`name`: what the file is called in what is said of it."""
+
+    name: FileName = _FILE
 
 
 @operation(
@@ -59,13 +74,13 @@ class PlanView(View):
     tagged_by="fingerprint",
     is_atomic=False,
 )
-def plan_declaration(call: Call, body: bytes) -> PlanView:
+def plan_declaration(call: Call, body: bytes, query: FileQuery) -> PlanView:
     """Say what a file of tenants would change, and what that does to money and running requests."""
-    return _view(_plan(call, body))
+    return _view(_plan(call, body, query))
 
 
-def _plan(call: Call, body: bytes) -> Plan:
-    return make_plan(call.site, read_text(_FILE, body, call.site.settings.zone), NoReferences())
+def _plan(call: Call, body: bytes, query: FileQuery) -> Plan:
+    return make_plan(call.site, read_text(query.name, body, call.site.settings.zone), NoReferences())
 
 
 def _view(plan: Plan) -> PlanView:
@@ -77,7 +92,13 @@ def _view(plan: Plan) -> PlanView:
         list(plan.money.words()),
         plan.sessions,
         plan.missing,
+        json.loads(json.dumps(plan.as_json(), default=_plain)),
     )
+
+
+def _plain(one: object) -> str:
+    """What TOML has and JSON has not."""
+    return stamp(one) if isinstance(one, datetime) else str(one)
 
 
 def _fingerprint(plan: Plan) -> str:
@@ -86,7 +107,7 @@ def _fingerprint(plan: Plan) -> str:
     return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 
-class ApplyQuery(Struct):
+class ApplyQuery(FileQuery):
     """`probe`: make a live call for each new tenant."""
 
     probe: bool = True
@@ -131,7 +152,7 @@ class AppliedView(View):
 def apply_declaration(call: Call, body: bytes, query: ApplyQuery) -> AppliedView:
     """Do what was planned, all of it in one transaction, or nothing. `If-Match` is the plan's ETag."""
     require_no_left_keys(call.site)
-    plan = _plan(call, body)
+    plan = _plan(call, body, query)
     if not matches(call.request.headers.get("if-match"), f'"{_fingerprint(plan)}"', weak=False):
         raise Refused(412, "the plan would be another now: plan again, look at it, then apply")
     if not plan.changes:
@@ -176,9 +197,9 @@ class DriftView(View):
     body_bytes_max=FILE_BYTES_MAX,
     is_atomic=False,
 )
-def find_declaration_drift(call: Call, body: bytes) -> DriftView:
+def find_declaration_drift(call: Call, body: bytes, query: FileQuery) -> DriftView:
     """Say what was changed by hand since the last apply, by whom and when."""
-    found = [DifferenceView(**one.as_json()) for one in find_drift(_plan(call, body), call.site.directory)]
+    found = [DifferenceView(**one.as_json()) for one in find_drift(_plan(call, body, query), call.site.directory)]
     by_hand = [one for one in found if one.actor is not None]
     return DriftView(by_hand, [one for one in found if one.actor is None])
 

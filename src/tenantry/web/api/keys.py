@@ -12,18 +12,19 @@ from tenantry.domain.roles import Permission
 from tenantry.domain.values import value
 from tenantry.storage.records import KeyRecord
 from tenantry.web.answers import Refused
-from tenantry.web.api.changes import ExpiresDays, Grace, KeyLimits, ends_after, limits_in, stops_after
+from tenantry.web.api.changes import ExpiresDays, Grace, KeyLimits, Name, ends_after, limits_in, stops_after
 from tenantry.web.api.operations import Call, Struct, operation
 from tenantry.web.api.paging import Page, Paged, page_of
 
 
 class KeysQuery(Paged):
     status: Literal["active", "expired", "revoked"] | None = None
+    key_id: Name | None = None
 
 
 @operation("GET", "/keys", Permission.TENANTS_READ)
 def list_all_keys(call: Call, query: KeysQuery) -> Page[KeyView]:
-    """List the keys of every tenant that the token may see, by id."""
+    """List the keys of every tenant that the token may see, from old to new, tenant by tenant."""
     return _page(call, query, None)
 
 
@@ -34,13 +35,15 @@ def list_keys(call: Call, slug: str, query: KeysQuery) -> Page[KeyView]:
 
 
 def _page(call: Call, query: KeysQuery, slug: str | None) -> Page[KeyView]:
-    views = map(key_view, call.site.directory.list_keys(slug))
     found = [
-        one
-        for one in views
-        if call.principal.may(Permission.TENANTS_READ, one.tenant) and query.status in (None, one.status)
+        row
+        for row in call.site.directory.list_keys(slug)
+        if call.principal.may(Permission.TENANTS_READ, row.slug)
+        and query.key_id in (None, row.key_id)
+        and query.status in (None, key_view(row).status)
     ]
-    return page_of(call, query, sorted(found, key=lambda one: one.key_id), lambda one: one.key_id)
+    page: Page[KeyRecord] = page_of(call, query, found, lambda one: (one.slug, one.created_at.isoformat(), one.key_id))
+    return Page([key_view(one) for one in page.data], page.next)
 
 
 @operation("GET", "/tenants/{slug}/keys/{key_id}", Permission.TENANTS_READ)
@@ -53,6 +56,7 @@ class NewKey(Struct):
     label: Annotated[str, Meta(max_length=200)] = ""
     expires_days: ExpiresDays | None = None
     limits: KeyLimits | UnsetType = UNSET
+    slot: Annotated[str, Meta(max_length=63, description="For this slot of the tenant alone.")] = ""
 
 
 @value
@@ -77,7 +81,7 @@ class IssuedView(View):
 def issue_key(call: Call, slug: str, body: NewKey) -> IssuedView:
     """Issue a gateway key, with limits of its own within its tenant's."""
     ends_at = ends_after(body.expires_days)
-    made = call.site.directory.issue_key(slug, body.label, ends_at, limits_in(body.limits))
+    made = call.site.directory.issue_key(slug, body.label, ends_at, limits_in(body.limits), slot=body.slot)
     return IssuedView(slug, made.key_id, made.text, stamp(ends_at) or None)
 
 

@@ -21,6 +21,7 @@ from tenantry.control.declared.fields import BadField
 from tenantry.control.declared.model import BadDeclaration
 from tenantry.control.export_files import FormMissing
 from tenantry.control.refusals import ProvisionFailed
+from tenantry.control.summaries import BadWeek
 from tenantry.control.tasks import TaskRunning
 from tenantry.domain.alerts import BadThresholds
 from tenantry.domain.billing_details import BadDetails
@@ -54,6 +55,7 @@ _VALUES: Final = (
     BadTerms,
     BadThresholds,
     BadUntil,
+    BadWeek,
     FormMissing,
 )
 # How things stand is against it.

@@ -24,6 +24,8 @@ from tenantry.web.api import (
     prices,
     requests,
     site,
+    slots,
+    summaries,
     tenants,
     tiers,
 )
@@ -36,6 +38,8 @@ from tenantry.web.tokens import present_token
 OPERATIONS: Final[tuple[Operation, ...]] = (
     *tenants.OPERATIONS,
     *keys.OPERATIONS,
+    *slots.OPERATIONS,
+    *summaries.OPERATIONS,
     *budgets.OPERATIONS,
     *tiers.OPERATIONS,
     *requests.OPERATIONS,

@@ -62,10 +62,10 @@ def list_upstreams(call: Call, query: Paged) -> Page[UpstreamView]:
 @operation("GET", "/upstreams/{name}", Permission.SITE_READ)
 def show_upstream(call: Call, name: str) -> UpstreamView:
     """Show one upstream: address, time limits, capacity, and the credentials that belong to it."""
-    for one in call.site.directory.list_upstreams():
-        if one.name == name:
-            return upstream_view(one, call.site.directory.list_credentials())
-    raise Refused(404, f"there is no upstream {name!r}")
+    found = {one.name: one for one in call.site.directory.list_upstreams()}
+    if name not in found:
+        raise Refused(404, f"there is no upstream {name!r}; there are: {', '.join(found)}")
+    return upstream_view(found[name], call.site.directory.list_credentials())
 
 
 OPERATIONS: Final = (list_tiers, create_tier, show_tier, set_tier, list_upstreams, show_upstream)
