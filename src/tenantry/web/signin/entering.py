@@ -84,7 +84,10 @@ def _sign_in_page(request: Request) -> Response:
 
 def _sign_in(request: Request) -> Response:
     told = posted(request)
-    name, guessing = told.get("name")[:_NAME_CHARS_MAX], Guessing(request, told.get("name")[:_NAME_CHARS_MAX])
+    name = told.get("name")[
+        :_NAME_CHARS_MAX
+    ].rstrip()  # as it is looked for: else blanks would make it another's guesses
+    guessing = Guessing(request, name)
     guessing.take()
     person = signing_in(request).by_password(name, told.raw("password"))
     if person is None:

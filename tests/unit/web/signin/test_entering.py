@@ -314,3 +314,13 @@ def test_a_tampered_or_missing_cookie_opens_nothing(app: Starlette, site: Site) 
     known = signed_in(app, site).cookies["tenantry"]
     for text in ("", known[:-1], known + "x", known.swapcase(), "\xff" * 10, "x" * 5000):
         assert Browser(app, cookies={"tenantry": text}).get(INSIDE).status == 303, text
+
+
+def test_blanks_behind_a_name_do_not_make_its_guesses_somebody_elses(app: Starlette, site: Site) -> None:
+    """What is cut off behind the longest name leaves blanks, which the search for it passes over."""
+    ana(app, site)
+    statuses: list[int] = []
+    for number in range(NAME_GUESSES + 3):
+        name = "ana" + "\t" * number + " " * (61 - number) + "x"
+        statuses.append(enter(Browser(app, address=f"198.51.100.{number}"), "wrong", name).status)
+    assert statuses == [422] * NAME_GUESSES + [429] * 3
