@@ -21,13 +21,15 @@ from tenantry.domain.periods import BadPeriod, read_period
 from tenantry.ledger.explorer import LedgerPage, Place, Wanted, every_row, list_rows
 from tenantry.ledger.exports import COLUMNS, csv_line, export_lines
 from tenantry.ledger.rollup import QUARTER_US
-from tenantry.ledger.series import Selection, Sums, sum_of
+from tenantry.ledger.series import NOTHING, Selection, Sums, sum_of
 from tenantry.storage.database import reading
 
 OUTCOMES: Final = ("settled", "voided", "estimated", "orphaned", "unpriced", "adjusted")
 FIELDS: Final = ("tenant", "key", "model", "outcome", "status", "from", "to", "min", "max")
 _WORD_CHARS_MAX: Final = 128
 _STATUSES: Final = range(100, 600)
+# The largest number that a database takes; nothing has one beyond it.
+_STORED_MAX: Final = 2**63 - 1
 # Of a longer time the rows are shown, and no sum.
 SUMMED_DAYS_MAX: Final = 62
 
@@ -121,6 +123,8 @@ def _sum_of(connection: Connection, days: DaySums, wanted: Wanted, now_us: int) 
     # Without a beginning it would be a sum of everything there ever was.
     if start_us is None or end_us - start_us > SUMMED_DAYS_MAX * DAY_US or any(one is not None for one in finer):
         return None
+    if start_us >= end_us:
+        return NOTHING
     if start_us % QUARTER_US or (wanted.end_us or 0) % QUARTER_US:
         return None
     of = Selection(start_us, end_us, wanted.tenant_ids, wanted.key_id, wanted.model, wanted.outcome)
@@ -145,7 +149,8 @@ def place_of(text: str) -> Place | None:
     at, _, number = text.partition(".")
     if not (at.isascii() and at.isdigit() and number.isascii() and number.isdigit() and len(text) <= 40):
         return None
-    return Place(int(at), int(number))
+    place = Place(int(at), int(number))
+    return place if max(place.ended_at_us, place.entry_id) <= _STORED_MAX else None
 
 
 def as_text(place: Place) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from typing import Final
+from urllib.parse import quote
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -111,13 +112,16 @@ def try_target(request: Request, principal: Principal) -> Response:
 
 def ask_remove(request: Request, principal: Principal) -> Response:
     name = str(request.path_params["name"])
+    if all(one.name != name for one in site_of(request).directory.list_alert_targets()):
+        raise HTTPException(404, f"there is no target {name!r}")
     return show(
         request,
         principal,
         "confirm",
         title=f"Remove {name}?",
         words="No alert goes there any more; what still waits for it is dropped.",
-        action=f"/alerts/targets/{name}/remove",
+        # A browser takes `..\\` in an address for a way to another form of ours.
+        action=f"/alerts/targets/{quote(name, safe='')}/remove",
         label="Remove",
         back="/alerts",
     )

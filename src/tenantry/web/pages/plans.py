@@ -174,7 +174,7 @@ def list_invoices(request: Request, principal: Principal) -> Response:
     found = [
         one
         for one in site.directory.list_invoices(None, typed["month"] or None)
-        if (scope.is_whole or one.slug in scope.tenants) and typed["tenant"] in ("", one.slug)
+        if scope.sees(one.tenant_id) and typed["tenant"] in ("", one.slug)
     ]
     rows = [(one, KINDS[one.kind], money(one.document, one.total_minor, PLAIN.locale)) for one in found]
     return show(
@@ -196,7 +196,7 @@ def download_invoice(request: Request, principal: Principal) -> Response:
         issued = site_of(request).directory.get_invoice(number)
     except DirectoryError:
         issued = None
-    if issued is None or form not in MEDIA_TYPES or not (scope.is_whole or issued.slug in scope.tenants):
+    if issued is None or form not in MEDIA_TYPES or not scope.sees(issued.tenant_id):
         raise HTTPException(404, "there is no such invoice")
     audit_read(request, principal, "invoice", issued.slug, number=issued.number)
     name = "".join(mark if mark.isalnum() else "-" for mark in issued.number)
