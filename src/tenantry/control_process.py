@@ -32,6 +32,7 @@ from tenantry.settings import OFF, Settings
 from tenantry.storage.changes import StoreChanges
 from tenantry.storage.custody import note_master_key
 from tenantry.web.app import control_app
+from tenantry.web.connections import BoundedProtocol
 
 if TYPE_CHECKING:
     from tenantry.control.tracing import Tracing
@@ -105,6 +106,8 @@ async def serve_control(settings: Settings) -> int:
         access_log=False,
         server_header=False,
         lifespan="off",
+        http=BoundedProtocol,
+        ws="none",
         ssl_context_factory=None if certificate is None else lambda _config, _default: certificate.context,
         proxy_headers=False,  # web/proxies.py, for those alone that the settings name
     )

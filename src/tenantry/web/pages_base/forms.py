@@ -6,6 +6,7 @@ A form of another site is told by the browser itself (`Sec-Fetch-Site`, `Origin`
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from collections.abc import Mapping
 from typing import Final
@@ -17,6 +18,8 @@ from starlette.requests import Request
 # The longest one is a list of tenants.
 FORM_BYTES_MAX: Final = 64 * 1024
 FIELDS_MAX: Final = 1000
+# Who sends slower than this holds a connection of control.
+FORM_SECONDS_MAX: Final = 20.0
 CSRF_FIELD: Final = "csrf"
 CSRF_HEADER: Final = "x-csrf-token"
 _URLENCODED: Final = "application/x-www-form-urlencoded"
@@ -58,21 +61,32 @@ def csrf_of(secret: str) -> str:
 
 
 async def read_form(request: Request) -> Posted:
-    """Raises: HTTPException: too long, or no form."""
+    """Raises: HTTPException: too long, too slow, or no form."""
     told = request.headers.get("content-type", _URLENCODED).partition(";")[0].strip().lower()
     if told != _URLENCODED:
         raise HTTPException(415, f"a form comes as {_URLENCODED}")
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > FORM_BYTES_MAX:
-            raise HTTPException(413, f"a form has {FORM_BYTES_MAX // 1024} KiB at most")
+    try:
+        async with asyncio.timeout(FORM_SECONDS_MAX):
+            body = await _receive(request)
+    except TimeoutError:
+        raise HTTPException(
+            408, f"the form did not come within {FORM_SECONDS_MAX:.0f} s", {"connection": "close"}
+        ) from None
     try:
         fields = parse_qs(body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=FIELDS_MAX)
     except ValueError:
         raise HTTPException(400, "the form cannot be read") from None
     request.state.form = Posted(fields)
     return request.state.form
+
+
+async def _receive(request: Request) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > FORM_BYTES_MAX:
+            raise HTTPException(413, f"a form has {FORM_BYTES_MAX // 1024} KiB at most")
+    return bytes(body)
 
 
 def require_own_origin(request: Request) -> None:

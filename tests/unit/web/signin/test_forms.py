@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -9,6 +11,7 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from tenantry.control.site import Site
+from tenantry.web.pages_base import forms
 from tenantry.web.pages_base.forms import FORM_BYTES_MAX
 from tenantry.web.pages_base.navigation import ENTRIES
 from tenantry.web.signin.places import own_path, with_next
@@ -207,3 +210,31 @@ def test_whatever_somebody_is_called_is_shown_and_never_run(app: Starlette, site
 def test_each_entry_of_the_navigation_is_a_page(app: Starlette) -> None:
     known = paths(app, "GET")
     assert all(entry.path in known for entry in ENTRIES)
+
+
+def test_a_form_that_does_not_come_is_not_waited_for(app: Starlette, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forms, "FORM_SECONDS_MAX", 0.1)
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return await asyncio.sleep(0.01, {"type": "http.request", "body": b"a", "more_body": True})
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/signin",
+        "raw_path": b"/signin",
+        "query_string": b"",
+        "headers": [(b"host", b"127.0.0.1"), (b"accept", b"text/html")],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 3001),
+        "scheme": "http",
+        "http_version": "1.1",
+        "asgi": {"version": "3.0"},
+        "root_path": "",
+    }
+    asyncio.run(asyncio.wait_for(app(scope, receive, send), 10))
+    assert sent[0]["status"] == 408
