@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tenantry.domain.roles import ALLOWED, OF_ONE_TENANT, Role
+from tenantry.domain.roles import ALLOWED, OF_ONE_TENANT, Permission, Role
 from tenantry.web.api.operations import Operation
 from tenantry.web.api.routes import OPERATIONS
 from tests.unit.web.api_asks import Ask, asks, prepare
@@ -98,3 +98,36 @@ def test_who_may_is_answered(api: Served, one: Operation, tmp_path: Path) -> Non
 
 def test_every_operation_has_a_request_that_works() -> None:
     assert len({one.name for one in OPERATIONS}) == len(OPERATIONS)
+
+
+def test_what_changes_anything_needs_more_than_to_look() -> None:
+    """Beside the declarations, which a test of roles would follow whatever they said."""
+    looks = {one.name for one in OPERATIONS if one.is_write and one.permission.endswith(".read")}
+    assert looks == {"plan_declaration", "find_declaration_drift"}
+    wanted = {
+        "keys": Permission.KEYS_CHANGE,
+        "credential": Permission.CREDENTIALS_CHANGE,
+        "credentials": Permission.CREDENTIALS_CHANGE,
+        "fallback": Permission.CREDENTIALS_CHANGE,
+        "budgets": Permission.BUDGETS_CHANGE,
+        "tiers": Permission.LIMITS_CHANGE,
+        "admin-tokens": Permission.ADMINS_CHANGE,
+        "alert-targets": Permission.ALERTS_CHANGE,
+        "thresholds": Permission.ALERTS_CHANGE,
+        "backups": Permission.BACKUPS_MAKE,
+        "ledger": Permission.LEDGER_CORRECT,
+        "invoices": Permission.INVOICES_ISSUE,
+        "billing-details": Permission.INVOICES_ISSUE,
+        "exports": Permission.EXPORTS_MAKE,
+    }
+    for one in OPERATIONS:
+        for word in set(one.path.split("/")) & set(wanted) if one.is_write else ():
+            assert one.permission is wanted[word], one.name
+
+
+def test_a_file_that_a_client_has_named_runs_nowhere(api: Served) -> None:
+    for path in ("/tenants/acme/guide?format=html", "/tenants/acme/fair-use", "/declaration"):
+        answer = api.ask("GET", path)
+        assert answer.status == 200
+        assert answer.fields["content-security-policy"].endswith("; sandbox"), path
+        assert answer.fields["content-disposition"].startswith("attachment"), path

@@ -19,6 +19,7 @@ from tenantry.web.api.paging import Page
 from tenantry.web.api.reading import decode_body, read_body, read_query
 from tenantry.web.api.refusals import told_apart
 from tenantry.web.api.repeats import asked_for, key_of, once, once_within
+from tenantry.web.pages_base.headers import SANDBOXED
 from tenantry.web.routing import SLUG, Handler
 from tenantry.web.tokens import address_of, site_of
 
@@ -27,7 +28,7 @@ _READ_FIELDS: Final = {"cache-control": "private, no-cache"}
 _WRITE_FIELDS: Final = {"cache-control": "no-store"}
 
 # Nothing that a client has named is to run in a browser as a page of this address.
-_UNTRUSTED: Final = {"content-security-policy": "sandbox", "x-content-type-options": "nosniff"}
+_UNTRUSTED: Final = {"content-security-policy": SANDBOXED, "x-content-type-options": "nosniff"}
 
 
 def handler_of(operation: Operation) -> Handler:

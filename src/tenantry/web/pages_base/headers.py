@@ -21,6 +21,8 @@ CONTENT_SECURITY_POLICY: Final = "; ".join(
         "base-uri 'none'",
     )
 )
+# Of what a client has named or written: not even as a page of this address.
+SANDBOXED: Final = f"{CONTENT_SECURITY_POLICY}; sandbox"
 HEADERS: Final = {
     "content-security-policy": CONTENT_SECURITY_POLICY,
     "x-content-type-options": "nosniff",
@@ -50,8 +52,11 @@ class SecurityHeaders:
             if message["type"] == "http.response.start":
                 message.setdefault("headers", [])
                 headers = MutableHeaders(scope=message)
+                kept = headers.get("content-security-policy")
                 for name, value in HEADERS.items():
                     headers[name] = value
+                if kept is not None and kept == SANDBOXED:
+                    headers["content-security-policy"] = kept
                 headers.setdefault("cache-control", NO_STORE)
                 if scope["scheme"] == "https":
                     headers["strict-transport-security"] = STRICT_TRANSPORT

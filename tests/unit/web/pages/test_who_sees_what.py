@@ -108,3 +108,28 @@ def test_margins_and_actions_are_shown_to_those_alone_who_may(shared_app: Starle
         assert f'href="/tenants/acme{path}' not in page
     assert "/rotate" not in page
     assert "Provision" not in viewer.get("/tenants").shown
+
+
+def test_what_changes_anything_needs_more_than_to_look(table: list[Kept]) -> None:
+    """Beside the table of routes, which a test of roles would follow whatever it said."""
+    forms = {path: permission for method, path, permission in table if method == "POST"}
+    assert [path for path, one in forms.items() if one.endswith(".read")] == ["/audit/verify"]
+    wanted = {
+        "keys": Permission.KEYS_CHANGE,
+        "limits": Permission.LIMITS_CHANGE,
+        "tiers": Permission.LIMITS_CHANGE,
+        "budget": Permission.BUDGETS_CHANGE,
+        "credential": Permission.CREDENTIALS_CHANGE,
+        "credentials": Permission.CREDENTIALS_CHANGE,
+        "plan": Permission.PLANS_CHANGE,
+        "plans": Permission.PLANS_CHANGE,
+        "alerts": Permission.ALERTS_CHANGE,
+        "details": Permission.TENANTS_CHANGE,
+        "disable": Permission.TENANTS_CHANGE,
+        "enable": Permission.TENANTS_CHANGE,
+        "provision": Permission.TENANTS_CHANGE,
+        "isolation": Permission.PROOF_RUN,
+    }
+    for path, permission in forms.items():
+        for word in set(path.split("/")) & set(wanted):
+            assert permission is wanted[word], path
