@@ -16,7 +16,7 @@ UP, IMPAIRED, DOWN = "up", "impaired", "down"
 DAY_MINUTES: Final = 24 * 60
 # What is shown, and a little more.
 KEPT_DAYS: Final = 92
-# After a longer time in which nobody looked, what is wrong then is another incident.
+# After a longer time in which nobody looked, it was over when it was seen last, and what is wrong then is another.
 SAME_MINUTES_MAX: Final = 15
 
 
@@ -106,7 +106,7 @@ def _tell(connection: Connection, minute: int, part: str, state: str) -> None:
     is_same = row is not None and minute - row.last_minute <= SAME_MINUTES_MAX
     if row is not None and (state == UP or not is_same):
         here = update(status_incidents).where(columns.incident_id == row.incident_id)
-        connection.execute(here.values(ended_minute=minute if state == UP else row.last_minute + 1))
+        connection.execute(here.values(ended_minute=minute if is_same else row.last_minute + 1))
     if state == UP:
         return
     if row is not None and is_same:

@@ -38,8 +38,8 @@ def judge(gateways: list[LiveGateway], upstreams: set[str]) -> dict[str, str]:
     serving = [one for one in told if one.journal_works]
     states = {GATEWAY: UP if serving and len(serving) == len(gateways) else IMPAIRED if serving else DOWN}
     if told:
-        # Down is what every gateway finds down; what one alone finds, or one upstream of several, impairs. That a single
-        # credential does not get through (`name (credential)`) is that client's affair, and nobody else's.
+        # Down is what every gateway finds down; what one alone finds, or one upstream of several, impairs. That one
+        # credential does not get through (`name (credential)`) is the affair of whoever uses it.
         down = [name for name in upstreams if all(name in one.upstreams_down for one in told)]
         touched = {name for one in told for name in one.upstreams_down} & upstreams
         states[MODELS] = DOWN if len(down) == len(upstreams) else IMPAIRED if touched else UP

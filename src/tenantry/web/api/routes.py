@@ -21,6 +21,7 @@ from tenantry.web.api import (
     keys,
     ledger,
     plans,
+    portal,
     prices,
     requests,
     site,
@@ -36,6 +37,7 @@ from tenantry.web.tokens import present_token
 OPERATIONS: Final[tuple[Operation, ...]] = (
     *tenants.OPERATIONS,
     *keys.OPERATIONS,
+    *portal.OPERATIONS,
     *budgets.OPERATIONS,
     *tiers.OPERATIONS,
     *requests.OPERATIONS,

@@ -8,8 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
-from tenantry.billing.render import NotRendered
-from tenantry.billing.render import HTML, MEDIA_TYPES, PDF, ending_of
+from tenantry.billing.render import HTML, MEDIA_TYPES, PDF, NotRendered, ending_of
 from tenantry.billing.render import render as render_invoice
 from tenantry.control.client_guide import guide_facts, guide_texts
 from tenantry.control.figures.portal import portal_exports, portal_figures, portal_invoices
