@@ -49,7 +49,8 @@ def test_a_link_opens_the_portal_and_is_gone_from_the_address(app: Starlette, si
     token = link.partition("=")[2]
     assert token not in page.text + cookie
     assert [one.action for one in site.directory.list_audit(2)] == ["portal.open", "portal.link"]
-    kept = site.engine.connect().execute(portal_links.select()).one()
+    with site.engine.connect() as connection:
+        kept = connection.execute(portal_links.select()).one()
     assert token.encode() not in kept.token_digest
 
 
