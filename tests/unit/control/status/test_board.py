@@ -71,7 +71,11 @@ def test_a_watch_counts_each_minute_once_and_what_it_missed_is_unknown(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now, states = [NOON * 60.0], {GATEWAY: UP, MODELS: UP}
-    monkeypatch.setattr(looking, "look", lambda _site: Look(dict(states)))
+
+    def looked(_site: Site) -> Look:
+        return Look(dict(states))
+
+    monkeypatch.setattr(looking, "look", looked)
     watch, other = Watch(site, lambda: now[0]), Watch(site, lambda: now[0])
     for minute in range(10):
         now[0] = (NOON + minute) * 60.0
@@ -82,7 +86,7 @@ def test_a_watch_counts_each_minute_once_and_what_it_missed_is_unknown(
         other.step()
     now[0] += 20 * 60  # control was not there
     watch.step()
-    monkeypatch.setattr(board, "look", lambda _site: Look(dict(states)))
+    monkeypatch.setattr(board, "look", looked)
     found = board_of(site, now[0])
     today = found.parts[0].days[-1]
     assert (today.up, today.impaired, today.down) == (8, 0, 3)
