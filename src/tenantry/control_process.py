@@ -21,6 +21,7 @@ from tenantry.control.metrics import Metrics
 from tenantry.control.naming import Names
 from tenantry.control.own_certificate import TLS_SECONDS, OwnCertificate
 from tenantry.control.site import Site, bring_upstreams, open_site
+from tenantry.control.status.looking import LOOK_SECONDS, Watch
 from tenantry.domain.alerts import with_classic
 from tenantry.domain.prices import load_default_prices
 from tenantry.ledger.alerts import open_watch
@@ -173,10 +174,13 @@ def _chores(site: Site, courier: Courier, changes: StoreChanges) -> list[Chore]:
 
 
 def _on_schedule(site: Site) -> list[Chore]:
-    """Invoices and summaries, where the settings want them: what renders them takes some megabytes, and
-    is loaded for that alone.
+    """Looks for the status page, invoices and summaries, where the settings want them: what renders the latter takes
+    some megabytes, and is loaded for that alone.
     """
     found: list[Chore] = []
+    if site.settings.status_page:
+        watch = Watch(site)
+        found.append(Chore("the status page", LOOK_SECONDS, watch.step, watch.is_due))
     if site.settings.invoice_schedule != OFF:
         rounds = import_module("tenantry.control.rounds").InvoiceRounds(site)
         found.append(Chore("the round of invoices", ROUND_SECONDS, rounds.step))

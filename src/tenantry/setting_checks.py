@@ -91,11 +91,12 @@ def _control_in_the_clear(values: Mapping[str, Any]) -> Iterator[str]:
             "control_host must be a loopback address, unless control_tls_certificate and control_tls_key are set, or "
             "control_tls_proxy says which TLS proxy in front it is reached through"
         )
-    url: str | None = values.get("control_url", "")
-    if url is None and (proxies or host in _EVERYWHERE):
+    if values.get("control_url", "") is None and (proxies or host in _EVERYWHERE):
         yield "control_url: set it too, such as https://control.agency.example: it says how people get there"
-    if url and url.startswith("http://") and (proxies or has_tls or urlsplit(url).hostname not in LOOPBACK):
-        yield f"control_url: {url} is without TLS; it has to begin with https:// unless it is on loopback"
+    for name in ("control_url", "portal_url"):
+        url: str = values.get(name) or ""
+        if url.startswith("http://") and (proxies or has_tls or urlsplit(url).hostname not in LOOPBACK):
+            yield f"{name}: {url} is without TLS; it has to begin with https:// unless it is on loopback"
 
 
 def _half_a_provider(values: Mapping[str, Any]) -> Iterator[str]:

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from tenantry.domain.hosts import BadHost, HostRule, check_host
 from tenantry.domain.keys import is_slug
 from tenantry.domain.limits import CAPACITY_LIMITS, LIMITS, BadLimit, read_limit
+from tenantry.domain.portal import DEFAULT_COLOUR, read_colour
 from tenantry.regular_files import read_regular
 from tenantry.setting_checks import (
     LOOPBACK,
@@ -96,6 +97,10 @@ class Settings:
     control_port: int
     control_hosts: tuple[str, ...]
     control_url: str
+    portal_url: str
+    portal_name: str
+    portal_colour: str
+    status_page: bool
     control_tls_certificate: Path | None
     control_tls_key: Path | None
     control_tls_proxy: tuple[Network, ...]
@@ -273,6 +278,10 @@ def _origin(value: Any) -> str:
     return url
 
 
+def _colour(value: Any) -> str:
+    return read_colour(_text(value))
+
+
 def _url_of_issuer(value: Any) -> str:
     """As the provider spells it, which is compared letter by letter (OpenID Connect Discovery 4.3)."""
     text = _text(value)
@@ -381,6 +390,10 @@ SETTINGS: dict[str, Setting] = {
     "control_port": Setting(_PORT, 3001),
     "control_hosts": Setting(_hosts, ()),
     "control_url": Setting(_origin, None),
+    "portal_url": Setting(_origin, None),
+    "portal_name": Setting(_any_text, ""),
+    "portal_colour": Setting(_colour, DEFAULT_COLOUR),
+    "status_page": Setting(_flag, False),
     "control_tls_certificate": Setting(_path, None),
     "control_tls_key": Setting(_path, None),
     "control_tls_proxy": Setting(read_networks, ()),
@@ -631,4 +644,5 @@ def _settled(values: dict[str, Any]) -> Settings:
         scheme = "https" if values["control_tls_certificate"] else "http"
         host = f"[{values['control_host']}]" if ":" in values["control_host"] else values["control_host"]
         values["control_url"] = f"{scheme}://{host}:{values['control_port']}"
+    values["portal_url"] = values["portal_url"] or values["control_url"]
     return Settings(**values)

@@ -87,6 +87,7 @@ BEFORE: dict[str, tuple[str, ...]] = {
     "docs/invoices.md": (ACME,),
     "docs/ledger.md": (ACME,),
     "docs/limits.md": (ACME,),
+    "docs/portal.md": (ACME,),
     "docs/sandbox.md": (DEMO,),
 }
 

@@ -48,6 +48,16 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "tenants export": ("tenantry tenants export --out tenants.toml",),
     "tenants schema": ("tenantry tenants schema",),
     "tenants guide": ("tenantry tenants guide acme --out clients",),
+    "tenants portal link": ("tenantry tenants portal link acme", "tenantry tenants portal link acme --days 7 --json"),
+    "tenants portal list": ("tenantry tenants portal list acme",),
+    "tenants portal revoke": (
+        "tenantry tenants portal revoke acme ptl_0123",
+        "tenantry tenants portal revoke acme --all",
+    ),
+    "tenants portal set": (
+        "tenantry tenants portal set acme --rotate",
+        "tenantry tenants portal set acme --password-env ACME_PORTAL_PASSWORD",
+    ),
     "tenants fair-use": ("tenantry tenants fair-use acme",),
     "keys issue": (
         "tenantry keys issue acme --label ci --model 'claude-haiku-*' --rpm 30",

@@ -10,7 +10,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from tenantry.cli import guides
+from tenantry.cli import guides, portal
 from tenantry.cli.context import USAGE, confirm, fail, opened
 from tenantry.cli.limit_options import limit_options, read_inherited, shown
 from tenantry.cli.options import AsJson, Slug, Yes
@@ -288,3 +288,4 @@ def _key_cells(key: dict[str, Any]) -> list[Any]:
 
 
 guides.register(app)
+app.add_typer(portal.app, name="portal")

@@ -19,12 +19,13 @@ from tenantry.control.isolation.prover import Prover
 from tenantry.control.metrics import Metrics
 from tenantry.control.people.passwords import Passwords
 from tenantry.control.site import Site
+from tenantry.control.status.board import Boards
 from tenantry.control.tasks import Tasks
 from tenantry.domain.roles import Permission
 from tenantry.web.answers import shown
 from tenantry.web.api.routes import api_routes
 from tenantry.web.guesses import Guesses
-from tenantry.web.hosts import OwnHosts
+from tenantry.web.hosts import OwnHosts, PublicHost
 from tenantry.web.metrics import PATH as METRICS
 from tenantry.web.metrics import Scraped
 from tenantry.web.pages.live import LiveFeed
@@ -33,29 +34,35 @@ from tenantry.web.pages.showing import Figures
 from tenantry.web.pages_base.errors import broken, told
 from tenantry.web.pages_base.headers import SecurityHeaders
 from tenantry.web.pages_base.static import static_route
+from tenantry.web.portal.routes import portal_routes
 from tenantry.web.proxies import Proxies
 from tenantry.web.routing import guarded
 from tenantry.web.signin.routes import signin_routes
 from tenantry.web.signin.throttle import Throttle
 from tenantry.web.signin.through import provider_of
+from tenantry.web.status import status_routes
 from tenantry.web.tokens import PRESENTED_AT_ONCE, present_token, site_of
 
 
 def control_app(site: Site, metrics: Metrics | None = None) -> Starlette:
     """All of it. What stands here without `guarded` is for everybody who reaches the address."""
     routes = [Route("/healthz", _healthz), Route("/tls/ask", _tls_ask), *api_routes()]
-    routes += [static_route(), *signin_routes(), *page_routes()]
+    routes += [static_route(), *signin_routes(), *page_routes(), *portal_routes()]
+    if site.settings.status_page:
+        routes += status_routes()
     if metrics is not None:
         routes.append(_metrics_route(Scraped(metrics), is_open=site.settings.metrics_open))
     settings = site.settings
     hosts = (settings.control_host, urlsplit(settings.control_url).hostname or "", *settings.control_hosts)
+    public = urlsplit(settings.portal_url).hostname or ""
     app = Starlette(
         routes=routes,
         exception_handlers={HTTPException: told, 500: broken},
         middleware=[
             Middleware(Proxies, networks=settings.control_tls_proxy),
             Middleware(SecurityHeaders),
-            Middleware(OwnHosts, hosts=hosts),
+            Middleware(OwnHosts, hosts=(*hosts, public)),
+            Middleware(PublicHost, host=public if public not in hosts else ""),
         ],
     )
     app.state.site = site
@@ -64,7 +71,7 @@ def control_app(site: Site, metrics: Metrics | None = None) -> Starlette:
     app.state.provider = provider_of(settings)
     app.state.passwords = Passwords()
     app.state.figures, app.state.live, app.state.prover = Figures(site), LiveFeed(), Prover()
-    app.state.tasks = Tasks()
+    app.state.tasks, app.state.boards = Tasks(), Boards(site)
     app.state.presenting = asyncio.Semaphore(PRESENTED_AT_ONCE)
     return app
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tenantry.web.answers import problem
@@ -16,6 +17,9 @@ from tenantry.web.answers import problem
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 # RFC 9110 15.5.20: the request was directed at a server that does not answer for its host.
 _MISDIRECTED: Final = 421
+# What clients and everybody may be let to: docs/portal.md names the same for the proxy in front.
+PUBLIC_PATHS: Final = frozenset({"/portal", "/status", "/status.json"})
+PUBLIC_FOLDERS: Final = ("/portal/", "/static/")
 _NAME_CHARS_MAX: Final = 253  # of a host name (RFC 1035 2.3.4)
 
 
@@ -34,6 +38,30 @@ class OwnHosts:
                 await _refuse(name, send)
                 return
         await self._app(scope, receive, send)
+
+
+class PublicHost:
+    """Under the name `host`, which the internet may reach, there is the portal and the status page, and nothing else.
+
+    "": there is no such name.
+    """
+
+    def __init__(self, app: ASGIApp, host: str) -> None:
+        self._app = app
+        self._host = "" if host in LOOPBACK_NAMES else host.lower()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and self._host and not is_public(scope["path"]):
+            told = next((value for name, value in scope["headers"] if name == b"host"), b"")
+            if host_name(told) == self._host:
+                await _send(problem(404, "there is no such page here"), send)
+                return
+        await self._app(scope, receive, send)
+
+
+def is_public(path: str) -> bool:
+    """Whether a path is of the portal or the status page, or of what they look like."""
+    return path in PUBLIC_PATHS or path.startswith(PUBLIC_FOLDERS)
 
 
 def host_name(value: bytes) -> str | None:
@@ -59,6 +87,9 @@ def _is_port(text: str) -> bool:
 async def _refuse(name: str | None, send: Send) -> None:
     words = "the request has no Host that can be read" if name is None else f"this address does not answer as {name}"
     detail = f"{words}: use localhost, or name the host in the setting control_hosts"
-    answer = problem(_MISDIRECTED, detail)
-    await send({"type": "http.response.start", "status": _MISDIRECTED, "headers": answer.raw_headers})
+    await _send(problem(_MISDIRECTED, detail), send)
+
+
+async def _send(answer: Response, send: Send) -> None:
+    await send({"type": "http.response.start", "status": answer.status_code, "headers": answer.raw_headers})
     await send({"type": "http.response.body", "body": answer.body})

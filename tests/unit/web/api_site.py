@@ -109,5 +109,6 @@ def served(folder: Path) -> Iterator[Served]:
         directory.set_budgets(slug, {"month": 50_000_000_000})
         directory.assign_plan(slug, Agreed("pro", directory.today()))
         made.ids[f"{slug} key"] = directory.issue_key(slug, "first").key_id
+        made.ids[f"{slug} portal"] = directory.issue_portal_link(slug, 30, shows_invoices=True)[0].link_id
     yield made
     site.engine.dispose()

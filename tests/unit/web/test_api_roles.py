@@ -5,6 +5,7 @@ import random
 import shutil
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,7 @@ def sent(api: Served, one: Operation, ask: Ask, slug: str, token: str | None) ->
 
 def state_of(api: Served) -> str:
     """A hash of all that the store holds."""
-    with sqlite3.connect(api.site.settings.data_dir / "tenantry.db") as store:
+    with closing(sqlite3.connect(api.site.settings.data_dir / "tenantry.db")) as store:
         lines = [line for line in store.iterdump() if 'INSERT INTO "admin_users"' not in line]
         # But for when it was last used, which is noted once a minute.
         lines += map(str, store.execute("SELECT name, role, hint, tenants, revoked_at FROM admin_users"))

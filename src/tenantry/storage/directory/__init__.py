@@ -15,6 +15,7 @@ from tenantry.storage.directory.kept_answers import KeptAnswerChanges
 from tenantry.storage.directory.keys import IssuedKey, KeyChanges
 from tenantry.storage.directory.master_key import MasterKeyChanges
 from tenantry.storage.directory.people import PeopleChanges
+from tenantry.storage.directory.portal import PortalChanges
 from tenantry.storage.directory.prices import PriceChanges
 from tenantry.storage.directory.sign_ins import SignInChanges
 from tenantry.storage.directory.tenants import TenantChanges
@@ -48,5 +49,6 @@ class Directory(
     KeptAnswerChanges,
     PeopleChanges,
     SignInChanges,
+    PortalChanges,
 ):
     """Every change and look-up, on behalf of one actor."""

@@ -14,6 +14,7 @@ from tenantry.storage.columns import now_utc
 from tenantry.storage.directory.alert_targets import read_thresholds_of
 from tenantry.storage.directory.changes import DirectoryError, refuse_used
 from tenantry.storage.directory.plans import PlanChanges
+from tenantry.storage.directory.portal import delete_portal
 from tenantry.storage.directory.tiers import TierChanges
 from tenantry.storage.tables import (
     alert_deliveries,
@@ -120,6 +121,7 @@ class DeclarationChanges(PlanChanges, TierChanges):
             row = self._tenant(connection, slug)
             own = gateway_keys.c.tenant_id == row.tenant_id
             self._end_plan(connection, row.tenant_id, slug)
+            delete_portal(connection, row.tenant_id)
             if delete_data:
                 self._delete_alerts(connection, row.tenant_id)
                 for table in (budgets, budget_raises, gateway_keys, tenant_slots, tenant_hosts):

@@ -21,6 +21,7 @@ from tenantry.storage.directory.budgets import BudgetChanges, Caps, check_budget
 from tenantry.storage.directory.changes import AlreadyThere, DirectoryError
 from tenantry.storage.directory.hosts import check_hosts, put_hosts, require_free
 from tenantry.storage.directory.plans import Agreed, PlanChanges
+from tenantry.storage.directory.portal import delete_portal
 from tenantry.storage.directory.tiers import TierChanges
 from tenantry.storage.many import rows_where
 from tenantry.storage.records import TenantRecord, read_changes, read_tenant
@@ -303,6 +304,7 @@ class TenantChanges(BudgetChanges, PlanChanges, TierChanges):
                 tenant_plans,
             ):
                 connection.execute(delete(table).where(table.c.tenant_id == row.tenant_id))
+            delete_portal(connection, row.tenant_id)
             connection.execute(delete(tenants).where(tenants.c.tenant_id == row.tenant_id))
             touched = tenant_touched(row.tenant_id)
             if credential_id is not None:

@@ -12,15 +12,18 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 
+from tenantry.control.site import Site
 from tenantry.domain.periods import DAY, BadPeriod, read_period
 from tenantry.domain.roles import Permission, Principal
 from tenantry.ledger.exports import SumsDiffer, Wanted, file_name, write_csv, write_exports, write_json
+from tenantry.storage.records import TenantRecord
 from tenantry.storage.tables import exports
 from tenantry.web.pages.showing import audit_read, query, seen_scope, show
 from tenantry.web.tokens import site_of
 
 SHOWN: Final = 200
 _WRITERS: Final = {"csv": (write_csv, "text/csv; charset=utf-8"), "json": (write_json, "application/json")}
+FORMS: Final = tuple(_WRITERS)
 _READ_BYTES: Final = 1 << 16
 
 
@@ -64,24 +67,34 @@ def download(request: Request, principal: Principal) -> Response:
 
 
 def make(request: Request, principal: Principal) -> Response:
-    """A week, month or day, written now and sent; its sums are proved against the ledger's before the first byte."""
+    """A week or month, written now and sent."""
     site, scope = site_of(request), seen_scope(request, principal)
     typed = query(request, "period", "tenant", "form")
     tenant = scope.tenants.get(typed["tenant"])
     if tenant is None and (typed["tenant"] or not scope.is_whole):
         raise HTTPException(404, f"there is no tenant {typed['tenant']!r}")
-    if typed["form"] not in _WRITERS:
+    answer = exported(site, typed["period"], typed["form"], tenant)
+    slug = tenant.slug if tenant is not None else None
+    audit_read(request, principal, "export", slug, period=typed["period"])
+    return answer
+
+
+def exported(site: Site, period_text: str, form: str, tenant: TenantRecord | None) -> Response:
+    """A week or month of one tenant or (None) all; its sums are proved against the ledger's before the first byte.
+
+    Raises: HTTPException: a period or a form that cannot be; the sums differ.
+    """
+    if form not in _WRITERS:
         raise HTTPException(400, f"a form is {' or '.join(_WRITERS)}")
     try:
-        period = read_period(typed["period"], site.settings.zone)
+        period = read_period(period_text, site.settings.zone)
     except BadPeriod as error:
         raise HTTPException(400, str(error)) from None
     if period.kind == DAY:
         raise HTTPException(400, "a week such as 2026-W47, or a month such as 2026-10; a day's rows are under Requests")
-    slug = tenant.slug if tenant is not None else None
-    audit_read(request, principal, "export", slug, period=period.label)
-    write, media_type = _WRITERS[typed["form"]]
-    wanted = Wanted(file_name(period, slug, typed["form"]), tenant.tenant_id if tenant is not None else None)
+    write, media_type = _WRITERS[form]
+    slug, tenant_id = (tenant.slug, tenant.tenant_id) if tenant is not None else (None, None)
+    wanted = Wanted(file_name(period, slug, form), tenant_id)
     folder = tempfile.TemporaryDirectory(prefix="tenantry-export-")
     try:
         write_exports(site.engine, period, [wanted], Path(folder.name), write)

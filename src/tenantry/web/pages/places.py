@@ -33,6 +33,7 @@ _TOLD: Final = (
     *("connections_max", "connections_per_peer_max", "connections_per_tenant_max", "idle_upstream_connections_max"),
     *("time_zone", "contact", "log_level", "drain_seconds", "usage_alert_threshold_percent"),
     *("billing_export_interval", "metrics_open", "metrics_tenants_max", "log_format"),
+    *("control_url", "portal_url", "portal_name", "portal_colour", "status_page"),
 )
 
 

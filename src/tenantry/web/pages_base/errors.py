@@ -12,7 +12,7 @@ from starlette.responses import Response
 from tenantry.web import answers
 from tenantry.web.pages_base.rendering import render_error
 
-_OF_PROGRAMS: Final = ("/api", "/metrics", "/healthz", "/tls", "/static")
+_OF_PROGRAMS: Final = ("/api", "/metrics", "/healthz", "/tls", "/static", "/status.json")
 # Where Starlette itself says no more than the phrase.
 _PLAIN: Final = {404: "there is no such page here", 405: "this is not done that way: go back, and load the page again"}
 _REDIRECTS: Final = range(300, 400)

@@ -19,6 +19,8 @@ from tenantry.web.pages_base.words import browser_name, when
 from tenantry.web.tokens import site_of
 
 SITE_NAME: Final = "Tenantry"
+# Their errors lead nobody to the control room.
+_OF_CLIENTS: Final = ("/portal", "/status")
 # What browsers answer to the redirect of a form with: a GET (RFC 9110 15.4.4).
 SEE_OTHER: Final = 303
 
@@ -58,7 +60,8 @@ def render(request: Request, template: str, status: int = 200, **values: Any) ->
 
 def render_error(request: Request, status: int, title: str, detail: str) -> Response:
     """A page about what went wrong, which asks the store for nothing."""
-    return _page(request, "error.html.j2", status, {"notice": None, "status": status, "title": title, "detail": detail})
+    template = "portal/error.html.j2" if request.url.path.startswith(_OF_CLIENTS) else "error.html.j2"
+    return _page(request, template, status, {"notice": None, "status": status, "title": title, "detail": detail})
 
 
 def _page(request: Request, template: str, status: int, values: dict[str, Any]) -> Response:
