@@ -12,9 +12,9 @@ import sys
 import time
 from pathlib import Path
 
-from tenantry.control.kernel import DISK_SLEEP, TRACED, state_of
 from tenantry.domain.pulse import LOOK_SECONDS, STEADY_SECONDS, Pulse
 from tenantry.gateway.listening import LISTENER
+from tenantry.kernel import DISK_SLEEP, TRACED, state_of
 from tenantry.running import HEARTBEAT, READY, REPLACED, SUPERVISED, TELL_STACKS
 from tenantry.starting import STARTING, hold_starting
 

@@ -17,8 +17,8 @@ import time
 from pathlib import Path
 from typing import Final
 
-from tenantry.control.kernel import users_of
 from tenantry.gateway.listening import AddressTaken, listening_socket
+from tenantry.kernel import users_of
 
 log = logging.getLogger("tenantry.serve")
 

@@ -65,7 +65,7 @@ def loaded(folder: Path, *words: str) -> set[str]:
     ("words", "never"),
     [
         ("gateway", WEB | PAGES | SCHEMA | ALERTS | PARSING | OTHER_STORE | {"tenantry.control", "tenantry.web"}),
-        ("control", {"markdown_it"} | SCHEMA | PARSING | DATA_PLANE | OTHER_STORE),
+        ("control", {"markdown_it", "tenantry.gateway"} | SCHEMA | PARSING | OTHER_STORE),
         ("--version", WEB | PAGES | SCHEMA | ALERTS | STORE | DATA_PLANE | CHECKING),
         ("--help", WEB | {"jinja2", "yaml"} | SCHEMA | ALERTS | STORE | DATA_PLANE),
         ("tenants list", WEB | PAGES | SCHEMA | ALERTS | DATA_PLANE | OTHER_STORE | CHECKING),

@@ -13,8 +13,8 @@ import uvloop
 
 from tenantry import child as child_module
 from tenantry.child import Child
-from tenantry.control.kernel import STOPPED, TRACED, state_of
 from tenantry.domain import pulse
+from tenantry.kernel import STOPPED, TRACED, state_of
 from tenantry.running import SUPERVISED
 from tests.stack import PATIENCE_SECONDS, free_ports, listens, until
 

@@ -24,7 +24,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
-from alembic.util import CommandError
 from sqlalchemy import create_engine, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -39,7 +38,7 @@ from tenantry.settings import Settings
 from tenantry.storage.custody import ForeignMasterKey, Owner, find_owner
 from tenantry.storage.database import copy_sqlite, is_sound, open_store
 from tenantry.storage.key_files import KeyFiles
-from tenantry.storage.migrating import migrate
+from tenantry.storage.migrating import MigrationBroken, migrate
 from tenantry.storage.vault import MasterKeyUnusable
 
 _DATABASE = "tenantry.db"
@@ -249,7 +248,7 @@ def _check(folder: Path) -> Verification:
     try:
         migrate(engine)
         verified = verify(engine)
-    except (SQLAlchemyError, CommandError) as error:
+    except (SQLAlchemyError, MigrationBroken) as error:
         raise RestoreRefused(f"the database of the backup cannot be used: {str(error).splitlines()[0]}") from error
     finally:
         engine.dispose()

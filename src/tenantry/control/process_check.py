@@ -12,8 +12,8 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from tenantry.control.findings import Finding
-from tenantry.control.kernel import DISK_SLEEP, STOPPED, TRACED, command_of, holders_of, state_of, uses_another
 from tenantry.control.presence import LOCK_FILE
+from tenantry.kernel import DISK_SLEEP, STOPPED, TRACED, command_of, holders_of, state_of, uses_another
 from tenantry.ledger.lag import Lag, booking_lag
 from tenantry.ledger.live import LIVE_SECONDS_MAX, LiveGateway, read_live
 from tenantry.settings import Settings

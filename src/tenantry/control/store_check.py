@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 from tenantry.control.findings import Finding
-from tenantry.control.kernel import STOPPED, command_of, holders_of, state_of
+from tenantry.kernel import STOPPED, command_of, holders_of, state_of
 from tenantry.settings import Settings
 from tenantry.storage.schema import known_revisions
 

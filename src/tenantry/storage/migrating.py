@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from alembic import command
-from alembic.config import Config
+from typing import TYPE_CHECKING
+
 from sqlalchemy import Connection, Engine
 
 from tenantry.storage.schema import MIGRATIONS, StoreLater, applied_revision, known_revisions
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 
 class MigrationBroken(Exception):
@@ -17,7 +20,7 @@ def migrate(engine: Engine, revision: str = "head") -> None:
     """Apply every migration that is missing, all or none. Running it again changes nothing.
 
     Raises:
-        MigrationBroken: rows would be left that refer to nothing.
+        MigrationBroken: rows would be left that refer to nothing, or the steps from this schema are not known.
         StoreLater: a later version has made it.
     """
     with engine.connect() as connection:
@@ -40,9 +43,16 @@ def migrate(engine: Engine, revision: str = "head") -> None:
 
 
 def _upgrade(connection: Connection, revision: str) -> None:
+    # Alembic takes a tenth of a second to load, and control has nothing to migrate but what it restores.
+    from alembic import command
+    from alembic.util import CommandError
+
     config = _config()
     config.attributes["connection"] = connection
-    command.upgrade(config, revision)
+    try:
+        command.upgrade(config, revision)
+    except CommandError as error:
+        raise MigrationBroken(str(error)) from error
 
 
 def _begin_sqlite_migration(connection: Connection) -> None:
@@ -57,6 +67,8 @@ def _begin_sqlite_migration(connection: Connection) -> None:
 
 
 def _config() -> Config:
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     return config

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
 from markupsafe import Markup
 
 from tenantry.control.guide.errors import ADVICE
 from tenantry.control.guide.facts import Facts
 from tenantry.control.guide.words import expectations, limits_in_words, not_offered
+
+if TYPE_CHECKING:
+    from markdown_it.token import Token
 
 # What would begin markup inside a line; a client may be called `Smith & Sons *Ltd*`.
 _MARKUP = re.compile(r"([\\`*_\[\]<>|#~&!])")
@@ -68,6 +69,8 @@ def _context(facts: Facts) -> dict[str, Any]:
 
 def guide_page(facts: Facts, markdown: str) -> str:
     """`markdown` as one self-contained HTML page with a table of contents."""
+    from markdown_it import MarkdownIt
+
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = parser.parse(markdown)
     contents = _number_headings(tokens)
