@@ -98,7 +98,13 @@ class Sold:
     def stretches(self, month: Month) -> list[Stretch]:
         """The month from its first day to its last."""
         cuts = sorted({month.first, month.end, *(day for day in self._cuts() if month.first < day < month.end)})
-        found = [self._stretch(first, end, month) for first, end in pairwise(cuts)]
+        found: list[Stretch] = []
+        for first, end in pairwise(cuts):
+            one = self._stretch(first, end, month)
+            if found and _goes_on(found[-1], one):
+                found[-1] = replace(found[-1], end=end)
+            else:
+                found.append(one)
         return [_based(one, found) for one in found]
 
     def first_day(self) -> date | None:
@@ -151,6 +157,11 @@ class Sold:
             month.first,
             month.days,
         )
+
+
+def _goes_on(before: Stretch, one: Stretch) -> bool:
+    """Whether nothing begins with `one`: what is included must not be split on a day on which nothing changes."""
+    return replace(before, first=one.first, end=one.end, owes_setup=one.owes_setup) == one and not one.owes_setup
 
 
 def _based(one: Stretch, all_of_them: Sequence[Stretch]) -> Stretch:

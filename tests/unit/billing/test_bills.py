@@ -62,6 +62,17 @@ def test_the_stretches_of_a_month_tile_it(known: Sold) -> None:
     assert all(one.end == after.first for one, after in pairwise(stretches))
 
 
+def test_what_is_included_is_not_split_on_a_day_on_which_nothing_changes() -> None:
+    """Another plan that the tenant was on has new terms from that day, and its own plan was said once more."""
+    studio = Terms(fee_nanos=30 * USD, included_nanos=10 * USD, markup_percent="20")
+    versions = [version("before", Terms()), version("before", Terms(fee_nanos=USD), MID), version("studio", studio)]
+    known = Sold([on("before", date(2026, 1, 1)), on("studio", date(2026, 3, 1)), on("studio", MID)], versions)
+    stretches = known.stretches(NOVEMBER)
+    some = [used(date(2026, 11, 2), nanos=2 * USD), used(date(2026, 11, 20), nanos=8 * USD)]
+    assert [(one.first, one.end) for one in stretches] == [(NOVEMBER.first, NOVEMBER.end)]
+    assert shown(calculate(NOVEMBER, stretches, some)) == [("fee", 30 * USD), ("included", 0)]
+
+
 @settings(max_examples=200)
 @given(
     st.integers(0, 10**13),
