@@ -20,7 +20,7 @@ from tenantry.billing.render import digits_of, require_known
 from tenantry.billing.wording import FALLBACK
 from tenantry.control.completeness import require_complete
 from tenantry.control.site import Site
-from tenantry.domain.billing_details import PLAIN, BadDetails, Details
+from tenantry.domain.billing_details import LIST_CURRENCY, PLAIN, BadDetails, Details, require_rate
 from tenantry.storage.database import reading
 from tenantry.storage.directory import Directory, DirectoryError, NotInDirectory
 from tenantry.storage.directory.invoices import (
@@ -85,7 +85,8 @@ def agency_details(site: Site) -> Details:
 def set_billing(site: Site, slug: str | None, details: Details) -> None:
     """Raises: DirectoryError: a detail that cannot be."""
     try:
-        known = require_known(details.currency or "USD", details.locale or FALLBACK)
+        known = require_known(details.currency or LIST_CURRENCY, details.locale or FALLBACK)
+        require_rate(details.over(agency_details(site) if slug is not None else PLAIN))
     except BadDetails as error:
         raise DirectoryError(str(error)) from None
     site.directory.set_billing(slug, replace(details, locale=known) if details.locale is not None else details)
@@ -120,9 +121,16 @@ def find_client(site: Site, slug: str) -> Client:
 
 
 def preview(site: Site, books: Books, client: Client, month: Month) -> NewInvoice:
-    """The invoice as it would be issued now. Raises: NotBilled, SumsDiffer."""
-    own = site.directory.billing_of(client.tenant_id)
-    return draft(books, client, month, agency_details(site), own, digits_of)
+    """The invoice as it would be issued now.
+
+    Raises: NotBilled, SumsDiffer; DirectoryError: its currency has no rate.
+    """
+    own, agency = site.directory.billing_of(client.tenant_id), agency_details(site)
+    try:
+        require_rate(own.over(agency))
+    except BadDetails as error:
+        raise DirectoryError(f"{error} (`tenantry invoices details {client.slug} --currency EUR --rate 0.92`)") from None
+    return draft(books, client, month, agency, own, digits_of)
 
 
 def issue(site: Site, client: Client, month: Month, check: Check = any_document) -> Issued:
@@ -180,7 +188,7 @@ def _drafted(site: Site, books: Books, client: Client, month: Month, check: Chec
         return Passed(client, why=str(reason), standing=reason.number)
     except NotBilled as reason:
         return Passed(client, why=str(reason))
-    except (SumsDiffer, NotStructured) as fault:
+    except (SumsDiffer, NotStructured, DirectoryError) as fault:
         return Passed(client, why=str(fault), failed=True)
     except SQLAlchemyError:
         raise

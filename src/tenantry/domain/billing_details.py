@@ -18,6 +18,8 @@ PERCENT_MAX: Final = 100
 DUE_DAYS_MAX: Final = 365
 TAXES_MAX: Final = 5
 YEAR: Final = "{year}"
+# Of list prices.
+LIST_CURRENCY: Final = "USD"
 # Categories of VAT as EN 16931 has them (UNCL 5305): the declared taxes; or why there are none: reverse charge,
 # export, exempt, zero rate.
 STANDARD_VAT: Final = "S"
@@ -59,13 +61,16 @@ class Details:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     def over(self, others: Details) -> Details:
-        """These, and the others' where nothing is said."""
-        return Details(**{**others.as_json(), **self.as_json()})
+        """These, and the others' where nothing is said. A rate is of its currency, and of no other."""
+        found = others.as_json()
+        if self.currency is not None and self.currency != others.currency:
+            found.pop("rate", None)
+        return Details(**{**found, **self.as_json()})
 
 
 # What an agency has that has said nothing: dollars, as list prices are.
 PLAIN: Final = Details(
-    currency="USD", rate="1", taxes=(), locale="en_US", due_days=14, series="INV-{year}-", credit_series="CN-{year}-"
+    currency=LIST_CURRENCY, rate="1", taxes=(), locale="en_US", due_days=14, series="INV-{year}-", credit_series="CN-{year}-"
 )
 
 
@@ -101,6 +106,15 @@ def check_details(details: Details) -> None:
         series = getattr(details, name)
         if series is not None and (not _SERIES.fullmatch(series) or "{" in series.replace(YEAR, "")):
             raise BadDetails(f"{name} is letters, digits and / _ . -, and {YEAR}; not {series[:40]!r}")
+
+
+def require_rate(details: Details) -> None:
+    """That amounts can be told in the currency, of details that leave nothing to others. Raises: BadDetails."""
+    if details.currency == LIST_CURRENCY:
+        if Decimal(details.rate or 1) != 1:
+            raise BadDetails(f"the rate {details.rate} is of no currency: say which, such as EUR")
+    elif details.rate is None:
+        raise BadDetails(f"{details.currency} has no rate: say how much of it a dollar is")
 
 
 def _check_taxes(taxes: tuple[tuple[str, str], ...]) -> None:

@@ -261,6 +261,28 @@ def test_details_that_cannot_be_are_refused(site: Site, details: Details) -> Non
         set_billing(site, None, details)
 
 
+def test_a_rate_is_of_its_currency_and_of_no_other(site: Site) -> None:
+    on_day(site, date(2026, 12, 1))
+    set_billing(site, None, Details(currency="EUR", rate="0.92"))
+    set_billing(site, "a", Details(currency="EUR"))
+    with pytest.raises(DirectoryError, match="JPY has no rate"):
+        set_billing(site, "b", Details(currency="JPY"))
+    set_billing(site, "b", Details(currency="USD"))
+    assert [looked_at(site, slug, NOVEMBER)["rate"] for slug in ("a", "b")] == ["0.92", None]
+    assert looked_at(site, "b", NOVEMBER)["net_minor"] == 7900
+    with pytest.raises(DirectoryError, match="the rate 0.92 is of no currency"):
+        set_billing(site, "b", Details(currency="USD", rate="0.92"))
+
+
+def test_what_was_stored_without_a_rate_is_not_billed_at_another_currencys(site: Site) -> None:
+    """As a file of tenants may declare it before the agency's currency changes."""
+    on_day(site, date(2026, 12, 1))
+    site.directory.set_billing("b", Details(currency="JPY"))
+    passed = {one.slug: one for one in issue_all(site, NOVEMBER)}
+    assert passed["a"].issued is not None
+    assert passed["b"].failed and passed["b"].why.startswith("JPY has no rate")
+
+
 def test_a_document_that_was_changed_taken_away_or_renumbered_is_found(site: Site) -> None:
     on_day(site, date(2027, 1, 1))
     for month in (NOVEMBER, DECEMBER):
