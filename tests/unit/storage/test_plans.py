@@ -114,6 +114,28 @@ def test_a_tenant_that_leaves_owes_its_plan_to_the_day_that_the_plan_says(
     assert directory.list_plan_versions()[0].plan == "studio"
 
 
+def test_a_plan_is_used_until_the_day_on_which_its_last_tenant_is_on_another(directory: OnADay) -> None:
+    """Terms of a month that changed in its midst would be owed twice."""
+    directory.set_plan("studio", Terms(fee_nanos=100, changes="next_month"))
+    directory.set_plan("flat", Terms())
+    directory.assign_plan("acme", Agreed("studio", date(2026, 11, 1)))
+    assert directory.assign_plan("acme", Agreed("flat")) == date(2026, 12, 1)
+    with pytest.raises(DirectoryError, match="changes with a month"):
+        directory.set_plan("studio", Terms(fee_nanos=300, changes="next_month"), date(2026, 11, 26))
+    assert directory.set_plan("studio", Terms(fee_nanos=200, changes="next_month")) == date(2026, 12, 1)
+
+
+@pytest.mark.parametrize("planned", [None, "flat"])
+def test_who_leaves_owes_nothing_that_was_planned_for_later(directory: OnADay, planned: str | None) -> None:
+    """The plan that it is on decides the last day, not the one that it was to have."""
+    directory.set_plan("studio", Terms())
+    directory.set_plan("flat", Terms(changes="next_month"))
+    directory.assign_plan("acme", Agreed("studio", date(2026, 11, 1)))
+    directory.assign_plan("acme", Agreed(planned, date(2027, 3, 1)))
+    directory.offboard_tenant("acme", True)
+    assert [plan_on(directory, MID + timedelta(days)) for days in (0, 1, 200)] == ["studio", None, None]
+
+
 def test_a_tenant_that_never_was_leaves_no_plan_behind(directory: OnADay) -> None:
     directory.set_plan("studio", Terms())
     directory.assign_plan("acme", Agreed("studio"))

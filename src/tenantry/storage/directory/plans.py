@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
@@ -20,6 +21,7 @@ from tenantry.domain.plans import (
     check_terms,
     day_of_change,
     first_of_next_month,
+    in_force,
     on_day,
     read_terms,
 )
@@ -117,12 +119,22 @@ class PlanChanges(Changes):
         _refuse_billed(
             connection, {one.tenant_id for one in assigned_plans(connection, None) if one.plan == name}, from_day
         )
-        users = connection.execute(select(tenants.c.slug).where(tenants.c.plan == name).limit(1)).first()
-        if users is None:
+        if not self._is_used(connection, name):
             return from_day or self.today()
         rule = _rule_on(versions, self.today())
         _require_day(name, rule, from_day)
         return from_day or day_of_change(rule, self.today())
+
+    def _is_used(self, connection: Connection, name: str) -> bool:
+        """Whether a tenant is on it, or is to be; also one of which another plan was said for a later day."""
+        said = connection.execute(select(tenants.c.slug).where(tenants.c.plan == name).limit(1)).first()
+        if said is not None:
+            return True
+        by_tenant: defaultdict[str, list[TenantPlan]] = defaultdict(list)
+        for one in assigned_plans(connection, None):
+            by_tenant[one.tenant_id].append(one)
+        standing = (on_day([one.dated for one in some], self.today()) for some in by_tenant.values())
+        return any(one is not None and one.plan == name for one in standing)
 
     def remove_plan(self, name: str) -> None:
         """Raises: DirectoryError: a tenant is on it, or there is none of that name."""
@@ -193,12 +205,15 @@ class PlanChanges(Changes):
 
     def _end_plan(self, connection: Connection, tenant_id: str, slug: str) -> None:
         """A tenant that leaves owes the rest of the month where its plan says so, else this day as the last."""
-        stood = assigned_plans(connection, tenant_id)
-        if not stood or stood[-1].plan is None:
-            return
-        rule = _rule_on(plan_versions_of(connection, stood[-1].plan), self.today())
+        stood = [one.dated for one in assigned_plans(connection, tenant_id)]
+        now = on_day(stood, self.today())
+        rule = _rule_on(plan_versions_of(connection, now.plan), self.today()) if now is not None and now.plan else ""
         next_day = self.today() + timedelta(days=1)
         day = first_of_next_month(self.today()) if rule == NEXT_MONTH else next_day
+        then = on_day(stood, day)
+        is_over = then is None or then.plan is None
+        if is_over and all(one.what.plan is None for one in in_force(stood) if one.first_day > day):
+            return
         self._put_assigned(connection, [(tenant_id, slug, Agreed(None, day))])
 
     def _put_assigned(self, connection: Connection, all_agreed: Sequence[tuple[str, str, Agreed]]) -> None:
