@@ -41,6 +41,8 @@ PRICE_NAMES: Final = {
     "output": PRICED_TOKENS[4],
     "web_search_per_1000": SEARCHES,
 }
+# Dollars per thousand searches at list price: what a table says that names none.
+SEARCHES_USD: Final = "10"
 _PER_TOKENS: Final = 1_000_000
 _PER_SEARCHES: Final = 1000
 _DATE_SUFFIX: Final = re.compile(r"-\d{8}$")
@@ -135,7 +137,7 @@ def check_terms(terms: Terms) -> None:
 
 
 def read_price_table(raw: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
-    """Own prices by model, each a decimal of dollars. Raises: BadTerms."""
+    """Own prices by model, each a decimal of dollars; searches without one are at list price. Raises: BadTerms."""
     for model, prices in raw.items():
         if not model or not model.isprintable() or "*" in model[:-1]:
             raise BadTerms(f"prices: {model[:60]!r} is no model's id, nor the beginning of some and a *")
@@ -149,7 +151,7 @@ def read_price_table(raw: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str
         missing = [name for name in PRICE_NAMES if name not in prices and name != "web_search_per_1000"]
         if missing:
             raise BadTerms(f"prices.{model} needs {', '.join(missing)}: what has no price would be free")
-    return {model: dict(prices) for model, prices in raw.items()}
+    return {model: {"web_search_per_1000": SEARCHES_USD, **prices} for model, prices in raw.items()}
 
 
 def own_prices(terms: Terms, model: str) -> Mapping[str, Fraction] | None:

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from tenantry.domain.plans import (
     EXAMPLE_PLANS,
+    SEARCHES,
+    SEARCHES_USD,
     BadTerms,
     Dated,
     Terms,
@@ -20,8 +22,10 @@ from tenantry.domain.plans import (
     read_price_table,
     read_terms,
 )
+from tenantry.domain.prices import load_default_prices
 
 FIVE = {"input": "2", "cache_write_5m": "2.50", "cache_write_1h": "4", "cache_read": "0.2", "output": "9"}
+FREE_SEARCHES = FIVE | {"web_search_per_1000": "0"}
 
 
 @pytest.mark.parametrize(
@@ -97,6 +101,12 @@ def test_a_models_own_price_goes_before_a_pattern_and_the_longest_pattern_before
     assert input_of("claude-haiku-4") == 1000
     assert input_of("claude-opus-6") == 2000
     assert input_of("gpt") is None
+
+
+def test_searches_are_at_list_price_where_a_table_names_none() -> None:
+    assert int(SEARCHES_USD) * 1_000_000 == load_default_prices().web_search_nanos
+    found = [own_prices(Terms(prices=read_price_table({"m": table})), "m") for table in (FIVE, FREE_SEARCHES)]
+    assert [one[SEARCHES] for one in found if one is not None] == [10_000_000, 0]
 
 
 @pytest.mark.parametrize(
