@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -25,19 +25,22 @@ log = logging.getLogger("tenantry.control")
 
 @dataclass(frozen=True, slots=True)
 class Margins:
-    """`by_tenant` is by slug, also of those that left; `at` is when it was true."""
+    """`every` is that of all, also of those that left; `by_tenant` by slug, where a slug has been another's too of who
+    has it now. `at` is when it was true.
+    """
 
     month: Month
+    every: Sequence[TenantMargin]
     by_tenant: Mapping[str, TenantMargin]
     at: datetime
 
     @property
     def now(self) -> Margin:
-        return totals(one.now for one in self.by_tenant.values())
+        return totals(one.now for one in self.every)
 
     @property
     def projected(self) -> Margin:
-        return totals(one.projected for one in self.by_tenant.values())
+        return totals(one.projected for one in self.every)
 
 
 def month_margins(site: Site, month: Month | None = None) -> Margins:
@@ -46,8 +49,10 @@ def month_margins(site: Site, month: Month | None = None) -> Margins:
     plans, now = site.directory.list_plans(), datetime.now(UTC)
     with reading_books(site) as books:
         clients = [*list_clients(site), *list_without_plan(site)]
-        found = {client.slug: tenant_margin(books, client, wanted, plans, now) for client in clients}
-    return Margins(wanted, found, now)
+        found = [tenant_margin(books, client, wanted, plans, now) for client in clients]
+    there = {one.tenant_id for one in site.directory.list_tenants()}
+    last = sorted(zip(clients, found, strict=True), key=lambda one: one[0].tenant_id in there)
+    return Margins(wanted, found, {client.slug: margin for client, margin in last}, now)
 
 
 class RememberedMargins:
