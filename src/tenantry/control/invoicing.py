@@ -28,6 +28,7 @@ from tenantry.storage.directory.invoices import (
     FIRST_HASH,
     INVOICE,
     PARTIAL_CREDIT,
+    Covered,
     Issued,
     IssuedMeanwhile,
     NewInvoice,
@@ -41,6 +42,9 @@ from tenantry.storage.directory.invoices import (
 # The writer's lock is held for a fifth of a second then; one commit an invoice took a third of the time (measured,
 # 2026-11-29, `python -m bench.invoices`).
 INVOICES_PER_TRANSACTION_MAX = 50
+
+
+NOTHING_COVERED = Covered("", 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +133,9 @@ def preview(site: Site, books: Books, client: Client, month: Month) -> NewInvoic
     try:
         require_rate(own.over(agency))
     except BadDetails as error:
-        raise DirectoryError(f"{error} (`tenantry invoices details {client.slug} --currency EUR --rate 0.92`)") from None
+        raise DirectoryError(
+            f"{error} (`tenantry invoices details {client.slug} --currency EUR --rate 0.92`)"
+        ) from None
     return draft(books, client, month, agency, own, digits_of)
 
 
@@ -247,7 +253,10 @@ def verify_invoices(site: Site) -> tuple[int, list[str]]:
     """How many were issued, and what is wrong with them: changed, missing, or not adding up."""
     wrong: list[str] = []
     previous, numbers = FIRST_HASH, dict[str, int]()
+    # In this order: somebody may issue meanwhile.
+    last = site.directory.last_numbers()
     issued = site.directory.list_invoices()
+    covered = site.directory.list_covered()
     for one in issued:
         if (one.prev_hash, one.row_hash) != (previous, hash_of(previous, one.number, one.text)):
             wrong.append(f"{one.number} is not as it was issued, or one before it is missing")
@@ -256,7 +265,24 @@ def verify_invoices(site: Site) -> tuple[int, list[str]]:
         if one.number.removeprefix(one.series).lstrip("0") != str(numbers[one.series]):
             wrong.append(f"{one.number} is not number {numbers[one.series]} of its series")
         wrong += _wrong_sums(one)
+        wrong += _wrong_words(one, covered.get(one.number, NOTHING_COVERED))
+    for series, number in last.items():
+        if numbers.get(series, 0) < number:
+            wrong.append(f"{series}: {number} numbers were given, and {numbers.get(series, 0)} documents are there")
     return len(issued), [*wrong, *_wrong_credits(issued)]
+
+
+def _wrong_words(issued: Issued, covered: Covered) -> Iterator[str]:
+    """What the store says beside the document, by which the next bill is made."""
+    document = issued.document
+    said = (issued.kind, issued.month, issued.slug, issued.currency, issued.credits)
+    written = (document["kind"], document["month"], document["client"]["slug"], document["currency"])
+    if said != (*written, document.get("credits")):
+        yield f"{issued.number}: the store tells it otherwise than the document"
+    lines = document["lines"]
+    sums = [sum(line[name] for line in lines) for name in ("rows", "list_nanos", "nanos")]
+    if issued.kind == INVOICE and sums != [covered.rows, covered.cost_nanos, covered.net_nanos]:
+        yield f"{issued.number}: what it covers is not what its lines say"
 
 
 def _wrong_sums(issued: Issued) -> Iterator[str]:

@@ -70,7 +70,13 @@ class Details:
 
 # What an agency has that has said nothing: dollars, as list prices are.
 PLAIN: Final = Details(
-    currency=LIST_CURRENCY, rate="1", taxes=(), locale="en_US", due_days=14, series="INV-{year}-", credit_series="CN-{year}-"
+    currency=LIST_CURRENCY,
+    rate="1",
+    taxes=(),
+    locale="en_US",
+    due_days=14,
+    series="INV-{year}-",
+    credit_series="CN-{year}-",
 )
 
 

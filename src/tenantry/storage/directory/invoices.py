@@ -172,6 +172,22 @@ class InvoiceChanges(Changes):
         with self._engine.connect() as connection:
             return [_read(row) for row in connection.execute(query)]
 
+    def last_numbers(self) -> dict[str, int]:
+        """The last number that was given, by series."""
+        columns = invoice_series.c
+        query = select(columns.series, columns.last_number).where(columns.series != _ALL)
+        with self._engine.connect() as connection:
+            return {series: int(last) for series, last in connection.execute(query)}
+
+    def list_covered(self) -> dict[str, Covered]:
+        """What each document covers of all months together, by its number; those that cover nothing are left out."""
+        columns = invoice_months.c
+        sums = (func.sum(columns.row_count), func.sum(columns.cost_nanos), func.sum(columns.net_nanos))
+        query = select(columns.number, *sums).group_by(columns.number)
+        with self._engine.connect() as connection:
+            found = connection.execute(query).all()
+        return {number: Covered("", int(rows), int(cost), int(net)) for number, rows, cost, net in found}
+
 
 def hash_of(previous: str, number: str, text: str) -> str:
     """Of an issued document, over the one before it: none can be changed, taken away or put between."""
