@@ -89,6 +89,21 @@ def test_a_price_that_was_corrected_is_on_the_next_invoice_as_a_correction_of_it
     assert site.directory.get_invoice(first["number"]).document == first
 
 
+@pytest.mark.parametrize("day", [date(2026, 12, 1), date(2026, 12, 31)])
+def test_what_is_corrected_beyond_the_included_is_billed_once_on_whatever_day_that_is_booked(
+    site: Site, tmp_path: Path, clock: Clock, day: date
+) -> None:
+    cost = used(site, tmp_path, 3)
+    site.directory.set_plan("cap", Terms(included_nanos=2 * cost))
+    site.directory.assign_plan("a", Agreed("cap", date(2026, 11, 1)))
+    on_day(site, date(2026, 12, 1))
+    assert issued(site, NOVEMBER)["net_nanos"] == 0
+    clock.day = day
+    book_adjustments(site.engine, table("v2", 3), ALL)
+    on_day(site, date(2027, 1, 1))
+    assert issued(site, DECEMBER)["net_nanos"] == cost
+
+
 def test_a_correction_within_its_month_is_part_of_the_usage_of_its_model(
     site: Site, tmp_path: Path, clock: Clock
 ) -> None:

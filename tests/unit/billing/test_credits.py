@@ -16,8 +16,10 @@ from tenantry.billing.margin import tenant_margin
 from tenantry.control.invoicing import credit, find_client, reading_books, set_billing, verify_invoices
 from tenantry.control.site import Site
 from tenantry.domain.billing_details import Details
+from tenantry.domain.plans import Terms
 from tenantry.storage.directory import DirectoryError
 from tenantry.storage.directory.invoices import Issued
+from tenantry.storage.directory.plans import Agreed
 from tests.unit.billing.offices import on_day
 from tests.unit.billing.papers import ISSUED_ON, invoice_in, row_of
 from tests.unit.billing.test_invoices import (
@@ -59,6 +61,25 @@ def test_a_part_is_given_back_before_taxes_and_the_invoice_stands(site: Site, bi
         credit(site, billed, "more", Part(Decimal("0.01")))
     assert covered(site) == booked(site)
     assert verify_invoices(site) == (3, [])
+
+
+def test_a_part_is_in_dollars_what_it_is_at_the_invoices_rate(site: Site) -> None:
+    set_billing(site, None, Details(currency="EUR", rate="0.5"))
+    on_day(site, date(2027, 1, 1))
+    number = issued(site, "b", NOVEMBER)["number"]
+    set_billing(site, None, Details(currency="EUR", rate="0.8"))
+    note = credit(site, number, "slow answers", Part(Decimal(10)))
+    assert (note.total_minor, note.document["net_nanos"]) == (-1000, -20 * USD)
+
+
+def test_taxes_of_many_small_parts_are_never_more_than_those_of_the_invoice(site: Site) -> None:
+    set_billing(site, None, Details(taxes=(("VAT", "50"),)))
+    site.directory.set_plan("small", Terms(fee_nanos=4 * USD // 100))
+    site.directory.assign_plan("c", Agreed("small", date(2026, 11, 1)))
+    on_day(site, date(2027, 1, 1))
+    number = issued(site, "c", NOVEMBER)["number"]
+    notes = [credit(site, number, "a cent", Part(Decimal("0.01"))) for _ in range(4)]
+    assert [one.document["taxes"][0]["amount_minor"] for one in notes] == [-1, -1, 0, 0]
 
 
 def test_what_was_given_back_is_not_billed_again_with_what_comes_late(
