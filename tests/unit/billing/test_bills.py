@@ -62,6 +62,31 @@ def test_the_stretches_of_a_month_tile_it(known: Sold) -> None:
     assert all(one.end == after.first for one, after in pairwise(stretches))
 
 
+def test_a_discount_on_the_fee_is_on_no_slot() -> None:
+    terms = Terms(fee_nanos=30 * USD, slots=5, extra_slot_nanos=10 * USD, discount_percent="10")
+    assert shown(billed(terms, slots=6)) == [("fee", 30 * USD), ("slots", 10 * USD), ("discount", -3 * USD)]
+
+
+def test_a_discount_is_of_its_last_day_too() -> None:
+    terms = Terms(fee_nanos=30 * USD, discount_percent="10", discount_until="2026-11-01")
+    assert shown(billed(terms)) == [("fee", USD), ("discount", -USD // 10), ("fee", 29 * USD)]
+
+
+def test_a_fee_that_no_change_splits_is_whole_over_the_parts_of_its_days() -> None:
+    terms = Terms(fee_nanos=1, changes="next_month", discount_percent="0.000000001", discount_until="2026-11-15")
+    assert shown(billed(terms)) == [("fee", 1), ("fee", 0)]
+
+
+def test_estimates_are_at_list_price_on_a_plan_with_its_own() -> None:
+    bill = billed(Terms(prices={"*": OWN}), used(MID, "estimated", 5 * USD, tokens=1000))
+    assert shown(bill) == [("estimated", 5 * USD)]
+
+
+def test_a_correction_below_zero_makes_nothing_more_of_what_is_included() -> None:
+    some = [used(MID, "adjusted", 5 * USD, sign=-1), used(MID, "estimated", 12 * USD)]
+    assert shown(billed(Terms(included_nanos=10 * USD), *some)) == [("included", 0), ("estimated", 2 * USD)]
+
+
 def test_what_is_included_is_not_split_on_a_day_on_which_nothing_changes() -> None:
     """Another plan that the tenant was on has new terms from that day, and its own plan was said once more."""
     studio = Terms(fee_nanos=30 * USD, included_nanos=10 * USD, markup_percent="20")

@@ -20,7 +20,7 @@ from tenantry.storage.directory import DirectoryError
 from tenantry.storage.directory.plans import Agreed
 from tests.unit.billing.clock import Clock, set_clock
 from tests.unit.billing.offices import USD, OnADay, make_site, on_day
-from tests.unit.ledger.books import MODEL, START_US, book, rows
+from tests.unit.ledger.books import HOUR_US, MODEL, START_US, book, rows
 from tests.unit.ledger.test_adjustments import RAW, settled, table
 
 NOVEMBER, DECEMBER, JANUARY = (read_month(one) for one in ("2026-11", "2026-12", "2027-01"))
@@ -104,10 +104,11 @@ def test_what_is_corrected_beyond_the_included_is_billed_once_on_whatever_day_th
     assert issued(site, DECEMBER)["net_nanos"] == cost
 
 
+@pytest.mark.parametrize("days_before", [0, 1])
 def test_a_correction_within_its_month_is_part_of_the_usage_of_its_model(
-    site: Site, tmp_path: Path, clock: Clock
+    site: Site, tmp_path: Path, clock: Clock, days_before: int
 ) -> None:
-    cost = used(site, tmp_path, 3)
+    cost = used(site, tmp_path, 3, ended_at_us=START_US - days_before * 24 * HOUR_US)
     clock.day = date(2026, 11, 20)
     book_adjustments(site.engine, table("v2", 2), ALL)
     on_day(site, date(2026, 12, 1))

@@ -44,6 +44,13 @@ def test_usage_that_a_tenant_pays_itself_costs_the_agency_nothing() -> None:
     assert under_plan(NOVEMBER, [used(MID, nanos=10 * USD)], "own", terms) == Margin(metered_nanos=USD)
 
 
+def test_the_agency_pays_from_the_day_on_which_a_tenant_does_so_no_more() -> None:
+    own, paid = Terms(byok=True), Terms()
+    known = Sold([on("own", LONG_AGO), on("paid", MID)], [version("own", own), version("paid", paid)])
+    some = [used(date(2026, 11, 15), nanos=USD), used(MID, nanos=10 * USD)]
+    assert margin_of(calculate(NOVEMBER, known.stretches(NOVEMBER), some)).cost_nanos == 10 * USD
+
+
 def test_another_plan_is_tried_as_for_a_tenant_of_old() -> None:
     terms = Terms(fee_nanos=79 * USD, setup_nanos=5 * USD, trial_days=30, included_nanos=10 * USD)
     found = under_plan(NOVEMBER, [used(MID, nanos=30 * USD)], "pro", terms)
@@ -69,6 +76,13 @@ def test_a_running_month_goes_on_at_its_pace_and_the_fee_stays_one(tmp_path: Pat
     assert found.projected == Margin(fixed_nanos=100 * USD, cost_nanos=120 * USD)
     assert found.is_under_water
     assert found.fits is None
+
+
+def test_usage_at_own_prices_goes_on_at_its_pace_too(tmp_path: Path) -> None:
+    plan = Terms(prices={"*": {"input": "3", "output": "9"}})
+    found = at(tmp_path, datetime(2026, 11, 11, tzinfo=UTC), plan, {})
+    assert found.now.metered_nanos == 1000 * 3000 + 10 * 9000
+    assert found.projected.metered_nanos == 3 * found.now.metered_nanos
 
 
 def test_who_is_under_water_is_told_the_plan_that_costs_it_least_and_covers_its_cost(tmp_path: Path) -> None:
