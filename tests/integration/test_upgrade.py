@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Column, Engine, MetaData, Table, insert, select, text
@@ -14,7 +15,6 @@ from sqlalchemy import Column, Engine, MetaData, Table, insert, select, text
 from tenantry.domain.directory import TenantStatus
 from tenantry.domain.limits import Limits
 from tenantry.domain.plans import Terms
-from tenantry.storage import migrating
 from tenantry.storage.custody import settle_seals
 from tenantry.storage.database import open_store
 from tenantry.storage.directory import Directory
@@ -170,13 +170,13 @@ def test_an_upgrade_that_fails_half_way_leaves_the_store_as_it_was(
     old_store: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = _dump(old_store)
-    upgrade = migrating.command.upgrade
+    upgrade = command.upgrade
 
     def stop_after(config: Any, _revision: str) -> None:
         upgrade(config, "0002")
         raise OSError("the disk is full")
 
-    monkeypatch.setattr(migrating.command, "upgrade", stop_after)
+    monkeypatch.setattr(command, "upgrade", stop_after)
     with pytest.raises(OSError, match="disk"):
         migrate(old_store)
     monkeypatch.undo()

@@ -20,7 +20,7 @@ from tenantry.billing.render import digits_of, require_known
 from tenantry.billing.wording import FALLBACK
 from tenantry.control.completeness import require_complete
 from tenantry.control.site import Site
-from tenantry.domain.billing_details import LIST_CURRENCY, PLAIN, BadDetails, Details, require_rate
+from tenantry.domain.billing_details import LIST_CURRENCY, PLAIN, BadDetails, Details, check_details, require_rate
 from tenantry.storage.database import reading
 from tenantry.storage.directory import Directory, DirectoryError, NotInDirectory
 from tenantry.storage.directory.invoices import (
@@ -89,6 +89,7 @@ def agency_details(site: Site) -> Details:
 def set_billing(site: Site, slug: str | None, details: Details) -> None:
     """Raises: DirectoryError: a detail that cannot be."""
     try:
+        check_details(details)
         known = require_known(details.currency or LIST_CURRENCY, details.locale or FALLBACK)
         require_rate(details.over(agency_details(site) if slug is not None else PLAIN))
     except BadDetails as error:

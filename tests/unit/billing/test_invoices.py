@@ -256,6 +256,8 @@ def test_currency_taxes_and_addresses_are_frozen_with_the_invoice(site: Site) ->
         Details(currency="XQQ"),
         Details(rate="0"),
         Details(rate="1e3"),
+        Details(rate="a rate"),
+        Details(rate="\uff11"),
         Details(locale="xx_YY"),
         Details(locale="../etc"),
         Details(taxes=(("VAT", "101"),)),
