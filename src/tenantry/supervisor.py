@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from tenantry.child import Child
 from tenantry.control.restarting import RestartDoor, ServeRuns
 from tenantry.control.site import SANDBOX, Site, bring_upstreams, ensure_sandbox_credential, open_site
@@ -129,7 +131,7 @@ class Supervisor:
             print(await asyncio.to_thread(self._greet, site), flush=True)
         else:
             log.info("serving on %s", settings.public_url)
-        if not await asyncio.to_thread(site.directory.has_owner):
+        if await asyncio.to_thread(_lacks_owner, site):
             url = settings.control_url
             log.info("Nobody can sign in to the control room at %s yet: `tenantry keys people link` shows a link", url)
         self._do(self._wait_for("control", settings.control_host, settings.control_port))
@@ -188,6 +190,14 @@ class Supervisor:
                     _START_SECONDS_MAX,
                 )
             await asyncio.sleep(_LOOK_SECONDS)
+
+
+def _lacks_owner(site: Site) -> bool:
+    """False too where the store cannot be asked: a hint is not worth an end of what serves."""
+    try:
+        return not site.directory.has_owner()
+    except (SQLAlchemyError, OSError):
+        return False
 
 
 def _listens(host: str, port: int) -> bool:
