@@ -25,9 +25,9 @@ import anthropic
 
 from bench.processes import free_port
 from tenantry.control.init import init_site
-from tenantry.control.kernel import state_of
 from tenantry.control.restarting import ask_restart
 from tenantry.control.site import ensure_sandbox_credential, open_site
+from tenantry.kernel import state_of
 from tenantry.settings import Settings, load_settings
 
 WORKERS = 8
