@@ -18,7 +18,7 @@ from bench.ledger import END_US, MODELS, RAW, TENANTS
 from tenantry.domain.attempts import AttemptEnded, AttemptProgress, Outcome
 from tenantry.domain.prices import load_default_prices
 from tenantry.domain.usage import Usage
-from tenantry.gateway.request import new_name
+from tenantry.gateway.request import Names
 from tenantry.ledger.booking import ROWS_PER_TRANSACTION_MAX, Drain
 from tenantry.ledger.journal import JournalWriter
 from tenantry.ledger.templates import begin_template, settled_line
@@ -89,9 +89,9 @@ def insert_again(folder: Path, count: int) -> float:
 
 def write_journal(folder: Path, count: int) -> None:
     """What a gateway writes for so many attempts, half of them streams, and then ends."""
-    writer = JournalWriter(folder, "gateway")
+    writer, names = JournalWriter(folder, "gateway"), Names()
     for number in range(count):
-        name, at_us = new_name(), END_US + number * 1000
+        name, at_us = names.new(), END_US + number * 1000
         model, streams, who = MODELS[number % 3], bool(number & 1), number % TENANTS
         ids = (f"tnt_{who:020d}", f"key_{who:020d}", f"crd_{who:020d}", "ups_00000000000000000000")
         begin = begin_template(*ids, model, streams)
