@@ -25,7 +25,6 @@ ANSWER_SECONDS_MAX: Final = 300.0
 TRIES_MAX: Final = 4
 _WAIT_SECONDS: Final = 1.0
 _WAIT_SECONDS_MAX: Final = 5.0
-TASK_SECONDS: Final = 0.5
 _JSON: Final = "application/json"
 _REDIRECTS: Final = range(300, 400)
 
@@ -79,20 +78,6 @@ class Api:
         """Post what is no JSON. `match`: the ETag of what was seen. Raises: ServerFailed."""
         fields = {"if-match": f'"{match}"'} if match is not None else {}
         return self._decoded(*self._ask("POST", path, query, data, fields | {"content-type": media}))
-
-    def finished(self, task: dict[str, Any], tell: Callable[[str], None] = lambda _line: None) -> dict[str, Any]:
-        """The result of a task when it has ended; `tell` is given each line of its progress. Raises: ServerFailed."""
-        told = 0
-        while True:
-            for line in task["progress"][told:]:
-                tell(line)
-            told = len(task["progress"])
-            if task["state"] == "failed":
-                raise ServerFailed(task["error"] or f"{task['kind']} failed")
-            if task["state"] == "done":
-                return task["result"] or {}
-            self._sleep(TASK_SECONDS)
-            task = self.get("tasks", task["task_id"])
 
     def _ask(
         self,
