@@ -10,7 +10,7 @@ import msgspec
 from msgspec import UNSET, Meta
 
 from tenantry.domain.durations import read_duration
-from tenantry.domain.limits import CAPACITY_LIMITS, KEY_LIMITS, LIMITS, Limit, read_limits
+from tenantry.domain.limits import KEY_LIMITS, LIMITS, Limit, read_limits
 from tenantry.web.api.operations import Struct
 
 # As `keys issue` has it.
@@ -48,8 +48,6 @@ if TYPE_CHECKING:
 else:
     LimitsChange: Final = _struct_of("LimitsChange", LIMITS)
     KeyLimits: Final = _struct_of("KeyLimits", KEY_LIMITS)
-
-CAPACITY: Final = CAPACITY_LIMITS
 
 
 def said(struct: Struct) -> dict[str, Any]:

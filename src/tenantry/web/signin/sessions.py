@@ -62,11 +62,6 @@ def session_of(request: Request) -> Session:
     return request.state.session
 
 
-def find_session_of(request: Request) -> Session | None:
-    """The session, if the request came through the door."""
-    return getattr(request.state, "session", None)
-
-
 def acting(request: Request, principal: Principal) -> Directory:
     """The directory, on behalf of who asks."""
     return site_of(request).directory.acting_as(principal.actor, address_of(request))
