@@ -6,7 +6,7 @@ and nine normal ones. It takes seconds, does not depend on the machine, and prin
 
 from __future__ import annotations
 
-from tests.unit.gateway.test_lanes_fairness import NORMAL, Upstream, jain
+from tests.unit.domain.test_lanes_fairness import NORMAL, Upstream, jain
 
 MINUTES = 30
 SEED = 7

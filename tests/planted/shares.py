@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from tenantry.domain.register import Register
+from tenantry.domain.till import Money, Till
 from tenantry.gateway import chores, process, request
 from tenantry.gateway.caller import Caller
 from tenantry.gateway.recorder import Recorder
-from tenantry.gateway.register import Register
-from tenantry.gateway.till import Money, Till
 from tenantry.wire import object_ids
 from tests.planted import caught_by
 

@@ -11,13 +11,13 @@ from tenantry.domain.directory import Credential
 from tenantry.domain.plausible import could_be
 from tenantry.domain.prompt_budget import saved_by_caching_nanos
 from tenantry.domain.settlement import Observed, Sent, Settlement, owed_nanos, settle, settle_tokens
+from tenantry.domain.standing import Standing
+from tenantry.domain.till import Money
 from tenantry.domain.usage import Usage
 from tenantry.gateway.deadlines import NEVER
-from tenantry.gateway.health import Standing
 from tenantry.gateway.parts import Parts
 from tenantry.gateway.relay import ANSWER_BYTES_MAX, MESSAGE, PLAIN, STREAM, UNSURE, Relay, is_event_stream
 from tenantry.gateway.request import Request
-from tenantry.gateway.till import Money
 from tenantry.gateway.upstream import ConnectFailed, Connecting, ResponseHead, ResponseSink, UpstreamConnection
 from tenantry.ledger.templates import settled_line
 from tenantry.wire.bytework import fill_line

@@ -7,10 +7,11 @@ bytes. Nothing is kept across connections.
 
 from __future__ import annotations
 
+from tenantry.domain.asks import Way
 from tenantry.domain.directory import Credential, Snapshot
 from tenantry.domain.holds import Account
+from tenantry.domain.numerals import small_number
 from tenantry.domain.policies import has_policies
-from tenantry.gateway.asks import Way
 from tenantry.gateway.authentication import Principal, authenticate
 from tenantry.gateway.headers import upstream_head, upstream_head_end
 from tenantry.gateway.parts import Parts
@@ -18,7 +19,7 @@ from tenantry.gateway.tallies import AGENT_BYTES_MAX
 from tenantry.gateway.telling import BudgetLines
 from tenantry.gateway.upstream import Pool
 from tenantry.ledger.templates import begin_template
-from tenantry.wire.http1 import KnownHead, RequestHead, small_number
+from tenantry.wire.http1 import KnownHead, RequestHead
 from tenantry.wire.routes import Kind, Target, find_target
 from tenantry.wire.trace_context import read_traceparent
 
@@ -142,7 +143,7 @@ class Caller:
         """The accounts that pay: the tenant's and the key's."""
         accounts = self._accounts
         if accounts is None:
-            accounts = self._accounts = parts.till.accounts_of(principal)
+            accounts = self._accounts = parts.till.accounts_of(principal.tenant, principal.key)
         return accounts
 
     def way_up(self, parts: Parts, principal: Principal, credential: Credential, size: int) -> tuple[Pool, bytes]:

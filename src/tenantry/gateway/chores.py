@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 
 from sqlalchemy import Engine
 
+from tenantry.domain.opening import Opening
 from tenantry.domain.repeats import Repeats
 from tenantry.gateway.process import GatewayProcess
 from tenantry.gateway.recorder import Recorder
@@ -20,7 +21,6 @@ from tenantry.gateway.wall import WallClock
 from tenantry.ledger.adjustments import adjustments_since
 from tenantry.ledger.journal import JournalUnavailable, JournalWriter
 from tenantry.ledger.live import LiveFile, LiveHealth
-from tenantry.ledger.opening import Opening
 from tenantry.storage.database import StoreReplaced
 from tenantry.storage.prices import PriceBook
 from tenantry.storage.snapshot import DirectoryWatch, SnapshotLoader

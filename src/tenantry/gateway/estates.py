@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from tenantry.domain.admission import BUCKETS, Bucket, Lane, Scope
+from tenantry.domain.asks import capacity_name
 from tenantry.domain.directory import UNLIMITED, Credential, Snapshot
-from tenantry.gateway.asks import capacity_name
 from tenantry.gateway.handover import BucketState, LaneState, StandingState
 from tenantry.gateway.parts import Parts
 

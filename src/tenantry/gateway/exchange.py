@@ -25,6 +25,7 @@ from tenantry.domain.errors import (
     UpstreamDown,
     UpstreamTimedOut,
 )
+from tenantry.domain.lanes import Ask
 from tenantry.domain.life import TABLE, Do, Event, State, straight
 from tenantry.domain.retry import is_retryable, read_failure, read_retry_after
 from tenantry.domain.settlement import Settlement
@@ -35,7 +36,6 @@ from tenantry.gateway.attempt import Attempt
 from tenantry.gateway.authentication import Principal
 from tenantry.gateway.caller import Caller
 from tenantry.gateway.deadlines import NEVER
-from tenantry.gateway.lanes import Ask
 from tenantry.gateway.outbound import Outbound
 from tenantry.gateway.parts import Parts
 from tenantry.gateway.replies import own_lines
@@ -170,10 +170,8 @@ class Exchange(Outbound):
 
     def _learn(self, attempt: Attempt, head: ResponseHead, now: float) -> None:
         """What the head of an answer says of the upstream, and of what it allows."""
-        standing, status = attempt.standing, head.status
-        standing.breaker.answered(now, status)
-        if status == 200 and attempt.number > 1:
-            standing.retries.give_back()
+        status = head.status
+        attempt.standing.answered(now, status, attempt.number)
         if self._parts.health.dead and status == 200 and self.fields is not None:
             self._parts.health.paid(attempt.credential, attempt.begun_at)
         # Of what it allows only an answer tells, and a refusal for being too much: other errors may come from a proxy.

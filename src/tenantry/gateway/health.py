@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from tenantry.domain.breaker import Breaker, Breakers
+from tenantry.domain.breaker import Breakers
 from tenantry.domain.directory import Change, Credential, Upstream
-from tenantry.domain.retry import RetryBudget
+from tenantry.domain.standing import Standing
 
 # How long a credential that the upstream refused (401) is passed over where the tenant has another.
 REFUSED_SECONDS: Final = 30.0
@@ -26,27 +26,6 @@ IDLE_SECONDS: Final = 3600.0
 LOOKED_AT: Final = 2
 # So many credentials that find an upstream down are named, once a second, where it serves others.
 NAMED_MAX: Final = 100
-
-
-class Standing:
-    """One upstream as one credential finds it: its breaker and its retry budget.
-
-    Apart for each credential, so that one tenant's resets and hangs say nothing to another (their limits, proxies
-    and prompts differ). `credential` is the credential's name.
-    """
-
-    __slots__ = ("breaker", "credential", "retries", "upstream")
-
-    def __init__(self, credential: Credential, breakers: Breakers) -> None:
-        self.upstream = credential.upstream
-        self.credential = credential.name
-        self.breaker = Breaker(credential.credential_id, breakers)
-        self.retries = RetryBudget()
-
-    def sent(self, now: float) -> None:
-        """A request's first attempt goes out."""
-        self.retries.sent()
-        self.breaker.sent(now)
 
 
 @dataclass(slots=True)

@@ -9,10 +9,10 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, cast
 
 from tenantry.domain.admission import Grant
+from tenantry.domain.asks import Ask
 from tenantry.domain.directory import Credential
 from tenantry.domain.holds import Hold
-from tenantry.gateway.asks import Ask
-from tenantry.gateway.authentication import Principal
+from tenantry.domain.till import Accounts
 from tenantry.gateway.client import ClientConnection
 from tenantry.gateway.estates import credentials_of, take_lanes, take_standings
 from tenantry.gateway.handover import (
@@ -34,7 +34,6 @@ from tenantry.gateway.handover import (
     WireBroken,
 )
 from tenantry.gateway.parts import Parts
-from tenantry.gateway.till import Accounts
 
 log = logging.getLogger("tenantry.gateway")
 
@@ -104,7 +103,7 @@ class Inheritance:
             return  # nobody has a limit or a budget that this could count for
         attempt = request.attempt
         if attempt is not None and attempt.attempt_id not in ended:
-            self._lent[attempt.attempt_id] = _Lent(parts.till.accounts_of(Principal(tenant, key)), attempt)
+            self._lent[attempt.attempt_id] = _Lent(parts.till.accounts_of(tenant, key), attempt)
         credential = credentials.get(request.credential_id) if request.credential_id is not None else None
         if not request.has_session or (credential is None and request.credential_id is not None):
             return

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from tenantry.domain.asks import Ask
 from tenantry.domain.subclassing import mypyc_attr
-from tenantry.gateway.asks import Ask
+from tenantry.domain.till import Money
 from tenantry.gateway.population import Heir
-from tenantry.gateway.till import Money
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

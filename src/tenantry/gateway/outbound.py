@@ -17,6 +17,7 @@ from tenantry.domain.admission import Grant, Obstacle
 from tenantry.domain.directory import Credential
 from tenantry.domain.errors import ApiError, JournalDown, NotReady, TooManyBodies
 from tenantry.domain.holds import Short
+from tenantry.domain.lanes import Ask
 from tenantry.domain.life import Do, Event, State, straight
 from tenantry.domain.retry import Failure
 from tenantry.gateway.answer import Client
@@ -27,7 +28,6 @@ from tenantry.gateway.caller import Caller
 from tenantry.gateway.counting import Count
 from tenantry.gateway.credentials import choose_credential, refuse_object_id
 from tenantry.gateway.deadlines import NEVER
-from tenantry.gateway.lanes import Ask
 from tenantry.gateway.parts import Parts
 from tenantry.gateway.request import BYTES_PER_TOKEN, Request, read_fields
 from tenantry.gateway.tries import Tries
@@ -260,7 +260,7 @@ class Outbound(AttemptOwner):
                 if fields is not None:
                     accounts = self.caller.accounts(parts, self.principal)
                     at_us = parts.clock.wall_us()
-                    money = parts.till.hold(self.principal, accounts, fields, self.body_bytes, None, at_us, now)
+                    money = parts.till.hold(self.principal.tenant, accounts, fields, self.body_bytes, None, at_us, now)
                 if not isinstance(money, Short):
                     standing.sent(now)
                     self._attempt = Attempt(parts, self, credential, standing, money, 1, now)

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 
 from tenantry.domain.directory import Snapshot
 from tenantry.domain.hosts import HostRule
+from tenantry.domain.lanes import Lanes
 from tenantry.domain.prices import PriceTable
+from tenantry.domain.till import Till
 from tenantry.gateway.bodies import Bodies
 from tenantry.gateway.deadlines import Deadlines
 from tenantry.gateway.health import Health
-from tenantry.gateway.lanes import Lanes
 from tenantry.gateway.policy import Policies
 from tenantry.gateway.population import Population
 from tenantry.gateway.recorder import Recorder
 from tenantry.gateway.tallies import Tallies
 from tenantry.gateway.telling import Telling
-from tenantry.gateway.till import Till
 from tenantry.gateway.upstream import Pools
 from tenantry.settings import GatewaySettings
 

@@ -10,12 +10,14 @@ from tenantry.domain.attempts import Tally
 from tenantry.domain.directory import Change, KeyStatus, Snapshot, TenantStatus
 from tenantry.domain.errors import ApiError, KeyNotActive, NotReady, TenantDisabled
 from tenantry.domain.hosts import HostRule
+from tenantry.domain.lanes import Lanes
+from tenantry.domain.opening import Opening
 from tenantry.domain.prices import PriceTable
+from tenantry.domain.till import Till
 from tenantry.gateway.authentication import Principal
 from tenantry.gateway.bodies import Beside, Bodies
 from tenantry.gateway.deadlines import Deadlines
 from tenantry.gateway.health import Health
-from tenantry.gateway.lanes import Lanes
 from tenantry.gateway.live import LiveChanges
 from tenantry.gateway.parts import Clock, Latest, Parts
 from tenantry.gateway.policy import Policies
@@ -24,10 +26,8 @@ from tenantry.gateway.recorder import Recorder
 from tenantry.gateway.slowing import Slowing
 from tenantry.gateway.tallies import Tallies
 from tenantry.gateway.telling import Telling
-from tenantry.gateway.till import Till
 from tenantry.gateway.upstream import Pools
 from tenantry.ledger.journal import JournalWriter
-from tenantry.ledger.opening import Opening
 from tenantry.settings import GatewaySettings
 
 # Everything live at start is frozen and the collector is off under traffic: a full collection stops the world.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from tenantry.domain.asks import Ask
 from tenantry.domain.errors import ApiError, NotReady, UpstreamBroken
 from tenantry.domain.prompt_budget import WARNING_FIELD
 from tenantry.gateway.answer import Client, ClientAnswer, HeldAnswer
-from tenantry.gateway.asks import Ask
 from tenantry.gateway.parts import Parts
 from tenantry.gateway.relay import Relay
 from tenantry.gateway.request import Request

@@ -13,15 +13,15 @@ from datetime import UTC, datetime, timedelta
 from tenantry.domain.directory import Credential
 from tenantry.domain.errors import ApiError, UpstreamDown
 from tenantry.domain.holds import Short
+from tenantry.domain.lanes import Ask
 from tenantry.domain.life import Event
-from tenantry.domain.retry import ATTEMPTS_MAX, Failure, is_another_worth_trying, next_delay, regain_at
+from tenantry.domain.retry import ATTEMPTS_MAX, Failure, is_another_worth_trying, regain_at
+from tenantry.domain.till import Money
 from tenantry.gateway.answer import HeldAnswer
 from tenantry.gateway.credentials import spent_until
 from tenantry.gateway.health import REFUSED_SECONDS
-from tenantry.gateway.lanes import Ask
 from tenantry.gateway.parts import Parts
 from tenantry.gateway.request import Request
-from tenantry.gateway.till import Money
 
 # An upstream's count is an estimate by its own words; it is within some tokens of the truth.
 _COUNT_SLACK_SHARE, _COUNT_SLACK_TOKENS = 50, 32
@@ -109,8 +109,8 @@ class Tries:
             return Event.GIVE_UP
         standing, now = parts.health.of(credential), parts.clock.now()
         most = max(1, ATTEMPTS_MAX - self._request.caller.retries)
-        delay = next_delay(failure, self.number, most, now - self._started_at, _jitter.random())
-        if delay is not None and not standing.breaker.is_open(now) and standing.retries.may_retry:
+        delay = standing.pause(failure, self.number, most, now - self._started_at, _jitter.random(), now)
+        if delay is not None:
             self.delay = delay
             return Event.AGAIN
         return Event.GO if is_another_worth_trying(failure) and self._fall_back() else Event.GIVE_UP
@@ -135,13 +135,12 @@ class Tries:
         """GO, REFUSE, or GIVE_UP: the pause is over; the same again, if that is still of use."""
         parts = self._parts
         standing, now = parts.health.of(self.credential), parts.clock.now()
-        if not standing.breaker.may_send(now) or not standing.retries.may_retry:
+        if not standing.may_send_again(now):
             return Event.GO if self._fall_back() else Event.GIVE_UP
         short = self._hold()
         if short is not None:
             return self._refuse_for(short)
-        standing.retries.take()
-        standing.breaker.sent(now)
+        standing.sent_again(now)
         self.number += 1
         return Event.GO
 
@@ -181,7 +180,7 @@ class Tries:
             return None
         accounts = request.caller.accounts(parts, request.principal)
         found = parts.till.hold(
-            request.principal,
+            request.principal.tenant,
             accounts,
             fields,
             request.body_bytes,

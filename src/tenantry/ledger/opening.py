@@ -9,50 +9,24 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Engine, select
 
+from tenantry.domain.opening import PERIODS, Opening
 from tenantry.domain.periods import Period, period_of
 from tenantry.domain.plans import PRICED_TOKENS
 from tenantry.domain.prices import PriceTable
 from tenantry.ledger.adjustments import newest_entry
 from tenantry.ledger.booking import IDS_AT_ONCE, already_booked
-from tenantry.ledger.counted import Holder, counted_by_holder
+from tenantry.ledger.counted import counted_by_holder
 from tenantry.ledger.events import EndedAttempt, RunReader
 from tenantry.ledger.journal import is_alive, last_signs
 from tenantry.ledger.quarantine import attempts_in_quarantine, counted_nanos
 from tenantry.storage.allowances import tenants_counting_tokens, tokens_of
 from tenantry.storage.database import reading
 from tenantry.storage.tables import journals, ledger
-
-PERIODS = ("day", "week", "month")
-
-
-@dataclass(slots=True)
-class Opening:
-    """Nano-dollars by tenant and key, by period kind, at `at_us`; key "" is the tenant as a whole.
-
-    `entry_id` is the last row of the ledger that is in it: `adjustments_since` goes on from there. `ended`: attempts
-    that were said to be running, have ended, and are in it. `tokens`: of all classes, by tenant and period kind, where
-    a plan includes a number of them.
-    """
-
-    at_us: int
-    entry_id: int = 0
-    spent: dict[Holder, dict[str, int]] = field(default_factory=dict[Holder, dict[str, int]])
-    ended: set[str] = field(default_factory=set[str])
-    tokens: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]])
-
-    def of(self, tenant_id: str, key_id: str = "") -> dict[str, int]:
-        return self.spent.get((tenant_id, key_id), {})
-
-    def add(self, tenant_id: str, key_id: str, kind: str, nanos: int) -> None:
-        for holder in ((tenant_id, ""), (tenant_id, key_id)):
-            kinds = self.spent.setdefault(holder, {})
-            kinds[kind] = kinds.get(kind, 0) + nanos
 
 
 def open_counters(

@@ -225,14 +225,6 @@ def _keeps_alive(headers: list[tuple[bytes, bytes]], fields: dict[bytes, bytes],
     return not http_1_0 or b"keep-alive" in options
 
 
-def small_number(raw: bytes) -> int | None:
-    """A field's value that is a whole number of at most 18 digits; None for anything else, a longer one included.
-
-    Python refuses to read a number of more than 4,300 digits, and a head may hold one.
-    """
-    return int(raw) if _LENGTH.fullmatch(raw) is not None else None
-
-
 def connection_options(headers: Iterable[tuple[bytes, bytes]]) -> frozenset[bytes]:
     """The header names that `Connection`, in one field or several, declares to be for this hop only (RFC 9110 7.6.1).
 

@@ -33,6 +33,7 @@ from tenantry.domain.directory import (
 )
 from tenantry.domain.keys import digest_key
 from tenantry.domain.limits import Limits
+from tenantry.domain.opening import Opening
 from tenantry.domain.prices import load_default_prices
 from tenantry.gateway import upstream
 from tenantry.gateway.client import ClientConnection
@@ -44,7 +45,6 @@ from tenantry.gateway.upstream import ConnectFailed, Pool, Pools, UpstreamConnec
 from tenantry.gateway.upstream.head import head_of
 from tenantry.ledger.journal import JournalUnavailable, JournalWriter
 from tenantry.ledger.lines import decode_line
-from tenantry.ledger.opening import Opening
 from tenantry.settings import load_settings
 
 PEPPER = b"p" * 32

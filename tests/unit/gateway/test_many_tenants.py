@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 
 from tenantry.domain.directory import Change, Credential, TenantStatus, Upstream
-from tenantry.gateway.authentication import Principal
 from tenantry.gateway.health import NAMED_MAX, Health
 from tenantry.gateway.process import COLLECT_OBJECTS
+from tests.unit.domain.test_lanes_cost import calls_of
 from tests.unit.gateway.playbook import OPEN, World
-from tests.unit.gateway.test_lanes_cost import calls_of
 from tests.unit.gateway.test_playbooks_of_isolation import sent, served
 
 MANY = 10_000
@@ -33,7 +32,7 @@ def in_use(tmp_path: Path, count: int) -> World:
         its = replace(key, key_id=f"key_{number}", tenant_id=tenant.tenant_id, digest=b"%d" % number)
         way = parts.lanes.resolve(tenant, its, credential)
         parts.lanes.register.tell(way.tenant)
-        parts.till.accounts_of(Principal(tenant, its))
+        parts.till.accounts_of(tenant, its)
         parts.health.of(credential)
     parts.latest.snapshot = replace(snapshot, tenants=tenants)
     assert served(world, "acme") == "answer 200"

@@ -335,7 +335,8 @@ def test_a_stream_that_passes_its_budget_ends_with_an_error_event_and_is_booked_
     world.advance(600)
     assert world.told[-3:] == ["abandon", "answer 200 interrupted", "journal end estimated budget_reached"]
     (end,) = [event for kind, event in world.disk.events if kind == "end"]
-    account = world.parts.till.accounts_of(next(iter(_principals(world))))[0]
+    whose = next(iter(_principals(world)))
+    account = world.parts.till.accounts_of(whose.tenant, whose.key)[0]
     assert account.spent["month"] == end.cost_nanos
     assert 7_000_000 < end.cost_nanos <= 10_000_000
     assert world.leftovers() == []

@@ -11,7 +11,6 @@ import pytest
 from tenantry.domain.budgets import Budget, Cap
 from tenantry.domain.directory import KeyStatus, TenantStatus
 from tenantry.domain.limits import Limits
-from tenantry.gateway.authentication import Principal
 from tests.unit.gateway.playbook import (
     OPEN,
     ClientSocket,
@@ -171,7 +170,7 @@ def spent_by(world: World) -> dict[str, int]:
     found: dict[str, int] = {}
     for key in snapshot.keys.values():
         tenant = snapshot.tenants[key.tenant_id]
-        own, of_key = world.parts.till.accounts_of(Principal(tenant, key))
+        own, of_key = world.parts.till.accounts_of(tenant, key)
         found[tenant.tenant_id], found[key.key_id] = own.spent["month"], of_key.spent["month"]
     return found
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from tenantry.domain.lanes import Lanes
+from tenantry.domain.opening import Opening
 from tenantry.gateway.authentication import Principal
-from tenantry.gateway.lanes import Lanes
-from tenantry.ledger.opening import Opening
 from tests.unit.gateway.playbook import (
     Connection,
     World,
@@ -234,7 +234,8 @@ def test_a_new_time_is_gone_to_with_what_was_spent_in_it(tmp_path: Path) -> None
     """A gateway that started under a clock that was a month late."""
     world = World(tmp_path)
     till, late_us = world.parts.till, world.wall_us() + 31 * 86_400_000_000
-    own, of_key = till.accounts_of(principal_of(world))
+    whose = principal_of(world)
+    own, of_key = till.accounts_of(whose.tenant, whose.key)
     own.spend(5, world.wall_us())
     opening = Opening(late_us)
     opening.add("tnt_acme", "key_acme", "month", 70)

@@ -15,12 +15,13 @@ from sqlalchemy import Engine, event
 from tenantry.domain.attempts import AttemptBegun, AttemptProgress, Outcome
 from tenantry.domain.budgets import Budget
 from tenantry.domain.holds import Account
+from tenantry.domain.opening import Opening
 from tenantry.domain.orphans import LastSigns
 from tenantry.domain.usage import Usage
 from tenantry.ledger.adjustments import Scope, adjustments_since, book_adjustments, recompute
 from tenantry.ledger.booking import Drain
 from tenantry.ledger.journal import JournalWriter, is_alive, last_signs
-from tenantry.ledger.opening import Opening, open_counters
+from tenantry.ledger.opening import open_counters
 from tenantry.ledger.verification import verify
 from tests.unit.ledger.books import HOUR_US, MODEL, PRICES, START_US, Attempt, attempt, book, new_store, rows
 from tests.unit.ledger.test_adjustments import table

@@ -22,7 +22,7 @@ from tenantry.storage.snapshot import DirectoryWatch, SnapshotLoader
 from tenantry.storage.tables import credentials, directory_changes, meta
 from tenantry.storage.vault import Sealed, Vault
 from tests.template import new_store
-from tests.unit.gateway.test_lanes_cost import calls_of
+from tests.unit.domain.test_lanes_cost import calls_of
 
 SLUGS = ("a", "b", "c", "d")
 TIERS = ("standard", "premium", "own")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from tenantry.domain.numerals import small_number
 from tenantry.gateway.headers import RESPONSE_DROPPED, RESPONSE_DROPPED_PREFIXES, is_for_client
 from tenantry.wire.bytework import CHUNKED, head_reader
-from tenantry.wire.http1 import connection_options, small_number
+from tenantry.wire.http1 import connection_options
 
 # As nginx's and Node's heads; an answer of the Messages API has 2 KiB.
 RESPONSE_HEAD_BYTES_MAX: Final = 64 * 1024

@@ -10,9 +10,9 @@ from typing import Final
 
 import httptools
 
+from tenantry.domain.numerals import small_number
 from tenantry.domain.subclassing import mypyc_attr
 from tenantry.gateway.upstream.head import RESPONSE_FIELDS_MAX, RESPONSE_HEAD_BYTES_MAX, ResponseHead, head_of
-from tenantry.wire.http1 import small_number
 
 # RFC 9110 15: statuses have three digits, and the first is one to five.
 STATUS_MIN: Final = 100

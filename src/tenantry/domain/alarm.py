@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from typing import Final
 
 from tenantry.domain.lines import STALE_ENTRIES_MAX, Line
+from tenantry.domain.timers import CallLater, Timer
 
 # A timer is not set finer than this: an event loop rounds to a millisecond.
 TIMER_SECONDS_MIN: Final = 0.002
 # A time that is earlier by less than this is the same time, computed once more.
 SAME_SECONDS: Final = 0.0005
-
-CallLater = Callable[[float, Callable[[], None]], asyncio.TimerHandle]
 
 
 class Alarm:
@@ -32,7 +30,7 @@ class Alarm:
         self._then = then
         self._entries: list[tuple[float, int, Line]] = []
         self._count = 0
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
         self._at = math.inf
 
     def set(self, line: Line, at: float) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tenantry.domain.admission import Grant
 from tenantry.domain.limits import Limits
-from tests.unit.gateway.test_lanes import OPEN, World
+from tests.unit.domain.test_lanes import OPEN, World
 
 PATIENT = {"queue_wait_ms_max": 600_000}
 # One key may have one session, another twelve requests a minute; "free" has no limits of its own.

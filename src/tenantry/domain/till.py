@@ -5,9 +5,10 @@ from __future__ import annotations
 from zoneinfo import ZoneInfo
 
 from tenantry.domain.allowances import Allowance
+from tenantry.domain.asked import MessageFields
 from tenantry.domain.attempts import Outcome
 from tenantry.domain.budgets import Budget
-from tenantry.domain.directory import NO_BUDGET, Change, Tenant
+from tenantry.domain.directory import NO_BUDGET, Change, GatewayKey, Tenant
 from tenantry.domain.estimates import (
     Bound,
     Histories,
@@ -20,13 +21,11 @@ from tenantry.domain.estimates import (
     tokens_bound,
 )
 from tenantry.domain.holds import TOKENS, Account, Hold, Short, place, settle_plainly, take_plainly
+from tenantry.domain.opening import PERIODS, Opening
 from tenantry.domain.periods import DAY, MONTH, period_of
 from tenantry.domain.prices import PriceTable
 from tenantry.domain.settlement import BY_USAGE, Settlement
 from tenantry.domain.usage import Usage
-from tenantry.gateway.authentication import Principal
-from tenantry.ledger.opening import PERIODS, Opening
-from tenantry.wire.inspect import MessageFields
 
 Accounts = tuple[Account, Account]
 _VOIDED = Outcome.VOIDED
@@ -46,9 +45,8 @@ class Till:
         # Of accounts that nobody has used yet.
         self._corrections: dict[tuple[str, str], list[tuple[int, int]]] = {}
 
-    def accounts_of(self, principal: Principal) -> Accounts:
+    def accounts_of(self, tenant: Tenant, key: GatewayKey) -> Accounts:
         """The tenant's account and the key's. All spending passes both, so a cap that is set later is right at once."""
-        tenant, key = principal.tenant, principal.key
         own = self._accounts.get((tenant.tenant_id, ""))
         if own is None:
             own = self._open(f"tenant {tenant.slug}", tenant.tenant_id, "", tenant.budget, tenant.allowance)
@@ -125,7 +123,7 @@ class Till:
 
     def hold(
         self,
-        principal: Principal,
+        tenant: Tenant,
         accounts: Accounts,
         fields: MessageFields,
         body_bytes: int,
@@ -137,7 +135,7 @@ class Till:
 
         It is always known what an attempt may cost, for the journal; it is held where there is a budget.
         """
-        history = self.histories.of(principal.tenant.tenant_id, fields.model)
+        history = self.histories.of(tenant.tenant_id, fields.model)
         own, of_key = accounts
         meter: StreamMeter | None = None
         if fields.stream:
@@ -154,7 +152,7 @@ class Till:
                 return found
             over = found.over
             if over and own.throttle_tier is not None:
-                self._near[principal.tenant.tenant_id] = own
+                self._near[tenant.tenant_id] = own
         if own.tokens is None:
             return Money(self, accounts, bound, over, is_held, meter, history, at_us, now)
         money = CountedMoney(self, accounts, bound, over, is_held, meter, history, at_us, now)
@@ -165,7 +163,7 @@ class Till:
             return of_tokens
         money.tokens = of_tokens
         if of_tokens.over:
-            self._near[principal.tenant.tenant_id] = own
+            self._near[tenant.tenant_id] = own
         return money
 
     def would_fit(self, accounts: Accounts, fields: MessageFields, at_us: int) -> bool:

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from tenantry.domain import lanes
 from tenantry.domain.admission import Grant
+from tenantry.domain.asks import Ask
 from tenantry.domain.directory import Change, Snapshot
-from tenantry.gateway import lanes
-from tenantry.gateway.asks import Ask
-from tests.unit.gateway.test_lanes import OPEN, World
+from tests.unit.domain.test_lanes import OPEN, World
 
 MANY = 10_000
 # Heaps drop entries that no longer count now and then, so one operation is not exactly like another.

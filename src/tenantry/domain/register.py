@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from tenantry.domain.admission import BUCKETS, Lane, Scope
+from tenantry.domain.asks import Ask, Shared, Way, capacity_name, undated
 from tenantry.domain.directory import UNLIMITED, Change, Credential, GatewayKey, Tenant
 from tenantry.domain.fair_queue import FairQueue
 from tenantry.domain.flows import Flow
 from tenantry.domain.limits import Limits
-from tenantry.gateway.asks import Ask, Shared, Way, capacity_name, undated
-from tenantry.wire.http1 import small_number
+from tenantry.domain.numerals import small_number
 
 # What an upstream says is read at most so often for each model; between answers our own count goes on.
 LEARN_SECONDS: Final = 0.05

@@ -12,13 +12,14 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
 from tenantry.domain.admission import Grant, Lane, Obstacle, Scope
+from tenantry.domain.alarm import Alarm
+from tenantry.domain.asks import Ask, Shared, Way, undated
 from tenantry.domain.directory import Change, Credential, GatewayKey, Tenant
 from tenantry.domain.flows import Flow, Sub
 from tenantry.domain.limits import Limits
 from tenantry.domain.lines import Line
-from tenantry.gateway.alarm import Alarm, CallLater
-from tenantry.gateway.asks import Ask, Shared, Way, undated
-from tenantry.gateway.register import Register
+from tenantry.domain.register import Register
+from tenantry.domain.timers import CallLater
 
 # What is told of a wait for a session when nothing is known of how long sessions last, seconds.
 SESSION_GUESS_SECONDS = 1.0

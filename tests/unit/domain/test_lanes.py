@@ -23,8 +23,8 @@ from tenantry.domain.directory import (
     TenantStatus,
     Upstream,
 )
+from tenantry.domain.lanes import Ask, Lanes
 from tenantry.domain.limits import Limits
-from tenantry.gateway.lanes import Ask, Lanes
 
 OPEN = Limits(sessions_max=1000, requests_per_minute=None, queue_wait_ms_max=60_000, queue_depth_max=1000)
 

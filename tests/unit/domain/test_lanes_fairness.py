@@ -10,10 +10,10 @@ from dataclasses import replace
 import pytest
 
 from tenantry.domain.admission import Grant
+from tenantry.domain.asks import Ask
 from tenantry.domain.directory import Credential, GatewayKey, KeyStatus, Tenant, TenantStatus
-from tenantry.gateway.asks import Ask
-from tenantry.gateway.lanes import Lanes
-from tests.unit.gateway.test_lanes import OPEN, Clock, credential
+from tenantry.domain.lanes import Lanes
+from tests.unit.domain.test_lanes import OPEN, Clock, credential
 
 WAIT_SECONDS = 10.0
 NORMAL = [f"n{number}" for number in range(9)]

@@ -14,15 +14,15 @@ from typing import Any
 
 import pytest
 
+from tenantry.domain import lanes
 from tenantry.domain.admission import Bucket, Grant, Lane, Obstacle
+from tenantry.domain.asks import Ask, Shared
 from tenantry.domain.directory import Change, Credential, GatewayKey, KeyStatus, Snapshot, Tenant, TenantStatus
 from tenantry.domain.flows import Flow
+from tenantry.domain.lanes import Lanes
 from tenantry.domain.limits import Limits
 from tenantry.domain.lines import Held, Level
-from tenantry.gateway import lanes
-from tenantry.gateway.asks import Ask, Shared
-from tenantry.gateway.lanes import Lanes
-from tests.unit.gateway.test_lanes import OPEN, Clock, credential
+from tests.unit.domain.test_lanes import OPEN, Clock, credential
 
 RUNS = int(os.environ.get("TENANTRY_LANES_RUNS", "150"))
 SEED = int(os.environ.get("TENANTRY_SEED", "0")) or random.SystemRandom().randrange(1 << 32)
