@@ -1,7 +1,7 @@
 """Lanes: who may go upstream now, who waits, and whose turn it is (DESIGN 4.5).
 
-The decisions are those of `domain/admission` and `domain/fair_queue`; the lanes stand in `gateway/register`, times in
-`gateway/alarm`. Everything that can free something ends in `_run`: the queues that it stirred are served, then those
+The decisions are those of `domain/admission` and `domain/fair_queue`; the lanes stand in `domain/register`, times in
+`domain/alarm`. Everything that can free something ends in `_run`: the queues that it stirred are served, then those
 whose turn has come are told.
 """
 

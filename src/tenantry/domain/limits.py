@@ -66,6 +66,16 @@ def as_json(value: object) -> object:
     return list(cast("tuple[str, ...]", value)) if isinstance(value, tuple) else value
 
 
+# The tiers that ship, with their sessions; everything else in them is the default.
+SHIPPED_SESSIONS: Final = {"standard": 5, "premium": 15, "enterprise": 50}
+
+
+def first_limits(name: str) -> Limits:
+    """What a tier has where nothing else is said."""
+    sessions_max = SHIPPED_SESSIONS.get(name)
+    return Limits() if sessions_max is None else Limits(sessions_max=sessions_max)
+
+
 @dataclass(frozen=True, slots=True)
 class Limit:
     """One row of the table. `option` is its name on the command line."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+from tenantry.domain.periods import Period
 
 # A tenant and a key; key "" is the tenant as a whole.
 Holder = tuple[str, str]
@@ -26,6 +29,12 @@ class Opening:
 
     def of(self, tenant_id: str, key_id: str = "") -> dict[str, int]:
         return self.spent.get((tenant_id, key_id), {})
+
+    def count(self, periods: Sequence[Period], tenant_id: str, key_id: str, ended_at_us: int, nanos: int) -> None:
+        """An attempt that ended at `ended_at_us`, in those of the `periods` that hold that."""
+        for period in periods:
+            if period.start_us <= ended_at_us < period.end_us:
+                self.add(tenant_id, key_id, period.kind, nanos)
 
     def add(self, tenant_id: str, key_id: str, kind: str, nanos: int) -> None:
         for holder in ((tenant_id, ""), (tenant_id, key_id)):

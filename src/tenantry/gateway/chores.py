@@ -15,9 +15,9 @@ from sqlalchemy import Engine
 
 from tenantry.domain.opening import Opening
 from tenantry.domain.repeats import Repeats
+from tenantry.domain.wall import WallClock
 from tenantry.gateway.process import GatewayProcess
 from tenantry.gateway.recorder import Recorder
-from tenantry.gateway.wall import WallClock
 from tenantry.ledger.adjustments import adjustments_since
 from tenantry.ledger.journal import JournalUnavailable, JournalWriter
 from tenantry.ledger.live import LiveFile, LiveHealth

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from tenantry.domain.asks import BYTES_PER_TOKEN
 from tenantry.domain.errors import ApiError
 from tenantry.gateway.authentication import Principal
 from tenantry.gateway.caller import Caller
 from tenantry.gateway.parts import Parts
-from tenantry.gateway.request import BYTES_PER_TOKEN
 from tenantry.wire.routes import Kind
 
 

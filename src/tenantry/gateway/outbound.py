@@ -14,10 +14,10 @@ from collections.abc import Callable
 from typing import Final
 
 from tenantry.domain.admission import Grant, Obstacle
+from tenantry.domain.asks import BYTES_PER_TOKEN, Ask
 from tenantry.domain.directory import Credential
 from tenantry.domain.errors import ApiError, JournalDown, NotReady, TooManyBodies
 from tenantry.domain.holds import Short
-from tenantry.domain.lanes import Ask
 from tenantry.domain.life import Do, Event, State, straight
 from tenantry.domain.retry import Failure
 from tenantry.gateway.answer import Client
@@ -29,7 +29,7 @@ from tenantry.gateway.counting import Count
 from tenantry.gateway.credentials import choose_credential, refuse_object_id
 from tenantry.gateway.deadlines import NEVER
 from tenantry.gateway.parts import Parts
-from tenantry.gateway.request import BYTES_PER_TOKEN, Request, read_fields
+from tenantry.gateway.request import Request, read_fields
 from tenantry.gateway.tries import Tries
 from tenantry.gateway.upstream import DROPPED_REUSED, INVALID
 from tenantry.wire.count_body import count_body

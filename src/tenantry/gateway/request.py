@@ -15,8 +15,6 @@ from tenantry.wire.inspect import BadBody, MessageFields, inspect_message
 from tenantry.wire.members import members_of
 from tenantry.wire.object_ids import find_object_id
 
-# The quarter that English text and code come to (reference 3.4); corrected when the answer tells the usage.
-BYTES_PER_TOKEN: Final = 4
 # A name begins with the time in units of 2^20 ns, about a millisecond: 44 bits last until the year 2554. What is booked
 # one after the other then stands side by side in the ledger's indexes. 52 random bits follow: at a thousand requests a
 # second two names are equal once in a quarter of a million years, over all restarts and gateways.

@@ -17,6 +17,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
+from tenantry.domain.wall import WallClock
 from tenantry.gateway.certificates import Certificates
 from tenantry.gateway.chores import (
     TALLY_SECONDS,
@@ -36,7 +37,6 @@ from tenantry.gateway.listening import BACKLOG
 from tenantry.gateway.parts import Clock, Parts
 from tenantry.gateway.process import GatewayProcess, build_parts
 from tenantry.gateway.retiring import Retirement
-from tenantry.gateway.wall import WallClock, wall_us
 from tenantry.ledger.journal import JournalWriter
 from tenantry.ledger.live import LIVE_FILE, LiveFile
 from tenantry.ledger.opening import costs_of, open_counters
@@ -84,12 +84,12 @@ async def serve_gateway(
     journal_dir = settings.data_dir / "journal"
     port: int = listener.getsockname()[1]
     journal = JournalWriter(journal_dir, "gateway")
-    wall = WallClock(time.monotonic_ns, wall_us)
+    wall = WallClock(time.monotonic_ns, _told_us)
     clock = Clock(loop.time, wall.now_us, loop.call_soon, loop.call_later)
     # All that may fail has been done: from here on until it accepts, nobody admits anything.
     inherited = succeed(find_gateways(journal_dir, port))
     running = [attempt_id for one in inherited for attempt_id in one.attempt_ids]
-    opening = open_counters(engine, journal_dir, prices, settings.zone, wall_us(), running)
+    opening = open_counters(engine, journal_dir, prices, settings.zone, _told_us(), running)
     parts = build_parts(settings, snapshot, vault.pepper, prices, journal, opening, clock, _beside)
     gateway = GatewayProcess(parts)
     gateway.live.tell_closed(loader.closed)
@@ -240,3 +240,8 @@ def _keep_freed_memory() -> None:
         libc = ctypes.CDLL(None)
         for parameter in (m_trim_threshold, m_mmap_threshold):
             libc.mallopt(parameter, 64 * 1024 * 1024)
+
+
+def _told_us() -> int:
+    """What the machine's clock tells, unix microseconds."""
+    return time.time_ns() // 1000

@@ -83,9 +83,10 @@ def costs_of(
 
 
 def _count(opening: Opening, periods: list[Period], one: EndedAttempt) -> None:
+    begun, ended_at_us = one.begun, one.end.ended_at_us
+    opening.count(periods, begun.tenant_id, begun.key_id, ended_at_us, counted_nanos(one))
     for period in periods:
-        if period.start_us <= one.end.ended_at_us < period.end_us:
-            opening.add(one.begun.tenant_id, one.begun.key_id, period.kind, counted_nanos(one))
+        if period.start_us <= ended_at_us < period.end_us:
             kinds, usage = opening.tokens.setdefault(one.begun.tenant_id, {}), one.end.usage
             kinds[period.kind] = kinds.get(period.kind, 0) + sum(getattr(usage, name) for name in PRICED_TOKENS)
 

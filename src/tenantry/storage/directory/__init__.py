@@ -4,6 +4,7 @@ Each change is one transaction that also moves the directory's version and write
 ever in an audit line.
 """
 
+from tenantry.domain.limits import SHIPPED_SESSIONS, first_limits
 from tenantry.storage.directory.admins import AdminChanges
 from tenantry.storage.directory.alert_targets import AlertTargetChanges
 from tenantry.storage.directory.budgets import BudgetChanges
@@ -19,7 +20,6 @@ from tenantry.storage.directory.portal import PortalChanges
 from tenantry.storage.directory.prices import PriceChanges
 from tenantry.storage.directory.sign_ins import SignInChanges
 from tenantry.storage.directory.tenants import TenantChanges
-from tenantry.storage.directory.tiers import SHIPPED_SESSIONS, first_limits
 from tenantry.storage.directory.upstreams import UpstreamChanges
 
 __all__ = [

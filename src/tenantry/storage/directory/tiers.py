@@ -10,22 +10,13 @@ from sqlalchemy import ColumnElement, Connection, Row, insert, select, update
 
 from tenantry.domain.directory import KeyStatus, Tier
 from tenantry.domain.keys import is_slug
-from tenantry.domain.limits import Limits, as_json, exceeds
+from tenantry.domain.limits import SHIPPED_SESSIONS, Limits, as_json, exceeds, first_limits
 from tenantry.domain.near import did_you_mean
 from tenantry.storage.columns import now_utc
 from tenantry.storage.directory.changes import Changes, DirectoryError, NotInDirectory
 from tenantry.storage.records import read_changes, read_tier
 from tenantry.storage.tables import gateway_keys, tenants, tiers
 from tenantry.storage.versions import tier_touched
-
-# The tiers that ship, with their sessions; everything else in them is the default.
-SHIPPED_SESSIONS = {"standard": 5, "premium": 15, "enterprise": 50}
-
-
-def first_limits(name: str) -> Limits:
-    """What a tier has where nothing else is said."""
-    sessions_max = SHIPPED_SESSIONS.get(name)
-    return Limits() if sessions_max is None else Limits(sessions_max=sessions_max)
 
 
 class TierChanges(Changes):

@@ -6,7 +6,6 @@ on by the monotonic clock (which NTP slews alike), and a step of the wall clock 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Final
 
@@ -49,7 +48,3 @@ class WallClock:
     def move(self, by_us: int) -> None:
         """Go to the time that `look` told."""
         self._offset_us += by_us
-
-
-def wall_us() -> int:
-    return time.time_ns() // 1000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tenantry.gateway.wall import STEADY_US, STEP_US_MIN, WallClock
+from tenantry.domain.wall import STEADY_US, STEP_US_MIN, WallClock
 
 SECOND_US = 1_000_000
 START_US = 1_795_608_000 * SECOND_US
