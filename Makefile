@@ -16,7 +16,9 @@ GATES_PYTHON ?= $(BIN)/python
 TEST_WORKERS ?= 4
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
 
-.PHONY: help run test test-clients test-compiled compiled wheels check bench gates fairness native fuzz-native lock clean
+MUSTANG := .einvoices/Mustang-CLI-2.26.0.jar
+
+.PHONY: help run test test-clients test-compiled compiled wheels check bench gates fairness native fuzz-native einvoices lock clean
 
 # The byte work (docs/decisions/0009-native-bytes.md): CPython's limited API, so one library for 3.11 and later.
 NATIVE := $(addprefix src/tenantry/wire/,_bytes.abi3.so _plain.abi3.so)
@@ -76,12 +78,19 @@ fuzz-native: $(SANITIZED) ## Compiled byte work against Python's (a minute; need
 	  ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
 	  $(BIN)/python -m tests.fuzz_bytework --libraries .native --seconds $(or $(FUZZ_SECONDS),60)
 
+# Mustang has veraPDF, the rules of EN 16931 and those of XRechnung in one archive; too large for a test.
+einvoices: $(VENV)/.dev $(MUSTANG) ## E-invoices of every kind against PDF/A-3, EN 16931, XRechnung (a minute; Java)
+	rm -rf .einvoices/made && $(BIN)/python -m tests.einvoices .einvoices/made
+	java -jar $(MUSTANG) --disable-file-logging --no-notices --action validateExpectValid -d .einvoices/made >.einvoices/report 2>&1 \
+	  || (grep -E 'Testing file.* invalid|Error [0-9]+:' .einvoices/report; false)
+	@tail -n 2 .einvoices/report
+
 lock: $(VENV)/.dev ## Lock the dependencies again, with hashes and without URLs
 	$(BIN)/pip install --quiet uv
 	for name in base editable build dev einvoice parquet pdf traces sdk-0.97; do $(COMPILE) requirements/$$name.in -o requirements/$$name.txt; done
 
 clean: ## Remove what was installed and built; keeps .tenantry and clients
-	rm -rf .clients $(VENV) $(OLD_SDK) $(BUILDER) $(COMPILED) dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache .native bench/.work $(NATIVE)
+	rm -rf .clients $(VENV) $(OLD_SDK) $(BUILDER) $(COMPILED) dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache .native .einvoices bench/.work $(NATIVE)
 
 # Of what runs, made again when its lock changes. A licence that would bind who hands Tenantry on is refused, also in
 # an extra.
@@ -99,6 +108,10 @@ dist/sbom.json: requirements/base.txt pyproject.toml $(VENV)/.dev
 
 src/tenantry/wire/%.abi3.so: src/tenantry/wire/%.c src/tenantry/wire/_span.h | $(VENV)/bin/python
 	$(COMPILE_C) -O2 -o $@ $<
+
+$(MUSTANG):
+	@command -v mvn >/dev/null || (apt-get update -qq && apt-get install -y -qq maven)
+	mvn -q dependency:copy -Dartifact=org.mustangproject:Mustang-CLI:2.26.0 -DoutputDirectory=$(@D)
 
 .native/%.abi3.so: src/tenantry/wire/%.c src/tenantry/wire/_span.h | $(VENV)/.dev
 	@mkdir -p $(@D)

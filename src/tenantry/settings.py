@@ -369,7 +369,7 @@ def _collector(value: Any) -> str:
 
 
 # What an invoice is written as (billing/render.py; a test holds them equal).
-INVOICE_FORMATS = ("html", "csv", "json", "pdf", "facturx", "cii")
+INVOICE_FORMATS = ("html", "csv", "json", "pdf", "facturx", "cii", "xrechnung")
 OFF, PREVIEW, ISSUE, WEEKLY = "off", "preview", "issue", "weekly"
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 

@@ -1,77 +1,50 @@
-"""Invoices as EN 16931 has them, in UN/CEFACT's CII, by drafthorse (the extra `tenantry[einvoice]`).
+"""Invoices as EN 16931 has them, in UN/CEFACT's CII, by drafthorse (the extra `tenantry[einvoice]`); also XRechnung.
 
-Clauses BT-n, BG-n and BR-n are those of EN 16931-1. Amounts of a credit note (type 381) are above zero there.
+Clauses BT-n, BG-n and BR-n are those of EN 16931-1, BR-DE-n those of XRechnung. Amounts of a credit note (type 381)
+are above zero there.
 """
 
 from __future__ import annotations
 
 import importlib
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal
 from typing import Any
 
-from tenantry.billing.paper import due_on
+from tenantry.billing.einvoice_needs import iban_in, require_complete, vat_id
+from tenantry.billing.paper import address_lines, due_on
 from tenantry.billing.refusals import NotStructured
 from tenantry.billing.wording import wording_of
 from tenantry.domain.billing_details import NO_VAT, STANDARD_VAT
 from tenantry.storage.directory.invoices import INVOICE
 
 GUIDELINE = "urn:cen.eu:en16931:2017"
+# XRechnung 3.0, and the process that it names (BT-24, BT-23; PEPPOL-EN16931-R001).
+XRECHNUNG_GUIDELINE = f"{GUIDELINE}#compliant#urn:xeinkauf.de:kosit:xrechnung_3.0"
+_PROCESS = "urn:fdc:peppol.eu:2017:poacc:billing:01:1.0"
 SCHEMA = "FACTUR-X_EN16931"
 # UNTDID 1001; UN/ECE recommendation 20: one of it.
 _INVOICE, _CREDIT_NOTE, _ONE = "380", "381", "C62"
-# EN 16931 has amounts of at most two decimal places (BR-DEC).
-DIGITS_MAX = 2
-_VAT_ID = re.compile(r"[A-Z]{2}[A-Z0-9+*.]{2,13}")
-_IBAN = re.compile(r"\b[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]{1,4}){3,8}")
-_SEPA, _TRANSFER = "58", "30"
+# UNTDID 4461: SEPA and other transfers; what is not said.
+_SEPA, _TRANSFER, _UNDEFINED = "58", "30", "1"
 # CEF's list of reasons for no VAT.
 _REASON_CODES = {"AE": "VATEX-EU-AE", "G": "VATEX-EU-G"}
 
 
-def lacking(document: Mapping[str, Any]) -> Iterator[str]:
-    """What the standard asks for and this document has not, each with what says it."""
-    agency, client, slug = document["agency"], document["client"], document["client"]["slug"]
-    details = "`tenantry invoices details"
-    if not agency["name"]:
-        yield f"the agency's name: {details} --name TEXT`"
-    if not agency.get("country"):
-        yield f"the agency's country: {details} --country CODE`"
-    if not agency["tax_id"]:
-        yield f"the agency's VAT id: {details} --tax-id ID`"
-    if not client.get("country"):
-        yield f"the client's country: {details} {slug} --country CODE`"
-    if document.get("vat_category") == "AE" and not _vat_id(client):
-        yield f"the client's VAT id, for reverse charge: {details} {slug} --tax-id ID`"
-    if not document["taxes"] and document.get("vat_category") not in NO_VAT:
-        why = f"{details} {slug} --vat-category {'|'.join(NO_VAT)}`"
-        yield f"a VAT: {details} --tax VAT=PERCENT`; or why there is none: {why}"
-    if len(document["taxes"]) > 1:
-        yield "one VAT for each line: more than one tax is declared"
-    if document["digits"] > DIGITS_MAX:
-        yield f"a currency of at most {DIGITS_MAX} decimal places"
-
-
-def require_complete(document: Mapping[str, Any]) -> None:
-    """Raises: NotStructured: naming all that is lacking."""
-    found = list(lacking(document))
-    if found:
-        raise NotStructured(f"an e-invoice needs {'; '.join(found)}")
-
-
-def structured(document: Mapping[str, Any]) -> bytes:
+def structured(document: Mapping[str, Any], is_xrechnung: bool = False) -> bytes:
     """An issued document as XML that the schema of Factur-X (profile EN 16931) takes.
 
     Raises: NotStructured: it has no number yet, or lacks something.
     """
-    require_complete(document)
+    require_complete(document, is_xrechnung)
     if "number" not in document:
         raise NotStructured("a preview has no number and is no e-invoice: --issue makes it one; html shows it before")
     made: Any = importlib.import_module("drafthorse.models.document").Document()
     is_invoice = document["kind"] == INVOICE
-    made.context.guideline_parameter.id = GUIDELINE
+    made.context.guideline_parameter.id = XRECHNUNG_GUIDELINE if is_xrechnung else GUIDELINE
+    if is_xrechnung:
+        made.context.business_parameter.id = _PROCESS
     made.header.id = document["number"]
     made.header.type_code = _INVOICE if is_invoice else _CREDIT_NOTE
     made.header.issue_date_time = date.fromisoformat(document["issued_on"])
@@ -79,7 +52,7 @@ def structured(document: Mapping[str, Any]) -> bytes:
     _add_parties(made, document)
     _add_lines(made, document)
     made.trade.delivery.event.occurrence = date.fromisoformat(document["period"][1])  # BT-72: no part may be empty
-    _add_settlement(made, document)
+    _add_settlement(made, document, is_xrechnung)
     return made.serialize(schema=SCHEMA)
 
 
@@ -103,25 +76,36 @@ def _add_parties(made: Any, document: Mapping[str, Any]) -> None:
     agreement = made.trade.agreement
     for party, side in ((agreement.seller, document["agency"]), (agreement.buyer, document["client"])):
         party.name = side["name"]
-        lines = [one for one in (side["address"] or "").split("\n") if one.strip()]
-        # Addresses are lines as they are written: the standard has three beside the country (BT-35, 36, 162).
-        first, second, third = [*lines[:2], ", ".join(lines[2:]), "", "", ""][:3]
-        party.address.line_one, party.address.line_two, party.address.line_three = first, second, third
-        party.address.country_id = side["country"]
-        vat_id = _vat_id(side)
+        _add_address(party.address, side)
         is_seller = party is agreement.seller
-        if vat_id or (is_seller and side["tax_id"]):
-            number = ("VA", vat_id) if vat_id else ("FC", side["tax_id"])  # BT-31, BT-48; BT-32
+        found = vat_id(side)
+        if found or (is_seller and side["tax_id"]):
+            number = ("VA", found) if found else ("FC", side["tax_id"])  # BT-31, BT-48; BT-32
             party.tax_registrations.add(_model("party", "TaxRegistration")(id=number))
+        if side.get("contact") or side.get("phone"):  # BG-6, BG-9
+            party.contact.person_name = side.get("contact") or side["name"]
+            if side.get("phone"):
+                party.contact.telephone.number = side["phone"]
+            if side["email"]:
+                party.contact.email.address = side["email"]
         if side["email"]:
             party.electronic_address.uri_ID = ("EM", side["email"])  # BT-34, BT-49
+    if document.get("buyer_reference"):
+        agreement.buyer_reference = document["buyer_reference"]  # BT-10
     if document["purchase_order"]:
         agreement.buyer_order.issuer_assigned_id = document["purchase_order"]  # BT-13
 
 
-def _vat_id(side: Mapping[str, Any]) -> str | None:
-    told = re.sub(r"[\s-]", "", side["tax_id"] or "")
-    return told if _VAT_ID.fullmatch(told) else None
+def _add_address(address: Any, side: Mapping[str, Any]) -> None:
+    """In parts where they were said; lines as they are written else. The standard has three (BT-35, 36, 162)."""
+    in_parts = side.get("postcode") or side.get("city")
+    text = side.get("street") or "" if in_parts else "\n".join(address_lines(side))
+    lines = [one for one in text.split("\n") if one.strip()]
+    first, second, third = [*lines[:2], ", ".join(lines[2:]), "", "", ""][:3]
+    address.line_one, address.line_two, address.line_three = first, second, third
+    if in_parts:
+        address.postcode, address.city_name = side.get("postcode") or "", side.get("city") or ""
+    address.country_id = side["country"]
 
 
 def _add_lines(made: Any, document: Mapping[str, Any]) -> None:
@@ -149,14 +133,17 @@ def _vat(document: Mapping[str, Any]) -> tuple[str, Decimal]:
     return (STANDARD_VAT if percent else document.get("vat_category") or "Z"), percent
 
 
-def _add_settlement(made: Any, document: Mapping[str, Any]) -> None:
+def _add_settlement(made: Any, document: Mapping[str, Any], is_xrechnung: bool) -> None:
     settlement = made.trade.settlement
     settlement.currency_code = document["currency"]
     settlement.period.start, settlement.period.end = map(date.fromisoformat, document["period"])
     if document["kind"] == INVOICE:
-        _add_payment(settlement, document)
+        terms = _model("payment", "PaymentTerms")()
+        terms.due = due_on(document, date.fromisoformat(document["issued_on"]))  # BT-9
+        settlement.terms.add(terms)
     else:
         settlement.invoice_referenced_document.issuer_assigned_id = document["credits"]  # BT-25
+    _add_payment_means(settlement, document, is_xrechnung)
     net, total = _amount(document, document["net_minor"]), _amount(document, document["total_minor"])
     category, percent = _vat(document)
     tax = _model("accounting", "ApplicableTradeTax")()
@@ -173,22 +160,17 @@ def _add_settlement(made: Any, document: Mapping[str, Any]) -> None:
     sums.grand_total = sums.due_amount = total
 
 
-def _add_payment(settlement: Any, document: Mapping[str, Any]) -> None:
-    terms = _model("payment", "PaymentTerms")()
-    terms.due = due_on(document, date.fromisoformat(document["issued_on"]))  # BT-9
-    settlement.terms.add(terms)
-    iban = _iban(document["agency"]["payment"] or "")
+def _add_payment_means(settlement: Any, document: Mapping[str, Any], is_xrechnung: bool) -> None:
+    """The account of an invoice. XRechnung wants a word in any case, also on a credit note (BR-DE-1)."""
+    told = document["agency"]["payment"] or ""
+    iban = iban_in(told) if document["kind"] == INVOICE else None
+    means = _model("payment", "PaymentMeans")()
     if iban is not None:
-        means = _model("payment", "PaymentMeans")()
         means.type_code = _SEPA if document["currency"] == "EUR" else _TRANSFER
         means.payee_account.iban = iban
-        settlement.payment_means.add(means)
-
-
-def _iban(text: str) -> str | None:
-    """The first account in a text whose check digits are right (ISO 13616: modulo 97 it is 1)."""
-    for found in _IBAN.finditer(text):
-        iban = found[0].replace(" ", "")
-        if int("".join(str(int(one, 36)) for one in iban[4:] + iban[:4])) % 97 == 1:
-            return iban
-    return None
+    elif is_xrechnung:
+        means.type_code = _UNDEFINED
+        means.information.add(" ".join(told.split()))
+    else:
+        return
+    settlement.payment_means.add(means)

@@ -17,7 +17,7 @@ from tenantry.billing.paper import paper_of
 from tenantry.billing.rating import Line
 from tenantry.billing.usage import Used, slots_of_keys
 from tenantry.billing.wording import FALLBACK, Wording, wording_of
-from tenantry.domain.billing_details import NO_VAT, Details
+from tenantry.domain.billing_details import ADDRESS_PARTS, NO_VAT, Details
 from tenantry.storage.directory.invoices import (
     INVOICE,
     Covered,
@@ -130,6 +130,7 @@ def document_of(
         "agency": _party(agency),
         "client": {**_party(own), "name": own.name or client.name, "slug": client.slug},
         "purchase_order": own.purchase_order,
+        "buyer_reference": own.buyer_reference,
         "vat_category": details.vat_category,
         "due_days": details.due_days,
         "locale": details.locale,
@@ -179,8 +180,8 @@ def _amounts(month: Month, lines: Sequence[Line], details: Details, digits: int,
 
 def _party(details: Details) -> dict[str, Any]:
     said = details.as_json()
-    names = ("name", "address", "email", "country", "tax_id", "payment", "note", "logo")
-    return {name: said.get(name) for name in names}
+    reached = ("name", "address", *ADDRESS_PARTS, "country", "contact", "phone", "email")
+    return {name: said.get(name) for name in (*reached, "tax_id", "payment", "note", "logo")}
 
 
 def _terms(bill: Bill) -> list[dict[str, Any]]:

@@ -12,13 +12,15 @@ from typing import Any
 
 from tenantry.billing.phrases import Days
 from tenantry.billing.wording import Wording, wording_of
-from tenantry.domain.billing_details import NO_VAT
+from tenantry.domain.billing_details import ADDRESS_PARTS, NO_VAT
 from tenantry.storage.directory.invoices import INVOICE, PARTIAL_CREDIT
 
 LAYOUT = 1
 _APPENDIX = ("by_model", "by_slot", "by_key", "by_week", "by_outcome")
 # Why a correction was booked (ledger/adjustments.py), where it was no other price.
 _WAS_UNPRICED = "was_unpriced"
+# Countries whose addresses have the postcode after the town (UPU, S42).
+_TOWN_FIRST = ("AU", "CA", "GB", "IE", "IN", "NZ", "SG", "US")
 
 
 def paper_of(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -33,8 +35,8 @@ def paper_of(document: Mapping[str, Any]) -> dict[str, Any]:
         "subject": _subject(document, wording),
         "amount": _amount(document, wording),
         "facts": list(_facts(document, wording)),
-        "from": _party(wording.word("from"), document["agency"], wording),
-        "to": _party(wording.word("to"), document["client"], wording),
+        "from": _party(wording.word("from"), document["agency"], document["client"], wording),
+        "to": _party(wording.word("to"), document["client"], document["agency"], wording),
         "head": [wording.word("what"), wording.word("amount")],
         "lines": _lines(document, wording),
         "sums": list(_sums(document, wording)),
@@ -78,15 +80,34 @@ def _facts(document: Mapping[str, Any], wording: Wording) -> Iterator[list[str]]
         yield [wording.word("issued"), wording.day(date.fromisoformat(document["issued_on"]))]
     first, last = map(date.fromisoformat, document["period"])
     yield [wording.word("period"), wording.days(Days(first, last))]
-    if document["purchase_order"]:
-        yield [wording.word("purchase_order"), document["purchase_order"]]
+    for name in ("purchase_order", "buyer_reference"):
+        if document.get(name):
+            yield [wording.word(name), document[name]]
 
 
-def _party(label: str, side: Mapping[str, Any], wording: Wording) -> dict[str, Any]:
-    address = (side["address"] or "").split("\n")
-    tax_id = [wording.word("tax_id", id=side["tax_id"])] if side["tax_id"] else []
-    lines = [*address, *tax_id, *([side["email"]] if side["email"] else [])]
-    return {"label": label, "name": side["name"] or "", "lines": [one for one in lines if one.strip()]}
+def _party(label: str, side: Mapping[str, Any], other: Mapping[str, Any], wording: Wording) -> dict[str, Any]:
+    tax_id = wording.word("tax_id", id=side["tax_id"]) if side["tax_id"] else ""
+    reached = (side.get("contact"), side.get("phone"), side["email"])
+    lines = [*address_lines(side), _country(side, other, wording), tax_id, *reached]
+    return {"label": label, "name": side["name"] or "", "lines": [one for one in lines if one and one.strip()]}
+
+
+def address_lines(side: Mapping[str, Any]) -> list[str]:
+    """As it was written; said in parts, the town as the country writes it."""
+    if not any(side.get(name) for name in ADDRESS_PARTS):
+        written: str = side["address"] or ""
+        return written.split("\n")
+    town: list[str] = [side.get("postcode") or "", side.get("city") or ""]
+    if side.get("country") in _TOWN_FIRST:
+        town.reverse()
+    street: str = side.get("street") or ""
+    return [*street.split("\n"), " ".join(one for one in town if one)]
+
+
+def _country(side: Mapping[str, Any], other: Mapping[str, Any], wording: Wording) -> str | None:
+    """Where an address in parts is abroad for who reads it; one in lines has what was written."""
+    is_abroad = any(side.get(name) for name in ADDRESS_PARTS) and side.get("country") != other.get("country")
+    return wording.country(side["country"]) if is_abroad and side.get("country") else None
 
 
 def _lines(document: Mapping[str, Any], wording: Wording) -> list[dict[str, str | None]]:

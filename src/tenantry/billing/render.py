@@ -22,15 +22,15 @@ from tenantry.billing.wording import wording_of
 from tenantry.domain.billing_details import BadDetails
 from tenantry.domain.spreadsheets import guarded
 
-HTML, CSV, JSON, PDF, FACTURX, CII = "html", "csv", "json", "pdf", "facturx", "cii"
-FORMATS = (HTML, CSV, JSON, PDF, FACTURX, CII)
-# The structured invoice of EN 16931, within a PDF and by itself.
-E_INVOICES = (FACTURX, CII)
+HTML, CSV, JSON, PDF, FACTURX, CII, XRECHNUNG = "html", "csv", "json", "pdf", "facturx", "cii", "xrechnung"
+FORMATS = (HTML, CSV, JSON, PDF, FACTURX, CII, XRECHNUNG)
+# The structured invoice of EN 16931: within a PDF, by itself, and as Germany has it.
+E_INVOICES = (FACTURX, CII, XRECHNUNG)
 # Not for a terminal.
 BINARY = (PDF, FACTURX)
-_EXTRAS = {PDF: ("pdf",), FACTURX: ("pdf", "einvoice"), CII: ("einvoice",)}
-# Of a folder that has both, each PDF has a name of its own.
-_ENDINGS = {FACTURX: "facturx.pdf", CII: "xml"}
+_EXTRAS = {PDF: ("pdf",), FACTURX: ("pdf", "einvoice"), CII: ("einvoice",), XRECHNUNG: ("einvoice",)}
+# Of a folder that has all, each file has a name of its own.
+_ENDINGS = {FACTURX: "facturx.pdf", CII: "xml", XRECHNUNG: "xrechnung.xml"}
 MEDIA_TYPES = {
     HTML: "text/html; charset=utf-8",
     CSV: "text/csv; charset=utf-8",
@@ -38,6 +38,7 @@ MEDIA_TYPES = {
     PDF: "application/pdf",
     FACTURX: "application/pdf",
     CII: "application/xml",
+    XRECHNUNG: "application/xml",
 }
 PREVIEW = "PREVIEW"
 _COLUMNS = ("number", "line", "kind", "text", "rows", "tokens", "list_usd", "amount", "currency")
@@ -74,10 +75,10 @@ def ending_of(form: str) -> str:
     return _ENDINGS.get(form, form)
 
 
-def form_of(path: Path) -> str:
-    """What the ending of a file's name says; a page where it says nothing."""
-    ending = path.suffix.removeprefix(".").lower()
-    return next((form for form in FORMATS if ending_of(form) == ending), HTML)
+def find_form(path: Path) -> str | None:
+    """What the ending of a file's name says: of `a.facturx.pdf` the longer one."""
+    found = [form for form in FORMATS if path.name.lower().endswith(f".{ending_of(form)}")]
+    return max(found, key=lambda form: len(ending_of(form)), default=None)
 
 
 def require_extra(form: str) -> None:
@@ -110,11 +111,12 @@ def render(document: Mapping[str, Any], form: str) -> bytes:
 
 def _with_extra(document: Mapping[str, Any], form: str) -> bytes:
     """What does it is loaded only here: an extra may be missing."""
-    structured: bytes | None = _module("einvoice").structured(document) if form in E_INVOICES else None
-    if form == CII and structured is not None:
+    if form == PDF:
+        return _module("pdf").draw(document, paper_on(document))
+    structured: bytes = _module("einvoice").structured(document, form == XRECHNUNG)
+    if form != FACTURX:
         return structured
-    pdf: bytes = _module("pdf").draw(document, paper_on(document), structured)
-    return pdf if structured is None else _module("facturx").declared(pdf)
+    return _module("facturx").declared(_module("pdf").draw(document, paper_on(document), structured))
 
 
 def _module(name: str) -> Any:

@@ -6,12 +6,13 @@ A language has a catalogue in `words/`; a locale without one has English sentenc
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from functools import lru_cache
 from importlib import resources
+from typing import cast
 
 from babel import Locale
 from babel.dates import format_date, format_interval, format_skeleton
@@ -59,6 +60,11 @@ class Wording:
 
     def days(self, value: Days) -> str:
         return format_interval(value.first, value.last, "yMMMd", locale=self.locale)
+
+    def country(self, code: str) -> str:
+        """The name of a country by its ISO 3166 code; a code that CLDR does not know is itself."""
+        names = cast("Mapping[str, str]", Locale.parse(self.locale).territories)
+        return names.get(code, code)
 
     def whole(self, count: int) -> str:
         return format_decimal(count, locale=self.locale)

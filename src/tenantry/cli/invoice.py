@@ -19,8 +19,7 @@ from tenantry.billing.render import (
     HTML,
     PREVIEW,
     NotRendered,
-    ending_of,
-    form_of,
+    find_form,
     money,
     require_extra,
 )
@@ -104,10 +103,10 @@ def check_form(form: str | None) -> None:
 
 def form_for(out: Path) -> str:
     """What a file's name says; an ending that says nothing of ours is a mistake."""
-    form = form_of(out)
-    if out.suffix and ending_of(form) != out.suffix.removeprefix(".").lower():
+    form = find_form(out)
+    if form is None and out.suffix:
         raise fail(f"{out.name} ends in no format: name one by --format ({', '.join(FORMATS)})", USAGE)
-    return form
+    return form or HTML
 
 
 def _tell_incomplete(site: Site, month: Month) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tenantry.billing.einvoice import require_complete
-from tenantry.billing.render import E_INVOICES, ending_of, render
+from tenantry.billing.einvoice_needs import require_complete
+from tenantry.billing.render import E_INVOICES, XRECHNUNG, ending_of, render
 from tenantry.control.invoicing import Check, Passed, any_document
 from tenantry.control.site import Site
 from tenantry.ledger.exports import replacing
@@ -15,7 +16,8 @@ from tenantry.ledger.exports import replacing
 
 def check_of(forms: Iterable[str]) -> Check:
     """What an e-invoice lacks is told before there is a number that cannot be given back."""
-    return require_complete if any(one in E_INVOICES for one in forms) else any_document
+    wanted = {*forms} & {*E_INVOICES}
+    return partial(require_complete, is_xrechnung=XRECHNUNG in wanted) if wanted else any_document
 
 
 def write_document(document: Mapping[str, Any], form: str, path: Path) -> None:

@@ -24,6 +24,11 @@ LIST_CURRENCY: Final = "USD"
 # export, exempt, zero rate.
 STANDARD_VAT: Final = "S"
 NO_VAT: Final = ("AE", "G", "E", "Z")
+ADDRESS_PARTS: Final = ("street", "postcode", "city")
+_TEXTS: Final = (
+    *("name", "address", *ADDRESS_PARTS, "contact", "phone", "email"),
+    *("tax_id", "payment", "note", "purchase_order", "buyer_reference"),
+)
 
 
 class BadDetails(ValueError):
@@ -34,6 +39,8 @@ class BadDetails(ValueError):
 class Details:
     """What stands on an invoice of one side. None: not said; a tenant then has what the agency has.
 
+    `address` is lines as they are written; `street`, `postcode` and `city` are the same in parts, and `street` may have
+    several lines. `buyer_reference` is what the client wants to find its invoices by, such as a Leitweg-ID.
     `currency` is an ISO 4217 code, `rate` how much of it a dollar is, `country` an ISO 3166 code. `taxes` are a text
     and a percent each, on all lines, unless `vat_category` is one of `NO_VAT`. `series` is what numbers begin with,
     `{year}` that of issue.
@@ -41,6 +48,11 @@ class Details:
 
     name: str | None = None
     address: str | None = None
+    street: str | None = None
+    postcode: str | None = None
+    city: str | None = None
+    contact: str | None = None
+    phone: str | None = None
     email: str | None = None
     country: str | None = None
     tax_id: str | None = None
@@ -53,6 +65,7 @@ class Details:
     locale: str | None = None
     due_days: int | None = None
     purchase_order: str | None = None
+    buyer_reference: str | None = None
     series: str | None = None
     credit_series: str | None = None
     logo: str | None = None  # a data: URL
@@ -61,8 +74,15 @@ class Details:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     def over(self, others: Details) -> Details:
-        """These, and the others' where nothing is said. A rate is of its currency, and of no other."""
+        """These, and the others' where nothing is said.
+
+        A rate is of its currency, and of no other. An address is lines or parts, as it was said last.
+        """
         found = others.as_json()
+        if self.address is not None:
+            found = {name: value for name, value in found.items() if name not in ADDRESS_PARTS}
+        elif any(getattr(self, name) is not None for name in ADDRESS_PARTS):
+            found.pop("address", None)
         if self.currency is not None and self.currency != others.currency:
             found.pop("rate", None)
         return Details(**{**found, **self.as_json()})
@@ -90,10 +110,12 @@ def read_details(stored: Mapping[str, Any]) -> Details:
 
 def check_details(details: Details) -> None:
     """Raises: BadDetails."""
-    for name in ("name", "address", "email", "tax_id", "payment", "note", "purchase_order"):
+    for name in _TEXTS:
         text = getattr(details, name)
         if text is not None and (len(text) > TEXT_CHARS_MAX or not text.replace("\n", "").isprintable()):
             raise BadDetails(f"{name} has at most {TEXT_CHARS_MAX} printable characters")
+    if details.address and any(getattr(details, name) for name in ADDRESS_PARTS):
+        raise BadDetails(f"an address is said as lines (address) or in parts ({', '.join(ADDRESS_PARTS)}), not as both")
     if details.country is not None and not _COUNTRY.fullmatch(details.country):
         raise BadDetails(f"country is a code such as DE, not {details.country[:20]!r}")
     categories = (STANDARD_VAT, *NO_VAT)

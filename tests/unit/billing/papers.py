@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -45,6 +46,21 @@ CLIENTS: dict[str, Details] = {
     "fr_FR": Details(name="Boulangerie Lefèvre SARL", address="3 rue de l’Église\n75011 Paris", country="FR"),
     "es_ES": Details(name="Peña y Asociados, S.L.", address="Calle Mayor, 5\n28013 Madrid", country="ES"),
 }
+# What XRechnung asks for beyond that, of the agency and of each client.
+REACHED = {
+    "address": None,
+    "street": "Speicherstraße 12",
+    "postcode": "20457",
+    "city": "Hamburg",
+    "contact": "Ada Nord",
+    "phone": "+49 40 123456",
+}
+TOWNS = {
+    "en_US": ("500 Market Street", "94105", "San Francisco, CA"),
+    "de_DE": ("Hauptstraße 1\nHinterhaus", "12345", "Beispielstadt"),
+    "fr_FR": ("3 rue de l’Église", "75011", "Paris"),
+    "es_ES": ("Calle Mayor, 5", "28013", "Madrid"),
+}
 TAXES = {"en_US": ("Sales tax", "8.625"), "de_DE": ("USt", "19"), "fr_FR": ("TVA", "20"), "es_ES": ("IVA", "21")}
 
 
@@ -70,6 +86,13 @@ def draft_in(locale: str, own: Details = NOTHING, **agency: Any) -> dict[str, An
     return document_of(bill, bill.lines, appendix, sides, "Europe/Berlin", digits_of)
 
 
+def in_parts(locale: str) -> Details:
+    """The client with its address in parts, an address for mail, and a reference of its own."""
+    street, postcode, city = TOWNS[locale]
+    parts = Details(street=street, postcode=postcode, city=city, email="ap@client.example")
+    return replace(parts, buyer_reference="04011000-12345-34").over(CLIENTS[locale])
+
+
 def issued_as(document: dict[str, Any], number: str = "INV-2026-0001") -> dict[str, Any]:
     new = NewInvoice(
         INVOICE, "", "tnt_a", "acme", "2026-11", document["currency"], document["total_minor"], document, [], 0
@@ -81,8 +104,10 @@ def invoice_in(locale: str, own: Details = NOTHING, **agency: Any) -> dict[str, 
     return issued_as(draft_in(locale, own, **agency))
 
 
-def credit_in(locale: str, part: Part) -> dict[str, Any]:
-    note = credit_part(row_of(invoice_in(locale)), [], part, "CN-2026-", 1, "Answers were slow on November 9")
+def credit_in(locale: str, part: Part, own: Details = NOTHING, **agency: Any) -> dict[str, Any]:
+    note = credit_part(
+        row_of(invoice_in(locale, own, **agency)), [], part, "CN-2026-", 1, "Answers were slow on November 9"
+    )
     return {**finished(note, ISSUED_ON).document, "number": "CN-2026-0001"}
 
 

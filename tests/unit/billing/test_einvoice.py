@@ -10,7 +10,7 @@ from lxml import etree
 from pypdf import PdfReader
 
 from tenantry.billing.credits import Part
-from tenantry.billing.einvoice import lacking
+from tenantry.billing.einvoice_needs import lacking
 from tenantry.billing.render import NotRendered, render
 from tenantry.domain.billing_details import Details
 from tests.unit.billing.papers import CLIENTS, credit_in, draft_in, invoice_in

@@ -29,7 +29,7 @@ from tenantry.control.invoicing import (
 )
 from tenantry.control.site import Site
 from tenantry.domain.attempts import Outcome
-from tenantry.domain.billing_details import Details
+from tenantry.domain.billing_details import BadDetails, Details, check_details
 from tenantry.domain.plans import Terms
 from tenantry.storage.billing_tables import invoice_months, invoices
 from tenantry.storage.directory import Directory, DirectoryError
@@ -283,6 +283,15 @@ def test_a_rate_is_of_its_currency_and_of_no_other(site: Site) -> None:
     assert looked_at(site, "b", NOVEMBER)["net_minor"] == 7900
     with pytest.raises(DirectoryError, match=r"the rate 0\.92 is of no currency"):
         set_billing(site, "b", Details(currency="USD", rate="0.92"))
+
+
+def test_an_address_is_lines_or_parts_as_it_was_said_last() -> None:
+    lines, parts = Details(address="Main Street 1\nTown"), Details(street="Main Street 1", city="Town")
+    assert parts.over(lines) == parts
+    assert Details(postcode="12345").over(parts).as_json() == {**parts.as_json(), "postcode": "12345"}
+    assert lines.over(parts) == lines
+    with pytest.raises(BadDetails, match="not as both"):
+        check_details(Details(address="Main Street 1", city="Town"))
 
 
 def test_what_was_stored_without_a_rate_is_not_billed_at_another_currencys(site: Site) -> None:

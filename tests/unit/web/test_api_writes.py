@@ -195,3 +195,15 @@ def test_a_plan_is_applied_only_as_it_was_seen_and_no_secret_of_the_machine_is_r
         assert (refused.status, "is not read here" in refused.document["detail"]) == (409, True)
     wrong = api.ask("POST", "/declarations/plan", data=b"[tenants.x]\nnmae = 1\n", fields=dict(toml))
     assert (wrong.status, wrong.document["errors"][0]["line"]) == (422, 2)
+
+
+def test_billing_details_have_what_e_invoices_need_and_an_address_is_as_it_was_said_last(api: Served) -> None:
+    path = "/tenants/acme/billing-details"
+    said = {"country": "FR", "vat_category": "AE", "contact": "Ada", "phone": "+33 1", "buyer_reference": "04011000"}
+    found = api.ask("PATCH", path, {**said, "address": "Main Street 1\nTown"}).document
+    assert {**found, **said, "address": "Main Street 1\nTown"} == found
+    found = api.ask("PATCH", path, {"street": "Main Street 1", "postcode": "12345", "city": "Town"}).document
+    assert (found["address"], found["postcode"], found["country"]) == (None, "12345", "FR")
+    both = api.ask("PATCH", path, {"address": "Main Street 1", "city": "Town"})
+    assert (both.status, "not as both" in both.document["detail"]) == (422, True)
+    assert api.ask("PATCH", path, {"vat_category": "X"}).status == 422

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from tenantry.control.host_names import read_host
 from tenantry.domain.alerts import THRESHOLD_PERCENT_MAX, THRESHOLDS_MAX, BadThresholds, check_thresholds
-from tenantry.domain.billing_details import DUE_DAYS_MAX, TAXES_MAX
+from tenantry.domain.billing_details import DUE_DAYS_MAX, NO_VAT, STANDARD_VAT, TAXES_MAX
 from tenantry.domain.billing_details import TEXT_CHARS_MAX as DETAIL_CHARS_MAX
 from tenantry.domain.hosts import HOST_CHARS_MAX, BadHost
 from tenantry.domain.keys import is_slug
@@ -314,8 +314,17 @@ ALERT_FIELDS: dict[str, Field] = {
 BILLING_FIELDS: dict[str, Field] = {
     "name": Field(_text, "as it stands on the invoice", _TEXT),
     "address": Field(_lines, "on several lines", _LINED),
+    "street": Field(_lines, "the address in parts, in place of address", _LINED),
+    "postcode": Field(_text, "of the town", _TEXT),
+    "city": Field(_text, "the town", _TEXT),
+    "country": Field(_text, "such as DE", {"type": "string", "pattern": "^[A-Z]{2}$"}),
+    "contact": Field(_text, "whom to ask", _TEXT),
+    "phone": Field(_text, "for questions", _TEXT),
     "email": Field(_text, "for questions", _TEXT),
     "tax_id": Field(_text, "such as a VAT number", _TEXT),
+    "vat_category": Field(
+        _choice(STANDARD_VAT, *NO_VAT), "why there is no tax; S: the taxes", {"enum": [STANDARD_VAT, *NO_VAT]}
+    ),
     "payment": Field(_lines, "how to pay", _LINED),
     "note": Field(_lines, "a text below", _LINED),
     "currency": Field(_text, "such as EUR; left out: the agency's", {"type": "string", "pattern": "^[A-Z]{3}$"}),
@@ -332,6 +341,7 @@ BILLING_FIELDS: dict[str, Field] = {
         _whole(0, DUE_DAYS_MAX), "days to pay", {"type": "integer", "minimum": 0, "maximum": DUE_DAYS_MAX}
     ),
     "purchase_order": Field(_text, "the client's order number", _TEXT),
+    "buyer_reference": Field(_text, "the client's own sign, such as a Leitweg-ID", _TEXT),
 }
 KEY_FIELDS: dict[str, Field] = {
     "expires": Field(

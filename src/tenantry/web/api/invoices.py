@@ -33,7 +33,7 @@ from tenantry.web.api.changes import MonthText, Name, said
 from tenantry.web.api.operations import Blob, Call, Struct, operation
 from tenantry.web.api.paging import Page, Paged, page_of
 
-FormatName = Literal["json", "html", "csv", "pdf", "facturx", "cii"]
+FormatName = Literal["json", "html", "csv", "pdf", "facturx", "cii", "xrechnung"]
 _MEDIA: Final = tuple(dict.fromkeys(one.partition(";")[0] for one in MEDIA_TYPES.values()))
 
 
@@ -195,8 +195,15 @@ class BillingView(View):
 
     name: str | None
     address: str | None
+    street: str | None
+    postcode: str | None
+    city: str | None
+    country: str | None
+    contact: str | None
+    phone: str | None
     email: str | None
     tax_id: str | None
+    vat_category: str | None
     payment: str | None
     note: str | None
     currency: str
@@ -205,6 +212,7 @@ class BillingView(View):
     locale: str
     due_days: int
     purchase_order: str | None
+    buyer_reference: str | None
     series: str
     credit_series: str
     logo: bool
@@ -232,12 +240,19 @@ Text = Annotated[str, Meta(max_length=1000)]
 
 
 class BillingPatch(Struct):
-    """What is not said stays. `taxes`: a text and a percent each."""
+    """What is not said stays. `taxes`: a text and a percent each. An address is lines or parts, as was said last."""
 
     name: Text | UnsetType = UNSET
     address: Text | UnsetType = UNSET
+    street: Text | UnsetType = UNSET
+    postcode: Text | UnsetType = UNSET
+    city: Text | UnsetType = UNSET
+    country: Annotated[str, Meta(pattern="^[A-Z]{2}$")] | UnsetType = UNSET
+    contact: Text | UnsetType = UNSET
+    phone: Text | UnsetType = UNSET
     email: Text | UnsetType = UNSET
     tax_id: Text | UnsetType = UNSET
+    vat_category: Literal["S", "AE", "G", "E", "Z"] | UnsetType = UNSET
     payment: Text | UnsetType = UNSET
     note: Text | UnsetType = UNSET
     currency: Annotated[str, Meta(pattern="^[A-Z]{3}$")] | UnsetType = UNSET
@@ -246,6 +261,7 @@ class BillingPatch(Struct):
     locale: Annotated[str, Meta(max_length=40)] | UnsetType = UNSET
     due_days: Annotated[int, Meta(ge=0, le=365)] | UnsetType = UNSET
     purchase_order: Text | UnsetType = UNSET
+    buyer_reference: Text | UnsetType = UNSET
 
 
 class AgencyPatch(BillingPatch):

@@ -34,6 +34,8 @@ BILLING = (
     None,
     Details(),
     Details(name="Acme", address="Main Street 1\nTown", currency="EUR", rate="0.92", taxes=(("VAT", "19"),)),
+    Details(street="A 1\nB", postcode="1", city="C", country="DE", contact="D", phone="+1 234", buyer_reference="E"),
+    Details(vat_category="AE"),
     Details(tax_id="DE 1", locale="de_DE", taxes=(), due_days=30, purchase_order="4711"),
 )
 LABELS = ("production", "test", "a b.c")
