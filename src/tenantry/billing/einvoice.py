@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from tenantry.billing.einvoice_needs import iban_in, require_complete, vat_id
-from tenantry.billing.paper import address_lines, due_on
+from tenantry.billing.paper import address_lines, find_due
 from tenantry.billing.refusals import NotStructured
 from tenantry.billing.wording import wording_of
 from tenantry.domain.billing_details import NO_VAT, STANDARD_VAT
@@ -137,11 +137,12 @@ def _add_settlement(made: Any, document: Mapping[str, Any], is_xrechnung: bool) 
     settlement = made.trade.settlement
     settlement.currency_code = document["currency"]
     settlement.period.start, settlement.period.end = map(date.fromisoformat, document["period"])
-    if document["kind"] == INVOICE:
+    due = find_due(document)
+    if due is not None:
         terms = _model("payment", "PaymentTerms")()
-        terms.due = due_on(document, date.fromisoformat(document["issued_on"]))  # BT-9
+        terms.due = due  # BT-9
         settlement.terms.add(terms)
-    else:
+    if document["kind"] != INVOICE:
         settlement.invoice_referenced_document.issuer_assigned_id = document["credits"]  # BT-25
     _add_payment_means(settlement, document, is_xrechnung)
     net, total = _amount(document, document["net_minor"]), _amount(document, document["total_minor"])

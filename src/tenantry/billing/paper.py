@@ -47,8 +47,12 @@ def paper_of(document: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def due_on(document: Mapping[str, Any], issued_on: date) -> date:
-    return issued_on + timedelta(days=document["due_days"] or 0)
+def find_due(document: Mapping[str, Any]) -> date | None:
+    """The day by which an issued invoice is paid, where there is something to pay."""
+    issued = document.get("issued_on")
+    if issued is None or document["kind"] != INVOICE or document["total_minor"] <= 0:
+        return None
+    return date.fromisoformat(issued) + timedelta(days=document["due_days"] or 0)
 
 
 def _money(document: Mapping[str, Any], wording: Wording, minor: int) -> str:
@@ -65,14 +69,13 @@ def _subject(document: Mapping[str, Any], wording: Wording) -> list[str]:
 
 def _amount(document: Mapping[str, Any], wording: Wording) -> dict[str, Any]:
     """What one sees first."""
-    total, issued = document["total_minor"], document.get("issued_on")
+    total, due = document["total_minor"], find_due(document)
     if document["kind"] != INVOICE:
         return {"label": wording.word("credited"), "value": _money(document, wording, -total), "by": None}
     value = _money(document, wording, total)
-    if total <= 0 or issued is None:
+    if due is None:
         return {"label": wording.word("total"), "value": value, "by": None}
-    due = wording.day(due_on(document, date.fromisoformat(issued)))
-    return {"label": wording.word("due"), "value": value, "by": wording.word("due_by", day=due)}
+    return {"label": wording.word("due"), "value": value, "by": wording.word("due_by", day=wording.day(due))}
 
 
 def _facts(document: Mapping[str, Any], wording: Wording) -> Iterator[list[str]]:

@@ -16,7 +16,7 @@ from babel import Locale, UnknownLocaleError
 from babel.numbers import get_currency_precision, list_currencies
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from tenantry.billing.paper import paper_of
+from tenantry.billing.paper import find_due, paper_of
 from tenantry.billing.refusals import NotDrawn, NotStructured
 from tenantry.billing.wording import wording_of
 from tenantry.domain.billing_details import BadDetails
@@ -41,7 +41,9 @@ MEDIA_TYPES = {
     XRECHNUNG: "application/xml",
 }
 PREVIEW = "PREVIEW"
-_COLUMNS = ("number", "line", "kind", "text", "rows", "tokens", "list_usd", "amount", "currency")
+# The same on each row.
+_DAYS = ("issued_on", "first_day", "last_day", "due_on")
+_COLUMNS = ("number", "line", "kind", "text", "rows", "tokens", "list_usd", "amount", "currency", *_DAYS)
 _environment = Environment(
     loader=PackageLoader("tenantry.billing"),
     autoescape=True,
@@ -133,18 +135,16 @@ def _csv(document: Mapping[str, Any]) -> str:
     file = io.StringIO()
     writer = csv.writer(file)
     writer.writerow(_COLUMNS)
-    number = document.get("number", PREVIEW)
+    number, currency, due = document.get("number", PREVIEW), document["currency"], find_due(document)
+    same = (currency, document.get("issued_on", ""), *document["period"], due.isoformat() if due is not None else "")
     for at, line in enumerate(document["lines"], 1):
         listed = f"{Decimal(line['list_nanos']).scaleb(-9):f}"
         cells = (line["kind"], guarded(line["text"]), line["rows"], line["tokens"], listed)
-        writer.writerow([number, at, *cells, _plain(document, line["amount_minor"]), document["currency"]])
+        writer.writerow([number, at, *cells, _plain(document, line["amount_minor"]), *same])
     for tax in document["taxes"]:
         text = guarded(f"{tax['text']} {tax['percent']}%")
-        writer.writerow(
-            [number, "", "tax", text, "", "", "", _plain(document, tax["amount_minor"]), document["currency"]]
-        )
-    total = _plain(document, document["total_minor"])
-    writer.writerow([number, "", "total", "", "", "", "", total, document["currency"]])
+        writer.writerow([number, "", "tax", text, "", "", "", _plain(document, tax["amount_minor"]), *same])
+    writer.writerow([number, "", "total", "", "", "", "", _plain(document, document["total_minor"]), *same])
     return file.getvalue()
 
 

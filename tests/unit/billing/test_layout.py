@@ -39,7 +39,7 @@ def test_no_line_of_two_hundred_stands_on_two_pages_and_each_page_says_what_its_
 
 
 def test_the_total_stands_with_what_it_is_the_total_of() -> None:
-    for count in range(8, 20):
+    for count in range(8, 20, 2):
         (page,) = [one for one in pages_of(with_lines(count)) if "Nettobetrag" in one]
         assert "USt 19" in page
         assert re.search(r"Gesamtbetrag\s*[0-9]", page)
