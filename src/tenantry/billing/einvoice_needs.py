@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from tenantry.billing.refusals import NotStructured
 from tenantry.domain.billing_details import NO_VAT
+from tenantry.storage.directory.invoices import INVOICE
 
 # EN 16931 has amounts of at most two decimal places (BR-DEC).
 DIGITS_MAX: Final = 2
@@ -70,7 +71,17 @@ def require_complete(document: Mapping[str, Any], is_xrechnung: bool = False) ->
     """Raises: NotStructured: naming all that is lacking."""
     found = [*lacking(document), *(lacking_for_xrechnung(document) if is_xrechnung else ())]
     if found:
-        raise NotStructured(f"{'an XRechnung' if is_xrechnung else 'an e-invoice'} needs {'; '.join(found)}")
+        what = "an XRechnung" if is_xrechnung else "an e-invoice"
+        raise NotStructured(f"{what} needs {'; '.join(found)}{_of_issued(document)}")
+
+
+def _of_issued(document: Mapping[str, Any]) -> str:
+    """What was issued never changes: details that are said now are of the next one."""
+    number = document.get("number")
+    if number is None:
+        return ""
+    again = f": then `tenantry invoices credit {number} --reason TEXT`, and issue the month anew"
+    return f"; {number} stays as it was issued{again if document['kind'] == INVOICE else ''}"
 
 
 def vat_id(side: Mapping[str, Any]) -> str | None:

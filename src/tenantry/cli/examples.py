@@ -138,6 +138,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
         "tenantry invoices details --name 'Agency GmbH' --tax VAT=19",
         "tenantry invoices details acme --currency EUR --rate 0.92 --locale de_DE",
         "tenantry invoices details acme --country FR --vat-category AE",
+        "tenantry invoices details acme --city Town --buyer-reference 04011000",
     ),
     "margin": ("tenantry margin", "tenantry margin --month 2026-10 --json"),
     "budget show": ("tenantry budget show acme",),

@@ -146,8 +146,10 @@ def details(
     tenant: Annotated[str | None, typer.Argument(help="The tenant's slug; without one the agency itself.")] = None,
     name: Annotated[str | None, typer.Option(metavar="TEXT", help="As it stands on the invoice.")] = None,
     address: Annotated[str | None, typer.Option(metavar="TEXT", help="Lines end in \\n.")] = None,
-    street: Annotated[str | None, typer.Option(metavar="TEXT", help="The address in parts, in its place.")] = None,
-    postcode: Annotated[str | None, typer.Option(metavar="TEXT", help="XRechnung needs it, and the town.")] = None,
+    street: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="In place of --address, with the next two.")
+    ] = None,
+    postcode: Annotated[str | None, typer.Option(metavar="TEXT", help="Of the town; XRechnung needs both.")] = None,
     city: Annotated[str | None, typer.Option(metavar="TEXT", help="The town.")] = None,
     contact: Annotated[str | None, typer.Option(metavar="TEXT", help="Whom to ask.")] = None,
     phone: Annotated[str | None, typer.Option(metavar="TEXT", help="For questions.")] = None,

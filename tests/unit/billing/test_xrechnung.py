@@ -100,6 +100,13 @@ def test_what_is_no_telephone_number_or_address_for_mail_is_lacking(name: str, t
         render(document, "xrechnung")
 
 
+def test_of_what_was_issued_without_it_one_is_told_that_it_stays_and_what_to_do() -> None:
+    with pytest.raises(NotRendered, match="INV-2026-0001 stays as it was issued: then `tenantry invoices credit INV-"):
+        render(invoice_in("de_DE"), "xrechnung")
+    with pytest.raises(NotRendered, match=r"CN-2026-0001 stays as it was issued$"):
+        render(credit_in("de_DE", Part(Decimal("12.50"))), "xrechnung")
+
+
 def test_paper_has_it_too_each_country_with_its_own_order() -> None:
     paper = invoice_in("en_US", in_parts("en_US"), **REACHED)["paper"]
     assert paper["to"]["lines"] == [
