@@ -82,7 +82,7 @@ fuzz-native: $(SANITIZED) ## Compiled byte work against Python's (a minute; need
 einvoices: $(VENV)/.dev $(MUSTANG) ## E-invoices of every kind against PDF/A-3, EN 16931, XRechnung (a minute; Java)
 	rm -rf .einvoices/made && $(BIN)/python -m tests.einvoices .einvoices/made
 	java -jar $(MUSTANG) --disable-file-logging --no-notices --action validateExpectValid -d .einvoices/made >.einvoices/report 2>&1 \
-	  || (grep -E 'Testing file.* invalid|Error [0-9]+:' .einvoices/report; false)
+	  || (grep -A1 -E 'Testing file.* invalid|Error [0-9]+:' .einvoices/report; false)
 	@tail -n 2 .einvoices/report
 
 lock: $(VENV)/.dev ## Lock the dependencies again, with hashes and without URLs
