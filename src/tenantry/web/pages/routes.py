@@ -10,9 +10,13 @@ from tenantry.domain.roles import Permission as May
 from tenantry.web.pages import (
     alerts,
     audit,
+    billing,
     budget,
     credentials,
+    crediting,
     exports,
+    invoice_month,
+    invoices,
     isolation,
     keys,
     live,
@@ -33,7 +37,7 @@ _KEY: Final = "/tenants/{slug}/keys/{key_id}"
 
 
 def page_routes() -> list[Route]:
-    return [*_overview(), *_of_tenant(), *_of_requests(), *_of_site(), *_of_money()]
+    return [*_overview(), *_of_tenant(), *_of_requests(), *_of_site(), *_of_money(), *_of_invoices()]
 
 
 def _overview() -> list[Route]:
@@ -127,6 +131,28 @@ def _of_money() -> list[Route]:
         form("/plan-examples", plans.add_examples, May.PLANS_CHANGE),
         page("/plans/{name}", plans.show_plan, May.PLANS_READ),
         form("/plans/{name}", plans.set_plan, May.PLANS_CHANGE),
-        page("/invoices", plans.list_invoices, May.INVOICES_READ),
-        page("/invoices/{number}/{form}", plans.download_invoice, May.INVOICES_READ),
+    ]
+
+
+def _of_invoices() -> list[Route]:
+    return [
+        page("/billing", billing.show_agency, May.INVOICES_ISSUE),
+        form("/billing", billing.set_agency, May.INVOICES_ISSUE),
+        form("/billing/logo", billing.set_logo, May.INVOICES_ISSUE, has_file=True),
+        page(f"{_TENANT}/billing", billing.show_tenant, May.INVOICES_READ),
+        form(f"{_TENANT}/billing", billing.set_tenant, May.INVOICES_ISSUE),
+        page(f"{_TENANT}/invoice", invoice_month.show_preview, May.INVOICES_READ),
+        form(f"{_TENANT}/invoice", invoice_month.issue_one, May.INVOICES_ISSUE),
+        page(f"{_TENANT}/invoice.{{form}}", invoice_month.download_preview, May.INVOICES_READ),
+        page("/invoices", invoices.list_invoices, May.INVOICES_READ),
+        form("/invoices/verify", invoices.verify, May.INVOICES_ISSUE),
+        page("/invoices/month", invoice_month.show_month, May.INVOICES_READ),
+        form("/invoices/month", invoice_month.issue_month, May.INVOICES_ISSUE),
+        page("/invoices/run", invoice_month.show_run, May.INVOICES_ISSUE),
+        page("/parts/invoices", invoice_month.show_progress, May.INVOICES_ISSUE),
+        # A number has what its series has, also slashes.
+        page("/invoices/{number:path}/file/{form}", invoices.download_invoice, May.INVOICES_READ),
+        page("/invoices/{number:path}/credit", crediting.ask_credit, May.INVOICES_ISSUE),
+        form("/invoices/{number:path}/credit", crediting.credit, May.INVOICES_ISSUE),
+        page("/invoices/{number:path}", invoices.show_invoice, May.INVOICES_READ),
     ]

@@ -28,7 +28,8 @@ PAGES = (
     ),
     *("/credentials", "/credentials/new", "/credentials/sandbox/replace", "/upstreams", "/tiers", "/tiers/standard"),
     *("/plans", "/invoices", "/alerts", "/alerts/targets/new", "/exports", "/audit", "/settings", "/isolation"),
-    "/parts/isolation",
+    *("/parts/isolation", "/billing", "/tenants/acme/billing", "/tenants/acme/invoice", "/invoices/month"),
+    *("/invoices/run", "/parts/invoices"),
 )
 
 
