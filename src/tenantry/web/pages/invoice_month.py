@@ -29,13 +29,14 @@ from tenantry.control.invoicing import (
     require_over,
 )
 from tenantry.control.site import Site
-from tenantry.control.tasks import TaskRunning, Tasks, TaskView
+from tenantry.control.tasks import TaskRunning
 from tenantry.domain.billing_details import PLAIN
 from tenantry.domain.roles import Permission, Principal
 from tenantry.storage.directory import DirectoryError, NotInDirectory
 from tenantry.storage.directory.invoices import NewInvoice
 from tenantry.web.pages.invoices import clients_in, sent
 from tenantry.web.pages.showing import query, seen_scope, show
+from tenantry.web.pages.working import begin, last
 from tenantry.web.pages_base.forms import posted
 from tenantry.web.pages_base.rendering import see_other
 from tenantry.web.signin.sessions import acting
@@ -120,7 +121,7 @@ def issue_month(request: Request, principal: Principal) -> Response:
     except DirectoryError as error:
         return _month(request, principal, month, {"form": _sentence(error)})
     try:
-        _tasks(request).start(ISSUING, principal.actor, issuing_work(site, month), (DirectoryError, SumsDiffer))
+        begin(request, ISSUING, principal.actor, issuing_work(site, month), (DirectoryError, SumsDiffer))
     except TaskRunning:
         return see_other("/invoices/run", "Invoices are being issued already: this is how far that is.")
     return see_other("/invoices/run")
@@ -136,7 +137,7 @@ def show_progress(request: Request, principal: Principal) -> Response:
 
 
 def _run(request: Request, principal: Principal, template: str) -> Response:
-    task = _last(request)
+    task = last(request, ISSUING)
     clients: list[dict[str, Any]] = task.result["clients"] if task is not None and task.result is not None else []
     return show(
         request,
@@ -148,14 +149,6 @@ def _run(request: Request, principal: Principal, template: str) -> Response:
         passed_by=[one for one in clients if not one["is_new"] and not one["failed"]],
         failed=[one for one in clients if one["failed"]],
     )
-
-
-def _last(request: Request) -> TaskView | None:
-    return next((one for one in _tasks(request).list() if one.kind == ISSUING), None)
-
-
-def _tasks(request: Request) -> Tasks:
-    return request.app.state.tasks
 
 
 def show_preview(request: Request, principal: Principal) -> Response:

@@ -23,6 +23,7 @@ from tenantry.web.pages import (
     places,
     plans,
     portal,
+    prices,
     provision,
     requests,
     tenant,
@@ -37,7 +38,7 @@ _KEY: Final = "/tenants/{slug}/keys/{key_id}"
 
 
 def page_routes() -> list[Route]:
-    return [*_overview(), *_of_tenant(), *_of_requests(), *_of_site(), *_of_money(), *_of_invoices()]
+    return [*_overview(), *_of_tenant(), *_of_requests(), *_of_site(), *_of_money(), *_of_prices(), *_of_invoices()]
 
 
 def _overview() -> list[Route]:
@@ -131,6 +132,19 @@ def _of_money() -> list[Route]:
         form("/plan-examples", plans.add_examples, May.PLANS_CHANGE),
         page("/plans/{name}", plans.show_plan, May.PLANS_READ),
         form("/plans/{name}", plans.set_plan, May.PLANS_CHANGE),
+    ]
+
+
+def _of_prices() -> list[Route]:
+    return [
+        page("/prices", prices.list_prices, May.PLANS_READ),
+        page("/prices/new", prices.ask_price, May.PRICES_CHANGE),
+        form("/prices/new", prices.add_price, May.PRICES_CHANGE),
+        form("/prices/rule", prices.set_rule, May.PRICES_CHANGE),
+        page("/prices/{name}", prices.show_model, May.PLANS_READ),
+        page("/recompute", prices.show_recomputation, May.LEDGER_CORRECT),
+        page("/parts/recompute", prices.show_progress, May.LEDGER_CORRECT),
+        form("/recompute", prices.recompute, May.LEDGER_CORRECT),
     ]
 
 

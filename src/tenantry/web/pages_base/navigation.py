@@ -26,6 +26,7 @@ ENTRIES: Final[tuple[Entry, ...]] = (
     Entry("/requests", "Requests", Permission.REQUESTS_READ),
     Entry("/alerts", "Alerts", Permission.ALERTS_READ),
     Entry("/plans", "Plans", Permission.PLANS_READ, MONEY),
+    Entry("/prices", "Prices", Permission.PLANS_READ, MONEY),
     Entry("/invoices", "Invoices", Permission.INVOICES_READ, MONEY),
     Entry("/exports", "Exports", Permission.USAGE_READ, MONEY),
     Entry("/credentials", "Credentials", Permission.CREDENTIALS_READ, SITE),

@@ -29,6 +29,7 @@ PAGES = (
     *("/credentials", "/credentials/new", "/credentials/sandbox/replace", "/upstreams", "/tiers", "/tiers/standard"),
     *("/plans", "/invoices", "/alerts", "/alerts/targets/new", "/exports", "/audit", "/settings", "/isolation"),
     *("/parts/isolation", "/billing", "/tenants/acme/billing", "/tenants/acme/invoice", "/invoices/month"),
+    *("/prices", "/prices/new?model=claude-x-1", "/prices/claude-haiku-5-5", "/recompute", "/parts/recompute"),
     *("/invoices/run", "/parts/invoices"),
 )
 

@@ -136,6 +136,8 @@ def test_what_changes_anything_needs_more_than_to_look(table: list[Kept]) -> Non
         "enable": Permission.TENANTS_CHANGE,
         "provision": Permission.TENANTS_CHANGE,
         "isolation": Permission.PROOF_RUN,
+        "prices": Permission.PRICES_CHANGE,
+        "recompute": Permission.LEDGER_CORRECT,
         "invoices": Permission.INVOICES_ISSUE,
         "invoice": Permission.INVOICES_ISSUE,
         "billing": Permission.INVOICES_ISSUE,
