@@ -18,7 +18,7 @@ from tenantry.domain.money import format_usd
 from tenantry.domain.plans import EXAMPLE_PLANS, Terms, on_day
 from tenantry.domain.roles import Permission, Principal
 from tenantry.storage.directory import DirectoryError, NotInDirectory
-from tenantry.web.pages.showing import figures_of, show
+from tenantry.web.pages.showing import show
 from tenantry.web.pages_base.forms import posted
 from tenantry.web.pages_base.rendering import see_other
 from tenantry.web.signin.sessions import acting
@@ -38,14 +38,12 @@ def list_plans(request: Request, principal: Principal) -> Response:
     today = directory.today()
     names = directory.list_plans()
     on_it = {one.plan: [on.slug for on in one.tenants] for one in plan_views(directory)}
-    margins = figures_of(request).margins.find() if principal.may(Permission.MARGIN_READ) else None
     return show(
         request,
         principal,
         "plans",
         plans=[(name, terms_on(directory.list_plan_versions(name), today), on_it[name]) for name in names],
         examples=[name for name in EXAMPLE_PLANS if name not in names],
-        margins=margins,
         sees_margins=principal.may(Permission.MARGIN_READ),
         may_change=principal.may(Permission.PLANS_CHANGE),
     )

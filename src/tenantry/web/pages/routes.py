@@ -20,6 +20,7 @@ from tenantry.web.pages import (
     isolation,
     keys,
     live,
+    margins,
     places,
     plans,
     portal,
@@ -132,6 +133,9 @@ def _of_money() -> list[Route]:
         form("/plan-examples", plans.add_examples, May.PLANS_CHANGE),
         page("/plans/{name}", plans.show_plan, May.PLANS_READ),
         form("/plans/{name}", plans.set_plan, May.PLANS_CHANGE),
+        page("/margins", margins.show_margins, May.MARGIN_READ),
+        page("/parts/margins", margins.show_figures, May.MARGIN_READ),
+        page("/plan-simulation", margins.show_simulation, May.MARGIN_READ),
     ]
 
 

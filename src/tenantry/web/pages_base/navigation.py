@@ -25,6 +25,7 @@ ENTRIES: Final[tuple[Entry, ...]] = (
     Entry("/tenants", "Clients", Permission.TENANTS_READ),
     Entry("/requests", "Requests", Permission.REQUESTS_READ),
     Entry("/alerts", "Alerts", Permission.ALERTS_READ),
+    Entry("/margins", "Margins", Permission.MARGIN_READ, MONEY),
     Entry("/plans", "Plans", Permission.PLANS_READ, MONEY),
     Entry("/prices", "Prices", Permission.PLANS_READ, MONEY),
     Entry("/invoices", "Invoices", Permission.INVOICES_READ, MONEY),
