@@ -251,7 +251,36 @@ def meter(percent: int, label: str) -> Markup:
     )
 
 
+# As people say them; the command line has short ones.
+LIMIT_TITLES: Final = {
+    "sessions_max": "Requests at once",
+    "requests_per_minute": "Requests a minute",
+    "request_burst": "Burst of requests",
+    "input_tokens_per_minute": "Input tokens a minute",
+    "output_tokens_per_minute": "Output tokens a minute",
+    "max_tokens_cap": "Largest max_tokens",
+    "max_tokens_policy": "Above the largest max_tokens",
+    "models": "Models",
+    "speeds": "Speeds",
+    "inference_geos": "Places of inference",
+    "service_tiers": "Service tiers",
+    "server_tools": "Server tools",
+    "queue_depth_max": "Requests that may wait",
+    "queue_wait_ms_max": "Longest wait, milliseconds",
+    "weight": "Share of a busy upstream",
+    "context_tokens_warn": "Prompt tokens, warned above",
+    "context_tokens_max": "Prompt tokens, refused above",
+    "tool_depth_alert": "Tool results in a row, alert at",
+    "auto_cache_system": "Cache system prompts for it",
+}
+
+
+def limit_title(name: str) -> str:
+    return LIMIT_TITLES[name]
+
+
 MARKS: Final[dict[str, Any]] = {
+    "limit_title": limit_title,
     "usd": usd,
     "about": about,
     "dollars": dollars,
