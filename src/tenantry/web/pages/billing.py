@@ -35,9 +35,8 @@ _OF_BOTH: Final = ("name", "address", "email", "country", "tax_id")
 _MONEY: Final = ("currency", "rate", "taxes", "vat_category", "locale", "due_days")
 OF_AGENCY: Final = (*_OF_BOTH, "payment", "note", *_MONEY, "series", "credit_series")
 OF_TENANT: Final = (*_OF_BOTH, "purchase_order", *_MONEY)
-VAT: Final = {
-    "": "",
-    STANDARD_VAT: "the taxes above",
+_BY_TAXES: Final = "the taxes above"
+_NO_VAT: Final = {
     "AE": "none: reverse charge",
     "G": "none: export",
     "E": "none: exempt",
@@ -69,7 +68,7 @@ def _agency(
         422 if problems else 200,
         typed=typed or {name: as_typed(own, name) for name in OF_AGENCY},
         else_={name: as_typed(PLAIN, name) for name in OF_AGENCY},
-        vat=VAT,
+        vat={"": _BY_TAXES, **_NO_VAT, **({STANDARD_VAT: _BY_TAXES} if own.vat_category == STANDARD_VAT else {})},
         logo=own.logo,
         logo_kb_max=LOGO_BYTES_MAX // 1000,
         problems=problems,
@@ -128,7 +127,7 @@ def _tenant(
         tenant=tenant,
         typed=typed or {name: as_typed(own, name) for name in OF_TENANT},
         else_={"name": tenant.name, **of_agency},
-        vat=VAT,
+        vat={"": "as yours", STANDARD_VAT: _BY_TAXES, **_NO_VAT},
         problems=problems,
         may_change=principal.may(Permission.INVOICES_ISSUE, tenant.slug),
     )

@@ -34,7 +34,7 @@ from tenantry.domain.billing_details import PLAIN
 from tenantry.domain.roles import Permission, Principal
 from tenantry.storage.directory import DirectoryError, NotInDirectory
 from tenantry.storage.directory.invoices import NewInvoice
-from tenantry.web.pages.invoices import clients_in, sent
+from tenantry.web.pages.invoices import clients_in, sent, total_of
 from tenantry.web.pages.showing import query, seen_scope, show
 from tenantry.web.pages.working import begin, last
 from tenantry.web.pages_base.forms import posted
@@ -72,6 +72,7 @@ def _month(request: Request, principal: Principal, month: Month, problems: Mappi
         422 if problems else 200,
         month=month,
         rows=rows,
+        issued={one.number: total_of(one) for one in site.directory.list_invoices(None, str(month))},
         there=set(scope.tenants),
         waiting=sum(one.draft is not None for one in passed),
         billed=sum(one.standing is not None for one in passed),
