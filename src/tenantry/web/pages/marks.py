@@ -214,8 +214,8 @@ def share_bar(nanos: int, ahead: int, most: int) -> Markup:
         )
 
     return Markup(
-        '<svg class="share" viewBox="0 0 {} 16" width="{}" height="16" preserveAspectRatio="none" aria-hidden="true">{}{}'
-        '<rect class="zero" x="{}" y="0" width="1" height="16"/></svg>'
+        '<svg class="share" viewBox="0 0 {} 16" width="{}" height="16" preserveAspectRatio="none" aria-hidden="true">'
+        '{}{}<rect class="zero" x="{}" y="0" width="1" height="16"/></svg>'
     ).format(
         _SHARE_WIDTH,
         _SHARE_WIDTH,
