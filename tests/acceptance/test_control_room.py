@@ -11,8 +11,12 @@ import anthropic
 import pytest
 from playwright.sync_api import Page, expect
 
+from tenantry.billing.months import month_before
+from tenantry.control.invoicing import find_client, issue, set_billing
+from tenantry.domain.billing_details import Details
 from tenantry.domain.directory import TenantStatus
 from tenantry.domain.plans import EXAMPLE_PLANS
+from tenantry.storage.directory.plans import Agreed
 from tenantry.storage.directory.sign_ins import FULL
 from tenantry.storage.directory.tenants import TenantChange
 from tests.browser import add_person
@@ -245,7 +249,18 @@ def pages_of(stack: Stack) -> dict[str, str]:
         "tier": "/tiers/standard",
         "plans": "/plans",
         "plan": f"/plans/{plan}",
+        "plan-simulation": f"/plan-simulation?tenant=globex&plan={plan}",
+        "margins": "/margins",
+        "prices": "/prices",
+        "price-new": "/prices/new?model=claude-nova-1",
+        "recompute": "/recompute",
         "invoices": "/invoices",
+        "invoice-month": "/invoices/month",
+        "invoice-preview": f"/tenants/globex/invoice?month={stack.site.directory.today():%Y-%m}",
+        "invoice": f"/invoices/{stack.site.directory.list_invoices()[0].number}",
+        "invoice-credit": f"/invoices/{stack.site.directory.list_invoices()[0].number}/credit",
+        "billing": "/billing",
+        "billing-client": "/tenants/globex/billing",
         "alerts": "/alerts",
         "alert-target": "/alerts/targets/new",
         "exports": "/exports",
@@ -263,6 +278,12 @@ def test_every_page_is_for_everybody_in_both_themes_and_widths(room: Room, secre
     directory.set_budgets("globex", {"month": 2 * 10**9})
     for name, terms in EXAMPLE_PLANS.items():
         directory.set_plan(name, terms)
+    last = month_before(directory.today())
+    directory.assign_plan("globex", Agreed(next(iter(EXAMPLE_PLANS)), last.first))
+    set_billing(
+        stack.site, None, Details(name="Agency GmbH", address="Main Street 1\n12345 Town", taxes=(("VAT", "19"),))
+    )
+    issue(stack.site, find_client(stack.site, "globex"), last)
     say(client(stack, "globex", key))
     wait_for(lambda: stack.rows("globex"), 30, "the row")
     SCREENSHOTS.mkdir(exist_ok=True)

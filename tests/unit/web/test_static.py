@@ -23,7 +23,7 @@ def noted() -> dict[str, tuple[str, str, str, str]]:
 
 def test_what_others_wrote_is_as_it_was_published() -> None:
     found = noted()
-    assert set(found) == {"pico.min.css", "htmx.min.js", "uPlot.iife.min.js", "uPlot.min.css"}
+    assert set(found) == {"pico.min.css", "htmx.min.js"}
     for name, (_, version, licence, digest) in found.items():
         body = (VENDOR / name).read_bytes()
         assert hashlib.sha256(body).hexdigest() == digest, name
@@ -31,7 +31,7 @@ def test_what_others_wrote_is_as_it_was_published() -> None:
         assert version[0].isdigit()
         assert b"sourceMappingURL" not in body
     licences = {path.name for path in VENDOR.glob("LICENSE.*")}
-    assert licences == {"LICENSE.pico.txt", "LICENSE.htmx.txt", "LICENSE.uPlot.txt"}
+    assert licences == {"LICENSE.pico.txt", "LICENSE.htmx.txt"}
 
 
 def test_a_file_is_kept_for_good_under_a_name_with_its_hash() -> None:

@@ -23,13 +23,17 @@ KEY_DAYS_SOON: Final = 7
 
 @dataclass(frozen=True, slots=True)
 class Concern:
-    """`path` is where it is mended, `action` what is done there; `slug` None: it is the whole site's."""
+    """`path` is where it is mended, `action` what is done there; `slug` None: it is the whole site's.
+
+    `models`: those without a price, the most used first.
+    """
 
     level: str
     words: str
     action: str
     path: str
     slug: str | None = None
+    models: tuple[str, ...] = ()
 
 
 def concerns(
@@ -68,7 +72,8 @@ def _of_site(live: LiveFigures, dead: Mapping[str, DeadCredential], unpriced: Se
     if unpriced:
         models = ", ".join(unpriced[:3])
         words = f"No price is known for {models}: what it costs is on no bill."
-        found.append(Concern(SOON, words, "See the rows", "/requests?outcome=unpriced"))
+        rows = "/requests?outcome=unpriced"
+        found.append(Concern(SOON, words, "See the rows", rows, models=tuple(unpriced)))
     return found
 
 

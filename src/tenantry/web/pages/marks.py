@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -135,9 +136,20 @@ def plain(text: object) -> str:
 _BAR_WIDTH: Final = 10
 _BAR_GAP: Final = 3
 _CHART_HEIGHT: Final = 120
+_SHARE_WIDTH: Final = 160
 _SPARK_HEIGHT: Final = 24
 _SPARK_WIDTH: Final = 5
 _SPARK_GAP: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class MonthBars:
+    """Two sums of a month, side by side. `ahead`: the same at its end, of a month that is not over."""
+
+    label: str
+    values: tuple[int, int]
+    words: str
+    ahead: tuple[int, int] | None
 
 
 def bars(values: Sequence[int], titles: Sequence[str], label: str, hrefs: Sequence[str] = ()) -> Markup:
@@ -145,18 +157,71 @@ def bars(values: Sequence[int], titles: Sequence[str], label: str, hrefs: Sequen
     step, most = _BAR_WIDTH + _BAR_GAP, max([*values, 1])
     parts: list[Markup] = []
     for place, (value, title) in enumerate(zip(values, titles, strict=True)):
-        height = value * (_CHART_HEIGHT - 2) // most if value > 0 else 0
-        height = max(height, 2) if value > 0 else 1
-        shape = Markup('<rect class="{}" x="{}" y="{}" width="{}" height="{}" rx="1"><title>{}</title></rect>').format(
-            "bar" if value > 0 else "bar none", place * step, _CHART_HEIGHT - height, _BAR_WIDTH, height, title
-        )
+        shape = _marked(title, [_bar(place * step, value, most)], place * step, step)
         if hrefs:
             shape = Markup('<a href="{}" tabindex="-1">{}</a>').format(hrefs[place], shape)
         parts.append(shape)
+    return _charted(parts, len(values) * step - _BAR_GAP, label, "group" if hrefs else "img")
+
+
+def month_bars(months: Sequence[MonthBars], label: str) -> Markup:
+    """The same of two sums a month; what a running month is to become stands behind it, outlined."""
+    step = 2 * _BAR_WIDTH + 2 * _BAR_GAP
+    most = max([1, *(value for one in months for value in (*one.values, *(one.ahead or ())))])
+    parts: list[Markup] = []
+    for place, one in enumerate(months):
+        at = place * step
+        ahead = [_bar(at + n * _BAR_WIDTH, value, most, "ahead") for n, value in enumerate(one.ahead or ())]
+        now = [_bar(at + n * _BAR_WIDTH, value, most, ("first", "second")[n]) for n, value in enumerate(one.values)]
+        parts.append(_marked(one.words, [*ahead, *now], at, step))
+    return _charted(parts, len(months) * step - 2 * _BAR_GAP, label, "img")
+
+
+def _bar(x: int, value: int, most: int, kind: str = "") -> Markup:
+    height = max(value * (_CHART_HEIGHT - 2) // most, 2) if value > 0 else 1
+    return Markup('<rect class="bar{}" x="{}" y="{}" width="{}" height="{}" rx="1"/>').format(
+        f" {kind}" if kind and value > 0 else "" if value > 0 else " none",
+        x,
+        _CHART_HEIGHT - height,
+        _BAR_WIDTH,
+        height,
+    )
+
+
+def _marked(words: str, shapes: Sequence[Markup], x: int, width: int) -> Markup:
+    """Shapes with their words, over the whole height: one hits also what is small."""
     return Markup(
-        '<svg class="chart" viewBox="0 0 {} {}" preserveAspectRatio="none" role="{}" aria-label="{}">{}</svg>'
+        '<g class="mark"><title>{}</title><rect class="hit" x="{}" y="0" width="{}" height="{}"/>{}</g>'
+    ).format(words, x, width, _CHART_HEIGHT, Markup("").join(shapes))
+
+
+def _charted(parts: Sequence[Markup], width: int, label: str, role: str) -> Markup:
+    """`readout` is where charts.js says the words of what one points at."""
+    return Markup(
+        '<div class="charted"><svg class="chart" viewBox="0 0 {} {}" preserveAspectRatio="none" role="{}" '
+        'aria-label="{}">{}</svg><p class="readout" aria-hidden="true"></p></div>'
+    ).format(max(1, width), _CHART_HEIGHT, role, label, Markup("").join(parts))
+
+
+def share_bar(nanos: int, ahead: int, most: int) -> Markup:
+    """A sum in a line of a table, from the middle to the right, or to the left where it is below zero."""
+    half = _SHARE_WIDTH // 2
+
+    def part(value: int, kind: str) -> Markup:
+        width = max(1, abs(value) * half // max(1, most)) if value else 0
+        return Markup('<rect class="{}" x="{}" y="2" width="{}" height="12"/>').format(
+            kind, half if value >= 0 else half - width, width
+        )
+
+    return Markup(
+        '<svg class="share" viewBox="0 0 {} 16" width="{}" height="16" preserveAspectRatio="none" aria-hidden="true">'
+        '{}{}<rect class="zero" x="{}" y="0" width="1" height="16"/></svg>'
     ).format(
-        max(1, len(values) * step - _BAR_GAP), _CHART_HEIGHT, "group" if hrefs else "img", label, Markup("").join(parts)
+        _SHARE_WIDTH,
+        _SHARE_WIDTH,
+        part(ahead, "ahead") if ahead != nanos else "",
+        part(nanos, "bar" if nanos >= 0 else "loss"),
+        half,
     )
 
 
@@ -186,7 +251,36 @@ def meter(percent: int, label: str) -> Markup:
     )
 
 
+# As people say them; the command line has short ones.
+LIMIT_TITLES: Final = {
+    "sessions_max": "Requests at once",
+    "requests_per_minute": "Requests a minute",
+    "request_burst": "Burst of requests",
+    "input_tokens_per_minute": "Input tokens a minute",
+    "output_tokens_per_minute": "Output tokens a minute",
+    "max_tokens_cap": "Largest max_tokens",
+    "max_tokens_policy": "Above the largest max_tokens",
+    "models": "Models",
+    "speeds": "Speeds",
+    "inference_geos": "Places of inference",
+    "service_tiers": "Service tiers",
+    "server_tools": "Server tools",
+    "queue_depth_max": "Requests that may wait",
+    "queue_wait_ms_max": "Longest wait, milliseconds",
+    "weight": "Share of a busy upstream",
+    "context_tokens_warn": "Prompt tokens, warned above",
+    "context_tokens_max": "Prompt tokens, refused above",
+    "tool_depth_alert": "Tool results in a row, alert at",
+    "auto_cache_system": "Cache system prompts for it",
+}
+
+
+def limit_title(name: str) -> str:
+    return LIMIT_TITLES[name]
+
+
 MARKS: Final[dict[str, Any]] = {
+    "limit_title": limit_title,
     "usd": usd,
     "about": about,
     "dollars": dollars,
@@ -195,6 +289,8 @@ MARKS: Final[dict[str, Any]] = {
     "span": span,
     "plain": plain,
     "bars": bars,
+    "month_bars": month_bars,
+    "share_bar": share_bar,
     "spark": spark,
     "meter": meter,
 }

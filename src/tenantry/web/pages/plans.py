@@ -1,4 +1,4 @@
-"""Plans: what clients pay, and who is on which. Invoices that were issued."""
+"""Plans: what clients pay, and who is on which."""
 
 from __future__ import annotations
 
@@ -12,17 +12,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tenantry.billing.render import FORMATS, MEDIA_TYPES, NotRendered, ending_of, money
-from tenantry.billing.render import render as render_invoice
 from tenantry.control.declared.fields import PLAN_FIELDS, BadField
-from tenantry.control.invoicing import KINDS
 from tenantry.control.plan_views import plan_views
-from tenantry.domain.billing_details import PLAIN
 from tenantry.domain.money import format_usd
 from tenantry.domain.plans import EXAMPLE_PLANS, Terms, on_day
 from tenantry.domain.roles import Permission, Principal
 from tenantry.storage.directory import DirectoryError, NotInDirectory
-from tenantry.web.pages.showing import audit_read, figures_of, query, seen_scope, show
+from tenantry.web.pages.showing import show
 from tenantry.web.pages_base.forms import posted
 from tenantry.web.pages_base.rendering import see_other
 from tenantry.web.signin.sessions import acting
@@ -42,14 +38,12 @@ def list_plans(request: Request, principal: Principal) -> Response:
     today = directory.today()
     names = directory.list_plans()
     on_it = {one.plan: [on.slug for on in one.tenants] for one in plan_views(directory)}
-    margins = figures_of(request).margins.find() if principal.may(Permission.MARGIN_READ) else None
     return show(
         request,
         principal,
         "plans",
         plans=[(name, terms_on(directory.list_plan_versions(name), today), on_it[name]) for name in names],
         examples=[name for name in EXAMPLE_PLANS if name not in names],
-        margins=margins,
         sees_margins=principal.may(Permission.MARGIN_READ),
         may_change=principal.may(Permission.PLANS_CHANGE),
     )
@@ -165,44 +159,3 @@ def _read_term(name: str, text: str) -> Any:
         return getattr(Terms(), name.replace("_usd", "_nanos"))
     kind = PLAN_FIELDS[name].schema.get("type")
     return PLAN_FIELDS[name].read(int(text) if kind == "integer" else text.lstrip("$"))
-
-
-def list_invoices(request: Request, principal: Principal) -> Response:
-    site, scope = site_of(request), seen_scope(request, principal)
-    typed = query(request, "tenant", "month")
-    problems: dict[str, str] = {}
-    found = [
-        one
-        for one in site.directory.list_invoices(None, typed["month"] or None)
-        if scope.sees(one.tenant_id) and typed["tenant"] in ("", one.slug)
-    ]
-    rows = [(one, KINDS[one.kind], money(one.document, one.total_minor, PLAIN.locale)) for one in found]
-    return show(
-        request,
-        principal,
-        "invoices",
-        rows=rows[::-1],
-        typed=typed,
-        problems=problems,
-        tenants=sorted(scope.tenants),
-        forms=FORMATS,
-    )
-
-
-def download_invoice(request: Request, principal: Principal) -> Response:
-    number, form = str(request.path_params["number"]), str(request.path_params["form"])
-    scope = seen_scope(request, principal)
-    try:
-        issued = site_of(request).directory.get_invoice(number)
-    except DirectoryError:
-        issued = None
-    if issued is None or form not in MEDIA_TYPES or not scope.sees(issued.tenant_id):
-        raise HTTPException(404, "there is no such invoice")
-    audit_read(request, principal, "invoice", issued.slug, number=issued.number)
-    name = "".join(mark if mark.isalnum() else "-" for mark in issued.number)
-    try:
-        body = render_invoice(issued.document, form)
-    except NotRendered as error:
-        raise HTTPException(409, str(error)) from None
-    told = f'attachment; filename="{name}.{ending_of(form)}"'
-    return Response(body, headers={"content-type": MEDIA_TYPES[form], "content-disposition": told})

@@ -10,15 +10,21 @@ from tenantry.domain.roles import Permission as May
 from tenantry.web.pages import (
     alerts,
     audit,
+    billing,
     budget,
     credentials,
+    crediting,
     exports,
+    invoice_month,
+    invoices,
     isolation,
     keys,
     live,
+    margins,
     places,
     plans,
     portal,
+    prices,
     provision,
     requests,
     tenant,
@@ -33,7 +39,7 @@ _KEY: Final = "/tenants/{slug}/keys/{key_id}"
 
 
 def page_routes() -> list[Route]:
-    return [*_overview(), *_of_tenant(), *_of_requests(), *_of_site(), *_of_money()]
+    return [*_overview(), *_of_tenant(), *_of_requests(), *_of_site(), *_of_money(), *_of_prices(), *_of_invoices()]
 
 
 def _overview() -> list[Route]:
@@ -127,6 +133,44 @@ def _of_money() -> list[Route]:
         form("/plan-examples", plans.add_examples, May.PLANS_CHANGE),
         page("/plans/{name}", plans.show_plan, May.PLANS_READ),
         form("/plans/{name}", plans.set_plan, May.PLANS_CHANGE),
-        page("/invoices", plans.list_invoices, May.INVOICES_READ),
-        page("/invoices/{number}/{form}", plans.download_invoice, May.INVOICES_READ),
+        page("/margins", margins.show_margins, May.MARGIN_READ),
+        page("/parts/margins", margins.show_figures, May.MARGIN_READ),
+        page("/plan-simulation", margins.show_simulation, May.MARGIN_READ),
+    ]
+
+
+def _of_prices() -> list[Route]:
+    return [
+        page("/prices", prices.list_prices, May.PLANS_READ),
+        page("/prices/new", prices.ask_price, May.PRICES_CHANGE),
+        form("/prices/new", prices.add_price, May.PRICES_CHANGE),
+        form("/prices/rule", prices.set_rule, May.PRICES_CHANGE),
+        page("/prices/{name}", prices.show_model, May.PLANS_READ),
+        page("/recompute", prices.show_recomputation, May.LEDGER_CORRECT),
+        page("/parts/recompute", prices.show_progress, May.LEDGER_CORRECT),
+        form("/recompute", prices.recompute, May.LEDGER_CORRECT),
+    ]
+
+
+def _of_invoices() -> list[Route]:
+    return [
+        page("/billing", billing.show_agency, May.INVOICES_ISSUE),
+        form("/billing", billing.set_agency, May.INVOICES_ISSUE),
+        form("/billing/logo", billing.set_logo, May.INVOICES_ISSUE, has_file=True),
+        page(f"{_TENANT}/billing", billing.show_tenant, May.INVOICES_READ),
+        form(f"{_TENANT}/billing", billing.set_tenant, May.INVOICES_ISSUE),
+        page(f"{_TENANT}/invoice", invoice_month.show_preview, May.INVOICES_READ),
+        form(f"{_TENANT}/invoice", invoice_month.issue_one, May.INVOICES_ISSUE),
+        page(f"{_TENANT}/invoice.{{form}}", invoice_month.download_preview, May.INVOICES_READ),
+        page("/invoices", invoices.list_invoices, May.INVOICES_READ),
+        form("/invoices/verify", invoices.verify, May.INVOICES_ISSUE),
+        page("/invoices/month", invoice_month.show_month, May.INVOICES_READ),
+        form("/invoices/month", invoice_month.issue_month, May.INVOICES_ISSUE),
+        page("/invoices/run", invoice_month.show_run, May.INVOICES_ISSUE),
+        page("/parts/invoices", invoice_month.show_progress, May.INVOICES_ISSUE),
+        # A number has what its series has, also slashes.
+        page("/invoices/{number:path}/file/{form}", invoices.download_invoice, May.INVOICES_READ),
+        page("/invoices/{number:path}/credit", crediting.ask_credit, May.INVOICES_ISSUE),
+        form("/invoices/{number:path}/credit", crediting.credit, May.INVOICES_ISSUE),
+        page("/invoices/{number:path}", invoices.show_invoice, May.INVOICES_READ),
     ]

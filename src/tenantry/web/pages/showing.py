@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tenantry.control.figures.days import DaySums
+from tenantry.control.figures.margin_history import MarginHistory
 from tenantry.control.figures.margins import RememberedMargins
 from tenantry.control.figures.scope import Scope, scope_of
 from tenantry.control.site import Site
@@ -36,6 +37,7 @@ class Figures:
     def __init__(self, site: Site) -> None:
         self.days = DaySums(site.settings.zone)
         self.margins = RememberedMargins(site)
+        self.history = MarginHistory(site)
         self.once = Once()
 
 

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from tenantry.control.client_guide import guide_facts
 from tenantry.control.figures.tenant import tenant_figures
-from tenantry.control.guide.page import guide_markdown, guide_page
+from tenantry.control.guide.page import guide_markdown, guide_page, guide_parts
 from tenantry.control.plan_views import plan_now
 from tenantry.control.views import key_view
 from tenantry.domain.directory import TenantStatus
@@ -62,8 +62,8 @@ def show_tenant(request: Request, principal: Principal) -> Response:
 def show_guide(request: Request, principal: Principal) -> Response:
     """The client's guide, as it is handed over; there is no key in it."""
     tenant = tenant_of(request)
-    markdown = guide_markdown(guide_facts(site_of(request), tenant.slug))
-    return show(request, principal, "guide", tenant=tenant, text=markdown)
+    contents, body = guide_parts(guide_markdown(guide_facts(site_of(request), tenant.slug)))
+    return show(request, principal, "guide", tenant=tenant, contents=contents, body=body)
 
 
 def download_guide(request: Request, _principal: Principal) -> Response:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import re
 from collections.abc import Mapping
 from typing import Final
 from urllib.parse import parse_qs
@@ -18,19 +19,27 @@ from starlette.requests import Request
 # The longest one is a list of tenants.
 FORM_BYTES_MAX: Final = 64 * 1024
 FIELDS_MAX: Final = 1000
+# A logo (`domain/pictures.py`), and what stands around it.
+FILE_FORM_BYTES_MAX: Final = 256 * 1024
+PARTS_MAX: Final = 20
 # Who sends slower than this holds a connection of control.
 FORM_SECONDS_MAX: Final = 20.0
 CSRF_FIELD: Final = "csrf"
 CSRF_HEADER: Final = "x-csrf-token"
 _URLENCODED: Final = "application/x-www-form-urlencoded"
+_MULTIPART: Final = "multipart/form-data"
+# RFC 2046 5.1.1: at most 70 characters, none of which ends a line.
+_BOUNDARY: Final = re.compile(r'boundary="?([0-9A-Za-z\'()+_,./:=? -]{1,70})"?')
+_NAME: Final = re.compile(r'[; ]name="([^"]{1,64})"')
 _STALE: Final = "this page is too old to be sent: go back, load it again, and repeat what you did"
 
 
 class Posted:
     """The fields of a form."""
 
-    def __init__(self, fields: Mapping[str, list[str]]) -> None:
+    def __init__(self, fields: Mapping[str, list[str]], files: Mapping[str, bytes] | None = None) -> None:
         self._fields = fields
+        self._files = files or {}
 
     def get(self, name: str, default: str = "") -> str:
         """The field, without blanks around it."""
@@ -44,6 +53,10 @@ class Posted:
     def all(self, name: str) -> list[str]:
         """Each of several under one name, such as boxes that were ticked."""
         return [one.strip() for one in self._fields.get(name, [])]
+
+    def file(self, name: str) -> bytes:
+        """What is in the file that was chosen; nothing where none was."""
+        return self._files.get(name, b"")
 
     def __contains__(self, name: object) -> bool:
         return name in self._fields
@@ -60,18 +73,22 @@ def csrf_of(secret: str) -> str:
     return hmac.digest(secret.encode("utf-8", "surrogateescape"), b"tenantry csrf v1", "sha256").hex()
 
 
-async def read_form(request: Request) -> Posted:
-    """Raises: HTTPException: too long, too slow, or no form."""
-    told = request.headers.get("content-type", _URLENCODED).partition(";")[0].strip().lower()
-    if told != _URLENCODED:
+async def read_form(request: Request, *, has_file: bool = False) -> Posted:
+    """`has_file`: it may have a file in it. Raises: HTTPException: too long, too slow, or no form."""
+    full = request.headers.get("content-type", _URLENCODED)
+    told = full.partition(";")[0].strip().lower()
+    if told not in (_URLENCODED, *((_MULTIPART,) if has_file else ())):
         raise HTTPException(415, f"a form comes as {_URLENCODED}")
     try:
         async with asyncio.timeout(FORM_SECONDS_MAX):
-            body = await _receive(request)
+            body = await _receive(request, FILE_FORM_BYTES_MAX if has_file else FORM_BYTES_MAX)
     except TimeoutError:
         raise HTTPException(
             408, f"the form did not come within {FORM_SECONDS_MAX:.0f} s", {"connection": "close"}
         ) from None
+    if told == _MULTIPART:
+        request.state.form = _read_parts(full, body)
+        return request.state.form
     try:
         fields = parse_qs(body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=FIELDS_MAX)
     except ValueError:
@@ -80,12 +97,37 @@ async def read_form(request: Request) -> Posted:
     return request.state.form
 
 
-async def _receive(request: Request) -> bytes:
+def _read_parts(content_type: str, body: bytes) -> Posted:
+    """The parts of a form with a file (RFC 7578): texts, and files by the names of their fields.
+
+    What a browser says of a file's name and kind is not looked at. Raises: HTTPException.
+    """
+    found = _BOUNDARY.search(content_type)
+    parts = (b"\r\n" + body).split(b"\r\n--" + found[1].encode()) if found is not None else []
+    # Before the first mark is nothing, behind the last two dashes (RFC 2046 5.1.1).
+    if not 3 <= len(parts) <= PARTS_MAX or not parts[-1].startswith(b"--"):
+        raise HTTPException(400, "the form cannot be read")
+    fields: dict[str, list[str]] = {}
+    files: dict[str, bytes] = {}
+    for part in parts[1:-1]:
+        head, blank, content = part.partition(b"\r\n\r\n")
+        told = head.decode("utf-8", "replace")
+        name = _NAME.search(told)
+        if not blank or name is None:
+            raise HTTPException(400, "the form cannot be read")
+        if "filename=" in told:
+            files[name[1]] = content
+        else:
+            fields.setdefault(name[1], []).append(content.decode("utf-8", "replace"))
+    return Posted(fields, files)
+
+
+async def _receive(request: Request, bytes_max: int) -> bytes:
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > FORM_BYTES_MAX:
-            raise HTTPException(413, f"a form has {FORM_BYTES_MAX // 1024} KiB at most")
+        if len(body) > bytes_max:
+            raise HTTPException(413, f"this form has {bytes_max // 1024} KiB at most")
     return bytes(body)
 
 

@@ -12,7 +12,13 @@ from starlette.routing import Route
 from tenantry.domain.roles import Permission, Principal
 from tenantry.web.pages_base.rendering import SeeOther
 from tenantry.web.routing import Door, Handler, guarded
-from tenantry.web.signin.sessions import proved_with_form, session_of, signed_in, signed_in_with_form
+from tenantry.web.signin.sessions import (
+    proved_with_form,
+    session_of,
+    signed_in,
+    signed_in_with_file,
+    signed_in_with_form,
+)
 from tenantry.web.tokens import site_of
 
 
@@ -21,9 +27,16 @@ def page(path: str, handler: Handler, permission: Permission | None) -> Route:
     return _route(path, handler, permission, signed_in, "GET")
 
 
-def form(path: str, handler: Handler, permission: Permission | None, *, is_dangerous: bool = False) -> Route:
+def form(
+    path: str,
+    handler: Handler,
+    permission: Permission | None,
+    *,
+    is_dangerous: bool = False,
+    has_file: bool = False,
+) -> Route:
     """What a form is sent to. `is_dangerous`: the password is asked for again where that was a while ago."""
-    door = proved_with_form if is_dangerous else signed_in_with_form
+    door = signed_in_with_file if has_file else proved_with_form if is_dangerous else signed_in_with_form
     return _route(path, handler, permission, door, "POST")
 
 

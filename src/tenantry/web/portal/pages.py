@@ -12,7 +12,8 @@ from tenantry.billing.render import HTML, MEDIA_TYPES, PDF, NotRendered, ending_
 from tenantry.billing.render import render as render_invoice
 from tenantry.control.client_guide import guide_facts, guide_texts
 from tenantry.control.figures.portal import portal_exports, portal_figures, portal_invoices
-from tenantry.control.guide.page import guide_markdown
+from tenantry.control.guide.page import guide_markdown, guide_parts
+from tenantry.control.invoice_forms import is_offered
 from tenantry.domain.portal import PortalVisit
 from tenantry.ledger.usage import BadMonth
 from tenantry.storage.records import TenantRecord
@@ -44,8 +45,8 @@ def show_home(request: Request, visit: PortalVisit) -> Response:
 
 def show_guide(request: Request, visit: PortalVisit) -> Response:
     tenant = tenant_of_visit(request, visit)
-    text = guide_markdown(guide_facts(site_of(request), tenant.slug))
-    return show(request, "guide", visit=visit, text=text, here="guide")
+    contents, body = guide_parts(guide_markdown(guide_facts(site_of(request), tenant.slug)))
+    return show(request, "guide", visit=visit, contents=contents, body=body, here="guide")
 
 
 def download_guide(request: Request, visit: PortalVisit) -> Response:
@@ -71,7 +72,7 @@ def show_papers(request: Request, visit: PortalVisit) -> Response:
         forms=FORMS,
         exports=portal_exports(site, tenant.tenant_id),
         invoices=issued,
-        invoice_forms=_INVOICE_FORMS,
+        invoice_forms=[[form for form in _INVOICE_FORMS if is_offered(one.document, form)] for one in issued],
     )
 
 

@@ -43,6 +43,15 @@ async def signed_in_with_form(request: Request) -> Principal:
     return principal
 
 
+async def signed_in_with_file(request: Request) -> Principal:
+    """The same for a form with a file in it."""
+    require_own_origin(request)
+    principal = await signed_in(request)
+    await read_form(request, has_file=True)
+    require_csrf(request, request.state.secret)
+    return principal
+
+
 async def proved_with_form(request: Request) -> Principal:
     """The same for what is dangerous: the password was asked for lately."""
     principal = await signed_in_with_form(request)

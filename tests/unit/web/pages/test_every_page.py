@@ -28,7 +28,10 @@ PAGES = (
     ),
     *("/credentials", "/credentials/new", "/credentials/sandbox/replace", "/upstreams", "/tiers", "/tiers/standard"),
     *("/plans", "/invoices", "/alerts", "/alerts/targets/new", "/exports", "/audit", "/settings", "/isolation"),
-    "/parts/isolation",
+    *("/parts/isolation", "/billing", "/tenants/acme/billing", "/tenants/acme/invoice", "/invoices/month"),
+    *("/prices", "/prices/new?model=claude-x-1", "/prices/claude-haiku-5-5", "/recompute", "/parts/recompute"),
+    *("/margins", "/margins?tenant=acme&month=2026-10", "/parts/margins", "/plan-simulation?tenant=acme"),
+    *("/invoices/run", "/parts/invoices"),
 )
 
 

@@ -35,12 +35,12 @@ def test_whoever_has_the_name_of_a_client_that_left_does_not_have_its_invoices(
     number = issue_invoice(site, "acme")
     before = signed_in(app, site, add_person(site, "bea", Role.BILLING, frozenset({"acme"})))
     assert number in before.get("/invoices").text
-    assert before.get(f"/invoices/{number}/json").status == 200
+    assert before.get(f"/invoices/{number}/file/json").status == 200
     delete_tenant(site, "acme", tmp_path / "statements")
     site.directory.create_tenant("acme", "Another Acme", "standard")
     after = signed_in(app, site, add_person(site, "ben", Role.BILLING, frozenset({"acme"})))
     assert number not in after.get("/invoices").text
-    assert after.get(f"/invoices/{number}/json").status == 404
+    assert after.get(f"/invoices/{number}/file/json").status == 404
     assert number in signed_in(app, site).get("/invoices").text
 
 

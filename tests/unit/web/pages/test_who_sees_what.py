@@ -37,7 +37,14 @@ def table() -> list[Kept]:
 
 def filled(path: str, site: Site, slug: str = "acme") -> str:
     key_id = site.directory.list_keys(slug)[0].key_id
-    found = {"slug": slug, "key_id": key_id, "name": "standard", "request_id": "req_x", "form": "md", "number": "INV-1"}
+    found = {
+        "slug": slug,
+        "key_id": key_id,
+        "name": "standard",
+        "request_id": "req_x",
+        "form": "md",
+        "number:path": "INV-1",
+    }
     for name, value in found.items():
         path = path.replace(f"{{{name}}}", value)
     return path
@@ -129,6 +136,11 @@ def test_what_changes_anything_needs_more_than_to_look(table: list[Kept]) -> Non
         "enable": Permission.TENANTS_CHANGE,
         "provision": Permission.TENANTS_CHANGE,
         "isolation": Permission.PROOF_RUN,
+        "prices": Permission.PRICES_CHANGE,
+        "recompute": Permission.LEDGER_CORRECT,
+        "invoices": Permission.INVOICES_ISSUE,
+        "invoice": Permission.INVOICES_ISSUE,
+        "billing": Permission.INVOICES_ISSUE,
     }
     for path, permission in forms.items():
         for word in set(path.split("/")) & set(wanted):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from tenantry.web.app import control_app
 from tests.browser import Browser
 from tests.unit.web.pages.conftest import make_site
 from tests.unit.web.pages.test_evil_words import EVIL, Looked
+from tests.unit.web.pages.test_guide import copies_every_example
 from tests.unit.web.portal.conftest import CANARY, come_by, link_for
 
 PAGES = (
@@ -140,3 +142,9 @@ def test_what_is_typed_wrong_is_told_and_nothing_else(app: Starlette, site: Site
     assert browser.get("/portal/guide.pdf").status == 404
     assert browser.get("/portal/exports/make?period=yesterday&form=csv").status == 400
     assert browser.get("/portal/exports/make?period=2026-10&form=exe").status == 400
+
+
+def test_the_guide_is_a_page_and_each_example_can_be_copied(app: Starlette, site: Site) -> None:
+    page = come_by(app, link_for(site)).get("/portal/guide")
+    copies_every_example(page, site, "acme")
+    assert re.search(r'src="/static/base\.[^"]*\.?js"', page.text), "what copies is on the page"

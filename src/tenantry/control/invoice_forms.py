@@ -1,0 +1,55 @@
+"""In which formats an invoice can be had here, and why not in the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from tenantry.billing.einvoice import lacking
+from tenantry.billing.render import CII, CSV, E_INVOICES, FACTURX, HTML, JSON, PDF, NotRendered, require_extra
+from tenantry.domain.values import value
+
+NAMES: Final = {
+    PDF: "PDF",
+    HTML: "HTML",
+    CSV: "CSV",
+    JSON: "JSON",
+    FACTURX: "Factur-X (PDF with the e-invoice in it)",
+    CII: "CII (XML)",
+}
+
+
+@value
+class Offer:
+    """A format. `why` says why it cannot be had; "": it can."""
+
+    form: str
+    name: str
+    why: str = ""
+
+
+def offers_of(document: Mapping[str, Any]) -> list[Offer]:
+    """Every format of a document that was issued, or (without a number) of one that may be."""
+    return [Offer(form, name, _why_not(document, form)) for form, name in NAMES.items()]
+
+
+def is_offered(document: Mapping[str, Any], form: str) -> bool:
+    return form in NAMES and not _why_not(document, form)
+
+
+def _why_not(document: Mapping[str, Any], form: str) -> str:
+    try:
+        require_extra(form)
+    except NotRendered as error:
+        return str(error)
+    if form not in E_INVOICES:
+        return ""
+    missing = missing_of(document)
+    if missing:
+        return f"it lacks {', '.join(missing)}"
+    return "" if "number" in document else "it gets one when it has its number"
+
+
+def missing_of(document: Mapping[str, Any]) -> list[str]:
+    """What an e-invoice needs and the document has not, without the command that says it."""
+    return [one.partition(": `")[0] for one in lacking(document)]

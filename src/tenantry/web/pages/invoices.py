@@ -1,0 +1,147 @@
+"""Invoices that were issued: found, looked at, downloaded, proved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tenantry.billing.credits import left_of
+from tenantry.billing.months import month_before
+from tenantry.billing.render import MEDIA_TYPES, NotRendered, ending_of, money, paper_on
+from tenantry.billing.render import render as render_invoice
+from tenantry.control.figures.scope import Scope
+from tenantry.control.invoice_forms import is_offered, offers_of
+from tenantry.control.invoicing import KINDS, list_clients, verify_invoices
+from tenantry.control.site import Site
+from tenantry.domain.billing_details import PLAIN
+from tenantry.domain.roles import Permission, Principal
+from tenantry.storage.directory import DirectoryError
+from tenantry.storage.directory.invoices import CREDIT_NOTE, INVOICE, PARTIAL_CREDIT, Issued
+from tenantry.web.pages.showing import audit_read, query, seen_scope, show
+from tenantry.web.pages_base.rendering import see_other
+from tenantry.web.tokens import site_of
+
+# Each is a document of some 20 KB; a month of more clients is looked at by its month.
+SHOWN: Final = 200
+
+
+def list_invoices(request: Request, principal: Principal) -> Response:
+    site, scope = site_of(request), seen_scope(request, principal)
+    typed = query(request, "tenant", "month")
+    found = [
+        one
+        for one in site.directory.list_invoices(None, typed["month"] or None)
+        if scope.sees(one.tenant_id) and typed["tenant"] in ("", one.slug)
+    ]
+    month = str(month_before(site.directory.today()))
+    return show(
+        request,
+        principal,
+        "invoices",
+        rows=[(one, KINDS[one.kind], total_of(one)) for one in found[: -SHOWN - 1 : -1]],
+        more=max(0, len(found) - SHOWN),
+        typed=typed,
+        tenants=sorted({*scope.tenants, *(one.slug for one in found)}),
+        month=month,
+        billed=_billed(site, month, scope),
+        clients=len(clients_in(site, scope)),
+        may_issue=principal.may(Permission.INVOICES_ISSUE),
+    )
+
+
+def clients_in(site: Site, scope: Scope) -> list[Any]:
+    """Who is or was on a plan, of those that may be seen."""
+    return [one for one in list_clients(site) if scope.sees(one.tenant_id)]
+
+
+def _billed(site: Site, month: str, scope: Scope) -> int:
+    """How many have their invoice of a month."""
+    kinds = [one.kind for one in site.directory.list_invoices(None, month) if scope.sees(one.tenant_id)]
+    return kinds.count(INVOICE) - kinds.count(CREDIT_NOTE)
+
+
+def total_of(one: Issued) -> str:
+    return money(one.document, one.total_minor, PLAIN.locale)
+
+
+def show_invoice(request: Request, principal: Principal) -> Response:
+    """As it was issued, with what was given back of it."""
+    issued, site = issued_of(request, principal), site_of(request)
+    notes = [one for one in site.directory.list_invoices(issued.slug) if one.credits == issued.number]
+    audit_read(request, principal, "invoice", issued.slug, number=issued.number)
+    document = issued.document
+    return show(
+        request,
+        principal,
+        "invoice",
+        issued=issued,
+        kind=KINDS[issued.kind],
+        paper=paper_on(document),
+        logo=document["agency"]["logo"],
+        offers=offers_of(document),
+        notes=[(one, KINDS[one.kind], total_of(one)) for one in notes],
+        state=_state_of(issued, notes),
+        left=_left(issued, notes),
+        may_credit=issued.kind == INVOICE and principal.may(Permission.INVOICES_ISSUE),
+    )
+
+
+def _state_of(issued: Issued, notes: Sequence[Issued]) -> str:
+    if issued.kind != INVOICE:
+        return ""
+    if any(one.kind == CREDIT_NOTE for one in notes):
+        return "taken back"
+    return "credited in part" if notes else "stands"
+
+
+def _left(issued: Issued, notes: Sequence[Issued]) -> str:
+    """What may be given back still, before taxes."""
+    parts = [one for one in notes if one.kind == PARTIAL_CREDIT]
+    return money(issued.document, left_of(issued, parts).net_minor, PLAIN.locale) if parts else ""
+
+
+def issued_of(request: Request, principal: Principal) -> Issued:
+    """The one that the path names. Raises: HTTPException 404: there is none, or it is somebody else's."""
+    scope = seen_scope(request, principal)
+    try:
+        issued = site_of(request).directory.get_invoice(str(request.path_params["number"]))
+    except DirectoryError:
+        issued = None
+    if issued is None or not scope.sees(issued.tenant_id):
+        raise HTTPException(404, "there is no such invoice")
+    return issued
+
+
+def download_invoice(request: Request, principal: Principal) -> Response:
+    issued, form = issued_of(request, principal), str(request.path_params["form"])
+    if form not in MEDIA_TYPES:
+        raise HTTPException(404, "there is no such format")
+    audit_read(request, principal, "invoice", issued.slug, number=issued.number)
+    return sent(issued.document, form, issued.number)
+
+
+def sent(document: Mapping[str, Any], form: str, name: str) -> Response:
+    """A document as a file. Raises: HTTPException 409: it cannot be made."""
+    safe = "".join(mark if mark.isalnum() else "-" for mark in name)
+    if not is_offered(document, form):
+        why = next(one.why for one in offers_of(document) if one.form == form)
+        raise HTTPException(409, f"it cannot be had as {form} here: {why}")
+    try:
+        body = render_invoice(document, form)
+    except NotRendered as error:
+        raise HTTPException(409, str(error)) from None
+    told = f'attachment; filename="{safe}.{ending_of(form)}"'
+    return Response(body, headers={"content-type": MEDIA_TYPES[form], "content-disposition": told})
+
+
+def verify(request: Request, principal: Principal) -> Response:
+    """Whether all that was issued is as it was."""
+    count, wrong = verify_invoices(site_of(request))
+    if not wrong:
+        words = f"{count:,} issued: each is as it was issued, no number is missing, and lines add up."
+        return see_other("/invoices", words)
+    return show(request, principal, "invoices_wrong", count=count, wrong=wrong)
