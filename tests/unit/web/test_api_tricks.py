@@ -34,6 +34,7 @@ def confined(api: Served, role: Role, slug: str = "acme") -> str:
 def test_whoever_has_the_name_of_a_client_that_left_has_nothing_of_it(api: Served, tmp_path: Path) -> None:
     directory = api.site.directory
     document: dict[str, Any] = {"kind": INVOICE, "issued_on": directory.today().isoformat(), "total_minor": 4200}
+    document |= {"currency": "USD", "digits": 2}
     tenant_id = directory.get_tenant("acme").tenant_id
     directory.issue_invoice(NewInvoice(INVOICE, "INV-", tenant_id, "acme", "2026-10", "USD", 4200, document, [], 0))
     before = confined(api, Role.BILLING)

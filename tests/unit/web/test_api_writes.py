@@ -195,3 +195,23 @@ def test_a_plan_is_applied_only_as_it_was_seen_and_no_secret_of_the_machine_is_r
         assert (refused.status, "is not read here" in refused.document["detail"]) == (409, True)
     wrong = api.ask("POST", "/declarations/plan", data=b"[tenants.x]\nnmae = 1\n", fields=dict(toml))
     assert (wrong.status, wrong.document["errors"][0]["line"]) == (422, 2)
+
+
+GIF = "data:image/png;base64,R0lGODlhAQABAAAAACw="
+
+
+@pytest.mark.parametrize("path", ["/billing-details", "/tenants/acme/billing-details"])
+def test_a_logo_is_looked_at_when_it_is_set(api: Served, path: str) -> None:
+    """Not first when an invoice is drawn."""
+    for logo in (GIF, "data:image/png,x", "data:image/png;base64,***", "data:image/" + "x" * 280_000):
+        answer = api.ask("PATCH", path, {"logo": logo})
+        assert answer.status == 422, answer.body
+        assert "logo" in [one["member"] for one in answer.document["errors"]]
+    assert api.ask("GET", path).document["logo"] is False
+
+
+def test_a_name_with_a_slash_has_a_path(api: Served) -> None:
+    made = api.ask("POST", "/alert-targets", {"name": "by/ops", "kind": "webhook", "url": "https://hook.invalid/x"})
+    assert made.status == 201
+    assert api.ask("DELETE", "/alert-targets/by/ops").status == 204
+    assert "other/model has no price" in api.ask("GET", "/prices/other/model").document["detail"]
