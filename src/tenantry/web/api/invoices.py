@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
 
@@ -119,7 +120,11 @@ def list_invoice_previews(call: Call, query: PreviewsQuery) -> Page[PassedView]:
 @operation("GET", "/billing-months/{month}", Permission.INVOICES_READ)
 def show_billing_month(call: Call, month: str) -> BillingMonthView:
     """Show whether a month, such as 2026-10, or the `last`, can be billed: it is over, and everything is booked."""
-    return billing_month_view(call.site, _month(call, None if month == "last" else month))
+    found = billing_month_view(call.site, _month(call, None if month == "last" else month))
+    if call.principal.tenants is None or found.why_not_issuable is None:
+        return found
+    # How much of all tenants' waits to be booked is the site's.
+    return replace(found, why_not_issuable=found.why_not_issuable.partition(":")[0])
 
 
 class IssueBody(Struct):
