@@ -170,6 +170,12 @@ def prepared(folder: Path) -> Iterator[Served]:
         yield one
 
 
+@pytest.fixture(scope="module")
+def still(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """For what changes nothing."""
+    yield from prepared(tmp_path_factory.mktemp("still") / "one")
+
+
 @pytest.fixture
 def api(tmp_path: Path) -> Iterator[Served]:
     yield from prepared(tmp_path / "one")
@@ -180,18 +186,18 @@ def second(tmp_path: Path) -> Iterator[Served]:
     yield from prepared(tmp_path / "two")
 
 
-def test_what_is_read_is_equal_to_the_byte(api: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_read_is_equal_to_the_byte(still: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with listening(api) as server:
-        read_alike(READ, api, server)
+    with listening(still) as server:
+        read_alike(READ, still, server)
 
 
 def test_what_is_refused_is_told_alike_and_ends_alike(
-    api: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    still: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with listening(api) as server:
-        refused_alike(REFUSED, api, server)
+    with listening(still) as server:
+        refused_alike(REFUSED, still, server)
 
 
 def test_what_is_changed_is_told_alike(
@@ -216,11 +222,13 @@ def test_what_is_changed_is_told_alike(
     assert {"first.html", "billed", "previews"} <= {name.split("/")[0] for name in files[0]}
 
 
-def test_exported_files_are_the_same_to_the_byte(api: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exported_files_are_the_same_to_the_byte(
+    still: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    with listening(api) as server:
+    with listening(still) as server:
         for out, address in (("here", None), ("there", server)):
-            done = run(["export", "--month", LAST, "--out", out], api, address)
+            done = run(["export", "--month", LAST, "--out", out], still, address)
             assert done.exit_code == 0, done.output
     assert _files(tmp_path / "there") == _files(tmp_path / "here")
     assert len(_files(tmp_path / "here")) == 3

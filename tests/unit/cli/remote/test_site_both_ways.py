@@ -131,6 +131,12 @@ def prepared(folder: Path) -> Iterator[Served]:
         yield one
 
 
+@pytest.fixture(scope="module")
+def still(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """For what changes nothing."""
+    yield from prepared(tmp_path_factory.mktemp("still") / "one")
+
+
 @pytest.fixture
 def api(tmp_path: Path) -> Iterator[Served]:
     yield from prepared(tmp_path / "one")
@@ -141,18 +147,18 @@ def second(tmp_path: Path) -> Iterator[Served]:
     yield from prepared(tmp_path / "two")
 
 
-def test_what_is_read_is_equal_to_the_byte(api: Served) -> None:
-    with listening(api) as server:
-        run(["audit"], api, server)  # that the token was used is noted once a minute
-        read_alike(READ, api, server, without_json=("alerts thresholds",))
+def test_what_is_read_is_equal_to_the_byte(still: Served) -> None:
+    with listening(still) as server:
+        run(["audit"], still, server)  # that the token was used is noted once a minute
+        read_alike(READ, still, server, without_json=("alerts thresholds",))
 
 
 def test_what_is_refused_is_told_alike_and_ends_alike(
-    api: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    still: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with listening(api) as server:
-        refused_alike(REFUSED, api, server)
+    with listening(still) as server:
+        refused_alike(REFUSED, still, server)
 
 
 def test_what_is_changed_is_told_alike(
@@ -163,12 +169,12 @@ def test_what_is_changed_is_told_alike(
             changed_alike(command, (api, second), server, tmp_path, monkeypatch)
 
 
-def test_the_audit_log_is_written_alike(api: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_audit_log_is_written_alike(still: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with listening(api) as server:
+    with listening(still) as server:
         for form in ("csv", "jsonl"):
             for out, address in (("here", None), ("there", server)):
-                assert run(["audit", "--tenant", "acme", "--out", f"{out}.{form}"], api, address).exit_code == 0
+                assert run(["audit", "--tenant", "acme", "--out", f"{out}.{form}"], still, address).exit_code == 0
             assert Path(f"there.{form}").read_bytes() == Path(f"here.{form}").read_bytes()
 
 
@@ -187,10 +193,10 @@ def test_a_backup_stays_at_the_machine_of_control_and_is_told_alike(
     assert list((tmp_path / "there").iterdir()) == []
 
 
-def test_doctor_tells_what_it_finds_at_the_machine_of_control(api: Served) -> None:
-    with listening(api) as server:
+def test_doctor_tells_what_it_finds_at_the_machine_of_control(still: Served) -> None:
+    with listening(still) as server:
         for form in ([], ["--json"]):
-            here, there = run(["doctor", *form], api), run(["doctor", *form], api, server)
+            here, there = run(["doctor", *form], still), run(["doctor", *form], still, server)
             assert here.exit_code == there.exit_code == 1  # no gateway runs
             assert _checks(there.stdout) == _checks(here.stdout)
 
