@@ -148,14 +148,14 @@ def show_document(document: Mapping[str, Any]) -> None:
     print_table(columns, rows, right=columns[1:])
 
 
-def write_file(data: bytes, path: Path) -> None:
-    """A file for its owner only, whole or not at all."""
+def write_file(data: bytes, path: Path, place: Path | None = None) -> None:
+    """A file for its owner only, whole or not at all. `place`: what is told where it cannot be written."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with replacing(path) as file:
             file.write(data)
     except OSError as error:
-        raise fail(f"{path} cannot be written: {error.strerror or error}") from None
+        raise fail(f"{place or path} cannot be written: {error.strerror or error}") from None
 
 
 def _all(books: Billed, month: str, issues: bool, form: str, folder: Path | None, as_json: bool) -> None:
@@ -166,7 +166,7 @@ def _all(books: Billed, month: str, issues: bool, form: str, folder: Path | None
             if folder is not None:
                 path = _place(one.passed, issues, form, month)
                 if path is not None and not (issues and (folder / path).exists()):
-                    write_file(one.draw(form), folder / path)
+                    write_file(one.draw(form), folder / path, folder)
             told.append(one.passed)
             came(one.share)
     if as_json:
