@@ -7,10 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from tenantry.cli.context import USAGE, confirm, fail, opened_site
+from tenantry.cli.context import USAGE, confirm, fail, opened
 from tenantry.cli.options import AsJson, Slug, Yes
 from tenantry.cli.output import print_json, print_table, say
+from tenantry.cli.remote.api import Api
 from tenantry.cli.secrets import read_secret
+from tenantry.control.site import Site
 from tenantry.control.views import alert_target_view, alert_view
 from tenantry.domain.alerts import BadThresholds, read_thresholds, with_classic
 from tenantry.ledger.outbox import Outbox
@@ -33,9 +35,12 @@ def list_alerts(
     as_json: AsJson = False,
 ) -> None:
     """Alerts that were raised, newest first, and how far their deliveries are."""
-    with opened_site() as site:
-        tenant_id = site.directory.get_tenant(tenant).tenant_id if tenant is not None else None
-        rows = [alert_view(row).as_json() for row in Outbox(site.engine).list_alerts(tenant_id, most)]
+    with opened() as at:
+        if isinstance(at, Api):
+            rows = at.items("alerts", tenant=tenant, most=most)
+        else:
+            tenant_id = at.directory.get_tenant(tenant).tenant_id if tenant is not None else None
+            rows = [alert_view(row).as_json() for row in Outbox(at.engine).list_alerts(tenant_id, most)]
     if as_json:
         print_json(rows)
         return
@@ -53,21 +58,30 @@ def send_test(
     target: Annotated[str | None, typer.Argument(help="Only this one; default: every target.")] = None,
 ) -> None:
     """Send a test message now, to one target or to all; exit 1 when one does not take it."""
-    from tenantry.control.alerting import send, trial_message
-
-    with opened_site() as site:
-        names = [target] if target is not None else [row.name for row in site.directory.list_alert_targets()]
+    with opened() as at:
+        names = [target] if target is not None else _names(at)
         if not names:
             raise fail("there is no target; `tenantry alerts targets add` makes one")
         failures = 0
         for name in names:
-            opened = site.directory.open_alert_target(name)
-            now_us = time.time_ns() // 1000
-            error = send(opened, trial_message(now_us), now_us)
+            error = at.write("POST", "alert-targets", name, "test")["error"] if isinstance(at, Api) else _try(at, name)
             failures += error is not None
             say(f"{name}: {error or 'taken'}")
     if failures:
         raise fail(f"{failures} of {len(names)} did not take the test message")
+
+
+def _names(at: Site | Api) -> list[str]:
+    if isinstance(at, Api):
+        return [row["name"] for row in at.items("alert-targets")]
+    return [row.name for row in at.directory.list_alert_targets()]
+
+
+def _try(site: Site, name: str) -> str | None:
+    from tenantry.control.alerting import send, trial_message
+
+    target, now_us = site.directory.open_alert_target(name), time.time_ns() // 1000
+    return send(target, trial_message(now_us), now_us)
 
 
 @app.command()
@@ -84,20 +98,29 @@ def thresholds(
             wanted = read_thresholds(percents)
         except BadThresholds as error:
             raise fail(str(error), USAGE) from None
-    with opened_site() as site:
-        if percents is not None:
-            site.directory.set_thresholds(slug, wanted)
-        own = site.directory.get_thresholds(slug)
-        found = own if own is not None else with_classic(site.settings.usage_alert_threshold_percent)
+    with opened() as at:
+        if isinstance(at, Api):
+            path = ("tenants", slug, "thresholds")
+            told = at.get(*path) if percents is None else at.write("PUT", *path, body={"percents": wanted})
+            found, is_default = told["percents"], told["is_default"]
+        else:
+            if percents is not None:
+                at.directory.set_thresholds(slug, wanted)
+            own = at.directory.get_thresholds(slug)
+            found = own if own is not None else with_classic(at.settings.usage_alert_threshold_percent)
+            is_default = own is None
     words = ", ".join(f"{percent} %" for percent in found) or "no thresholds"
-    say(f"{slug}: {words}" + (" (default)" if own is None else ""))
+    say(f"{slug}: {words}" + (" (default)" if is_default else ""))
 
 
 @targets.command("list")
 def list_targets(tenant: OnlyTenant = None, as_json: AsJson = False) -> None:
     """Targets by name, with a hint of their URL."""
-    with opened_site() as site:
-        rows = [alert_target_view(row).as_json() for row in site.directory.list_alert_targets(tenant)]
+    with opened() as at:
+        if isinstance(at, Api):
+            rows = at.items("alert-targets", tenant=tenant)
+        else:
+            rows = [alert_target_view(row).as_json() for row in at.directory.list_alert_targets(tenant)]
     if as_json:
         print_json(rows)
         return
@@ -144,11 +167,15 @@ def add_target(
 
     if kind == APPRISE and not is_apprise_url(url):
         raise fail("Apprise does not know such a URL, or it is not whole", USAGE)
-    with opened_site() as site:
-        if any(row.name == name for row in site.directory.list_alert_targets()):
-            raise fail(f"there is a target {name!r} already; remove it first, or choose another name")
-        wanted = [one.strip() for one in kinds.split(",") if one.strip()]
-        secret = site.directory.set_alert_target(name, kind, url, tenant, wanted)
+    wanted = [one.strip() for one in kinds.split(",") if one.strip()]
+    with opened() as at:
+        if isinstance(at, Api):
+            body = {"name": name, "kind": kind, "url": url, "tenant": tenant, "kinds": wanted}
+            secret = at.write("POST", "alert-targets", body=body)["signing_secret"]
+        else:
+            if any(row.name == name for row in at.directory.list_alert_targets()):
+                raise fail(f"there is a target {name!r} already; remove it first, or choose another name")
+            secret = at.directory.set_alert_target(name, kind, url, tenant, wanted)
     say(f"Added {name}. Try it: tenantry alerts test {name}")
     if secret is not None:
         say(f"Signing secret (shown only now): {secret}")
@@ -157,10 +184,16 @@ def add_target(
 @targets.command("remove")
 def remove_target(name: Annotated[str, typer.Argument(help="The target's name.")], yes: Yes = False) -> None:
     """Stop sending alerts there; what still waits for it is dropped."""
-    with opened_site() as site:
-        site.directory.require_alert_target(name)
-        confirm(f"No alert will go to {name} any more. Remove it?", yes)
-        site.directory.remove_alert_target(name)
+    question = f"No alert will go to {name} any more. Remove it?"
+    with opened() as at:
+        if isinstance(at, Api):
+            if name in _names(at):  # control says in its words that it is not there
+                confirm(question, yes)
+            at.write("DELETE", "alert-targets", name)
+        else:
+            at.directory.require_alert_target(name)
+            confirm(question, yes)
+            at.directory.remove_alert_target(name)
     say(f"{name} is removed.")
 
 

@@ -15,12 +15,12 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from tenantry.cli.context import USAGE, fail, opened_site
+from tenantry.cli.context import USAGE, fail, opened
 from tenantry.cli.options import AsJson
 from tenantry.cli.output import print_json, print_table, say, stamp
+from tenantry.cli.remote.api import Api
 from tenantry.control.site import Site
 from tenantry.domain.spreadsheets import guarded
-from tenantry.storage.audit import AuditEntry
 from tenantry.storage.columns import now_utc
 
 _AGO = re.compile(r"([1-9][0-9]{0,4})([dhm])")
@@ -41,31 +41,52 @@ def audit(
     out: Annotated[Path | None, typer.Option(help="Write FILE.csv or FILE.jsonl.")] = None,
 ) -> None:
     """The audit log, from old to new."""
-    with opened_site() as site:
+    with opened() as at:
         if verify:
-            _verify(*site.directory.verify_audit(), as_json)
+            if isinstance(at, Api):
+                found = at.get("audit-verification")
+                _verify(found["count"], found["problems"], as_json)
+            else:
+                _verify(*at.directory.verify_audit(), as_json)
             return
-        entries = _entries(site, tenant, _read_since(since, site.settings.zone))
+        entries = _entries_there(at, tenant, since) if isinstance(at, Api) else _entries(at, tenant, since)
         if out is not None:
             say(f"{_write(out, entries)} entries in {out}.")
         elif as_json:
-            print_json([entry.as_json() for entry in entries])
+            print_json(list(entries))
         else:
             print_table(
                 ["at", "actor", "action", "object", "tenant", "what"],
-                [[stamp(one.at), _who(one), one.action, one.subject, one.tenant or "", _what(one)] for one in entries],
+                [
+                    [_second(one["at"]), _who(one), one["action"], one["object"], one["tenant"] or "", _what(one)]
+                    for one in entries
+                ],
             )
 
 
-def _entries(site: Site, tenant: str | None, since: datetime | None) -> Iterator[AuditEntry]:
+def _entries(site: Site, tenant: str | None, since: str | None) -> Iterator[dict[str, Any]]:
     """Those asked for. Of a tenant that was never there, there are none to be listed.
 
     Raises:
         NotInDirectory: no such tenant, and none that has left.
     """
+    begin = _read_since(since, site.settings.zone)
     if tenant is not None and next(site.directory.audit_entries(tenant), None) is None:
         site.directory.get_tenant(tenant)
-    return site.directory.audit_entries(tenant, since)
+    return (one.as_json() for one in site.directory.audit_entries(tenant, begin))
+
+
+def _entries_there(api: Api, tenant: str | None, since: str | None) -> Iterator[dict[str, Any]]:
+    """The same of a control elsewhere, which tells the newest first. Raises: ServerFailed."""
+    begin = _read_since(since, ZoneInfo(api.get("site")["time_zone"])) if since is not None else None
+    if tenant is not None and not api.items("audit", tenant=tenant, most=1):
+        api.get("tenants", tenant)
+    found = api.items("audit", tenant=tenant, since=begin.isoformat() if begin is not None else None)
+    return reversed(found)
+
+
+def _second(at: str) -> str:
+    return stamp(datetime.fromisoformat(at))
 
 
 def _verify(count: int, problems: list[str], as_json: bool) -> None:
@@ -93,17 +114,16 @@ def _read_since(text: str | None, zone: ZoneInfo) -> datetime | None:
         raise fail(f"--since is a day such as 2026-11-01, or 7d, 12h, 30m, not {text!r}", USAGE) from None
 
 
-def _who(entry: AuditEntry) -> str:
+def _who(entry: dict[str, Any]) -> str:
     """The actor of a command has its host already."""
-    known = not entry.origin or entry.actor.endswith(f"@{entry.origin}")
-    return entry.actor if known else f"{entry.actor} from {entry.origin}"
+    actor, origin = entry["actor"], entry["origin"]
+    return actor if not origin or actor.endswith(f"@{origin}") else f"{actor} from {origin}"
 
 
-def _what(entry: AuditEntry) -> str:
-    detail = entry.as_json()
-    before, after = detail["before"], detail["after"]
+def _what(entry: dict[str, Any]) -> str:
+    before, after = entry["before"], entry["after"]
     if before is None and after is None:
-        return _short(detail["detail"])
+        return _short(entry["detail"])
     if isinstance(before, dict) and isinstance(after, dict):
         return _changed(cast("dict[str, Any]", before), cast("dict[str, Any]", after))
     return f"{_short(before)} -> {_short(after)}"
@@ -120,7 +140,7 @@ def _short(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def _write(path: Path, entries: Iterable[AuditEntry]) -> int:
+def _write(path: Path, entries: Iterable[dict[str, Any]]) -> int:
     """The number of entries written. The file is readable by its owner only."""
     if path.suffix not in (".csv", ".jsonl"):
         raise fail(f"{path}: the name has to end in .csv or .jsonl", USAGE)
@@ -135,17 +155,16 @@ def _write(path: Path, entries: Iterable[AuditEntry]) -> int:
     return count
 
 
-def _json_line(entry: AuditEntry) -> str:
-    return json.dumps(entry.as_json(), ensure_ascii=False) + "\n"
+def _json_line(entry: dict[str, Any]) -> str:
+    return json.dumps(entry, ensure_ascii=False) + "\n"
 
 
-def _csv_line(entry: AuditEntry, is_first: bool) -> str:
-    values = entry.as_json()
+def _csv_line(entry: dict[str, Any], is_first: bool) -> str:
     text = io.StringIO()
     writer = csv.writer(text)
     if is_first:
-        writer.writerow(values)
-    writer.writerow([_cell(value) for value in values.values()])
+        writer.writerow(entry)
+    writer.writerow([_cell(value) for value in entry.values()])
     return text.getvalue()
 
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tenantry.cli.context import confirm, fail, opened_site, settings
+from tenantry.cli.context import USAGE, confirm, fail, opened, settings
 from tenantry.cli.output import say
-from tenantry.control.backup import BackupFailed, RestoreRefused, back_up, check_backup
+from tenantry.cli.remote.api import Api
+from tenantry.cli.remote.tasks import followed
+from tenantry.control.backup import BackupFailed, RestoreRefused, check_backup
 from tenantry.control.backup import restore as restore_backup
+from tenantry.control.backup_files import backups_folder, make_backup, named_by_time
 from tenantry.control.presence import SiteRuns
 from tenantry.settings import Settings
 
-# Of a backup that gets its name from the time: the oldest is the first.
-_NAMED = "tenantry-"
+_STAYS = (
+    "through --server a backup stays on the machine of control, in the folder backups of its data directory, and no "
+    "master key leaves: leave FILE and --with-master-key out"
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -26,8 +30,12 @@ def register(app: typer.Typer) -> None:
 
 def backup(
     file: Annotated[
-        Path, typer.Argument(help="Where to, NAME.tar. In a folder (no ending) it gets a name with the time.")
-    ],
+        Path | None,
+        typer.Argument(
+            help="Where to, NAME.tar. In a folder (no ending) it gets a name with the time. "
+            "Default, and always with --server: the folder backups of the data directory."
+        ),
+    ] = None,
     with_master_key: Annotated[
         bool, typer.Option("--with-master-key", help="Put the key in too: who has the file has every credential.")
     ] = False,
@@ -40,31 +48,37 @@ def backup(
     yes: Annotated[bool, typer.Option("--yes", help="Replace a file that is there.")] = False,
 ) -> None:
     """The database and the journals in one checked file, while everything runs."""
+    with opened() as at:
+        if isinstance(at, Api):
+            if file is not None or with_master_key:
+                raise fail(_STAYS, USAGE)
+            done = followed(at, "backups", body={"check": check, "keep": keep})
+        else:
+            target = _target(file or backups_folder(at.settings), keep, yes)
+            try:
+                done = make_backup(at, target, with_master_key=with_master_key, check=check, keep=keep).as_json()
+            except BackupFailed as error:
+                raise fail(str(error)) from None
+    path = done["path"]
+    say(f"{path}: {done['files']} files, {done['bytes']} bytes, made {done['made_at']}")
+    if not done["master_key"]:
+        say("The master key is not in it. Keep it apart: without it no stored credential can be read.")
+    if done["checked_rows"] is not None:
+        say(f"{path} can be restored: of {done['made_at']}, {done['checked_rows']} ledger rows, each verified.")
+    for old in done["removed"]:
+        say(f"Removed {old}: {keep} are kept.")
+
+
+def _target(file: Path, keep: int | None, yes: bool) -> Path:
     # A name without an ending is a folder's, also before the first backup has made it.
     folder = file if file.is_dir() or keep is not None or not file.suffix else None
     if folder is not None and folder.is_file():
         raise fail(f"{folder} is a file where a folder has to be: move it away, or name another")
     if folder is not None:
-        file = folder / f"{_NAMED}{datetime.now(UTC):%Y%m%dT%H%M%SZ}.tar"
-    elif file.exists():
+        return named_by_time(folder)
+    if file.exists():
         confirm(f"{file} is there already. Replace it?", yes)
-    with opened_site() as site:
-        try:
-            done = back_up(site, file, with_master_key)
-        except BackupFailed as error:
-            raise fail(str(error)) from None
-        except OSError as error:
-            raise fail(f"{file} cannot be written: {error.strerror or error}") from None
-        site.directory.audit("site.backup", file.name, {"files": done.files, "master_key": done.has_master_key})
-    say(f"{file}: {done.files} files, {done.bytes} bytes, made {done.made_at}")
-    if not done.has_master_key:
-        say("The master key is not in it. Keep it apart: without it no stored credential can be read.")
-    if check:
-        _check(settings(), file)
-    if folder is not None and keep is not None:
-        for old in sorted(folder.glob(f"{_NAMED}*.tar"))[:-keep]:
-            old.unlink()
-            say(f"Removed {old.name}: {keep} are kept.")
+    return file
 
 
 def _check(found: Settings, file: Path) -> None:

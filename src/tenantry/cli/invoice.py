@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from tenantry.billing.books import SumsDiffer
-from tenantry.billing.invoice import NotBilled
-from tenantry.billing.months import Month, month_before
-from tenantry.billing.refusals import NotStructured
+from tenantry.billing.months import month_before
 from tenantry.billing.render import (
+    E_INVOICES,
     FORMATS,
     HTML,
     PREVIEW,
@@ -23,28 +20,19 @@ from tenantry.billing.render import (
     money,
     require_extra,
 )
-from tenantry.cli.context import FAILED, USAGE, confirm, fail, if_interrupted, opened_site
+from tenantry.cli.billed import Billed, Elsewhere, Here
+from tenantry.cli.context import FAILED, USAGE, confirm, fail, if_interrupted, opened
 from tenantry.cli.months import month_option
 from tenantry.cli.options import AsJson, Yes
 from tenantry.cli.output import print_json, print_table, say
 from tenantry.cli.progress import told_share
-from tenantry.control import invoice_files
-from tenantry.control.completeness import MonthIncomplete, require_complete
-from tenantry.control.invoice_files import check_of, file_name, keep_files, keep_preview, preview_name
-from tenantry.control.invoicing import (
-    Passed,
-    find_client,
-    issue,
-    issue_all,
-    list_clients,
-    preview,
-    preview_all,
-    reading_books,
-    require_issuable,
-)
-from tenantry.control.site import Site
+from tenantry.cli.remote.api import Api
+from tenantry.cli.remote.server import NAMED
+from tenantry.control.invoice_files import file_name, preview_name
+from tenantry.control.invoice_views import billing_month_view
 from tenantry.domain.billing_details import PLAIN
 from tenantry.domain.money import format_usd
+from tenantry.ledger.exports import replacing
 
 Form = Annotated[
     str | None,
@@ -74,19 +62,29 @@ def invoice(
         raise fail("say which tenant, or --all", USAGE)
     if everyone and form is not None and out is None:
         raise fail("say where the files go: --out FOLDER", USAGE)
-    with opened_site() as site:
-        wanted = month_option(month, month_before(site.directory.today()))
-        if issues:
-            require_issuable(site, wanted)
-            if slug is not None:
-                find_client(site, slug)
-            confirm(f"Issue {f'the invoice of {slug}' if slug else 'every invoice'} for {wanted}?", yes)
-        elif wanted.end <= site.directory.today():
-            _tell_incomplete(site, wanted)
-        if slug is None:
-            _all(site, wanted, issues, form or HTML, out, as_json)
+    wanted = month_option(month)
+    if slug is not None and form is None and out is not None:
+        form = form_for(out)
+    with opened() as at:
+        if isinstance(at, Api):
+            billed = at.get("billing-months", str(wanted or "last"))
+            books: Billed = Elsewhere(at, billed["month"])
         else:
-            _one(site, slug, wanted, issues, form, out, as_json)
+            wanted = wanted or month_before(at.directory.today())
+            billed = billing_month_view(at, wanted).as_json()
+            books = Here(at, wanted)
+        if issues and billed["why_not_issuable"] is not None:
+            raise fail(billed["why_not_issuable"])
+        if slug is not None:
+            books.require_client(slug)
+        if issues:
+            confirm(f"Issue {f'the invoice of {slug}' if slug else 'every invoice'} for {billed['month']}?", yes)
+        elif billed["is_over"] and billed["why_not_issuable"] is not None:
+            say(f"preliminary: {billed['why_not_issuable']}", err=True)
+        if slug is None:
+            _all(books, billed["month"], issues, form or HTML, out, as_json)
+        else:
+            _one(books, slug, issues, form, out, as_json)
 
 
 def check_form(form: str | None) -> None:
@@ -95,6 +93,8 @@ def check_form(form: str | None) -> None:
         return
     if form not in FORMATS:
         raise fail(f"--format is {', '.join(FORMATS)}, not {form[:20]!r}", USAGE)
+    if NAMED.get() is not None:
+        return  # what draws it is at the machine of control
     try:
         require_extra(form)
     except NotRendered as error:
@@ -109,31 +109,15 @@ def form_for(out: Path) -> str:
     return form or HTML
 
 
-def _tell_incomplete(site: Site, month: Month) -> None:
-    """A preview of what may change still."""
-    try:
-        require_complete(site, month)
-    except MonthIncomplete as reason:
-        say(f"preliminary: {reason}", err=True)
-
-
-def _one(site: Site, slug: str, month: Month, issues: bool, form: str | None, out: Path | None, as_json: bool) -> None:
-    client, form = find_client(site, slug), form or (form_for(out) if out is not None else None)
-    try:
-        if issues:
-            document: Mapping[str, Any] = issue(site, client, month, check_of([form or HTML])).document
-        else:
-            with reading_books(site) as books:
-                document = preview(site, books, client, month).document
-    except (NotBilled, SumsDiffer, NotStructured) as error:
-        raise fail(str(error)) from None
+def _one(books: Billed, slug: str, issues: bool, form: str | None, out: Path | None, as_json: bool) -> None:
+    document, draw = books.issue(slug, form or HTML) if issues else books.preview(slug)
     if as_json:
         print_json(document)
     else:
         show_document(document)
     if form is not None:
         out = out or Path(file_of(document, form))
-        write_document(document, form, out)
+        write_file(draw(form), out)
         say(f"Wrote {out}.", err=as_json)
 
 
@@ -163,25 +147,27 @@ def show_document(document: Mapping[str, Any]) -> None:
     print_table(columns, rows, right=columns[1:])
 
 
-def write_document(document: Mapping[str, Any], form: str, path: Path) -> None:
-    """A file for its owner only, whole or not at all."""
-    with written(path):
-        invoice_files.write_document(document, form, path)
-
-
-@contextmanager
-def written(path: Path) -> Generator[None]:
-    """Says in words that a file, or a folder's files, cannot be written."""
+def write_file(data: bytes, path: Path, place: Path | None = None) -> None:
+    """A file for its owner only, whole or not at all. `place`: what is told where it cannot be written."""
     try:
-        yield
-    except NotRendered as error:
-        raise fail(str(error)) from None
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with replacing(path) as file:
+            file.write(data)
     except OSError as error:
-        raise fail(f"{path} cannot be written: {error.strerror or error}") from None
+        raise fail(f"{place or path} cannot be written: {error.strerror or error}") from None
 
 
-def _all(site: Site, month: Month, issues: bool, form: str, folder: Path | None, as_json: bool) -> None:
-    told = list(_issue_all(site, month, form, folder) if issues else _preview_all(site, month, form, folder))
+def _all(books: Billed, month: str, issues: bool, form: str, folder: Path | None, as_json: bool) -> None:
+    told: list[dict[str, Any]] = []
+    what, words = ("issued", books.words_if_interrupted) if issues else ("looked at", lambda: "nothing was issued")
+    with if_interrupted(words), told_share(sys.stderr, what) as came:
+        for one in books.issue_all(form) if issues else books.preview_all():
+            if folder is not None:
+                path = _place(one.passed, issues, form, month)
+                if path is not None and not (issues and (folder / path).exists()):
+                    write_file(one.draw(form), folder / path, folder)
+            told.append(one.passed)
+            came(one.share)
     if as_json:
         print_json(told)
     else:
@@ -192,43 +178,12 @@ def _all(site: Site, month: Month, issues: bool, form: str, folder: Path | None,
         raise typer.Exit(FAILED)
 
 
-def _issue_all(site: Site, month: Month, form: str, folder: Path | None) -> Iterator[dict[str, Any]]:
-    count, before = max(1, len(list_clients(site))), len(site.directory.list_invoices(month=str(month)))
-    with if_interrupted(lambda: _issued_since(site, month, before)), told_share(sys.stderr, "issued") as came:
-        for done, one in enumerate(issue_all(site, month, check=check_of([form])), 1):
-            if folder is not None:
-                with written(folder):
-                    keep_files(site, one, [form], folder)
-            yield _told(one, one.issued.document if one.issued is not None else None)
-            came(done / count)
+def _place(passed: dict[str, Any], issues: bool, form: str, month: str) -> str | None:
+    """The name of its file: of what was issued, now or before; of what was looked at.
 
-
-def _issued_since(site: Site, month: Month, before: int) -> str:
-    """For who interrupts: what is kept, as the store has it."""
-    numbers = [one.number for one in site.directory.list_invoices(month=str(month))[before:]]
-    goes_on = "the same command goes on with the others"
-    if not numbers:
-        return f"nothing was issued; {goes_on}"
-    which = f"{numbers[0]} to {numbers[-1]}" if len(numbers) > 1 else numbers[0]
-    return f"{len(numbers)} {'are' if len(numbers) > 1 else 'is'} issued ({which}); {goes_on}"
-
-
-def _preview_all(site: Site, month: Month, form: str, folder: Path | None) -> Iterator[dict[str, Any]]:
-    for one in preview_all(site, month):
-        document = one.draft.document if one.draft is not None else None
-        if folder is not None:
-            with written(folder):
-                keep_preview(one, [form], folder, str(month))
-        yield _told(one, document)
-
-
-def _told(passed: Passed, document: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {
-        "tenant": passed.slug,
-        "number": document.get("number") if document else None,
-        "total": money(document, document["total_minor"], PLAIN.locale) if document else None,
-        "total_minor": document["total_minor"] if document else None,
-        "currency": document["currency"] if document else None,
-        "why_not": passed.why or None,
-        "failed": passed.failed,
-    }
+    Whoever is killed between a number and its file finds the file the next time. An e-invoice has a number.
+    """
+    if issues:
+        number = passed["number"] or passed["standing"]
+        return file_name(number, form) if number is not None else None
+    return preview_name(month, passed["tenant"], form) if passed["total"] and form not in E_INVOICES else None

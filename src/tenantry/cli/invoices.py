@@ -10,20 +10,23 @@ from typing import Annotated, Any
 import typer
 
 from tenantry.billing.credits import Part
-from tenantry.billing.render import BINARY, NotRendered, money, render
-from tenantry.cli.context import FAILED, USAGE, confirm, fail, opened_site
-from tenantry.cli.invoice import Form, check_form, file_of, form_for, show_document, write_document
+from tenantry.billing.render import BINARY
+from tenantry.cli.billed import drawn_as
+from tenantry.cli.context import FAILED, USAGE, confirm, fail, opened
+from tenantry.cli.invoice import Form, check_form, file_of, form_for, show_document, write_file
 from tenantry.cli.options import AsJson, Yes
 from tenantry.cli.output import print_json, print_table, say
+from tenantry.cli.remote.api import Api
+from tenantry.control.invoice_views import invoice_view, total_of
 from tenantry.control.invoicing import (
-    KINDS,
     agency_details,
     credit,
     prepare_credit,
     set_billing,
     verify_invoices,
 )
-from tenantry.domain.billing_details import PLAIN, Details
+from tenantry.control.site import Site
+from tenantry.domain.billing_details import BadDetails, Details, check_details
 from tenantry.domain.pictures import LOGO_BYTES_MAX, as_data_url
 from tenantry.regular_files import read_regular
 
@@ -39,22 +42,11 @@ def list_invoices(
     as_json: AsJson = False,
 ) -> None:
     """Invoices and credit notes in the order in which they were issued."""
-    with opened_site() as site:
-        found = site.directory.list_invoices(tenant, month)
-    rows: list[dict[str, Any]] = [
-        {
-            "number": one.number,
-            "kind": KINDS[one.kind],
-            "tenant": one.slug,
-            "month": one.month,
-            "issued_on": one.document["issued_on"],
-            "total": money(one.document, one.total_minor, PLAIN.locale),
-            "total_minor": one.total_minor,
-            "currency": one.currency,
-            "credits": one.credits,
-        }
-        for one in found
-    ]
+    with opened() as at:
+        if isinstance(at, Api):
+            rows = at.items("invoices", tenant=tenant, month=month)
+        else:
+            rows = [invoice_view(one).as_json() for one in at.directory.list_invoices(tenant, month)]
     if as_json:
         print_json(rows)
         return
@@ -71,26 +63,26 @@ def show(
 ) -> None:
     """One as it was issued, also as a page or file."""
     check_form(form)
-    with opened_site() as site:
-        document = site.directory.get_invoice(number).document
-    if out is None and form in BINARY:
-        out = Path(file_of(document, form))
+    with opened() as at:
+        if isinstance(at, Api):
+            document = at.get("invoices", number)
+            drawn = form or (form_for(out) if out is not None else None)
+            data = at.bytes_of("invoices", number, format=drawn) if drawn is not None else b""
+        else:
+            document = at.directory.get_invoice(number).document
+            drawn = form or (form_for(out) if out is not None else None)
+            data = drawn_as(document, drawn) if drawn is not None else b""
+    if out is None and drawn in BINARY:
+        out = Path(file_of(document, drawn))
     if out is not None:
-        write_document(document, form or form_for(out), out)
+        write_file(data, out)
         say(f"Wrote {out}.", err=as_json)
-    elif form is not None:
-        say(_text(document, form), nl=False)
+    elif drawn is not None:
+        say(data.decode(), nl=False)
     if as_json:
         print_json(document)
-    elif out is None and form is None:
+    elif out is None and drawn is None:
         show_document(document)
-
-
-def _text(document: dict[str, Any], form: str) -> str:
-    try:
-        return render(document, form).decode()
-    except NotRendered as error:
-        raise fail(str(error)) from None
 
 
 @app.command("credit")
@@ -108,16 +100,23 @@ def credit_invoice(
 ) -> None:
     """Credit an invoice: all of it, and its month can be billed anew; or a part, and it stands."""
     part = Part(_amount(amount), tuple(line or ())) if amount is not None or line else None
-    with opened_site() as site:
-        new = prepare_credit(site, number, reason, part)
-        total = money(new.document, -new.total_minor, PLAIN.locale)
+    body = {"reason": reason, "amount": amount, "lines": line or []}
+    with opened() as at:
+        if isinstance(at, Api):
+            total = at.write("POST", "invoices", number, "credit-preview", body=body)["total"]
+        else:
+            new = prepare_credit(at, number, reason, part)
+            total = total_of(new.document, -new.total_minor)
         confirm(f"Issue a credit note of {total} over {f'a part of {number}' if part else f'all of {number}'}?", yes)
-        note = credit(site, number, reason, part)
+        if isinstance(at, Api):
+            note = at.write("POST", "invoices", number, "credit", body=body)
+        else:
+            note = invoice_view(credit(at, number, reason, part)).as_json()
     if part is not None:
-        say(f"{note.number} gives back {total} of {number}, taxes included. {number} stands.")
+        say(f"{note['number']} gives back {total} of {number}, taxes included. {number} stands.")
         return
-    anew = f"`tenantry invoice {note.slug} --month {note.month} --issue` bills it anew."
-    say(f"{note.number} takes back {number}. {anew}")
+    anew = f"`tenantry invoice {note['tenant']} --month {note['month']} --issue` bills it anew."
+    say(f"{note['number']} takes back {number}. {anew}")
 
 
 def _amount(text: str | None) -> Decimal | None:
@@ -129,8 +128,12 @@ def _amount(text: str | None) -> Decimal | None:
 @app.command()
 def verify(as_json: AsJson = False) -> None:
     """Prove that nothing that was issued was changed or is missing, that numbers have no gap, and that lines add up."""
-    with opened_site() as site:
-        count, wrong = verify_invoices(site)
+    with opened() as at:
+        if isinstance(at, Api):
+            found = at.get("invoice-verification")
+            count, wrong = found["count"], found["problems"]
+        else:
+            count, wrong = verify_invoices(at)
     if as_json:
         print_json({"issued": count, "wrong": wrong})
     else:
@@ -209,17 +212,29 @@ def details(
     if tenant is not None and (series is not None or credit_series is not None):
         raise fail("--series is the agency's: numbers run over all tenants", USAGE)
     said = {key: value for key, value in given.items() if value is not None}
-    with opened_site() as site:
-        tenant_id = site.directory.get_tenant(tenant).tenant_id if tenant is not None else ""
-        if said:
-            before = site.directory.billing_of(tenant_id)
-            set_billing(site, tenant, Details(**said).over(before))
-        found = site.directory.billing_of(tenant_id).over(agency_details(site))
-    shown = found.as_json() | ({"logo": "a picture"} if found.logo else {})
+    try:
+        check_details(Details(**said))
+    except BadDetails as error:
+        raise fail(str(error)) from None
+    with opened() as at:
+        if isinstance(at, Api):
+            path = ("billing-details",) if tenant is None else ("tenants", tenant, "billing-details")
+            found = at.write("PATCH", *path, body=said) if said else at.get(*path)
+        else:
+            found = _set_and_found(at, tenant, said)
+    shown = {key: value for key, value in found.items() if value is not None and key != "logo"}
+    shown |= {"logo": "a picture"} if found.get("logo") else {}
     if as_json:
         print_json(shown)
     else:
         print_table(["what", "value"], [[key, _shown(value)] for key, value in shown.items()])
+
+
+def _set_and_found(site: Site, tenant: str | None, said: dict[str, Any]) -> dict[str, Any]:
+    tenant_id = site.directory.get_tenant(tenant).tenant_id if tenant is not None else ""
+    if said:
+        set_billing(site, tenant, Details(**said).over(site.directory.billing_of(tenant_id)))
+    return site.directory.billing_of(tenant_id).over(agency_details(site)).as_json()
 
 
 def _shown(value: Any) -> str:

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from sqlalchemy.exc import SQLAlchemyError
 
-from tenantry.cli.context import FAILED, USAGE, confirm, fail, if_interrupted, opened_site
+from tenantry.cli.context import FAILED, USAGE, confirm, fail, if_interrupted, opened
+from tenantry.cli.months import month_option
 from tenantry.cli.options import AsJson, Yes
-from tenantry.cli.output import print_json, print_table, say, stamp
+from tenantry.cli.output import print_json, print_table, say
 from tenantry.cli.progress import told_share
+from tenantry.cli.remote.api import Api
+from tenantry.cli.remote.tasks import followed
+from tenantry.control.ledger_work import quarantined_views, recomputed, scope_of, verification_view
+from tenantry.control.pricing import price_table
 from tenantry.control.site import Site
 from tenantry.domain.attempts import BASIS_BOUND
 from tenantry.domain.money import format_usd
 from tenantry.domain.price_terms import BadPriceTable
 from tenantry.domain.prices import PriceTable
-from tenantry.ledger.adjustments import BookedMeanwhile, Recomputed, Scope, book_adjustments, recompute
-from tenantry.ledger.quarantine import Quarantined, Resolved, list_quarantined, resolve
+from tenantry.ledger.adjustments import BookedMeanwhile
+from tenantry.ledger.quarantine import resolve
 from tenantry.ledger.story import find_story
-from tenantry.ledger.usage import BadMonth, month_bounds_us
+from tenantry.ledger.usage import BadMonth
 from tenantry.ledger.verification import verify
 from tenantry.regular_files import read_regular
 from tenantry.storage.prices import load_prices
@@ -39,24 +46,33 @@ _VERSION_CHARS_MAX = 32
 @app.command("verify")
 def verify_command(as_json: AsJson = False) -> None:
     """Follow every chain of rows to its end and compare the sums; exit 1 when anything differs."""
-    with opened_site() as site:
-        try:
-            with if_interrupted(lambda: "not every row was checked"), told_share(sys.stderr, "checked") as came:
-                found = verify(site.engine, came)
-        except SQLAlchemyError as error:
-            raise fail(f"the ledger cannot be read: {str(error).splitlines()[0]}") from None
+    with opened() as at:
+        if isinstance(at, Api):
+            with told_share(sys.stderr, "checked") as came:
+                found = followed(at, "ledger", "verification", came=came)
+        else:
+            found = _verified(at)
     if as_json:
-        print_json(asdict(found) | {"ok": not found.fault_count})
+        print_json(found)
     else:
-        for fault in found.faults:
-            where = f"{fault.run} row {fault.seq}" if fault.seq is not None else fault.run
-            say(f"{fault.what}: {where}{f' ({fault.attempt_id})' if fault.attempt_id else ''}: {fault.message}")
-        if found.fault_count > len(found.faults):
-            say(f"and {found.fault_count - len(found.faults)} more")
-        result = f"{found.fault_count} faults" if found.fault_count else "every row is as it was booked"
-        say(f"{found.rows} rows in {found.runs} runs: {result}. Head {found.head}")
-    if found.fault_count:
+        for fault in found["faults"]:
+            where = f"{fault['run']} row {fault['seq']}" if fault["seq"] is not None else fault["run"]
+            attempt = f" ({fault['attempt_id']})" if fault["attempt_id"] else ""
+            say(f"{fault['what']}: {where}{attempt}: {fault['message']}")
+        if found["fault_count"] > len(found["faults"]):
+            say(f"and {found['fault_count'] - len(found['faults'])} more")
+        result = "every row is as it was booked" if found["ok"] else f"{found['fault_count']} faults"
+        say(f"{found['rows']} rows in {found['runs']} runs: {result}. Head {found['head']}")
+    if not found["ok"]:
         raise typer.Exit(FAILED)
+
+
+def _verified(site: Site) -> dict[str, Any]:
+    try:
+        with if_interrupted(lambda: "not every row was checked"), told_share(sys.stderr, "checked") as came:
+            return verification_view(verify(site.engine, came))
+    except SQLAlchemyError as error:
+        raise fail(f"the ledger cannot be read: {str(error).splitlines()[0]}") from None
 
 
 @app.command()
@@ -67,10 +83,14 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """One request's story: every attempt, what it used and cost, and its corrections."""
-    with opened_site() as site:
-        story = find_story(site.engine, wanted)
-        for slug in {chapter["tenant"] for chapter in story}:
-            site.directory.audit("read.ledger", wanted[:128], {"tenant": slug})
+    with opened() as at:
+        if isinstance(at, Api):
+            found = at.find("requests", wanted)
+            story: Sequence[dict[str, Any]] = found["chapters"] if found is not None else []
+        else:
+            story = find_story(at.engine, wanted)
+            for slug in {chapter["tenant"] for chapter in story}:
+                at.directory.audit("read.ledger", wanted[:128], {"tenant": slug})
     if not story:
         raise fail(f"the ledger has no request {wanted!r}; it names attempts within a second after their end")
     if as_json:
@@ -126,40 +146,52 @@ def quarantine_command(
     as_json: AsJson = False,
 ) -> None:
     """Lines of journals that could not be booked; exit 1 while there are any."""
-    with opened_site() as site:
-        resolved: Resolved | None = None
+    how = "settle" if settle else "retry"
+    if settle:
+        confirm("Book lines in quarantine at what was held for them?", yes)
+    with opened() as at:
+        resolved: dict[str, Any] | None = None
         if retry or settle:
-            if settle:
-                confirm("Book lines in quarantine at what was held for them?", yes)
-            resolved = resolve(site.engine, load_prices(site.engine), time.time_ns() // 1000, at_bound=settle)
-            site.directory.audit("ledger.quarantine", "settle" if settle else "retry", asdict(resolved))
-        lines = list_quarantined(site.engine)
-        slugs = _slugs(site)
+            resolved = _resolved_there(at, how) if isinstance(at, Api) else _resolved_here(at, how)
+        if isinstance(at, Api):
+            lines = at.items("ledger", "quarantine")
+        else:
+            lines = [one.as_json() for one in quarantined_views(at)]
     if as_json:
-        shown = [asdict(line) | {"found_at": stamp(line.found_at)} for line in lines]
-        print_json({"lines": shown, "resolved": asdict(resolved) if resolved is not None else None})
+        print_json({"lines": lines, "resolved": resolved})
     else:
         if resolved is not None:
-            say(f"Booked {resolved.booked}, let go {resolved.dropped}, left {resolved.left}.")
-        _print_quarantine(lines, slugs)
+            say(f"Booked {resolved['booked']}, let go {resolved['dropped']}, left {resolved['left']}.")
+        _print_quarantine(lines)
     if lines:
         raise typer.Exit(FAILED)
 
 
-def _print_quarantine(lines: list[Quarantined], slugs: dict[str, str]) -> None:
+def _resolved_there(api: Api, how: str) -> dict[str, Any]:
+    return api.write("POST", "ledger", "quarantine", body={"how": how})
+
+
+def _resolved_here(site: Site, how: str) -> dict[str, Any]:
+    now_us = time.time_ns() // 1000
+    done = asdict(resolve(site.engine, load_prices(site.engine), now_us, at_bound=how == "settle"))
+    site.directory.audit("ledger.quarantine", how, done)
+    return done
+
+
+def _print_quarantine(lines: list[dict[str, Any]]) -> None:
     if not lines:
         say("Every line of the journals was booked.")
         return
     columns = ["line", "found", "tenant", "attempt", "counts", "why", "text"]
     rows: list[list[Any]] = [
         [
-            line.line_id,
-            stamp(line.found_at),
-            slugs.get(line.tenant_id or "", line.tenant_id or ""),
-            line.attempt_id or "",
-            format_usd(line.nanos),
-            line.reason,
-            line.line[:60],
+            line["line_id"],
+            line["found_at"],
+            line["tenant"] or "",
+            line["attempt_id"] or "",
+            format_usd(line["nanos"]),
+            line["reason"],
+            line["line"][:60],
         ]
         for line in lines
     ]
@@ -180,36 +212,77 @@ def recompute_command(
     as_json: AsJson = False,
 ) -> None:
     """What other prices would change; with --book, adjustments that carry the differences."""
-    with opened_site() as site:
-        table = _prices(site, prices, price_version)
-        scope = _scope(site, tenant, month)
-        found = recompute(site.engine, table, scope)
-        changed = sum(one.attempts for one in found)
+    with opened() as at:
+        document = _read_prices(prices) if prices is not None else None
+        ask = _asking(at, document, tenant, month) if isinstance(at, Api) else _counting(at, document, tenant, month)
+        _require_version(price_version, ask.version, prices)
+        found = ask.recompute(False)
+        changed = sum(one["attempts"] for one in found["changes"])
         if not as_json:
-            _print_recomputed(site, found, table.version)
-        booked = 0
+            _print_recomputed(found)
         if book and changed:
             confirm(f"Book {changed} adjustments?", yes)
-            booked = _book(site, table, scope)
+            found = ask.recompute(True)
         if as_json:
-            print_json(_as_json(site, found, table.version, booked))
+            print_json(found)
         elif book:
-            say(f"Booked {booked} adjustments. Those of months that are billed are on the next invoice.")
+            say(f"Booked {found['booked']} adjustments. Those of months that are billed are on the next invoice.")
         elif changed:
             say("Nothing was booked; --book books the differences.")
 
 
-def _prices(site: Site, file: Path | None, version: str) -> PriceTable:
+@dataclass(frozen=True, slots=True)
+class _Recomputing:
+    """`version` of the prices to use; `recompute` says what they change, and given True books it."""
+
+    version: str
+    recompute: Callable[[bool], dict[str, Any]]
+
+
+def _counting(site: Site, document: bytes | None, tenant: str | None, month: str | None) -> _Recomputing:
+    table = price_table(site) if document is None else PriceTable.load(document)
     try:
-        table = load_prices(site.engine) if file is None else PriceTable.load(_read_file(file))
-    except (OSError, BadPriceTable) as error:
-        raise fail(f"{file or 'the prices'}: {getattr(error, 'strerror', None) or error}", USAGE) from None
-    if table.version != version:
+        scope = scope_of(site, tenant, month)
+    except BadMonth as error:
+        raise fail(str(error), USAGE) from None
+
+    def count(book: bool) -> dict[str, Any]:
+        try:
+            return recomputed(site, table, scope, book=book).as_json()
+        except BookedMeanwhile as error:
+            raise fail(str(error)) from None
+
+    return _Recomputing(table.version, count)
+
+
+def _asking(api: Api, document: bytes | None, tenant: str | None, month: str | None) -> _Recomputing:
+    if month is not None:
+        month_option(month)
+    version = api.get("prices")["version"] if document is None else PriceTable.load(document).version
+    body = {"prices": json.loads(document) if document is not None else None, "tenant": tenant, "month": month}
+
+    def ask(book: bool) -> dict[str, Any]:
+        return api.write("POST", "ledger", "recomputation", body=body | {"price_version": version, "book": book})
+
+    return _Recomputing(version, ask)
+
+
+def _require_version(wanted: str, found: str, file: Path | None) -> None:
+    if found != wanted:
         where = str(file) if file is not None else "what `prices list` shows (another one: --prices FILE)"
-        raise fail(f"there are no prices {version!r}: {where} has version {table.version!r}", USAGE)
-    if len(version) > _VERSION_CHARS_MAX:
+        raise fail(f"there are no prices {wanted!r}: {where} has version {found!r}", USAGE)
+    if len(wanted) > _VERSION_CHARS_MAX:
         raise fail(f"a price version has at most {_VERSION_CHARS_MAX} characters", USAGE)
-    return table
+
+
+def _read_prices(file: Path) -> bytes:
+    """A price file that can be read, or exit 2."""
+    try:
+        data = _read_file(file)
+        PriceTable.load(data)
+    except (OSError, BadPriceTable) as error:
+        raise fail(f"{file}: {getattr(error, 'strerror', None) or error}", USAGE) from None
+    return data
 
 
 def _read_file(file: Path) -> bytes:
@@ -220,67 +293,24 @@ def _read_file(file: Path) -> bytes:
     return data
 
 
-def _scope(site: Site, slug: str | None, month: str | None) -> Scope:
-    tenant_id = site.directory.get_tenant(slug).tenant_id if slug is not None else None
-    if month is None:
-        return Scope(tenant_id)
-    try:
-        return Scope(tenant_id, *month_bounds_us(month, site.settings.zone))
-    except BadMonth as error:
-        raise fail(str(error), USAGE) from None
-
-
-def _book(site: Site, table: PriceTable, scope: Scope) -> int:
-    try:
-        booked = book_adjustments(site.engine, table, scope)
-    except BookedMeanwhile as error:
-        raise fail(str(error)) from None
-    # Gateways that run count it from now on.
-    site.directory.announce(
-        "ledger.adjusted", scope.tenant_id or "all", {"price_version": table.version, "rows": booked}
-    )
-    return booked
-
-
-def _slugs(site: Site) -> dict[str, str]:
-    return {row.tenant_id: row.slug for row in site.directory.list_tenants()}
-
-
-def _as_json(site: Site, found: list[Recomputed], version: str, booked: int) -> dict[str, Any]:
-    slugs = _slugs(site)
-    return {
-        "price_version": version,
-        "changes": [
-            asdict(one)
-            | {
-                "tenant": slugs.get(one.tenant_id, one.tenant_id),
-                "difference_nanos": one.after_nanos - one.before_nanos,
-            }
-            for one in found
-        ],
-        "difference_nanos": sum(one.after_nanos - one.before_nanos for one in found),
-        "booked": booked,
-    }
-
-
-def _print_recomputed(site: Site, found: list[Recomputed], version: str) -> None:
-    if not found:
+def _print_recomputed(found: dict[str, Any]) -> None:
+    version, changes = found["price_version"], found["changes"]
+    if not changes:
         say(f"Prices {version} change nothing.")
         return
-    slugs = _slugs(site)
     columns = ["tenant", "model", "attempts", "booked", f"at {version}", "difference", "still unpriced"]
     rows: list[list[Any]] = [
         [
-            slugs.get(one.tenant_id, one.tenant_id),
-            one.model,
-            one.attempts,
-            format_usd(one.before_nanos),
-            format_usd(one.after_nanos),
-            format_usd(one.after_nanos - one.before_nanos),
-            one.unpriced or "",
+            one["tenant"],
+            one["model"],
+            one["attempts"],
+            format_usd(one["before_nanos"]),
+            format_usd(one["after_nanos"]),
+            format_usd(one["difference_nanos"]),
+            one["unpriced"] or "",
         ]
-        for one in found
+        for one in changes
     ]
-    total = sum(one.after_nanos - one.before_nanos for one in found)
-    rows.append(["total", "", sum(one.attempts for one in found), "", "", format_usd(total), ""])
+    attempts = sum(one["attempts"] for one in changes)
+    rows.append(["total", "", attempts, "", "", format_usd(found["difference_nanos"]), ""])
     print_table(columns, rows, right=columns[2:])

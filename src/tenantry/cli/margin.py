@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from tenantry.billing.margin import Margin, TenantMargin, grouped, totals
 from tenantry.billing.months import Month
-from tenantry.cli.context import opened_site
+from tenantry.cli.context import opened
 from tenantry.cli.months import month_option
 from tenantry.cli.options import AsJson
 from tenantry.cli.output import print_json, print_table, say
+from tenantry.cli.remote.api import Api
 from tenantry.control.plan_views import tenant_margins
 from tenantry.domain.money import NANOS_PER_USD
 
@@ -29,29 +29,27 @@ def margin(
     as_json_: AsJson = False,
 ) -> None:
     """Revenue less list cost by tenant, plan and in total; where a running month goes; who is under water."""
-    with opened_site() as site:
-        wanted = month_option(month, Month(site.directory.today().replace(day=1)))
-        found, view = tenant_margins(site, wanted)
+    wanted = month_option(month)
+    with opened() as at:
+        if isinstance(at, Api):
+            found = at.get("margin", month=wanted)
+        else:
+            found = tenant_margins(at, wanted or Month(at.directory.today().replace(day=1)))[1].as_json()
     if as_json_:
-        print_json(view.as_json())
+        print_json(found)
         return
     # A column that is empty in nearly every month would cost the width that a terminal has not.
-    columns = [name for name in _COLUMNS if name != "credits" or any(one.now.credits_nanos for one in found)]
-    rows = [_row(one.slug, one.plan, one.now, one.projected) for one in found]
-    rows += [
-        _row(f"all on {name}" if name else "all without", "", *_both(some)) for name, some in grouped(found).items()
-    ]
-    rows.append(_row("total", "", *_both(found)))
-    say(f"{wanted}, in dollars; projected: the margin at the month's end, at its pace so far")
+    has_credits = any(one["now"]["credits_nanos"] for one in found["tenants"])
+    columns = [name for name in _COLUMNS if name != "credits" or has_credits]
+    rows = [_row(one["tenant"], one["plan"] or "", one) for one in found["tenants"]]
+    rows += [_row(f"all on {name}" if name else "all without", "", one) for name, one in found["plans"].items()]
+    rows.append(_row("total", "", found["total"]))
+    say(f"{found['month']}, in dollars; projected: the margin at the month's end, at its pace so far")
     print_table(["tenant", "plan", *columns], [_shown(row, columns) for row in rows], right=columns)
-    for one in found:
-        if one.is_under_water:
-            fits = f"plan {one.fits} would cover it" if one.fits else "no plan that there is would cover it"
-            say(f"{one.slug} is under water: {fits} (`tenantry plans simulate {one.slug} --plan PLAN`).")
-
-
-def _both(some: list[TenantMargin]) -> tuple[Margin, Margin]:
-    return totals(one.now for one in some), totals(one.projected for one in some)
+    for one in found["tenants"]:
+        if one["under_water"]:
+            fits = f"plan {one['fits']} would cover it" if one["fits"] else "no plan that there is would cover it"
+            say(f"{one['tenant']} is under water: {fits} (`tenantry plans simulate {one['tenant']} --plan PLAN`).")
 
 
 def _shown(row: list[str], columns: Sequence[str]) -> list[str]:
@@ -59,10 +57,10 @@ def _shown(row: list[str], columns: Sequence[str]) -> list[str]:
     return [name, plan, *(amount for column, amount in zip(_COLUMNS, amounts, strict=True) if column in columns)]
 
 
-def _row(name: str, plan: str, now: Margin, projected: Margin) -> list[str]:
-    parts = (now.fixed_nanos, now.metered_nanos, now.overage_nanos, -now.credits_nanos)
-    amounts = (*parts, now.revenue_nanos, now.cost_nanos, now.margin_nanos, projected.margin_nanos)
-    return [name, plan, *map(cents, amounts)]
+def _row(name: str, plan: str, one: dict[str, Any]) -> list[str]:
+    now: dict[str, int] = one["now"] | {"credits_nanos": -one["now"]["credits_nanos"]}
+    amounts = [now[f"{column}_nanos"] for column in _COLUMNS if column != "projected"]
+    return [name, plan, *map(cents, [*amounts, one["projected"]["margin_nanos"]])]
 
 
 def cents(nanos: int) -> str:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from tenantry.billing.margin import Margin
-from tenantry.cli.context import USAGE, fail, opened_site
+from tenantry.cli.context import USAGE, fail, opened
 from tenantry.cli.margin import cents
 from tenantry.cli.options import AsJson, Slug
 from tenantry.cli.output import print_json, print_table, say
+from tenantry.cli.remote.api import Api
 from tenantry.control.declared.fields import PLAN_FIELDS, BadField
-from tenantry.control.plan_views import PlanView, plan_view, plan_views, simulate_plan
-from tenantry.domain.money import format_usd
+from tenantry.control.plan_views import plan_view, plan_views, set_plan_terms, simulate_plan
+from tenantry.control.site import Site
+from tenantry.domain.money import NANOS_PER_USD, format_usd
 from tenantry.domain.plans import BILL, BLOCK, EXAMPLE_PLANS, THROTTLE, Terms
 from tenantry.regular_files import read_regular
 from tenantry.storage.directory.plans import SLOTS_MAX, Agreed
@@ -40,8 +41,9 @@ _MONTHS_MAX = 120
 @app.command("list")
 def list_plans(as_json: AsJson = False) -> None:
     """All plans, with what they cost today and who is on them."""
-    with opened_site() as site:
-        shown = [_as_json(one) for one in plan_views(site.directory)]
+    with opened() as at:
+        plans = at.items("plans") if isinstance(at, Api) else [one.as_json() for one in plan_views(at.directory)]
+    shown = [_as_shown(one) for one in plans]
     if as_json:
         print_json(shown)
         return
@@ -65,16 +67,14 @@ def _included(terms: dict[str, Any]) -> str:
 @app.command()
 def show(name: PlanName, as_json: AsJson = False) -> None:
     """Every version of a plan's terms, and the tenants on it."""
-    with opened_site() as site:
-        versions = site.directory.list_plan_versions(name)
-        found = _as_json(plan_view(site.directory, name))
+    with opened() as at:
+        found = _as_shown(at.get("plans", name) if isinstance(at, Api) else plan_view(at.directory, name).as_json())
     if as_json:
         print_json(found)
         return
-    for version in versions:
-        day = version.from_day.isoformat() if version.from_day else "the beginning"
-        say(f"{name} from {day}, set by {version.actor}")
-        print_table(["term", "value"], [[key, _shown(key, value)] for key, value in version.terms.told().items()])
+    for version in found["versions"]:
+        say(f"{name} from {version['from'] or 'the beginning'}, set by {version['by']}")
+        print_table(["term", "value"], [[key, _shown(key, value)] for key, value in version["terms"].items()])
     on_it = [f"{one['slug']} since {one['since']}" for one in found["tenants"]]
     say(f"On it: {', '.join(on_it) or 'nobody'}.")
 
@@ -144,25 +144,46 @@ def set_plan(
         "changes": changes,
     }
     values = {key: _read(key, raw) for key, raw in given.items() if raw is not None}
-    with opened_site() as site:
-        before = site.directory.list_plans().get(name)
+    day = _day(from_day)
+    with opened() as at:
+        before = at.find("plans", name) if isinstance(at, Api) else _find(at, name)
         if before is not None and not values:
             raise fail("say what to change, such as --fee 79; `--help` has every term", USAGE)
-        terms = replace(before or Terms(), **{key.replace("_usd", "_nanos"): value for key, value in values.items()})
-        if terms == before and from_day is None:
-            say(f"{name} has these terms already.")
-            return
-        day = site.directory.set_plan(name, terms, _day(from_day))
+        if isinstance(at, Api):
+            said = {key: raw for key, raw in given.items() if raw is not None}
+            after = _set_there(at, name, said, day, is_new=before is None)
+        else:
+            after = set_plan_terms(at.directory, name, values, day).as_json()
+    made = _newest(after)
+    if before is not None and made["version"] == _newest(before)["version"]:
+        say(f"{name} has these terms already.")
+        return
     told = ", ".join(
         f"{key.replace('_usd', '')} {raw}" for key, raw in given.items() if raw is not None and key != "prices"
     )
-    say(f"{name}{': ' if told else ''}{told} from {day.isoformat() if day else 'the beginning'}.")
-    if terms.fair_use and terms.overage != BILL:
+    say(f"{name}{': ' if told else ''}{told} from {made['from_day'] or 'the beginning'}.")
+    terms = made["terms"]
+    if terms.get("fair_use") and terms.get("overage", BILL) != BILL:
         say("Fair use has no number: nothing is refused. `tenantry budget set TENANT --month AMOUNT` sets one.")
-    elif terms.overage == BLOCK:
+    elif terms.get("overage") == BLOCK:
         say("Beyond the included requests are refused until the month ends, and nothing is billed.")
-    elif terms.overage == THROTTLE:
-        say(f"Beyond the included tier {terms.throttle_tier} is left until the month ends, and nothing is billed.")
+    elif terms.get("overage") == THROTTLE:
+        say(f"Beyond the included tier {terms['throttle_tier']} is left until the month ends, and nothing is billed.")
+
+
+def _set_there(api: Api, name: str, terms: dict[str, Any], day: date | None, *, is_new: bool) -> dict[str, Any]:
+    body = {"terms": terms, "from_day": day.isoformat() if day is not None else None}
+    if is_new:
+        return api.write("POST", "plans", body=body | {"name": name})
+    return api.write("PATCH", "plans", name, body=body)
+
+
+def _find(site: Site, name: str) -> dict[str, Any] | None:
+    return next((one.as_json() for one in plan_views(site.directory) if one.plan == name), None)
+
+
+def _newest(plan: dict[str, Any]) -> dict[str, Any]:
+    return max(plan["versions"], key=lambda one: one["version"])
 
 
 def _read(name: str, raw: object) -> Any:
@@ -208,15 +229,24 @@ def assign(
     ] = None,
 ) -> None:
     """Put a tenant on a plan from a day on, or take it off. Without a day: pro-rated from today, or from next month."""
-    plan = None if name == NO_PLAN else name
-    with opened_site() as site:
-        day = site.directory.assign_plan(slug, Agreed(plan, _day(from_day), slots))
-        count, terms = len(site.directory.list_slots(slug)), site.directory.list_plans().get(name)
-    if day is None:
+    plan, day = None if name == NO_PLAN else name, _day(from_day)
+    terms: dict[str, Any] = {}
+    with opened() as at:
+        if isinstance(at, Api):
+            body = {"plan": plan, "from_day": day.isoformat() if day is not None else None, "slots": slots}
+            since = at.write("PUT", "tenants", slug, "plan", body=body)["from_day"]
+            count = len(at.items("tenants", slug, "slots"))
+            terms = at.get("plans", name)["terms"] if plan is not None else terms
+        else:
+            found = at.directory.assign_plan(slug, Agreed(plan, day, slots))
+            since = found.isoformat() if found is not None else None
+            count = len(at.directory.list_slots(slug))
+            terms = plan_view(at.directory, name).terms if plan is not None else terms
+    if since is None:
         say(f"{slug} is on {name} already.")
     else:
-        say(f"{slug} is on {name} from {day.isoformat()}{f' with {slots} slots' if slots else ''}.")
-    most = slots or (terms.slots if terms is not None else None)
+        say(f"{slug} is on {name} from {since}{f' with {slots} slots' if slots else ''}.")
+    most = slots or terms.get("slots")
     if most is not None and count > most:
         say(
             f"It uses {count} slots, {count - most} more than the {most} it has then. All go on working, and none can "
@@ -232,28 +262,33 @@ def simulate(
     as_json: AsJson = False,
 ) -> None:
     """What the last months would have brought on another plan, from the ledger; nothing is changed."""
-    with opened_site() as site:
-        found = simulate_plan(site, slug, plan, months)
+    with opened() as at:
+        if isinstance(at, Api):
+            found: list[dict[str, Any]] = at.get("tenants", slug, "plan-simulation", plan=plan, months=months)["months"]
+        else:
+            found = [
+                {"month": name, "was": was.as_json(), "would_be": then.as_json()}
+                for name, was, then in simulate_plan(at, slug, plan, months)
+            ]
     if as_json:
-        print_json([{"month": name, "was": was.as_json(), "would_be": then.as_json()} for name, was, then in found])
+        print_json(found)
         return
     columns = ["month", "cost", "bill was", f"on {plan}", "margin was", "would be"]
-    whole = ("total", sum((was for _, was, _ in found), Margin()), sum((then for *_, then in found), Margin()))
-    rows = [
-        [
-            name,
-            *map(cents, (was.cost_nanos, was.revenue_nanos, then.revenue_nanos, was.margin_nanos, then.margin_nanos)),
-        ]
-        for name, was, then in [*found, whole]
-    ]
+    shown = [("was", "cost"), ("was", "revenue"), ("would_be", "revenue"), ("was", "margin"), ("would_be", "margin")]
+    amounts: list[list[int]] = [[one[when][f"{what}_nanos"] for when, what in shown] for one in found]
+    rows = [[one["month"], *map(cents, some)] for one, some in zip(found, amounts, strict=True)]
+    rows.append(["total", *(cents(sum(some)) for some in zip(*amounts, strict=True))])
     print_table(columns, rows, right=columns[1:])
 
 
 @app.command()
 def remove(name: PlanName) -> None:
     """Take a plan away that no tenant is on. What it cost stays known for the invoices of its time."""
-    with opened_site() as site:
-        site.directory.remove_plan(name)
+    with opened() as at:
+        if isinstance(at, Api):
+            at.write("DELETE", "plans", name)
+        else:
+            at.directory.remove_plan(name)
     say(f"{name} is no plan any more.")
 
 
@@ -273,17 +308,28 @@ def examples(
     if not add:
         say("`tenantry plans examples --add` makes them.", err=as_json)
         return
-    with opened_site() as site:
-        there = site.directory.list_plans()
+    with opened() as at:
+        there = {one["plan"] for one in at.items("plans")} if isinstance(at, Api) else at.directory.list_plans()
         for name, terms in EXAMPLE_PLANS.items():
             if name in there:
                 say(f"{name} is there already, and stays as it is.", err=as_json)
+                continue
+            if isinstance(at, Api):
+                _set_there(at, name, _as_written(terms), None, is_new=True)
             else:
-                site.directory.set_plan(name, terms)
-                say(f"{name} is there.", err=as_json)
+                at.directory.set_plan(name, terms)
+            say(f"{name} is there.", err=as_json)
 
 
-def _as_json(plan: PlanView) -> dict[str, Any]:
-    found = plan.as_json()
-    versions = [{"from" if key == "from_day" else key: one[key] for key in one} for one in found["versions"]]
-    return found | {"versions": versions}
+def _as_written(terms: Terms) -> dict[str, Any]:
+    """As the API takes them: dollars, and nothing that is as by default."""
+    told = {key: raw for key, raw in terms.told().items() if raw is not None}
+    return {
+        key.replace("_nanos", "_usd"): f"{Decimal(raw) / NANOS_PER_USD:f}" if key.endswith("_nanos") else raw
+        for key, raw in told.items()
+    }
+
+
+def _as_shown(plan: dict[str, Any]) -> dict[str, Any]:
+    versions = [{"from" if key == "from_day" else key: one[key] for key in one} for one in plan["versions"]]
+    return plan | {"versions": versions}

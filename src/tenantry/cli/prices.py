@@ -10,28 +10,31 @@ from typing import Annotated, Any
 
 import typer
 
-from tenantry.cli.context import USAGE, confirm, fail, opened_site
+from tenantry.cli.context import USAGE, confirm, fail, opened
 from tenantry.cli.options import AsJson, Yes
 from tenantry.cli.output import print_json, print_table, say
+from tenantry.cli.remote.api import Api
 from tenantry.control.pricing import (
     completed,
     price_changes,
+    price_differences,
     price_list,
     price_table,
     prices_of,
-    rates_shown,
     read_price_file,
     set_price,
+    set_prices,
     terms_at,
 )
+from tenantry.control.site import Site
 from tenantry.domain.price_terms import (
     TOKEN_CLASSES,
     BadPriceTable,
     Terms,
     as_document,
+    read_terms,
     start_of,
 )
-from tenantry.ledger.usage import attempts_since, unpriced_models
 from tenantry.regular_files import read_regular
 from tenantry.storage.prices import NO_RULE, SAME_FAMILY
 
@@ -50,29 +53,28 @@ _HEADS = dict(zip(TOKEN_CLASSES, ("input", "5m write", "1h write", "read", "outp
 @app.command("list")
 def list_prices(as_json: AsJson = False) -> None:
     """What each model costs today, and the models without a price that were used."""
-    with opened_site() as site:
-        found = price_list(site)
+    with opened() as at:
+        found = at.get("prices") if isinstance(at, Api) else price_list(at).as_json()
     if as_json:
-        print_json(found.as_json())
+        print_json(found)
         return
     columns = ["model", *_HEADS.values(), "fast", "origin"]
-    print_table(columns, [list(one.as_json().values()) for one in found.models], right=columns[1:7])
-    say(f"Version {found.version}. Dollars per million tokens; `prices show MODEL` has long prompts and days.")
-    for one in found.without_price:
-        say(f"{one.model}: {one.attempts} attempts without a price. {one.why}")
+    print_table(columns, [list(one.values()) for one in found["models"]], right=columns[1:7])
+    say(f"Version {found['version']}. Dollars per million tokens; `prices show MODEL` has long prompts and days.")
+    for one in found["without_price"]:
+        say(f"{one['model']}: {one['attempts']} attempts without a price. {one['why']}")
 
 
 @app.command()
 def show(model: Model, as_json: AsJson = False) -> None:
     """Every price of a model, with the days for which it counts."""
-    with opened_site() as site:
-        found = prices_of(site, model)
+    with opened() as at:
+        found = at.get("prices", model) if isinstance(at, Api) else prices_of(at, model).as_json()
     if as_json:
-        print_json(found.as_json())
+        print_json(found)
         return
-    periods = found.periods
     rows: list[list[Any]] = []
-    for period in periods:
+    for period in found["periods"]:
         days = f"{period['from'] or 'ever'} to {period['until'] or 'now'}"
         rows.append([days, "", *(period[name] for name in TOKEN_CLASSES), period.get("fast_multiplier", "")])
         for tier in period.get("tiers", []):
@@ -112,31 +114,47 @@ def set_price_command(
         "cache_read": cache_read,
         "output": output,
     }
-    with opened_site() as site:
+    with opened() as at:
         day = _day(from_day)
-        before = terms_at(price_table(site), model, start_of(day))
+        before = _terms_there(at, model, day) if isinstance(at, Api) else _terms_here(at, model, day)
         terms = _completed(model, given, fast, before)
         if before == terms:
             say(f"{model} costs that already.")
             return
         _ask_about_the_past(model, day, yes)
-        set_price(site, model, day, terms, source)
-        table = price_table(site)
-        waiting = {one["model"]: one["attempts"] for one in unpriced_models(site.engine)}.get(model, 0)
-        booked = attempts_since(site.engine, model, int(start_of(day).timestamp()) * 1_000_000)
-    shown = ", ".join(f"{head} {price}" for head, price in zip(_HEADS.values(), rates_shown(terms), strict=True))
-    say(f"{model} costs {shown} from {day.isoformat()}; version {table.version}.")
-    if waiting:
+        if isinstance(at, Api):
+            body = given | {"fast": fast, "from_day": day.isoformat(), "source": source}
+            done = at.write("PATCH", "prices", model, body=body)
+        else:
+            done = set_price(at, model, day, terms, source).as_json()
+    shown = ", ".join(f"{head} {done['terms'][name]}" for name, head in _HEADS.items())
+    version = done["version"]
+    say(f"{model} costs {shown} from {day.isoformat()}; version {version}.")
+    if done["unpriced"]:
         say(
-            f"{waiting} attempts were booked without a price: "
-            f"`tenantry ledger recompute --price-version {table.version} --book` books what they cost. {_ON_INVOICES}"
+            f"{done['unpriced']} attempts were booked without a price: "
+            f"`tenantry ledger recompute --price-version {version} --book` books what they cost. {_ON_INVOICES}"
         )
-    elif booked:
+    elif done["booked"]:
         say(
-            f"{booked} attempts since then were booked as prices were: "
-            f"`tenantry ledger recompute --price-version {table.version}` shows what this changes, and with --book "
+            f"{done['booked']} attempts since then were booked as prices were: "
+            f"`tenantry ledger recompute --price-version {version}` shows what this changes, and with --book "
             f"books it. {_ON_INVOICES}"
         )
+
+
+def _terms_here(site: Site, model: str, day: date) -> Terms | None:
+    return terms_at(price_table(site), model, start_of(day))
+
+
+def _terms_there(api: Api, model: str, day: date) -> Terms | None:
+    """The same of a control elsewhere, which tells each price with its days."""
+    found = api.find("prices", model)
+    periods: list[dict[str, Any]] = found["periods"] if found is not None else []
+    for period in periods:
+        if period["until"] is None or day < date.fromisoformat(period["until"]):
+            return read_terms(model, {name: one for name, one in period.items() if name not in ("from", "until")})
+    return None
 
 
 @app.command("import")
@@ -148,34 +166,38 @@ def import_prices(
 ) -> None:
     """Set every price of a file that is another one now; all of them, or none when one cannot be read."""
     wanted = _read_file(file)
-    with opened_site() as site:
-        table, day = price_table(site), _day(from_day)
-        changes = [(model, terms, terms_at(table, model, start_of(day))) for model, terms in wanted.items()]
-        changes = [one for one in changes if one[1] != one[2]]
-        if as_json:
-            print_json(
-                [
-                    {"model": model, "before": _document(before), "after": as_document(terms)}
-                    for model, terms, before in changes
-                ]
-            )
-        elif changes:
-            columns = ["model", "what", *_HEADS.values()]
-            rows = [
-                [model, what, *(rates_shown(one) if one is not None else ["-"] * len(TOKEN_CLASSES))]
-                for model, terms, before in changes
-                for what, one in (("now", before), ("then", terms))
-            ]
-            print_table(columns, rows, right=columns[2:])
+    with opened() as at:
+        day, source = _day(from_day), f"import of {file.name}"
+        models = {model: as_document(terms) for model, terms in wanted.items()}
+        body = {"models": models, "from_day": day.isoformat(), "source": source}
+        if isinstance(at, Api):
+            changes = at.write("POST", "prices", body=body | {"preview": True})["changes"]
+        else:
+            changes = [one.as_json() for one in price_differences(at, wanted, day)]
+        _print_changes(changes, as_json)
         if not changes:
             say(f"{file}: every price in it is what it is already.", err=as_json)
             return
         confirm(f"Set {len(changes)} prices from {day.isoformat()}?", yes)
-        with site.directory.transaction() as directory:
-            for model, terms, before in changes:
-                directory.set_price(model, day, terms, f"import of {file.name}", before)
-        version = price_table(site).version
+        if isinstance(at, Api):
+            version = at.write("POST", "prices", body=body)["version"]
+        else:
+            set_prices(at, wanted, day, source)
+            version = price_table(at).version
     say(f"Set {len(changes)} prices from {day.isoformat()}; version {version}.", err=as_json)
+
+
+def _print_changes(changes: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        print_json(changes)
+    elif changes:
+        columns = ["model", "what", *_HEADS.values()]
+        rows: list[list[str]] = []
+        for one in changes:
+            for what, then in (("now", "before"), ("then", "after")):
+                prices: dict[str, str] = one[then] or {}
+                rows.append([one["model"], what, *(prices.get(name, "-") for name in TOKEN_CLASSES)])
+        print_table(columns, rows, right=columns[2:])
 
 
 @app.command()
@@ -183,11 +205,12 @@ def history(
     model: Annotated[str | None, typer.Argument(help="Only this model's.")] = None, as_json: AsJson = False
 ) -> None:
     """What was set here, by whom and when."""
-    with opened_site() as site:
-        found = [
-            {"from" if key == "from_day" else key: one for key, one in change.as_json().items()}
-            for change in price_changes(site, model)
-        ]
+    with opened() as at:
+        if isinstance(at, Api):
+            changes = at.items("price-changes", model=model)
+        else:
+            changes = [one.as_json() for one in price_changes(at, model)]
+    found = [{"from" if key == "from_day" else key: one for key, one in change.items()} for change in changes]
     if as_json:
         print_json(found)
         return
@@ -214,23 +237,21 @@ def rule(
     name: Annotated[str, typer.Argument(metavar="same-family|none", help="What a model without a price is taken at.")],
 ) -> None:
     """Take models without a price at that of the newest of their family, told as provisional; or do not."""
-    with opened_site() as site:
-        table = price_table(site)
-        before = SAME_FAMILY if table.assumes_relatives else NO_RULE
-        if name not in (SAME_FAMILY, NO_RULE):
-            raise fail(f"there is no rule {name!r}; there are: {SAME_FAMILY}, {NO_RULE}", USAGE)
+    if name not in (SAME_FAMILY, NO_RULE):
+        raise fail(f"there is no rule {name!r}; there are: {SAME_FAMILY}, {NO_RULE}", USAGE)
+    with opened() as at:
+        before = (at.get("prices") if isinstance(at, Api) else price_list(at).as_json())["rule"]
         if name == before:
             say(f"The rule is {name} already.")
             return
-        site.directory.set_price_rule(name, before)
+        if isinstance(at, Api):
+            at.write("PUT", "price-rule", body={"rule": name})
+        else:
+            at.directory.set_price_rule(name, before)
     if name == SAME_FAMILY:
         say("A model without a price is taken at that of the newest of its family; its rows' price version says so.")
     else:
         say("A model without a price is booked without one again, and counts at the dearest price in budgets.")
-
-
-def _document(terms: Terms | None) -> dict[str, Any] | None:
-    return as_document(terms) if terms is not None else None
 
 
 def _brief(terms: Any) -> str:

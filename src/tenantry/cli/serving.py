@@ -6,12 +6,14 @@ import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tenantry.cli.context import FAILED, Processes, fail, is_nothing_there, settings, told
+from tenantry.cli.context import FAILED, Processes, fail, is_nothing_there, opened, settings, told
 from tenantry.cli.output import print_json, print_table, say
+from tenantry.cli.remote.api import Api
+from tenantry.cli.remote.server import NAMED
 from tenantry.settings import Settings
 
 if TYPE_CHECKING:
@@ -126,18 +128,26 @@ def sandbox(
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Check files, database, processes, booking, disk, clock, ports and upstreams; say how to mend each."""
-    from tenantry.control.doctor import examine
-
-    findings = list(examine(settings()))
+    findings = _findings()
     if as_json:
-        print_json([asdict(finding) for finding in findings])
+        print_json(findings)
     else:
         print_table(
             ["", "check", "found", "how to mend"],
-            [["ok" if one.ok else "FAIL", one.check, one.found, one.mend] for one in findings],
+            [["ok" if one["ok"] else "FAIL", one["check"], one["found"], one["mend"]] for one in findings],
         )
-    if not all(finding.ok for finding in findings):
+    if not all(one["ok"] for one in findings):
         raise typer.Exit(FAILED)
+
+
+def _findings() -> list[dict[str, Any]]:
+    """Of this machine, also where no store can be opened; or of the machine of control."""
+    if NAMED.get() is not None:
+        with opened() as at:
+            return at.get("doctor")["findings"] if isinstance(at, Api) else []
+    from tenantry.control.doctor import examine
+
+    return [asdict(one) for one in examine(settings())]
 
 
 def _processes(context: typer.Context) -> Processes:

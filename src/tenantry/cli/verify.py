@@ -8,13 +8,18 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tenantry.cli.context import FAILED, INTERRUPTED, USAGE, ToldLater, fail, opened_site
+from tenantry.cli.context import FAILED, INTERRUPTED, USAGE, ToldLater, fail, opened, opened_site
 from tenantry.cli.options import AsJson
 from tenantry.cli.output import print_json, say
+from tenantry.cli.remote.api import Api
+from tenantry.cli.remote.files import fetch
+from tenantry.cli.remote.server import NAMED
+from tenantry.cli.remote.tasks import followed
+from tenantry.control.isolation.findings import PASS
 
 if TYPE_CHECKING:
     from tenantry.control.isolation.findings import Report
@@ -25,6 +30,7 @@ app = typer.Typer(help="Prove what the gateway promises, on the running one.", n
 # The alarm is that of one that came while something was being stored.
 _INTERRUPTING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
 AGAIN_SECONDS = 0.01
+_REAL = "Real tenants: only refusals and free routes are sent, no messages (--yes allows one each)."
 
 
 @app.callback()
@@ -59,11 +65,53 @@ def isolation(
         if missing:
             raise fail(f"there is no log {missing[0]}", USAGE)
         if named and not yes:
-            say("Real tenants: only refusals and free routes are sent, no messages (--yes allows one each).", err=True)
-        from tenantry.control.isolation.stage import Options
+            say(_REAL, err=True)
+        if NAMED.get() is not None:
+            done = _proved_there(named, report, has_logs=bool(logs), quick=quick, messages=yes)
+        else:
+            done = _proved_here(named, report, tuple(logs or ()), interrupts, quick=quick, messages=yes)
+        _tell(done, report, as_json)
 
-        done = _prove(Options(named, quick, yes, tuple(logs or ())), interrupts)
-        _deliver(done, report, as_json)
+
+def _proved_here(
+    named: tuple[str, ...],
+    report: Path | None,
+    logs: tuple[Path, ...],
+    interrupts: Interrupts,
+    *,
+    quick: bool,
+    messages: bool,
+) -> dict[str, Any]:
+    from tenantry.control.isolation.report import write_report
+    from tenantry.control.isolation.stage import Options
+
+    done = _prove(Options(named, quick, messages, logs), interrupts)
+    if report is not None:
+        try:
+            write_report(done, report)
+        except OSError as error:
+            raise fail(f"the report could not be written: {error}") from None
+    return done.as_json()
+
+
+def _proved_there(
+    named: tuple[str, ...], report: Path | None, *, has_logs: bool, quick: bool, messages: bool
+) -> dict[str, Any]:
+    """By the machine of control, which tells each group as it ends."""
+    if has_logs:
+        raise fail("--logs are files of the machine of control: search them there, without --server", USAGE)
+    with opened() as at:
+        if not isinstance(at, Api):
+            raise TypeError("no server is named")
+        body = {"tenants": list(named), "quick": quick, "messages": messages}
+        done = followed(at, "proofs", body=body, line=_tell_line)
+        kept = done.pop("report")
+        if report is not None:
+            try:
+                fetch(at, report, "proofs", kept)
+            except OSError as error:
+                raise fail(f"the report could not be written: {error.strerror or error}") from None
+    return done
 
 
 class Interrupts:
@@ -152,21 +200,19 @@ def _prove(options: Options, interrupts: Interrupts) -> Report:
         raise fail(str(error)) from None
 
 
-def _deliver(done: Report, path: Path | None, as_json: bool) -> None:
-    from tenantry.control.isolation.report import write_report
+def _tell_line(line: str) -> None:
+    if line != _REAL:  # which was told before it was asked for
+        say(line, err=True)
 
-    if path is not None:
-        try:
-            write_report(done, path)
-        except OSError as error:
-            raise fail(f"the report could not be written: {error}") from None
+
+def _tell(done: dict[str, Any], path: Path | None, as_json: bool) -> None:
     if as_json:
-        print_json(done.as_json())
+        print_json(done)
     else:
-        tried = sum(len(group.checks) for group in done.groups)
-        failed = sum(len(group.failures) for group in done.groups)
-        say(f"{done.verdict}: {tried} checks, {failed} failed, {done.seconds} s, on {done.gateway}")
+        checks: list[dict[str, Any]] = [check for group in done["groups"] for check in group["checks"]]
+        failed = sum(not check["ok"] for check in checks)
+        say(f"{done['verdict']}: {len(checks)} checks, {failed} failed, {done['seconds']} s, on {done['gateway']}")
         if path is not None:
             say(f"Report: {path}")
-    if not done.ok:
+    if done["verdict"] != PASS:
         raise typer.Exit(FAILED)

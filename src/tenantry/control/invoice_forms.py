@@ -5,8 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from tenantry.billing.einvoice import lacking
-from tenantry.billing.render import CII, CSV, E_INVOICES, FACTURX, HTML, JSON, PDF, NotRendered, require_extra
+from tenantry.billing.einvoice_needs import lacking, lacking_for_xrechnung
+from tenantry.billing.render import (
+    CII,
+    CSV,
+    E_INVOICES,
+    FACTURX,
+    HTML,
+    JSON,
+    PDF,
+    XRECHNUNG,
+    NotRendered,
+    require_extra,
+)
 from tenantry.domain.values import value
 
 NAMES: Final = {
@@ -16,6 +27,7 @@ NAMES: Final = {
     JSON: "JSON",
     FACTURX: "Factur-X (PDF with the e-invoice in it)",
     CII: "CII (XML)",
+    XRECHNUNG: "XRechnung (XML)",
 }
 
 
@@ -44,12 +56,13 @@ def _why_not(document: Mapping[str, Any], form: str) -> str:
         return str(error)
     if form not in E_INVOICES:
         return ""
-    missing = missing_of(document)
+    missing = missing_of(document, form)
     if missing:
         return f"it lacks {', '.join(missing)}"
     return "" if "number" in document else "it gets one when it has its number"
 
 
-def missing_of(document: Mapping[str, Any]) -> list[str]:
+def missing_of(document: Mapping[str, Any], form: str = CII) -> list[str]:
     """What an e-invoice needs and the document has not, without the command that says it."""
-    return [one.partition(": `")[0] for one in lacking(document)]
+    found = [*lacking(document), *(lacking_for_xrechnung(document) if form == XRECHNUNG else ())]
+    return [one.partition(": `")[0] for one in found]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -14,7 +15,7 @@ from tenantry.billing.usage import start_us
 from tenantry.control.invoicing import find_client, list_clients, list_without_plan, reading_books
 from tenantry.control.site import Site
 from tenantry.control.views import View
-from tenantry.domain.plans import in_force, on_day
+from tenantry.domain.plans import Terms, in_force, on_day
 from tenantry.domain.printable import stamp
 from tenantry.domain.values import value
 from tenantry.storage.directory import Directory
@@ -114,6 +115,18 @@ def plan_view(directory: Directory, name: str) -> PlanView:
     """Raises: NotInDirectory."""
     versions, today = directory.list_plan_versions(name), directory.today()
     return _view(name, versions, _on_plans(directory, today).get(name, ()), today)
+
+
+def set_plan_terms(directory: Directory, name: str, values: Mapping[str, Any], day: date | None) -> PlanView:
+    """A plan has these terms from a day on, and of others those that it has; a new one is made.
+
+    `values` are read already, by the names of a file of tenants. Raises: DirectoryError.
+    """
+    before = directory.list_plans().get(name)
+    terms = replace(before or Terms(), **{key.replace("_usd", "_nanos"): one for key, one in values.items()})
+    if terms != before or day is not None:
+        directory.set_plan(name, terms, day)
+    return plan_view(directory, name)
 
 
 def plan_now(directory: Directory, tenant_id: str) -> tuple[str | None, list[TenantPlan]]:

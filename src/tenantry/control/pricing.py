@@ -23,7 +23,7 @@ from tenantry.domain.price_terms import (
 from tenantry.domain.prices import PriceTable
 from tenantry.domain.printable import stamp
 from tenantry.domain.values import value
-from tenantry.ledger.usage import unpriced_models
+from tenantry.ledger.usage import attempts_since, unpriced_models
 from tenantry.storage.directory import DirectoryError, NotInDirectory
 from tenantry.storage.prices import NO_RULE, SAME_FAMILY, list_price_changes, load_prices
 
@@ -71,6 +71,32 @@ class ModelPricesView(View):
     model: str
     version: str
     periods: list[dict[str, Any]]
+
+
+@value
+class SetPriceView(View):
+    """What a model costs from a day on. `is_new`: it cost something else before.
+
+    `unpriced`: its attempts that were booked without a price; `booked`: those since the day, booked as prices were.
+    """
+
+    model: str
+    version: str
+    periods: list[dict[str, Any]]
+    from_day: str
+    terms: dict[str, Any]
+    is_new: bool
+    unpriced: int
+    booked: int
+
+
+@value
+class PriceDifferenceView(View):
+    """A price that a file has otherwise. `before` null: there is none."""
+
+    model: str
+    before: dict[str, Any] | None
+    after: dict[str, Any]
 
 
 @value
@@ -190,13 +216,36 @@ def completed(
     return read_terms(model, document)
 
 
-def set_price(site: Site, model: str, day: date, terms: Terms, source: str) -> bool:
-    """A model's price from a day on; False: it costs that already. Raises: DirectoryError."""
+def set_price(site: Site, model: str, day: date, terms: Terms, source: str) -> SetPriceView:
+    """A model's price from a day on; nothing is done where it costs that already. Raises: DirectoryError."""
     before = terms_at(price_table(site), model, start_of(day))
-    if before == terms:
-        return False
-    site.directory.set_price(model, day, terms, source, before)
-    return True
+    if before != terms:
+        site.directory.set_price(model, day, terms, source, before)
+    now = prices_of(site, model)
+    unpriced = {one["model"]: one["attempts"] for one in unpriced_models(site.engine)}.get(model, 0)
+    booked = attempts_since(site.engine, model, int(start_of(day).timestamp()) * 1_000_000)
+    told = as_document(terms)
+    return SetPriceView(model, now.version, now.periods, day.isoformat(), told, before != terms, unpriced, booked)
+
+
+def price_differences(site: Site, wanted: Mapping[str, Terms], day: date) -> list[PriceDifferenceView]:
+    """Which prices of a file are other ones than those that there are from a day on. Raises: DirectoryError."""
+    table = price_table(site)
+    return [
+        PriceDifferenceView(model, as_document(before) if before is not None else None, as_document(terms))
+        for model, terms in wanted.items()
+        if (before := terms_at(table, model, start_of(day))) != terms
+    ]
+
+
+def set_prices(site: Site, wanted: Mapping[str, Terms], day: date, source: str) -> None:
+    """All of a file that are other ones, or none. Raises: DirectoryError."""
+    table = price_table(site)
+    with site.directory.transaction() as directory:
+        for model, terms in wanted.items():
+            before = terms_at(table, model, start_of(day))
+            if before != terms:
+                directory.set_price(model, day, terms, source, before)
 
 
 def read_price_file(document: Any) -> dict[str, Terms]:

@@ -27,7 +27,10 @@ class TaskRunning(Exception):
 
 @value
 class TaskView(View):
-    """`state`: running, done or failed; `result` of one that is done, `error` of one that failed."""
+    """`state`: running, done or failed; `result` of one that is done, `error` of one that failed.
+
+    `share`: how much is done, from 0 to 1, of what can say so.
+    """
 
     task_id: str
     kind: str
@@ -36,11 +39,29 @@ class TaskView(View):
     begun_at: str
     ended_at: str | None
     progress: list[str]
+    share: float | None
     result: dict[str, Any] | None
     error: str | None
 
 
-Work = Callable[[Callable[[str], None]], dict[str, Any]]
+class Progress:
+    """What work tells as it comes along: lines, and how much of it is done."""
+
+    def __init__(self, task: TaskView, lock: threading.Lock) -> None:
+        self._task, self._lock = task, lock
+
+    def __call__(self, line: str) -> None:
+        with self._lock:
+            if len(self._task.progress) < PROGRESS_LINES_MAX:
+                self._task.progress.append(line)
+
+    def came(self, share: float) -> None:
+        """From 0 to 1."""
+        with self._lock:
+            self._task.share = share  # pyright: ignore[reportAttributeAccessIssue] -- under the lock
+
+
+Work = Callable[[Progress], dict[str, Any]]
 
 
 class Tasks:
@@ -51,7 +72,7 @@ class Tasks:
         self._tasks: OrderedDict[str, TaskView] = OrderedDict()
 
     def start(self, kind: str, by: str, work: Work, refused: tuple[type[Exception], ...] = ()) -> TaskView:
-        """Begin `work`, which is given what tells a line of its progress. `refused`: errors that are for people.
+        """Begin `work`, which is given what its progress is told to. `refused`: errors that are for people.
 
         Raises:
             TaskRunning: one of this kind runs.
@@ -61,7 +82,7 @@ class Tasks:
             running = [one.task_id for one in self._tasks.values() if one.kind == kind and one.state == RUNNING]
             if running:
                 raise TaskRunning(f"a {kind} is under way: {running[0]}")
-            task = self._tasks[task_id] = TaskView(task_id, kind, by, RUNNING, now, None, [], None, None)
+            task = self._tasks[task_id] = TaskView(task_id, kind, by, RUNNING, now, None, [], None, None, None)
             while len(self._tasks) > TASKS_MAX:
                 self._tasks.popitem(last=False)
         thread = threading.Thread(target=self._run, args=(task, work, refused), name=f"{kind} {task_id}", daemon=True)
@@ -80,13 +101,8 @@ class Tasks:
             return [_copy(one) for one in reversed(self._tasks.values())]
 
     def _run(self, task: TaskView, work: Work, refused: tuple[type[Exception], ...]) -> None:
-        def tell(line: str) -> None:
-            with self._lock:
-                if len(task.progress) < PROGRESS_LINES_MAX:
-                    task.progress.append(line)
-
         try:
-            result, error = work(tell), None
+            result, error = work(Progress(task, self._lock)), None
         except refused as reason:
             result, error = None, str(reason)
         except Exception:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import binascii
 import re
 from collections.abc import Iterator
 from typing import Final
@@ -30,6 +31,17 @@ def as_data_url(data: bytes) -> str:
         raise BadPicture(f"a logo has {LOGO_BYTES_MAX // 1000} KB at most")
     kind = _kind(data)
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def read_data_url(url: str) -> str:
+    """Such a URL made by others, as `as_data_url` makes one of the picture in it. Raises: BadPicture."""
+    head, comma, text = url.partition(",")
+    if not comma or not head.startswith("data:") or not head.endswith(";base64"):
+        raise BadPicture("it is no data: URL in base 64, such as data:image/png;base64,iVBORw0KGgo...")
+    try:
+        return as_data_url(base64.b64decode(text, validate=True))
+    except binascii.Error:
+        raise BadPicture("what is in the data: URL is no base 64") from None
 
 
 def _kind(data: bytes) -> str:

@@ -7,7 +7,7 @@ import zlib
 
 import pytest
 
-from tenantry.domain.pictures import LOGO_BYTES_MAX, BadPicture, as_data_url
+from tenantry.domain.pictures import LOGO_BYTES_MAX, BadPicture, as_data_url, read_data_url
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" width="9" height="9">{}</svg>'
 
@@ -64,3 +64,26 @@ def test_pictures_are_taken_as_what_they_are(data: bytes, kind: str) -> None:
 def test_what_is_large_broken_or_alive_is_refused(data: bytes, why: str) -> None:
     with pytest.raises(BadPicture, match=why):
         as_data_url(data)
+
+
+def test_a_data_url_of_others_is_looked_into() -> None:
+    """What it says it is counts for nothing: what is in it does."""
+    told = base64.b64encode(png(20, 10)).decode()
+    assert read_data_url(f"data:image/jpeg;base64,{told}") == as_data_url(png(20, 10))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "data:image/png;base64," + base64.b64encode(b"GIF89a").decode(),
+        "data:image/png;base64," + base64.b64encode(b"\x89PNG\r\n\x1a\n").decode(),
+        "data:image/png;base64," + base64.b64encode(png(20, 10) + b"\0" * LOGO_BYTES_MAX).decode(),
+        "data:image/png;base64,no base 64",
+        "data:image/png,plain",
+        "https://agency.example/logo.png",
+        "data:image/svg+xml;base64," + base64.b64encode(SVG.format("<script/>").encode()).decode(),
+    ],
+)
+def test_a_data_url_of_what_can_be_no_logo_is_refused(url: str) -> None:
+    with pytest.raises(BadPicture):
+        read_data_url(url)

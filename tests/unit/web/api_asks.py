@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from tenantry.domain.roles import Role
 from tests.unit.web.api_site import Served
 
 TOML = b'[tiers.standard]\nsessions_max = 5\n[tenants.acme]\nname = "Acme"\ntier = "standard"\n'
@@ -80,6 +81,14 @@ def asks(api: Served) -> dict[str, Ask]:
         "create_admin_token": Ask({"name": "books", "role": "billing", "tenants": ["acme"]}),
         "rotate_admin_token": Ask({}, path={"name": "another"}),
         "revoke_admin_token": Ask(path={"name": "another"}),
+        "show_person": Ask(path={"name": "ana"}),
+        "invite_person": Ask({"name": "ben", "role": "viewer", "tenants": ["acme"]}),
+        "change_person": Ask({"role": "billing"}, path={"name": "ana"}),
+        "disable_person": Ask(path={"name": "ana"}),
+        "enable_person": Ask(path={"name": "ana"}),
+        "drop_second_factor": Ask(path={"name": "ana"}),
+        "delete_person": Ask(path={"name": "ana"}),
+        "link_person": Ask(path={"name": "ana"}),
         "export_all": Ask({"period": "2026-10"}),
         "export_tenant": Ask({"period": "2026-W47", "format": "json"}),
         "download_export": Ask(path={"file": "usage-2020-01-acme.csv"}, status=404),
@@ -87,6 +96,8 @@ def asks(api: Served) -> dict[str, Ask]:
         "show_invoice": Ask(path={"number": "INV-2026-0001"}, status=404),
         "issue_invoice": Ask({"month": "2020-01"}, status=409),  # nothing to bill
         "issue_invoices": Ask({"month": "2020-01"}),
+        "show_billing_month": Ask(path={"month": "last"}),
+        "preview_credit": Ask({"reason": "wrong"}, path={"number": "INV-2026-0001"}, status=404),
         "credit_invoice": Ask({"reason": "wrong"}, path={"number": "INV-2026-0001"}, status=404),
         "set_agency_billing": Ask({"name": "Agency", "taxes": [["VAT", "19"]]}),
         "set_tenant_billing": Ask({"name": "Acme GmbH", "currency": "EUR", "rate": "0.92"}),
@@ -112,4 +123,5 @@ def prepare(api: Served) -> None:
     directory.set_plan("unused", directory.list_plans()["pro"])
     directory.set_alert_target("there", "webhook", "https://127.0.0.1:1/x")
     directory.create_admin("another", None)
+    directory.invite_person("ana", Role.OPERATOR)
     directory.add_slot("acme", "writer", {"sessions_max": 1})

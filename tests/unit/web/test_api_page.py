@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tenantry.cli.remote.carried import by_group
+from tenantry.cli.remote.carried import HERE_ALONE, by_group
 from tenantry.domain.roles import ALLOWED, OF_ONE_TENANT, Permission, Role
 
 PAGE = Path(__file__).parents[3] / "docs" / "admin-api.md"
@@ -22,6 +22,11 @@ def rows() -> list[str]:
 def test_the_commands_that_work_through_it_are_those_of_the_program() -> None:
     told = PAGE.read_text().partition("<!-- carried -->\n")[2].partition("\n<!-- carried end -->")[0]
     assert told.splitlines() == [_line(name, below) for name, below in by_group()]
+
+
+def test_the_commands_that_do_not_are_those_of_the_program_each_with_its_reason() -> None:
+    told = PAGE.read_text().partition("<!-- here alone -->\n")[2].partition("\n<!-- here alone end -->")[0]
+    assert told.splitlines() == [f"* `{name}` {why}" for name, why in sorted(HERE_ALONE.items())]
 
 
 def test_the_table_of_roles_is_what_the_program_has() -> None:

@@ -15,9 +15,10 @@ from tenantry.control.export_files import exports_folder
 from tenantry.control.offboarding import delete_tenant
 from tenantry.control.tenant_detail import UseView
 from tenantry.domain.roles import Role
+from tenantry.storage.directory import DirectoryError
 from tenantry.storage.directory.invoices import INVOICE, NewInvoice
 from tenantry.web.api import site as site_api
-from tests.unit.web.api_site import Served, served
+from tests.unit.web.api_site import OWNER, Served, served
 
 
 @pytest.fixture
@@ -34,6 +35,7 @@ def confined(api: Served, role: Role, slug: str = "acme") -> str:
 def test_whoever_has_the_name_of_a_client_that_left_has_nothing_of_it(api: Served, tmp_path: Path) -> None:
     directory = api.site.directory
     document: dict[str, Any] = {"kind": INVOICE, "issued_on": directory.today().isoformat(), "total_minor": 4200}
+    document |= {"currency": "USD", "digits": 2}
     tenant_id = directory.get_tenant("acme").tenant_id
     directory.issue_invoice(NewInvoice(INVOICE, "INV-", tenant_id, "acme", "2026-10", "USD", 4200, document, [], 0))
     before = confined(api, Role.BILLING)
@@ -71,3 +73,23 @@ def test_what_others_use_now_is_told_to_nobody_who_is_confined(api: Served, monk
     seen = api.ask("GET", "/live", token=confined(api, Role.VIEWER)).document["data"]
     assert [one["tenant"] for one in seen] == ["acme"]
     assert len(api.ask("GET", "/live").document["data"]) == 2
+
+
+def test_how_much_of_all_clients_waits_to_be_booked_is_told_to_nobody_who_is_confined(
+    api: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wait(*_: object) -> None:
+        raise DirectoryError("the ledger of 2020-01 is not complete: 12 attempts wait")
+
+    monkeypatch.setattr("tenantry.control.invoice_views.require_issuable", wait)
+    told = [
+        api.ask("GET", "/billing-months/2020-01", token=token).document["why_not_issuable"]
+        for token in (OWNER, confined(api, Role.BILLING))
+    ]
+    assert told == ["the ledger of 2020-01 is not complete: 12 attempts wait", "the ledger of 2020-01 is not complete"]
+
+
+def test_previews_of_a_month_are_those_of_the_own_client(api: Served) -> None:
+    found = api.ask("GET", "/invoice-previews?month=2020-01", token=confined(api, Role.BILLING)).document["data"]
+    assert [one["tenant"] for one in found] == ["acme"]
+    assert len(api.ask("GET", "/invoice-previews?month=2020-01").document["data"]) == 2

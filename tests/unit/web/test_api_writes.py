@@ -207,3 +207,23 @@ def test_billing_details_have_what_e_invoices_need_and_an_address_is_as_it_was_s
     both = api.ask("PATCH", path, {"address": "Main Street 1", "city": "Town"})
     assert (both.status, "not as both" in both.document["detail"]) == (422, True)
     assert api.ask("PATCH", path, {"vat_category": "X"}).status == 422
+
+
+GIF = "data:image/png;base64,R0lGODlhAQABAAAAACw="
+
+
+@pytest.mark.parametrize("path", ["/billing-details", "/tenants/acme/billing-details"])
+def test_a_logo_is_looked_at_when_it_is_set(api: Served, path: str) -> None:
+    """Not first when an invoice is drawn."""
+    for logo in (GIF, "data:image/png,x", "data:image/png;base64,***", "data:image/" + "x" * 280_000):
+        answer = api.ask("PATCH", path, {"logo": logo})
+        assert answer.status == 422, answer.body
+        assert "logo" in [one["member"] for one in answer.document["errors"]]
+    assert api.ask("GET", path).document["logo"] is False
+
+
+def test_a_name_with_a_slash_has_a_path(api: Served) -> None:
+    made = api.ask("POST", "/alert-targets", {"name": "by/ops", "kind": "webhook", "url": "https://hook.invalid/x"})
+    assert made.status == 201
+    assert api.ask("DELETE", "/alert-targets/by/ops").status == 204
+    assert "other/model has no price" in api.ask("GET", "/prices/other/model").document["detail"]

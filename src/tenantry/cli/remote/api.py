@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlencode
 
 from tenantry.cli.remote.server import TOKEN_FILE_VARIABLE, TOKEN_VARIABLE, Server
@@ -25,6 +25,7 @@ ANSWER_SECONDS_MAX: Final = 300.0
 TRIES_MAX: Final = 4
 _WAIT_SECONDS: Final = 1.0
 _WAIT_SECONDS_MAX: Final = 5.0
+_CHUNK_BYTES: Final = 1 << 16
 _JSON: Final = "application/json"
 _REDIRECTS: Final = range(300, 400)
 
@@ -36,6 +37,15 @@ class ServerFailed(Exception):
         super().__init__(message)
         self.status = status
         self.problems = problems or []
+
+
+class NotWritten(Exception):
+    """What came cannot be written here; the message says why."""
+
+
+def read_all(response: HTTPResponse) -> bytes:
+    """The body of an answer, in memory."""
+    return response.read()
 
 
 class Api:
@@ -58,16 +68,34 @@ class Api:
         """A file. Raises: ServerFailed."""
         return self._ask("GET", path, query)[1]
 
-    def items(self, *path: str, **query: Any) -> list[dict[str, Any]]:
-        """All of a list, page by page. Raises: ServerFailed."""
+    def save(self, file: IO[bytes], *path: str, **query: Any) -> None:
+        """A file of any size, into this one from its beginning. Raises: ServerFailed, NotWritten."""
+        self._ask("GET", path, query, take=lambda response: _copied(response, file))
+
+    def items(self, *path: str, most: int | None = None, **query: Any) -> list[dict[str, Any]]:
+        """All of a list, page by page, or the first `most`. Raises: ServerFailed."""
         found: list[dict[str, Any]] = []
         cursor: str | None = None
         while True:
-            page = self.get(*path, **query, limit=PAGE_MAX, cursor=cursor)
+            limit = PAGE_MAX if most is None else min(PAGE_MAX, most - len(found))
+            page = self.get(*path, **query, limit=limit, cursor=cursor)
             found += page["data"]
             cursor = page["next"]
-            if cursor is None:
+            if cursor is None or len(found) == most:
                 return found
+
+    def find(self, *path: str, **query: Any) -> Any:
+        """What is there, as JSON values; None where there is nothing. Raises: ServerFailed."""
+        try:
+            return self.get(*path, **query)
+        except ServerFailed as error:
+            if error.status != HTTPStatus.NOT_FOUND:
+                raise
+            return None
+
+    def wait(self, seconds: float) -> None:
+        """Before something is asked again."""
+        self._sleep(seconds)
 
     def write(self, method: str, *path: str, body: object = None, **query: Any) -> Any:
         """Change something, once. Raises: ServerFailed."""
@@ -86,24 +114,27 @@ class Api:
         query: dict[str, Any],
         raw: bytes = b"",
         fields: dict[str, str] | None = None,
+        take: Callable[[HTTPResponse], bytes] = read_all,
     ) -> tuple[str, bytes]:
-        """The media type and the body of what was answered."""
+        """The media type and the body of what was answered; of an answer that is no refusal, as `take` reads it."""
         import secrets
 
         target = _target(self._server.root, path, query)
         told = {"authorization": f"Bearer {self._server.token}", "accept": "*/*"}
         if method != "GET":
             told |= {"idempotency-key": secrets.token_urlsafe(24), "content-type": _JSON}
-        return self._tried(method, target, raw, told | (fields or {}))
+        return self._tried(method, target, raw, told | (fields or {}), take)
 
-    def _tried(self, method: str, target: str, raw: bytes, fields: dict[str, str]) -> tuple[str, bytes]:
+    def _tried(
+        self, method: str, target: str, raw: bytes, fields: dict[str, str], take: Callable[[HTTPResponse], bytes]
+    ) -> tuple[str, bytes]:
         """Again where no answer came, or it is for later; under the same key, so that nothing is done twice."""
         was_sent = False
         for is_last in [*[False] * (TRIES_MAX - 1), True]:
             try:
                 response = self._sent(method, target, raw, fields)
                 was_sent = True
-                content = response.read()
+                content = take(response) if response.status < HTTPStatus.MULTIPLE_CHOICES else response.read()
             except _Unreachable as error:
                 if is_last or not was_sent:
                     raise ServerFailed(_unknown(str(error), method) if was_sent else str(error)) from None
@@ -189,6 +220,20 @@ class Api:
             return json.loads(content)
         except ValueError:
             raise ServerFailed(f"{self._server.url} answered what is no JSON") from None
+
+
+def _copied(response: HTTPResponse, file: IO[bytes]) -> bytes:
+    """Nothing is left over. Raises: NotWritten; as a connection that breaks."""
+    file.seek(0)
+    file.truncate()
+    while chunk := response.read(_CHUNK_BYTES):
+        try:
+            file.write(chunk)
+        except OSError as error:
+            raise NotWritten(error.strerror or str(error)) from None
+    if response.length:
+        raise ConnectionResetError("it broke off")
+    return b""
 
 
 class _Unreachable(Exception):

@@ -62,6 +62,12 @@ class PeopleChanges(Changes):
         """By the name that they sign in with."""
         return self._find(people.c.name == name.strip().lower())
 
+    def get_person(self, name: str) -> Person:
+        """The same. Raises: NotInDirectory."""
+        with self._engine.connect() as connection:
+            row = self._person(connection, name)
+            return read_person(row, slugs_of(connection, row.person_id))
+
     def find_person_by_email(self, email: str) -> Person | None:
         return self._find(people.c.email == email.strip().lower())
 

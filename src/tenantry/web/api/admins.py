@@ -10,12 +10,14 @@ from tenantry.control.views import AdminView, View, admin_view
 from tenantry.domain.printable import stamp
 from tenantry.domain.roles import ALLOWED, Permission
 from tenantry.domain.values import value
-from tenantry.storage.directory import NotInDirectory
 from tenantry.web.api.changes import ExpiresDays, Grace, ends_after, stops_after
 from tenantry.web.api.operations import Call, Struct, operation
 from tenantry.web.api.paging import Page, Paged, page_of
 
-TokenName = Annotated[str, Meta(min_length=1, max_length=64, pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+# Described here, and looked at by the directory, in whose words it is refused on the command line, too.
+TokenName = Annotated[
+    str, Meta(extra_json_schema={"minLength": 1, "maxLength": 64, "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]*$"})
+]
 
 
 @value
@@ -46,10 +48,8 @@ def list_admin_tokens(call: Call, query: Paged) -> Page[AdminView]:
 @operation("GET", "/admin-tokens/{name}", Permission.ADMINS_CHANGE)
 def show_admin_token(call: Call, name: str) -> AdminView:
     """Show one admin token. Its text was shown when it was made, and is kept nowhere."""
-    for one in call.site.directory.list_admins():
-        if one.name == name:
-            return admin_view(one)
-    raise NotInDirectory(f"there is no admin token {name!r}")
+    call.site.directory.require_admin(name)
+    return next(admin_view(one) for one in call.site.directory.list_admins() if one.name == name)
 
 
 class NewToken(Struct):

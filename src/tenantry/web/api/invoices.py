@@ -2,30 +2,46 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
 
 from msgspec import UNSET, Meta, UnsetType
 
 from tenantry.billing.credits import Part
+from tenantry.billing.invoice import Client
 from tenantry.billing.months import Month, month_before, read_month
 from tenantry.billing.render import MEDIA_TYPES, ending_of, render
+from tenantry.control.invoice_files import check_of
+from tenantry.control.invoice_views import (
+    BillingMonthView,
+    InvoiceView,
+    PassedView,
+    billing_month_view,
+    invoice_view,
+    passed_view,
+    total_of,
+)
 from tenantry.control.invoicing import (
-    KINDS,
     agency_details,
     credit,
     find_client,
     issue,
     issue_all,
+    list_clients,
+    prepare_credit,
     preview,
+    preview_all,
     reading_books,
     set_billing,
     verify_invoices,
 )
 from tenantry.control.views import View
 from tenantry.domain.billing_details import Details
+from tenantry.domain.pictures import LOGO_BYTES_MAX, BadPicture, read_data_url
 from tenantry.domain.roles import Permission
 from tenantry.domain.values import value
+from tenantry.storage.directory import NotInDirectory
 from tenantry.storage.directory.invoices import Issued
 from tenantry.web.answers import Refused
 from tenantry.web.api.audit import ProblemsView
@@ -35,20 +51,6 @@ from tenantry.web.api.paging import Page, Paged, page_of
 
 FormatName = Literal["json", "html", "csv", "pdf", "facturx", "cii", "xrechnung"]
 _MEDIA: Final = tuple(dict.fromkeys(one.partition(";")[0] for one in MEDIA_TYPES.values()))
-
-
-@value
-class InvoiceView(View):
-    """`credits`: of a credit note, the invoice that it takes back. `total_minor`: in the currency's smallest unit."""
-
-    number: str
-    kind: str
-    tenant: str
-    month: str
-    issued_on: str
-    total_minor: int
-    currency: str
-    credits: str | None
 
 
 class InvoicesQuery(Paged):
@@ -61,23 +63,10 @@ def list_invoices(call: Call, query: InvoicesQuery) -> Page[InvoiceView]:
     """List invoices and credit notes in the order in which they were issued."""
     found = [one for one in call.site.directory.list_invoices(query.tenant, query.month) if _may(call, one)]
     page = page_of(call, query, found, lambda one: one.invoice_id)
-    return Page([_view(one) for one in page.data], page.next)
+    return Page([invoice_view(one) for one in page.data], page.next)
 
 
-def _view(one: Issued) -> InvoiceView:
-    return InvoiceView(
-        one.number,
-        KINDS[one.kind],
-        one.slug,
-        one.month,
-        one.document["issued_on"],
-        one.total_minor,
-        one.currency,
-        one.credits,
-    )
-
-
-def _may(call: Call, one: Issued) -> bool:
+def _may(call: Call, one: Issued | Client) -> bool:
     """Who is confined to a tenant has its invoices, and not those of one before it that had its name."""
     if call.principal.tenants is None:
         return True
@@ -92,14 +81,18 @@ class FormatQuery(Struct):
 @operation("GET", "/invoices/{number:path}", Permission.INVOICES_READ, media=_MEDIA)
 def show_invoice(call: Call, number: str, query: FormatQuery) -> Blob:
     """Show one as it was issued: its document, or a page or table of it."""
-    found = [one for one in call.site.directory.list_invoices() if one.number == number and _may(call, one)]
-    if not found:
-        raise Refused(404, f"there is no invoice {number[:64]!r}")
-    return _blob(found[0].document, query.format, number)
+    found = call.site.directory.get_invoice(number)
+    if not _may(call, found):
+        raise NotInDirectory(f"there is no invoice {number[:60]!r}")
+    return _blob(found.document, query.format, number)
 
 
 def _blob(document: dict[str, Any], form: str, name: str) -> Blob:
     return Blob(render(document, form), MEDIA_TYPES[form], f"{name.replace('/', '-')}.{ending_of(form)}")
+
+
+class PreviewsQuery(Paged):
+    month: MonthText | None = None
 
 
 class PreviewQuery(Struct):
@@ -116,26 +109,36 @@ def preview_invoice(call: Call, slug: str, query: PreviewQuery) -> Blob:
     return _blob(document, query.format, f"preview-{month}-{slug}")
 
 
+@operation("GET", "/invoice-previews", Permission.INVOICES_READ)
+def list_invoice_previews(call: Call, query: PreviewsQuery) -> Page[PassedView]:
+    """List what would be issued of a month now, for each tenant that has or had a plan, or why not."""
+    month, clients = _month(call, query.month), [one for one in list_clients(call.site) if _may(call, one)]
+    page: Page[Client] = page_of(call, query, clients, lambda one: (one.slug, one.tenant_id))
+    return Page([passed_view(one) for one in preview_all(call.site, month, page.data)], page.next)
+
+
+@operation("GET", "/billing-months/{month}", Permission.INVOICES_READ)
+def show_billing_month(call: Call, month: str) -> BillingMonthView:
+    """Show whether a month, such as 2026-10, or the `last`, can be billed: it is over, and everything is booked."""
+    found = billing_month_view(call.site, _month(call, None if month == "last" else month))
+    if call.principal.tenants is None or found.why_not_issuable is None:
+        return found
+    # How much of all tenants' waits to be booked is the site's.
+    return replace(found, why_not_issuable=found.why_not_issuable.partition(":")[0])
+
+
 class IssueBody(Struct):
-    """Without a month: the last one."""
+    """Without a month: the last one. `format`: of an e-invoice, what the standard asks for has to be there first."""
 
     month: MonthText | None = None
+    format: FormatName = "html"
 
 
 @operation("POST", "/tenants/{slug}/invoices", Permission.INVOICES_ISSUE, status=201, is_atomic=False)
 def issue_invoice(call: Call, slug: str, body: IssueBody) -> InvoiceView:
     """Issue the invoice of a month: it gets a number and is kept."""
-    return _view(issue(call.site, find_client(call.site, slug), _month(call, body.month)))
-
-
-@value
-class PassedView(View):
-    """What became of one tenant: an invoice, or why not. `failed`: that is a fault and no state."""
-
-    tenant: str
-    number: str | None
-    why_not: str | None
-    failed: bool
+    client, month = find_client(call.site, slug), _month(call, body.month)
+    return invoice_view(issue(call.site, client, month, check_of([body.format])))
 
 
 @value
@@ -148,11 +151,8 @@ class PassedAll(View):
 def issue_invoices(call: Call, body: IssueBody) -> PassedAll:
     """Issue every tenant's invoice of a month; those that have one are passed by, so it can be asked again."""
     month = _month(call, body.month)
-    passed = [
-        PassedView(one.slug, one.issued.number if one.issued is not None else None, one.why or None, one.failed)
-        for one in issue_all(call.site, month)
-    ]
-    return PassedAll(str(month), passed)
+    passed = issue_all(call.site, month, check=check_of([body.format]))
+    return PassedAll(str(month), [passed_view(one) for one in passed])
 
 
 LineNumber = Annotated[int, Meta(ge=1, le=100_000)]
@@ -178,9 +178,29 @@ class CreditBody(Struct):
 @operation("POST", "/invoices/{number:path}/credit", Permission.INVOICES_ISSUE, status=201, is_atomic=False)
 def credit_invoice(call: Call, number: str, body: CreditBody) -> InvoiceView:
     """Take an invoice back by a credit note. Over all of it: its month can be billed anew then."""
+    return invoice_view(credit(call.site, number, body.reason, _part(body)))
+
+
+def _part(body: CreditBody) -> Part | None:
     amount = Decimal(body.amount) if body.amount is not None else None
-    part = Part(amount, tuple(body.lines)) if body.amount is not None or body.lines else None
-    return _view(credit(call.site, number, body.reason, part))
+    return Part(amount, tuple(body.lines)) if body.amount is not None or body.lines else None
+
+
+@value
+class CreditPreview(View):
+    """What would be given back, taxes included. `total` in words, `total_minor` in the currency's smallest unit."""
+
+    credits: str
+    total: str
+    total_minor: int
+    currency: str
+
+
+@operation("POST", "/invoices/{number:path}/credit-preview", Permission.INVOICES_ISSUE)
+def preview_credit(call: Call, number: str, body: CreditBody) -> CreditPreview:
+    """Show what a credit note would give back, before it is issued; nothing is changed."""
+    new = prepare_credit(call.site, number, body.reason, _part(body))
+    return CreditPreview(number, total_of(new.document, -new.total_minor), -new.total_minor, new.document["currency"])
 
 
 @operation("GET", "/invoice-verification", Permission.INVOICES_ISSUE)
@@ -237,10 +257,16 @@ def _details(found: Details) -> BillingView:
 
 
 Text = Annotated[str, Meta(max_length=1000)]
+# In base 64, four characters for three bytes; and what stands before them.
+_LOGO_CHARS_MAX: Final = LOGO_BYTES_MAX * 4 // 3 + 100
 
 
 class BillingPatch(Struct):
-    """What is not said stays. `taxes`: a text and a percent each. An address is lines or parts, as was said last."""
+    """What is not said stays. `taxes`: a text and a percent each. `logo`: a data: URL of a PNG, JPEG or SVG.
+
+    An address is lines or parts, as was said last. `country`: ISO 3166. `vat_category`: why there is no tax (AE reverse
+    charge, G export, E exempt, Z zero); S: the taxes.
+    """
 
     name: Text | UnsetType = UNSET
     address: Text | UnsetType = UNSET
@@ -262,14 +288,14 @@ class BillingPatch(Struct):
     due_days: Annotated[int, Meta(ge=0, le=365)] | UnsetType = UNSET
     purchase_order: Text | UnsetType = UNSET
     buyer_reference: Text | UnsetType = UNSET
+    logo: Annotated[str, Meta(max_length=_LOGO_CHARS_MAX, pattern="^data:image/")] | UnsetType = UNSET
 
 
 class AgencyPatch(BillingPatch):
-    """`series`: what numbers begin with, `{year}` that of issue. `logo`: a data: URL of a PNG or JPEG."""
+    """`series`: what numbers begin with, `{year}` that of issue."""
 
     series: Annotated[str, Meta(max_length=32)] | UnsetType = UNSET
     credit_series: Annotated[str, Meta(max_length=32)] | UnsetType = UNSET
-    logo: Annotated[str, Meta(max_length=280_000, pattern="^data:image/(png|jpeg);base64,")] | UnsetType = UNSET
 
 
 @operation("PATCH", "/billing-details", Permission.INVOICES_ISSUE, of_site=True, represents=show_agency_billing)
@@ -289,9 +315,20 @@ def set_tenant_billing(call: Call, slug: str, body: BillingPatch) -> BillingView
 
 def _over(body: BillingPatch, before: Details) -> Details:
     given = said(body)
+    if "logo" in given:
+        given["logo"] = _logo(given["logo"])
     if "taxes" in given:
         given["taxes"] = tuple(tuple(one) for one in given["taxes"])
     return Details(**given).over(before)
+
+
+def _logo(given: str) -> str:
+    """Raises Refused: 422, with the member."""
+    try:
+        return read_data_url(given)
+    except BadPicture as error:
+        wrong = [{"in": "body", "member": "logo", "detail": str(error)}]
+        raise Refused(422, f"logo: {error}", None, errors=wrong) from None
 
 
 def _month(call: Call, text: str | None) -> Month:
@@ -301,7 +338,10 @@ def _month(call: Call, text: str | None) -> Month:
 OPERATIONS: Final = (
     list_invoices,
     issue_invoices,
+    list_invoice_previews,
+    show_billing_month,
     credit_invoice,
+    preview_credit,
     show_invoice,
     preview_invoice,
     issue_invoice,

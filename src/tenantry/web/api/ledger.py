@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import asdict
 from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta
+from sqlalchemy.exc import SQLAlchemyError
 
+from tenantry.control.ledger_work import (
+    QuarantinedView,
+    RecomputedAll,
+    quarantined_views,
+    recomputed,
+    scope_of,
+    verification_view,
+)
 from tenantry.control.pricing import price_table
-from tenantry.control.tasks import TaskView
+from tenantry.control.tasks import Progress, TaskView
 from tenantry.control.views import View
-from tenantry.domain.printable import stamp
+from tenantry.domain.prices import PriceTable
 from tenantry.domain.roles import Permission
 from tenantry.domain.values import value
-from tenantry.ledger.adjustments import Scope, book_adjustments, recompute
-from tenantry.ledger.quarantine import list_quarantined, resolve
-from tenantry.ledger.usage import month_bounds_us
+from tenantry.ledger.quarantine import resolve
 from tenantry.ledger.verification import verify
 from tenantry.storage.prices import load_prices
 from tenantry.web.answers import Refused
 from tenantry.web.api.changes import MonthText, Name
 from tenantry.web.api.operations import Call, Struct, operation
 from tenantry.web.api.paging import Page, Paged, page_of
-from tenantry.web.api.site import tasks_of
+from tenantry.web.api.site import VERIFICATION, tasks_of
+
+# A price file of the largest size that the command line reads, and what says how it is meant.
+_RECOMPUTATION_BYTES_MAX: Final = 2_000_000
+
+
+class LedgerUnreadable(Exception):
+    """The ledger cannot be read; the message says why."""
 
 
 @operation(
@@ -33,35 +48,19 @@ def start_ledger_verification(call: Call) -> TaskView:
     """Begin to follow every chain of rows to its end and compare the sums; the task's result says what was found."""
     engine = call.site.engine
 
-    def work(_tell: object) -> dict[str, Any]:
-        found = verify(engine, lambda share: None)
-        return asdict(found) | {"ok": not found.fault_count}
+    def work(progress: Progress) -> dict[str, Any]:
+        try:
+            return verification_view(verify(engine, progress.came))
+        except SQLAlchemyError as error:
+            raise LedgerUnreadable(f"the ledger cannot be read: {str(error).splitlines()[0]}") from None
 
-    return tasks_of(call).start("ledger verification", call.principal.actor, work)
-
-
-@value
-class QuarantinedView(View):
-    """A line of a journal that could not be booked, and what a budget counts for it."""
-
-    line_id: int
-    found_at: str
-    run_id: str
-    reason: str
-    attempt_id: str | None
-    tenant_id: str | None
-    nanos: int
-    line: str
+    return tasks_of(call).start(VERIFICATION, call.principal.actor, work, (LedgerUnreadable,))
 
 
 @operation("GET", "/ledger/quarantine", Permission.LEDGER_CORRECT)
 def list_quarantine(call: Call, query: Paged) -> Page[QuarantinedView]:
     """List lines of journals that could not be booked."""
-    found = [
-        QuarantinedView(**{**asdict(one), "found_at": stamp(one.found_at)})  # pyright: ignore[reportArgumentType] -- by name
-        for one in list_quarantined(call.site.engine)
-    ]
-    return page_of(call, query, sorted(found, key=lambda one: one.line_id), lambda one: one.line_id)
+    return page_of(call, query, quarantined_views(call.site), lambda one: one.line_id)
 
 
 class Resolution(Struct):
@@ -87,65 +86,34 @@ def resolve_quarantine(call: Call, body: Resolution) -> ResolvedView:
 
 
 class Recomputation(Struct):
-    """`book`: book the differences as adjustments; without it, nothing is changed."""
+    """`prices`: a price file of your own, whose version `price_version` is; without one, the prices of now.
+
+    `book`: book the differences as adjustments; without it, nothing is changed.
+    """
 
     price_version: Annotated[str, Meta(min_length=1, max_length=32)]
+    prices: dict[str, Any] | None = None
     tenant: Name | None = None
     month: MonthText | None = None
     book: bool = False
 
 
-@value
-class RecomputedView(View):
-    tenant: str
-    model: str
-    attempts: int
-    before_nanos: int
-    after_nanos: int
-    difference_nanos: int
-    unpriced: int
-
-
-@value
-class RecomputedAll(View):
-    """`booked`: adjustments that were booked."""
-
-    price_version: str
-    changes: list[RecomputedView]
-    difference_nanos: int
-    booked: int
-
-
-@operation("POST", "/ledger/recomputation", Permission.LEDGER_CORRECT, is_atomic=False)
+@operation(
+    "POST",
+    "/ledger/recomputation",
+    Permission.LEDGER_CORRECT,
+    is_atomic=False,
+    body_bytes_max=_RECOMPUTATION_BYTES_MAX,
+)
 def recompute_ledger(call: Call, body: Recomputation) -> RecomputedAll:
-    """Say what the prices of now would change of what was booked; or book it."""
-    site = call.site
-    table = price_table(site)
+    """Say what other prices would change of what was booked; or book it."""
+    if body.prices is None:
+        table, where = price_table(call.site), "the prices of now have"
+    else:
+        table, where = PriceTable.load(json.dumps(body.prices).encode()), "the price file has"
     if table.version != body.price_version:
-        raise Refused(409, f"the prices have version {table.version!r} now, not {body.price_version!r}")
-    tenant_id = site.directory.get_tenant(body.tenant).tenant_id if body.tenant is not None else None
-    bounds = month_bounds_us(body.month, site.settings.zone) if body.month is not None else (None, None)
-    scope = Scope(tenant_id, *bounds)
-    found = recompute(site.engine, table, scope)
-    booked = 0
-    if body.book and found:
-        booked = book_adjustments(site.engine, table, scope)
-        told = {"price_version": table.version, "rows": booked}
-        site.directory.announce("ledger.adjusted", tenant_id or "all", told)
-    slugs = {row.tenant_id: row.slug for row in site.directory.list_tenants()}
-    changes = [
-        RecomputedView(
-            slugs.get(one.tenant_id, one.tenant_id),
-            one.model,
-            one.attempts,
-            one.before_nanos,
-            one.after_nanos,
-            one.after_nanos - one.before_nanos,
-            one.unpriced,
-        )
-        for one in found
-    ]
-    return RecomputedAll(table.version, changes, sum(one.difference_nanos for one in changes), booked)
+        raise Refused(409, f"there are no prices {body.price_version!r}: {where} version {table.version!r}")
+    return recomputed(call.site, table, scope_of(call.site, body.tenant, body.month), book=body.book)
 
 
 OPERATIONS: Final = (start_ledger_verification, list_quarantine, resolve_quarantine, recompute_ledger)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated, Any, Final, Literal
 
 from msgspec import UNSET, Meta, UnsetType
@@ -16,11 +15,12 @@ from tenantry.control.plan_views import (
     margin_view,
     plan_view,
     plan_views,
+    set_plan_terms,
     simulate_plan,
     tenant_margins,
 )
 from tenantry.control.views import View
-from tenantry.domain.plans import EXAMPLE_PLANS, Terms
+from tenantry.domain.plans import EXAMPLE_PLANS
 from tenantry.domain.roles import Permission
 from tenantry.domain.values import value
 from tenantry.storage.directory import AlreadyThere, NotInDirectory
@@ -82,8 +82,7 @@ def create_plan(call: Call, body: NewPlan) -> PlanView:
     """Make a plan."""
     if body.name in call.site.directory.list_plans():
         raise AlreadyThere(f"there is a plan {body.name!r} already: PATCH changes it")
-    call.site.directory.set_plan(body.name, _changed(Terms(), body.terms), read_day(body.from_day))
-    return plan_view(call.site.directory, body.name)
+    return set_plan_terms(call.site.directory, body.name, _values(body.terms), read_day(body.from_day))
 
 
 class PlanPatch(Struct):
@@ -94,23 +93,19 @@ class PlanPatch(Struct):
 @operation("PATCH", "/plans/{name}", Permission.PLANS_CHANGE, of_site=True, represents=show_plan)
 def set_plan(call: Call, name: str, body: PlanPatch) -> PlanView:
     """Change a plan's terms from a day on; what is not said stays. What counted before stays as it was."""
-    before = call.site.directory.list_plans().get(name)
-    if before is None:
+    if name not in call.site.directory.list_plans():
         raise NotInDirectory(f"there is no plan {name!r}")
-    terms, day = _changed(before, body.terms), read_day(body.from_day)
-    if terms != before or day is not None:
-        call.site.directory.set_plan(name, terms, day)
-    return plan_view(call.site.directory, name)
+    return set_plan_terms(call.site.directory, name, _values(body.terms), read_day(body.from_day))
 
 
-def _changed(before: Terms, given: PlanTerms) -> Terms:
+def _values(given: PlanTerms) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, raw in said(given).items():
         try:
-            values[name.replace("_usd", "_nanos")] = PLAN_FIELDS[name].read(raw)
+            values[name] = PLAN_FIELDS[name].read(raw)
         except BadField as error:
             raise Refused(422, f"terms.{name} {error}") from None
-    return replace(before, **values)
+    return values
 
 
 @operation("DELETE", "/plans/{name}", Permission.PLANS_CHANGE, of_site=True, status=204, represents=show_plan)

@@ -69,6 +69,9 @@ def show_portal_link(call: Call, slug: str, link_id: str) -> PortalLinkView:
 
 
 class NewPortalLink(Struct):
+    """`invoices`: show issued invoices there, where the token may see them."""
+
+    invoices: bool = True
     days: Annotated[int, Meta(ge=1, le=LINK_DAYS_MAX)] = LINK_DAYS
 
 
@@ -92,7 +95,7 @@ class IssuedPortalLink(View):
 )
 def issue_portal_link(call: Call, slug: str, body: NewPortalLink) -> IssuedPortalLink:
     """Make a link to a tenant's portal, for the client; with invoices where the token may see them."""
-    shows_invoices = call.principal.may(Permission.INVOICES_READ, slug)
+    shows_invoices = body.invoices and call.principal.may(Permission.INVOICES_READ, slug)
     made, token = call.site.directory.issue_portal_link(slug, body.days, shows_invoices=shows_invoices)
     told = portal_link_view(slug, made)
     return IssuedPortalLink(slug, made.link_id, portal_link_of(call.site, token), told.expires_at, told.invoices)

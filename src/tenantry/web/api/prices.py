@@ -10,14 +10,18 @@ from msgspec import Meta
 from tenantry.control.pricing import (
     ModelPricesView,
     PriceChangeView,
+    PriceDifferenceView,
     PriceListView,
+    SetPriceView,
     completed,
     price_changes,
+    price_differences,
     price_list,
     price_table,
     prices_of,
     read_price_file,
     set_price,
+    set_prices,
     terms_at,
 )
 from tenantry.control.views import View
@@ -37,7 +41,7 @@ def list_prices(call: Call) -> PriceListView:
     return price_list(call.site)
 
 
-@operation("GET", "/prices/{model}", Permission.PLANS_READ)
+@operation("GET", "/prices/{model:path}", Permission.PLANS_READ)
 def show_price(call: Call, model: str) -> ModelPricesView:
     """Show every price of a model, with the days for which it counts."""
     return prices_of(call.site, model)
@@ -59,42 +63,46 @@ class PriceBody(Struct):
     source: Annotated[str, Meta(max_length=200)] = ""
 
 
-@operation("PATCH", "/prices/{model}", Permission.PRICES_CHANGE, represents=show_price, is_atomic=False)
-def change_price(call: Call, model: str, body: PriceBody) -> ModelPricesView:
+@operation("PATCH", "/prices/{model:path}", Permission.PRICES_CHANGE, represents=show_price, is_atomic=False)
+def change_price(call: Call, model: str, body: PriceBody) -> SetPriceView:
     """Set a model's price from a day on (0:00 UTC), today where none is said. What was booked stays as it is."""
     given = {name: getattr(body, name) for name in TOKEN_CLASSES}
     if body.fast is None and not any(given.values()):
         raise Refused(422, "say what to set, such as input and output")
     day = _day(body.from_day)
     before = terms_at(price_table(call.site), model, start_of(day))
-    set_price(call.site, model, day, completed(model, given, body.fast, before), body.source)
-    return prices_of(call.site, model)
+    return set_price(call.site, model, day, completed(model, given, body.fast, before), body.source)
 
 
 class PriceFile(Struct):
-    """A price file in the form of the one that ships: all of it is set, or nothing."""
+    """A price file in the form of the one that ships: all of it is set, or nothing.
+
+    `preview`: say what would change, and change nothing. `source`: where the prices are from, for the record.
+    """
 
     models: Annotated[dict[str, dict[str, Any]], Meta(min_length=1, max_length=1000)]
     from_day: Day | None = None
+    source: Annotated[str, Meta(max_length=200)] = "import"
+    preview: bool = False
 
 
 @value
 class ImportedView(View):
+    """`version`: of the prices as they are now."""
+
     version: str
     changed: list[str]
+    changes: list[PriceDifferenceView]
 
 
 @operation("POST", "/prices", Permission.PRICES_CHANGE, is_atomic=False)
 def import_prices(call: Call, body: PriceFile) -> ImportedView:
     """Set every price of a file that is another one now."""
-    table, day = price_table(call.site), _day(body.from_day)
-    wanted = read_price_file({"models": body.models})
-    changes = [(model, terms, terms_at(table, model, start_of(day))) for model, terms in wanted.items()]
-    changed = [one for one in changes if one[1] != one[2]]
-    with call.site.directory.transaction() as directory:
-        for model, terms, before in changed:
-            directory.set_price(model, day, terms, "import", before)
-    return ImportedView(price_table(call.site).version, [model for model, _, _ in changed])
+    day, wanted = _day(body.from_day), read_price_file({"models": body.models})
+    changes = price_differences(call.site, wanted, day)
+    if changes and not body.preview:
+        set_prices(call.site, wanted, day, body.source)
+    return ImportedView(price_table(call.site).version, [one.model for one in changes], changes)
 
 
 class ChangesQuery(Paged):

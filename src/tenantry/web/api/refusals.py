@@ -13,6 +13,7 @@ from tenantry.billing.books import SumsDiffer as BooksDiffer
 from tenantry.billing.credits import NotCredited
 from tenantry.billing.invoice import NotBilled
 from tenantry.billing.months import BadMonth as BadBillingMonth
+from tenantry.billing.refusals import NotStructured
 from tenantry.billing.render import NotRendered
 from tenantry.control.backup import BackupFailed
 from tenantry.control.budgeting import BadUntil
@@ -68,6 +69,7 @@ _STATES: Final = (
     NotBilled,
     NotCredited,
     NotRendered,
+    NotStructured,
     SumsDiffer,
     TaskRunning,
 )

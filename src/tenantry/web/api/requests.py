@@ -76,7 +76,8 @@ def show_request(call: Call, request_id: str) -> StoryView:
         if call.principal.tenants is None or may(Permission.REQUESTS_READ, one["tenant"])
     ]
     if not found:
-        raise Refused(404, f"the ledger has no request {request_id[:128]!r}")
+        late = "it names attempts within a second after their end"
+        raise Refused(404, f"the ledger has no request {request_id[:128]!r}; {late}")
     for slug in {one["tenant"] for one in found}:
         call.site.directory.audit("read.ledger", request_id[:128], {"tenant": slug})
     return story_view(found)

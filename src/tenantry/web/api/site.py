@@ -8,7 +8,8 @@ from typing import Annotated, Any, Final
 from msgspec import Meta
 
 from tenantry import __version__
-from tenantry.control.backup import BackupFailed, back_up
+from tenantry.control.backup import BackupFailed
+from tenantry.control.backup_files import backups_folder, list_backup_files, make_backup, named_by_time
 from tenantry.control.doctor import examine
 from tenantry.control.form import describe_form
 from tenantry.control.proof_runs import ProofFailed, proof_work, proofs_folder
@@ -23,6 +24,7 @@ from tenantry.storage.columns import new_id
 from tenantry.web.answers import Refused
 from tenantry.web.api.operations import Call, FileAt, Struct, operation
 from tenantry.web.api.paging import Page, Paged, page_of
+from tenantry.web.routing import require
 
 
 @value
@@ -135,19 +137,31 @@ def tasks_of(call: Call) -> Tasks:
     return call.request.app.state.tasks
 
 
-@operation("GET", "/tasks", Permission.PROOF_RUN)
+PROOF: Final = "proof"
+BACKUP: Final = "backup"
+VERIFICATION: Final = "ledger verification"
+# Whoever may begin one may look after it, also one that another has begun.
+_NEEDS: Final = {
+    PROOF: Permission.PROOF_RUN,
+    BACKUP: Permission.BACKUPS_MAKE,
+    VERIFICATION: Permission.LEDGER_CORRECT,
+}
+
+
+@operation("GET", "/tasks", Permission.SITE_READ)
 def list_tasks(call: Call, query: Paged) -> Page[TaskView]:
-    """List what is under way, and what has ended since control was started."""
-    found = sorted(tasks_of(call).list(), key=lambda one: one.task_id)
-    return page_of(call, query, found, lambda one: one.task_id)
+    """List what is under way, and what has ended since control was started: of what the token may begin itself."""
+    found = [one for one in tasks_of(call).list() if call.principal.may(_NEEDS[one.kind])]
+    return page_of(call, query, sorted(found, key=lambda one: one.task_id), lambda one: one.task_id)
 
 
-@operation("GET", "/tasks/{task_id}", Permission.PROOF_RUN)
+@operation("GET", "/tasks/{task_id}", Permission.SITE_READ)
 def show_task(call: Call, task_id: str) -> TaskView:
-    """Show how far a task is, and what came of it."""
+    """Show how far a task is, and what came of it; for who may begin one like it."""
     found = tasks_of(call).find(task_id)
     if found is None:
         raise Refused(404, f"there is no task {task_id[:64]!r}: control forgets them when it is started anew")
+    require(call.principal, _NEEDS[found.kind], None)
     return found
 
 
@@ -171,7 +185,7 @@ def start_proof(call: Call, body: ProofBody) -> TaskView:
     def named(tell: Any) -> dict[str, Any]:
         return work(tell) | {"report": report.name}
 
-    return tasks_of(call).start("proof", call.principal.actor, named, (ProofFailed,))
+    return tasks_of(call).start(PROOF, call.principal.actor, named, (ProofFailed,))
 
 
 @operation("GET", "/proofs/{report}", Permission.PROOF_RUN, media=("text/html",))
@@ -193,30 +207,31 @@ class BackupFileView(View):
 @operation("GET", "/backups", Permission.BACKUPS_MAKE)
 def list_backups(call: Call, query: Paged) -> Page[BackupFileView]:
     """List the backups that lie in the folder `backups` of the data directory."""
-    folder = call.site.settings.data_dir / "backups"
     found = [
         BackupFileView(path.name, told.st_size, stamp(datetime.fromtimestamp(int(told.st_mtime), UTC)))
-        for path in sorted(folder.glob("tenantry-*.tar"))
+        for path in list_backup_files(backups_folder(call.site.settings))
         if (told := path.stat())
     ]
     return page_of(call, query, found, lambda one: one.file)
 
 
+class BackupBody(Struct):
+    """`check`: then look whether it could be restored. `keep`: so many of the folder, and remove the oldest."""
+
+    check: bool = False
+    keep: Annotated[int, Meta(ge=1, le=100_000)] | None = None
+
+
 @operation("POST", "/backups", Permission.BACKUPS_MAKE, status=202, located="/tasks/{task_id}", is_atomic=False)
-def start_backup(call: Call) -> TaskView:
+def start_backup(call: Call, body: BackupBody) -> TaskView:
     """Begin a backup of database and journals into that folder. The master key is not in it, and no file leaves."""
     site = call.site
-    file = site.settings.data_dir / "backups" / f"tenantry-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.tar"
+    file = named_by_time(backups_folder(site.settings))
 
-    def work(_tell: object) -> dict[str, Any]:
-        try:
-            done = back_up(site, file, False)
-        except OSError as error:
-            raise BackupFailed(f"{file} cannot be written: {error.strerror or error}") from None
-        site.directory.audit("site.backup", file.name, {"files": done.files, "master_key": False})
-        return {"file": file.name, "files": done.files, "bytes": done.bytes, "made_at": done.made_at}
+    def work(_progress: object) -> dict[str, Any]:
+        return make_backup(site, file, check=body.check, keep=body.keep).as_json()
 
-    return tasks_of(call).start("backup", call.principal.actor, work, (BackupFailed,))
+    return tasks_of(call).start(BACKUP, call.principal.actor, work, (BackupFailed,))
 
 
 OPERATIONS: Final = (

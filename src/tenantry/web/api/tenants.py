@@ -175,7 +175,7 @@ class CheckView(View):
 
 @value
 class ProvisionedView(View):
-    """`key` is shown only now."""
+    """`key` is shown only now. `steps`: what was done, in order."""
 
     tenant: str
     tenant_id: str
@@ -183,6 +183,7 @@ class ProvisionedView(View):
     key: str
     key_id: str
     live_check: CheckView
+    steps: list[str]
 
 
 @operation(
@@ -205,9 +206,10 @@ def provision_tenant(call: Call, body: ProvisionBody) -> ProvisionedView:
     budgets = {"month": read_amount(body.month_usd)} if body.month_usd is not None else {}
     terms = Terms(body.contact, budgets, body.model)
     guides = call.site.settings.data_dir / "clients"
-    made = provision(call.site, body.name, body.tier, choice, guides, body.slug, terms=terms)
+    steps: list[str] = []
+    made = provision(call.site, body.name, body.tier, choice, guides, body.slug, steps.append, terms)
     check = CheckView(made.check.model, made.check.milliseconds, made.check.simulated)
-    return ProvisionedView(made.slug, made.tenant_id, made.endpoint, made.key, made.key_id, check)
+    return ProvisionedView(made.slug, made.tenant_id, made.endpoint, made.key, made.key_id, check, steps)
 
 
 _MARKDOWN: Final = "text/markdown"

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
 
-from tenantry.app import Processes
-from tenantry.cli.main import build_cli
-from tenantry.cli.remote.carried import CARRIED
 from tests.unit.cli.remote.control import listening
-from tests.unit.web.api_asks import prepare
-from tests.unit.web.api_site import OWNER, Served, served
+from tests.unit.cli.remote.ways import changed_alike, leveled, make, read_alike, refused_alike, run
+from tests.unit.web.api_site import Served
 
 # Each without and with --json, where it has that.
 READ = [
@@ -97,17 +91,6 @@ WRITTEN = [
 ]
 # What stands in the store after these is compared: before something is taken away again.
 COMPARED_AFTER = ("keys revoke {key} --yes", "tenants guide acme")
-# What is another each time: ids, keys, times.
-_OWN = re.compile(r"sk-proxy-[\w-]+|key_\w+|\d{4}-\d\d-\d\dT[\d:.]+(?:Z|\+00:00)|(?<=acme-)\d[\dTZ.-]+")
-
-
-def make(folder: Path) -> Iterator[Served]:
-    with served(folder) as found:
-        prepare(found)
-        found.site.directory.issue_key("acme", "for it", slot="writer")
-        yield found
-
-
 DECLARED = """[tiers.standard]
 sessions_max = 5
 [tenants.acme]
@@ -154,7 +137,7 @@ def told_both_ways(
         (folder / "tenants.toml").write_text(text)
         monkeypatch.chdir(folder)
         done = run(words, one, address)
-        found.append((done.exit_code, _OWN.sub("...", done.output)))
+        found.append((done.exit_code, leveled(done.output)))
     return found
 
 
@@ -168,36 +151,14 @@ def second(tmp_path: Path) -> Iterator[Served]:
     yield from make(tmp_path / "two")
 
 
-def run(words: list[str], api: Served, server: str | None = None, folder: Path | None = None) -> Result:
-    """On the store, or through a server: there, nothing says where the store is."""
-    environ: dict[str, str | None] = {"SECRET": "sk-ant-api03-" + "x" * 40, "ANOTHER": "sk-ant-api03-" + "y" * 40}
-    environ["TENANTRY_GATEWAY_PORT"] = "9"
-    if server is None:
-        environ["TENANTRY_DATA_DIR"] = str(api.site.settings.data_dir)
-    else:
-        nowhere = str((folder or api.site.settings.data_dir) / "nowhere")
-        environ |= {"TENANTRY_ADMIN_TOKEN": OWNER, "TENANTRY_DATA_DIR": nowhere}
-        words = ["--server", server, *words]
-    return CliRunner().invoke(build_cli(Processes()), words, env=environ)
-
-
 def test_what_is_read_is_equal_to_the_byte(api: Served) -> None:
     with listening(api) as server:
-        for command in READ:
-            forms = [[]] if command.startswith(WITHOUT_JSON) else [[], ["--json"]]
-            for words in [command.split() + form for form in forms]:
-                here, there = run(words, api), run(words, api, server)
-                assert here.exit_code == 0, here.output
-                assert (there.exit_code, there.stdout, there.stderr) == (0, here.stdout, here.stderr), words
+        read_alike(READ, api, server, without_json=WITHOUT_JSON)
 
 
 def test_what_is_refused_is_told_alike_and_ends_alike(api: Served) -> None:
     with listening(api) as server:
-        for command in REFUSED:
-            words = [one.strip("'") for one in re.findall(r"'[^']*'|\S+", command)]
-            here, there = run(words, api), run(words, api, server)
-            assert here.exit_code in (1, 2), here.output
-            assert (there.exit_code, there.stdout, there.stderr) == (here.exit_code, "", here.stderr), command
+        refused_alike(REFUSED, api, server)
 
 
 def test_what_is_changed_is_told_alike_and_is_the_same_change(
@@ -205,24 +166,11 @@ def test_what_is_changed_is_told_alike_and_is_the_same_change(
 ) -> None:
     with listening(second) as server:
         for command in WRITTEN:
-            told: list[str] = []
-            for one, address in ((api, None), (second, server)):
-                folder = tmp_path / ("there" if address else "here")
-                folder.mkdir(exist_ok=True)
-                monkeypatch.chdir(folder)
-                done = run(command.format(key=one.ids["acme key"]).split(), one, address)
-                assert done.exit_code == 0, done.output
-                told.append(_OWN.sub("...", done.output))
-            assert told[1] == told[0], command
+            changed_alike(command, (api, second), server, tmp_path, monkeypatch)
             if command not in COMPARED_AFTER:
                 continue
-            states = [_OWN.sub("...", run(["tenants", "export"], one).output) for one in (api, second)]
+            states = [leveled(run(["tenants", "export"], one).output) for one in (api, second)]
             assert states[1] == states[0], command
     assert [path.name for path in (tmp_path / "here" / "clients").iterdir()] != []
     files = [sorted(path.suffix for path in (tmp_path / one).rglob("*.*")) for one in ("here", "there")]
     assert files[1] == files[0]
-
-
-def test_every_command_that_carries_over_is_tried_both_ways() -> None:
-    tried = [*READ, *WRITTEN, *REFUSED, "plan", "apply", "drift"]
-    assert [path for path in CARRIED if not any(one.startswith(path) for one in tried)] == []
