@@ -14,7 +14,7 @@ from tenantry.cli.months import month_option
 from tenantry.cli.options import AsJson
 from tenantry.cli.output import print_json, print_table, say
 from tenantry.control.plan_views import tenant_margins
-from tenantry.domain.money import NANOS_PER_USD
+from tenantry.domain.money import NANOS_PER_USD, format_usd
 
 _NANOS_PER_CENT = NANOS_PER_USD // 100
 _COLUMNS = ("fixed", "metered", "overage", "credits", "revenue", "cost", "margin", "projected")
@@ -44,6 +44,8 @@ def margin(
     rows.append(_row("total", "", *_both(found)))
     say(f"{wanted}, in dollars; projected: the margin at the month's end, at its pace so far")
     print_table(["tenant", "plan", *columns], [_shown(row, columns) for row in rows], right=columns)
+    if view.proof_nanos:
+        say(f"In none of it: the isolation proof, {format_usd(view.proof_nanos)} at list price, which nobody pays.")
     for one in found:
         if one.is_under_water:
             fits = f"plan {one.fits} would cover it" if one.fits else "no plan that there is would cover it"

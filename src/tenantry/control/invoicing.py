@@ -21,6 +21,7 @@ from tenantry.billing.wording import FALLBACK
 from tenantry.control.completeness import require_complete
 from tenantry.control.site import Site
 from tenantry.domain.billing_details import LIST_CURRENCY, PLAIN, BadDetails, Details, check_details, require_rate
+from tenantry.domain.proof import is_of_proof
 from tenantry.storage.database import reading
 from tenantry.storage.directory import Directory, DirectoryError, NotInDirectory
 from tenantry.storage.directory.invoices import (
@@ -106,10 +107,12 @@ def list_clients(site: Site) -> list[Client]:
 
 
 def list_without_plan(site: Site) -> list[Client]:
-    """Tenants that never had a plan: what they use is paid by the agency."""
+    """Clients that never had a plan: what they use is paid by the agency."""
     known = {one.tenant_id for one in site.directory.list_tenant_plans()}
     return [
-        Client(one.tenant_id, one.slug, one.name) for one in site.directory.list_tenants() if one.tenant_id not in known
+        Client(one.tenant_id, one.slug, one.name)
+        for one in site.directory.list_tenants()
+        if one.tenant_id not in known and not is_of_proof(one.tenant_id)
     ]
 
 

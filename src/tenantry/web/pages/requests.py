@@ -11,8 +11,18 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from tenantry.control.figures.requests import FIELDS, OUTCOMES, as_text, csv_of, find_requests, place_of, read_asked
+from tenantry.control.figures.requests import (
+    FIELDS,
+    OUTCOMES,
+    PROOF_ONLY,
+    as_text,
+    csv_of,
+    find_requests,
+    place_of,
+    read_asked,
+)
 from tenantry.control.figures.story import story_of
+from tenantry.domain.proof import is_of_proof
 from tenantry.domain.roles import Principal
 from tenantry.web.pages.showing import audit_read, figures_of, query, seen_scope, show
 from tenantry.web.tokens import site_of
@@ -41,6 +51,8 @@ def list_requests(request: Request, principal: Principal) -> Response:
         next_path=_path("/requests", filters, behind=as_text(found.page.next)) if found.page.next else None,
         first_path=_path("/requests", filters) if behind is not None else None,
         csv_path=_path("/requests.csv", filters),
+        proof_path=_path("/requests", {**filters, "proof": PROOF_ONLY}),
+        is_of_proof=is_of_proof,
         keys={one.key_id: one.label for one in site.directory.list_keys(asked.typed["tenant"])}
         if asked.typed["tenant"] in scope.tenants
         else {},
