@@ -15,6 +15,7 @@ from tenantry.cli.context import FAILED, USAGE, confirm, fail, if_interrupted, o
 from tenantry.cli.options import AsJson, Yes
 from tenantry.cli.output import print_json, print_table, say, stamp
 from tenantry.cli.progress import told_share
+from tenantry.control.refused_views import RefusedView, refused_view
 from tenantry.control.site import Site
 from tenantry.domain.attempts import BASIS_BOUND
 from tenantry.domain.money import format_usd
@@ -22,6 +23,7 @@ from tenantry.domain.price_terms import BadPriceTable
 from tenantry.domain.prices import PriceTable
 from tenantry.ledger.adjustments import BookedMeanwhile, Recomputed, Scope, book_adjustments, recompute
 from tenantry.ledger.quarantine import Quarantined, Resolved, list_quarantined, resolve
+from tenantry.ledger.refused import find_refused
 from tenantry.ledger.story import find_story
 from tenantry.ledger.usage import BadMonth, month_bounds_us
 from tenantry.ledger.verification import verify
@@ -66,13 +68,23 @@ def show(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """One request's story: every attempt, what it used and cost, and its corrections."""
+    """One request's story: every attempt, what it used and cost, its corrections; or why it was refused."""
     with opened_site() as site:
         story = find_story(site.engine, wanted)
+        refused = find_refused(site.engine, wanted) if not story else None
         for slug in {chapter["tenant"] for chapter in story}:
             site.directory.audit("read.ledger", wanted[:128], {"tenant": slug})
+        slugs = {one.tenant_id: one.slug for one in site.directory.list_tenants()} if refused is not None else {}
+        if refused is not None:
+            site.directory.audit("read.refusals", wanted[:128], {"tenant": slugs.get(refused.tenant_id)})
+    if refused is not None:
+        _print_refused(refused_view(refused, slugs), as_json)
+        return
     if not story:
-        raise fail(f"the ledger has no request {wanted!r}; it names attempts within a second after their end")
+        raise fail(
+            f"the ledger has no request {wanted!r}, nor is it among the newest that were refused; "
+            "both are named within a second after their end"
+        )
     if as_json:
         print_json(story)
         return
@@ -80,6 +92,17 @@ def show(
         _print_chapter(chapter)
     priced = [chapter["cost_nanos"] for chapter in story if chapter["cost_nanos"] is not None]
     say(f"total {format_usd(sum(priced))}")
+
+
+def _print_refused(one: RefusedView, as_json: bool) -> None:
+    if as_json:
+        print_json(one.as_json())
+        return
+    say(f"{one.at}  request {one.request_id} was refused: nothing went upstream, and it costs nothing")
+    say(f"  tenant  {one.tenant or 'nobody (no key of this site)'}{f', key {one.key_id}' if one.key_id else ''}")
+    say(f"  why     {one.reason or one.error} ({one.status} {one.error})")
+    if one.model:
+        say(f"  model   {one.model}")
 
 
 def _print_chapter(chapter: dict[str, Any]) -> None:
