@@ -17,6 +17,7 @@ from tenantry.billing.invoice import AlreadyBilled, Client, NotBilled, draft, fi
 from tenantry.billing.months import Month
 from tenantry.billing.refusals import NotStructured
 from tenantry.billing.render import digits_of, require_known
+from tenantry.billing.usage import ReadUsage, read_usage
 from tenantry.billing.wording import FALLBACK
 from tenantry.control.completeness import require_complete
 from tenantry.control.site import Site
@@ -77,10 +78,10 @@ def any_document(_: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def reading_books(site: Site) -> Generator[Books]:
-    """The store as it is at this moment."""
+def reading_books(site: Site, read: ReadUsage = read_usage) -> Generator[Books]:
+    """The store as it is at this moment. `read`: how usage is read of it."""
     with reading(site.engine) as connection:
-        yield open_books(site.directory, connection, site.settings.zone)
+        yield open_books(site.directory, connection, site.settings.zone, read)
 
 
 def agency_details(site: Site) -> Details:

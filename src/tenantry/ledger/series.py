@@ -26,6 +26,7 @@ _SUMMED = (
     "cost_nanos",
     "unpriced",
     "saved_nanos",
+    "web_search_requests",
 )
 
 
@@ -43,6 +44,7 @@ class Sums:
     cost_nanos: int = 0
     unpriced: int = 0
     saved_nanos: int = 0
+    web_search_requests: int = 0
 
     @property
     def prompt_tokens(self) -> int:
