@@ -40,7 +40,7 @@ def main() -> None:
         path = Path(settings.store_url.removeprefix("sqlite:///"))
         started = time.perf_counter()
         fill(site.engine, path, count)
-        _make_tenants(site)
+        make_tenants(site)
         print(f"{count:,} rows, {path.stat().st_size / 1e9:.2f} GB, made in {time.perf_counter() - started:.0f} s\n")
         print("| | ms (median of 7) |\n|---|---|")
         for what, call in figures(site).items():
@@ -48,7 +48,7 @@ def main() -> None:
         site.engine.dispose()
 
 
-def _make_tenants(site: Site) -> None:
+def make_tenants(site: Site) -> None:
     change = TenantChange(budgets={"month": 10_000 * 10**9}, plan=None)
     new = [
         NewTenant(f"tenant-{number}", "Tenant", "standard", change, f"tnt_{number:020d}") for number in range(TENANTS)
