@@ -23,7 +23,7 @@ from typing import Any
 
 from bench.figures import make_tenants
 from bench.ledger import fill
-from bench.processes import Proxy, cpu_nanos, start_upstream, stop
+from bench.processes import Proxy, cpu_nanos, kill, start_upstream
 from bench.site import Stored, make_store, start_control, start_gateway
 from tenantry.control.site import open_site
 from tenantry.domain.roles import Role
@@ -121,7 +121,7 @@ def main() -> None:
             _tell(count, _measured(gateway, Watchers(control.port, secret)))
         finally:
             for one in (control, gateway, upstream):
-                stop(one)
+                kill(one)  # nothing of it is kept
 
 
 def _filled(stored: Stored, count: int) -> str:
