@@ -7,9 +7,11 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 from bench.ledger import END_US, TENANTS, fill, median_ms
+from tenantry.billing.months import Month
 from tenantry.control.figures.days import DaySums
 from tenantry.control.figures.margins import month_margins
 from tenantry.control.figures.requests import find_requests
@@ -26,6 +28,7 @@ from tenantry.storage.directory.tenants import NewTenant, TenantChange
 
 # The afternoon of a month's last day: a whole month of rows lies behind it.
 NOW_US = END_US - 8 * 3_600_000_000
+NOVEMBER = Month(date(2026, 11, 1))
 
 
 def main() -> None:
@@ -37,7 +40,7 @@ def main() -> None:
         path = Path(settings.store_url.removeprefix("sqlite:///"))
         started = time.perf_counter()
         fill(site.engine, path, count)
-        _make_tenants(site)
+        make_tenants(site)
         print(f"{count:,} rows, {path.stat().st_size / 1e9:.2f} GB, made in {time.perf_counter() - started:.0f} s\n")
         print("| | ms (median of 7) |\n|---|---|")
         for what, call in figures(site).items():
@@ -45,7 +48,7 @@ def main() -> None:
         site.engine.dispose()
 
 
-def _make_tenants(site: Site) -> None:
+def make_tenants(site: Site) -> None:
     change = TenantChange(budgets={"month": 10_000 * 10**9}, plan=None)
     new = [
         NewTenant(f"tenant-{number}", "Tenant", "standard", change, f"tnt_{number:020d}") for number in range(TENANTS)
@@ -68,7 +71,8 @@ def figures(site: Site) -> dict[str, Callable[[], object]]:
         "Today of one tenant": lambda: today_figures(site, days, own, with_site=False, now_us=NOW_US),
         "the table of tenants": lambda: tenant_table(site, days, whole, None, NOW_US),
         "a tenant": lambda: tenant_figures(site, days, tenant, "2026-11"),
-        "the month's margins": lambda: month_margins(site),
+        "the month's margins": lambda: month_margins(site, NOVEMBER, days),
+        "the same, as commands read them": lambda: month_margins(site, NOVEMBER),
         "requests, newest": lambda: find_requests(site, days, every, None, NOW_US),
         "requests of a month, with their sum": lambda: find_requests(site, days, month, None, NOW_US),
         "requests of a tenant": lambda: find_requests(site, days, one, None, NOW_US),

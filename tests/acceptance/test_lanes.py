@@ -14,6 +14,7 @@ import anthropic
 import pytest
 
 from tenantry.domain.directory import TenantStatus
+from tenantry.ledger.refused import find_refused
 from tenantry.storage.directory.tenants import TenantChange
 from tests.stack import PATIENCE_SECONDS, Stack, dechunk, read_all, request, wait_for
 
@@ -57,6 +58,10 @@ def test_a_refusal_is_true_names_its_limit_and_is_counted(stack: Stack) -> None:
         return (tenant_id, "requests_per_minute", 2) in [tuple(row) for row in found]
 
     wait_for(counted, what="the count")
+    told = find_refused(stack.site.engine, fields["request-id"])
+    assert told is not None
+    assert (told.status, told.error, told.reason) == (429, "rate_limit_error", "requests_per_minute")
+    assert told.model
 
 
 def test_who_asks_again_when_a_refusal_says_is_served(stack: Stack) -> None:

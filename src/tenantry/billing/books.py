@@ -16,7 +16,7 @@ from tenantry.billing.corrections import Corrected, Reference, read_corrections,
 from tenantry.billing.months import Month, Sold, read_month
 from tenantry.billing.phrases import phrase
 from tenantry.billing.rating import CORRECTION, LATE, Line
-from tenantry.billing.usage import ADJUSTED, Used, month_totals, read_usage, start_us
+from tenantry.billing.usage import ADJUSTED, ReadUsage, Used, month_totals, read_usage, start_us
 from tenantry.storage.directory import Directory
 from tenantry.storage.directory.invoices import Covered, covered_months, credits_of, standing_months
 from tenantry.storage.records import PlanVersion, TenantPlan
@@ -44,6 +44,7 @@ class Books:
     zone: ZoneInfo
     versions: Sequence[PlanVersion]
     assigned: Mapping[str, Sequence[TenantPlan]]
+    read: ReadUsage = read_usage
     _totals: dict[str, dict[str, tuple[int, int]]] = field(default_factory=dict[str, dict[str, tuple[int, int]]])
     _read_corrections: list[dict[str, list[Corrected]]] = field(default_factory=list[dict[str, list[Corrected]]])
 
@@ -63,7 +64,7 @@ class Books:
 
     def _used(self, tenant_id: str, month: Month) -> list[Used]:
         stretches = self.sold(tenant_id).stretches(month)
-        return read_usage(self.connection, tenant_id, month, self.zone, (one.first for one in stretches))
+        return self.read(self.connection, tenant_id, month, self.zone, (one.first for one in stretches))
 
     def _corrected(self, tenant_id: str, month: Month) -> list[Corrected]:
         """What was booked in a month for earlier ones."""
@@ -166,11 +167,11 @@ def _query_of_prices() -> Select[*tuple[Any, ...]]:
     )
 
 
-def open_books(directory: Directory, connection: Connection, zone: ZoneInfo) -> Books:
+def open_books(directory: Directory, connection: Connection, zone: ZoneInfo, read: ReadUsage = read_usage) -> Books:
     by_tenant: defaultdict[str, list[TenantPlan]] = defaultdict(list)
     for one in directory.list_tenant_plans():
         by_tenant[one.tenant_id].append(one)
-    return Books(connection, zone, directory.list_plan_versions(), by_tenant)
+    return Books(connection, zone, directory.list_plan_versions(), by_tenant, read)
 
 
 def sold_to(assigned: Sequence[TenantPlan], versions: Sequence[PlanVersion]) -> Sold:

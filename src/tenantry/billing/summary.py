@@ -19,6 +19,7 @@ from tenantry.billing.usage import plain_row
 from tenantry.domain.attempts import RUNAWAY_LOOP
 from tenantry.domain.budgets import amount_at
 from tenantry.domain.periods import DAY, WEEK, Period, next_period, period_of, previous_period
+from tenantry.domain.proof import is_of_proof
 from tenantry.ledger.rollup import TOKEN_CLASSES
 from tenantry.storage.caps import read_budgets
 from tenantry.storage.tables import usage_rollup
@@ -53,7 +54,7 @@ def last_week(at_us: int, zone: ZoneInfo) -> Period:
 
 
 def read_week(connection: Connection, week: Period, tenant_id: str | None = None) -> list[Sums]:
-    """Of one tenant, or of all."""
+    """Of one tenant, or of all, the isolation proof's own included."""
     columns = usage_rollup.c
     key = (columns.tenant_id, columns.key_id, columns.model)
     query = (
@@ -83,6 +84,15 @@ def read_week(connection: Connection, week: Period, tenant_id: str | None = None
             )
         )
     return found
+
+
+def without_proof(some: Iterable[Sums]) -> tuple[list[Sums], list[Sums]]:
+    """Of clients, and of the isolation proof's own tenants."""
+    clients: list[Sums] = []
+    proof: list[Sums] = []
+    for one in some:
+        (proof if is_of_proof(one.tenant_id) else clients).append(one)
+    return clients, proof
 
 
 def totals(some: Iterable[Sums]) -> dict[str, int]:

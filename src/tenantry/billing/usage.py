@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cache, lru_cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, Select, bindparam, func, select
@@ -46,11 +46,19 @@ class Used:
         return sum(self.counts[name] for name in PRICED_TOKENS)
 
 
+class ReadUsage(Protocol):
+    """How the usage of a month is read: `read_usage`, or what tells the same of sums that are remembered."""
+
+    def __call__(
+        self, connection: Connection, tenant_id: str, month: Month, zone: ZoneInfo, cuts: Iterable[date] = ()
+    ) -> list[Used]: ...
+
+
 def read_usage(
     connection: Connection, tenant_id: str, month: Month, zone: ZoneInfo, cuts: Iterable[date] = ()
 ) -> list[Used]:
     """The usage of a month; no sum reaches over a Monday, or over a day of `cuts`."""
-    days = _cut_days(month, cuts)
+    days = cut_days(month, cuts)
     return [
         used
         for first, end in pairwise(days)
@@ -58,7 +66,8 @@ def read_usage(
     ]
 
 
-def _cut_days(month: Month, cuts: Iterable[date]) -> Sequence[date]:
+def cut_days(month: Month, cuts: Iterable[date]) -> Sequence[date]:
+    """Where sums of a month begin, and its end: no sum reaches over one of them."""
     mondays = (month.first + timedelta(days=number) for number in range(month.days))
     found = {month.first, month.end, *(day for day in mondays if day.weekday() == 0)}
     return sorted(found | {day for day in cuts if month.first < day < month.end})

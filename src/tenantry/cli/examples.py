@@ -21,6 +21,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
         "tenantry usage acme",
         "tenantry usage acme --month 2026-10 --json",
         "tenantry usage acme --week 2026-W47 --format html --out acme.html",
+        "tenantry usage --all",
         "tenantry usage --all --week last",
     ),
     "plan": ("tenantry plan", "tenantry plan tenants.toml --out plan.json"),

@@ -22,6 +22,7 @@ from tenantry.cli.remote.api import Api
 from tenantry.cli.remote.tasks import followed
 from tenantry.control.ledger_work import quarantined_views, recomputed, scope_of, verification_view
 from tenantry.control.pricing import price_table
+from tenantry.control.refused_views import refused_view
 from tenantry.control.site import Site
 from tenantry.domain.attempts import BASIS_BOUND
 from tenantry.domain.money import format_usd
@@ -29,6 +30,7 @@ from tenantry.domain.price_terms import BadPriceTable
 from tenantry.domain.prices import PriceTable
 from tenantry.ledger.adjustments import BookedMeanwhile
 from tenantry.ledger.quarantine import resolve
+from tenantry.ledger.refused import find_refused
 from tenantry.ledger.story import find_story
 from tenantry.ledger.usage import BadMonth
 from tenantry.ledger.verification import verify
@@ -82,17 +84,17 @@ def show(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """One request's story: every attempt, what it used and cost, and its corrections."""
+    """One request's story: every attempt, what it used and cost, its corrections; or why it was refused."""
     with opened() as at:
-        if isinstance(at, Api):
-            found = at.find("requests", wanted)
-            story: Sequence[dict[str, Any]] = found["chapters"] if found is not None else []
-        else:
-            story = find_story(at.engine, wanted)
-            for slug in {chapter["tenant"] for chapter in story}:
-                at.directory.audit("read.ledger", wanted[:128], {"tenant": slug})
+        story, refused = _story(at, wanted)
+    if refused is not None:
+        _print_refused(refused, as_json)
+        return
     if not story:
-        raise fail(f"the ledger has no request {wanted!r}; it names attempts within a second after their end")
+        raise fail(
+            f"the ledger has no request {wanted!r}, nor is it among the newest that were refused; "
+            "both are named within a second after their end"
+        )
     if as_json:
         print_json(story)
         return
@@ -100,6 +102,34 @@ def show(
         _print_chapter(chapter)
     priced = [chapter["cost_nanos"] for chapter in story if chapter["cost_nanos"] is not None]
     say(f"total {format_usd(sum(priced))}")
+
+
+def _story(at: Site | Api, wanted: str) -> tuple[Sequence[dict[str, Any]], dict[str, Any] | None]:
+    """The chapters of a request; of one that has none, why it was refused, where that is kept."""
+    if isinstance(at, Api):
+        found = at.find("requests", wanted)
+        return ((), at.find("refusals", wanted)) if found is None else (found["chapters"], None)
+    story = find_story(at.engine, wanted)
+    for slug in {chapter["tenant"] for chapter in story}:
+        at.directory.audit("read.ledger", wanted[:128], {"tenant": slug})
+    refused = find_refused(at.engine, wanted) if not story else None
+    if refused is None:
+        return story, None
+    slugs = {one.tenant_id: one.slug for one in at.directory.list_tenants()}
+    at.directory.audit("read.refusals", wanted[:128], {"tenant": slugs.get(refused.tenant_id)})
+    return story, refused_view(refused, slugs).as_json()
+
+
+def _print_refused(one: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(one)
+        return
+    say(f"{one['at']}  request {one['request_id']} was refused: nothing went upstream, and it costs nothing")
+    key = f", key {one['key_id']}" if one["key_id"] else ""
+    say(f"  tenant  {one['tenant'] or 'nobody (no key of this site)'}{key}")
+    say(f"  why     {one['reason'] or one['error']} ({one['status']} {one['error']})")
+    if one["model"]:
+        say(f"  model   {one['model']}")
 
 
 def _print_chapter(chapter: dict[str, Any]) -> None:

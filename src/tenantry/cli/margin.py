@@ -14,7 +14,7 @@ from tenantry.cli.options import AsJson
 from tenantry.cli.output import print_json, print_table, say
 from tenantry.cli.remote.api import Api
 from tenantry.control.plan_views import tenant_margins
-from tenantry.domain.money import NANOS_PER_USD
+from tenantry.domain.money import NANOS_PER_USD, format_usd
 
 _NANOS_PER_CENT = NANOS_PER_USD // 100
 _COLUMNS = ("fixed", "metered", "overage", "credits", "revenue", "cost", "margin", "projected")
@@ -46,6 +46,9 @@ def margin(
     rows.append(_row("total", "", found["total"]))
     say(f"{found['month']}, in dollars; projected: the margin at the month's end, at its pace so far")
     print_table(["tenant", "plan", *columns], [_shown(row, columns) for row in rows], right=columns)
+    if found["proof_nanos"]:
+        proof = format_usd(found["proof_nanos"])
+        say(f"In none of it: the isolation proof, {proof} at list price, which nobody pays.")
     for one in found["tenants"]:
         if one["under_water"]:
             fits = f"plan {one['fits']} would cover it" if one["fits"] else "no plan that there is would cover it"

@@ -6,15 +6,12 @@ import time
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from tenantry.control.figures.budgets import BudgetFigure, budget_figures, plan_figure
 from tenantry.control.site import Site
 from tenantry.control.views import View
-from tenantry.domain.allowances import PLAN, Window
-from tenantry.domain.budgets import Cap, amount_at
 from tenantry.domain.money import format_usd, read_amount
-from tenantry.domain.periods import Period, period_of
 from tenantry.domain.printable import stamp
 from tenantry.domain.values import value
-from tenantry.ledger.counted import NOTHING, counted_by_holder
 from tenantry.storage.database import reading
 
 REMOVED = "none"
@@ -64,19 +61,17 @@ class BudgetsView(View):
 
 def budgets_of(site: Site, slug: str) -> BudgetsView:
     """Raises: NotInDirectory."""
-    tenant = site.directory.get_tenant(slug)
-    budgets = site.directory.list_budgets(slug)
+    tenant_id = site.directory.get_tenant(slug).tenant_id
+    budgets, window = site.directory.list_budgets(slug), site.directory.plan_window(slug)
     labels = {row.key_id: row.label for row in site.directory.list_keys(slug)}
     now_us = time.time_ns() // 1000
-    rows = [
-        _view(site, tenant.tenant_id, key_id, labels.get(key_id, ""), cap, now_us)
-        for key_id, budget in budgets.items()
-        for cap in budget.caps
-    ]
-    window = site.directory.plan_window(slug)
-    if window is not None and window.nanos is not None:
-        cap = Cap(PLAN, window.nanos, budgets[""].plan_raises)
-        rows.append(_view(site, tenant.tenant_id, "", "", cap, now_us, window))
+    with reading(site.engine) as connection:
+        of_tenant = {(tenant_id, key_id): budget for key_id, budget in budgets.items()}
+        figures = budget_figures(connection, site.settings.zone, now_us, None, [tenant_id], of_tenant)
+        found = figures.get(tenant_id, [])
+        if window is not None and window.nanos is not None:
+            found.append(plan_figure(connection, now_us, tenant_id, budgets[""], window))
+    rows = [_view(one, labels.get(one.key_id, "")) for one in found]
     return BudgetsView(slug, budgets[""].mode, site.settings.time_zone, rows)
 
 
@@ -101,41 +96,30 @@ def read_until(text: str, zone: ZoneInfo) -> datetime:
         ) from None
 
 
-def _view(
-    site: Site, tenant_id: str, key_id: str, label: str, cap: Cap, now_us: int, window: Window | None = None
-) -> BudgetView:
-    """`window`: of what a plan includes, in the place of a calendar's period."""
-    if window is not None:
-        period = Period(PLAN, window.plan, window.start_us, window.end_us)
-    else:
-        period = period_of(cap.period, now_us, site.settings.zone)
-    with reading(site.engine) as connection:
-        found = counted_by_holder(connection, period.start_us, period.end_us, tenant_id)
-    counted, amount = found.get((tenant_id, key_id), NOTHING), amount_at(cap, now_us)
-    left = max(0, amount - counted.nanos)
+def _view(one: BudgetFigure, label: str) -> BudgetView:
     return BudgetView(
-        key_id or None,
+        one.key_id or None,
         label or None,
-        cap.period,
-        period.label,
-        amount,
-        cap.amount_nanos,
-        amount - cap.amount_nanos,
+        one.cap.period,
+        one.period.label,
+        one.amount_nanos,
+        one.cap.amount_nanos,
+        one.raised_nanos,
         [
-            {"amount_nanos": one.amount_nanos, "from": _stamp_us(one.from_us), "until": _stamp_us(one.until_us)}
-            for one in cap.raises
+            {"amount_nanos": each.amount_nanos, "from": _stamp_us(each.from_us), "until": _stamp_us(each.until_us)}
+            for each in one.cap.raises
         ],
-        counted.spent_nanos,
-        counted.unpriced_nanos,
-        counted.quarantined_nanos,
-        counted.nanos,
-        left,
-        counted.nanos * 100 // amount if amount > 0 else 100,
-        _stamp_us(period.end_us),
-        format_usd(amount),
-        format_usd(counted.spent_nanos),
-        format_usd(left),
-        window.overage if window is not None else None,
+        one.counted.spent_nanos,
+        one.counted.unpriced_nanos,
+        one.counted.quarantined_nanos,
+        one.counted.nanos,
+        one.left_nanos,
+        one.used_percent,
+        _stamp_us(one.period.end_us),
+        format_usd(one.amount_nanos),
+        format_usd(one.counted.spent_nanos),
+        format_usd(one.left_nanos),
+        one.overage,
     )
 
 

@@ -17,10 +17,12 @@ from tenantry.billing.invoice import AlreadyBilled, Client, NotBilled, draft, fi
 from tenantry.billing.months import Month
 from tenantry.billing.refusals import NotStructured
 from tenantry.billing.render import digits_of, require_known
+from tenantry.billing.usage import ReadUsage, read_usage
 from tenantry.billing.wording import FALLBACK
 from tenantry.control.completeness import require_complete
 from tenantry.control.site import Site
 from tenantry.domain.billing_details import LIST_CURRENCY, PLAIN, BadDetails, Details, check_details, require_rate
+from tenantry.domain.proof import is_of_proof
 from tenantry.storage.database import reading
 from tenantry.storage.directory import Directory, DirectoryError, NotInDirectory
 from tenantry.storage.directory.invoices import (
@@ -76,10 +78,10 @@ def any_document(_: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def reading_books(site: Site) -> Generator[Books]:
-    """The store as it is at this moment."""
+def reading_books(site: Site, read: ReadUsage = read_usage) -> Generator[Books]:
+    """The store as it is at this moment. `read`: how usage is read of it."""
     with reading(site.engine) as connection:
-        yield open_books(site.directory, connection, site.settings.zone)
+        yield open_books(site.directory, connection, site.settings.zone, read)
 
 
 def agency_details(site: Site) -> Details:
@@ -106,10 +108,12 @@ def list_clients(site: Site) -> list[Client]:
 
 
 def list_without_plan(site: Site) -> list[Client]:
-    """Tenants that never had a plan: what they use is paid by the agency."""
+    """Clients that never had a plan: what they use is paid by the agency."""
     known = {one.tenant_id for one in site.directory.list_tenant_plans()}
     return [
-        Client(one.tenant_id, one.slug, one.name) for one in site.directory.list_tenants() if one.tenant_id not in known
+        Client(one.tenant_id, one.slug, one.name)
+        for one in site.directory.list_tenants()
+        if one.tenant_id not in known and not is_of_proof(one.tenant_id)
     ]
 
 

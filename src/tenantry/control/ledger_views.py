@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from tenantry.control.site import Site
 from tenantry.control.views import View
 from tenantry.domain.money import format_usd
+from tenantry.domain.proof import is_of_proof
 from tenantry.domain.values import value
 from tenantry.ledger.selection import LedgerRow
+from tenantry.ledger.usage import TenantUse, month_uses
 
 
 @value
@@ -56,6 +60,64 @@ class UsageView(View):
     outcomes: dict[str, int]
     models: list[ModelUsageView]
     slots: list[SlotUsageView]
+
+
+@value
+class SumsView(View):
+    """`requests` counts attempts; `unpriced_requests` of them have no cost yet. `tokens` are those of all classes."""
+
+    requests: int
+    tokens: int
+    cost_nanos: int
+    cost_usd: str
+    unpriced_requests: int
+
+
+@value
+class ClientUseView(View):
+    """`tenant` null: all that left, together."""
+
+    tenant: str | None
+    used: SumsView
+
+
+@value
+class SiteUsageView(View):
+    """A month of the whole site, in its time zone. `ledger` is all that it holds: `clients` and `proof` together.
+
+    `proof`: what the isolation proof's own tenants sent, to an upstream of its own; nobody pays for it.
+    """
+
+    month: str
+    time_zone: str
+    tenants: list[ClientUseView]
+    clients: SumsView
+    proof: SumsView
+    ledger: SumsView
+
+
+def site_usage(site: Site, month: str) -> SiteUsageView:
+    """What every client used in a month, the dearest first. Raises: BadMonth."""
+    uses = month_uses(site.engine, month, site.settings.zone)
+    slugs = {one.tenant_id: one.slug for one in site.directory.list_tenants()}
+    clients = [one for one in uses if not is_of_proof(one.tenant_id)]
+    by_slug: dict[str | None, list[TenantUse]] = {}
+    for one in sorted(clients, key=lambda one: (one.tenant_id not in slugs, -one.cost_nanos, one.tenant_id)):
+        by_slug.setdefault(slugs.get(one.tenant_id), []).append(one)
+    return SiteUsageView(
+        month,
+        site.settings.time_zone,
+        [ClientUseView(slug, _sums_of(some)) for slug, some in by_slug.items()],
+        _sums_of(clients),
+        _sums_of([one for one in uses if is_of_proof(one.tenant_id)]),
+        _sums_of(uses),
+    )
+
+
+def _sums_of(some: Sequence[TenantUse]) -> SumsView:
+    nanos, unpriced = sum(one.cost_nanos for one in some), sum(one.unpriced_requests for one in some)
+    requests, tokens = sum(one.requests for one in some), sum(one.tokens for one in some)
+    return SumsView(requests, tokens, nanos, format_usd(nanos), unpriced)
 
 
 @value

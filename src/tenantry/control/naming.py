@@ -22,6 +22,8 @@ class Names:
         self._looked_at = -LOOK_SECONDS
 
     def of(self, name_id: str) -> str:
+        if name_id.startswith("("):  # of several together
+            return name_id
         found = self._known.get(name_id)
         if found is None and time.monotonic() - self._looked_at > LOOK_SECONDS:
             self.refresh()

@@ -11,12 +11,13 @@ import msgspec
 
 from tenantry.billing.margin import Margin, TenantMargin, as_json, margin_of, tenant_margin, under_plan
 from tenantry.billing.months import Month, month_before
-from tenantry.billing.usage import start_us
+from tenantry.billing.usage import month_totals, start_us
 from tenantry.control.invoicing import find_client, list_clients, list_without_plan, reading_books
 from tenantry.control.site import Site
 from tenantry.control.views import View
 from tenantry.domain.plans import Terms, in_force, on_day
 from tenantry.domain.printable import stamp
+from tenantry.domain.proof import is_of_proof
 from tenantry.domain.values import value
 from tenantry.storage.directory import Directory
 from tenantry.storage.records import PlanVersion, TenantPlan
@@ -83,13 +84,19 @@ class TenantMarginView(View):
 
 @value
 class MonthMarginView(View):
-    """`plans` by name, "" for those on none. `running`: what is projected is at its pace so far."""
+    """`plans` by name, "" for those on none. `running`: what is projected is at its pace so far.
+
+    `proof_nanos`: what the isolation proof's own tenants used, at list price; nobody pays for it, so it is in no
+    margin. `list_nanos`: all that the ledger holds of the month.
+    """
 
     month: str
     running: bool
     tenants: list[TenantMarginView]
     plans: dict[str, MarginsView]
     total: MarginsView
+    proof_nanos: int
+    list_nanos: int
 
 
 @value
@@ -174,8 +181,11 @@ def tenant_margins(site: Site, month: Month) -> tuple[list[TenantMargin], MonthM
     with reading_books(site) as books:
         clients = [*list_clients(site), *list_without_plan(site)]
         found = [tenant_margin(books, client, month, plans, now) for client in clients]
+        used = month_totals(books.connection, month, books.zone)
     is_running = start_us(month.end, site.settings.zone) > now.timestamp() * 1_000_000
-    return found, msgspec.convert(as_json(month, found, is_running), MonthMarginView)
+    proof_nanos = sum(nanos for tenant_id, (_, nanos) in used.items() if is_of_proof(tenant_id))
+    sums = {"proof_nanos": proof_nanos, "list_nanos": sum(nanos for _, nanos in used.values())}
+    return found, msgspec.convert(as_json(month, found, is_running) | sums, MonthMarginView)
 
 
 def simulate_plan(site: Site, slug: str, plan: str, months: int) -> list[tuple[str, Margin, Margin]]:

@@ -22,7 +22,9 @@ from tenantry.billing.summary import (
     last_week,
     read_week,
     top,
+    totals,
     usage_of,
+    without_proof,
 )
 from tenantry.billing.summary_page import render_summary, title_of
 from tenantry.control.completeness import MonthIncomplete, require_booked
@@ -30,6 +32,7 @@ from tenantry.control.invoicing import agency_details, list_clients, list_withou
 from tenantry.control.site import Site
 from tenantry.domain.alerts import Alert, AlertKind
 from tenantry.domain.periods import WEEK, BadPeriod, Period, previous_period, read_period
+from tenantry.domain.proof import is_of_proof
 from tenantry.ledger.exports import replacing
 from tenantry.ledger.outbox import SECOND_US, Outbox
 from tenantry.ledger.tallies import refused_between
@@ -97,6 +100,8 @@ def agency_summary(site: Site, week: Period) -> dict[str, Any]:
         plans, at = site.directory.list_plans(), datetime.now(UTC)
         clients, without_plan = list_clients(site), list_without_plan(site)
         margins = [tenant_margin(books, one, month, plans, at) for one in (*clients, *without_plan)]
+    now, proof = without_proof(now)
+    before, _ = without_proof(before)
     used = {one.tenant_id for one in now}
     summary = {
         **head_of(AGENCY, week, zone, agency_details(site).locale or "en_US"),
@@ -105,11 +110,12 @@ def agency_summary(site: Site, week: Period) -> dict[str, Any]:
         "refused": [
             {"tenant": slugs.get(one, one), "reasons": reasons}
             for one, reasons in sorted(refused.items())
-            if one in slugs
+            if one in slugs and not is_of_proof(one)
         ],
         "unpriced": sorted({one.model for one in now if one.unpriced}),
         "without_plan": [one.slug for one in without_plan if one.tenant_id in used],
         "margin": _margin(month, margins),
+        "proof": totals(proof),
     }
     return summary | {"advice": advice_for_agency(summary)}
 

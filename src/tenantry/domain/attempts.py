@@ -235,8 +235,27 @@ class KeyUse:
 
 
 @value
+class RefusedRequest:
+    """One that a gateway refused: what its client was told, and nothing of what it said but the model's name.
+
+    `tenant_id` "": nobody's key. `key_id` and `model` "": it did not come so far. `error` is the API's word for its
+    kind, `reason` what it is counted as; "": it is not counted.
+    """
+
+    request_id: str
+    tenant_id: str
+    key_id: str
+    at_us: int
+    status: int
+    error: str
+    reason: str
+    model: str
+
+
+@value
 class Tally:
-    """Totals of a run, not differences: read twice, they change nothing."""
+    """Totals of a run, not differences: read twice, they change nothing. `recent`: some of those refused since."""
 
     refusals: list[RefusalCount]
     keys: list[KeyUse]
+    recent: list[RefusedRequest] = field(default_factory=list[RefusedRequest])

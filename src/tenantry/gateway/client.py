@@ -426,15 +426,20 @@ class ClientConnection(Client):
         """Answer with an error in the API's shape. Before a request was understood, the connection closes with it."""
         if self._state in (_HEAD, _PART):
             self.keeps_alive = False
-        self._count(error)
+        self._count(error, request_id)
         headers = [(b"content-type", b"application/json"), *error.headers()]
         self._answer(error.status, headers, error.body(request_id), request_id, lines)
 
-    def _count(self, error: ApiError) -> None:
-        exchange = self._exchange
-        tenant_id = exchange.principal.tenant.tenant_id if exchange is not None else error.tenant_id
+    def _count(self, error: ApiError, request_id: str) -> None:
+        exchange, tallies = self._exchange, self._parts.tallies
+        tenant_id, key_id, model = error.tenant_id, "", ""
+        if exchange is not None:
+            tenant_id, key_id = exchange.principal.tenant.tenant_id, exchange.principal.key.key_id
+            if exchange.fields is not None:
+                model = exchange.fields.model
         if error.reason and tenant_id is not None:
-            self._parts.tallies.refused(tenant_id, error.reason)
+            tallies.refused(tenant_id, error.reason)
+        tallies.turned_away(tenant_id or "", key_id, request_id, error.status, error.error_type, error.reason, model)
 
     def _refuse_with_body_unread(self, error: ApiError) -> None:
         length = self._length

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from tenantry.domain.attempts import KeyUse, RefusalCount, Tally
+from tenantry.domain.attempts import KeyUse, RefusalCount, RefusedRequest, Tally
 from tenantry.domain.histograms import OWN_BOUNDS_US, Histogram
 from tenantry.domain.printable import printable
 
@@ -14,6 +14,13 @@ AGENT_CHARS_MAX: Final = 200
 AGENT_BYTES_MAX: Final = 4 * AGENT_CHARS_MAX
 # So many refusals and uses of keys at most are handed over before the event loop does other things: some 0.3 ms.
 TAKEN_AT_ONCE: Final = 64
+
+# Of the requests refused between two tallies, a second, so many are told one by one: for who is asked about an id. One
+# tenant that is refused without end takes a quarter of the places. 150 bytes of the journal each.
+RECENT_OF_TENANT_MAX: Final = 32
+RECENT_MAX: Final = 128
+# As the column of the ledger that sums by model.
+MODEL_CHARS_MAX: Final = 128
 
 
 class Tallies:
@@ -29,6 +36,8 @@ class Tallies:
         self._refusals: dict[tuple[str, str], list[int]] = {}
         self._refused: dict[tuple[str, str], None] = {}
         self._used: dict[str, tuple[str, bytes]] = {}
+        self._recent: list[RefusedRequest] = []
+        self._recent_of: dict[str, int] = {}
 
     def refused(self, tenant_id: str, reason: str) -> None:
         key = (tenant_id, reason)
@@ -39,17 +48,29 @@ class Tallies:
         count[1] = time.time_ns() // 1000
         self._refused[key] = None
 
+    def turned_away(
+        self, tenant_id: str, key_id: str, request_id: str, status: int, error: str, reason: str, model: str
+    ) -> None:
+        """Keep one refused request, where there is a place. `tenant_id` "": nobody's."""
+        own = self._recent_of.get(tenant_id, 0)
+        if own >= RECENT_OF_TENANT_MAX or len(self._recent) >= RECENT_MAX:
+            return
+        self._recent_of[tenant_id] = own + 1
+        told = printable(model[:MODEL_CHARS_MAX])[:MODEL_CHARS_MAX]
+        at_us = time.time_ns() // 1000
+        self._recent.append(RefusedRequest(request_id, tenant_id, key_id, at_us, status, error, reason, told))
+
     def used(self, key_id: str, address: str, agent: bytes) -> None:
         self._used[key_id] = (address, agent)
 
     @property
     def steps(self) -> int:
         """How often `take` is to be called for all that has changed until now."""
-        return -(-max(len(self._refused), len(self._used)) // TAKEN_AT_ONCE)
+        return -(-max(len(self._refused), len(self._used), len(self._recent)) // TAKEN_AT_ONCE)
 
     def take(self) -> Tally | None:
         """Some of what changed, as totals of this run; None when nothing did."""
-        if not self._refused and not self._used:
+        if not self._refused and not self._used and not self._recent:
             return None
         now_us = time.time_ns() // 1000
         refusals: list[RefusalCount] = []
@@ -61,4 +82,7 @@ class Tallies:
             key_id, (address, agent) = self._used.popitem()
             told = printable(agent.decode("utf-8", "replace"))[:AGENT_CHARS_MAX]
             uses.append(KeyUse(key_id, now_us, address[:64], told))
-        return Tally(refusals, uses)
+        recent, self._recent = self._recent[:TAKEN_AT_ONCE], self._recent[TAKEN_AT_ONCE:]
+        if not self._recent:
+            self._recent_of.clear()
+        return Tally(refusals, uses, recent)

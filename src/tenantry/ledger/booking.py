@@ -23,6 +23,7 @@ from tenantry.ledger.events import DAMAGED, MISSING_BEGIN, EndedAttempt, RunFold
 from tenantry.ledger.journal import is_alive, last_signs
 from tenantry.ledger.own_run import in_order
 from tenantry.ledger.quarantine import put_aside
+from tenantry.ledger.refused import keep_refused
 from tenantry.ledger.rollup import add_to_rollup
 from tenantry.ledger.rows import FIRST_HASH, chained, fits, row_insert, row_of, unfit, unfit_tally
 from tenantry.ledger.tallies import book_tallies
@@ -196,6 +197,7 @@ class Drain:
                 self._insert.execute(connection, rows)
                 add_to_rollup(connection, rows)
             book_tallies(connection, name, [one.tally for one in batch.tallies])
+            keep_refused(connection, [one.tally for one in batch.tallies])
             lost = _not_booked(connection, batch.unusable)
             kept = put_aside(connection, name, lost, _now_us())
             damaged = run.damaged_lines + (sum(one.reason == DAMAGED for one in lost) if kept else 0)

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, or_, select
 
 from tenantry.domain.values import value
+from tenantry.ledger.proof import of_proof_or_not
 from tenantry.ledger.rollup import MODEL_CHARS_MAX
 from tenantry.storage.tables import gateway_keys, ledger, tenants
 
@@ -33,7 +34,8 @@ class Place:
 class Wanted:
     """Which rows. None: any. `model` is the one that answered, or that was asked for where none did.
 
-    `start_us` is in it, `end_us` is not; so are the costs, in nano-dollars, both in it.
+    `start_us` is in it, `end_us` is not; so are the costs, in nano-dollars, both in it. `is_proof`: of the isolation
+    proof's own tenants alone, or of all others.
     """
 
     tenant_ids: Collection[str] | None = None
@@ -45,6 +47,7 @@ class Wanted:
     end_us: int | None = None
     cost_nanos_min: int | None = None
     cost_nanos_max: int | None = None
+    is_proof: bool | None = None
 
     def in_time(self) -> list[ColumnElement[bool]]:
         """What an index finds."""
@@ -62,6 +65,8 @@ class Wanted:
         found: list[ColumnElement[bool]] = []
         if self.tenant_ids is not None and len(self.tenant_ids) != 1:
             found.append(columns.tenant_id.in_(self.tenant_ids))
+        if self.is_proof is not None:
+            found.append(of_proof_or_not(columns.tenant_id, self.is_proof))
         same = ((columns.key_id, self.key_id), (columns.outcome, self.outcome), (columns.status, self.status))
         found += [column == wanted for column, wanted in same if wanted is not None]
         if self.model is not None:

@@ -22,6 +22,7 @@ from tenantry.domain.attempts import (
     KeyUse,
     Outcome,
     RefusalCount,
+    RefusedRequest,
     Tally,
 )
 from tenantry.domain.settlement import COST_NANOS_MAX
@@ -242,9 +243,21 @@ class _KeyUse(msgspec.Struct):
     agent: str
 
 
+class _Refused(msgspec.Struct):
+    request_id: str
+    tenant_id: str
+    key_id: str
+    at_us: int
+    status: int
+    error: str
+    reason: str
+    model: str
+
+
 class _Tally(msgspec.Struct):
     refusals: list[_Refusals]
     keys: list[_KeyUse]
+    recent: list[_Refused] = []
 
 
 class _Line(msgspec.Struct):
@@ -264,6 +277,7 @@ SHAPES: dict[type[msgspec.Struct], Callable[..., Any]] = {
     _Ended: AttemptEnded,
     _Refusals: RefusalCount,
     _KeyUse: KeyUse,
+    _Refused: RefusedRequest,
     _Tally: Tally,
     BeginLine: AttemptBegun,
 }

@@ -13,6 +13,7 @@ from typing import Final
 
 from tenantry.domain.histograms import WAIT_BOUNDS_US, Histogram
 from tenantry.domain.plans import PRICED_TOKENS
+from tenantry.domain.proof import PROOF_NAME, is_of_proof
 from tenantry.ledger.events import EndedAttempt
 from tenantry.ledger.lines import Begun, Ended
 
@@ -56,7 +57,9 @@ class Booked:
         self.first_tokens: dict[str, Histogram] = {}  # of streams, by upstream
 
     def tenant(self, tenant_id: str) -> str:
-        """By what name a tenant is counted: its id, or `OTHER`."""
+        """By what name a tenant is counted: its id, or `OTHER`; those of isolation proofs are one."""
+        if is_of_proof(tenant_id):
+            return PROOF_NAME
         return self._bounded(self._tenants, tenant_id, self._tenants_max)
 
     def choose_tenants(self) -> None:
@@ -74,9 +77,12 @@ class Booked:
 
     def _add(self, begun: Begun, end: Ended) -> None:
         self.rows += 1
-        self._asked[begun.tenant_id] += 1
         tenant = self.tenant(begun.tenant_id)
-        upstream = self._bounded(self._upstreams, begun.upstream_id, UPSTREAMS_MAX)
+        if tenant == PROOF_NAME:  # each proof has an upstream of its own, too
+            upstream = PROOF_NAME
+        else:
+            self._asked[begun.tenant_id] += 1
+            upstream = self._bounded(self._upstreams, begun.upstream_id, UPSTREAMS_MAX)
         outcome = str(end.outcome)
         self.attempts[upstream, outcome] += 1
         if begun.attempt_id.endswith("_1"):

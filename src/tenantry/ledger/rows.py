@@ -26,7 +26,7 @@ from tenantry.ledger.lines import (
 )
 from tenantry.ledger.rollup import COLUMNS, TOKEN_CLASSES
 from tenantry.storage.many import ManyRows
-from tenantry.storage.tables import gateway_keys, ledger, refusals
+from tenantry.storage.tables import gateway_keys, ledger, refusals, refused_requests
 
 FIRST_HASH = "0" * 64
 
@@ -145,6 +145,16 @@ def unfit_tally(tally: Tally) -> str | None:
             return "a text of a key's use does not fit its column"
         if not _fits(use.agent, _AGENT_CHARS_MAX):
             return "a key's user agent does not fit its column"
+    return _unfit_refused(tally)
+
+
+def _unfit_refused(tally: Tally) -> str | None:
+    for one in tally.recent:
+        if not (0 <= one.at_us < TIME_US_END and 0 <= one.status <= COUNT_MAX):
+            return "a number of a refused request is out of range"
+        for name in ("request_id", "tenant_id", "key_id", "error", "reason", "model"):
+            if not _fits(getattr(one, name), _length(refused_requests.c[name].type)):
+                return f"the {name} of a refused request does not fit its column"
     return None
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Engine, and_, or_, select
 
 from tenantry.domain.values import value
+from tenantry.ledger.proof import of_proof_or_not
 from tenantry.ledger.rollup import TOKEN_CLASSES
 from tenantry.storage.database import reading
 from tenantry.storage.tables import ledger, tenants
@@ -22,7 +23,10 @@ _PLAIN = (
 
 @value
 class Filters:
-    """None: whatever it is. `tenant_ids`: of these alone; `since` (from then on) and `until` (before) are ends."""
+    """None: whatever it is. `tenant_ids`: of these alone; `since` (from then on) and `until` (before) are ends.
+
+    `is_proof`: of the isolation proof's own tenants alone, or of all others.
+    """
 
     tenant_ids: Sequence[str] | None = None
     key_id: str | None = None
@@ -31,6 +35,7 @@ class Filters:
     status: int | None = None
     since: datetime | None = None
     until: datetime | None = None
+    is_proof: bool | None = None
 
 
 @value
@@ -77,6 +82,8 @@ def _conditions(filters: Filters, after: tuple[int, int] | None) -> list[ColumnE
     found: list[ColumnElement[bool]] = []
     if filters.tenant_ids is not None:
         found.append(ledger.c.tenant_id.in_(filters.tenant_ids))
+    elif filters.is_proof is not None:
+        found.append(of_proof_or_not(ledger.c.tenant_id, filters.is_proof))
     plain = {"key_id": filters.key_id, "outcome": filters.outcome, "status": filters.status}
     found += [ledger.c[name] == wanted for name, wanted in plain.items() if wanted is not None]
     if filters.model is not None:

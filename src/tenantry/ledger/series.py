@@ -6,12 +6,13 @@ What a page shows as a total is a sum of the same rows that `usage`, exports and
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, select
 
+from tenantry.ledger.proof import of_proof_or_not
 from tenantry.storage.tables import usage_rollup
 
 _SUMMED = (
@@ -25,6 +26,7 @@ _SUMMED = (
     "cost_nanos",
     "unpriced",
     "saved_nanos",
+    "web_search_requests",
 )
 
 
@@ -42,6 +44,7 @@ class Sums:
     cost_nanos: int = 0
     unpriced: int = 0
     saved_nanos: int = 0
+    web_search_requests: int = 0
 
     @property
     def prompt_tokens(self) -> int:
@@ -73,7 +76,8 @@ def summed(some: Iterable[Sums]) -> Sums:
 class Selection:
     """Which rows are summed: those that ended from `start_us` up to and without `end_us`, whole quarters of an hour.
 
-    `tenant_ids` None: of every tenant. `key_id`, `model` and `outcome` None: of any.
+    `tenant_ids` None: of every tenant. `key_id`, `model` and `outcome` None: of any. `is_proof`: of the isolation
+    proof's own tenants alone, or of all others; None: of both.
     """
 
     start_us: int
@@ -82,12 +86,15 @@ class Selection:
     key_id: str | None = None
     model: str | None = None
     outcome: str | None = None
+    is_proof: bool | None = None
 
     def conditions(self) -> list[ColumnElement[bool]]:
         columns = usage_rollup.c
         found: list[ColumnElement[bool]] = [columns.quarter_us >= self.start_us, columns.quarter_us < self.end_us]
         if self.tenant_ids is not None:
             found.append(columns.tenant_id.in_(self.tenant_ids))
+        if self.is_proof is not None:
+            found.append(of_proof_or_not(columns.tenant_id, self.is_proof))
         wanted = ((columns.key_id, self.key_id), (columns.model, self.model), (columns.outcome, self.outcome))
         return found + [column == value for column, value in wanted if value is not None]
 
@@ -136,7 +143,7 @@ def sums_within(connection: Connection, of: Selection, bounds_us: Sequence[int])
 
     The selection's own times are passed over: its bounds are these.
     """
-    whole = Selection(bounds_us[0], bounds_us[-1], of.tenant_ids, of.key_id, of.model, of.outcome)
+    whole = replace(of, start_us=bounds_us[0], end_us=bounds_us[-1])
     found: list[list[Sums]] = [[] for _ in bounds_us[1:]]
     place = 0
     for quarter_us, sums in sums_by(connection, whole, "quarter_us").items():

@@ -98,6 +98,17 @@ class UsageReport:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class TenantUse:
+    """What a tenant used in a month, by internal id. `requests` counts attempts, `tokens` those of all classes."""
+
+    tenant_id: str
+    requests: int
+    tokens: int
+    cost_nanos: int
+    unpriced_requests: int
+
+
 _SUMMED = (
     "input_tokens",
     "cache_write_5m_tokens",
@@ -145,12 +156,41 @@ def month_usage(engine: Engine, tenant_id: str, month: str, zone: ZoneInfo) -> U
     )
 
 
+def month_uses(engine: Engine, month: str, zone: ZoneInfo) -> list[TenantUse]:
+    """Of every tenant that has a row in a month, also of those that left: together all that the ledger holds of it.
+
+    Raises:
+        BadMonth: `month` is not YYYY-MM.
+    """
+    start_us, end_us = month_bounds_us(month, zone)
+    columns = usage_rollup.c
+    query = (
+        select(
+            columns.tenant_id,
+            func.sum(columns.attempts),
+            func.sum(_tokens()),
+            func.sum(columns.cost_nanos),
+            func.sum(columns.unpriced),
+        )
+        .where(columns.quarter_us >= start_us, columns.quarter_us < end_us)
+        .group_by(columns.tenant_id)
+        .order_by(columns.tenant_id)
+    )
+    with reading(engine) as connection:
+        return [TenantUse(tenant_id, *map(int, sums)) for tenant_id, *sums in connection.execute(query)]
+
+
+def _tokens() -> ColumnElement[int]:
+    """Of all classes."""
+    columns = usage_rollup.c
+    return sum((columns[name] for name in PRICED_TOKENS[1:]), columns[PRICED_TOKENS[0]])
+
+
 def _by_slot(connection: Connection, in_month: Collection[ColumnElement[bool]]) -> list[SlotUsage]:
     """A key is one slot's for good, so its slot is that of all that was used by it."""
     columns, slot = usage_rollup.c, func.coalesce(gateway_keys.c.slot, "")
-    tokens = sum((columns[name] for name in PRICED_TOKENS[1:]), columns[PRICED_TOKENS[0]])
     query = (
-        select(slot, func.sum(columns.attempts), func.sum(tokens), func.sum(columns.cost_nanos))
+        select(slot, func.sum(columns.attempts), func.sum(_tokens()), func.sum(columns.cost_nanos))
         .outerjoin(gateway_keys, gateway_keys.c.key_id == columns.key_id)
         .where(*in_month)
         .group_by(slot)

@@ -344,6 +344,23 @@ refusal_sums = Table(
     Column("count", BigInteger, nullable=False),
 )
 
+# The newest refused requests (ledger/refused.py); `tenant_id` "": nobody's key. `reason` "": none that is counted.
+refused_requests = Table(
+    "refused_requests",
+    metadata,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("request_id", String(40), nullable=False),
+    Column("tenant_id", String(40), nullable=False),
+    Column("key_id", String(40), nullable=False),
+    Column("at_us", BigInteger, nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("error", String(40), nullable=False),
+    Column("reason", String(40), nullable=False),
+    Column("model", String(128), nullable=False),
+    UniqueConstraint("request_id"),
+    Index("ix_refused_requests_tenant_id", "tenant_id", "number"),
+)
+
 journals = Table(
     "journals",
     metadata,

@@ -16,6 +16,7 @@ from tenantry.control.site import Site, open_site
 from tenantry.domain.attempts import Outcome, RefusalCount, Tally
 from tenantry.domain.histograms import OWN_BOUNDS_US, Histogram
 from tenantry.domain.prices import load_default_prices
+from tenantry.domain.proof import PROOF_IDS
 from tenantry.domain.usage import Usage
 from tenantry.ledger.booking import Drain
 from tenantry.ledger.journal import JournalWriter
@@ -193,3 +194,16 @@ def test_buckets_hold_all_below_them() -> None:
     told = read_page(page.text())
     assert [told[f'x_seconds_bucket{{le="{bound}"}}'] for bound in ("0.00001", "0.00002", "+Inf")] == ["2", "4", "5"]
     assert told["x_seconds_sum"] == "0.000067"
+
+
+def test_what_isolation_proofs_sent_is_counted_as_one_however_many_there_were(site: Site) -> None:
+    """Each has tenants and an upstream of its own: they would take the places of clients and real upstreams."""
+    scene = Scene(site, tenants_max=1)
+    proofs = [attempt(one, tenant=f"{PROOF_IDS}{one:08x}-own") for one in range(60)]
+    proofs = [(replace(begun, upstream_id=f"ups_{begun.tenant_id}"), end) for begun, end in proofs]
+    scene.book(*proofs, attempt(99))
+    told = scene.read()
+    assert told['tenantry_attempts_total{upstream="(isolation proof)",outcome="settled"}'] == "60"
+    assert told['tenantry_cost_dollars_total{tenant="tnt_a",model="claude-haiku-5-5"}'] == "0.000001099"
+    assert not any("probe-" in name for name in told)
+    assert told['tenantry_attempts_total{upstream="ups_1",outcome="settled"}'] == "1"

@@ -25,6 +25,7 @@ from tenantry.control.site import Site
 from tenantry.control.summaries import Summaries, agency_summary, tenant_summary
 from tenantry.domain.attempts import RefusalCount, Tally
 from tenantry.domain.periods import read_period
+from tenantry.domain.proof import PROOF_IDS
 from tenantry.ledger.booking import Drain
 from tenantry.ledger.journal import JournalWriter
 from tenantry.ledger.outbox import Outbox
@@ -270,3 +271,14 @@ def test_a_webhook_gets_the_figures_and_not_the_page(site: Site, tmp_path: Path)
     detail = json.loads(sent[0])["detail"]
     assert set(detail) == {"summary"}
     assert detail["summary"]["usage"]["requests"] == 2
+
+
+def test_the_agencys_summary_has_the_isolation_proof_on_a_line_of_its_own(site: Site, tmp_path: Path) -> None:
+    proof = attempt(5, tenant=f"{PROOF_IDS}0123abcd-own", cost_nanos=7 * USD, model_served="claude-of-the-proof")
+    book(site.engine, tmp_path, [attempt(4, tenant="tnt_b", cost_nanos=3 * USD), proof])
+    found = agency_summary(site, WEEK)
+    assert (found["usage"]["list_nanos"], found["proof"]["list_nanos"]) == (3 * USD, 7 * USD)
+    for form in ("text", "html"):
+        told = render_summary(found, form)
+        assert "the isolation proof, 1 requests, $7.00" in told
+        assert "claude-of-the-proof" not in told

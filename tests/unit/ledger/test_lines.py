@@ -15,6 +15,7 @@ from tenantry.domain.attempts import (
     KeyUse,
     Outcome,
     RefusalCount,
+    RefusedRequest,
     Tally,
 )
 from tenantry.domain.usage import Iteration, Usage
@@ -29,6 +30,7 @@ EVENTS = [
     ("progress", AttemptProgress("att_1", "m", USAGE, "up", 4)),
     ("end", ENDED),
     ("tally", Tally([RefusalCount("tnt", "rate", 3, 4)], [KeyUse("key", 1, "192.0.2.1", "curl")])),
+    ("tally", Tally([], [], [RefusedRequest("req", "tnt", "key", 1, 429, "rate_limit_error", "rate", "m")])),
 ]
 
 

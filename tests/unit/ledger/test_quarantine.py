@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import Engine
 
-from tenantry.domain.attempts import AttemptProgress, KeyUse, Outcome, RefusalCount, Tally
+from tenantry.domain.attempts import AttemptProgress, KeyUse, Outcome, RefusalCount, RefusedRequest, Tally
 from tenantry.domain.usage import Usage
 from tenantry.ledger import booking
 from tenantry.ledger.booking import Drain
@@ -99,6 +99,9 @@ def test_no_text_that_an_upstream_makes_up_costs_a_row(engine: Engine, tmp_path:
         Tally([], [KeyUse("key_1", 2**62, "127.0.0.1", "")]),
         Tally([], [KeyUse("key_1", 1, "127.0.0.1", "\0")]),
         Tally([], [KeyUse("key_1", 1, "a" * 65, "")]),
+        Tally([], [], [RefusedRequest("req", "tnt_a", "", 1, 429, "e", "r", "m\0")]),
+        Tally([], [], [RefusedRequest("req", "tnt_a", "", 2**63, 429, "e", "r", "m")]),
+        Tally([], [], [RefusedRequest("r" * 41, "tnt_a", "", 1, 429, "e", "r", "m")]),
     ],
 )
 def test_totals_that_cannot_be_written_stop_nothing(engine: Engine, tmp_path: Path, tally: Tally) -> None:

@@ -56,6 +56,7 @@ def asks(api: Served) -> dict[str, Ask]:
         "set_tier": Ask({"sessions_max": 7}, path=standard),
         "show_upstream": Ask(path={"name": "anthropic"}),
         "show_request": Ask(path={"request_id": "req_x"}, status=404),
+        "show_refusal": Ask(path={"request_id": "req_x"}, status=404),
         "show_credential": Ask(path=main),
         "add_credential": Ask({"name": "spare", "secret": "sk-ant-api03-" + "s" * 40}),
         "rotate_credential": Ask({"secret": "sk-ant-api03-" + "r" * 40}, path=main),

@@ -43,6 +43,8 @@ READS = {
     "/price-changes": '"data": []',
     "/margin": '"under_water": false',
     "/requests": '"data": []',
+    "/refusals": '"data": []',
+    "/usage": '"ledger": {"requests": 0',
     "/requests?tenant=acme&outcome=settled&since=2026-11-01T00:00:00Z": '"data": []',
     "/alerts": '"data": []',
     "/alert-targets": '"data": []',

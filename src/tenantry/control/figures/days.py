@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -15,6 +16,7 @@ from sqlalchemy import Connection, Engine, func, select
 
 from tenantry.control.figures.time import days_between, last_days
 from tenantry.domain.periods import DAY, Period, period_of
+from tenantry.domain.proof import is_of_proof
 from tenantry.ledger.series import NOTHING, Cell, Selection, Sums, cells_of, sum_of, summed
 from tenantry.storage.database import reading
 from tenantry.storage.tables import ledger
@@ -63,7 +65,7 @@ class DaySums:
                 found += selected(self.of_days(connection, [day], now_us), of)
             else:
                 part = (max(of.start_us, day.start_us), min(of.end_us, day.end_us))
-                found += sum_of(connection, Selection(*part, of.tenant_ids, of.key_id, of.model, of.outcome))
+                found += sum_of(connection, replace(of, start_us=part[0], end_us=part[1]))
         return found
 
     def _of(self, connection: Connection, day: Period, today: Period) -> Cells:
@@ -88,8 +90,18 @@ class DaySums:
 
 
 def total(days: Iterable[Cells], tenant_ids: Collection[str] | None = None) -> Sums:
-    """Of some tenants, or of all."""
-    return summed(sums for cells in days for cell, sums in cells.items() if tenant_ids is None or cell[0] in tenant_ids)
+    """Of some tenants, or of all that are no isolation proof's."""
+    return summed(
+        sums
+        for cells in days
+        for cell, sums in cells.items()
+        if (not is_of_proof(cell[0]) if tenant_ids is None else cell[0] in tenant_ids)
+    )
+
+
+def of_proof(days: Iterable[Cells]) -> Sums:
+    """Of the isolation proof's own tenants: with `total` it is all that the ledger holds."""
+    return summed(sums for cells in days for cell, sums in cells.items() if is_of_proof(cell[0]))
 
 
 def by_tenant(days: Iterable[Cells]) -> dict[str, int]:
@@ -118,15 +130,16 @@ def selected(days: Iterable[Cells], of: Selection) -> Sums:
         for cells in days
         for cell, sums in cells.items()
         if (of.tenant_ids is None or cell[0] in of.tenant_ids)
+        and of.is_proof in (None, is_of_proof(cell[0]))
         and all(want is None or want == have for want, have in zip(wanted, cell, strict=True))
     )
 
 
 def unpriced(days: Iterable[Cells]) -> list[str]:
-    """Models with attempts that have no price, the most of them first."""
+    """Models with attempts of clients that have no price, the most of them first."""
     counts: dict[str, int] = {}
     for cells in days:
-        for (_, _, model, _), sums in cells.items():
-            if sums.unpriced:
+        for (tenant_id, _, model, _), sums in cells.items():
+            if sums.unpriced and not is_of_proof(tenant_id):
                 counts[model] = counts.get(model, 0) + sums.unpriced
     return sorted((model for model, count in counts.items() if count > 0), key=lambda one: (-counts[one], one))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -25,7 +25,10 @@ from tenantry.ledger.series import NOTHING, Selection, Sums, sum_of
 from tenantry.storage.database import reading
 
 OUTCOMES: Final = ("settled", "voided", "estimated", "orphaned", "unpriced", "adjusted")
-FIELDS: Final = ("tenant", "key", "model", "outcome", "status", "from", "to", "min", "max")
+FIELDS: Final = ("tenant", "key", "model", "outcome", "status", "from", "to", "min", "max", "proof")
+# What the isolation proof has sent is not shown but where it is asked for: beside the rest, or alone.
+PROOF_WITH, PROOF_ONLY = "with", "only"
+_PROOF: Final[Mapping[str, bool | None]] = {"": False, PROOF_WITH: None, PROOF_ONLY: True}
 _WORD_CHARS_MAX: Final = 128
 _STATUSES: Final = range(100, 600)
 # The largest number that a database takes; nothing has one beyond it.
@@ -76,6 +79,8 @@ def read_asked(typed: Mapping[str, str], scope: Scope, zone: ZoneInfo) -> Asked:
         if tenant is None:
             problems["tenant"] = f"There is no tenant {text['tenant']!r}."
         ids = [tenant.tenant_id] if tenant is not None else []
+    if text["proof"] not in _PROOF:
+        problems["proof"] = f"{PROOF_WITH} or {PROOF_ONLY}; nothing: without."
     wanted = Wanted(
         ids,
         text["key"] or None,
@@ -86,6 +91,7 @@ def read_asked(typed: Mapping[str, str], scope: Scope, zone: ZoneInfo) -> Asked:
         moment("to", is_end=True),
         dollars("min"),
         dollars("max"),
+        _PROOF.get(text["proof"], False),
     )
     return Asked(text, problems, wanted)
 
@@ -103,17 +109,24 @@ def _moment(text: str, zone: ZoneInfo, *, is_end: bool) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A page, and the sum of the whole selection; None: its filters are finer than the sums that are kept."""
+    """A page, and the sum of the whole selection; None: its filters are finer than the sums that are kept.
+
+    `hidden`: what the isolation proof's own tenants used that is so and not shown; None as above.
+    """
 
     page: LedgerPage
     whole: Sums | None
+    hidden: Sums | None
 
 
 def find_requests(
     site: Site, days: DaySums, wanted: Wanted, behind: Place | None, now_us: int, most: int = 50
 ) -> Found:
     with reading(site.engine) as connection:
-        return Found(list_rows(connection, wanted, behind, most), _sum_of(connection, days, wanted, now_us))
+        page, whole = list_rows(connection, wanted, behind, most), _sum_of(connection, days, wanted, now_us)
+        if wanted.is_proof is not False or wanted.tenant_ids is not None:
+            return Found(page, whole, NOTHING)
+        return Found(page, whole, _sum_of(connection, days, replace(wanted, is_proof=True), now_us))
 
 
 def _sum_of(connection: Connection, days: DaySums, wanted: Wanted, now_us: int) -> Sums | None:
@@ -127,7 +140,8 @@ def _sum_of(connection: Connection, days: DaySums, wanted: Wanted, now_us: int) 
         return NOTHING
     if start_us % QUARTER_US or (wanted.end_us or 0) % QUARTER_US:
         return None
-    of = Selection(start_us, end_us, wanted.tenant_ids, wanted.key_id, wanted.model, wanted.outcome)
+    finer_still = (wanted.key_id, wanted.model, wanted.outcome, wanted.is_proof)
+    of = Selection(start_us, end_us, wanted.tenant_ids, *finer_still)
     if wanted.tenant_ids is not None and len(wanted.tenant_ids) <= 1:
         return sum_of(connection, of)
     return days.sum_of(connection, of, now_us)

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tenantry.control.site import Site
+from tenantry.domain.proof import is_of_proof
 from tenantry.storage.records import TenantRecord
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The tenants that may be seen, by slug, and whether they are all there are.
+    """The tenants that may be seen, by slug, and whether they are all there are. The isolation proof's are no clients.
 
     What belongs to tenants that left is in the sums of the whole site, and in nobody's list.
     """
@@ -37,5 +38,6 @@ class Scope:
 def scope_of(site: Site, slugs: frozenset[str] | None) -> Scope:
     """`slugs` None: of the whole site."""
     listed: Sequence[TenantRecord] = site.directory.list_tenants()
-    seen = {one.slug: one for one in listed if slugs is None or one.slug in slugs}
+    clients = [one for one in listed if not is_of_proof(one.tenant_id)]
+    seen = {one.slug: one for one in clients if slugs is None or one.slug in slugs}
     return Scope(seen, slugs is None)

@@ -10,12 +10,13 @@ from typing import Final
 
 from tenantry.billing.margin import TenantMargin
 from tenantry.control.figures.budgets import BudgetFigure, budget_figures, nearest
-from tenantry.control.figures.days import DaySums, by_tenant
+from tenantry.control.figures.days import DaySums, by_tenant, of_proof
 from tenantry.control.figures.live import LiveFigures, live_figures
 from tenantry.control.figures.scope import Scope
 from tenantry.control.figures.time import last_days
 from tenantry.control.site import Site
 from tenantry.domain.periods import MONTH, Period, period_of
+from tenantry.ledger.series import NOTHING, Sums
 from tenantry.storage.database import reading
 from tenantry.storage.records import TenantRecord
 
@@ -38,10 +39,13 @@ class TenantRow:
 
 @dataclass(frozen=True, slots=True)
 class TenantTable:
+    """`proof`: what the isolation proof's own tenants used in the month, who have no row."""
+
     month: Period
     days: list[Period]
     rows: list[TenantRow]
     live: LiveFigures
+    proof: Sums
 
 
 def tenant_table(
@@ -58,7 +62,8 @@ def tenant_table(
     live = live_figures(site.settings.journal_dir, scope)
     with reading(site.engine) as connection:
         spent = [by_tenant([day]) for day in days.of_days(connection, shown, now_us)]
-        in_month = by_tenant(days.between(connection, month.start_us, month.end_us, now_us))
+        cells = days.between(connection, month.start_us, month.end_us, now_us)
+        in_month = by_tenant(cells)
         budgets = budget_figures(connection, zone, now_us, days, ids)
     used: dict[str, datetime] = {}
     for key in site.directory.list_keys():
@@ -77,4 +82,4 @@ def tenant_table(
         )
         for slug, one in sorted(scope.tenants.items())
     ]
-    return TenantTable(month, shown, rows, live)
+    return TenantTable(month, shown, rows, live, of_proof(cells) if scope.is_whole else NOTHING)

@@ -10,15 +10,16 @@ from sqlalchemy import Connection, func, select
 
 from tenantry.control.figures.attention import Concern, concerns
 from tenantry.control.figures.budgets import BudgetFigure, budget_figures, of_tenant
-from tenantry.control.figures.days import DaySums, total, unpriced
+from tenantry.control.figures.days import DaySums, of_proof, total, unpriced
 from tenantry.control.figures.live import LiveFigures, live_figures
 from tenantry.control.figures.scope import Scope
 from tenantry.control.figures.time import HOUR_US, hours_of, projected
 from tenantry.control.site import Site
 from tenantry.domain.periods import DAY, MONTH, Period, period_of, previous_period
+from tenantry.domain.proof import is_of_proof
 from tenantry.ledger.live import DeadCredential, dead_credentials
 from tenantry.ledger.outbox import Outbox, RaisedAlert
-from tenantry.ledger.series import Selection, Sums, summed, tenants_by_quarter
+from tenantry.ledger.series import NOTHING, Selection, Sums, summed, tenants_by_quarter
 from tenantry.ledger.spending import spent_by_holder
 from tenantry.storage.database import reading
 from tenantry.storage.records import CredentialRecord
@@ -57,7 +58,10 @@ class UpstreamFigure:
 
 @dataclass(frozen=True, slots=True)
 class Today:
-    """Money is nano-dollars. `yesterday_nanos` is of the same stretch of the day before; `hours`: of today."""
+    """Money is nano-dollars. `yesterday_nanos` is of the same stretch of the day before; `hours`: of today.
+
+    All is of clients; `proof` and `proof_month` are the isolation proof's own, today and this month.
+    """
 
     at: datetime
     day: Period
@@ -75,6 +79,8 @@ class Today:
     upstreams: list[UpstreamFigure]
     concerns: list[Concern]
     alerts: list[RaisedAlert]
+    proof: Sums
+    proof_month: Sums
 
 
 def today_figures(site: Site, days: DaySums, scope: Scope, *, with_site: bool, now_us: int | None = None) -> Today:
@@ -96,7 +102,11 @@ def today_figures(site: Site, days: DaySums, scope: Scope, *, with_site: bool, n
         refused = _refusals(connection, scope, day, now_us)
     in_tenant: dict[str, list[Sums]] = {}
     of_hour: list[list[Sums]] = [[] for _ in hours[1:]]
+    of_proof_today: list[Sums] = []
     for quarter_us, tenant_id, sums in quarters:
+        if is_of_proof(tenant_id):
+            of_proof_today.append(sums)
+            continue
         in_tenant.setdefault(tenant_id, []).append(sums)
         of_hour[(quarter_us - day.start_us) // HOUR_US].append(sums)
     by_tenant, by_hour = {id_: summed(some) for id_, some in in_tenant.items()}, list(map(summed, of_hour))
@@ -109,7 +119,7 @@ def today_figures(site: Site, days: DaySums, scope: Scope, *, with_site: bool, n
         day,
         month,
         today,
-        sum(nanos for (tenant_id, _), nanos in yesterday.items() if ids is None or tenant_id in ids),
+        sum(nanos for (tenant_id, _), nanos in yesterday.items() if _counts(tenant_id, ids)),
         this_month,
         projected(this_month.cost_nanos, month, now_us),
         sum(one.amount_nanos for one in monthly),
@@ -130,7 +140,14 @@ def today_figures(site: Site, days: DaySums, scope: Scope, *, with_site: bool, n
             with_site=with_site,
         ),
         alerts,
+        summed(of_proof_today),
+        of_proof(in_month) if scope.is_whole else NOTHING,
     )
+
+
+def _counts(tenant_id: str, ids: list[str] | None) -> bool:
+    """Whether it is a client's, and one of `ids`."""
+    return not is_of_proof(tenant_id) and (ids is None or tenant_id in ids)
 
 
 def _by_slug(budgets: dict[str, list[BudgetFigure]], scope: Scope) -> dict[str, list[BudgetFigure]]:
@@ -167,7 +184,7 @@ def _refusals(connection: Connection, scope: Scope, day: Period, now_us: int) ->
     by_id = scope.by_id()
     found: dict[str, list[tuple[str, int, int]]] = {}
     for reason, tenant_id, quarter_us, count in connection.execute(query):
-        if scope.sees(tenant_id):
+        if scope.sees(tenant_id) and not is_of_proof(tenant_id):
             found.setdefault(reason, []).append((tenant_id, quarter_us, int(count)))
     figures: list[RefusalFigure] = []
     for reason, given in found.items():

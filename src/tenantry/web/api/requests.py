@@ -8,7 +8,15 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from tenantry.control.ledger_views import RequestView, StoryView, UsageView, request_view, story_view
+from tenantry.control.ledger_views import (
+    RequestView,
+    SiteUsageView,
+    StoryView,
+    UsageView,
+    request_view,
+    site_usage,
+    story_view,
+)
 from tenantry.domain.roles import Permission
 from tenantry.ledger.selection import Filters, LedgerRow, select_rows
 from tenantry.ledger.story import find_story
@@ -32,11 +40,23 @@ def show_usage(call: Call, slug: str, query: UsageQuery) -> UsageView:
     return msgspec.convert(report.as_json(slug), UsageView)
 
 
+_PROOF: Final = {"without": False, "with": None, "only": True}
+
+
+@operation("GET", "/usage", Permission.USAGE_READ, of_site=True, audited="usage")
+def show_site_usage(call: Call, query: UsageQuery) -> SiteUsageView:
+    """Show what each client used in one month, all together, and beside them the isolation proof."""
+    return site_usage(call.site, query.month or current_month(call.site.settings.zone))
+
+
 Time = Annotated[datetime, Meta(tz=True, description="With its offset, such as 2026-11-30T18:00:00Z.")]
 
 
 class RequestsQuery(Paged):
-    """`model`: asked for or served. `since` and `until`: when it ended."""
+    """`model`: asked for or served. `since` and `until`: when it ended.
+
+    `proof`: what the isolation proof's own tenants sent is listed only `with` the rest, or `only` that.
+    """
 
     tenant: Name | None = None
     key_id: Name | None = None
@@ -45,6 +65,7 @@ class RequestsQuery(Paged):
     status: Annotated[int, Meta(ge=100, le=599)] | None = None
     since: Time | None = None
     until: Time | None = None
+    proof: Literal["without", "with", "only"] = "without"
 
 
 @operation("GET", "/requests", Permission.REQUESTS_READ, audited="requests")
@@ -58,6 +79,7 @@ def list_requests(call: Call, query: RequestsQuery) -> Page[RequestView]:
         query.status,
         query.since,
         query.until,
+        _PROOF[query.proof],
     )
     after = read_cursor(call, query)
     place = (int(after[0]), int(after[1])) if after is not None else None
@@ -94,4 +116,4 @@ def tenant_ids(call: Call, slug: str | None) -> list[str] | None:
     return [row.tenant_id for row in call.site.directory.list_tenants() if row.slug in call.principal.tenants]
 
 
-OPERATIONS: Final = (show_usage, list_requests, show_request)
+OPERATIONS: Final = (show_usage, show_site_usage, list_requests, show_request)

@@ -39,18 +39,20 @@ def list_alerts(request: Request, principal: Principal) -> Response:
     found = [
         one for one in listed if (scope.is_whole or one.slug in scope.tenants) and typed["kind"] in ("", one.kind)
     ][:SHOWN]
-    targets = site.directory.list_alert_targets() if principal.may(Permission.ALERTS_READ) else []
+    # As in the admin API: a target's name and address are for who may change it.
+    may_change = principal.may(Permission.ALERTS_CHANGE)
+    targets = site.directory.list_alert_targets() if may_change else []
     return show(
         request,
         principal,
         "alerts",
         alerts=[(alert_view(one), one.raised_at_us) for one in found],
         targets=[alert_target_view(one) for one in targets],
-        sees_targets=principal.may(Permission.ALERTS_READ),
+        sees_targets=may_change,
         typed=typed,
         kinds=[kind.value for kind in AlertKind],
         tenants=sorted(scope.tenants),
-        may_change=principal.may(Permission.ALERTS_CHANGE),
+        may_change=may_change,
     )
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import threading
 import time
 from collections.abc import AsyncIterator
 from typing import Final
 
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -85,7 +86,7 @@ async def _told(request: Request, principal: Principal, feed: LiveFeed, session_
         site, secret = site_of(request), cookie_of(request, SESSION) or ""
         scope = await run_in_threadpool(seen_scope, request, principal)
         began = asked_at = said_at = time.monotonic()
-        last = ""
+        last, booked = "", Booked()
         while not feed.is_closed and time.monotonic() - began < STREAM_SECONDS_MAX:
             if time.monotonic() - asked_at >= ASKED_AGAIN_SECONDS:
                 asked_at = time.monotonic()
@@ -94,7 +95,7 @@ async def _told(request: Request, principal: Principal, feed: LiveFeed, session_
                     yield b"event: end\ndata: signed out\n\n"
                     return
                 scope = await run_in_threadpool(seen_scope, request, found.person.principal)
-            now = await run_in_threadpool(_now, site, scope)
+            now = await run_in_threadpool(_now, site, scope, booked)
             if now != last:
                 last, said_at = now, time.monotonic()
                 yield f"data: {now}\n\n".encode()
@@ -106,11 +107,32 @@ async def _told(request: Request, principal: Principal, feed: LiveFeed, session_
         feed.give_back(session_id)
 
 
-def _now(site: Site, scope: Scope) -> str:
-    """`booked` is another number when there is something new in the ledger, and says nothing else."""
+class Booked:
+    """Whether something was booked of whom a stream may see: a mark that is another one then, and tells nothing else.
+
+    The number of the ledger's newest row would tell who is confined to one client how much all others ask.
+    """
+
+    def __init__(self) -> None:
+        self._stream = secrets.token_hex(4)  # who comes again looks anew: something may have come meanwhile
+        self._changes = 0
+        self._newest: int | None = None
+
+    def mark(self, connection: Connection, scope: Scope) -> str:
+        before = self._newest
+        newest = self._newest = connection.execute(select(func.max(ledger.c.entry_id))).scalar() or 0
+        if before is not None and newest > before:
+            theirs = select(ledger.c.entry_id).where(ledger.c.entry_id > before, ledger.c.entry_id <= newest)
+            if scope.ids is not None:
+                theirs = theirs.where(ledger.c.tenant_id.in_(scope.ids))
+            self._changes += connection.execute(theirs.limit(1)).first() is not None
+        return f"{self._stream}.{self._changes}"
+
+
+def _now(site: Site, scope: Scope, booked: Booked) -> str:
     live: LiveFigures = live_figures(site.settings.journal_dir, scope)
     with site.engine.connect() as connection:
-        newest = connection.execute(select(func.max(ledger.c.entry_id))).scalar() or 0
+        mark = booked.mark(connection, scope)
     uses = {slug: [use.sessions, use.waiting] for slug, use in live.uses.items() if use.sessions or use.waiting}
-    told = {"sessions": live.sessions, "waiting": live.waiting, "tenants": uses, "booked": newest}
+    told = {"sessions": live.sessions, "waiting": live.waiting, "tenants": uses, "booked": mark}
     return json.dumps(told, separators=(",", ":"))

@@ -5,23 +5,40 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from typing import Final
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from tenantry.control.figures.requests import FIELDS, OUTCOMES, as_text, csv_of, find_requests, place_of, read_asked
+from tenantry.control.figures.requests import (
+    FIELDS,
+    OUTCOMES,
+    PROOF_ONLY,
+    as_text,
+    csv_of,
+    find_requests,
+    place_of,
+    read_asked,
+)
 from tenantry.control.figures.story import story_of
+from tenantry.domain.proof import is_of_proof
 from tenantry.domain.roles import Principal
+from tenantry.ledger.refused import find_refused
 from tenantry.web.pages.showing import audit_read, figures_of, query, seen_scope, show
+from tenantry.web.pages_base.rendering import see_other
 from tenantry.web.tokens import site_of
 
 PAGE_ROWS: Final = 50
+# Longer than any id, ours or an upstream's.
+ID_CHARS_MAX: Final = 128
 
 
 def list_requests(request: Request, principal: Principal) -> Response:
     site, scope = site_of(request), seen_scope(request, principal)
+    wanted_id = query(request, "id")["id"]
+    if wanted_id:
+        return see_other(f"/requests/{quote(wanted_id[:ID_CHARS_MAX], safe='')}")
     asked = read_asked(query(request, *FIELDS), scope, site.settings.zone)
     audit_read(request, principal, "requests", asked.typed["tenant"] or None)
     now_us = time.time_ns() // 1000
@@ -41,6 +58,8 @@ def list_requests(request: Request, principal: Principal) -> Response:
         next_path=_path("/requests", filters, behind=as_text(found.page.next)) if found.page.next else None,
         first_path=_path("/requests", filters) if behind is not None else None,
         csv_path=_path("/requests.csv", filters),
+        proof_path=_path("/requests", {**filters, "proof": PROOF_ONLY}),
+        is_of_proof=is_of_proof,
         keys={one.key_id: one.label for one in site.directory.list_keys(asked.typed["tenant"])}
         if asked.typed["tenant"] in scope.tenants
         else {},
@@ -74,7 +93,7 @@ def show_story(request: Request, principal: Principal) -> Response:
     wanted = str(request.path_params["request_id"])
     chapters = [one for one in story_of(site, wanted) if scope.is_whole or one.row["tenant"] in scope.tenants]
     if not chapters:
-        raise HTTPException(404, "there is no such request in the ledger; what the gateway itself refused has no row")
+        return _refused(request, principal, wanted)
     slug = str(chapters[0].row["tenant"])
     audit_read(request, principal, "request", slug if slug in scope.tenants else None, asked=wanted)
     costs = [one.row["cost_nanos"] for one in chapters if one.row["cost_nanos"] is not None]
@@ -90,3 +109,16 @@ def show_story(request: Request, principal: Principal) -> Response:
         attempts=sum(not one.row["adjusts"] for one in chapters),
         is_whole=scope.is_whole,
     )
+
+
+def _refused(request: Request, principal: Principal, wanted: str) -> Response:
+    """One that has no row because the gateway refused it."""
+    site, scope = site_of(request), seen_scope(request, principal)
+    found = find_refused(site.engine, wanted)
+    if found is None or not scope.sees(found.tenant_id):
+        words = "there is no such request in the ledger, nor among the newest that were refused"
+        raise HTTPException(404, words)
+    slug = scope.slug_of(found.tenant_id)
+    audit_read(request, principal, "refusals", slug, asked=wanted)
+    labels = {one.key_id: one.label for one in site.directory.list_keys(slug)} if slug is not None else {}
+    return show(request, principal, "refused", refused=found, slug=slug, label=labels.get(found.key_id, ""))

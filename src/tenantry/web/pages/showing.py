@@ -36,7 +36,7 @@ class Figures:
 
     def __init__(self, site: Site) -> None:
         self.days = DaySums(site.settings.zone)
-        self.margins = RememberedMargins(site)
+        self.margins = RememberedMargins(site, self.days)
         self.history = MarginHistory(site)
         self.once = Once()
 

@@ -17,8 +17,9 @@ import pytest
 from starlette.applications import Starlette
 
 from tenantry.control.site import Site
-from tenantry.domain.attempts import RefusalCount, Tally
+from tenantry.domain.attempts import Outcome, RefusalCount, Tally
 from tenantry.domain.plans import EXAMPLE_PLANS
+from tenantry.domain.proof import PROOF_IDS
 from tenantry.ledger.adjustments import Scope, book_adjustments
 from tenantry.ledger.tallies import book_tallies
 from tenantry.storage.directory.plans import Agreed
@@ -188,3 +189,42 @@ def test_a_client_that_is_refused_for_its_budget_now_needs_attention(app: Starle
     page = signed_in(app, site).get("/")
     assert "2 requests of acme did not fit what is left of its budget" in page.shown
     assert 'href="/tenants/acme/budget"' in page.text
+
+
+def test_what_the_isolation_proof_used_is_in_no_figure_of_clients_and_on_a_line_of_its_own(
+    app: Starlette, site: Site, tmp_path: Path
+) -> None:
+    """Clients and proof together are the ledger, on the page, by command and in the API."""
+    [acme] = [one.tenant_id for one in site.directory.list_tenants() if one.slug == "acme"]
+    now_us = time.time_ns() // 1000
+    proof = f"{PROOF_IDS}0123abcd-own"
+    site.directory.create_tenant("probe-0123abcd-own", "Isolation probe (throw-away)", "standard", proof)
+    unpriced = {"cost_nanos": None, "outcome": Outcome.UNPRICED, "model_served": "claude-of-the-proof"}
+    rows = [attempt(1, now_us, acme, cost_nanos=5000), attempt(2, now_us, proof, cost_nanos=70)]
+    book(site.engine, tmp_path, [*rows, attempt(3, now_us, proof, **unpriced)])
+    refuse(site, "key_not_active", {proof: 41})
+    browser = signed_in(app, site)
+    today = browser.get("/")
+    assert nanos(today, "spend-today") == nanos(today, "spend-month") == 5000
+    assert "its own clients sent 2 requests today, $0.00000007" in today.shown
+    for word in ("No price is known", "41", "probe-"):
+        assert word not in today.shown
+    table = browser.get("/tenants")
+    assert "the isolation proof, $0.00000007" in table.shown
+    assert "probe-" not in table.shown
+    day = site.directory.today().isoformat()
+    sums: dict[str, int] = {}
+    for how in ("", "only", "with"):
+        path = f"?from={day}&to={day}&proof={how}"
+        sums[how] = nanos(browser.get(f"/requests{path}"), "selection-cost")
+        assert exported(browser, f"/requests.csv{path}") == sums[how]
+    assert sums == {"": 5000, "only": 70, "with": 5070}
+    hidden = browser.get(f"/requests?from={day}&to={day}")
+    assert "Not among them: 2 requests of the isolation proof, $0.00000007" in hidden.shown
+    assert "What the isolation proof sent is not shown" in browser.get("/requests").shown
+    assert "req_2" not in hidden.text
+    told = command(site, "usage", "--all")
+    assert [one["tenant"] for one in told["tenants"]] == ["acme"]
+    assert [told[name]["cost_nanos"] for name in ("clients", "proof", "ledger")] == [5000, 70, 5070]
+    margin = command(site, "margin")
+    assert (margin["total"]["now"]["cost_nanos"], margin["proof_nanos"], margin["list_nanos"]) == (5000, 70, 5070)
