@@ -18,7 +18,7 @@ from tenantry.billing.phrases import phrase
 from tenantry.billing.rating import CORRECTION, LATE, Line
 from tenantry.billing.usage import ADJUSTED, Used, month_totals, read_usage, start_us
 from tenantry.storage.directory import Directory
-from tenantry.storage.directory.invoices import Covered, covered_months, credits_of, standing_months
+from tenantry.storage.directory.invoices import Covered, closed_months, covered_months, credits_of, standing_months
 from tenantry.storage.records import PlanVersion, TenantPlan
 from tenantry.storage.tables import gateway_keys, ledger
 
@@ -94,12 +94,16 @@ class Books:
     def late(self, tenant_id: str, before: Month) -> list[tuple[Line, Covered]]:
         """What was booked for earlier months after their invoices: a line for each, and what that covers."""
         found: list[tuple[Line, Covered]] = []
-        standing = standing_months(self.connection, tenant_id)
-        for known in covered_months(self.connection, tenant_id).values():
-            month = read_month(known.month)
-            if known.month not in standing or month.first >= before.first:
+        closed = closed_months(self.connection, tenant_id)
+        done = {*standing_months(self.connection, tenant_id), *closed}
+        covered = covered_months(self.connection, tenant_id)
+        for name in sorted(done):
+            month, known = read_month(name), covered.get(name, Covered(name, 0, 0, 0))
+            if month.first >= before.first:
                 continue
             is_as_covered = self._total(tenant_id, month) == (known.rows, known.cost_nanos)
+            # Of a month that had nothing to bill, a plan may have been said since.
+            is_as_covered &= name not in closed or self._is_without_plan(tenant_id, month)
             # What corrections change depends on usage of the month that they correct, which may have come later.
             if is_as_covered and not self._corrected(tenant_id, month):
                 continue
@@ -111,6 +115,9 @@ class Books:
             line = Line(LATE, phrase("late", month=month.first), net, rows, cost)
             found.append((line, Covered(known.month, rows, cost, net)))
         return found
+
+    def _is_without_plan(self, tenant_id: str, month: Month) -> bool:
+        return all(one.terms is None for one in self.sold(tenant_id).stretches(month))
 
     def billed_elsewhere(self, tenant_id: str, month: Month) -> list[Line]:
         """What stands of a month on later invoices, as late usage, where its own was taken back."""

@@ -83,6 +83,11 @@ class TenantMargin:
     fits: str | None = None
 
     @property
+    def is_of_something(self) -> bool:
+        """Whether anything was billed, used or given back."""
+        return (self.now, self.projected) != (Margin(), Margin())
+
+    @property
     def is_under_water(self) -> bool:
         return self.projected.margin_nanos < 0
 

@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from tenantry.billing.books import Books, SumsDiffer, open_books
 from tenantry.billing.credits import NotCredited, Part, credit_note, credit_part, left_of
-from tenantry.billing.invoice import AlreadyBilled, Client, NotBilled, draft, finished
+from tenantry.billing.invoice import AlreadyBilled, Client, NotBilled, NothingToBill, draft, finished
 from tenantry.billing.months import Month
 from tenantry.billing.refusals import NotStructured
 from tenantry.billing.render import digits_of, require_known
@@ -52,7 +52,8 @@ class Passed:
     """What became of one tenant: what would be issued, what was, or why not.
 
     With a draft and a reason, somebody else issued for it at the same time. `failed`: that is a fault and no state.
-    `standing`: the number of the invoice that the month has already.
+    `standing`: the number of the invoice that the month has already. `empty`: there is nothing to bill, as was
+    seen after this document of the tenant's.
     """
 
     client: Client
@@ -61,6 +62,7 @@ class Passed:
     why: str = ""
     failed: bool = False
     standing: str | None = None
+    empty: int | None = None
 
     @property
     def slug(self) -> str:
@@ -106,10 +108,14 @@ def list_clients(site: Site) -> list[Client]:
 
 
 def list_without_plan(site: Site) -> list[Client]:
-    """Tenants that never had a plan: what they use is paid by the agency."""
+    """Tenants that never had a plan, then those of them that were deleted after use: the agency paid for it."""
     known = {one.tenant_id for one in site.directory.list_tenant_plans()}
+    there = site.directory.list_tenants()
+    found = [Client(one.tenant_id, one.slug, one.name) for one in there if one.tenant_id not in known]
+    known.update(one.tenant_id for one in there)
     return [
-        Client(one.tenant_id, one.slug, one.name) for one in site.directory.list_tenants() if one.tenant_id not in known
+        *found,
+        *(Client(id_, slug, slug) for id_, slug in site.directory.list_deleted().items() if id_ not in known),
     ]
 
 
@@ -118,7 +124,7 @@ def find_client(site: Site, slug: str) -> Client:
     try:
         row = site.directory.get_tenant(slug)
     except NotInDirectory:
-        gone = [one for one in list_clients(site) if one.slug == slug]
+        gone = [one for one in (*list_without_plan(site), *list_clients(site)) if one.slug == slug]
         if not gone:
             raise
         return gone[-1]
@@ -143,8 +149,12 @@ def preview(site: Site, books: Books, client: Client, month: Month) -> NewInvoic
 def issue(site: Site, client: Client, month: Month, check: Check = any_document) -> Issued:
     """Raises: NotBilled, SumsDiffer, as `check`; DirectoryError: it is not over or complete, or somebody was first."""
     require_issuable(site, month)
-    with reading_books(site) as books:
-        new = preview(site, books, client, month)
+    try:
+        with reading_books(site) as books:
+            new = preview(site, books, client, month)
+    except NothingToBill as reason:
+        site.directory.close_month(client.tenant_id, str(month), reason.after)
+        raise
     check(new.document)
     return _issue(site.directory, new)
 
@@ -176,7 +186,7 @@ def issue_all(
     require_issuable(site, month)
     with reading_books(site) as books:
         for some in _batches(list_clients(site) if clients is None else clients):
-            yield from _issue_some(site, [_drafted(site, books, client, month, check) for client in some])
+            yield from _issue_some(site, month, [_drafted(site, books, client, month, check) for client in some])
 
 
 def preview_all(site: Site, month: Month, clients: Iterable[Client] | None = None) -> Iterator[Passed]:
@@ -193,6 +203,8 @@ def _drafted(site: Site, books: Books, client: Client, month: Month, check: Chec
         return Passed(client, new)
     except AlreadyBilled as reason:
         return Passed(client, why=str(reason), standing=reason.number)
+    except NothingToBill as reason:
+        return Passed(client, why=str(reason), empty=reason.after)
     except NotBilled as reason:
         return Passed(client, why=str(reason))
     except (SumsDiffer, NotStructured, DirectoryError) as fault:
@@ -203,11 +215,13 @@ def _drafted(site: Site, books: Books, client: Client, month: Month, check: Chec
         return Passed(client, why=f"{type(fault).__name__}: {fault}", failed=True)
 
 
-def _issue_some(site: Site, drafted: Sequence[Passed]) -> list[Passed]:
+def _issue_some(site: Site, month: Month, drafted: Sequence[Passed]) -> list[Passed]:
     """All of them, or none: of a transaction that is undone no number is taken."""
     found: list[Passed] = []
     with site.directory.transaction() as directory:
         for one in drafted:
+            if one.empty is not None:
+                directory.close_month(one.client.tenant_id, str(month), one.empty)
             if one.draft is None:
                 found.append(one)
                 continue
