@@ -16,9 +16,11 @@ from tenantry.billing.corrections import Corrected, Reference, read_corrections,
 from tenantry.billing.months import Month, Sold, read_month
 from tenantry.billing.phrases import phrase
 from tenantry.billing.rating import CORRECTION, LATE, Line
+from tenantry.billing.surcharges import read_dearer, with_surcharges
 from tenantry.billing.usage import ADJUSTED, Used, month_totals, read_usage, start_us
 from tenantry.storage.directory import Directory
 from tenantry.storage.directory.invoices import Covered, closed_months, covered_months, credits_of, standing_months
+from tenantry.storage.prices import PriceHistory, read_price_changes
 from tenantry.storage.records import PlanVersion, TenantPlan
 from tenantry.storage.tables import gateway_keys, ledger
 
@@ -47,6 +49,8 @@ class Books:
     _totals: dict[str, dict[str, tuple[int, int]]] = field(default_factory=dict[str, dict[str, tuple[int, int]]])
     _read_corrections: list[dict[str, list[Corrected]]] = field(default_factory=list[dict[str, list[Corrected]]])
 
+    _history: list[PriceHistory] = field(default_factory=list[PriceHistory])
+
     def sold(self, tenant_id: str) -> Sold:
         return sold_to(self.assigned.get(tenant_id, ()), self.versions)
 
@@ -63,7 +67,14 @@ class Books:
 
     def _used(self, tenant_id: str, month: Month) -> list[Used]:
         stretches = self.sold(tenant_id).stretches(month)
-        return read_usage(self.connection, tenant_id, month, self.zone, (one.first for one in stretches))
+        used = read_usage(self.connection, tenant_id, month, self.zone, (one.first for one in stretches))
+        # Of any plan: usage is tried on others, too.
+        if not any(one.terms.bears_surcharges for one in self.versions):
+            return used
+        if not self._history:
+            self._history.append(PriceHistory(read_price_changes(self.connection)))
+        dearer = read_dearer(self.connection, tenant_id, month, self.zone, self._history[0])
+        return with_surcharges(used, dearer, self.zone)
 
     def _corrected(self, tenant_id: str, month: Month) -> list[Corrected]:
         """What was booked in a month for earlier ones."""

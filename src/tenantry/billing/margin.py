@@ -22,6 +22,7 @@ from tenantry.billing.rating import (
     SERVICE_FEE,
     SETUP,
     SLOTS,
+    SURCHARGE,
     USAGE,
 )
 from tenantry.billing.usage import Used, start_us
@@ -30,7 +31,7 @@ from tenantry.storage.records import PlanVersion, TenantPlan
 
 # A discount and the minimum belong to what is fixed: both come with the plan and not with a request.
 _FIXED = (FEE, SLOTS, SETUP, DISCOUNT, MINIMUM)
-_METERED = (USAGE, ESTIMATED, SERVICE_FEE, CORRECTION)
+_METERED = (USAGE, SURCHARGE, ESTIMATED, SERVICE_FEE, CORRECTION)
 _LONG_AGO = date(2000, 1, 1)
 
 
@@ -152,7 +153,8 @@ def _scaled(used: Used, pace: Fraction) -> Used:
     if pace == 1:
         return used
     counts = {name: rounded(count * pace) for name, count in used.counts.items()}
-    return replace(used, cost_nanos=rounded(used.cost_nanos * pace), counts=counts)
+    extra = {key: tokens * pace for key, tokens in used.extra.items()}
+    return replace(used, cost_nanos=rounded(used.cost_nanos * pace), counts=counts, extra=extra)
 
 
 def totals(margins: Iterable[Margin]) -> Margin:

@@ -12,12 +12,13 @@ from tenantry.billing.phrases import Days, Percent, Phrase, days_to, percent_of,
 from tenantry.billing.usage import ADJUSTED, ESTIMATES, UNPRICED, Used
 from tenantry.domain.attempts import Outcome
 from tenantry.domain.plans import BILL, ON_ALL, Terms, own_prices
+from tenantry.domain.surcharges import SURCHARGES
 
 # Kinds of lines. Those of usage carry ledger rows, each row on one of them.
 FEE, SLOTS, SETUP, DISCOUNT, MINIMUM, TRIAL = "fee", "slots", "setup", "discount", "minimum", "trial"
 USAGE, INCLUDED, BEYOND, SERVICE_FEE = "usage", "included", "beyond", "service_fee"
 ESTIMATED, WITHOUT_PRICE, WITHOUT_PLAN, LATE = "estimated", "without_price", "without_plan", "late"
-CORRECTION = "correction"
+CORRECTION, SURCHARGE = "correction", "surcharge"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,8 @@ def _charged(terms: Terms, used: Sequence[Used], left: _Included) -> Iterator[Li
     elif terms.overage == BILL:
         nanos = rounded(beyond * sum((_value(terms, one) for one in used), Fraction(0)))
         yield _sum_line(BEYOND, phrase("beyond", percent=percent_of(beyond)), used, nanos)
+        for kind, whole in _surcharges(terms, used):
+            yield Line(BEYOND, phrase(f"beyond_{kind}", percent=percent_of(beyond)), rounded(beyond * whole))
     else:
         yield _sum_line(BEYOND, phrase("beyond_not_billed", percent=percent_of(beyond)), used)
 
@@ -138,6 +141,8 @@ def _by_model(terms: Terms, used: Sequence[Used]) -> Iterator[Line]:
         own = [one for one in used if one.model == model]
         nanos = rounded(sum((_value(terms, one) for one in own), Fraction(0)))
         yield _sum_line(USAGE, phrase("usage", model=model), own, nanos)
+        for kind, whole in _surcharges(terms, own):
+            yield Line(SURCHARGE, phrase(f"surcharge_{kind}", model=model), rounded(whole))
 
 
 def _service_fee(terms: Terms, used: Sequence[Used]) -> Iterator[Line]:
@@ -159,6 +164,17 @@ def _value(terms: Terms, used: Used) -> Fraction:
     if used.outcome in (ADJUSTED, Outcome.VOIDED.value):
         return Fraction(0)
     return sum((used.counts[name] * price for name, price in own.items()), Fraction(0))
+
+
+def _surcharges(terms: Terms, used: Sequence[Used]) -> Iterator[tuple[str, Fraction]]:
+    """What the plan's own prices bear as list prices do, by what it is for; those of list prices are within them."""
+    sums = dict.fromkeys(SURCHARGES, Fraction(0))
+    for one in used if terms.bears_surcharges else ():
+        own = own_prices(terms, one.model) if one.extra else None
+        if own is not None:
+            for (kind, column), tokens in one.extra.items():
+                sums[kind] += tokens * own[column]
+    yield from ((kind, whole) for kind, whole in sums.items() if whole)
 
 
 def _sum_line(kind: str, text: Phrase, used: Iterable[Used], nanos: int = 0) -> Line:
