@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from tenantry.billing.corrections import Corrected
-from tenantry.billing.months import Month, Stretch, rounded
+from tenantry.billing.months import Month, Stretch, rounded, runs_of
 from tenantry.billing.phrases import phrase
-from tenantry.billing.rating import CORRECTION, MINIMUM, SETUP, Line, stretch_lines
+from tenantry.billing.rating import CORRECTION, MINIMUM, SETUP, Included, Line, stretch_lines
 from tenantry.billing.usage import Used
 from tenantry.domain.money import NANOS_PER_USD
 
@@ -58,8 +58,10 @@ class Bill:
 def calculate(month: Month, stretches: Sequence[Stretch], used: Sequence[Used]) -> Bill:
     """The bill of a month. `used` is cut where the stretches are; each sum belongs to that of its first day."""
     lines: list[Line] = []
-    for stretch in stretches:
-        lines += stretch_lines(stretch, [one for one in used if stretch.first <= one.first < stretch.end])
+    for run in runs_of(stretches):
+        left = Included(run)
+        for stretch in run:
+            lines += stretch_lines(stretch, [one for one in used if stretch.first <= one.first < stretch.end], left)
     return Bill(month, stretches, [*lines, *_minimum(stretches, lines)], used)
 
 

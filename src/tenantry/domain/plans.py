@@ -90,8 +90,11 @@ class Terms:
     changes: str = PRORATED
 
     def as_json(self) -> dict[str, Any]:
-        """All of it: what a version of Tenantry takes for granted later changes nothing that is stored."""
-        return asdict(self)
+        """All of it: what a version of Tenantry takes for granted later changes nothing that is stored.
+
+        But for surcharges where nothing was said of them: there are no own prices then that could bear any.
+        """
+        return {name: value for name, value in asdict(self).items() if name != "surcharges" or value is not None}
 
     def told(self) -> dict[str, Any]:
         """What is told of it: the plain terms, and others where they say something."""
