@@ -44,9 +44,6 @@ from tenantry.storage.directory.invoices import (
 INVOICES_PER_TRANSACTION_MAX = 50
 
 
-NOTHING_COVERED = Covered("", 0, 0, 0)
-
-
 @dataclass(frozen=True, slots=True)
 class Passed:
     """What became of one tenant: what would be issued, what was, or why not.
@@ -280,24 +277,37 @@ def verify_invoices(site: Site) -> tuple[int, list[str]]:
         if one.number.removeprefix(one.series).lstrip("0") != str(numbers[one.series]):
             wrong.append(f"{one.number} is not number {numbers[one.series]} of its series")
         wrong += _wrong_sums(one)
-        wrong += _wrong_words(one, covered.get(one.number, NOTHING_COVERED))
+        wrong += _wrong_words(one)
+        wrong += _wrong_cover(one, covered)
     for series, number in last.items():
         if numbers.get(series, 0) < number:
             wrong.append(f"{series}: {number} numbers were given, and {numbers.get(series, 0)} documents are there")
     return len(issued), [*wrong, *_wrong_credits(issued)]
 
 
-def _wrong_words(issued: Issued, covered: Covered) -> Iterator[str]:
+def _wrong_words(issued: Issued) -> Iterator[str]:
     """What the store says beside the document, by which the next bill is made."""
     document = issued.document
     said = (issued.kind, issued.month, issued.slug, issued.currency, issued.credits)
     written = (document["kind"], document["month"], document["client"]["slug"], document["currency"])
     if said != (*written, document.get("credits")):
         yield f"{issued.number}: the store tells it otherwise than the document"
-    lines = document["lines"]
-    sums = [sum(line[name] for line in lines) for name in ("rows", "list_nanos", "nanos")]
-    if issued.kind == INVOICE and sums != [covered.rows, covered.cost_nanos, covered.net_nanos]:
-        yield f"{issued.number}: what it covers is not what its lines say"
+
+
+def _wrong_cover(issued: Issued, covered: Mapping[str, Sequence[Covered]]) -> Iterator[str]:
+    """Which rows it covers: an invoice those on its lines, a note over all of it those of the invoice, one over a part
+    none.
+    """
+    own = covered.get(issued.number, ())
+    if issued.kind == INVOICE:
+        lines = issued.document["lines"]
+        sums = [sum(line[name] for line in lines) for name in ("rows", "list_nanos", "nanos")]
+        if sums != [sum(getattr(one, name) for one in own) for name in ("rows", "cost_nanos", "net_nanos")]:
+            yield f"{issued.number}: what it covers is not what its lines say"
+        return
+    billed = covered.get(issued.credits or "", ()) if issued.kind == CREDIT_NOTE else ()
+    if issued.credits is not None and list(own) != [one.given_back for one in billed]:
+        yield f"{issued.number}: the rows that it gives back are not those of {issued.credits}"
 
 
 def _wrong_sums(issued: Issued) -> Iterator[str]:

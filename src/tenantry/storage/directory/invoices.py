@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -46,6 +47,11 @@ class Covered:
     rows: int
     cost_nanos: int
     net_nanos: int
+
+    @property
+    def given_back(self) -> Covered:
+        """What a note over all of it covers."""
+        return Covered(self.month, -self.rows, -self.cost_nanos, -self.net_nanos)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,14 +201,15 @@ class InvoiceChanges(Changes):
         with self._engine.connect() as connection:
             return {series: int(last) for series, last in connection.execute(query)}
 
-    def list_covered(self) -> dict[str, Covered]:
-        """What each document covers of all months together, by its number; those that cover nothing are left out."""
+    def list_covered(self) -> dict[str, list[Covered]]:
+        """What each document covers, by its number, in the order of months; who covers nothing is left out."""
         columns = invoice_months.c
-        sums = (func.sum(columns.row_count), func.sum(columns.cost_nanos), func.sum(columns.net_nanos))
-        query = select(columns.number, *sums).group_by(columns.number)
+        query = select(columns.number, columns.month, columns.row_count, columns.cost_nanos, columns.net_nanos)
+        found: defaultdict[str, list[Covered]] = defaultdict(list)
         with self._engine.connect() as connection:
-            found = connection.execute(query).all()
-        return {number: Covered("", int(rows), int(cost), int(net)) for number, rows, cost, net in found}
+            for number, month, rows, cost, net in connection.execute(query.order_by(columns.number, columns.month)):
+                found[number].append(Covered(month, int(rows), int(cost), int(net)))
+        return found
 
 
 def hash_of(previous: str, number: str, text: str) -> str:
