@@ -63,7 +63,13 @@ class Books:
             self._correction(tenant_id, origin, month, [one for one in corrected if one.origin == origin])
             for origin in sorted({one.origin for one in corrected}, key=str)
         ]
-        return replace(own, lines=[*own.lines, *lines], corrected=corrected)
+        cost = sum(one.cost_nanos for one in corrected if not self._others_pay(tenant_id, one))
+        return replace(own, lines=[*own.lines, *lines], corrected=corrected, corrected_cost_nanos=cost)
+
+    def _others_pay(self, tenant_id: str, one: Corrected) -> bool:
+        """Whether the tenant itself paid the upstream on the day of what is corrected."""
+        on = next(some for some in self.sold(tenant_id).stretches(one.origin) if some.first <= one.of < some.end)
+        return on.terms is not None and on.terms.byok
 
     def _used(self, tenant_id: str, month: Month) -> list[Used]:
         stretches = self.sold(tenant_id).stretches(month)

@@ -19,7 +19,7 @@ class Bill:
     """The lines of a month, and the usage they are of.
 
     `rows` and `list_nanos` are all ledger rows of it: each is on exactly one line. `used` is the month's own; what was
-    booked in it for earlier months is `corrected`, with lines of its own.
+    booked in it for earlier months is `corrected`, with lines of its own; `corrected_cost_nanos` of it the agency pays.
     """
 
     month: Month
@@ -27,6 +27,7 @@ class Bill:
     lines: Sequence[Line]
     used: Sequence[Used]
     corrected: Sequence[Corrected] = ()
+    corrected_cost_nanos: int = 0
 
     @property
     def all_used(self) -> list[Used]:
@@ -40,7 +41,9 @@ class Bill:
     @property
     def alone(self) -> Bill:
         """Without corrections of earlier months."""
-        return replace(self, lines=[one for one in self.lines if one.kind != CORRECTION], corrected=())
+        return replace(
+            self, lines=[one for one in self.lines if one.kind != CORRECTION], corrected=(), corrected_cost_nanos=0
+        )
 
     @property
     def net_nanos(self) -> int:

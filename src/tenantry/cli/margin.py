@@ -17,7 +17,7 @@ from tenantry.control.plan_views import tenant_margins
 from tenantry.domain.money import NANOS_PER_USD
 
 _NANOS_PER_CENT = NANOS_PER_USD // 100
-_COLUMNS = ("fixed", "metered", "overage", "credits", "revenue", "cost", "margin", "projected")
+_COLUMNS = ("fixed", "metered", "overage", "corrections", "credits", "revenue", "cost", "margin", "projected")
 
 
 def register(app: typer.Typer) -> None:
@@ -36,7 +36,11 @@ def margin(
         print_json(view.as_json())
         return
     # A column that is empty in nearly every month would cost the width that a terminal has not.
-    columns = [name for name in _COLUMNS if name != "credits" or any(one.now.credits_nanos for one in found)]
+    rare = {
+        "credits": any(one.now.credits_nanos for one in found),
+        "corrections": any(one.now.corrections_nanos for one in found),
+    }
+    columns = [name for name in _COLUMNS if rare.get(name, True)]
     rows = [_row(one.slug, one.plan, one.now, one.projected) for one in found]
     rows += [
         _row(f"all on {name}" if name else "all without", "", *_both(some)) for name, some in grouped(found).items()
@@ -44,6 +48,10 @@ def margin(
     rows.append(_row("total", "", *_both(found)))
     say(f"{wanted}, in dollars; projected: the margin at the month's end, at its pace so far")
     print_table(["tenant", "plan", *columns], [_shown(row, columns) for row in rows], right=columns)
+    total = totals(one.now for one in found)
+    if total.corrections_nanos or total.corrections_cost_nanos:
+        brought, cost = cents(total.corrections_nanos), cents(total.corrections_cost_nanos)
+        say(f"Corrections of earlier months, booked in this one, are in it: revenue {brought}, cost {cost}.")
     for one in found:
         if one.is_under_water:
             fits = f"plan {one.fits} would cover it" if one.fits else "no plan that there is would cover it"
@@ -60,7 +68,7 @@ def _shown(row: list[str], columns: Sequence[str]) -> list[str]:
 
 
 def _row(name: str, plan: str, now: Margin, projected: Margin) -> list[str]:
-    parts = (now.fixed_nanos, now.metered_nanos, now.overage_nanos, -now.credits_nanos)
+    parts = (now.fixed_nanos, now.metered_nanos, now.overage_nanos, now.corrections_nanos, -now.credits_nanos)
     amounts = (*parts, now.revenue_nanos, now.cost_nanos, now.margin_nanos, projected.margin_nanos)
     return [name, plan, *map(cents, amounts)]
 

@@ -49,11 +49,15 @@ class PlanView(View):
 
 @value
 class MarginView(View):
+    """`corrections_nanos`: revenue for corrections of earlier months; `corrections_cost_nanos`: the cost of those."""
+
     fixed_nanos: int
     metered_nanos: int
     overage_nanos: int
+    corrections_nanos: int
     credits_nanos: int
     revenue_nanos: int
+    corrections_cost_nanos: int
     cost_nanos: int
     margin_nanos: int
 
