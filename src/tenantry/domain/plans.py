@@ -101,7 +101,7 @@ class Terms:
         return {
             name: value
             for name, value in asdict(self).items()
-            if name in _ALWAYS_TOLD or (value != getattr(_PLAIN, name) and (name != "surcharges" or self.prices))
+            if (bool(self.prices) if name == "surcharges" else name in _ALWAYS_TOLD or value != getattr(_PLAIN, name))
         }
 
     @property
