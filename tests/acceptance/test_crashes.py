@@ -180,6 +180,37 @@ def test_a_storm_of_kills_loses_and_doubles_nothing_and_leaves_no_money_held(own
     wait_for(counters_agree, what="the counters to be the ledger's")
 
 
+def test_no_kill_passes_a_budget_however_late_it_is_found(own_stack: Stack) -> None:
+    """Streams that have told nothing and streams that go on, as many as a budget lets in; found dead a minute later."""
+    stack = own_stack.start()
+    body = STREAM.replace(b'"max_tokens": 8', b'"max_tokens": 64000')
+    for turn in range(max(1, KILLS // 30)):
+        slug = f"turn-{turn}"
+        key = stack.tenant(slug)
+        stack.site.directory.set_budgets(slug, {"month": (budget := 200_000_000 + 7_919 * turn)})
+        stack.follow()
+        clients = [stack.connect() for _ in range(12)]
+        for number, client in enumerate(clients):
+            scenario = "hang" if number % 2 else "chunks=5000;chunk-ms=20"
+            client.sendall(request("POST", "/v1/messages", {"x-api-key": key, "x-sandbox-scenario": scenario}, body))
+        tenant_id = stack.site.directory.get_tenant(slug).tenant_id
+        held = wait_for(
+            lambda: stack.lanes().get("tenants", {}).get(tenant_id, {}).get("held_nanos", 0),  # noqa: B023 -- at once
+            what="money that is held",
+        )
+        assert 0 < held <= budget
+        stack.kill("gateway")
+        stack.kill("control")
+        close_all(clients)
+        for run in (one for one in stack.settings.journal_dir.iterdir() if (one / "lock").exists()):
+            (mark := run / "found_dead").touch()  # its time says when that was
+            os.utime(mark, ns=(0, time.time_ns() + 60 * 10**9))
+        stack.start("gateway", "control")
+        rows = stack.final_rows(slug)
+        assert {row["outcome"] for row in rows} <= {"orphaned", "estimated", "voided"}
+        assert 0 < sum(row["cost_nanos"] or 0 for row in rows) <= budget
+
+
 def test_the_journal_is_written_before_the_first_upstream_byte(own_stack: Stack) -> None:
     """The order of system calls of a living gateway, as strace sees it."""
     if shutil.which("strace") is None:

@@ -16,9 +16,11 @@ from tenantry.billing.corrections import Corrected, Reference, read_corrections,
 from tenantry.billing.months import Month, Sold, read_month
 from tenantry.billing.phrases import phrase
 from tenantry.billing.rating import CORRECTION, LATE, Line
+from tenantry.billing.surcharges import read_dearer, with_surcharges
 from tenantry.billing.usage import ADJUSTED, ReadUsage, Used, month_totals, read_usage, start_us
 from tenantry.storage.directory import Directory
-from tenantry.storage.directory.invoices import Covered, covered_months, credits_of, standing_months
+from tenantry.storage.directory.invoices import Covered, closed_months, covered_months, credits_of, standing_months
+from tenantry.storage.prices import PriceHistory, read_price_changes
 from tenantry.storage.records import PlanVersion, TenantPlan
 from tenantry.storage.tables import gateway_keys, ledger
 
@@ -48,6 +50,8 @@ class Books:
     _totals: dict[str, dict[str, tuple[int, int]]] = field(default_factory=dict[str, dict[str, tuple[int, int]]])
     _read_corrections: list[dict[str, list[Corrected]]] = field(default_factory=list[dict[str, list[Corrected]]])
 
+    _history: list[PriceHistory] = field(default_factory=list[PriceHistory])
+
     def sold(self, tenant_id: str) -> Sold:
         return sold_to(self.assigned.get(tenant_id, ()), self.versions)
 
@@ -60,11 +64,24 @@ class Books:
             self._correction(tenant_id, origin, month, [one for one in corrected if one.origin == origin])
             for origin in sorted({one.origin for one in corrected}, key=str)
         ]
-        return replace(own, lines=[*own.lines, *lines], corrected=corrected)
+        cost = sum(one.cost_nanos for one in corrected if not self._others_pay(tenant_id, one))
+        return replace(own, lines=[*own.lines, *lines], corrected=corrected, corrected_cost_nanos=cost)
+
+    def _others_pay(self, tenant_id: str, one: Corrected) -> bool:
+        """Whether the tenant itself paid the upstream on the day of what is corrected."""
+        on = next(some for some in self.sold(tenant_id).stretches(one.origin) if some.first <= one.of < some.end)
+        return on.terms is not None and on.terms.byok
 
     def _used(self, tenant_id: str, month: Month) -> list[Used]:
         stretches = self.sold(tenant_id).stretches(month)
-        return self.read(self.connection, tenant_id, month, self.zone, (one.first for one in stretches))
+        used = self.read(self.connection, tenant_id, month, self.zone, (one.first for one in stretches))
+        # Of any plan: usage is tried on others, too.
+        if not any(one.terms.bears_surcharges for one in self.versions):
+            return used
+        if not self._history:
+            self._history.append(PriceHistory(read_price_changes(self.connection)))
+        dearer = read_dearer(self.connection, tenant_id, month, self.zone, self._history[0])
+        return with_surcharges(used, dearer, self.zone)
 
     def _corrected(self, tenant_id: str, month: Month) -> list[Corrected]:
         """What was booked in a month for earlier ones."""
@@ -95,12 +112,16 @@ class Books:
     def late(self, tenant_id: str, before: Month) -> list[tuple[Line, Covered]]:
         """What was booked for earlier months after their invoices: a line for each, and what that covers."""
         found: list[tuple[Line, Covered]] = []
-        standing = standing_months(self.connection, tenant_id)
-        for known in covered_months(self.connection, tenant_id).values():
-            month = read_month(known.month)
-            if known.month not in standing or month.first >= before.first:
+        closed = closed_months(self.connection, tenant_id)
+        done = {*standing_months(self.connection, tenant_id), *closed}
+        covered = covered_months(self.connection, tenant_id)
+        for name in sorted(done):
+            month, known = read_month(name), covered.get(name, Covered(name, 0, 0, 0))
+            if month.first >= before.first:
                 continue
             is_as_covered = self._total(tenant_id, month) == (known.rows, known.cost_nanos)
+            # Of a month that had nothing to bill, a plan may have been said since.
+            is_as_covered &= name not in closed or self._is_without_plan(tenant_id, month)
             # What corrections change depends on usage of the month that they correct, which may have come later.
             if is_as_covered and not self._corrected(tenant_id, month):
                 continue
@@ -112,6 +133,9 @@ class Books:
             line = Line(LATE, phrase("late", month=month.first), net, rows, cost)
             found.append((line, Covered(known.month, rows, cost, net)))
         return found
+
+    def _is_without_plan(self, tenant_id: str, month: Month) -> bool:
+        return all(one.terms is None for one in self.sold(tenant_id).stretches(month))
 
     def billed_elsewhere(self, tenant_id: str, month: Month) -> list[Line]:
         """What stands of a month on later invoices, as late usage, where its own was taken back."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from tenantry.billing.corrections import Corrected
-from tenantry.billing.months import Month, Stretch, rounded
+from tenantry.billing.months import Month, Stretch, rounded, runs_of
 from tenantry.billing.phrases import phrase
-from tenantry.billing.rating import CORRECTION, MINIMUM, SETUP, Line, stretch_lines
+from tenantry.billing.rating import CORRECTION, MINIMUM, SETUP, Included, Line, stretch_lines
 from tenantry.billing.usage import Used
 from tenantry.domain.money import NANOS_PER_USD
 
@@ -19,7 +19,7 @@ class Bill:
     """The lines of a month, and the usage they are of.
 
     `rows` and `list_nanos` are all ledger rows of it: each is on exactly one line. `used` is the month's own; what was
-    booked in it for earlier months is `corrected`, with lines of its own.
+    booked in it for earlier months is `corrected`, with lines of its own; `corrected_cost_nanos` of it the agency pays.
     """
 
     month: Month
@@ -27,6 +27,7 @@ class Bill:
     lines: Sequence[Line]
     used: Sequence[Used]
     corrected: Sequence[Corrected] = ()
+    corrected_cost_nanos: int = 0
 
     @property
     def all_used(self) -> list[Used]:
@@ -40,7 +41,9 @@ class Bill:
     @property
     def alone(self) -> Bill:
         """Without corrections of earlier months."""
-        return replace(self, lines=[one for one in self.lines if one.kind != CORRECTION], corrected=())
+        return replace(
+            self, lines=[one for one in self.lines if one.kind != CORRECTION], corrected=(), corrected_cost_nanos=0
+        )
 
     @property
     def net_nanos(self) -> int:
@@ -58,8 +61,10 @@ class Bill:
 def calculate(month: Month, stretches: Sequence[Stretch], used: Sequence[Used]) -> Bill:
     """The bill of a month. `used` is cut where the stretches are; each sum belongs to that of its first day."""
     lines: list[Line] = []
-    for stretch in stretches:
-        lines += stretch_lines(stretch, [one for one in used if stretch.first <= one.first < stretch.end])
+    for run in runs_of(stretches):
+        left = Included(run)
+        for stretch in run:
+            lines += stretch_lines(stretch, [one for one in used if stretch.first <= one.first < stretch.end], left)
     return Bill(month, stretches, [*lines, *_minimum(stretches, lines)], used)
 
 

@@ -95,8 +95,7 @@ def credit_note(
     taxes = [{**tax, "amount_minor": -of} for tax, of in zip(document["taxes"], left.taxes_minor, strict=True)]
     document |= {"lines": lines, "taxes": taxes, "net_nanos": sum(line["nanos"] for line in lines)}
     document |= {"net_minor": -left.net_minor, "total_minor": -left.net_minor - sum(left.taxes_minor)}
-    back = [Covered(one.month, -one.rows, -one.cost_nanos, -one.net_nanos) for one in covered]
-    return _note(CREDIT_NOTE, issued, document, back, series, after, reason)
+    return _note(CREDIT_NOTE, issued, document, [one.given_back for one in covered], series, after, reason)
 
 
 def _note(

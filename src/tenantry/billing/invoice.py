@@ -44,6 +44,14 @@ class AlreadyBilled(NotBilled):
         self.number = number
 
 
+class NothingToBill(NotBilled):
+    """The tenant was on no plan in the month and used nothing. `after`: its newest document when that was seen."""
+
+    def __init__(self, message: str, after: int) -> None:
+        super().__init__(message)
+        self.after = after
+
+
 @dataclass(frozen=True, slots=True)
 class Client:
     """Who is billed, as the directory has it; one that was deleted by what is left of it."""
@@ -68,7 +76,7 @@ def draft(
     """The invoice of a month as it would be issued now. `digits_of` tells the decimal places of a currency.
 
     Raises:
-        NotBilled: the tenant has had no plan; AlreadyBilled: the month has its invoice.
+        NotBilled: the tenant has had no plan; AlreadyBilled: the month has its invoice; NothingToBill: it left.
         SumsDiffer: the ledger's rows contradict its sums.
     """
     sold = books.sold(client.tenant_id)
@@ -85,6 +93,9 @@ def draft(
     late = books.late(client.tenant_id, month)
     elsewhere = books.billed_elsewhere(client.tenant_id, month)
     lines = [*bill.lines, *elsewhere, *(line for line, _ in late)]
+    after = newest_invoice(books.connection, client.tenant_id)
+    if not lines and all(one.terms is None for one in bill.stretches):
+        raise NothingToBill(f"{client.slug} was on no plan in {month} and used nothing", after)
     own_covered = Covered(
         str(month),
         bill.rows + sum(line.rows for line in elsewhere),
@@ -106,7 +117,7 @@ def draft(
         document["total_minor"],
         document,
         [own_covered, *(covered for _, covered in late)],
-        newest_invoice(books.connection, client.tenant_id),
+        after,
     )
 
 

@@ -22,6 +22,7 @@ from tenantry.billing.rating import (
     SERVICE_FEE,
     SETUP,
     SLOTS,
+    SURCHARGE,
     USAGE,
 )
 from tenantry.billing.usage import Used, start_us
@@ -30,7 +31,7 @@ from tenantry.storage.records import PlanVersion, TenantPlan
 
 # A discount and the minimum belong to what is fixed: both come with the plan and not with a request.
 _FIXED = (FEE, SLOTS, SETUP, DISCOUNT, MINIMUM)
-_METERED = (USAGE, ESTIMATED, SERVICE_FEE, CORRECTION)
+_METERED = (USAGE, SURCHARGE, ESTIMATED, SERVICE_FEE)
 _LONG_AGO = date(2000, 1, 1)
 
 
@@ -38,6 +39,9 @@ _LONG_AGO = date(2000, 1, 1)
 class Margin:
     """Of a tenant, a plan or all, in nano-dollars. `cost_nanos` is the list price of what the agency pays itself,
     `credits_nanos` what credit notes over parts gave back.
+
+    `corrections_nanos` is revenue for corrections of earlier months that were booked in this one: what was closed stays
+    as it was. `corrections_cost_nanos` of the cost is theirs.
     """
 
     fixed_nanos: int = 0
@@ -45,10 +49,12 @@ class Margin:
     overage_nanos: int = 0
     cost_nanos: int = 0
     credits_nanos: int = 0
+    corrections_nanos: int = 0
+    corrections_cost_nanos: int = 0
 
     @property
     def revenue_nanos(self) -> int:
-        return self.fixed_nanos + self.metered_nanos + self.overage_nanos - self.credits_nanos
+        return self.fixed_nanos + self.metered_nanos + self.overage_nanos + self.corrections_nanos - self.credits_nanos
 
     @property
     def margin_nanos(self) -> int:
@@ -61,11 +67,13 @@ class Margin:
             self.overage_nanos + other.overage_nanos,
             self.cost_nanos + other.cost_nanos,
             self.credits_nanos + other.credits_nanos,
+            self.corrections_nanos + other.corrections_nanos,
+            self.corrections_cost_nanos + other.corrections_cost_nanos,
         )
 
     def as_json(self) -> dict[str, int]:
-        revenue = ("fixed_nanos", "metered_nanos", "overage_nanos", "credits_nanos", "revenue_nanos")
-        names = (*revenue, "cost_nanos", "margin_nanos")
+        revenue = ("fixed_nanos", "metered_nanos", "overage_nanos", "corrections_nanos", "credits_nanos")
+        names = (*revenue, "revenue_nanos", "corrections_cost_nanos", "cost_nanos", "margin_nanos")
         return {name: getattr(self, name) for name in names}
 
 
@@ -83,6 +91,11 @@ class TenantMargin:
     fits: str | None = None
 
     @property
+    def is_of_something(self) -> bool:
+        """Whether anything was billed, used or given back."""
+        return (self.now, self.projected) != (Margin(), Margin())
+
+    @property
     def is_under_water(self) -> bool:
         return self.projected.margin_nanos < 0
 
@@ -96,10 +109,17 @@ def margin_of(bill: Bill) -> Margin:
     others_pay = [one for one in bill.stretches if one.terms is not None and one.terms.byok]
     cost = sum(
         one.cost_nanos
-        for one in bill.all_used
+        for one in bill.used
         if not any(stretch.first <= one.first < stretch.end for stretch in others_pay)
     )
-    return Margin(sum_of(_FIXED), sum_of(_METERED), sum_of([BEYOND]), cost)
+    return Margin(
+        sum_of(_FIXED),
+        sum_of(_METERED),
+        sum_of([BEYOND]),
+        cost + bill.corrected_cost_nanos,
+        corrections_nanos=sum_of([CORRECTION]),
+        corrections_cost_nanos=bill.corrected_cost_nanos,
+    )
 
 
 def tenant_margin(
@@ -120,7 +140,8 @@ def tenant_margin(
 
 def _with_corrections(whole: Bill, bill: Bill) -> Bill:
     """They are what they are: no pace is theirs."""
-    return replace(whole, lines=[*whole.lines, *bill.correction_lines], corrected=bill.corrected)
+    lines, cost = [*whole.lines, *bill.correction_lines], bill.corrected_cost_nanos
+    return replace(whole, lines=lines, corrected=bill.corrected, corrected_cost_nanos=cost)
 
 
 def under_plan(month: Month, used: Sequence[Used], name: str, terms: Terms) -> Margin:
@@ -147,7 +168,8 @@ def _scaled(used: Used, pace: Fraction) -> Used:
     if pace == 1:
         return used
     counts = {name: rounded(count * pace) for name, count in used.counts.items()}
-    return replace(used, cost_nanos=rounded(used.cost_nanos * pace), counts=counts)
+    extra = {key: tokens * pace for key, tokens in used.extra.items()}
+    return replace(used, cost_nanos=rounded(used.cost_nanos * pace), counts=counts, extra=extra)
 
 
 def totals(margins: Iterable[Margin]) -> Margin:

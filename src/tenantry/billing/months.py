@@ -77,10 +77,28 @@ class Stretch:
     def days(self) -> int:
         return (self.end - self.first).days
 
+    def is_of_one_run(self, before: Stretch) -> bool:
+        """Whether the terms of the stretch before it go on: other slots, or the end of a discount, part no included
+        usage, as at the gateway (domain/allowances.py).
+        """
+        same = (self.plan, self.version_id, self.is_trial)
+        return before.end == self.first and (before.plan, before.version_id, before.is_trial) == same
+
     def share(self, whole: int) -> int:
         """Its part of what a whole month costs. The parts of a month add up to the whole, to the nano-dollar."""
         before, until = (self.first - self.base_first).days, (self.end - self.base_first).days
         return rounded(Fraction(whole * until, self.base_days)) - rounded(Fraction(whole * before, self.base_days))
+
+
+def runs_of(stretches: Sequence[Stretch]) -> list[list[Stretch]]:
+    """Stretches on which the same terms go on, put together."""
+    runs: list[list[Stretch]] = []
+    for one in stretches:
+        if runs and one.is_of_one_run(runs[-1][-1]):
+            runs[-1].append(one)
+        else:
+            runs.append([one])
+    return runs
 
 
 def rounded(exact: Fraction) -> int:

@@ -12,12 +12,13 @@ from tenantry.billing.phrases import Days, Percent, Phrase, days_to, percent_of,
 from tenantry.billing.usage import ADJUSTED, ESTIMATES, UNPRICED, Used
 from tenantry.domain.attempts import Outcome
 from tenantry.domain.plans import BILL, ON_ALL, Terms, own_prices
+from tenantry.domain.surcharges import SURCHARGES
 
 # Kinds of lines. Those of usage carry ledger rows, each row on one of them.
 FEE, SLOTS, SETUP, DISCOUNT, MINIMUM, TRIAL = "fee", "slots", "setup", "discount", "minimum", "trial"
 USAGE, INCLUDED, BEYOND, SERVICE_FEE = "usage", "included", "beyond", "service_fee"
 ESTIMATED, WITHOUT_PRICE, WITHOUT_PLAN, LATE = "estimated", "without_price", "without_plan", "late"
-CORRECTION = "correction"
+CORRECTION, SURCHARGE = "correction", "surcharge"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +33,15 @@ class Line:
     tokens: int = 0
 
 
-def stretch_lines(stretch: Stretch, used: Sequence[Used]) -> list[Line]:
-    """All lines of a stretch but the minimum, which is of the month."""
+def stretch_lines(stretch: Stretch, used: Sequence[Used], left: Included) -> list[Line]:
+    """All lines of a stretch but the minimum, which is of the month. `left`: of what its run includes."""
     terms = stretch.terms
     if terms is None:
         return [_sum_line(WITHOUT_PLAN, phrase("without_plan"), used)] if used else []
     if stretch.is_trial:
         line = Line(TRIAL, phrase("trial", plan=stretch.plan, days=_days(stretch)), 0)
         return [line, *([_sum_line(TRIAL, phrase("trial_usage"), used)] if used else [])]
-    charged = [*_fees(stretch, terms), *_usage(stretch, terms, used)]
+    charged = [*_fees(stretch, terms), *_usage(terms, used, left)]
     discount = _discount(stretch, terms, charged)
     return [*_setup(stretch, terms), *charged, *discount]
 
@@ -71,12 +72,11 @@ def _discount(stretch: Stretch, terms: Terms, charged: Iterable[Line]) -> list[L
     return [Line(DISCOUNT, phrase("discount", percent=_percent(terms.discount_percent)), nanos)] if nanos else []
 
 
-def _usage(stretch: Stretch, terms: Terms, used: Sequence[Used]) -> Iterator[Line]:
+def _usage(terms: Terms, used: Sequence[Used], left: Included) -> Iterator[Line]:
     """Voided rows owe nothing, and stand with the others; rows without a price and estimates stand apart."""
     priced = [one for one in used if not _is_apart(one) and not _waits_for_price(terms, one)]
     estimates = [one for one in used if _is_apart(one)]
     waiting = [one for one in used if _waits_for_price(terms, one)]
-    left = _Included(stretch, terms)
     if priced:
         yield from _charged(terms, priced, left)
     if waiting:
@@ -96,14 +96,19 @@ def _waits_for_price(terms: Terms, used: Used) -> bool:
     return used.outcome == UNPRICED and own_prices(terms, used.model) is None
 
 
-class _Included:
-    """What is left of the usage that is within the fee: list price or tokens. What is used of it counts once."""
+class Included:
+    """What is left of the usage that is within the fee: list price or tokens. What is used of it counts once.
 
-    def __init__(self, stretch: Stretch, terms: Terms) -> None:
+    It is that of all days on which the same terms go on (`runs_of`), and its first days may use all of it.
+    """
+
+    def __init__(self, run: Sequence[Stretch]) -> None:
+        terms = run[0].terms or Terms()
         self._by_tokens = bool(terms.included_tokens)
         self.is_all = terms.fair_use
         self.is_any = bool(terms.included_nanos or terms.included_tokens or terms.fair_use)
-        self._left = stretch.share(terms.included_tokens if self._by_tokens else terms.included_nanos)
+        whole = terms.included_tokens if self._by_tokens else terms.included_nanos
+        self._left = sum(one.share(whole) for one in run)
 
     def beyond(self, used: Sequence[Used]) -> Fraction:
         """Which share of this usage is beyond it, from 0 to 1."""
@@ -117,7 +122,7 @@ class _Included:
         return beyond
 
 
-def _charged(terms: Terms, used: Sequence[Used], left: _Included) -> Iterator[Line]:
+def _charged(terms: Terms, used: Sequence[Used], left: Included) -> Iterator[Line]:
     if terms.byok:
         yield from _service_fee(terms, used)
         return
@@ -129,6 +134,8 @@ def _charged(terms: Terms, used: Sequence[Used], left: _Included) -> Iterator[Li
     elif terms.overage == BILL:
         nanos = rounded(beyond * sum((_value(terms, one) for one in used), Fraction(0)))
         yield _sum_line(BEYOND, phrase("beyond", percent=percent_of(beyond)), used, nanos)
+        for kind, whole in _surcharges(terms, used):
+            yield Line(BEYOND, phrase(f"beyond_{kind}", percent=percent_of(beyond)), rounded(beyond * whole))
     else:
         yield _sum_line(BEYOND, phrase("beyond_not_billed", percent=percent_of(beyond)), used)
 
@@ -138,6 +145,8 @@ def _by_model(terms: Terms, used: Sequence[Used]) -> Iterator[Line]:
         own = [one for one in used if one.model == model]
         nanos = rounded(sum((_value(terms, one) for one in own), Fraction(0)))
         yield _sum_line(USAGE, phrase("usage", model=model), own, nanos)
+        for kind, whole in _surcharges(terms, own):
+            yield Line(SURCHARGE, phrase(f"surcharge_{kind}", model=model), rounded(whole))
 
 
 def _service_fee(terms: Terms, used: Sequence[Used]) -> Iterator[Line]:
@@ -159,6 +168,17 @@ def _value(terms: Terms, used: Used) -> Fraction:
     if used.outcome in (ADJUSTED, Outcome.VOIDED.value):
         return Fraction(0)
     return sum((used.counts[name] * price for name, price in own.items()), Fraction(0))
+
+
+def _surcharges(terms: Terms, used: Sequence[Used]) -> Iterator[tuple[str, Fraction]]:
+    """What the plan's own prices bear as list prices do, by what it is for; those of list prices are within them."""
+    sums = dict.fromkeys(SURCHARGES, Fraction(0))
+    for one in used if terms.bears_surcharges else ():
+        own = own_prices(terms, one.model) if one.extra else None
+        if own is not None:
+            for (kind, column), tokens in one.extra.items():
+                sums[kind] += tokens * own[column]
+    yield from ((kind, whole) for kind, whole in sums.items() if whole)
 
 
 def _sum_line(kind: str, text: Phrase, used: Iterable[Used], nanos: int = 0) -> Line:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
+from fractions import Fraction
 from functools import cache, lru_cache
 from itertools import pairwise
 from typing import Any, Protocol
@@ -29,7 +30,8 @@ COUNTED = (*PRICED_TOKENS, SEARCHES)
 class Used:
     """Sums of ledger rows of one key, model and outcome that ended on days from `first` on, of one week at most.
 
-    `rows` counts attempts and corrections. `counts` has tokens and searches by the ledger's columns.
+    `rows` counts attempts and corrections. `counts` has tokens and searches by the ledger's columns,
+    `extra` the tokens that surcharges add (domain/surcharges.py), where a plan's own prices bear them.
     """
 
     first: date
@@ -40,6 +42,7 @@ class Used:
     rows: int
     cost_nanos: int
     counts: Mapping[str, int]
+    extra: Mapping[tuple[str, str], Fraction] = field(default_factory=dict[tuple[str, str], Fraction])
 
     @property
     def tokens(self) -> int:

@@ -17,7 +17,7 @@ from tenantry.control.plan_views import tenant_margins
 from tenantry.domain.money import NANOS_PER_USD, format_usd
 
 _NANOS_PER_CENT = NANOS_PER_USD // 100
-_COLUMNS = ("fixed", "metered", "overage", "credits", "revenue", "cost", "margin", "projected")
+_COLUMNS = ("fixed", "metered", "overage", "corrections", "credits", "revenue", "cost", "margin", "projected")
 
 
 def register(app: typer.Typer) -> None:
@@ -39,13 +39,17 @@ def margin(
         print_json(found)
         return
     # A column that is empty in nearly every month would cost the width that a terminal has not.
-    has_credits = any(one["now"]["credits_nanos"] for one in found["tenants"])
-    columns = [name for name in _COLUMNS if name != "credits" or has_credits]
+    rare = {name: any(one["now"][f"{name}_nanos"] for one in found["tenants"]) for name in ("credits", "corrections")}
+    columns = [name for name in _COLUMNS if rare.get(name, True)]
     rows = [_row(one["tenant"], one["plan"] or "", one) for one in found["tenants"]]
     rows += [_row(f"all on {name}" if name else "all without", "", one) for name, one in found["plans"].items()]
     rows.append(_row("total", "", found["total"]))
     say(f"{found['month']}, in dollars; projected: the margin at the month's end, at its pace so far")
     print_table(["tenant", "plan", *columns], [_shown(row, columns) for row in rows], right=columns)
+    total = found["total"]["now"]
+    if total["corrections_nanos"] or total["corrections_cost_nanos"]:
+        brought, cost = cents(total["corrections_nanos"]), cents(total["corrections_cost_nanos"])
+        say(f"Corrections of earlier months, booked in this one, are in it: revenue {brought}, cost {cost}.")
     if found["proof_nanos"]:
         proof = format_usd(found["proof_nanos"])
         say(f"In none of it: the isolation proof, {proof} at list price, which nobody pays.")

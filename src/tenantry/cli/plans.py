@@ -108,6 +108,9 @@ def set_plan(
     throttle_tier: Annotated[str | None, _option("throttle_tier", "throttle-tier", "TIER")] = None,
     markup: Annotated[str | None, _option("markup_percent", "markup", "PERCENT")] = None,
     prices: Annotated[Path | None, _option("prices", "prices", "FILE")] = None,
+    surcharges: Annotated[
+        bool | None, typer.Option("--surcharges/--no-surcharges", help=PLAN_FIELDS["surcharges"].help)
+    ] = None,
     bill_estimates: Annotated[
         bool | None, typer.Option("--bill-estimates/--no-bill-estimates", help=PLAN_FIELDS["bill_estimates"].help)
     ] = None,
@@ -134,6 +137,7 @@ def set_plan(
         "throttle_tier": throttle_tier,
         "markup_percent": markup,
         "prices": _read_prices(prices),
+        "surcharges": surcharges,
         "bill_estimates": bill_estimates,
         "discount_percent": discount,
         "discount_on": discount_on,

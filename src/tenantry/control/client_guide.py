@@ -22,12 +22,13 @@ def guide_facts(site: Site, slug: str, model: str | None = None) -> Facts:
     row = site.directory.get_tenant(slug)
     limits = row.limits
     budget = site.directory.list_budgets(slug)[""]
+    own = endpoint_of(site.settings, slug)
     models = known_models(limits, load_prices(site.engine).models())
     return Facts(
         slug=slug,
         name=row.name,
         tier=row.tier,
-        endpoint=endpoint_of(site.settings, slug),
+        endpoint=own,
         contact=site.settings.contact or "your agency",
         limits=limits,
         budgets=tuple(Budget(cap.period, cap.amount_nanos) for cap in budget.caps),
@@ -38,6 +39,7 @@ def guide_facts(site: Site, slug: str, model: str | None = None) -> Facts:
         offers_batches=(b"POST", b"/v1/messages/batches") in ROUTES,
         written=datetime.now(UTC).astimezone(site.settings.zone).strftime("%Y-%m-%d"),
         other_endpoints=tuple(endpoints_of(site.settings, slug, row.hosts)[1:]),
+        slots=tuple((one.name, f"{own}.{one.name}") for one in site.directory.list_slots(slug)),
     )
 
 

@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from tenantry.billing.books import Books, SumsDiffer, open_books
 from tenantry.billing.credits import NotCredited, Part, credit_note, credit_part, left_of
-from tenantry.billing.invoice import AlreadyBilled, Client, NotBilled, draft, finished
+from tenantry.billing.invoice import AlreadyBilled, Client, NotBilled, NothingToBill, draft, finished
 from tenantry.billing.months import Month
 from tenantry.billing.refusals import NotStructured
 from tenantry.billing.render import digits_of, require_known
@@ -46,15 +46,13 @@ from tenantry.storage.directory.invoices import (
 INVOICES_PER_TRANSACTION_MAX = 50
 
 
-NOTHING_COVERED = Covered("", 0, 0, 0)
-
-
 @dataclass(frozen=True, slots=True)
 class Passed:
     """What became of one tenant: what would be issued, what was, or why not.
 
     With a draft and a reason, somebody else issued for it at the same time. `failed`: that is a fault and no state.
-    `standing`: the number of the invoice that the month has already.
+    `standing`: the number of the invoice that the month has already. `empty`: there is nothing to bill, as was
+    seen after this document of the tenant's.
     """
 
     client: Client
@@ -63,6 +61,7 @@ class Passed:
     why: str = ""
     failed: bool = False
     standing: str | None = None
+    empty: int | None = None
 
     @property
     def slug(self) -> str:
@@ -108,12 +107,18 @@ def list_clients(site: Site) -> list[Client]:
 
 
 def list_without_plan(site: Site) -> list[Client]:
-    """Clients that never had a plan: what they use is paid by the agency."""
+    """Tenants that never had a plan, then those of them that were deleted after use: the agency paid for it."""
     known = {one.tenant_id for one in site.directory.list_tenant_plans()}
+    there = site.directory.list_tenants()
+    found = [Client(one.tenant_id, one.slug, one.name) for one in there if one.tenant_id not in known]
+    known.update(one.tenant_id for one in there)
     return [
-        Client(one.tenant_id, one.slug, one.name)
-        for one in site.directory.list_tenants()
-        if one.tenant_id not in known and not is_of_proof(one.tenant_id)
+        *(one for one in found if not is_of_proof(one.tenant_id)),
+        *(
+            Client(id_, slug, slug)
+            for id_, slug in site.directory.list_deleted().items()
+            if id_ not in known and not is_of_proof(id_)
+        ),
     ]
 
 
@@ -122,7 +127,7 @@ def find_client(site: Site, slug: str) -> Client:
     try:
         row = site.directory.get_tenant(slug)
     except NotInDirectory:
-        gone = [one for one in list_clients(site) if one.slug == slug]
+        gone = [one for one in (*list_without_plan(site), *list_clients(site)) if one.slug == slug]
         if not gone:
             raise
         return gone[-1]
@@ -147,8 +152,12 @@ def preview(site: Site, books: Books, client: Client, month: Month) -> NewInvoic
 def issue(site: Site, client: Client, month: Month, check: Check = any_document) -> Issued:
     """Raises: NotBilled, SumsDiffer, as `check`; DirectoryError: it is not over or complete, or somebody was first."""
     require_issuable(site, month)
-    with reading_books(site) as books:
-        new = preview(site, books, client, month)
+    try:
+        with reading_books(site) as books:
+            new = preview(site, books, client, month)
+    except NothingToBill as reason:
+        site.directory.close_month(client.tenant_id, str(month), reason.after)
+        raise
     check(new.document)
     return _issue(site.directory, new)
 
@@ -180,7 +189,7 @@ def issue_all(
     require_issuable(site, month)
     with reading_books(site) as books:
         for some in _batches(list_clients(site) if clients is None else clients):
-            yield from _issue_some(site, [_drafted(site, books, client, month, check) for client in some])
+            yield from _issue_some(site, month, [_drafted(site, books, client, month, check) for client in some])
 
 
 def preview_all(site: Site, month: Month, clients: Iterable[Client] | None = None) -> Iterator[Passed]:
@@ -197,6 +206,8 @@ def _drafted(site: Site, books: Books, client: Client, month: Month, check: Chec
         return Passed(client, new)
     except AlreadyBilled as reason:
         return Passed(client, why=str(reason), standing=reason.number)
+    except NothingToBill as reason:
+        return Passed(client, why=str(reason), empty=reason.after)
     except NotBilled as reason:
         return Passed(client, why=str(reason))
     except (SumsDiffer, NotStructured, DirectoryError) as fault:
@@ -207,11 +218,13 @@ def _drafted(site: Site, books: Books, client: Client, month: Month, check: Chec
         return Passed(client, why=f"{type(fault).__name__}: {fault}", failed=True)
 
 
-def _issue_some(site: Site, drafted: Sequence[Passed]) -> list[Passed]:
+def _issue_some(site: Site, month: Month, drafted: Sequence[Passed]) -> list[Passed]:
     """All of them, or none: of a transaction that is undone no number is taken."""
     found: list[Passed] = []
     with site.directory.transaction() as directory:
         for one in drafted:
+            if one.empty is not None:
+                directory.close_month(one.client.tenant_id, str(month), one.empty)
             if one.draft is None:
                 found.append(one)
                 continue
@@ -270,24 +283,37 @@ def verify_invoices(site: Site) -> tuple[int, list[str]]:
         if one.number.removeprefix(one.series).lstrip("0") != str(numbers[one.series]):
             wrong.append(f"{one.number} is not number {numbers[one.series]} of its series")
         wrong += _wrong_sums(one)
-        wrong += _wrong_words(one, covered.get(one.number, NOTHING_COVERED))
+        wrong += _wrong_words(one)
+        wrong += _wrong_cover(one, covered)
     for series, number in last.items():
         if numbers.get(series, 0) < number:
             wrong.append(f"{series}: {number} numbers were given, and {numbers.get(series, 0)} documents are there")
     return len(issued), [*wrong, *_wrong_credits(issued)]
 
 
-def _wrong_words(issued: Issued, covered: Covered) -> Iterator[str]:
+def _wrong_words(issued: Issued) -> Iterator[str]:
     """What the store says beside the document, by which the next bill is made."""
     document = issued.document
     said = (issued.kind, issued.month, issued.slug, issued.currency, issued.credits)
     written = (document["kind"], document["month"], document["client"]["slug"], document["currency"])
     if said != (*written, document.get("credits")):
         yield f"{issued.number}: the store tells it otherwise than the document"
-    lines = document["lines"]
-    sums = [sum(line[name] for line in lines) for name in ("rows", "list_nanos", "nanos")]
-    if issued.kind == INVOICE and sums != [covered.rows, covered.cost_nanos, covered.net_nanos]:
-        yield f"{issued.number}: what it covers is not what its lines say"
+
+
+def _wrong_cover(issued: Issued, covered: Mapping[str, Sequence[Covered]]) -> Iterator[str]:
+    """Which rows it covers: an invoice those on its lines, a note over all of it those of the invoice, one over a part
+    none.
+    """
+    own = covered.get(issued.number, ())
+    if issued.kind == INVOICE:
+        lines = issued.document["lines"]
+        sums = [sum(line[name] for line in lines) for name in ("rows", "list_nanos", "nanos")]
+        if sums != [sum(getattr(one, name) for one in own) for name in ("rows", "cost_nanos", "net_nanos")]:
+            yield f"{issued.number}: what it covers is not what its lines say"
+        return
+    billed = covered.get(issued.credits or "", ()) if issued.kind == CREDIT_NOTE else ()
+    if issued.credits is not None and list(own) != [one.given_back for one in billed]:
+        yield f"{issued.number}: the rows that it gives back are not those of {issued.credits}"
 
 
 def _wrong_sums(issued: Issued) -> Iterator[str]:

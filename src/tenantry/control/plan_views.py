@@ -51,11 +51,15 @@ class PlanView(View):
 
 @value
 class MarginView(View):
+    """`corrections_nanos`: revenue for corrections of earlier months; `corrections_cost_nanos`: the cost of those."""
+
     fixed_nanos: int
     metered_nanos: int
     overage_nanos: int
+    corrections_nanos: int
     credits_nanos: int
     revenue_nanos: int
+    corrections_cost_nanos: int
     cost_nanos: int
     margin_nanos: int
 
@@ -176,12 +180,17 @@ def _on_plans(directory: Directory, today: date) -> dict[str, list[TenantPlan]]:
 
 
 def tenant_margins(site: Site, month: Month) -> tuple[list[TenantMargin], MonthMarginView]:
-    """Of every tenant that has or had a plan, then of those without; and the same with sums, as JSON has it."""
+    """Of every tenant that has or had a plan, then of those without; and the same with sums, as JSON has it.
+
+    Of tenants that were deleted, those of whom there is anything in the month.
+    """
     plans, now = site.directory.list_plans(), datetime.now(UTC)
+    there = {one.tenant_id for one in site.directory.list_tenants()}
     with reading_books(site) as books:
         clients = [*list_clients(site), *list_without_plan(site)]
-        found = [tenant_margin(books, client, month, plans, now) for client in clients]
+        each = [(one, tenant_margin(books, one, month, plans, now)) for one in clients]
         used = month_totals(books.connection, month, books.zone)
+    found = [margin for client, margin in each if client.tenant_id in there or margin.is_of_something]
     is_running = start_us(month.end, site.settings.zone) > now.timestamp() * 1_000_000
     proof_nanos = sum(nanos for tenant_id, (_, nanos) in used.items() if is_of_proof(tenant_id))
     sums = {"proof_nanos": proof_nanos, "list_nanos": sum(nanos for _, nanos in used.values())}

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from enum import StrEnum
+from zoneinfo import ZoneInfo
 
+from tenantry.domain.allowances import Window
 from tenantry.domain.budgets import Cap, amount_at
 from tenantry.domain.money import format_usd
 from tenantry.domain.periods import Period
+from tenantry.domain.plans import BILL, BLOCK, THROTTLE
 
 DEFAULT_THRESHOLDS = (70, 90, 100)
 # A soft budget may be passed many times over.
@@ -38,11 +42,19 @@ _DISK_BYTES_MIN = 256 * 1024**2
 
 _MODEL_CHARS_MAX = 120
 
+# Of what a plan includes, where a tenant has no thresholds of its own.
+PLAN_THRESHOLDS = (80, 100)
+_BEYOND = {
+    BILL: "usage is billed",
+    BLOCK: "requests are refused",
+    THROTTLE: "the slower tier is left",
+}
 _PERIOD_WORDS = {"day": "daily", "week": "weekly", "month": "monthly"}
 
 
 class AlertKind(StrEnum):
     BUDGET_THRESHOLD = "budget_threshold"
+    PLAN_THRESHOLD = "plan_threshold"
     BUDGET_PROJECTED = "budget_projected"
     BUDGET_REFUSALS = "budget_refusals"
     SPEND_SPIKE = "spend_spike"
@@ -150,6 +162,38 @@ def budget_alerts(
                 "threshold_percent": percent,
                 "spent_nanos": spent_nanos,
                 "amount_nanos": amount,
+            },
+        )
+
+
+def plan_alerts(
+    holder: Holder, window: Window, zone: ZoneInfo, amount: int, used: int, thresholds: Sequence[int]
+) -> Iterator[Alert]:
+    """One for each threshold of what a plan includes that is reached; `amount` has raises, in the window's unit."""
+    if used <= 0:
+        return
+    first, end = (datetime.fromtimestamp(at // 1_000_000, zone).date() for at in (window.start_us, window.end_us))
+    last = end - timedelta(days=1)
+    is_money = window.nanos is not None
+    told = [format_usd(number) if is_money else f"{number:,}" for number in (used, amount)]
+    for percent in thresholds_passed(used, amount, thresholds):
+        yield Alert(
+            AlertKind.PLAN_THRESHOLD,
+            holder.subject,
+            f"{holder.words} has used {percent} % of what its plan {window.plan} includes: {told[0]} of {told[1]}"
+            f"{'' if is_money else ' tokens'} ({first} to {last}); beyond it {_BEYOND[window.overage]}",
+            f"{AlertKind.PLAN_THRESHOLD}:{holder.tenant_id}:{window.plan}:{first}:{last}:{percent}:{amount}",
+            holder.tenant_id,
+            holder.slug,
+            {
+                "plan": window.plan,
+                "overage": window.overage,
+                "from": first.isoformat(),
+                "to": last.isoformat(),
+                "threshold_percent": percent,
+                "unit": "nanos" if is_money else "tokens",
+                "used": used,
+                "amount": amount,
             },
         )
 

@@ -6,7 +6,7 @@ its part of what is included. A property test (`test_allowances.py`) holds both 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Final
@@ -87,13 +87,20 @@ class Allowance:
         return any(is_bounded(one.what) and one.what.included_tokens for sold in self.sold for one in sold.versions)
 
     def window(self, at_us: int, zone: ZoneInfo) -> Window:
-        """The one that holds `at_us`, in the agency's time zone."""
+        """The one that holds `at_us`, in the agency's time zone; without a bound where overage is billed."""
+        return self._find(at_us, zone, is_bounded)
+
+    def included(self, at_us: int, zone: ZoneInfo) -> Window:
+        """The same with what is included also where overage is billed."""
+        return self._find(at_us, zone, has_number)
+
+    def _find(self, at_us: int, zone: ZoneInfo, counts: Callable[[Terms], bool]) -> Window:
         day = date.fromisoformat(period_of(DAY, at_us, zone).label)
         runs = self._runs(day.replace(day=1))
         run = next(one for one in runs if one.first <= day < one.end)
         start_us, end_us = start_of(run.first, zone), start_of(run.end, zone)
         terms = run.terms
-        if terms is None or not is_bounded(terms):
+        if terms is None or not counts(terms):
             return Window(start_us, end_us, run.plan, BILL, None, None, None)
         by_tokens = bool(terms.included_tokens)
         share = _share(terms.included_tokens if by_tokens else terms.included_nanos, run, runs)
@@ -162,9 +169,14 @@ class Allowance:
         return first + timedelta(days=found[1].trial_days) if found is not None else first
 
 
+def has_number(terms: Terms) -> bool:
+    """Whether there is a number of what is included."""
+    return not terms.fair_use and bool(terms.included_nanos or terms.included_tokens)
+
+
 def is_bounded(terms: Terms) -> bool:
     """Whether what is beyond the included is blocked or throttled; fair use has no number to be beyond."""
-    return terms.overage != BILL and not terms.fair_use and bool(terms.included_nanos or terms.included_tokens)
+    return terms.overage != BILL and has_number(terms)
 
 
 def first_day_on_a_plan(assigned: Sequence[Dated[str | None]]) -> date | None:

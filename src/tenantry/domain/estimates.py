@@ -347,8 +347,10 @@ class StreamMeter:
         row = told
         if charges.readings > 1:
             row = charges.readings * told + charges.again_tokens + (charges.readings - 1) * self.max_tokens
-        is_us = usage.inference_geo == "us"
-        rates = prices.rates_lately(model or fields.model, row, at_us, speed=usage.speed, is_us=is_us)
+        # What was asked for may be told with the end alone.
+        is_us = usage.inference_geo == "us" or fields.inference_geo == "us"
+        speed = "fast" if usage.speed == "standard" and fields.speed == "fast" else usage.speed
+        rates = prices.rates_lately(model or fields.model, row, at_us, speed=speed, is_us=is_us)
         self._output_nanos = rates[4] + charges.again_nanos
         self._input_nanos = (
             rates[0] * usage.input_tokens

@@ -24,13 +24,21 @@ QUIET_US: Final = 3_000_000
 
 @value
 class LastSigns:
-    """Of a process that is dead: when it last wrote anything, and until when it may have lived (unix microseconds).
+    """Of a process that is dead: when it last wrote anything, when it was last seen alive, and until when it may have
+    lived (unix microseconds).
 
     A process that was stopped (SIGSTOP) is alive, and writes nothing: where nobody looked, nobody knows for how long.
     """
 
     written_us: int
     alive_us: int
+    seen_us: int
+
+    @property
+    def silent_us(self) -> int:
+        """How long it was seen alive and wrote nothing: it was stopped, or its disk was. 0: no longer than usual."""
+        silent_us = self.seen_us - self.written_us
+        return silent_us if silent_us > QUIET_US else 0
 
 
 def end_of_orphan(
@@ -43,10 +51,13 @@ def end_of_orphan(
 ) -> AttemptEnded:
     """The end of an attempt of which no end is known, at the best estimate that was journalled.
 
-    What a stream had told is owed, and what was held covers what it generated until the next line; a process that had
-    stopped wrote none, and upstream went on. Of an attempt that had told nothing, only its bound is known, and what the
-    time of its gateway was enough for. `ended_at_us` is when that was found out: the time of its beginning may lie in a
-    period that is exported and invoiced already.
+    What a stream had told is owed, and what was held covers what it generated until the next line. Of an attempt that
+    had told nothing, only its bound is known, and what the time of its gateway was enough for. More than what was held
+    or told it is never, as where a gateway lives and an answer breaks off: so no kill passes a budget. But for a
+    gateway that was seen to have stopped: it could hold no more, and upstream went on.
+
+    `ended_at_us` is when that was found out: the time of its beginning may lie in a period that is exported and
+    invoiced already.
     """
     usage, price_version = Usage(), None
     cost_nanos: int | None = begun.bound_nanos
@@ -64,7 +75,7 @@ def end_of_orphan(
         if priced.cost_nanos is None and not progress.held_nanos:
             cost_nanos = None
         elif signs is not None:
-            cost_nanos += _nanos_unwritten(begun, usage, signs)
+            cost_nanos += _nanos_unwritten(begun, usage.output_tokens, signs)
     return AttemptEnded(
         attempt_id=begun.attempt_id,
         ended_at_us=ended_at_us,
@@ -84,11 +95,11 @@ def end_of_orphan(
 
 
 def _nanos_by_time(begun: AttemptBegun, signs: LastSigns) -> int:
-    """What can have been generated while the gateway may have lived; of a stream that may be above its hold."""
+    """What can have been generated while the gateway may have lived, of what was held."""
     elapsed_us = signs.alive_us - begun.begun_at_us
     if elapsed_us < 0 or not begun.output_tokens_max:  # a clock that was set, a line of an older version
         return begun.bound_nanos
-    return nanos_by_time(
+    by_time = nanos_by_time(
         begun.bound_nanos,
         begun.output_nanos,
         begun.output_tokens,
@@ -96,15 +107,13 @@ def _nanos_by_time(begun: AttemptBegun, signs: LastSigns) -> int:
         elapsed_us,
         per_second(begun.speed),
     )
+    return min(by_time, begun.bound_nanos + _nanos_unwritten(begun, begun.output_tokens, signs))
 
 
-def _nanos_unwritten(begun: AttemptBegun, usage: Usage, signs: LastSigns) -> int:
-    """What a stream can have generated while its gateway lived and wrote nothing: it was stopped, or its disk was."""
-    silent_us = signs.alive_us - signs.written_us
-    if silent_us <= QUIET_US:
-        return 0
-    tokens = produced_tokens(0, silent_us, 0, per_second(begun.speed))
-    return begun.output_nanos * max(0, min(tokens, begun.output_tokens_max - usage.output_tokens))
+def _nanos_unwritten(begun: AttemptBegun, output_tokens: int, signs: LastSigns) -> int:
+    """What can have been generated beyond so much while the gateway was seen to live and wrote nothing."""
+    tokens = produced_tokens(0, signs.silent_us, 0, per_second(begun.speed))
+    return begun.output_nanos * max(0, min(tokens, begun.output_tokens_max - output_tokens))
 
 
 def _as_asked(usage: Usage, begun: AttemptBegun) -> Usage:

@@ -63,6 +63,8 @@ class Terms:
     in the fee; beyond it `overage` says whether it is billed. What is billed costs the list price and
     `markup_percent`, or what `prices` says of a model (by its id or a pattern that ends in `*`). `slots` None: no
     limit. `byok`: the tenant pays the upstream itself, and the agency `service_fee_percent` of the list price.
+    `surcharges`: `prices` are multiplied as list prices are in fast mode, for inference in the US and for long prompts;
+    None: it was not said, and is so.
     """
 
     fee_nanos: int = 0
@@ -77,6 +79,7 @@ class Terms:
     overage: str = BILL
     throttle_tier: str | None = None
     prices: Mapping[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
+    surcharges: bool | None = None
     bill_estimates: bool = True
     discount_percent: str = "0"
     discount_on: str = ON_FEE
@@ -87,16 +90,23 @@ class Terms:
     changes: str = PRORATED
 
     def as_json(self) -> dict[str, Any]:
-        """All of it: what a version of Tenantry takes for granted later changes nothing that is stored."""
-        return asdict(self)
+        """All of it: what a version of Tenantry takes for granted later changes nothing that is stored.
+
+        But for surcharges where nothing was said of them: there are no own prices then that could bear any.
+        """
+        return {name: value for name, value in asdict(self).items() if name != "surcharges" or value is not None}
 
     def told(self) -> dict[str, Any]:
         """What is told of it: the plain terms, and others where they say something."""
         return {
             name: value
             for name, value in asdict(self).items()
-            if name in _ALWAYS_TOLD or value != getattr(_PLAIN, name)
+            if (bool(self.prices) if name == "surcharges" else name in _ALWAYS_TOLD or value != getattr(_PLAIN, name))
         }
+
+    @property
+    def bears_surcharges(self) -> bool:
+        return bool(self.prices) and self.surcharges is not False
 
 
 _ALWAYS_TOLD: Final = ("fee_nanos", "included_nanos", "markup_percent", "slots")
@@ -104,7 +114,12 @@ _PLAIN: Final = Terms()
 
 
 def read_terms(stored: Mapping[str, Any]) -> Terms:
-    """Terms as the store keeps them; what a newer version added is passed over."""
+    """Terms as the store keeps them; what a newer version added is passed over.
+
+    Own prices that were stored before surcharges could be said bear none, for good.
+    """
+    if stored.get("prices") and "surcharges" not in stored:
+        stored = {**stored, "surcharges": False}
     return Terms(**{name: stored[name] for name in Terms.__dataclass_fields__ if name in stored})
 
 

@@ -16,7 +16,16 @@ from fractions import Fraction
 from importlib import resources
 from typing import Final
 
-from tenantry.domain.price_terms import BadPriceTable, ModelPrices, PriceChange, Rates, changed, read_model, relative_of
+from tenantry.domain.price_terms import (
+    BadPriceTable,
+    ModelPrices,
+    PriceChange,
+    Rates,
+    Terms,
+    changed,
+    read_model,
+    relative_of,
+)
 from tenantry.domain.usage import Iteration, Usage
 from tenantry.domain.values import value
 
@@ -149,6 +158,16 @@ class PriceTable:
         self.batch_multiplier, self.us_multiplier = other.batch_multiplier, other.us_multiplier
         self._rows, self.unpriced, self.assumes_relatives = other._rows, other.unpriced, other.assumes_relatives
         self.__post_init__()
+
+    @property
+    def short_prompt_tokens(self) -> int:
+        """A prompt of at most so many tokens is a long one for no model, at no time."""
+        return self._short_max
+
+    def find_terms(self, model: str, at: datetime) -> Terms | None:
+        """What a model costs at a time, or is assumed to; None: it has no price."""
+        row = self._assumed(model)
+        return row.terms(at) if row is not None else None
 
     def models(self) -> list[str]:
         return list(self._rows)

@@ -160,7 +160,7 @@ def _price(row: Mapping[str, Any], prices: PriceTable) -> int | None:
     if row["stop_reason"] == "refusal" and row["cost_nanos"]:
         # Whether it was empty decides what is billed of it, and does not stand in the row: it stays as it was booked.
         return row["cost_nanos"]
-    usage = _usage(row)
+    usage = usage_of(row)
     if usage is None and row["cost_nanos"] is not None:
         return row["cost_nanos"]  # its speed and its iterations are lost: no price can be made of the rest
     was_refused_empty = row["stop_reason"] == "refusal"
@@ -175,7 +175,7 @@ def _price(row: Mapping[str, Any], prices: PriceTable) -> int | None:
     ).cost_nanos
 
 
-def _usage(row: Mapping[str, Any]) -> Usage | None:
+def usage_of(row: Mapping[str, Any]) -> Usage | None:
     """Counts from the row; speed, place, service tier and iterations from what the upstream said, read as it was then.
 
     None: what it said was not kept.

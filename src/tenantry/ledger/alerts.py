@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 from zoneinfo import ZoneInfo
@@ -15,20 +16,24 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Engine, select
 
 from tenantry.domain.alerts import (
+    PLAN_THRESHOLDS,
     PROJECTION_DAYS,
     TRAILING_DAYS,
     Alert,
     Holder,
     budget_alerts,
+    plan_alerts,
     projection_alert,
     spike_alert,
 )
-from tenantry.domain.budgets import Budget
-from tenantry.domain.periods import Period, period_of, previous_period
+from tenantry.domain.allowances import PLAN, Allowance, has_number
+from tenantry.domain.budgets import Budget, Cap, amount_at
+from tenantry.domain.periods import MONTH, Period, period_of, previous_period
 from tenantry.ledger.facts import HealthWatch, QuarantineWatch, RefusalWatch, RowWatch
 from tenantry.ledger.outbox import SECOND_US, Outbox
 from tenantry.ledger.running_sums import RunningSums
 from tenantry.ledger.spending import spent_by_tenant
+from tenantry.storage.allowances import read_allowances, tokens_of
 from tenantry.storage.caps import read_budgets
 from tenantry.storage.changes import StoreChanges
 from tenantry.storage.directory.alert_targets import read_thresholds_of
@@ -132,29 +137,35 @@ def open_watch(
 
 @dataclass(frozen=True, slots=True)
 class _Terms:
-    """Budgets by holder, thresholds and slugs by tenant id."""
+    """Budgets by holder; thresholds, slugs and what plans include by tenant id."""
 
     budgets: Mapping[tuple[str, str], Budget]
     thresholds: Mapping[str, tuple[int, ...]]
     slugs: Mapping[str, str]
+    allowances: Mapping[str, Allowance]
 
 
-def _read_terms(engine: Engine) -> _Terms:
+def _read_terms(engine: Engine, zone: ZoneInfo, at_us: int) -> _Terms:
+    today = datetime.fromtimestamp(at_us // SECOND_US, zone).date()
     with engine.connect() as connection:
         return _Terms(
             read_budgets(connection),
             read_thresholds_of(connection),
             {row.tenant_id: row.slug for row in connection.execute(select(tenants.c.tenant_id, tenants.c.slug))},
+            read_allowances(connection, None, today, zone, has_number),
         )
 
 
 class BudgetWatch:
-    """Thresholds of budgets, of tenants and of keys. Looks at those alone of whom something was booked: at all of them
-    when the directory has changed, and once a minute, for periods and raises end.
+    """Thresholds of budgets, of tenants and of keys, and of what plans include.
+
+    Looks at those alone of whom something was booked: at all of them when the directory has changed, and once a
+    minute, for periods and raises end.
     """
 
     def __init__(self, engine: Engine, zone: ZoneInfo, thresholds: tuple[int, ...]) -> None:
         self._engine = engine
+        self._zone = zone
         self._thresholds = thresholds
         self._sums = RunningSums(engine, zone)
         self._terms: _Terms | None = None
@@ -171,7 +182,7 @@ class BudgetWatch:
         with self._engine.connect() as connection:
             seen = directory_version(connection), at_us // _MINUTE_US
         if self._terms is None or self._seen is None or seen[0] != self._seen[0]:
-            self._terms = _read_terms(self._engine)
+            self._terms = _read_terms(self._engine, self._zone, at_us)
         if seen != self._seen:
             self._left.update(self._terms.budgets)
             self._seen = seen
@@ -190,6 +201,27 @@ class BudgetWatch:
         for cap in budget.caps:
             period, nanos = self._sums.period(cap.period), self._sums.of(cap.period, tenant_id, key_id)
             yield from budget_alerts(holder, cap, period, nanos, thresholds, at_us)
+        allowance = terms.allowances.get(tenant_id) if not key_id else None
+        if allowance is not None:
+            yield from self._included(holder, allowance, budget, terms, at_us)
+
+    def _included(
+        self, holder: Holder, allowance: Allowance, budget: Budget, terms: _Terms, at_us: int
+    ) -> Iterator[Alert]:
+        """What the tenant's plan includes now. Of a window that began in the month: what the month has had since."""
+        window, thresholds = allowance.included(at_us, self._zone), terms.thresholds.get(holder.tenant_id)
+        if window.nanos is not None:
+            before = allowance.spent_before(window.start_us, self._zone)
+            used = self._sums.of(MONTH, holder.tenant_id) - (before.nanos if before is not None else 0)
+            amount = amount_at(Cap(PLAN, window.nanos, budget.plan_raises), at_us)
+        elif window.tokens is not None:
+            with self._engine.connect() as connection:
+                used = tokens_of(connection, holder.tenant_id, window.start_us)
+            amount = window.tokens
+        else:
+            return
+        wanted = PLAN_THRESHOLDS if thresholds is None else thresholds
+        yield from plan_alerts(holder, window, self._zone, amount, used, wanted)
 
 
 class PaceWatch:
@@ -204,7 +236,7 @@ class PaceWatch:
     def look(self, at_us: int) -> Iterator[Alert]:
         if self._looked_us is not None and abs(at_us - self._looked_us) < _MINUTE_US:
             return
-        terms = _read_terms(self._engine)
+        terms = _read_terms(self._engine, self._zone, at_us)
         today = period_of("day", at_us, self._zone)
         month = period_of("month", at_us, self._zone)
         days = self._trailing(today)

@@ -252,8 +252,8 @@ def is_alive(run: Path) -> bool:
 def last_signs(run: Path) -> LastSigns:
     """When a run that is dead last wrote anything, and until when it may have lived.
 
-    That is when it was last seen alive; where nobody looked for longer than it is ever silent, it may have been stopped
-    (SIGSTOP) until it was found dead, or until the machine was started again, while upstream went on.
+    That is when it was last seen alive; where nobody looked for longer than it is ever silent, it may have lived until
+    it was found dead, or until the machine was started again.
     """
     found_us = _found_dead_us(run)
     written_us = seen_us = 0
@@ -267,7 +267,7 @@ def last_signs(run: Path) -> LastSigns:
                 written_us = max(written_us, at_us)
     booted_us = _booted_us()
     until_us = min(found_us, booted_us) if booted_us > seen_us else found_us
-    return LastSigns(written_us, until_us if until_us - seen_us > QUIET_US else seen_us)
+    return LastSigns(written_us, until_us if until_us - seen_us > QUIET_US else seen_us, seen_us)
 
 
 def _found_dead_us(run: Path) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import date
 from zoneinfo import ZoneInfo
 
@@ -18,11 +18,20 @@ from tenantry.storage.tables import usage_rollup
 
 
 def read_allowances(
-    connection: Connection, ids: Collection[str] | None, today: date, zone: ZoneInfo
+    connection: Connection,
+    ids: Collection[str] | None,
+    today: date,
+    zone: ZoneInfo,
+    counts: Callable[[Terms], bool] = is_bounded,
 ) -> dict[str, Allowance]:
-    """By tenant, of some tenants or of all; who has no such plan, at no time, is not in it. Days are the agency's."""
+    """By tenant, of some tenants or of all; who has no plan that counts, at no time, is not in it.
+
+    Days are the agency's.
+
+    `counts`: those that bound usage, or also those (`has_number`) that bill what is beyond the included.
+    """
     versions = _versions(connection)
-    bounding = {plan for plan, some in versions.items() if any(is_bounded(one.what) for one in some)}
+    bounding = {plan for plan, some in versions.items() if any(counts(one.what) for one in some)}
     if not bounding:
         return {}
     rows = select(tenant_plans).order_by(tenant_plans.c.change_id)

@@ -1,4 +1,4 @@
-"""Tables of what is sold and billed. Rows of all of them are only ever added, but for billing details."""
+"""Tables of what is sold and billed. Rows are only ever added, but for billing details and empty months."""
 
 from __future__ import annotations
 
@@ -86,11 +86,12 @@ invoice_months = Table(
 )
 
 # Whom the round of a month has done: its preview or its invoice made, or known to have none. `number` is the invoice's.
+# `nothing` is of whoever issues: a month that had nothing to bill, until it has an invoice.
 invoice_rounds = Table(
     "invoice_rounds",
     metadata,
     Column("month", String(7), primary_key=True),
-    Column("step", String(8), primary_key=True),  # preview | issue
+    Column("step", String(8), primary_key=True),  # preview | issue | nothing
     Column("tenant_id", String(40), primary_key=True),
     Column("number", String(96)),
     Column("ended_at", DateTime(timezone=True), nullable=False),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Connection, Engine, func, select
 
 from tenantry.domain.price_terms import PriceChange
-from tenantry.domain.prices import PriceTable, load_default_prices
+from tenantry.domain.prices import PROVISIONAL, PriceTable, load_default_prices
 from tenantry.storage.columns import aware
 from tenantry.storage.tables import price_changes
 
@@ -50,16 +51,7 @@ class PriceBook:
         if newest == self._newest:
             return None
         records = list_price_changes(self._engine)
-        rules = [record.terms for record in records if not record.model]
-        found = self._shipped.changed(
-            f"{self._shipped.version}+{records[-1].change_id}",
-            [
-                PriceChange(record.model, date.fromisoformat(record.from_day), json.loads(record.terms))
-                for record in records
-                if record.model
-            ],
-            bool(rules) and rules[-1] == SAME_FAMILY,
-        )
+        found = _changed(self._shipped, records)
         self._newest = records[-1].change_id
         return found
 
@@ -71,6 +63,43 @@ class PriceBook:
         return found is not None
 
 
+class PriceHistory:
+    """The prices at each of their versions: what was set since changes nothing of what a row was priced at.
+
+    The part of a version that ships is this Tenantry's; its periods have the prices of before.
+    """
+
+    def __init__(self, records: Sequence[PriceChangeRecord], shipped: PriceTable | None = None) -> None:
+        self._shipped = shipped or load_default_prices()
+        self._records = records
+        self._tables: dict[int, PriceTable] = {}
+
+    def at(self, version: str) -> PriceTable:
+        """Raises: BadPriceTable: a change in the store cannot be read."""
+        told = version.removesuffix(PROVISIONAL).partition("+")[2]
+        newest = int(told) if told.isdecimal() else 0
+        if newest not in self._tables:
+            self._tables[newest] = _changed(self._shipped, [one for one in self._records if one.change_id <= newest])
+        return self._tables[newest]
+
+    def short_prompt_tokens(self) -> int:
+        """No prompt of at most so many tokens was ever a long one."""
+        tiers = [one for record in self._records if record.model for one in json.loads(record.terms).get("tiers", ())]
+        return min([int(one["prompt_tokens_above"]) for one in tiers] + [self._shipped.short_prompt_tokens])
+
+
+def _changed(shipped: PriceTable, records: Sequence[PriceChangeRecord]) -> PriceTable:
+    """The prices after these changes, under the version of the last."""
+    rules = [record.terms for record in records if not record.model]
+    changes = [
+        PriceChange(record.model, date.fromisoformat(record.from_day), json.loads(record.terms))
+        for record in records
+        if record.model
+    ]
+    version = f"{shipped.version}+{records[-1].change_id}" if records else shipped.version
+    return shipped.changed(version, changes, bool(rules) and rules[-1] == SAME_FAMILY)
+
+
 def load_prices(engine: Engine) -> PriceTable:
     """The prices of this store, as they are now. Raises: BadPriceTable."""
     book = PriceBook(engine)
@@ -80,13 +109,18 @@ def load_prices(engine: Engine) -> PriceTable:
 
 def list_price_changes(engine: Engine, model: str | None = None) -> list[PriceChangeRecord]:
     """What was set, from old to new."""
+    with engine.connect() as connection:
+        return read_price_changes(connection, model)
+
+
+def read_price_changes(connection: Connection, model: str | None = None) -> list[PriceChangeRecord]:
+    """What was set, from old to new."""
     query = select(price_changes).order_by(price_changes.c.change_id)
     if model is not None:
         query = query.where(price_changes.c.model == model)
-    with engine.connect() as connection:
-        return [
-            PriceChangeRecord(
-                row.change_id, row.model, row.from_day, row.terms, row.source, row.actor, aware(row.created_at)
-            )
-            for row in connection.execute(query)
-        ]
+    return [
+        PriceChangeRecord(
+            row.change_id, row.model, row.from_day, row.terms, row.source, row.actor, aware(row.created_at)
+        )
+        for row in connection.execute(query)
+    ]

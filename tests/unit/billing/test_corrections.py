@@ -12,6 +12,7 @@ import pytest
 from tenantry.billing.months import Month, read_month
 from tenantry.billing.render import render
 from tenantry.control.invoicing import find_client, issue, preview, reading_books
+from tenantry.control.plan_views import tenant_margins
 from tenantry.control.site import Site
 from tenantry.domain.plans import Terms
 from tenantry.ledger.adjustments import Scope, book_adjustments
@@ -87,6 +88,42 @@ def test_a_price_that_was_corrected_is_on_the_next_invoice_as_a_correction_of_it
     assert b"att_1 (November 2, 2026" in render(document, "html")
     assert issued(site, JANUARY)["lines"] == []
     assert site.directory.get_invoice(first["number"]).document == first
+
+
+def margins(site: Site) -> list[tuple[int, int, int, int]]:
+    """Of November and December: revenue by usage and by corrections, cost, and what of that is for corrections."""
+    found = [
+        next(one for one in tenant_margins(site, month)[0] if one.slug == "a").now for month in (NOVEMBER, DECEMBER)
+    ]
+    return [(one.metered_nanos, one.corrections_nanos, one.cost_nanos, one.corrections_cost_nanos) for one in found]
+
+
+def test_a_correction_leaves_the_margin_of_a_month_that_was_closed_and_stands_apart_in_that_of_its_booking(
+    site: Site, tmp_path: Path, clock: Clock
+) -> None:
+    cost = used(site, tmp_path, 3)
+    on_day(site, date(2026, 12, 1))
+    issued(site, NOVEMBER)
+    [november, december] = margins(site)
+    assert (november, december) == ((cost * 12 // 10, 0, cost, 0), (0, 0, 0, 0))
+    clock.day = date(2026, 12, 10)
+    assert book_adjustments(site.engine, table("v2", 2), ALL) == 3
+    assert margins(site) == [november, (0, cost * 12 // 10, cost, cost)]
+
+
+def test_a_correction_of_days_on_which_a_tenant_paid_itself_costs_the_agency_nothing(
+    site: Site, tmp_path: Path, clock: Clock
+) -> None:
+    used(site, tmp_path, 3)
+    site.directory.set_plan("byok", Terms(byok=True, service_fee_percent="10"))
+    site.directory.assign_plan("a", Agreed("byok", date(2026, 11, 1)))
+    on_day(site, date(2026, 12, 1))
+    site.directory.assign_plan("a", Agreed("metered", date(2026, 12, 1)))
+    clock.day = date(2026, 12, 10)
+    book_adjustments(site.engine, table("v2", 2), ALL)
+    [_, december] = margins(site)
+    assert december[1] > 0
+    assert december[2:] == (0, 0)
 
 
 @pytest.mark.parametrize("day", [date(2026, 12, 1), date(2026, 12, 31)])

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import delete, insert, update
 
 from tenantry.billing.credits import NotCredited, Part, credit_note, credit_part, left_of
 from tenantry.billing.margin import tenant_margin
@@ -17,6 +18,7 @@ from tenantry.control.invoicing import credit, find_client, reading_books, set_b
 from tenantry.control.site import Site
 from tenantry.domain.billing_details import Details
 from tenantry.domain.plans import Terms
+from tenantry.storage.billing_tables import invoice_months
 from tenantry.storage.directory import DirectoryError
 from tenantry.storage.directory.invoices import Issued
 from tenantry.storage.directory.plans import Agreed
@@ -166,3 +168,35 @@ def test_parts_and_the_whole_never_add_up_to_more_than_the_invoice(
         note = kept(credit_note(invoice, [], parts, "CN-", 1, "x"))
         assert invoice.total_minor + sums(parts) + note.total_minor == 0
         assert sum(line["amount_minor"] for line in note.document["lines"]) == note.document["net_minor"]
+
+
+@pytest.mark.parametrize("fault", ["row_count", "cost_nanos", "net_nanos", "month", "gone", "more"])
+def test_a_whole_credit_note_that_gives_back_other_rows_than_those_of_its_invoice_is_found(
+    site: Site, billed: str, tmp_path: Path, fault: str
+) -> None:
+    """By what it covers the next bill is made: of two months here, one of them late."""
+    book(site.engine, tmp_path, [attempt(2, cost_nanos=5 * USD)], "late")
+    number = issued(site, "a", DECEMBER)["number"]
+    note = credit(site, number, "wrong address").number
+    assert verify_invoices(site)[1] == []
+    columns = invoice_months.c
+    here = (columns.number == note, columns.month == "2026-11")
+    more = {"tenant_id": "tnt_a", "row_count": -1, "cost_nanos": 0, "net_nanos": 0}
+    with site.engine.begin() as connection:
+        if fault == "gone":
+            connection.execute(delete(invoice_months).where(*here))
+        elif fault == "more":
+            connection.execute(insert(invoice_months).values(number=note, month="2026-10", **more))
+        elif fault == "month":
+            connection.execute(update(invoice_months).where(*here).values(month="2026-10"))
+        else:
+            connection.execute(update(invoice_months).where(*here).values({fault: columns[fault] - 1}))
+    assert verify_invoices(site)[1] == [f"{note}: the rows that it gives back are not those of {number}"]
+
+
+def test_a_note_over_a_part_that_gives_rows_back_is_found(site: Site, billed: str) -> None:
+    note = credit(site, billed, "slow answers", Part(Decimal("2.50"))).number
+    row = {"month": "2026-11", "tenant_id": "tnt_a", "row_count": -1, "cost_nanos": 0, "net_nanos": 0}
+    with site.engine.begin() as connection:
+        connection.execute(insert(invoice_months).values(number=note, **row))
+    assert verify_invoices(site)[1] == [f"{note}: the rows that it gives back are not those of {billed}"]

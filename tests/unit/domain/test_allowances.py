@@ -8,13 +8,18 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given, settings
 
+from tenantry.billing.calculation import calculate
 from tenantry.billing.months import Sold as Billed
+from tenantry.billing.months import runs_of
+from tenantry.billing.rating import BEYOND
+from tenantry.billing.usage import Used
 from tenantry.domain.allowances import Allowance, Sold, Spent, is_bounded, start_of
 from tenantry.domain.budget_answers import refusal_message
 from tenantry.domain.budgets import Budget, Cap, Raise
 from tenantry.domain.holds import TOKENS, Account, Hold, Short, place, take_plainly
 from tenantry.domain.plans import Dated, Terms
-from tests.unit.billing.sales import NOVEMBER, USD, sold
+from tests.unit.billing.sales import NOVEMBER, USD, sold, usage, used, version
+from tests.unit.billing.sales import on as sale
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NONE = Budget((), "hard")
@@ -53,17 +58,22 @@ def wanted(acme: Account, nanos: int, at_us: int) -> Hold | Short:
     return found
 
 
-@settings(max_examples=150, deadline=None)
-@given(sold(never_billed=True))
-def test_every_day_belongs_to_a_window_whose_part_is_that_of_the_bill(of: Billed) -> None:
+def allowance_of(of: Billed) -> Allowance:
+    """What a gateway knows of the same plans."""
     plans = {one.plan for one in of.versions}
-    allowance = Allowance(
+    return Allowance(
         tuple(Dated(one.from_day, one.plan) for one in of.assigned),
         tuple(
             Sold(plan, tuple(Dated(one.from_day, one.terms) for one in of.versions if one.plan == plan))
             for plan in sorted(plans)
         ),
     )
+
+
+@settings(max_examples=150, deadline=None)
+@given(sold(never_billed=True))
+def test_every_day_belongs_to_a_window_whose_part_is_that_of_the_bill(of: Billed) -> None:
+    allowance = allowance_of(of)
     stretches = of.stretches(NOVEMBER)
     for number in range(NOVEMBER.days):
         day = NOVEMBER.first + timedelta(days=number)
@@ -78,6 +88,32 @@ def test_every_day_belongs_to_a_window_whose_part_is_that_of_the_bill(of: Billed
         if terms is not None and is_bound:
             whole = terms.included_tokens or terms.included_nanos
             assert (window.tokens or window.nanos or 0) == sum(one.share(whole) for one in own)
+
+
+@settings(max_examples=200, deadline=None)
+@given(sold(never_billed=True), usage())
+def test_what_the_bill_has_beyond_a_window_is_what_the_gateway_had_not_given(of: Billed, some: list[Used]) -> None:
+    """Whatever parts the month besides: other slots, the end of a discount."""
+    allowance = allowance_of(of)
+    some = [one for one in some if one.outcome == "settled"]
+    for run in runs_of(of.stretches(NOVEMBER)):
+        window = allowance.window(start_of(run[0].first, BERLIN) + 3_600_000_000, BERLIN)
+        terms, within = run[0].terms, [one for one in some if run[0].first <= one.first < run[-1].end]
+        if terms is None or not is_bounded(terms) or run[0].is_trial:
+            continue
+        is_beyond = any(line.kind == BEYOND for line in calculate(NOVEMBER, run, within).lines)
+        counted = sum(one.cost_nanos if window.tokens is None else one.tokens for one in within)
+        most = window.nanos if window.tokens is None else window.tokens
+        assert is_beyond is (counted > (most or 0))
+
+
+def test_a_slot_more_or_a_discount_that_ends_takes_nothing_of_what_is_included() -> None:
+    """Ten dollars until the 15th, 60 after it: 60 of them are within the plan, whatever changes in between."""
+    terms = Terms(included_nanos=60 * USD, slots=1, discount_percent="10", discount_until="2026-11-20")
+    assigned = [sale("pro", date(2026, 1, 1)), sale("pro", date(2026, 11, 16), 3)]
+    some = [used(date(2026, 11, 2), nanos=10 * USD), used(date(2026, 11, 25), nanos=60 * USD)]
+    bill = calculate(NOVEMBER, Billed(assigned, [version("pro", terms)]).stretches(NOVEMBER), some)
+    assert [(line.kind, line.nanos) for line in bill.lines] == [("included", 0), ("beyond", 10 * USD)]
 
 
 def test_usage_is_given_to_the_last_nano_of_what_is_included_and_no_further() -> None:

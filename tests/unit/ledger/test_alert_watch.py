@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -16,6 +16,7 @@ from sqlalchemy import Engine, event, insert, select
 
 from tenantry.domain.alerts import Alert, AlertKind, Holder, budget_alerts
 from tenantry.domain.money import NANOS_PER_USD as USD
+from tenantry.domain.plans import Terms
 from tenantry.ledger.alerts import AlertWatch, open_watch
 from tenantry.ledger.facts import HealthWatch, alerts_of_live
 from tenantry.ledger.live import LIVE_FILE, read_live
@@ -23,6 +24,7 @@ from tenantry.ledger.outbox import AWAY_US, SECOND_US, Outbox
 from tenantry.ledger.rollup import COLUMNS, add_to_rollup
 from tenantry.storage.changes import StoreChanges
 from tenantry.storage.directory import Directory
+from tenantry.storage.directory.plans import Agreed
 from tenantry.storage.tables import alert_deliveries, alerts, ledger, refusals, upstreams
 from tenantry.storage.vault import Vault
 from tests.template import new_store
@@ -103,6 +105,50 @@ def test_each_threshold_is_told_once_across_watches_and_restarts(site: Site) -> 
     site.spend(14 * USD)
     assert (two.step(), one.step(), site.watch().step()) == (2, 0, 0)
     assert thresholds_told(site) == [70, 90, 100]
+
+
+@pytest.mark.parametrize(("overage", "words"), [("block", "requests are refused"), ("bill", "usage is billed")])
+def test_what_a_plan_includes_is_told_at_80_and_100_percent_and_at_a_tenants_own(
+    site: Site, overage: str, words: str
+) -> None:
+    site.directory.set_plan("pro", Terms(included_nanos=60 * USD, overage=overage))
+    site.directory.assign_plan("acme", Agreed("pro", date(2026, 11, 1)))
+    watch = site.watch()
+    site.spend(48 * USD - 1)
+    assert watch.step() == 0
+    site.spend(1)
+    assert (watch.step(), watch.step(), site.watch().step()) == (1, 0, 0)
+    site.spend(12 * USD)
+    assert (watch.step(), site.told()) == (1, [("plan_threshold", 80), ("plan_threshold", 100)])
+    with site.engine.connect() as connection:
+        told = connection.execute(select(alerts.c.message).order_by(alerts.c.alert_id.desc())).scalars().first()
+    assert told == (
+        "acme has used 100 % of what its plan pro includes: $60.00 of $60.00 (2026-11-01 to 2026-11-30); "
+        f"beyond it {words}"
+    )
+    site.directory.set_thresholds("acme", [50])
+    assert (watch.step(), site.told()[-1]) == (1, ("plan_threshold", 50))
+
+
+def test_of_a_plan_that_begins_in_the_month_its_own_days_count(site: Site) -> None:
+    site.directory.set_plan("pro", Terms(included_nanos=60 * USD, overage="throttle", throttle_tier="standard"))
+    site.spend(50 * USD, NOON_US - 2 * DAY_US)
+    site.directory.assign_plan("acme", Agreed("pro", date(2026, 11, 24)))  # a seventh of a month and two: 14 dollars
+    site.spend(11 * USD)
+    watch = site.watch()
+    assert (watch.step(), site.told()) == (0, [])
+    site.spend(1 * USD)
+    assert (watch.step(), site.told()) == (1, [("plan_threshold", 80)])
+
+
+def test_tokens_that_a_plan_includes_are_told_as_dollars_are(site: Site) -> None:
+    site.directory.set_plan("tokens", Terms(included_tokens=1000, overage="block"))
+    site.directory.assign_plan("acme", Agreed("tokens", date(2026, 11, 1)))
+    site.spend(1, input_tokens=700, output_tokens=99)
+    watch = site.watch()
+    assert watch.step() == 0
+    site.spend(1, cache_read_tokens=1)
+    assert (watch.step(), site.told()) == (1, [("plan_threshold", 80)])
 
 
 def test_one_row_among_many_tenants_looks_at_its_own_alone(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, cast
 
@@ -61,8 +61,9 @@ def find_changes(
         before = standing.tiers.get(name)
         if limits != before or (declared.whole and ("tier", name) not in standing.declared):
             yield Change("tier.set", name, "", _limits(before), limits.as_json())
-    for name, terms in declared.plans.items():
+    for name, said in declared.plans.items():
         known, day = standing.plans.get(name), declared.plan_days.get(name)
+        terms = _as_it_is(said, known)
         is_same = terms == known and (day is None or standing.plan_days.get(name) == day)
         if not is_same or (declared.whole and ("plan", name) not in standing.declared):
             was, then = _from(known, standing.plan_days.get(name) if day else None), _from(terms, day)
@@ -92,6 +93,13 @@ def _from(terms: Terms | None, day: date | None) -> dict[str, Any] | None:
     if terms is None:
         return None
     return terms.told() | ({"from": day.isoformat()} if day is not None else {})
+
+
+def _as_it_is(terms: Terms, known: Terms | None) -> Terms:
+    """A file that says nothing of surcharges changes none."""
+    if known is None or terms.surcharges is not None:
+        return terms
+    return replace(terms, surcharges=True if known.surcharges is None and terms.prices else known.surcharges)
 
 
 def leaving(declared: Declaration, standing: Standing) -> list[str]:

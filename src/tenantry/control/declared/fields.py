@@ -392,6 +392,11 @@ PLAN_FIELDS: dict[str, Field] = {
             },
         },
     ),
+    "surcharges": Field(
+        _flag,
+        "own prices bear those of list prices: fast mode, US, long prompts; default true",
+        {"type": "boolean"},
+    ),
     "bill_estimates": Field(_flag, "also what is known as an estimate only; default true", {"type": "boolean"}),
     "discount_percent": Field(_percent, "less of the fee, or of all", _PERCENTAGE),
     "discount_on": Field(_choice(*DISCOUNTED), "the fee alone, or usage too", {"enum": list(DISCOUNTED)}),

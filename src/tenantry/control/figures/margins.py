@@ -61,10 +61,13 @@ def month_margins(site: Site, month: Month | None = None, days: DaySums | None =
     version, read = _version_of(site), read_usage if days is None else remembered_usage(days)
     with reading_books(site, read) as books:
         clients = [*list_clients(site), *list_without_plan(site)]
-        found = [tenant_margin(books, client, wanted, plans, now) for client in clients]
+        each = [(client, tenant_margin(books, client, wanted, plans, now)) for client in clients]
     there = {one.tenant_id for one in site.directory.list_tenants()}
-    last = sorted(zip(clients, found, strict=True), key=lambda one: one[0].tenant_id in there)
-    return Margins(wanted, found, {client.slug: margin for client, margin in last}, now, version)
+    found = [(client, margin) for client, margin in each if client.tenant_id in there or margin.is_of_something]
+    last = sorted(found, key=lambda one: one[0].tenant_id in there)
+    return Margins(
+        wanted, [margin for _, margin in found], {client.slug: margin for client, margin in last}, now, version
+    )
 
 
 def _version_of(site: Site) -> int:

@@ -27,7 +27,7 @@ class Budget:
 @dataclass(frozen=True, slots=True)
 class Facts:
     """`model` is the one in the examples; `models` are the known ones that the tenant may ask for. `other_endpoints`
-    lead to the same.
+    lead to the same; `slots` are names and endpoints of those that have keys and limits of their own.
     """
 
     slug: str
@@ -44,6 +44,7 @@ class Facts:
     offers_batches: bool
     written: str
     other_endpoints: tuple[str, ...] = ()
+    slots: tuple[tuple[str, str], ...] = ()
 
 
 def known_models(limits: Limits, names: Iterable[str]) -> tuple[str, ...]:

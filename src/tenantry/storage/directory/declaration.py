@@ -21,6 +21,7 @@ from tenantry.storage.tables import (
     alert_targets,
     alert_thresholds,
     alerts,
+    audit_log,
     budget_raises,
     budgets,
     gateway_keys,
@@ -30,10 +31,13 @@ from tenantry.storage.tables import (
     tenant_slots,
     tenants,
     tiers,
+    usage_rollup,
 )
 from tenantry.storage.versions import NOTHING, tenant_touched, tier_touched
 
 _LEFT_FILE = "left_keys_file"
+# The action in the audit log; of one that was deleted it is the last that says which slug it had.
+OFFBOARDED = "tenant.offboard"
 _MARKED = {"tier": tiers, "plan": plans}
 
 
@@ -140,7 +144,16 @@ class DeclarationChanges(PlanChanges, TierChanges):
             before = {"name": row.name, "tier": row.tier, "status": row.status, "tenant_id": row.tenant_id}
             after = None if delete_data else {"status": TenantStatus.DISABLED.value, "keys": "revoked"}
             detail = {"before": before, "after": after}
-            self._record(connection, "tenant.offboard", slug, detail, tenant_touched(row.tenant_id))
+            self._record(connection, OFFBOARDED, slug, detail, tenant_touched(row.tenant_id))
+
+    def list_deleted(self) -> dict[str, str]:
+        """Tenants that were deleted after they had used anything: the slug by internal id, in the order of deletion."""
+        query = select(audit_log.c.object, audit_log.c.detail).where(audit_log.c.action == OFFBOARDED)
+        with self._engine.connect() as connection:
+            rows = connection.execute(query.order_by(audit_log.c.audit_id)).all()
+            told = [(slug, json.loads(detail)) for slug, detail in rows]
+            deleted = {str(one["before"]["tenant_id"]): str(slug) for slug, one in told if one["after"] is None}
+            return {id_: slug for id_, slug in deleted.items() if _has_used(connection, id_)}
 
     def _delete_alerts(self, connection: Connection, tenant_id: str) -> None:
         """What was raised about a tenant, what waits to be delivered, and where it went."""
@@ -153,3 +166,8 @@ class DeclarationChanges(PlanChanges, TierChanges):
         )
         for table in (alerts, alert_targets, alert_thresholds):
             connection.execute(delete(table).where(table.c.tenant_id == tenant_id))
+
+
+def _has_used(connection: Connection, tenant_id: str) -> bool:
+    query = select(usage_rollup.c.tenant_id).where(usage_rollup.c.tenant_id == tenant_id).limit(1)
+    return connection.execute(query).first() is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -10,10 +11,10 @@ from functools import cache
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, delete, func, insert, select, update
 
 from tenantry.domain.billing_details import YEAR, BadDetails, Details, check_details, read_details
-from tenantry.storage.billing_tables import billing_details, invoice_months, invoice_series, invoices
+from tenantry.storage.billing_tables import billing_details, invoice_months, invoice_rounds, invoice_series, invoices
 from tenantry.storage.columns import aware, now_utc
 from tenantry.storage.directory.changes import Changes, DirectoryError, NotInDirectory
 from tenantry.storage.versions import NOTHING
@@ -24,6 +25,8 @@ INVOICE, CREDIT_NOTE, PARTIAL_CREDIT = "invoice", "credit_note", "partial_credit
 NUMBER_DIGITS_MIN = 4
 FIRST_HASH = "0" * 64
 _SAME = ("kind", "tenant_id", "slug", "month", "credits", "currency")
+# The step of a round that found nothing to bill: the month is closed without an invoice.
+NOTHING_STEP = "nothing"
 # Counts documents of all series. Who issues takes it first, so that two come one after the other.
 _ALL = ""
 
@@ -44,6 +47,11 @@ class Covered:
     rows: int
     cost_nanos: int
     net_nanos: int
+
+    @property
+    def given_back(self) -> Covered:
+        """What a note over all of it covers."""
+        return Covered(self.month, -self.rows, -self.cost_nanos, -self.net_nanos)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,9 +158,23 @@ class InvoiceChanges(Changes):
             values |= {"prev_hash": previous, "row_hash": hash_of(previous, number, text), "actor": self._actor}
             connection.execute(insert(invoices).values(occasion=_occasion(new), issued_at=now, **values))
             _cover(connection, number, new)
+            if new.kind == INVOICE:
+                connection.execute(delete(invoice_rounds).where(*_closed(new.tenant_id, new.month)))
             detail = {"number": number, "month": new.month, "total_minor": new.total_minor, "currency": new.currency}
             self._record(connection, f"{new.kind}.issue", number, detail | {"tenant": new.slug}, NOTHING)
             return _read(connection.execute(select(invoices).where(invoices.c.number == number)).one())
+
+    def close_month(self, tenant_id: str, month: str, after: int) -> None:
+        """Keep that there was nothing to bill: what is booked for the month from now on is on the next invoice.
+
+        `after` as for an invoice: who has got a document since has something, and nothing is kept.
+        """
+        with self._engine.begin() as connection:
+            _next_number(connection, _ALL)
+            known = select(invoice_rounds.c.month).where(*_closed(tenant_id, month))
+            if newest_invoice(connection, tenant_id) == after and connection.execute(known).first() is None:
+                row = {"month": month, "step": NOTHING_STEP, "tenant_id": tenant_id, "ended_at": now_utc()}
+                connection.execute(insert(invoice_rounds).values(**row))
 
     def get_invoice(self, number: str) -> Issued:
         """Raises: NotInDirectory."""
@@ -179,14 +201,15 @@ class InvoiceChanges(Changes):
         with self._engine.connect() as connection:
             return {series: int(last) for series, last in connection.execute(query)}
 
-    def list_covered(self) -> dict[str, Covered]:
-        """What each document covers of all months together, by its number; those that cover nothing are left out."""
+    def list_covered(self) -> dict[str, list[Covered]]:
+        """What each document covers, by its number, in the order of months; who covers nothing is left out."""
         columns = invoice_months.c
-        sums = (func.sum(columns.row_count), func.sum(columns.cost_nanos), func.sum(columns.net_nanos))
-        query = select(columns.number, *sums).group_by(columns.number)
+        query = select(columns.number, columns.month, columns.row_count, columns.cost_nanos, columns.net_nanos)
+        found: defaultdict[str, list[Covered]] = defaultdict(list)
         with self._engine.connect() as connection:
-            found = connection.execute(query).all()
-        return {number: Covered("", int(rows), int(cost), int(net)) for number, rows, cost, net in found}
+            for number, month, rows, cost, net in connection.execute(query.order_by(columns.number, columns.month)):
+                found[number].append(Covered(month, int(rows), int(cost), int(net)))
+        return found
 
 
 def hash_of(previous: str, number: str, text: str) -> str:
@@ -215,6 +238,18 @@ def standing_months(connection: Connection, tenant_id: str) -> dict[str, str]:
         elif kind == CREDIT_NOTE:
             found.pop(month, None)
     return found
+
+
+def closed_months(connection: Connection, tenant_id: str) -> set[str]:
+    """Those that had nothing to bill when their invoices were issued, and have had none since."""
+    columns = invoice_rounds.c
+    here = (columns.step == NOTHING_STEP, columns.tenant_id == tenant_id)
+    return set(connection.execute(select(columns.month).where(*here)).scalars())
+
+
+def _closed(tenant_id: str, month: str) -> tuple[ColumnElement[bool], ...]:
+    columns = invoice_rounds.c
+    return columns.month == month, columns.step == NOTHING_STEP, columns.tenant_id == tenant_id
 
 
 def credits_of(connection: Connection, number: str) -> list[Issued]:

@@ -74,6 +74,9 @@ class PlanChanges(Changes):
         self._require_tier(connection, terms)
         versions = plan_versions_of(connection, name)
         before = versions[-1].terms if versions else None
+        if terms.surcharges is None:  # not said: as it was, and of prices that are new, so
+            known = before.surcharges if before is not None else None
+            terms = replace(terms, surcharges=True if known is None and terms.prices else known)
         self._note(connection, name, is_declared)
         found: date | None = None
         if before != terms or from_day is not None:

@@ -61,6 +61,7 @@ class PlanTerms(Struct):
     throttle_tier: Name | UnsetType = UNSET
     markup_percent: Percent | UnsetType = UNSET
     prices: Annotated[dict[str, dict[str, str]], Meta(max_length=1000)] | UnsetType = UNSET
+    surcharges: bool | UnsetType = UNSET
     bill_estimates: bool | UnsetType = UNSET
     discount_percent: Percent | UnsetType = UNSET
     discount_on: Literal["fee", "all"] | UnsetType = UNSET

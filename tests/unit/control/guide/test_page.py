@@ -118,3 +118,12 @@ def test_the_example_model_is_one_that_the_client_may_use() -> None:
     own = Limits(models=("house-model",))
     assert example_model(own, known_models(own, names), None) == "house-model"
     assert example_model(Limits(models=("house-*",)), (), None) == EXAMPLE_MODEL
+
+
+def test_slots_stand_with_their_endpoints_and_where_there_are_none_nothing_is_said_of_them() -> None:
+    assert "Slots" not in guide_markdown(FACTS)
+    told = guide_markdown(dataclasses.replace(FACTS, slots=(("writer", "https://gateway.example/t/acme.writer"),)))
+    assert "### Slots" in told
+    assert "| `writer` | `https://gateway.example/t/acme.writer` |" in told
+    assert "\n\n\n" not in re.sub(r"(?s)```.*?```", "code", told)
+    assert "<td><code>https://gateway.example/t/acme.writer</code></td>" in guide_page(FACTS, told)
