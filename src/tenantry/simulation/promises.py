@@ -13,7 +13,7 @@ from tenantry.domain.admission import Lane
 from tenantry.domain.asks import Ask, Shared
 from tenantry.domain.fair_queue import QUANTUM
 from tenantry.domain.flows import Flow
-from tenantry.domain.holds import NO_CAP_NANOS, Account
+from tenantry.domain.holds import Account
 from tenantry.domain.usage import Usage
 from tenantry.simulation.disk import Run
 from tenantry.simulation.gateway import Gateway
@@ -38,12 +38,14 @@ class Promises:
     def __init__(self, storm: Storm) -> None:
         self._storm = storm
         self._money: dict[Account, tuple[int, int, int]] = {}  # bounds, held, spent and held in all
+        self._accounts: dict[Gateway, list[tuple[Account, str]]] = {}  # with the internal ids of their tenants
         self._sessions: dict[Lane, int] = {}
         self._forwarded: dict[str, int] = {}
         self._passed_over: dict[tuple[Shared, str], int] = {}
 
     def forget(self, gateway: Gateway) -> None:
         """That gateway is dead."""
+        self._accounts.pop(gateway, None)
         self._money.clear()
         self._sessions.clear()
         self._passed_over.clear()
@@ -64,26 +66,27 @@ class Promises:
     # Money
 
     def _check_money(self, gateway: Gateway) -> None:
-        for client in self._storm.clients_at(gateway.name):
-            for account in gateway.till.accounts_of(client.tenant, client.key):
-                total = account.since_nanos + account.held_nanos
-                known = self._money.get(account)
-                now = account.bounds, account.held_nanos, total
-                if known == now:
-                    continue
-                self._money[account] = now
-                self._check_held(gateway, account, client.tenant.tenant_id)
-                if total > account.most_nanos and account.is_hard and account.most_nanos < NO_CAP_NANOS // 2:
-                    grew = known is None or known[0] != account.bounds or total > known[2]
-                    if grew and not self._may_be_over(account, known):
-                        raise PromiseBroken(
-                            f"{account.holder}: spent and held are {total - account.most_nanos} nano-dollars beyond"
-                            f" its budget; {account.held_nanos} are held"
-                        )
-
-    def _may_be_over(self, account: Account, known: tuple[int, int, int] | None) -> bool:
-        """A budget that was lowered below what is spent, a start above it, another period: nobody spent anything."""
-        return known is None or known[0] != account.bounds
+        accounts = self._accounts.get(gateway)
+        if accounts is None:
+            accounts = self._accounts[gateway] = [
+                (account, client.tenant.tenant_id)
+                for client in self._storm.clients_at(gateway.name)
+                for account in gateway.till.accounts_of(client.tenant, client.key)
+            ]
+        for account, tenant_id in accounts:
+            held, total = account.held_nanos, account.since_nanos + account.held_nanos
+            known = self._money.get(account)
+            if known is not None and known[0] == account.bounds and known[1] == held and known[2] == total:
+                continue
+            self._money[account] = account.bounds, held, total
+            self._check_held(gateway, account, tenant_id)
+            # Above a budget that was lowered, or at a start, or in another period, nobody has spent anything.
+            grew = known is not None and known[0] == account.bounds and total > known[2]
+            if grew and total > account.most_nanos and account.is_hard:
+                raise PromiseBroken(
+                    f"{account.holder}: spent and held are {total - account.most_nanos} nano-dollars beyond"
+                    f" its budget; {held} are held"
+                )
 
     def _check_held(self, gateway: Gateway, account: Account, tenant_id: str) -> None:
         held = 0

@@ -298,10 +298,11 @@ class Storm:
 
     # The hours
 
-    def run(self) -> Report:
+    def run(self, hours: int = CHAPTER_HOURS) -> Report:
+        """The first `hours` of its day."""
         report = self.report
         try:
-            for hour in range(CHAPTER_HOURS):
+            for hour in range(min(hours, CHAPTER_HOURS)):
                 self._episode(is_midnight=hour == CHAPTER_HOURS - 1)
                 self.clock.run((hour + 1) * 3600.0)
                 self._make_quiet()
@@ -382,7 +383,7 @@ def run_storm(
 ) -> Report:
     """Chapters until `hours` have passed, or a promise is broken. A seed with a point in it is one chapter."""
     if "." in seed:
-        return Storm(seed, prices, planted).run()
+        return Storm(seed, prices, planted).run(hours)
     total = Report(seed)
     chapters = max(1, -(-hours // CHAPTER_HOURS))
     for chapter in range(chapters):
