@@ -110,7 +110,7 @@ class Promises:
             if capacity is not None:
                 self._check_sessions(gateway, capacity)
             if shared.is_contended or self._passed_over:
-                self._check_turns(gateway, shared)
+                self.check_turns(gateway.turns, shared)
         for _, lane in register.own():
             self._check_sessions(gateway, lane)
 
@@ -125,15 +125,15 @@ class Promises:
         if count != lane.sessions:
             raise PromiseBroken(f"{lane.name}: {lane.sessions} sessions are counted, and {count} requests are open")
 
-    def _check_turns(self, gateway: Gateway, shared: Shared) -> None:
-        turns = gateway.turns
-        all_turns = turns[shared.name]
+    def check_turns(self, turns: Mapping[str, int], shared: Shared) -> None:
+        """`turns`: how many each tenant has had, and each upstream in all. Raises: PromiseBroken."""
+        all_turns = turns.get(shared.name, 0)
         for name, flow in shared.flows.items():
             key = shared, name
             if not flow.waiting or flow.held or flow.line is not None or not flow.ready:
                 self._passed_over.pop(key, None)
                 continue
-            others = all_turns - turns[name]
+            others = all_turns - turns.get(name, 0)
             passed = others - self._passed_over.setdefault(key, others)
             if passed > turns_max(flow, shared.flows):
                 raise PromiseBroken(f"{name} waits with nothing in flight, and {passed} turns went to others meanwhile")

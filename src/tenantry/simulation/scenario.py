@@ -122,7 +122,7 @@ def read_scenario(data: bytes) -> Scenario:
 # What a field may be: its kind, and the least and the most of a number.
 _Field = tuple[type, float, float]
 _SITE: Final[dict[str, _Field]] = {
-    "days": (float, 0.001, DAYS_MAX),
+    "days": (float, 0.0001, DAYS_MAX),
     "start": (str, 0, 0),
     "time_zone": (str, 0, 0),
     "seed": (int, 0, 2**62),
