@@ -16,7 +16,7 @@ GATES_PYTHON ?= $(BIN)/python
 TEST_WORKERS ?= 4
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
 
-.PHONY: help run test test-clients test-compiled compiled wheels check bench gates fairness native fuzz-native lock clean
+.PHONY: help run test test-clients test-compiled compiled wheels check bench gates fairness storm native fuzz-native lock clean
 
 # The byte work (docs/decisions/0009-native-bytes.md): CPython's limited API, so one library for 3.11 and later.
 NATIVE := $(addprefix src/tenantry/wire/,_bytes.abi3.so _plain.abi3.so)
@@ -68,6 +68,9 @@ gates: $(VENV)/.dev ## Count instructions of a request against bench/gates.toml
 
 fairness: $(VENV)/.dev ## Shares of an upstream beside long streams (seconds)
 	$(BIN)/python -m bench.shares
+
+storm: $(VENV)/.dev ## Promises under 1,000 virtual hours of faults (STORM_HOURS, STORM_SEED)
+	$(BIN)/tenantry simulate --storm --hours $(or $(STORM_HOURS),1000) --seed $(or $(STORM_SEED),1)
 
 native: $(NATIVE) ## Compile the byte work in place (optional; needs a C compiler)
 

@@ -18,7 +18,9 @@ from tenantry.simulation.clock import Clock, Timer
 
 # Of a streamed answer: the most and the least that two answers differ from the pace that is said, as a share.
 PACE_SPREAD = 0.3
-# So long an organization that does not answer is waited for by nobody: the gateway gives up before.
+# A request reaches it on a connection that is kept: seconds, of a near region.
+SEND_SECONDS = 0.002
+# Before an answer begins.
 NEVER_SECONDS = math.inf
 
 
@@ -106,7 +108,7 @@ class Organization:
         if self.weather is Weather.UNREACHABLE:
             self._later(job, 1.0, lambda: self._break(job, "connect_failed"))
             return
-        self._later(job, 0.02, lambda: self._take(job))
+        self._later(job, SEND_SECONDS, lambda: self._take(job))
 
     def _later(self, job: Job, seconds: float, call: object) -> None:
         job.timer = self._clock.call_later(seconds, call)  # type: ignore[arg-type]
