@@ -69,7 +69,7 @@ gates: $(VENV)/.dev ## Count instructions of a request against bench/gates.toml
 fairness: $(VENV)/.dev ## Shares of an upstream beside long streams (seconds)
 	$(BIN)/python -m bench.shares
 
-storm: $(VENV)/.dev ## Promises under 1,000 virtual hours of faults (STORM_HOURS, STORM_SEED)
+storm: $(VENV)/.dev ## Promises under faults, STORM_HOURS=1000 STORM_SEED=1
 	$(BIN)/tenantry simulate --storm --hours $(or $(STORM_HOURS),1000) --seed $(or $(STORM_SEED),1)
 
 native: $(NATIVE) ## Compile the byte work in place (optional; needs a C compiler)

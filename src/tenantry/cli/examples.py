@@ -13,6 +13,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "simulate": (
         "tenantry simulate plan.toml",
         "tenantry simulate plan.toml --days 7 --html report.html",
+        "tenantry simulate --from-site 14",
         "tenantry simulate --storm --hours 1000 --seed 7",
     ),
     "sandbox": ("tenantry sandbox --port 3002",),

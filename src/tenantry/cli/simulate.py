@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tenantry.cli.context import USAGE, fail
+from tenantry.cli.context import USAGE, fail, opened_site
 from tenantry.cli.options import AsJson
 from tenantry.cli.output import print_json, print_table, say
 from tenantry.cli.progress import told_share
@@ -47,14 +48,21 @@ def simulate(
         bool, typer.Option("--storm", help="Check the promises under crashes, partitions and wrong clocks.")
     ] = False,
     hours: Annotated[int, typer.Option(metavar="HOURS", help="Of a storm.", min=1, max=HOURS_MAX)] = 240,
+    from_site: Annotated[
+        int | None,
+        typer.Option(metavar="DAYS", min=1, max=366, help="Write a scenario of this site and its last days, instead."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Waits, refusals, use of limits and money of a site that does not run yet; or a storm over the promises.
 
     The decisions are the gateway's own; time, network and disk are simulated. Nothing is sent, and no site is needed.
     """
-    if storm == (file is not None):
-        raise fail("say a scenario, such as `tenantry simulate plan.toml`; or --storm alone", USAGE)
+    if (file is not None) + storm + (from_site is not None) != 1:
+        raise fail("say a scenario, such as `tenantry simulate plan.toml`; or --storm, or --from-site, alone", USAGE)
+    if from_site is not None:
+        _write_scenario(from_site)
+        return
     # What lanes learn from simulated answers is no news for a log.
     logging.getLogger("tenantry.gateway").setLevel(logging.ERROR)
     if storm:
@@ -62,6 +70,17 @@ def simulate(
         return
     assert file is not None  # noqa: S101 -- asked above
     _plan(_read(file, days, seed), html, advice, as_json)
+
+
+def _write_scenario(days: int) -> None:
+    from tenantry.control.scenario_file import scenario_file
+
+    with opened_site() as site:
+        text = scenario_file(site, days, datetime.now(UTC))
+        site.directory.audit("read.usage", "all", {"days": days})
+    if "[tenants." not in text:
+        raise fail(f"no tenant of this site was answered anything in the last {days} days")
+    say(text, nl=False)
 
 
 def _read(file: Path, days: float | None, seed: str | None) -> Scenario:
