@@ -127,10 +127,10 @@ def _plan(scenario: Scenario, html: Path | None, wants_advice: bool, as_json: bo
 
 
 def _print(scenario: Scenario, figures: Figures, advice: list[Advice]) -> None:
-    from tenantry.simulation.plot import plot
+    from tenantry.simulation.plot import plot, told_days
 
     start = f"{scenario.start:%Y-%m-%d %H:%M} ({scenario.zone})"
-    say(f"SIMULATED: {scenario.days:g} days from {start}, seed {scenario.seed}")
+    say(f"SIMULATED: {told_days(scenario.days)} from {start}, seed {scenario.seed}")
     columns = ["tenant", "tier", "asked", "refused", "p50 wait", "p99 wait", "cost"]
     rows = [
         [

@@ -173,14 +173,20 @@ class Call:
             self._expect(client.tenant.limits.queue_wait_ms_max / 1000)
 
     def _blame(self, found: Obstacle | None) -> None:
-        """Remember which limit is in the way, the longest; or that it is the others' shares."""
+        """Remember which limit is in the way: what refused it, or holds it up for longest, or the others' shares."""
         ask = self.ask
         if ask is None or ask.way is None:
             return
-        for lane in (*ask.way.lanes, ask.way.shared.lane_of(ask.model)):
-            here = lane.obstacle(ask.input_tokens, self._now) if lane is not None else None
-            if here is not None and (found is None or here.seconds >= found.seconds or self.blamed is None):
-                found, self.blamed, self.blamed_limit = here, lane, here.limit
+        lanes = [lane for lane in (*ask.way.lanes, ask.way.shared.lane_of(ask.model)) if lane is not None]
+        if found is not None:
+            self.blamed = next((lane for lane in lanes if lane.scope is found.scope), None)
+            self.blamed_limit = found.limit
+            return
+        longest: Obstacle | None = None
+        for lane in lanes:
+            here = lane.obstacle(ask.input_tokens, self._now)
+            if here is not None and (longest is None or here.seconds > longest.seconds):
+                longest, self.blamed, self.blamed_limit = here, lane, here.limit
         if self.blamed is None and ask.way.shared.capacity is not None:
             self.blamed, self.blamed_limit = ask.way.shared.capacity, "sessions_max"
 

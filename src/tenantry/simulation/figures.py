@@ -155,6 +155,10 @@ class Figures:
     def finish(self) -> None:
         for one in self.tenants.values():
             one.waits = array("d", sorted(one.waits))
+        for key in self.obstacles:  # a peak between two samples
+            use = self.uses.get(key)
+            if use is not None:
+                use.peak = 1.0
 
     @property
     def ranked(self) -> list[Obstacles]:

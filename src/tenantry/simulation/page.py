@@ -8,7 +8,7 @@ from html import escape
 from tenantry.domain.money import format_usd
 from tenantry.simulation.advice import Advice
 from tenantry.simulation.figures import Figures, TenantFigures
-from tenantry.simulation.plot import most_used
+from tenantry.simulation.plot import most_used, told_days
 from tenantry.simulation.scenario import Scenario
 
 _STYLE = """
@@ -39,13 +39,14 @@ def render_page(scenario: Scenario, figures: Figures, advice: Sequence[Advice]) 
         if first is not None
         else "No limit was in anybody's way."
     )
+    start = f"{scenario.start:%Y-%m-%d %H:%M} ({escape(str(scenario.zone))})"
     helps = "".join(f"<li>{escape(str(one))}{'' if one.helps else ' (does not help)'}</li>" for one in advice)
     tenants = sorted(figures.tenants.values(), key=lambda one: (-one.refused, -one.wait(0.99), -one.asked))
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1"><title>Simulation</title>'
         f"<style>{_STYLE}</style></head><body><h1>Simulation</h1>"
-        f'<p class="soft">{scenario.days:g} days from {scenario.start:%Y-%m-%d %H:%M} ({escape(str(scenario.zone))}),'
+        f'<p class="soft">{told_days(scenario.days)} from {start},'
         f" seed {scenario.seed}: {figures.requests:,} requests. Simulated: nothing was sent anywhere.</p>"
         f"<p>{binds}</p>{f'<h2>What would help</h2><ul>{helps}</ul>' if helps else ''}"
         f"<h2>Tenants</h2>{_tenant_table(tenants)}{''.join(_picture(one) for one in tenants[:PICTURES_MAX])}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tenantry.domain.directory import UNLIMITED
 from tenantry.simulation.figures import Figures, Use
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -20,6 +21,10 @@ def bars(values: Sequence[float], most: float) -> str:
     return "".join(
         " " if value <= 0 else _BARS[min(len(_BARS) - 1, int(value / most * len(_BARS)))] for value in values
     )
+
+
+def told_days(days: float) -> str:
+    return "1 day" if days == 1 else f"{days:g} days"
 
 
 def plot(figures: Figures) -> list[str]:
@@ -40,7 +45,7 @@ def plot(figures: Figures) -> list[str]:
 
 def most_used(figures: Figures, count: int = 8) -> list[Use]:
     """The limits whose peaks came nearest to them."""
-    uses = [one for one in figures.uses.values() if one.peak > 0]
+    uses = [one for one in figures.uses.values() if one.peak > 0 and one.allowed < UNLIMITED.sessions_max]
     return sorted(uses, key=lambda one: (-one.peak, -one.total))[:count]
 
 

@@ -148,3 +148,18 @@ def test_figures_are_plain_json_and_the_plot_fits_a_terminal() -> None:
     assert json.loads(json.dumps(figures.as_json()))["tenants"][0]["tenant"] == "acme"
     assert all(len(line) <= 80 or "peak" in line for line in plot(figures))
     assert bars([0, 1, 2, 4], 4) == " ▃▅█"
+
+
+def test_where_one_limit_stands_behind_another_advice_tells_what_both_do() -> None:
+    own = "limits = { sessions_max = 2, requests_per_minute = 30, request_burst = 5, queue_wait_ms_max = 1000 }"
+    tight = scenario(own, 'shape = "bursts"\nburst_requests = 20\nburst_minutes = 10', days=0.1)
+    advice = advise(tight, plan_capacity(tight, PRICES), PRICES)
+    assert advice[-1].what == "all of these together"
+    assert advice[-1].refused_after <= min(one.refused_after for one in advice[:-1])
+
+
+def test_a_limit_that_refused_somebody_was_full_whatever_was_sampled() -> None:
+    own = "limits = { sessions_max = 50, requests_per_minute = 1, request_burst = 1, queue_wait_ms_max = 0 }"
+    figures = plan_capacity(scenario(own, 'shape = "bursts"\nburst_requests = 5\nburst_minutes = 60'), PRICES)
+    assert figures.tenants["acme"].refusals["requests_per_minute"] > 0
+    assert figures.uses["requests_per_minute", "tenant", "acme"].peak == 1.0
