@@ -18,7 +18,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 
 MUSTANG := .einvoices/Mustang-CLI-2.26.0.jar
 
-.PHONY: help run test test-clients test-compiled compiled wheels check bench gates fairness native fuzz-native einvoices lock clean
+.PHONY: help run test test-clients test-compiled compiled wheels check bench gates fairness storm native fuzz-native einvoices lock clean
 
 # The byte work (docs/decisions/0009-native-bytes.md): CPython's limited API, so one library for 3.11 and later.
 NATIVE := $(addprefix src/tenantry/wire/,_bytes.abi3.so _plain.abi3.so)
@@ -70,6 +70,9 @@ gates: $(VENV)/.dev ## Count instructions of a request against bench/gates.toml
 
 fairness: $(VENV)/.dev ## Shares of an upstream beside long streams (seconds)
 	$(BIN)/python -m bench.shares
+
+storm: $(VENV)/.dev ## Promises under faults, STORM_HOURS=1000 STORM_SEED=1
+	$(BIN)/tenantry simulate --storm --hours $(or $(STORM_HOURS),1000) --seed $(or $(STORM_SEED),1)
 
 native: $(NATIVE) ## Compile the byte work in place (optional; needs a C compiler)
 

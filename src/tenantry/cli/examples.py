@@ -10,6 +10,12 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "gateway": ("tenantry gateway",),
     "control": ("tenantry control",),
     "restart": ("tenantry restart",),
+    "simulate": (
+        "tenantry simulate plan.toml",
+        "tenantry simulate plan.toml --days 7 --html report.html",
+        "tenantry simulate --from-site 14",
+        "tenantry simulate --storm --hours 1000 --seed 7",
+    ),
     "sandbox": ("tenantry sandbox --port 3002",),
     "doctor": ("tenantry doctor", "tenantry doctor --json"),
     "provision": (

@@ -44,6 +44,10 @@ class Commands(LaterGroup):
             "Make a tenant with credential, key, live check and client guide; on any failure nothing is left.",
         ),
         "usage": ("usage", "Requests, tokens by class and cost by model, for one month; or the summary of a week."),
+        "simulate": (
+            "simulate",
+            "Waits, refusals, use of limits and money of a site that does not run yet; or a storm over the promises.",
+        ),
         "plan": (
             "declare",
             "What would change, and what that does to money and running requests. "

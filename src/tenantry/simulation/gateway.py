@@ -1,0 +1,166 @@
+"""One gateway of a simulated site: the parts of `domain/` that a gateway's process has, under simulated time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from tenantry.domain.attempts import AttemptBegun, AttemptEnded, AttemptProgress
+from tenantry.domain.breaker import Breakers
+from tenantry.domain.directory import Change, Credential, GatewayKey, Tenant
+from tenantry.domain.lanes import Lanes
+from tenantry.domain.opening import Opening
+from tenantry.domain.prices import PriceTable
+from tenantry.domain.standing import Standing
+from tenantry.domain.till import Till
+from tenantry.domain.wall import WallClock
+from tenantry.simulation.clock import Clock, Timer
+from tenantry.simulation.disk import Journal
+from tenantry.simulation.upstream import Organization
+
+# As the gateway's chores look (docs/architecture.md, "Beside requests").
+WALL_LOOK_SECONDS = 0.5
+STREAM_LOOK_SECONDS = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A tenant with its key, as the directory has them, and the organization that its credential is of."""
+
+    tenant: Tenant
+    key: GatewayKey
+    organization: str
+
+    @property
+    def credential(self) -> Credential:
+        found = self.tenant.credential
+        assert found is not None  # noqa: S101 -- a simulated tenant has one
+        return found
+
+
+@dataclass(slots=True)
+class Wants:
+    """What a client asks for, and how large its answer will be."""
+
+    model: str
+    prompt_tokens: int
+    answer_tokens: int
+    max_tokens: int
+    is_stream: bool
+    cached_tokens: int = 0  # of the prompt, read from the upstream's cache
+
+
+class Site:
+    """What all gateways of a world share: time, prices, organizations."""
+
+    def __init__(self, clock: Clock, random: Random, prices: PriceTable, zone: ZoneInfo, start_us: int) -> None:
+        self.clock = clock
+        self.random = random
+        self.prices = prices
+        self.zone = zone
+        self.start_us = start_us
+        self.organizations: dict[str, Organization] = {}
+
+
+@dataclass(slots=True)
+class Faults:
+    """What is planted in a gateway, to see that the promises notice: never set but by who tests the simulation."""
+
+    planted: frozenset[str] = field(default_factory=frozenset[str])
+
+    def has(self, name: str) -> bool:
+        return name in self.planted
+
+
+class Gateway:
+    """One run of a gateway. `journal` is None where nobody looks at it: every beginning then counts as written.
+
+    `skew_us`: how wrong the machine's clock is.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        site: Site,
+        opening: Opening,
+        make_journal: Callable[[Callable[[], int]], Journal] | None = None,
+        skew_us: int = 0,
+        planted: frozenset[str] = frozenset(),
+    ) -> None:
+        self.name = name
+        self.site = site
+        self.skew_us = skew_us
+        self.faults = Faults(planted)
+        clock = site.clock
+        self.wall = WallClock(lambda: int(clock.now * 1e9), self.told_us)
+        self.journal = make_journal(self.wall.now_us) if make_journal is not None else None
+        self.lanes = Lanes(clock.read, self.call_later)
+        self.till = Till(site.prices, site.zone, opening)
+        self.calls: dict[Any, None] = {}  # those that have not ended, in their order
+        self.is_dead = False
+        self.number = 0
+        self.turns: Counter[str] = Counter()  # had by each tenant, and at each upstream
+        self._standings: dict[str, Standing] = {}
+        self._shut: dict[str, Breakers] = {}
+        self._breakers: dict[str, Breakers] = {}
+
+    def told_us(self) -> int:
+        """What the machine's clock tells, right or wrong."""
+        return self.site.start_us + int(self.site.clock.now * 1e6) + self.skew_us
+
+    def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
+        """A timer that dies with the process."""
+        return self.site.clock.call_later(seconds, lambda: None if self.is_dead else call())
+
+    def standing(self, credential: Credential) -> Standing:
+        found = self._standings.get(credential.credential_id)
+        if found is None:
+            name = credential.upstream.name
+            breakers = self._breakers.setdefault(name, Breakers(name, self._shut))
+            found = self._standings[credential.credential_id] = Standing(credential, breakers)
+            found.breaker.used_at = self.site.clock.now
+        return found
+
+    def next_id(self) -> str:
+        self.number += 1
+        return f"{self.name}_{self.number}"
+
+    def apply(self, change: Change) -> None:
+        """What the directory says now has arrived."""
+        self.lanes.apply(change)
+        self.till.apply(change, self.wall.now_us())
+
+    def look_at_wall(self, reopened: Callable[[int], Opening]) -> None:
+        """As `gateway/chores.py` does about twice a second: a step of the clock that stays is followed."""
+        moved_us = self.wall.look()
+        if moved_us is not None:
+            self.till.reopen(reopened(self.wall.now_us() + moved_us))
+            self.wall.move(moved_us)
+
+    # The journal
+
+    def write_begin(self, event: AttemptBegun, then: Callable[[bool], None]) -> None:
+        if self.journal is None:
+            then(True)
+        elif self.faults.has("forward-before-journal"):
+            self.journal.begin(event, lambda _: None)
+            then(True)
+        else:
+            self.journal.begin(event, lambda written: None if self.is_dead else then(written))
+
+    def write_progress(self, event: AttemptProgress) -> None:
+        if self.journal is not None:
+            self.journal.progress(event)
+
+    def write_end(self, event: AttemptEnded) -> None:
+        if self.journal is not None and not self.faults.has("end-not-written"):
+            self.journal.end(event)
+
+    def learn(
+        self, credential: Credential, model: str, fields: Mapping[bytes, bytes], retry_after: float | None
+    ) -> None:
+        self.lanes.learn(credential, model, fields, retry_after)
