@@ -78,7 +78,7 @@ fuzz-native: $(SANITIZED) ## Compiled byte work against Python's (a minute; need
 
 lock: $(VENV)/.dev ## Lock the dependencies again, with hashes and without URLs
 	$(BIN)/pip install --quiet uv
-	for name in base editable build dev einvoice parquet pdf traces sdk-0.97; do $(COMPILE) requirements/$$name.in -o requirements/$$name.txt; done
+	for name in base editable build dev einvoice parquet pdf postgres traces sdk-0.97; do $(COMPILE) requirements/$$name.in -o requirements/$$name.txt; done
 
 clean: ## Remove what was installed and built; keeps .tenantry and clients
 	rm -rf .clients $(VENV) $(OLD_SDK) $(BUILDER) $(COMPILED) dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache .native bench/.work $(NATIVE)

@@ -271,6 +271,7 @@ def test_a_next_key_that_is_none_is_named_and_nothing_is_rotated(site: Site, tex
     open_site(site.settings).engine.dispose()
 
 
+@pytest.mark.sqlite
 def test_a_backup_from_before_needs_the_old_key_and_the_words_lead_to_it(site: Site, tmp_path: Path) -> None:
     key, file = site.directory.issue_key("acme", "k").text, tmp_path / "b.tar"
     back_up(site, file, with_master_key=False)
@@ -287,6 +288,7 @@ def test_a_backup_from_before_needs_the_old_key_and_the_words_lead_to_it(site: S
     fresh(site, lambda one: works(one.directory, key))
 
 
+@pytest.mark.sqlite
 def test_without_the_retired_key_the_refusal_says_that_it_is_needed(site: Site, tmp_path: Path) -> None:
     file = tmp_path / "b.tar"
     back_up(site, file, with_master_key=False)
@@ -295,6 +297,7 @@ def test_without_the_retired_key_the_refusal_says_that_it_is_needed(site: Site, 
         check_backup(site.settings, file)
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("moment", ["before", "between", "after"])
 def test_a_backup_holds_the_key_that_its_database_needs(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
@@ -319,6 +322,7 @@ def test_a_backup_holds_the_key_that_its_database_needs(
     opened.engine.dispose()
 
 
+@pytest.mark.sqlite
 def test_a_site_of_an_earlier_version_keeps_every_key_and_can_be_rotated(site: Site) -> None:
     """As it is found after the migration, or after an older backup was restored: nothing derived, nothing bound."""
     master = site.vault.master

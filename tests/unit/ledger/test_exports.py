@@ -307,7 +307,10 @@ def test_killed_half_way_the_next_process_finishes(
     import os
 
     book(engine, tmp_path, [attempt(1), attempt(2, tenant="tnt_b")])
-    environ = os.environ | {"TENANTRY_DATA_DIR": str(settings.data_dir)}
+    environ = os.environ | {
+        "TENANTRY_DATA_DIR": str(settings.data_dir),
+        "TENANTRY_STORE_URL": settings.store_url,
+    }
     done = subprocess.run([sys.executable, "-c", KILLED, where], env=environ, cwd=tmp_path, check=False)
     assert done.returncode == -9
     for path in (settings.data_dir / "exports").glob("usage*"):
