@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable
 
 from sqlalchemy import Connection, Engine, text
 
+from tenantry.storage.server import wait_for_notice
 from tenantry.storage.versions import CHANNEL, directory_version
 
 # Without a notice a change acts after that: under the second that is promised.
@@ -66,7 +66,7 @@ class DirectoryNotices:
             try:
                 connection = connection or self._listen()
                 self._look(connection)
-                _wait_for_notice(connection)
+                wait_for_notice(connection, ASK_SECONDS)
             except Exception as error:  # noqa: BLE001 -- whatever it is, `take` raises it and the next round tries again
                 with self._lock:
                     self._fault = error
@@ -80,15 +80,6 @@ class DirectoryNotices:
             self._version = version
             with self._lock:
                 self._moved = True
-
-
-def _wait_for_notice(connection: Connection) -> None:
-    driver = connection.connection.driver_connection
-    notifies: Callable[..., object] | None = getattr(driver, "notifies", None)
-    if notifies is None:
-        raise TypeError("this driver does not tell of notices")
-    for _ in notifies(timeout=ASK_SECONDS, stop_after=1):  # pyright: ignore[reportUnknownVariableType, reportGeneralTypeIssues] -- psycopg's generator
-        pass
 
 
 def _drop(connection: Connection | None) -> None:

@@ -6,7 +6,8 @@ Nothing of its driver is loaded where the store is SQLite.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from enum import IntEnum
 from typing import Any
 
@@ -86,11 +87,24 @@ def copy_rows(connection: Connection, table: str, names: Sequence[str], rows: Se
     statement = sql.SQL("COPY {} ({}) FROM STDIN").format(
         sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, names))
     )
-    driver: Any = connection.connection.driver_connection
-    psycopg = connection.dialect.import_dbapi()
+    with _translated(connection, f"COPY {table}") as driver, driver.cursor() as cursor, cursor.copy(statement) as copy:
+        for row in rows:
+            copy.write_row(row)
+
+
+def wait_for_notice(connection: Connection, seconds: float) -> None:
+    """Until a channel that is listened to tells something, `seconds` at most. Raises: DBAPIError."""
+    with _translated(connection, "LISTEN") as driver:
+        for _ in driver.notifies(timeout=seconds, stop_after=1):
+            pass
+
+
+@contextmanager
+def _translated(connection: Connection, statement: str) -> Generator[Any]:
+    """The driver's own connection; what it raises is raised as by SQLAlchemy."""
+    dialect = connection.dialect
+    base: type[Exception] = dialect.import_dbapi().Error
     try:
-        with driver.cursor() as cursor, cursor.copy(statement) as copy:
-            for row in rows:
-                copy.write_row(row)
-    except psycopg.Error as error:
-        raise DBAPIError.instance(f"COPY {table}", None, error, psycopg.Error, dialect=connection.dialect) from error
+        yield connection.connection.driver_connection
+    except base as error:
+        raise DBAPIError.instance(statement, None, error, base, dialect=dialect) from error
