@@ -37,10 +37,8 @@ VARIABLE = "TENANTRY_TEST_POSTGRESQL"
 # Debian's, in the order of preference.
 _FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/local/bin", "/usr/bin")
 _NOBODY = 65534
-_SETTINGS = (
-    *("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_wal_size=2GB", "shared_buffers=64MB"),
-    *("max_connections=400", "listen_addresses=127.0.0.1", "unix_socket_directories=", "log_min_messages=fatal"),
-)
+_SETTINGS = ("max_connections=400", "listen_addresses=127.0.0.1", "unix_socket_directories=", "log_min_messages=fatal")
+_CARELESS = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_wal_size=2GB", "shared_buffers=64MB")
 _START_SECONDS_MAX = 60.0
 _CLUSTER = ("-U", "tenantry", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8")
 # All that is here are tests: who is on this machine may look. One role has to say its password.
@@ -60,8 +58,8 @@ def binaries() -> Path | None:
 class Server:
     """A server that runs. `url` is its owner's."""
 
-    def __init__(self, folder: Path) -> None:
-        """Raises: RuntimeError: it did not start; its last words."""
+    def __init__(self, folder: Path, *, careless: bool = True) -> None:
+        """`careless`: it syncs nothing. Raises: RuntimeError: it did not start; its last words."""
         home = binaries()
         if home is None:
             raise RuntimeError("PostgreSQL is not installed")
@@ -75,7 +73,7 @@ class Server:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
-        options = [word for setting in _SETTINGS for word in ("-c", setting)]
+        options = [word for setting in (*_SETTINGS, *(_CARELESS if careless else ())) for word in ("-c", setting)]
         with (folder / "log").open("wb") as log:
             self.process = subprocess.Popen(
                 [str(home / "postgres"), *data, "-p", str(self.port), *options],
@@ -112,11 +110,11 @@ class Server:
             self.process.wait(_START_SECONDS_MAX)
 
 
-def start() -> Server:
+def start(*, careless: bool = True) -> Server:
     """In a temporary folder, which is removed with it. Raises: RuntimeError."""
     folder = Path(tempfile.mkdtemp(prefix="tenantry-postgresql-"))
     try:
-        server = Server(folder)
+        server = Server(folder, careless=careless)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
