@@ -165,6 +165,17 @@ def new_database(name: str, template: str | None = None) -> str:
     return _named(name)
 
 
+def guarded_database(name: str, password: str) -> str:
+    """The URL, without the password, of a database whose owner has to say it, and may do nothing else here."""
+    with as_admin() as engine, engine.connect() as connection:
+        known = connection.execute(text("SELECT 1 FROM pg_roles WHERE rolname = :name"), {"name": GUARDED}).first()
+        if known is None:
+            connection.execute(text(f"CREATE ROLE {GUARDED} LOGIN CREATEDB"))
+        connection.execute(text(f"ALTER ROLE {GUARDED} PASSWORD '{password}'"))
+        connection.execute(text(f'CREATE DATABASE "{name}" OWNER {GUARDED}'))
+    return make_url(url()).set(database=name, username=GUARDED).render_as_string()
+
+
 def drop_database(name: str) -> None:
     with as_admin() as engine, engine.connect() as connection:
         connection.execute(text(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
