@@ -81,14 +81,24 @@ def pytest_configure(config: pytest.Config) -> None:
         postgresql.url()  # kept: it is no setting of the processes that tests start (below)
 
 
+def pytest_report_header() -> str:
+    """Which server tests are run on, or that they are not."""
+    home = postgresql.binaries()
+    if home is None:
+        return "PostgreSQL: not installed, so tests on it are skipped"
+    return f"PostgreSQL: {home}, in a temporary folder on a port of its own"
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "database" in metafunc.fixturenames and _is_for_both(metafunc):
-        metafunc.parametrize("database", [template.SQLITE, template.POSTGRESQL], indirect=True)
+        skipped = pytest.mark.skipif(postgresql.binaries() is None, reason="PostgreSQL is not installed")
+        kinds = [template.SQLITE, pytest.param(template.POSTGRESQL, marks=skipped)]
+        metafunc.parametrize("database", kinds, indirect=True)
 
 
 def _is_for_both(metafunc: pytest.Metafunc) -> bool:
     path = Path(metafunc.module.__file__ or "")
-    if postgresql.binaries() is None or not any(folder in path.parents for folder in BOTH):
+    if not any(folder in path.parents for folder in BOTH):
         return False
     return metafunc.definition.get_closest_marker("sqlite") is None and any(
         hasattr(metafunc.module, name) for name in MAKERS
