@@ -73,7 +73,7 @@ MAKERS = ("new_store", "init_from_template", "make_site", "Office", "Watched")
 
 def pytest_configure(config: pytest.Config) -> None:
     """The workers of a run share one server of PostgreSQL, which is there before them."""
-    config.addinivalue_line("markers", "sqlite: a test of what is SQLite's own, or of its files")
+    config.addinivalue_line("markers", "sqlite: of SQLite's own or its files, or slow and without a query of its own")
     is_worker = hasattr(config, "workerinput")
     if not is_worker and config.getoption("numprocesses", None) and postgresql.binaries() is not None:
         os.environ[postgresql.VARIABLE] = postgresql.url()

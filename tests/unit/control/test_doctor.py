@@ -534,6 +534,7 @@ def test_an_upstream_whose_name_does_not_resolve_is_told_where_a_tenant_uses_it(
     assert command_in(found.mend, "getent") == ["getent", "hosts", "no-such-host.invalid"]
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("off_seconds", [0, 3600, -3600])
 def test_a_clock_that_is_off_from_an_upstream_s_is_told(settings: Settings, off_seconds: int) -> None:
     def answer(listener: socket.socket) -> None:

@@ -145,6 +145,7 @@ def dying_at(monkeypatch: pytest.MonkeyPatch, moment: int) -> list[int]:
     return seen
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("moment", [*range(1, 16), "commit", "after the commit"])
 def test_killed_at_any_moment_everything_opens_and_the_next_one_finishes(
     site: Site, monkeypatch: pytest.MonkeyPatch, moment: int | str
@@ -347,6 +348,7 @@ def test_a_site_of_an_earlier_version_keeps_every_key_and_can_be_rotated(site: S
     old.engine.dispose()
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("number", range(1, 9))
 def test_a_rotation_at_any_look_at_the_files_shows_no_foreign_key(
     site: Site, monkeypatch: pytest.MonkeyPatch, number: int

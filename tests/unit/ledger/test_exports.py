@@ -84,6 +84,7 @@ def test_columns_are_the_documented_ones() -> None:
     assert documented == list(COLUMNS)
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", " =", "  \t+", "\u00a0-", "\u3000@", "\uff1d"])
 def test_no_text_cell_can_start_a_formula_and_numbers_stay_numbers(engine: Engine, tmp_path: Path, start: str) -> None:
     hostile = start + 'HYPERLINK("http://x","y"),1\r\nz'

@@ -250,6 +250,7 @@ def assert_follows(loader: SnapshotLoader, before: Snapshot, engine: Engine, why
     return after
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("seed", [1, 2, None])
 def test_after_any_changes_what_was_followed_is_what_would_be_loaded(
     engine: Engine, directory: Directory, seed: int | None
