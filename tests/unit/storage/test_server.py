@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from sqlalchemy.exc import DataError, IntegrityError, OperationalError
 
 from tenantry.storage.database import open_store
 from tenantry.storage.many import ManyRows
-from tenantry.storage.server import Lock, take_turn
+from tenantry.storage.server import DriverMissing, Lock, take_turn
 from tenantry.storage.snapshot import DirectoryWatch
 from tenantry.storage.tables import meta
 from tenantry.storage.versions import CHANNEL, VERSION_NAME, move_version, tenant_touched
@@ -161,3 +162,9 @@ def test_times_come_back_in_utc(engine: Engine) -> None:
         assert connection.execute(text("SHOW timezone")).scalar() == "UTC"
         found = connection.execute(text("SELECT now()")).scalar_one()
     assert not found.utcoffset()
+
+
+def test_without_the_driver_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(DriverMissing, match=r"pip install 'tenantry\[postgres\]'"):
+        open_store("postgresql://tenantry@127.0.0.1/tenantry")
