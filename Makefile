@@ -18,6 +18,12 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 
 MUSTANG := .einvoices/Mustang-CLI-2.26.0.jar
 
+# For a server of the tests' own, in a temporary folder (tests/postgresql.py). Without root it takes sudo, and asks nothing.
+INSTALL_POSTGRESQL = [ -n "$$(ls /usr/lib/postgresql/*/bin/initdb 2>/dev/null)" ] || command -v initdb >/dev/null || { \
+  echo 'Installing PostgreSQL (once)...'; sudo=; [ "$$(id -u)" = 0 ] || sudo='sudo -n'; \
+  $$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql >/dev/null \
+  || echo 'PostgreSQL could not be installed: tests on it are skipped'; }
+
 .PHONY: help run test test-clients test-compiled compiled wheels check bench gates fairness storm native fuzz-native einvoices lock clean
 
 # The byte work (docs/decisions/0009-native-bytes.md): CPython's limited API, so one library for 3.11 and later.
@@ -34,6 +40,7 @@ run: $(VENV)/.base ## Set up what is missing and run the gateway with a demo ten
 	@exec $(BIN)/tenantry serve --demo
 
 test: $(VENV)/.dev $(OLD_SDK)/.done ## Set up and run all tests
+	@$(INSTALL_POSTGRESQL)
 	@command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium) || echo 'no chromium: its tests are skipped'
 	$(BIN)/python -m tests -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
@@ -90,7 +97,7 @@ einvoices: $(VENV)/.dev $(MUSTANG) ## E-invoices of every kind against PDF/A-3, 
 
 lock: $(VENV)/.dev ## Lock the dependencies again, with hashes and without URLs
 	$(BIN)/pip install --quiet uv
-	for name in base editable build dev einvoice parquet pdf traces sdk-0.97; do $(COMPILE) requirements/$$name.in -o requirements/$$name.txt; done
+	for name in base editable build dev einvoice parquet pdf postgres traces sdk-0.97; do $(COMPILE) requirements/$$name.in -o requirements/$$name.txt; done
 
 clean: ## Remove what was installed and built; keeps .tenantry and clients
 	rm -rf .clients $(VENV) $(OLD_SDK) $(BUILDER) $(COMPILED) dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache .native .einvoices bench/.work $(NATIVE)
@@ -98,11 +105,15 @@ clean: ## Remove what was installed and built; keeps .tenantry and clients
 # Of what runs, made again when its lock changes. A licence that would bind who hands Tenantry on is refused, also in
 # an extra.
 EXTRAS := $(foreach name,einvoice parquet pdf traces,requirements/$(name).txt)
-CHECK_LICENCES = $(BIN)/pip-licenses --packages $$(cat $(1) | grep -oE '^[a-z0-9-]+==' | tr -d '=') --partial-match --fail-on 'GPL;SSPL;UNKNOWN'
+# psycopg alone is LGPL (docs/decisions/0020-postgresql.md), and stands in no list that is refused for it.
+LESSER := requirements/postgres.txt
+LICENCES_OF = $(BIN)/pip-licenses --packages $$(cat $(1) | grep -oE '^[a-z0-9-]+==' | tr -d '=') --partial-match
+CHECK_LICENCES = $(call LICENCES_OF,$(1)) --fail-on 'GPL;SSPL;UNKNOWN'
 
-dist/licences.md: requirements/base.txt $(EXTRAS) $(VENV)/.dev
+dist/licences.md: requirements/base.txt $(EXTRAS) $(LESSER) $(VENV)/.dev
 	@mkdir -p $(@D)
 	@$(call CHECK_LICENCES,$(EXTRAS)) >/dev/null
+	@$(call LICENCES_OF,$(LESSER)) --fail-on 'AGPL;Affero;GNU General;SSPL;UNKNOWN' >/dev/null
 	$(call CHECK_LICENCES,$<) --format=markdown --with-urls --output-file=$@
 
 dist/sbom.json: requirements/base.txt pyproject.toml $(VENV)/.dev

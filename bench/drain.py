@@ -1,5 +1,7 @@
 """What booking costs: `python -m bench.drain [ROWS]` (default 40,000), in CPU time and beside SQLite itself.
 
+With `--postgresql` the store is a server of Debian's as it comes, every commit synced to the disk, on this machine.
+
 The control is SQLite taking the same rows with one `executemany` for each transaction of the same size, into the same
 tables with the same indexes: what is above it is Tenantry's. Both take turns, three times; medians are told.
 """
@@ -14,6 +16,9 @@ from contextlib import closing
 from pathlib import Path
 from statistics import median
 
+from sqlalchemy import Engine, create_engine, make_url, text
+from tests.postgresql import start
+
 from bench.ledger import END_US, MODELS, RAW, TENANTS
 from tenantry.domain.attempts import AttemptEnded, AttemptProgress, Outcome
 from tenantry.domain.prices import load_default_prices
@@ -22,6 +27,7 @@ from tenantry.gateway.request import Names
 from tenantry.ledger.booking import ROWS_PER_TRANSACTION_MAX, Drain
 from tenantry.ledger.journal import JournalWriter
 from tenantry.ledger.templates import begin_template, settled_line
+from tenantry.ledger.verification import verify
 from tenantry.storage.database import WRITER_CACHE_KIB, WRITER_LOG_PAGES, open_store
 from tenantry.storage.migrating import migrate
 from tenantry.wire.bytework import fill_line
@@ -32,7 +38,11 @@ _USAGE = Usage(input_tokens=1000, cache_read_tokens=20_000, output_tokens=300)
 
 
 def main() -> None:
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else ROWS
+    words = [word for word in sys.argv[1:] if word != "--postgresql"]
+    count = int(words[0]) if words else ROWS
+    if "--postgresql" in sys.argv:
+        into_server(count)
+        return
     drained: list[float] = []
     raw: list[float] = []
     rates: list[float] = []
@@ -51,16 +61,47 @@ def main() -> None:
     print(f"| booking, rows a second | {median(rates):,.0f} |")
 
 
+def into_server(count: int) -> None:
+    """Book into a new database each time, and verify each."""
+    server, drained, rates, verified = start(careless=False), list[float](), list[float](), list[float]()
+    try:
+        for number in range(ROUNDS):
+            url = make_url(server.url)
+            with create_engine(url.set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT").connect() as one:
+                one.execute(text(f"CREATE DATABASE of_round_{number}"))
+            engine = open_store(url.set(database=f"of_round_{number}").render_as_string())
+            with tempfile.TemporaryDirectory(prefix="tenantry-bench-") as name:
+                cpu, seconds = book(engine, Path(name), count)
+            drained.append(cpu / count * 1e6)
+            rates.append(count / seconds)
+            started = time.perf_counter()
+            if verify(engine).fault_count:
+                raise SystemExit("the ledger does not verify")
+            verified.append(count / (time.perf_counter() - started))
+            engine.dispose()
+    finally:
+        server.stop()
+    print(f"{count:,} rows into PostgreSQL, medians of {ROUNDS} (least)\n\n| | |\n|---|---|")
+    print(f"| booking, CPU us a row, without the server's | {median(drained):.1f} ({min(drained):.1f}) |")
+    print(f"| booking, rows a second | {median(rates):,.0f} ({min(rates):,.0f}) |")
+    print(f"| `ledger verify`, rows a second | {median(verified):,.0f} |")
+
+
 def drain(folder: Path, count: int) -> tuple[float, float]:
     """Book a journal into an empty store: CPU seconds, and seconds."""
-    write_journal(folder / "journal", count)
     engine = open_store(f"sqlite:///{folder / 'drained.db'}")
+    found = book(engine, folder, count)
+    engine.dispose()
+    return found
+
+
+def book(engine: Engine, folder: Path, count: int) -> tuple[float, float]:
+    write_journal(folder / "journal", count)
     migrate(engine)
     one = Drain(engine, folder / "journal", load_default_prices())
     started, cpu = time.perf_counter(), time.process_time()
     booked = one.step()
     found = time.process_time() - cpu, time.perf_counter() - started
-    engine.dispose()
     if booked != count:
         raise SystemExit(f"{booked} of {count} rows were booked")
     return found

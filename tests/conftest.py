@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, settings
 from tenantry.control.form import is_compiled
 from tenantry.setting_checks import unknown_variables
 from tenantry.settings import SETTINGS
+from tests import postgresql, template
 from tests.stack import Stack
 
 # How long an example takes is the machine's, which may be busy.
@@ -62,3 +63,63 @@ def own_stack(tmp_path: Path) -> Iterator[Stack]:
 @pytest.fixture(scope="session")
 def fixtures() -> Path:
     return FIXTURES
+
+
+# Whose tests run on both databases, where they make a store.
+BOTH = tuple(Path(__file__).parent / "unit" / name for name in ("storage", "ledger", "control", "billing"))
+# What a module that makes stores has among its names.
+MAKERS = ("new_store", "init_from_template", "make_site", "Office", "Watched")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The workers of a run share one server of PostgreSQL, which is there before them."""
+    config.addinivalue_line("markers", "sqlite: of SQLite's own or its files, or slow and without a query of its own")
+    is_worker = hasattr(config, "workerinput")
+    if not is_worker and config.getoption("numprocesses", None) and postgresql.binaries() is not None:
+        os.environ[postgresql.VARIABLE] = postgresql.url()
+    elif os.environ.get(postgresql.VARIABLE):
+        postgresql.url()  # kept: it is no setting of the processes that tests start (below)
+
+
+def pytest_report_header() -> str:
+    """Which server tests are run on, or that they are not."""
+    home = postgresql.binaries()
+    if home is None:
+        return "PostgreSQL: not installed, so tests on it are skipped"
+    return f"PostgreSQL: {home}, in a temporary folder on a port of its own"
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "database" in metafunc.fixturenames and _is_for_both(metafunc):
+        skipped = pytest.mark.skipif(postgresql.binaries() is None, reason="PostgreSQL is not installed")
+        kinds = [template.SQLITE, pytest.param(template.POSTGRESQL, marks=skipped)]
+        metafunc.parametrize("database", kinds, indirect=True)
+
+
+def _is_for_both(metafunc: pytest.Metafunc) -> bool:
+    path = Path(metafunc.module.__file__ or "")
+    if not any(folder in path.parents for folder in BOTH):
+        return False
+    return metafunc.definition.get_closest_marker("sqlite") is None and any(
+        hasattr(metafunc.module, name) for name in MAKERS
+    )
+
+
+@pytest.fixture(autouse=True)
+def database(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """In which database the stores of a test are: its name, "sqlite" or "postgresql"."""
+    kind: str = getattr(request, "param", template.SQLITE)
+    if kind == template.SQLITE:
+        yield kind
+        return
+    monkeypatch.setattr(template.Where, "kind", kind)
+    stores: dict[Path, str] = {}
+
+    def of_folder(data_dir: Path) -> str:
+        if data_dir not in stores:
+            stores[data_dir] = postgresql.DATABASES.take()
+        return stores[data_dir]
+
+    monkeypatch.setattr("tenantry.settings.default_store", of_folder)
+    yield kind
+    postgresql.DATABASES.give_back()

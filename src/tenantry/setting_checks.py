@@ -32,7 +32,10 @@ _FILES: Final = (
     "control_tls_certificate",
     "control_tls_key",
     "oidc_client_secret_file",
+    "store_password_file",
 )
+# Those that hold a secret.
+_SECRET_FILES: Final = ("oidc_client_secret_file", "store_password_file")
 _STORES: Final = re.compile(r"(sqlite|postgresql)(\+\w+)?://", re.ASCII)
 
 
@@ -159,7 +162,7 @@ def _misplaced_files(values: Mapping[str, Any]) -> Iterator[str]:
         path: Path | None = values.get(name)
         if path is not None and not path.is_file():
             yield f"{name}: there is no file {path}"
-        elif path is not None and name == "oidc_client_secret_file" and path.stat().st_mode & stat.S_IROTH:
+        elif path is not None and name in _SECRET_FILES and path.stat().st_mode & stat.S_IROTH:
             yield f"{name}: {path} can be read by every user of this machine: chmod 600 {path}"
     data_dir: Path | None = values.get("data_dir")
     if data_dir is not None:

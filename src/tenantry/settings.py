@@ -24,6 +24,7 @@ from tenantry.setting_checks import (
     unusable_files,
 )
 from tenantry.sign_in_settings import Network, RoleClaim, read_networks, read_role_claims
+from tenantry.store_settings import half_a_store, read_secret, without_password
 from tenantry.toml_files import parse_toml
 
 # A hundred upstreams are 20 KB.
@@ -64,6 +65,7 @@ class GatewaySettings:
     idle_upstream_connections_max: int
     data_dir: Path
     store_url: str
+    store_password: str | None = field(repr=False)
     master_key_file: Path
     shutdown_seconds: float
     zone: ZoneInfo
@@ -110,7 +112,9 @@ class Settings:
     oidc_client_secret_file: Path | None
     oidc_roles: tuple[RoleClaim, ...]
     sandbox_port: int
-    store_url: str
+    store_url: str  # never with a password in it
+    store_password: str | None = field(repr=False)
+    store_password_file: Path | None
     upstream_base_url: str
     upstream_ca_file: Path | None
     anthropic_version: str
@@ -188,6 +192,7 @@ class Settings:
             idle_upstream_connections_max=self.idle_upstream_connections_max,
             data_dir=self.data_dir,
             store_url=self.store_url,
+            store_password=self.store_password,
             master_key_file=self.master_key_file,
             shutdown_seconds=self.drain_seconds,
             zone=self.zone,
@@ -404,6 +409,8 @@ SETTINGS: dict[str, Setting] = {
     "oidc_roles": Setting(read_role_claims, ()),
     "sandbox_port": Setting(_PORT, 3002),
     "store_url": Setting(_text, None),
+    "store_password": Setting(_text, None),
+    "store_password_file": Setting(_path, None),
     "upstream_base_url": Setting(_url, "https://api.anthropic.com", "ANTHROPIC_BASE"),
     "upstream_ca_file": Setting(_path, None),
     "anthropic_version": Setting(_text, "2023-06-01", "ANTHROPIC_VERSION"),
@@ -486,18 +493,26 @@ def load_settings(toml_file: Path | None, environ: Mapping[str, str], also: Chec
             problems.append(f"{source}: {name} {error}, not {raw!r}")
     values["upstreams"] = _read_upstreams(path, declared, values, problems)
     values["more_certificates"] = _read_certificates(path, certificates, values, problems)
-    if "oidc_client_secret" in document:
-        problems.append(
-            f"{path}: oidc_client_secret: put it into a file of mode 0600 that oidc_client_secret_file names"
-        )
+    problems.extend(_secrets_in(path, document))
     addresses = ((f"upstream {one.name}", one.base_url) for one in values["upstreams"])
     problems.extend(contradictions(values, addresses))
+    problems.extend(half_a_store(values))
     problems.extend(unusable_files(values))
     if also is not None:
         problems.extend(also(values))
     if problems:
         raise SettingsError(problems)
     return _settled(values)
+
+
+def _secrets_in(path: Path, document: Mapping[str, Any]) -> Iterable[str]:
+    """Files of settings are shown, copied and committed: what is secret stands in a file of its own."""
+    for name in ("oidc_client_secret", "store_password"):
+        if name in document:
+            yield f"{path}: {name}: put it into a file of mode 0600 that {name}_file names"
+    store_url = document.get("store_url")
+    if isinstance(store_url, str) and without_password(store_url)[1] is not None:
+        yield f"{path}: store_url: put its password into a file of mode 0600 that store_password_file names"
 
 
 def _read_file(toml_file: Path | None, problems: list[str]) -> tuple[Path, dict[str, Any]]:
@@ -627,13 +642,19 @@ def _read_capacity(where: str, raw: object, problems: list[str]) -> dict[str, An
     return read
 
 
+def default_store(data_dir: Path) -> str:
+    return f"sqlite:///{data_dir / 'tenantry.db'}"
+
+
 def _settled(values: dict[str, Any]) -> Settings:
     """Defaults that follow from other settings."""
     values["data_dir"] = values["data_dir"].absolute()
     values["public_domain"] = values["public_domain"] or ""
     values["invoice_folder"] = values["invoice_folder"] or values["data_dir"] / "invoices"
-    if values["store_url"] is None:
-        values["store_url"] = f"sqlite:///{values['data_dir'] / 'tenantry.db'}"
+    values["store_url"], password = without_password(values["store_url"] or default_store(values["data_dir"]))
+    values["store_password"] = values["store_password"] or password
+    if values["store_password_file"] is not None:
+        values["store_password"] = read_secret(values["store_password_file"])
     if values["public_url"] is None:
         host = reached_at(values["gateway_host"])
         if ":" in host:

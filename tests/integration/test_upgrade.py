@@ -1,6 +1,7 @@
 """A store of an older version, with a site in it, brought up to date."""
 
 import json
+import os
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -23,17 +24,29 @@ from tenantry.storage.schema import schema_is_current
 from tenantry.storage.snapshot import SnapshotLoader
 from tenantry.storage.tables import metadata
 from tenantry.storage.vault import Vault
+from tests import postgresql
+from tests.template import POSTGRESQL, SQLITE
 
 AT = "2026-10-01 12:00:00.000000"
 VAULT = Vault(bytes(32))
 KEY = "sk-proxy-acme-DUMMY"
 
 
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    made = open_store(f"sqlite:///{tmp_path / 'tenantry.db'}")
+@pytest.fixture(params=[SQLITE, POSTGRESQL])
+def engine(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """An empty store of each kind."""
+    if request.param == SQLITE:
+        made = open_store(f"sqlite:///{tmp_path / 'tenantry.db'}")
+        yield made
+        made.dispose()
+        return
+    if postgresql.binaries() is None:
+        pytest.skip("PostgreSQL is not installed")
+    name = f"empty_{os.getpid()}"
+    made = open_store(postgresql.new_database(name))
     yield made
     made.dispose()
+    postgresql.drop_database(name)
 
 
 @pytest.fixture
@@ -131,8 +144,9 @@ def test_a_store_that_was_brought_up_to_date_can_be_changed(old_store: Engine) -
     directory.set_tier("gold", {"requests_per_minute": 90})
     assert directory.get_tier("gold").limits == Limits(sessions_max=33, requests_per_minute=90)
     assert directory.issue_key("acme", "second").key_id in {row.key_id for row in directory.list_keys("acme")}
-    with old_store.connect() as connection:
-        assert connection.execute(text("PRAGMA foreign_keys")).scalar() == 1
+    if old_store.dialect.name == SQLITE:
+        with old_store.connect() as connection:
+            assert connection.execute(text("PRAGMA foreign_keys")).scalar() == 1
 
 
 def test_a_plan_counts_from_its_beginning_and_a_tenants_plan_from_when_it_was_made(tmp_path: Path) -> None:
@@ -185,6 +199,14 @@ def test_an_upgrade_that_fails_half_way_leaves_the_store_as_it_was(
     assert schema_is_current(old_store)
 
 
+_SHAPE = {
+    SQLITE: "SELECT name, sql FROM sqlite_master ORDER BY name",
+    POSTGRESQL: "SELECT table_name, column_name, data_type, column_default FROM information_schema.columns "
+    "WHERE table_schema = 'public' UNION ALL SELECT tablename, indexname, indexdef, '' FROM pg_indexes "
+    "WHERE schemaname = 'public' ORDER BY 1, 2",
+}
+
+
 def _dump(engine: Engine) -> str:
     """Every table with its rows."""
     found = MetaData()
@@ -194,7 +216,5 @@ def _dump(engine: Engine) -> str:
             name: [[str(cell) for cell in row] for row in connection.execute(select(table))]
             for name, table in found.tables.items()
         }
-        shape = [
-            str(row) for row in connection.execute(text("SELECT name, sql FROM sqlite_master ORDER BY name")).all()
-        ]
+        shape = [str(row) for row in connection.execute(text(_SHAPE[engine.dialect.name])).all()]
     return json.dumps([shape, rows], sort_keys=True)

@@ -112,6 +112,8 @@ def restore(
     say(f"Restored the backup of {done.backup.made_at}: {done.verified.rows} ledger rows, each verified.")
     if done.aside is not None:
         say(f"What was there before is in {done.aside}.")
+    if done.schema_aside is not None:
+        say(f"The tables that were there are in the schema {done.schema_aside} of the same database.")
     if done.needs_master_key:
         which = f"; its fingerprint is {done.master_key_id}" if done.master_key_id is not None else ""
         say(f"Now put the master key back: {found.master_key_file} (mode 0600{which}).")

@@ -145,9 +145,10 @@ def _message_of(error: Exception) -> str | None:
     from tenantry.storage.database import StoreMissing
     from tenantry.storage.directory import DirectoryError
     from tenantry.storage.schema import StoreOutdated
+    from tenantry.storage.server import DriverMissing
     from tenantry.storage.vault import MasterKeyUnusable, SecretUnreadable
 
-    if isinstance(error, DirectoryError | ProvisionFailed | MasterKeyUnusable | SecretUnreadable):
+    if isinstance(error, DirectoryError | DriverMissing | ProvisionFailed | MasterKeyUnusable | SecretUnreadable):
         return str(error)
     if isinstance(error, StoreMissing | StoreOutdated):
         return f"{error} `tenantry doctor` says more."

@@ -5,7 +5,8 @@ for. Journals are copied before the database: what is booked meanwhile is in the
 booked once, by its attempt id.
 
 A restore checks everything in a folder of its own before it touches the site, and moves what it replaces aside. The
-database comes last: without one nothing starts, so a restore that was killed is run again.
+database comes last: without one nothing starts, so a restore that was killed is run again. PostgreSQL's is checked in
+its place, with what was there aside (server_dump.py).
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
-from sqlalchemy import create_engine, make_url
+from sqlalchemy import Engine, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from tenantry import __version__
 from tenantry.control.presence import alone
+from tenantry.control.server_dump import PASSFILE, DumpFailed, database_beside, dump, has_site, in_place
 from tenantry.control.site import Site
 from tenantry.domain.values import value
 from tenantry.ledger.exports import replacing
@@ -36,16 +38,17 @@ from tenantry.ledger.verification import Verification, verify
 from tenantry.regular_files import open_regular, sync_folder
 from tenantry.settings import Settings
 from tenantry.storage.custody import ForeignMasterKey, Owner, find_owner
-from tenantry.storage.database import copy_sqlite, is_sound, open_store
+from tenantry.storage.database import copy_sqlite, is_sound, open_store, path_of_store
 from tenantry.storage.key_files import KeyFiles
 from tenantry.storage.migrating import MigrationBroken, migrate
 from tenantry.storage.vault import MasterKeyUnusable
 
 _DATABASE = "tenantry.db"
+_DUMP = "tenantry.dump"  # of PostgreSQL
 _MASTER_KEY = "master.key"
 _MANIFEST = "manifest.json"
 # Every name that a backup may hold: nothing else is ever written by a restore.
-_NAME = re.compile(r"tenantry\.db|master\.key|journal/[A-Za-z0-9][A-Za-z0-9._-]*/(?:lock|\d+\.log)", re.ASCII)
+_NAME = re.compile(r"tenantry\.(?:db|dump)|master\.key|journal/[A-Za-z0-9][A-Za-z0-9._-]*/(?:lock|\d+\.log)", re.ASCII)
 _FORMAT = 1
 _MANIFEST_BYTES_MAX = 16 * 1024 * 1024
 _CHUNK_BYTES = 1 << 20
@@ -71,34 +74,29 @@ class Backup:
 
 @value
 class Restored:
-    """What a restore did. `aside` is where the files that were there before are now; `master_key_id` the fingerprint of
-    the key that it needs, where that is known."""
+    """What a restore did. `aside` is where the files that were there before are now, `schema_aside` where PostgreSQL's
+    tables are; `master_key_id` the fingerprint of the key that it needs, where that is known."""
 
     backup: Backup
     verified: Verification
     aside: Path | None
     needs_master_key: bool
     master_key_id: str | None
+    schema_aside: str | None = None
 
 
 def back_up(site: Site, file: Path, with_master_key: bool) -> Backup:
     """Write one file, mode 0600, while the site runs.
 
     Raises:
-        BackupFailed: the store is not SQLite, or a copy is not sound.
+        BackupFailed: a copy is not sound, or PostgreSQL's own program could not make one.
         OSError: the disk refused.
     """
-    if site.engine.dialect.name != "sqlite":
-        raise BackupFailed(
-            "the store is PostgreSQL: back it up with pg_dump, restore it with pg_restore; copy the journal folder too"
-        )
     file.parent.mkdir(parents=True, exist_ok=True)
     with _folder_in(file.parent) as folder:
         _copy_journals(site.settings.journal_dir, folder / "journal")
-        copy_sqlite(site.engine, folder / _DATABASE)
-        if not is_sound(folder / _DATABASE):
-            raise BackupFailed("the database is damaged: PRAGMA integrity_check finds faults in it")
-        key_id = _key_of(folder)
+        owner = _copy_database(site.engine, folder)
+        key_id = owner.key_id if owner is not None else None
         if with_master_key:
             shutil.copyfile(_file_of_key(site.settings, key_id), folder / _MASTER_KEY)
         files = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}
@@ -108,10 +106,19 @@ def back_up(site: Site, file: Path, with_master_key: bool) -> Backup:
     return _described(manifest)
 
 
-def _key_of(folder: Path) -> str | None:
-    """The fingerprint of the key that a copy of the database needs: it may have been rotated since it was opened."""
-    owner = _owner_of(folder)
-    return owner.key_id if owner is not None else None
+def _copy_database(engine: Engine, folder: Path) -> Owner | None:
+    """The key that the copy needs is the copy's own: it may have been rotated since the store was opened."""
+    if engine.dialect.name != "sqlite":
+        try:
+            return dump(engine, folder / _DUMP)
+        except DumpFailed as error:
+            raise BackupFailed(str(error)) from None
+        finally:
+            (folder / PASSFILE).unlink(missing_ok=True)
+    copy_sqlite(engine, folder / _DATABASE)
+    if not is_sound(folder / _DATABASE):
+        raise BackupFailed("the database is damaged: PRAGMA integrity_check finds faults in it")
+    return _owner_of(folder)
 
 
 def _owner_of(folder: Path) -> Owner | None:
@@ -169,20 +176,39 @@ def restore(settings: Settings, file: Path, replace: bool) -> Restored:
         SiteRuns: a process of the site runs.
         OSError: the disk refused.
     """
-    url = make_url(settings.store_url)
-    if url.get_backend_name() != "sqlite" or not url.database:
-        raise RestoreRefused("the store is PostgreSQL: restore it with pg_restore, and put the journal folder back")
-    database = Path(url.database)
+    database = path_of_store(settings.store_url)
+    if database is None:
+        return _restore_to_server(settings, file, replace)
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with alone(settings), _folder_in(settings.data_dir) as folder:
         if not replace and (database.exists() or any(settings.journal_dir.glob("*/*"))):
             raise RestoreRefused(f"there is a site in {settings.data_dir}: --yes replaces it, and keeps it aside")
-        manifest = _extract(file, folder)
+        manifest = _extract(file, folder, _DATABASE)
         verified = _check(folder)
-        owner = _require_key(settings, folder)
+        owner = _require_key(settings, folder, _owner_of(folder))
         aside = _swap(settings, database, folder)
     needs_key = not settings.master_key_file.exists()
     return Restored(_described(manifest), verified, aside, needs_key, owner.key_id if owner is not None else None)
+
+
+def _restore_to_server(settings: Settings, file: Path, replace: bool) -> Restored:
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    engine = open_store(settings.store_url, password=settings.store_password)
+    try:
+        with alone(settings), _folder_in(settings.data_dir) as folder:
+            if not replace and (has_site(engine) or any(settings.journal_dir.glob("*/*"))):
+                raise RestoreRefused("there is a site in the database: --yes replaces it, and keeps it aside")
+            manifest = _extract(file, folder, _DUMP)
+            with in_place(engine, folder / _DUMP) as schema_aside:
+                verified = _verified(engine)
+                owner = _require_key(settings, folder, find_owner(engine))
+                aside = _swap(settings, None, folder)
+    except DumpFailed as error:
+        raise RestoreRefused(str(error)) from None
+    finally:
+        engine.dispose()
+    key_id = owner.key_id if owner is not None else None
+    return Restored(_described(manifest), verified, aside, not settings.master_key_file.exists(), key_id, schema_aside)
 
 
 def check_backup(settings: Settings, file: Path) -> Restored:
@@ -194,15 +220,31 @@ def check_backup(settings: Settings, file: Path) -> Restored:
     """
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _folder_in(settings.data_dir) as folder:
-        manifest = _extract(file, folder)
-        verified = _check(folder)
-        owner = _require_key(settings, folder)
+        if path_of_store(settings.store_url) is not None:
+            manifest = _extract(file, folder, _DATABASE)
+            verified = _check(folder)
+            owner = _require_key(settings, folder, _owner_of(folder))
+        else:
+            manifest = _extract(file, folder, _DUMP)
+            verified, owner = _checked_beside(settings, folder)
     key_id = owner.key_id if owner is not None else None
     return Restored(_described(manifest), verified, None, not settings.master_key_file.exists(), key_id)
 
 
-def _extract(file: Path, folder: Path) -> dict[str, Any]:
-    """Write the files of the archive into `folder`, each checked against the manifest."""
+def _checked_beside(settings: Settings, folder: Path) -> tuple[Verification, Owner | None]:
+    """In a database of its own beside the site's, which is dropped."""
+    engine = open_store(settings.store_url, password=settings.store_password)
+    try:
+        with database_beside(engine) as other, in_place(other, folder / _DUMP):
+            return _verified(other), _require_key(settings, folder, find_owner(other))
+    except DumpFailed as error:
+        raise RestoreRefused(str(error)) from None
+    finally:
+        engine.dispose()
+
+
+def _extract(file: Path, folder: Path, database: str) -> dict[str, Any]:
+    """Write the files of the archive into `folder`, each checked against the manifest. `database` is one of them."""
     try:
         with open_regular(file) as source, tarfile.open(fileobj=source, mode="r:") as archive:
             manifest = _read_manifest(file, archive)
@@ -220,6 +262,9 @@ def _extract(file: Path, folder: Path) -> dict[str, Any]:
         raise RestoreRefused(f"{file} is not a backup, or damaged: {error}") from error
     if missing:
         raise RestoreRefused(f"{file}: {', '.join(sorted(missing))} missing")
+    if database not in manifest["files"]:
+        kinds = ("SQLite", "PostgreSQL") if database == _DUMP else ("PostgreSQL", "SQLite")
+        raise RestoreRefused(f"{file} is the backup of a site on {kinds[0]}, and store_url here names {kinds[1]}")
     return manifest
 
 
@@ -235,7 +280,7 @@ def _read_manifest(file: Path, archive: tarfile.TarFile) -> dict[str, Any]:
         is_whole = all(_NAME.fullmatch(name) and len(one["sha256"]) == 64 for name, one in files.items())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RestoreRefused(f"{file}: the manifest of the backup cannot be read: {error!r}") from error
-    if manifest.get("format") != _FORMAT or not is_whole or _DATABASE not in files or not described.files:
+    if manifest.get("format") != _FORMAT or not is_whole or not {_DATABASE, _DUMP} & {*files} or not described.files:
         raise RestoreRefused(f"{file}: the manifest names files that no backup of this version holds")
     return manifest
 
@@ -246,21 +291,26 @@ def _check(folder: Path) -> Verification:
         raise RestoreRefused("the database of the backup is damaged")
     engine = open_store(f"sqlite:///{folder / _DATABASE}")
     try:
+        return _verified(engine)
+    finally:
+        engine.dispose()
+
+
+def _verified(engine: Engine) -> Verification:
+    try:
         migrate(engine)
         verified = verify(engine)
     except (SQLAlchemyError, MigrationBroken) as error:
         raise RestoreRefused(f"the database of the backup cannot be used: {str(error).splitlines()[0]}") from error
-    finally:
-        engine.dispose()
     if verified.fault_count:
         first = verified.faults[0]
         raise RestoreRefused(f"its ledger has {verified.fault_count} faults; the first: {first.run}: {first.message}")
     return verified
 
 
-def _require_key(settings: Settings, folder: Path) -> Owner | None:
+def _require_key(settings: Settings, folder: Path, owner: Owner | None) -> Owner | None:
     """The master key that the restored database belongs to. The one that will stand beside it has to be that one."""
-    owner, in_backup = _owner_of(folder), folder / _MASTER_KEY
+    in_backup = folder / _MASTER_KEY
     files = KeyFiles(in_backup if in_backup.exists() else settings.master_key_file)
     if owner is None or not files.path.exists():
         return owner
@@ -292,13 +342,15 @@ def _where_to_put(owner: Owner, settings: Settings, placed_id: str) -> str:
     )
 
 
-def _swap(settings: Settings, database: Path, folder: Path) -> Path | None:
-    """Old files aside, new ones in their place, the database last."""
+def _swap(settings: Settings, database: Path | None, folder: Path) -> Path | None:
+    """Old files aside, new ones in their place, the database last, where it is a file."""
     aside = settings.data_dir / f"replaced-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
     key = settings.master_key_file
     new_key = folder / _MASTER_KEY
     key_changes = new_key.exists() and key.exists() and key.read_bytes() != new_key.read_bytes()
-    old = [*(database.with_name(database.name + end) for end in ("", "-wal", "-shm")), settings.journal_dir]
+    old = [settings.journal_dir]
+    if database is not None:
+        old = [*(database.with_name(database.name + end) for end in ("", "-wal", "-shm")), settings.journal_dir]
     for path in [*old, *([key] if key_changes else [])]:
         if path.exists():
             aside.mkdir(mode=0o700, exist_ok=True)
@@ -311,6 +363,8 @@ def _swap(settings: Settings, database: Path, folder: Path) -> Path | None:
     for end in ("-wal", "-shm"):
         (folder / (_DATABASE + end)).unlink(missing_ok=True)
     sync_folder(settings.data_dir)
+    if database is None:
+        return aside if aside.exists() else None
     # In two steps where the database lies on another disk than the data: its name is taken at once.
     ready = database.with_name(f".{database.name}.restored")
     shutil.move(folder / _DATABASE, ready)

@@ -155,7 +155,7 @@ def _database(settings: Settings, store: Path | None) -> Iterator[Finding]:
         yield from check_privacy(store)
         if faults:
             return
-    engine = open_store(settings.store_url)
+    engine = open_store(settings.store_url, password=settings.store_password)
     try:
         if not schema_is_current(engine):
             yield Finding("database", False, "the schema is not this version's", "run `tenantry init`")

@@ -35,7 +35,8 @@ def init_site(settings: Settings) -> Initialised:
     Raises:
         MasterKeyUnusable: the master key file cannot be used, or the database belongs to another key.
     """
-    engine, files = open_store(settings.store_url), KeyFiles(settings.master_key_file)
+    engine = open_store(settings.store_url, password=settings.store_password)
+    files = KeyFiles(settings.master_key_file)
     made_master_key = not settings.master_key_file.exists()
     if made_master_key:
         _require_no_owner(engine, settings.master_key_file)

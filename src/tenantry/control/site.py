@@ -42,7 +42,7 @@ def open_site(settings: Settings) -> Site:
     """
     files = KeyFiles(settings.master_key_file)
     files.load()  # what is missing first is told first
-    engine = open_store(settings.store_url, must_exist=True)
+    engine = open_store(settings.store_url, password=settings.store_password, must_exist=True)
     vault = open_vault(engine, files)
     return Site(settings, engine, vault, Directory(engine, vault, actor(), host(), settings.zone))
 

@@ -72,7 +72,7 @@ async def serve_gateway(
     _keep_freed_memory()
     key_files = KeyFiles(settings.master_key_file)
     key_files.load()  # what is missing first is told first
-    engine = open_store(settings.store_url, must_exist=True)
+    engine = open_store(settings.store_url, password=settings.store_password, must_exist=True)
     vault = open_vault(engine, key_files)
     watch = DirectoryWatch(engine)
     loader = SnapshotLoader(engine, vault, settings.zone)

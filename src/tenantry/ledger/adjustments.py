@@ -35,7 +35,7 @@ from tenantry.domain.usage import Usage, read_usage
 from tenantry.domain.values import value
 from tenantry.ledger.own_run import OwnRun
 from tenantry.ledger.rollup import QUARTER_US, REPRICED, TOKEN_CLASSES, WAS_UNPRICED
-from tenantry.storage.database import reading, values_of
+from tenantry.storage.database import reading, streamed
 from tenantry.storage.tables import ledger
 from tenantry.wire.loose import decode_loosely
 
@@ -136,8 +136,8 @@ def _changes(engine: Engine, prices: PriceTable, scope: Scope) -> Iterator[Chang
         query = query.where(ledger.c.ended_at_us >= scope.start_us)
     if scope.end_us is not None:
         query = query.where(ledger.c.ended_at_us < scope.end_us)
-    with reading(engine) as connection:
-        for row in values_of(connection.execute(query, execution_options={"yield_per": ROWS_PER_TRANSACTION_MAX})):
+    with reading(engine) as connection, streamed(connection, query, ROWS_PER_TRANSACTION_MAX) as rows:
+        for row in rows:
             change = _change(row, prices)
             if change is not None:
                 yield change

@@ -27,7 +27,7 @@ from tenantry.domain.spreadsheets import guarded
 from tenantry.domain.values import value
 from tenantry.ledger.rollup import TOKEN_CLASSES
 from tenantry.regular_files import sync_folder
-from tenantry.storage.database import reading, values_of
+from tenantry.storage.database import reading, streamed, values_of
 from tenantry.storage.tables import gateway_keys, ledger, tenants, usage_rollup
 
 _ROWS_AT_ONCE = 2000
@@ -140,7 +140,8 @@ def _write_one(
     tally = _Tally(passed)
     path = folder / wanted.name
     with replacing(path) as file:
-        write(file, period, tally.count(_rows(connection, period, wanted.tenant_id)))
+        with streamed(connection, _query(period, wanted.tenant_id), _ROWS_AT_ONCE) as rows:
+            write(file, period, tally.count(map(_line, rows)))
         if (tally.rows, tally.nanos) != booked:
             raise SumsDiffer((SumsDiffer.__doc__ or "").strip())
         digest = _digest(file)
@@ -179,7 +180,7 @@ class _Tally:
             yield row
 
 
-def _rows(connection: Connection, period: Period, tenant_id: str | None) -> Iterator[dict[str, Any]]:
+def _query(period: Period, tenant_id: str | None) -> Select[*tuple[Any, ...]]:
     query = (
         _read()
         .where(ledger.c.ended_at_us >= period.start_us, ledger.c.ended_at_us < period.end_us)
@@ -187,7 +188,7 @@ def _rows(connection: Connection, period: Period, tenant_id: str | None) -> Iter
     )
     if tenant_id is not None:
         query = query.where(ledger.c.tenant_id == tenant_id)
-    return map(_line, values_of(connection.execute(query, execution_options={"yield_per": _ROWS_AT_ONCE})))
+    return query
 
 
 def export_lines(connection: Connection, entry_ids: Collection[int]) -> list[dict[str, Any]]:

@@ -103,7 +103,7 @@ def fits(one: EndedAttempt) -> bool:
 
 def row_insert(dialect: Dialect) -> ManyRows:
     """The INSERT of rows as `chained` makes them."""
-    return ManyRows(dialect, insert(ledger), COLUMNS)
+    return ManyRows(dialect, insert(ledger), COLUMNS, may_copy=True)
 
 
 def _told(text: str | None) -> str | None:

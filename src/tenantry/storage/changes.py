@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from tenantry.storage.database import StoreFile, path_of_store
 
@@ -16,12 +16,15 @@ class StoreChanges:
     """
 
     def __init__(self, engine: Engine) -> None:
-        self._connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-        driver = self._connection.connection.driver_connection
-        self._sqlite = driver if isinstance(driver, sqlite3.Connection) else None
+        self._connection: Connection | None = None
+        self._sqlite: sqlite3.Connection | None = None
         path = path_of_store(engine.url)
         self._file = StoreFile(path) if path is not None else None
         self._data_version: int | None = None
+        if engine.dialect.name == "sqlite":
+            self._connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            driver = self._connection.connection.driver_connection
+            self._sqlite = driver if isinstance(driver, sqlite3.Connection) else None
 
     def may_have(self) -> bool:
         """The first time, too. Raises: StoreReplaced; the store's own errors."""
@@ -40,4 +43,5 @@ class StoreChanges:
         self._data_version = None
 
     def close(self) -> None:
-        self._connection.close()
+        if self._connection is not None:
+            self._connection.close()

@@ -9,7 +9,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, Result, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, Result, Select, create_engine, event, make_url
+
+from tenantry.storage.server import open_server
 
 # Longer than any transaction here; the drain's are the longest, at a tenth of a second.
 BUSY_MS_MAX = 10_000
@@ -69,15 +71,20 @@ def path_of_store(url: str | URL) -> Path | None:
     return Path(database) if database and database != ":memory:" else None
 
 
-def open_store(url: str, *, must_exist: bool = False) -> Engine:
+def open_store(url: str, *, password: str | None = None, must_exist: bool = False) -> Engine:
     """An engine with the settings that the promises need: SQLite in WAL mode, every commit on the disk.
 
-    Whoever takes a connection of it is refused with `StoreReplaced` once its file is another.
+    Whoever takes a connection of it is refused with `StoreReplaced` once its file is another. Only PostgreSQL has a
+    `password`, and is asked whether it exists by who uses it.
 
     Raises:
         StoreMissing: it `must_exist` and does not.
+        DriverMissing: it is PostgreSQL's, and its driver is not installed.
     """
-    engine, path = create_engine(url), path_of_store(url)
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "postgresql":
+        return open_server(parsed, password)
+    engine, path = create_engine(parsed), path_of_store(parsed)
     if path is not None:
         if must_exist and not path.exists():
             raise StoreMissing((StoreMissing.__doc__ or "").strip())
@@ -133,6 +140,15 @@ def values_of(result: Result[*tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
     """Each row by the names of its columns, fetched as it is asked for."""
     names = tuple(result.keys())
     return (dict(zip(names, row, strict=True)) for row in result)
+
+
+@contextmanager
+def streamed(
+    connection: Connection, query: Select[*tuple[Any, ...]], rows_at_once: int
+) -> Generator[Iterator[dict[str, Any]]]:
+    """The rows of a query that may be larger than memory; whoever leaves early leaves no cursor open."""
+    with connection.execute(query, execution_options={"yield_per": rows_at_once}) as result:
+        yield values_of(result)
 
 
 def copy_sqlite(engine: Engine, path: Path) -> None:

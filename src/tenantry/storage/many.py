@@ -12,6 +12,8 @@ from typing import Any
 
 from sqlalchemy import Boolean, Column, Connection, Dialect, Insert, Row, Table, select
 
+from tenantry.storage.server import copy_rows
+
 # SQLite takes 32,766 values in a statement, PostgreSQL 65,535; each is bound by name, which takes its time too.
 VALUES_AT_ONCE = 500
 
@@ -38,19 +40,24 @@ class ManyRows:
     A truth value is 1 or 0: SQLite's driver takes as long for True as for three other values.
     """
 
-    __slots__ = ("_is_positional", "_names", "_sql", "_truths")
+    __slots__ = ("_copied", "_is_positional", "_names", "_sql", "_truths")
 
-    def __init__(self, dialect: Dialect, statement: Insert, names: Sequence[str]) -> None:
+    def __init__(self, dialect: Dialect, statement: Insert, names: Sequence[str], *, may_copy: bool = False) -> None:
+        """`may_copy`: the statement is an INSERT and nothing more, for which PostgreSQL has COPY."""
         compiled = statement.inline().compile(dialect=dialect, column_keys=list(names))
         self._sql = str(compiled)
         self._names = tuple(names)
         self._truths = [name for name in names if isinstance(statement.table.c[name].type, Boolean)]
+        self._copied = statement.table.name if may_copy and dialect.name == "postgresql" else None
         self._is_positional = compiled.positional
         if compiled.positional and tuple(compiled.positiontup or ()) != self._names:
             raise TypeError("the statement's values are not in the order of its columns")
 
     def execute(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
         if not rows:
+            return
+        if self._copied is not None:
+            copy_rows(connection, self._copied, self._names, rows)
             return
         if self._is_positional:
             connection.exec_driver_sql(self._sql, rows)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, Engine
 
 from tenantry.storage.schema import MIGRATIONS, StoreLater, applied_revision, known_revisions
+from tenantry.storage.server import Lock, take_turn
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -28,6 +29,7 @@ def migrate(engine: Engine, revision: str = "head") -> None:
             raise StoreLater((StoreLater.__doc__ or "").strip())
         connection.rollback()
         if engine.dialect.name != "sqlite":
+            take_turn(connection, Lock.MIGRATION)
             _upgrade(connection, revision)
             connection.commit()
             return

@@ -34,6 +34,7 @@ from tenantry.storage.caps import read_budgets
 from tenantry.storage.client_hosts import read_hosts
 from tenantry.storage.columns import utc
 from tenantry.storage.database import StoreFile, path_of_store, reading
+from tenantry.storage.notices import DirectoryNotices
 from tenantry.storage.records import read_changes, read_tier, read_upstream
 from tenantry.storage.sealed_rows import sealed_of
 from tenantry.storage.tables import credentials, gateway_keys, tenant_slots, tenants, tiers, upstreams
@@ -414,48 +415,62 @@ def _forget(held: dict[str, Any], ids: Iterable[str] | None) -> None:
 
 
 class DirectoryWatch:
-    """Tells when the directory has changed since it was last asked.
+    """Tells when the directory has changed since it was last asked, without waiting for anything.
 
     On SQLite a poll is one pragma on a connection kept for it, some microseconds: `data_version` moves when another
-    connection commits. The drain commits all day, so only a moved version of the directory itself counts.
+    connection commits. The drain commits all day, so only a moved version of the directory itself counts. PostgreSQL
+    is asked by a thread (notices.py), for a server may take its time.
     """
 
     def __init__(self, engine: Engine) -> None:
-        self._connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-        driver = self._connection.connection.driver_connection
-        self._sqlite = driver if isinstance(driver, sqlite3.Connection) else None
+        """Raises: the store's own errors."""
         path = path_of_store(engine.url)
         self._file = StoreFile(path) if path is not None else None
         self._data_version: int | None = None
         self._version: int | None = None
+        self._sqlite: sqlite3.Connection | None = None
+        self._notices: DirectoryNotices | None = None
+        if engine.dialect.name == "postgresql":
+            self._notices = DirectoryNotices(engine)
+            return
+        self._connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        driver = self._connection.connection.driver_connection
+        if not isinstance(driver, sqlite3.Connection):
+            raise TypeError(f"a directory is not followed in {engine.dialect.name}")
+        self._sqlite = driver
         self.changed()
-        if self._sqlite is not None:
-            self._sqlite.execute("PRAGMA busy_timeout = 0")  # asked on the event loop, which waits for nobody's lock
+        driver.execute("PRAGMA busy_timeout = 0")  # asked on the event loop, which waits for nobody's lock
 
     def changed(self) -> bool:
         """Raises: StoreReplaced; the store's own errors."""
+        if self._notices is not None:
+            return self._notices.take()
         if self._file is not None:
             self._file.require()
-        if self._sqlite is not None:
-            data_version = self._sqlite.execute("PRAGMA data_version").fetchone()[0]
-            if data_version == self._data_version:
-                return False
-            self._data_version = data_version
-        version = self._read_version()
+        if self._sqlite is None:
+            return False
+        data_version = self._sqlite.execute("PRAGMA data_version").fetchone()[0]
+        if data_version == self._data_version:
+            return False
+        self._data_version = data_version
+        version = self._read_version(self._sqlite)
         moved = version != self._version
         self._version = version
         return moved
 
-    def _read_version(self) -> int:
-        if self._sqlite is None:
-            return directory_version(self._connection)
-        # The same without a statement's compilation, for it is asked on the event loop.
-        row = self._sqlite.execute("SELECT value FROM meta WHERE name = ?", (VERSION_NAME,)).fetchone()
+    def _read_version(self, sqlite: sqlite3.Connection) -> int:
+        # Without a statement's compilation, for it is asked on the event loop.
+        row = sqlite.execute("SELECT value FROM meta WHERE name = ?", (VERSION_NAME,)).fetchone()
         return int(row[0]) if row is not None else 0
 
     def forget(self) -> None:
         """Make the next call report a change: what was reported could not be read."""
+        if self._notices is not None:
+            self._notices.forget()
         self._data_version = self._version = None
 
     def close(self) -> None:
-        self._connection.close()
+        if self._notices is not None:
+            self._notices.close()
+        else:
+            self._connection.close()

@@ -140,6 +140,7 @@ def net_of_bills(site: Site, tenant_id: str) -> int:
         return sum(books.bill(tenant_id, month).net_nanos for month in MONTHS)
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_every_row_is_on_one_invoice_and_what_was_billed_is_what_the_bills_are_now(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int

@@ -151,6 +151,7 @@ def test_a_webhook_gets_signed_json_once(site: Site, target: Target) -> None:
     assert site.statuses() == ["sent"]
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("fault", [500, 302, 404, 0])
 def test_a_target_that_is_down_for_an_hour_misses_nothing_and_gets_nothing_twice(
     site: Site, target: Target, fault: int
@@ -409,6 +410,7 @@ def children_kib() -> int:
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
 
 
+@pytest.mark.sqlite
 def test_an_apprise_service_with_an_endless_answer_costs_a_process_of_bounded_memory() -> None:
     service = Service(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n", bytes(1 << 20), 900)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -427,6 +429,7 @@ def test_an_apprise_service_that_drips_is_killed(monkeypatch: pytest.MonkeyPatch
     service.close()
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_redirect_of_an_apprise_service_is_not_followed_and_not_taken_for_sent(status: int) -> None:
     elsewhere = Service(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")

@@ -128,6 +128,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
 }
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("name", DAMAGES)
 def test_a_database_that_is_lost_comes_back_with_the_command_that_doctor_names(
     settings: Settings, tmp_path: Path, name: str
@@ -149,6 +150,7 @@ def test_a_database_that_is_lost_comes_back_with_the_command_that_doctor_names(
     assert faults(settings) == {}
 
 
+@pytest.mark.sqlite
 def test_attempts_since_a_backup_come_back_with_the_journals_that_were_kept_aside(
     settings: Settings, tmp_path: Path
 ) -> None:
@@ -175,6 +177,7 @@ def test_attempts_since_a_backup_come_back_with_the_journals_that_were_kept_asid
     assert faults(settings) == {}
 
 
+@pytest.mark.sqlite
 def test_a_site_that_was_never_made_is_made_by_init(settings: Settings) -> None:
     shutil.rmtree(settings.data_dir)
     found = {one.check: one for one in examine(settings) if not one.ok}
@@ -183,6 +186,7 @@ def test_a_site_that_was_never_made_is_made_by_init(settings: Settings) -> None:
     assert faults(settings) == {}
 
 
+@pytest.mark.sqlite
 def test_a_database_of_an_earlier_version_is_brought_up_by_init(settings: Settings) -> None:
     path = path_of(settings)
     for end in ("", "-wal", "-shm"):
@@ -203,6 +207,7 @@ LOCKS = {
 }
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("stopped", [False, True])
 @pytest.mark.parametrize("name", LOCKS)
 def test_who_locks_the_database_is_named_and_ended_by_the_command(
@@ -315,6 +320,7 @@ def test_what_a_gateway_says_of_itself_is_told(settings: Settings) -> None:
     writer.close()
 
 
+@pytest.mark.sqlite
 def test_a_gateway_whose_database_was_replaced_is_told(settings: Settings) -> None:
     writer = JournalWriter(settings.journal_dir, "gateway")
     tell(writer, LiveHealth())
@@ -330,6 +336,7 @@ def test_a_gateway_whose_database_was_replaced_is_told(settings: Settings) -> No
     assert faults(settings) == {}
 
 
+@pytest.mark.sqlite
 def test_a_control_process_that_books_nothing_is_told(settings: Settings) -> None:
     writer = JournalWriter(settings.journal_dir, "gateway")
     begun, end = attempt(1)
@@ -423,6 +430,7 @@ def test_a_journal_folder_that_is_none_is_made_by_the_command(settings: Settings
 # What the store tells
 
 
+@pytest.mark.sqlite
 def test_a_database_that_others_can_read_is_closed_by_the_command(settings: Settings) -> None:
     path = path_of(settings)
     path.chmod(0o644)
@@ -526,6 +534,7 @@ def test_an_upstream_whose_name_does_not_resolve_is_told_where_a_tenant_uses_it(
     assert command_in(found.mend, "getent") == ["getent", "hosts", "no-such-host.invalid"]
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("off_seconds", [0, 3600, -3600])
 def test_a_clock_that_is_off_from_an_upstream_s_is_told(settings: Settings, off_seconds: int) -> None:
     def answer(listener: socket.socket) -> None:

@@ -72,6 +72,7 @@ def test_the_endpoint_is_the_host_where_there_is_a_domain(site: Site) -> None:
     ]
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize(
     ("host", "known"),
     [

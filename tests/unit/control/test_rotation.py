@@ -145,6 +145,7 @@ def dying_at(monkeypatch: pytest.MonkeyPatch, moment: int) -> list[int]:
     return seen
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("moment", [*range(1, 16), "commit", "after the commit"])
 def test_killed_at_any_moment_everything_opens_and_the_next_one_finishes(
     site: Site, monkeypatch: pytest.MonkeyPatch, moment: int | str
@@ -271,6 +272,7 @@ def test_a_next_key_that_is_none_is_named_and_nothing_is_rotated(site: Site, tex
     open_site(site.settings).engine.dispose()
 
 
+@pytest.mark.sqlite
 def test_a_backup_from_before_needs_the_old_key_and_the_words_lead_to_it(site: Site, tmp_path: Path) -> None:
     key, file = site.directory.issue_key("acme", "k").text, tmp_path / "b.tar"
     back_up(site, file, with_master_key=False)
@@ -287,6 +289,7 @@ def test_a_backup_from_before_needs_the_old_key_and_the_words_lead_to_it(site: S
     fresh(site, lambda one: works(one.directory, key))
 
 
+@pytest.mark.sqlite
 def test_without_the_retired_key_the_refusal_says_that_it_is_needed(site: Site, tmp_path: Path) -> None:
     file = tmp_path / "b.tar"
     back_up(site, file, with_master_key=False)
@@ -295,6 +298,7 @@ def test_without_the_retired_key_the_refusal_says_that_it_is_needed(site: Site, 
         check_backup(site.settings, file)
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("moment", ["before", "between", "after"])
 def test_a_backup_holds_the_key_that_its_database_needs(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
@@ -319,6 +323,7 @@ def test_a_backup_holds_the_key_that_its_database_needs(
     opened.engine.dispose()
 
 
+@pytest.mark.sqlite
 def test_a_site_of_an_earlier_version_keeps_every_key_and_can_be_rotated(site: Site) -> None:
     """As it is found after the migration, or after an older backup was restored: nothing derived, nothing bound."""
     master = site.vault.master
@@ -343,6 +348,7 @@ def test_a_site_of_an_earlier_version_keeps_every_key_and_can_be_rotated(site: S
     old.engine.dispose()
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("number", range(1, 9))
 def test_a_rotation_at_any_look_at_the_files_shows_no_foreign_key(
     site: Site, monkeypatch: pytest.MonkeyPatch, number: int

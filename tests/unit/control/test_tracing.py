@@ -116,6 +116,7 @@ def test_a_traceparent_is_one_or_none(told: bytes, known: bool) -> None:
     assert read_traceparent(told) == (told[:55].decode() if known else None)
 
 
+@pytest.mark.sqlite
 def test_nothing_of_it_is_loaded_where_no_traces_are_made(tmp_path: Path) -> None:
     program = "import sys, tenantry.control_process, tenantry.gateway.serving; print('opentelemetry' in sys.modules)"
     done = subprocess.run(
@@ -124,6 +125,7 @@ def test_nothing_of_it_is_loaded_where_no_traces_are_made(tmp_path: Path) -> Non
     assert done.stdout.strip() == "False"
 
 
+@pytest.mark.sqlite
 def test_without_the_extra_control_says_what_to_install_and_ends(tmp_path: Path) -> None:
     environ = {"TENANTRY_DATA_DIR": str(tmp_path / "data"), "TENANTRY_TRACES_ENDPOINT": "http://127.0.0.1:4318"}
     environ["TENANTRY_CONTROL_PORT"] = "0"

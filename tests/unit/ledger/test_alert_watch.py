@@ -182,6 +182,7 @@ def test_a_look_that_a_fault_cut_off_tells_the_rest_later(site: Site, monkeypatc
     assert thresholds_told(site) == [70]
 
 
+@pytest.mark.sqlite
 def test_nothing_is_read_while_nothing_is_written(site: Site) -> None:
     watch = site.watch()
     queries: list[str] = []

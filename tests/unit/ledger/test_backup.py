@@ -22,6 +22,8 @@ from tenantry.storage.database import open_store
 from tests.template import init_from_template
 from tests.unit.ledger.books import PRICES, attempt, book, rows
 
+pytestmark = pytest.mark.sqlite  # of its files; PostgreSQL's: test_backup_of_server.py
+
 
 def settings_in(folder: Path) -> Settings:
     return load_settings(None, {"TENANTRY_DATA_DIR": str(folder)})

@@ -84,6 +84,7 @@ def test_columns_are_the_documented_ones() -> None:
     assert documented == list(COLUMNS)
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", " =", "  \t+", "\u00a0-", "\u3000@", "\uff1d"])
 def test_no_text_cell_can_start_a_formula_and_numbers_stay_numbers(engine: Engine, tmp_path: Path, start: str) -> None:
     hostile = start + 'HYPERLINK("http://x","y"),1\r\nz'
@@ -307,7 +308,10 @@ def test_killed_half_way_the_next_process_finishes(
     import os
 
     book(engine, tmp_path, [attempt(1), attempt(2, tenant="tnt_b")])
-    environ = os.environ | {"TENANTRY_DATA_DIR": str(settings.data_dir)}
+    environ = os.environ | {
+        "TENANTRY_DATA_DIR": str(settings.data_dir),
+        "TENANTRY_STORE_URL": settings.store_url,
+    }
     done = subprocess.run([sys.executable, "-c", KILLED, where], env=environ, cwd=tmp_path, check=False)
     assert done.returncode == -9
     for path in (settings.data_dir / "exports").glob("usage*"):

@@ -122,6 +122,7 @@ KINDS: list[Callable[[sqlite3.Connection, random.Random], str]] = [
 ]
 
 
+@pytest.mark.sqlite
 def test_every_one_of_a_thousand_random_tamperings_is_found(base: Path, tmp_path: Path) -> None:
     seed = random.randrange(10**6)
     print("seed", seed)
@@ -174,6 +175,7 @@ def test_the_head_stays_while_nothing_is_booked_and_moves_with_every_row(tmp_pat
     engine.dispose()
 
 
+@pytest.mark.sqlite
 def test_hashes_of_the_first_schema_still_verify(tmp_path: Path) -> None:
     """A row as the first schema booked it, with the hash that it was given then."""
     engine = new_store(tmp_path / "x.db")

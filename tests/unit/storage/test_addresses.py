@@ -41,7 +41,9 @@ def by_hand(site: Site, *statements: str) -> None:
     with site.engine.begin() as connection:
         for statement in statements:
             connection.execute(text(statement))
-        connection.execute(text("UPDATE meta SET value = value + 1 WHERE name = 'directory_version'"))
+        connection.execute(
+            text("UPDATE meta SET value = CAST(CAST(value AS INTEGER) + 1 AS VARCHAR) WHERE name = 'directory_version'")
+        )
 
 
 POINT = f"UPDATE upstreams SET base_url = '{EVIL}' WHERE name = 'anthropic'"  # noqa: S608 -- constants

@@ -46,6 +46,7 @@ def rows(engine: Engine) -> int:
         return len(list(connection.execute(select(ledger.c.entry_id))))
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("how", CHANGES)
 def test_nothing_is_booked_into_a_file_that_lost_its_name(tmp_path: Path, how: str) -> None:
     path = tmp_path / "tenantry.db"
@@ -74,6 +75,7 @@ def test_nothing_is_booked_into_a_file_that_lost_its_name(tmp_path: Path, how: s
         engine.dispose()
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("how", CHANGES)
 def test_a_gateway_does_not_follow_a_file_that_lost_its_name(tmp_path: Path, how: str) -> None:
     path = tmp_path / "tenantry.db"
@@ -89,6 +91,7 @@ def test_a_gateway_does_not_follow_a_file_that_lost_its_name(tmp_path: Path, how
     engine.dispose()
 
 
+@pytest.mark.sqlite
 def test_a_file_that_comes_back_under_its_name_too_late_is_not_taken_up_without_a_restart(tmp_path: Path) -> None:
     path, away = tmp_path / "tenantry.db", tmp_path / "away.db"
     engine = new_store(path)
@@ -102,6 +105,7 @@ def test_a_file_that_comes_back_under_its_name_too_late_is_not_taken_up_without_
     engine.dispose()
 
 
+@pytest.mark.sqlite
 def test_what_is_written_to_the_file_itself_is_no_replacement(tmp_path: Path) -> None:
     path = tmp_path / "tenantry.db"
     engine, other = new_store(path), open_store(f"sqlite:///{path}")
@@ -117,6 +121,7 @@ def test_what_is_written_to_the_file_itself_is_no_replacement(tmp_path: Path) ->
     other.dispose()
 
 
+@pytest.mark.sqlite
 def test_a_database_that_is_missing_is_not_made_where_one_must_be(tmp_path: Path) -> None:
     path = tmp_path / "tenantry.db"
     with pytest.raises(StoreMissing, match="tenantry restore"):

@@ -21,6 +21,7 @@ from tenantry.storage.directory.tenants import TenantChange
 from tenantry.storage.snapshot import DirectoryWatch, SnapshotLoader
 from tenantry.storage.tables import credentials, directory_changes, meta
 from tenantry.storage.vault import Sealed, Vault
+from tests.stack import wait_for
 from tests.template import new_store
 from tests.unit.domain.test_lanes_cost import calls_of
 
@@ -249,6 +250,7 @@ def assert_follows(loader: SnapshotLoader, before: Snapshot, engine: Engine, why
     return after
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("seed", [1, 2, None])
 def test_after_any_changes_what_was_followed_is_what_would_be_loaded(
     engine: Engine, directory: Directory, seed: int | None
@@ -418,7 +420,7 @@ def test_a_watch_tells_of_each_change_once_and_of_none_by_others(engine: Engine,
     watch = DirectoryWatch(engine)
     assert not watch.changed()
     directory.set_tenant("a", TenantChange(contact="x"))
-    assert watch.changed()
+    wait_for(watch.changed, what="the change being told")
     assert not watch.changed()
     with engine.begin() as connection:  # as the drain does all day
         connection.execute(meta.insert().values(name="else", value="1"))

@@ -1,0 +1,110 @@
+"""PostgreSQL: its engine, its locks, its notices, and rows by COPY (docs/decisions/0020-postgresql.md).
+
+Nothing of its driver is loaded where the store is SQLite.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from enum import IntEnum
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, func, select
+from sqlalchemy.exc import DBAPIError
+
+# The first version whose `pg_dump`, notices and locks are tested here; 14 and older end in 2026.
+SERVER_VERSION_MIN = 150_000
+CONNECT_SECONDS_MAX = 10
+# As long as SQLite's writers wait for each other (storage/database.py).
+LOCK_MS_MAX = 10_000
+# A server that is gone without a word: asked after half a minute, given up after another.
+_KEEPALIVE = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 60_000}
+# The processes of one machine are few, and none has more threads that ask at once.
+POOL_CONNECTIONS = 5
+
+
+class DriverMissing(Exception):
+    """PostgreSQL needs the extra `postgres`: `pip install 'tenantry[postgres]'` (requirements/postgres.txt)."""
+
+
+class Lock(IntEnum):
+    """What one at a time may do in a database, as the keys of advisory locks. A number is never used again."""
+
+    BOOKING = 0x7E4A_0001  # rows of the ledger, and the sums made of them
+    MIGRATION = 0x7E4A_0002
+
+
+def open_server(url: URL, password: str | None) -> Engine:
+    """An engine whose every connection has UTC as its time zone, and waits for no lock without an end.
+
+    A connection that has died is found before it is used.
+
+    Raises:
+        DriverMissing: psycopg is not installed.
+    """
+    options = f"-c timezone=UTC -c lock_timeout={LOCK_MS_MAX} -c client_encoding=UTF8"
+    own = {"application_name": "tenantry", "connect_timeout": str(CONNECT_SECONDS_MAX), "options": options}
+    args = {name: value for name, value in (own | _KEEPALIVE).items() if name not in url.query}
+    if password is not None:
+        url = url.set(password=password)
+    try:
+        return create_engine(
+            url.set(drivername="postgresql+psycopg"), connect_args=args, pool_pre_ping=True, pool_size=POOL_CONNECTIONS
+        )
+    except ModuleNotFoundError as error:
+        raise DriverMissing(f"{(DriverMissing.__doc__ or '').strip()} ({error})") from None
+
+
+def is_server(connection: Connection) -> bool:
+    return connection.dialect.name == "postgresql"
+
+
+def take_turn(connection: Connection, lock: Lock) -> None:
+    """Wait until nobody else holds this lock; it is held until the transaction ends. SQLite has one writer anyhow.
+
+    Raises:
+        OperationalError: somebody held it for longer than `LOCK_MS_MAX`.
+    """
+    if is_server(connection):
+        connection.execute(select(func.pg_advisory_xact_lock(int(lock))))
+
+
+def notify(connection: Connection, channel: str) -> None:
+    """Who listens on this channel is told when the transaction is committed."""
+    if is_server(connection):
+        connection.execute(select(func.pg_notify(channel, "")))
+
+
+def copy_rows(connection: Connection, table: str, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Rows whose values are those of the columns `names`, by COPY: a fourth of what an INSERT for many takes.
+
+    Raises:
+        DBAPIError: as an INSERT would, of the same class.
+    """
+    sql = importlib.import_module("psycopg.sql")
+    statement = sql.SQL("COPY {} ({}) FROM STDIN").format(
+        sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, names))
+    )
+    with _translated(connection, f"COPY {table}") as driver, driver.cursor() as cursor, cursor.copy(statement) as copy:
+        for row in rows:
+            copy.write_row(row)
+
+
+def wait_for_notice(connection: Connection, seconds: float) -> None:
+    """Until a channel that is listened to tells something, `seconds` at most. Raises: DBAPIError."""
+    with _translated(connection, "LISTEN") as driver:
+        for _ in driver.notifies(timeout=seconds, stop_after=1):
+            pass
+
+
+@contextmanager
+def _translated(connection: Connection, statement: str) -> Generator[Any]:
+    """The driver's own connection; what it raises is raised as by SQLAlchemy."""
+    dialect = connection.dialect
+    base: type[Exception] = dialect.import_dbapi().Error
+    try:
+        yield connection.connection.driver_connection
+    except base as error:
+        raise DBAPIError.instance(statement, None, error, base, dialect=dialect) from error
