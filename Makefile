@@ -89,7 +89,7 @@ fuzz-native: $(SANITIZED) ## Compiled byte work against Python's (a minute; need
 	  $(BIN)/python -m tests.fuzz_bytework --libraries .native --seconds $(or $(FUZZ_SECONDS),60)
 
 # Mustang has veraPDF, the rules of EN 16931 and those of XRechnung in one archive; too large for a test.
-einvoices: $(VENV)/.dev $(MUSTANG) ## E-invoices of every kind against PDF/A-3, EN 16931, XRechnung (a minute; Java)
+einvoices: $(VENV)/.dev $(MUSTANG) ## E-invoices against PDF/A-3, EN 16931 and XRechnung (Java)
 	rm -rf .einvoices/made && $(BIN)/python -m tests.einvoices .einvoices/made
 	java -jar $(MUSTANG) --disable-file-logging --no-notices --action validateExpectValid -d .einvoices/made >.einvoices/report 2>&1 \
 	  || (grep -A1 -E 'Testing file.* invalid|Error [0-9]+:' .einvoices/report; false)

@@ -7,7 +7,6 @@ log, the ledger is summed anew. What the gateway's counters say of themselves pr
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from tenantry.domain.admission import Lane
 from tenantry.domain.asks import Ask, Shared
@@ -18,9 +17,7 @@ from tenantry.domain.usage import Usage
 from tenantry.simulation.disk import Run
 from tenantry.simulation.gateway import Gateway
 from tenantry.simulation.upstream import Organization
-
-if TYPE_CHECKING:
-    from tenantry.simulation.storm import Storm
+from tenantry.simulation.world import World
 
 # No request of a storm counts for more (tokens): how far one turn can put a tenant behind others.
 COST_MAX = 8_000
@@ -35,8 +32,8 @@ class PromiseBroken(Exception):
 class Promises:
     """Those of one storm."""
 
-    def __init__(self, storm: Storm) -> None:
-        self._storm = storm
+    def __init__(self, world: World) -> None:
+        self._world = world
         self._money: dict[Account, tuple[int, int, int]] = {}  # bounds, held, spent and held in all
         self._accounts: dict[Gateway, list[tuple[Account, str]]] = {}  # with the internal ids of their tenants
         self._sessions: dict[Lane, int] = {}
@@ -52,16 +49,16 @@ class Promises:
 
     def check(self) -> None:
         """After every event. Raises: PromiseBroken."""
-        storm = self._storm
-        for host in storm.hosts.values():
+        world = self._world
+        for host in world.hosts.values():
             gateway = host.gateway
             if gateway is not None:
                 self._check_money(gateway)
                 self._check_lanes(gateway)
-        for organization in storm.site.organizations.values():
+        for organization in world.site.organizations.values():
             self._check_forwarded(organization)
-        if storm.ledger.twice:
-            raise PromiseBroken(f"booked twice: {storm.ledger.twice[0]}")
+        if world.ledger.twice:
+            raise PromiseBroken(f"booked twice: {world.ledger.twice[0]}")
 
     # Money
 
@@ -70,7 +67,7 @@ class Promises:
         if accounts is None:
             accounts = self._accounts[gateway] = [
                 (account, client.tenant.tenant_id)
-                for client in self._storm.clients_at(gateway.name)
+                for client in self._world.clients_at(gateway.name)
                 for account in gateway.till.accounts_of(client.tenant, client.key)
             ]
         for account, tenant_id in accounts:
@@ -147,15 +144,15 @@ class Promises:
             return
         self._forwarded[organization.name] = len(log)
         for attempt_id in list(log)[known:]:
-            if not any(_is_written(run, attempt_id) for run in self._storm.ledger.runs):
+            if not any(_is_written(run, attempt_id) for run in self._world.ledger.runs):
                 raise PromiseBroken(f"{attempt_id} was forwarded, and its beginning does not stand in the journal")
 
     # When all is quiet
 
     def check_quiet(self) -> None:
         """Nothing is under way, and everything is booked. Raises: PromiseBroken."""
-        storm = self._storm
-        for host in storm.hosts.values():
+        world = self._world
+        for host in world.hosts.values():
             gateway = host.gateway
             if gateway is None:
                 continue
@@ -165,19 +162,19 @@ class Promises:
                 raise PromiseBroken(f"{gateway.name}: sessions are taken, and no request is open")
             if gateway.till.held_nanos():
                 raise PromiseBroken(f"{gateway.name}: money is held, and no request is open")
-        self._check_books(storm)
-        for organization in storm.site.organizations.values():
+        self._check_books(world)
+        for organization in world.site.organizations.values():
             organization.log.attempts.clear()
             organization.log.billed.clear()
         self._forwarded.clear()
 
-    def _check_books(self, storm: Storm) -> None:
-        rows, prices = storm.ledger.rows, storm.site.prices
-        for run in storm.ledger.runs:
+    def _check_books(self, world: World) -> None:
+        rows, prices = world.ledger.rows, world.site.prices
+        for run in world.ledger.runs:
             for name in run.begun():
                 if name not in rows:
                     raise PromiseBroken(f"{name} stands in the journal, and not in the ledger")
-        for organization in storm.site.organizations.values():
+        for organization in world.site.organizations.values():
             for attempt_id, times in organization.log.attempts.items():
                 if attempt_id not in rows:
                     raise PromiseBroken(f"{attempt_id} was forwarded, and no row tells of it")

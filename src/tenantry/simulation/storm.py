@@ -1,56 +1,31 @@
 """A storm: gateways, a control, organizations and a ledger under faults, in virtual hours; promises after every event.
 
 A storm is made of chapters of a day, each a world of its own from a seed of its own: `7.13` is chapter 13 of seed 7,
-and repeats alone. Where tenants stand is `Storm.places`; what moves them between gateways belongs there.
+and repeats alone.
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
-from zoneinfo import ZoneInfo
 
-from tenantry.domain.budgets import Budget, Cap
-from tenantry.domain.directory import (
-    NO_BUDGET,
-    Change,
-    Credential,
-    GatewayKey,
-    KeyStatus,
-    Snapshot,
-    Tenant,
-    TenantStatus,
-    Upstream,
-)
-from tenantry.domain.limits import Limits
 from tenantry.domain.prices import PriceTable
-from tenantry.simulation.calls import Call
-from tenantry.simulation.chance import chance
-from tenantry.simulation.clock import Clock
-from tenantry.simulation.disk import Journal, Ledger, Run
 from tenantry.simulation.faults import FAULTS
-from tenantry.simulation.gateway import WALL_LOOK_SECONDS, Client, Gateway, Site, Wants
+from tenantry.simulation.gateway import Wants
 from tenantry.simulation.promises import PromiseBroken, Promises
-from tenantry.simulation.upstream import Manner, Organization, Weather
+from tenantry.simulation.upstream import Weather
+from tenantry.simulation.world import World
 
 CHAPTER_HOURS = 24
 # In each hour some minutes are busy; all that is under way has ended, and is booked, before the next begin.
 EPISODE_SECONDS = 90.0
 # Chores go on until every fault of them is over.
 CHORES_SECONDS = 130.0
-DRAIN_SECONDS = 2.0
-# A change that no notice tells of is found so late.
-POLL_SECONDS = 1.0
-TRACE_LINES = 400
 TOLD_LINES = 24
-# 2026-12-07 00:30 in Berlin, a Monday: midnight lies in the middle of the last hour of a chapter.
-START_US = 1_796_599_800_000_000
 MIDNIGHT_SECONDS = 1_800.0
-ZONE = ZoneInfo("Europe/Berlin")
 MODEL = "claude-haiku-5-5"
-NANOS_PER_CENT = 10_000_000
 
 # What can be planted, to see that a promise notices; `tests/unit/simulation` does.
 PLANTS = (
@@ -61,19 +36,6 @@ PLANTS = (
     "end-not-written",
     "booked-again",
 )
-
-
-@dataclass(slots=True)
-class Host:
-    """Where a gateway runs. `gateway` is None while it is down; `skew_us`: how wrong its clock is."""
-
-    name: str
-    gateway: Gateway | None = None
-    runs: int = 0
-    skew_us: int = 0
-    write_seconds: float = 0.0
-    disk_works: bool = True
-    sees_store: bool = True
 
 
 @dataclass(slots=True)
@@ -116,187 +78,11 @@ class Storm:
     """One chapter."""
 
     def __init__(self, seed: str, prices: PriceTable, planted: frozenset[str] = frozenset()) -> None:
-        self.random = chance("storm", seed)
-        self.clock = Clock()
-        self.site = Site(self.clock, chance("storm", seed, "site"), prices, ZONE, START_US)
-        self.ledger = Ledger(prices, ZONE)
-        self.ledger.knows_rows = "booked-again" not in planted
-        self.hosts = {name: Host(name) for name in ("g1", "g2")}
-        self.places: dict[str, str] = {}
-        self.clients: dict[str, Client] = {}
+        self.world = World(seed, prices, planted)
         self.report = Report(seed)
-        self.promises = Promises(self)
-        self.trace: deque[str] = deque(maxlen=TRACE_LINES)
-        self._planted = planted
-        self.control_works = True
-        self._busy_until = 0.0
-        self._version = 1
-        self._make_world()
-        self.clock.after_each = self.promises.check
-
-    def _make_world(self) -> None:
-        random = self.random
-        shared = Limits(
-            sessions_max=random.choice((4, 6, 12)),
-            requests_per_minute=None,
-            request_burst=1,
-            input_tokens_per_minute=None,
-        )
-        for name, limits, declared in (
-            ("shared", shared, True),
-            (
-                "learned",
-                Limits(sessions_max=1000, requests_per_minute=60, request_burst=20, input_tokens_per_minute=40_000),
-                False,
-            ),
-        ):
-            manner = Manner(random.uniform(0.2, 2.0), 0.5, random.uniform(30.0, 100.0), random.choice((0.0, 0.0, 0.02)))
-            self.site.organizations[name] = Organization(
-                name, limits, manner, self.clock, chance("storm", self.report.seed, name), keeps_log=True
-            )
-            upstream = Upstream(
-                f"ups_{name}", name, "https://simulated.invalid", answer_seconds=60.0, shares_capacity=True
-            )
-            if declared:
-                upstream = replace(upstream, capacity=limits)
-            slugs, host = (("a", "b", "c"), "g1") if declared else (("d", "e"), "g2")
-            for slug in slugs:
-                self._make_client(slug, name, upstream, host)
-        for host in self.hosts.values():
-            self._start(host)
-
-    def _make_client(self, slug: str, organization: str, upstream: Upstream, host: str) -> None:
-        random = self.random
-        limits = Limits(
-            sessions_max=random.choice((2, 5, 15)),
-            requests_per_minute=random.choice((None, 60, 120)),
-            queue_depth_max=random.choice((8, 64)),
-            queue_wait_ms_max=random.choice((0, 2_000, 10_000, 30_000)),
-            weight=random.choice((1, 1, 3)),
-        )
-        credential = Credential(f"crd_{slug}", slug, upstream, "")
-        tenant = Tenant(
-            f"tnt_{slug}",
-            slug,
-            slug,
-            TenantStatus.ACTIVE,
-            "standard",
-            limits,
-            credential,
-            budget=self.draw_budget() if random.random() < 0.8 else NO_BUDGET,
-        )
-        self.clients[slug] = Client(
-            tenant, GatewayKey(f"key_{slug}", f"tnt_{slug}", slug.encode(), KeyStatus.ACTIVE), organization
-        )
-        self.places[slug] = host
-
-    def draw_budget(self) -> Budget:
-        random = self.random
-        caps = [Cap("day", random.randint(2, 60) * NANOS_PER_CENT, ())]
-        if random.random() < 0.3:
-            caps.append(Cap("month", random.randint(20, 300) * NANOS_PER_CENT, ()))
-        return Budget(tuple(caps), "hard")
-
-    def clients_at(self, host: str) -> list[Client]:
-        """The tenants that a gateway serves."""
-        return [client for slug, client in self.clients.items() if self.places[slug] == host.split("-")[0]]
-
-    # Processes
-
-    def _start(self, host: Host) -> None:
-        """A gateway begins: with what the ledger and the journals say has been spent."""
-        if not host.sees_store:
-            self.clock.call_later(1.0, lambda: self._start(host))  # it cannot begin without the store
-            return
-        host.runs += 1
-        name = f"{host.name}-{host.runs}"
-        run = Run(name)
-        at_us = self.site.start_us + int(self.clock.now * 1e6) + host.skew_us
-        opening = self.ledger.opening(at_us)
-        self.ledger.runs.append(run)
-
-        def journal(wall_us: Callable[[], int]) -> Journal:
-            return Journal(run, self.clock, wall_us)
-
-        gateway = Gateway(name, self.site, opening, journal, host.skew_us, self._planted)
-        host.gateway = gateway
-        self.set_disk(host)
-        self._look_at_wall(gateway)
-        self.tell(f"{name} begins")
-
-    def _look_at_wall(self, gateway: Gateway) -> None:
-        gateway.look_at_wall(self.ledger.opening)
-        gateway.lanes.sweep()
-        if self.clock.now < self._busy_until and not gateway.is_dead:
-            gateway.call_later(WALL_LOOK_SECONDS, lambda: self._look_at_wall(gateway))
-
-    def crash(self, host: Host, seconds: float) -> None:
-        """Kill its gateway; another begins after so long."""
-        gateway = host.gateway
-        if gateway is None or gateway.journal is None:
-            return
-        self.tell(f"{gateway.name} is killed")
-        gateway.is_dead = True
-        host.gateway = None
-        gateway.journal.die(self.random)
-        gateway.journal.run.died_us = self.site.start_us + int(self.clock.now * 1e6) + host.skew_us
-        for call in list(gateway.calls):
-            call.kill()
-        self.promises.forget(gateway)
-        self.clock.call_later(seconds, lambda: self._start(host))
-
-    def _drain(self) -> None:
-        if self.control_works:
-            self.ledger.drain(self.control_us())
-        if self.clock.now < self._busy_until:
-            self.clock.call_later(DRAIN_SECONDS, self._drain)
-
-    def control_us(self) -> int:
-        return self.site.start_us + int(self.clock.now * 1e6)
-
-    def set_disk(self, host: Host) -> None:
-        gateway = host.gateway
-        if gateway is not None and gateway.journal is not None:
-            gateway.journal.write_seconds = host.write_seconds
-            gateway.journal.works = host.disk_works
-
-    def change(self, slug: str, changed: Tenant, *, is_noticed: bool) -> None:
-        """The directory says something else of a tenant; its gateway hears of it, or finds it by looking."""
-        self.clients[slug] = replace(self.clients[slug], tenant=changed)
-        self._version += 1
-        self.clock.call_later(0.02 if is_noticed else POLL_SECONDS, lambda: self._arrive(slug))
-
-    def _arrive(self, slug: str) -> None:
-        host = self.hosts[self.places[slug]]
-        if not host.sees_store:
-            self.clock.call_later(POLL_SECONDS, lambda: self._arrive(slug))
-            return
-        client = self.clients[slug]
-        snapshot = Snapshot(self._version, {client.key.digest: client.key}, {client.tenant.tenant_id: client.tenant})
-        if host.gateway is not None:
-            host.gateway.apply(Change(snapshot, frozenset((client.tenant.tenant_id,)), frozenset((client.key.digest,))))
-
-    # Requests
-
-    def ask(self, slug: str, wants: Wants, leaves_after: float | None) -> None:
-        host = self.hosts[self.places[slug]]
-        self.report.requests += 1
-        if host.gateway is None:
-            self.report.outcomes["no_gateway"] += 1
-            return
-        call = Call(host.gateway, self.clients[slug], wants, self._ended)
-        call.start()
-        if leaves_after is not None:
-            host.gateway.call_later(leaves_after, call.leave)
-
-    def _ended(self, call: Call) -> None:
-        self.report.outcomes[call.reason or "served"] += 1
-        self.tell(f"{call.client.tenant.slug} {call.name}: {call.reason or 'served'}")
-
-    def tell(self, text: str) -> None:
-        self.trace.append(f"{self.clock.now:11.3f} s  {text}")
-
-    # The hours
+        self.promises = Promises(self.world)
+        self.world.on_death = self.promises.forget
+        self.world.clock.after_each = self.promises.check
 
     def run(self, hours: int = CHAPTER_HOURS) -> Report:
         """The first `hours` of its day."""
@@ -304,22 +90,23 @@ class Storm:
         try:
             for hour in range(min(hours, CHAPTER_HOURS)):
                 self._episode(is_midnight=hour == CHAPTER_HOURS - 1)
-                self.clock.run((hour + 1) * 3600.0)
+                self.world.clock.run((hour + 1) * 3600.0)
                 self._make_quiet()
                 report.hours += 1
         except PromiseBroken as error:
-            report.broken = f"{error} (at {self.clock.now:.3f} s)"
-            report.trace = list(self.trace)[-TOLD_LINES:]
-        report.events = self.clock.events
+            report.broken = f"{error} (at {self.world.clock.now:.3f} s)"
+            report.trace = list(self.world.trace)[-TOLD_LINES:]
+        report.events, report.requests = self.world.clock.events, self.world.requests
+        report.outcomes += self.world.outcomes
         return report
 
     def _episode(self, *, is_midnight: bool) -> None:
         """A busy while: requests of all, and faults between them; the last one around midnight, where periods turn."""
-        random, clock = self.random, self.clock
+        random, clock = self.world.random, self.world.clock
         offset = MIDNIGHT_SECONDS - EPISODE_SECONDS / 2 if is_midnight else random.uniform(2.0, 2_000.0)
-        self._busy_until = clock.now + offset + EPISODE_SECONDS + CHORES_SECONDS
-        clock.call_later(offset - 1.0, self._begin_chores)
-        for slug in self.clients:
+        self.world.busy_until = clock.now + offset + EPISODE_SECONDS + CHORES_SECONDS
+        clock.call_later(offset - 1.0, self.world.begin_chores)
+        for slug in self.world.clients:
             for _ in range(random.randint(0, 30)):
                 at = offset + random.uniform(0.0, EPISODE_SECONDS)
                 leaves = random.uniform(0.05, 20.0) if random.random() < 0.06 else None
@@ -328,25 +115,19 @@ class Storm:
             name = random.choice(list(FAULTS))
             clock.call_later(offset + random.uniform(0.0, EPISODE_SECONDS), self._fault(name))
 
-    def _begin_chores(self) -> None:
-        self._drain()
-        for host in self.hosts.values():
-            if host.gateway is not None:
-                self._look_at_wall(host.gateway)
-
     def _asker(self, slug: str, wants: Wants, leaves: float | None) -> Callable[[], None]:
-        return lambda: self.ask(slug, wants, leaves)
+        return lambda: self.world.ask(slug, wants, leaves)
 
     def _fault(self, name: str) -> Callable[[], None]:
         def happens() -> None:
             self.report.faults[name] += 1
-            self.tell(f"fault: {name}")
-            FAULTS[name](self)
+            self.world.tell(f"fault: {name}")
+            FAULTS[name](self.world)
 
         return happens
 
     def _draw(self) -> Wants:
-        random = self.random
+        random = self.world.random
         is_stream = random.random() < 0.5
         most = random.choice((256, 1_024, 4_096))
         answer = min(most, 1 + int(random.expovariate(1 / 400)))
@@ -354,24 +135,16 @@ class Storm:
 
     def _make_quiet(self) -> None:
         """Whatever was wrong is well again; all that is left is booked, and looked at."""
-        self.control_works = True
-        for organization in self.site.organizations.values():
+        self.world.control_works = True
+        for organization in self.world.site.organizations.values():
             organization.weather = Weather.FAIR
-        for host in self.hosts.values():
+        for host in self.world.hosts.values():
             host.sees_store, host.disk_works, host.write_seconds = True, True, 0.0
-            self.set_disk(host)
-        self.clock.run(self.clock.now + 1.0)
-        self.ledger.drain(self.control_us())
+            self.world.set_disk(host)
+        self.world.clock.run(self.world.clock.now + 1.0)
+        self.world.ledger.drain(self.world.control_us())
         self.promises.check_quiet()
-        self.ledger.forget_rows()
-
-    # Faults
-
-    def any_host(self) -> Host:
-        return self.random.choice(list(self.hosts.values()))
-
-    def for_a_while(self, seconds: float, undo: Callable[[], None]) -> None:
-        self.clock.call_later(seconds, undo)
+        self.world.ledger.forget_rows()
 
 
 def run_storm(

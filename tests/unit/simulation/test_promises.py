@@ -12,7 +12,7 @@ from tenantry.domain.asks import Ask, Shared
 from tenantry.domain.limits import Limits
 from tenantry.domain.prices import load_default_prices
 from tenantry.simulation.promises import COST_MAX, PromiseBroken, Promises, turns_max
-from tenantry.simulation.storm import Storm
+from tenantry.simulation.world import World
 
 
 def waiting() -> tuple[Shared, Any]:
@@ -20,11 +20,11 @@ def waiting() -> tuple[Shared, Any]:
     shared = Shared("ups", [], Lane(Limits(sessions_max=4), 0.0, Scope.UPSTREAM, "ups"), True, 0.0)
     for name in ("b", "c"):
         shared.flow(name, 1)
-    storm = Storm("0", load_default_prices())
-    client = storm.clients["a"]
+    world = World("0", load_default_prices())
+    client = world.clients["a"]
     ask = Ask(client.tenant, client.key, client.credential, "m", 10, lambda _grant: None)
     shared.push(shared.flow("a", 1), "m", "k", COST_MAX, ask)
-    return shared, Promises(storm)
+    return shared, Promises(world)
 
 
 def test_turns_of_others_up_to_the_bound_are_fair_and_one_more_is_not() -> None:
