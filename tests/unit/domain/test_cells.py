@@ -34,7 +34,10 @@ def linkage(directory: Mapping[str, tuple[str, ...]]) -> Linkage:
 
 
 class Store:
-    """What the store does in one transaction each; `now` is its clock, seconds."""
+    """What the store does in one transaction each; `now` is its clock, seconds.
+
+    `tests/unit/storage/test_cells.py` puts the real one in its place.
+    """
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -84,6 +87,9 @@ class Store:
             return False
         self.takings[gateway_id, tenant_id] = taken
         return True
+
+    def taken(self) -> dict[tuple[str, str], int]:
+        return self.takings
 
     def known(self, gateway_id: str, tenant_id: str) -> int:
         return sum(cost for gateway, tenant, cost in self.booked if (gateway, tenant) == (gateway_id, tenant_id))
@@ -136,9 +142,9 @@ class Gateway:
 class Cluster:
     """Claims, lapses, pauses, deaths, and directories that are seen late, in any order: `random` says which."""
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Random, store: Store | None = None) -> None:
         self.random = random
-        self.store = Store()
+        self.store = Store() if store is None else store
         self.directories = [
             {tenant: tuple(random.sample(CAPACITIES, random.choice((1, 1, 2)))) for tenant in TENANTS} for _ in range(3)
         ]
@@ -218,7 +224,7 @@ class Cluster:
         before = account.used_nanos - _held(gateway, tenant) if account is not None else 0
         doubts = {
             other: Doubt(unknown(taken, store.known(other, tenant)), store.known(other, tenant))
-            for (other, one), taken in store.takings.items()
+            for (other, one), taken in store.taken().items()
             if one == tenant and other != gateway.gateway_id and other not in store.closed
         }
         return Opened(life, mine, tenant, cell, spent, before, doubts)
@@ -363,12 +369,12 @@ EVENTS: dict[Callable[[Cluster, str, str], None], float] = {
 CLUSTERS, STEPS = 100, 400
 
 
-def storm(clusters: int) -> int:
+def storm(clusters: int, steps: int = STEPS, make_store: Callable[[int], Store] | None = None) -> int:
     """Each cluster has a seed, which repeats what happens to it. How many answers have ended."""
     ended = 0
     for seed in range(clusters):
-        cluster = Cluster(Random(seed))
-        for step in range(STEPS):
+        cluster = Cluster(Random(seed), make_store(seed) if make_store is not None else None)
+        for step in range(steps):
             try:
                 cluster.step()
             except AssertionError as error:
