@@ -28,12 +28,21 @@ def envelope(left: int, least: int) -> int:
 
 
 class Ceiling:
-    """What an owner has taken of one account. `mark`: beyond which use more is asked for."""
+    """What an owner has taken of one account. `mark`: beyond which use more is asked for.
 
-    __slots__ = ("is_asked", "least", "mark", "taken", "wanted")
+    `tenant_id`, `key_id` and `unit` say whose it is; `asked` is where those gather that want more.
+    """
 
-    def __init__(self, least: int) -> None:
+    __slots__ = ("asked", "is_asked", "key_id", "least", "mark", "taken", "tenant_id", "unit", "wanted")
+
+    def __init__(
+        self, least: int, tenant_id: str = "", key_id: str = "", unit: str = "", asked: list[Ceiling] | None = None
+    ) -> None:
         self.least = least
+        self.tenant_id = tenant_id
+        self.key_id = key_id
+        self.unit = unit
+        self.asked = asked
         self.taken = 0
         self.mark = 0
         self.wanted = 0  # beyond what is taken, by a request that waits
@@ -41,12 +50,16 @@ class Ceiling:
 
     def ask(self, missing: int) -> None:
         """More is needed soon; `missing`: so much is lacking for a request now."""
-        self.is_asked = True
         self.wanted = max(self.wanted, missing)
+        if not self.is_asked:
+            self.is_asked = True
+            if self.asked is not None:
+                self.asked.append(self)
 
     def next_taken(self, used: int, left: int) -> int:
         """What is to be taken: so much is used, and so much is left of the budget beside it. It never becomes less."""
-        return max(self.taken, used + min(max(0, left), envelope(left, self.least) + self.wanted))
+        ahead = max(self.taken if self.wanted else 0, used + envelope(left, self.least))
+        return max(self.taken, min(used + max(0, left), ahead + self.wanted))
 
     def take(self, taken: int, used: int, left: int) -> None:
         """So much stands in the store. Where it is all that is left, there is nothing more to ask for."""
@@ -55,6 +68,11 @@ class Ceiling:
         self.mark = self.taken if headroom >= left or headroom <= 0 else self.taken - headroom // LOW_DIVISOR
         self.is_asked = False
         self.wanted = 0
+
+    def lower(self, used: int) -> None:
+        """Nothing beyond what was used is taken any more."""
+        self.taken = self.mark = used
+        self.is_asked = False
 
 
 def unknown(taken: int, known: int) -> int:

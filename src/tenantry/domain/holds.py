@@ -337,6 +337,11 @@ class Account:
         """What was spent since it was opened, and is held by requests."""
         return self._before_nanos + self.since_nanos + self.held_nanos - self.unknown_nanos
 
+    @property
+    def spent_here(self) -> int:
+        """What was spent since it was opened."""
+        return self._before_nanos + self.since_nanos
+
     def left_nanos(self, at_us: int) -> int:
         """What may be held beside what is, under all that refuses."""
         self.advance(at_us)
@@ -356,6 +361,12 @@ class Account:
         """So much was taken of it, in all since it was opened."""
         if self.ceiling is not None:
             self.ceiling.take(nanos, self.used_nanos, self.left_nanos(at_us))
+            self._bound()
+
+    def lower_ceiling(self, nanos: int) -> None:
+        """No more than that is taken of it from now on."""
+        if self.ceiling is not None:
+            self.ceiling.lower(nanos)
             self._bound()
 
     def _short_of_ceiling(self, ceiling: Ceiling, more_nanos: int, wanted_nanos: int) -> Short | None:

@@ -61,7 +61,8 @@ class Claimed:
     """What a claim came to: the owner of the tenant with its address, and what of the component is the claimant's.
 
     `cells` are the claimant's, each with its epoch; `pins` are those of the component's tenants. `is_whole`: the owner
-    has all that the tenant draws on.
+    has all that the tenant draws on. `rested_us`: of the cells that were another's until now, for how long nobody has
+    granted for them at least.
     """
 
     owner: str
@@ -69,6 +70,7 @@ class Claimed:
     cells: Mapping[str, int]
     pins: Mapping[str, str]
     is_whole: bool
+    rested_us: Mapping[str, int]
 
 
 @value
@@ -167,7 +169,9 @@ class CellStore:
         if gateway_ids:
             with self._engine.begin() as connection:
                 connection.execute(
-                    update(gateways).where(gateways.c.gateway_id.in_(gateway_ids)).values(lease_until_us=0)
+                    update(gateways)
+                    .where(gateways.c.gateway_id.in_(gateway_ids), self._is_live())
+                    .values(lease_until_us=self._now())
                 )
 
     def live(self) -> list[str]:
@@ -194,7 +198,25 @@ class CellStore:
                 epochs[name] = rows[name].epoch + 1 if name in rows else 1
             self._write_cells(connection, gateway_id, {name: epochs[name] for name in found.take}, at_us)
             self._write_pins(connection, found.pins)
-            return Claimed(found.owner, addresses.get(found.owner, ""), epochs, pins | dict(found.pins), found.is_whole)
+            rested = self._rested(connection, {name: rows[name].gateway_id for name in found.take if name in rows})
+            return Claimed(
+                found.owner,
+                addresses.get(found.owner, ""),
+                epochs,
+                pins | dict(found.pins),
+                found.is_whole,
+                rested,
+            )
+
+    def _rested(self, connection: Connection, owners: Mapping[str, str]) -> dict[str, int]:
+        """For how long the leases of these cells' owners have run out; of those of another boot nothing is known."""
+        if not owners:
+            return {}
+        query = select(gateways.c.gateway_id, self._now() - gateways.c.lease_until_us).where(
+            gateways.c.gateway_id.in_({*owners.values()}), gateways.c.boot == self._boot
+        )
+        rested = {gateway_id: int(since) for gateway_id, since in connection.execute(query)}
+        return {name: max(0, rested[owner]) for name, owner in owners.items() if owner in rested}
 
     def _read_cells(
         self, connection: Connection, names: Sequence[str], gateway_id: str
@@ -282,7 +304,11 @@ class CellStore:
                 .where(cells.c.gateway_id.in_(gateway_ids))
                 .values(gateway_id=heir, epoch=cells.c.epoch + 1, since_us=at_us)
             )
-            connection.execute(update(gateways).where(gateways.c.gateway_id.in_(gateway_ids)).values(lease_until_us=0))
+            connection.execute(
+                update(gateways)
+                .where(gateways.c.gateway_id.in_(gateway_ids), self._is_live())
+                .values(lease_until_us=self._now())
+            )
 
     def owner_of(self, tenant_id: str) -> tuple[str, str] | None:
         """Who grants for a tenant, and its address; None: nobody that lives."""
