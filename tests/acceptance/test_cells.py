@@ -188,6 +188,7 @@ def test_a_budget_worth_fifty_calls_is_not_passed_where_gateways_are_killed(pair
     assert pair.call("a", key)[0] == 200
     cap = pair.stack.final_rows("acme")[0]["cost_nanos"] * 50
     pair.stack.site.directory.set_budgets("acme", {"month": cap}, "hard")
+    wait_for(lambda: pair.has_budget("a", key), what="the budget")
     deadline, lock, served = time.monotonic() + 120, threading.Lock(), [0]
 
     def work(number: int) -> None:

@@ -10,7 +10,7 @@ from tenantry.domain.asked import MessageFields
 from tenantry.domain.attempts import Outcome
 from tenantry.domain.budgets import Budget
 from tenantry.domain.ceilings import ENVELOPE_NANOS_MIN, ENVELOPE_TOKENS_MIN, Ceiling
-from tenantry.domain.directory import NO_BUDGET, Change, GatewayKey, Tenant
+from tenantry.domain.directory import NO_BUDGET, Change, GatewayKey, Snapshot, Tenant
 from tenantry.domain.estimates import (
     Bound,
     Histories,
@@ -57,6 +57,7 @@ class Till:
         self._near: dict[str, Account] = {}
         # Of accounts that nobody has used yet.
         self._corrections: dict[tuple[str, str], list[tuple[int, int]]] = {}
+        self._snapshot: Snapshot | None = None  # the latest, once the directory has changed
         self.entry_id = opening.entry_id  # up to which row of the ledger corrections were counted
         self._asked = asked
         self._envelope_nanos = envelope_nanos
@@ -68,12 +69,21 @@ class Till:
         """The tenant's account and the key's. All spending passes both, so a cap that is set later is right at once."""
         own = self._accounts.get((tenant.tenant_id, ""))
         if own is None:
+            tenant = self._as_it_is(tenant)
             own = self._open(f"tenant {tenant.slug}", tenant.tenant_id, "", tenant.budget, tenant.allowance)
             self._count_tokens(tenant, own)
         of_key = self._accounts.get((tenant.tenant_id, key.key_id))
         if of_key is None:
+            key = self._key_as_it_is(key)
             of_key = self._open(f"key {key.key_id}", tenant.tenant_id, key.key_id, key.budget)
         return own, of_key
+
+    def _as_it_is(self, tenant: Tenant) -> Tenant:
+        """As the directory has it now: a request that had to wait knows it as it was."""
+        return self._snapshot.tenants.get(tenant.tenant_id, tenant) if self._snapshot is not None else tenant
+
+    def _key_as_it_is(self, key: GatewayKey) -> GatewayKey:
+        return self._snapshot.keys.get(key.digest, key) if self._snapshot is not None else key
 
     def _open(
         self, name: str, tenant_id: str, key_id: str, budget: Budget, allowance: Allowance | None = None
@@ -204,7 +214,7 @@ class Till:
 
     def apply(self, change: Change, at_us: int) -> None:
         """Go on under the budgets of another snapshot."""
-        snapshot = change.snapshot
+        snapshot = self._snapshot = change.snapshot
         for tenant_id in snapshot.tenants if change.tenants is None else change.tenants:
             tenant, account = snapshot.tenants.get(tenant_id), self._accounts.get((tenant_id, ""))
             if tenant is not None and account is not None:

@@ -248,7 +248,13 @@ class Outbound(AttemptOwner):
 
     def _on_claimed(self) -> None:
         self._stop_waiting = None
-        self.on(Event.CLAIMED)
+        try:
+            self.principal = self.caller.principal(self._parts)  # it may be another, after the wait
+        except ApiError as error:
+            self._error, self._reason = error, error.reason or error.error_type
+            self.on(Event.CUT)
+        else:
+            self.on(Event.CLAIMED)
 
     def _ask_more(self) -> None:
         """More of the budget has to be taken before anything goes out: the store is asked, off this way."""
