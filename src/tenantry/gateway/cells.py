@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from tenantry.domain.asks import capacity_name
 from tenantry.domain.ceilings import Ceiling
 from tenantry.domain.cells import Tenure
 from tenantry.domain.directory import Credential
-from tenantry.gateway.asks import capacity_name
 
 # What the store has said of another owner is believed for so long: a cell that moves is found where it is by then.
 ELSEWHERE_SECONDS: Final = 1.0

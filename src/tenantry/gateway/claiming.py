@@ -19,11 +19,11 @@ from typing import Final, TypeVar
 
 from sqlalchemy import Engine
 
+from tenantry.domain.asks import Ask, capacity_name
 from tenantry.domain.cells import Component, Linkage, lease_end
 from tenantry.domain.directory import Change, Snapshot, Tenant
 from tenantry.domain.prices import PriceTable
 from tenantry.domain.repeats import Repeats
-from tenantry.gateway.asks import Ask, capacity_name
 from tenantry.gateway.cells import Cells
 from tenantry.gateway.estates import credentials_of
 from tenantry.gateway.inheriting import adopt, untold

@@ -14,14 +14,13 @@ from collections.abc import Callable
 from typing import Final
 
 from tenantry.domain.admission import Grant, Obstacle
-from tenantry.domain.asks import BYTES_PER_TOKEN, Ask
+from tenantry.domain.asks import BYTES_PER_TOKEN, Ask, capacity_name
 from tenantry.domain.directory import Credential
 from tenantry.domain.errors import AnotherGateway, ApiError, JournalDown, NotReady, StoreAway, TooManyBodies
 from tenantry.domain.holds import Short
 from tenantry.domain.life import Do, Event, State, straight
 from tenantry.domain.retry import Failure
 from tenantry.gateway.answer import Client
-from tenantry.gateway.asks import capacity_name
 from tenantry.gateway.attempt import ANSWER_TOO_LARGE, Attempt, AttemptOwner
 from tenantry.gateway.authentication import Principal
 from tenantry.gateway.bodies import BESIDE_BYTES_MIN

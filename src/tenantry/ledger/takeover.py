@@ -18,13 +18,14 @@ from sqlalchemy import Connection, Engine, case, func, select
 
 from tenantry.domain.ceilings import unknown
 from tenantry.domain.holds import TOKENS
+from tenantry.domain.opening import PERIODS, Opening
 from tenantry.domain.periods import Period, period_of
 from tenantry.domain.plans import PRICED_TOKENS
 from tenantry.domain.prices import PriceTable
 from tenantry.ledger.booking import already_booked
 from tenantry.ledger.events import EndedAttempt
 from tenantry.ledger.lines import Begun
-from tenantry.ledger.opening import PERIODS, Opening, ReadRun, counted_tokens, read_runs, sum_up
+from tenantry.ledger.opening import ReadRun, counted_tokens, read_runs, sum_up
 from tenantry.ledger.quarantine import counted_nanos
 from tenantry.storage.cells import Taken, forgotten, taken_of
 from tenantry.storage.database import reading
