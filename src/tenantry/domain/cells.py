@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from tenantry.domain.directory import Tenant
 from tenantry.domain.values import value
 
 # How far a gateway's own clock may be off its store's, as one part in so many. Crystals are within one in ten thousand.
@@ -150,15 +151,19 @@ class Tenure:
     `cells`: by name, the epoch in which it was taken. `tenants`: those whose counters are open here, by the cell that
     they are pinned to. `until`: seconds of the gateway's own clock, which counts suspends. `life`: how often the lease
     has run out; what the store said in another life is no longer so.
+
+    `vouched`: tenants, as one directory has them, that are open here with the capacity that they draw on first. It says
+    nothing that the others do not, in one look; it is empty again as soon as anything is lost.
     """
 
-    __slots__ = ("cells", "life", "tenants", "until")
+    __slots__ = ("cells", "life", "tenants", "until", "vouched")
 
     def __init__(self) -> None:
         self.cells: dict[str, int] = {}
         self.tenants: dict[str, str] = {}
         self.until = NEVER
         self.life = 0
+        self.vouched: dict[str, Tenant] = {}
 
     def may_grant(self, tenant_id: str, capacity: str, now: float) -> bool:
         """Whether a request of the tenant may go out under a capacity; "" for what draws on none."""
@@ -192,10 +197,12 @@ class Tenure:
 
     def close(self, tenant_id: str) -> None:
         """A tenant is granted for no longer."""
+        self.vouched.clear()
         self.tenants.pop(tenant_id, None)
 
     def lapse(self) -> int:
         """The lease has run out: which cells are still owned, only the store can say. The life that begins now."""
+        self.vouched.clear()
         self.until = NEVER
         self.life += 1
         return self.life
@@ -205,6 +212,7 @@ class Tenure:
 
         `pins`: of the tenants of all `cells`. An answer of the store that never came may have moved some of them.
         """
+        self.vouched.clear()
         self.cells = {name: epoch for name, epoch in self.cells.items() if cells.get(name) == epoch}
         lost = [tenant_id for tenant_id in self.tenants if pins.get(tenant_id, "") not in self.cells]
         for tenant_id in lost:
@@ -215,6 +223,7 @@ class Tenure:
 
     def drop(self, name: str) -> list[str]:
         """A cell is another's from now on; the tenants that go with it."""
+        self.vouched.clear()
         self.cells.pop(name, None)
         gone = [tenant_id for tenant_id, cell in self.tenants.items() if cell == name]
         for tenant_id in gone:

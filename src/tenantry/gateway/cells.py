@@ -12,7 +12,7 @@ from typing import Final
 from tenantry.domain.asks import capacity_name
 from tenantry.domain.ceilings import Ceiling
 from tenantry.domain.cells import Tenure
-from tenantry.domain.directory import Credential
+from tenantry.domain.directory import Credential, Tenant
 
 # What the store has said of another owner is believed for so long: a cell that moves is found where it is by then.
 ELSEWHERE_SECONDS: Final = 1.0
@@ -81,9 +81,23 @@ class Cells:
             self._clock() < tenure.until and tenant_id in tenure.tenants and (not capacity or capacity in tenure.cells)
         )
 
-    def may_send(self, tenant_id: str, credential: Credential) -> bool:
-        """The same, of an attempt that stands in the journal and is about to leave."""
-        return self.is_lent or self.may_grant(tenant_id, capacity_name(credential))
+    def may_admit(self, tenant: Tenant) -> bool:
+        """Whether its requests may go out under the credential that it has first; then it is vouched for."""
+        if not self.may_grant(tenant.tenant_id, capacity_name(tenant.credential)):
+            return False
+        self.tenure.vouched[tenant.tenant_id] = tenant
+        return True
+
+    def may_send(self, tenant: Tenant, credential: Credential) -> bool:
+        """Whether an attempt that is granted, and that stands in the journal, may leave at this moment."""
+        tenure = self.tenure
+        if (
+            self._clock() < tenure.until
+            and credential is tenant.credential
+            and tenure.vouched.get(tenant.tenant_id) is tenant
+        ):
+            return True
+        return self.is_lent or self.may_grant(tenant.tenant_id, capacity_name(credential))
 
     def owner_of(self, tenant_id: str) -> Owner:
         """Who grants for a tenant."""

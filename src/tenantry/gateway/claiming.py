@@ -36,6 +36,8 @@ from tenantry.storage.cells import CellStore, Claimed, Lease, Taken
 log = logging.getLogger("tenantry.gateway")
 T = TypeVar("T")
 
+# The machine's clock that counts suspends and that nobody sets, read at each call. A partial: no frame of Python's.
+SUSPENDED_SECONDS: Final[Callable[[], float]] = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
 # So often a lease is renewed within itself: nine may fail, and a store that comes back is heard of soon.
 RENEWALS_PER_LEASE: Final = 10
 # Ceilings are raised ahead of need: half of an envelope has to last for so long.
@@ -44,11 +46,6 @@ RAISE_SECONDS: Final = 0.1
 REVIEW_SECONDS: Final = 1.0
 # After a failure, before the store is asked again; and where a tenant is between two owners.
 RETRY_SECONDS: Final = 0.3
-
-
-def suspended_seconds() -> float:
-    """The machine's clock that counts suspends and that nobody sets, read now."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +67,7 @@ class Claimer:
         store: CellStore,
         site: Site,
         gateway_id: str,
-        clock: Callable[[], float] = suspended_seconds,
+        clock: Callable[[], float] = SUSPENDED_SECONDS,
     ) -> None:
         self._parts = parts
         self._cells = cells
@@ -137,6 +134,8 @@ class Claimer:
             try:
                 await self._renew()
             except Exception as error:  # open: what is owned is granted for until the lease ends
+                if not self._cells.has_lease:
+                    self._cells.tenure.vouched.clear()
                 if self._faults.came(f"{type(error).__name__}: {error}", self._parts.clock.now()):
                     log.exception("the lease of this gateway could not be renewed")
             else:

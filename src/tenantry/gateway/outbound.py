@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Final
 
 from tenantry.domain.admission import Grant, Obstacle
-from tenantry.domain.asks import BYTES_PER_TOKEN, Ask, capacity_name
+from tenantry.domain.asks import BYTES_PER_TOKEN, Ask
 from tenantry.domain.directory import Credential
 from tenantry.domain.errors import AnotherGateway, ApiError, JournalDown, NotReady, StoreAway, TooManyBodies
 from tenantry.domain.holds import Short
@@ -68,7 +68,6 @@ class Outbound(AttemptOwner):
         "_reason",
         "_stop_waiting",
         "_tries",
-        "claims_until",
         "state",
     )
 
@@ -84,7 +83,6 @@ class Outbound(AttemptOwner):
         self._stop_waiting: Callable[[], None] | None = None  # for a count, or for the end of a pause
         self._error: ApiError | None = None  # what the client is told, where it is told by the gateway
         self._reason = ""  # what the ledger says of an attempt that is ended from here
-        self.claims_until = NEVER  # for how long it may wait for the store, where several gateways serve
 
     def on(self, event: Event) -> None:
         """Something has happened."""
@@ -181,7 +179,12 @@ class Outbound(AttemptOwner):
         try:
             if parts.population.is_stopping:
                 raise NotReady
-            if parts.cells is not None and not self._is_ours(parts.cells):
+            cells = parts.cells
+            if (
+                cells is not None
+                and cells.tenure.vouched.get(tenant.tenant_id) is not tenant
+                and not self._is_ours(cells)
+            ):
                 return
             object_id = fields.object_id if fields is not None else None
             if fields is not None:
@@ -195,7 +198,7 @@ class Outbound(AttemptOwner):
                 self.is_bound = True
                 if credential.is_shared:
                     raise refuse_object_id(object_id)
-            if parts.cells is not None and not parts.cells.may_send(tenant.tenant_id, credential):
+            if cells is not None and credential is not tenant.credential and not cells.may_send(tenant, credential):
                 raise AnotherGateway
         except ApiError as error:
             if self.body_bytes >= BESIDE_BYTES_MIN:
@@ -229,19 +232,17 @@ class Outbound(AttemptOwner):
     def _is_ours(self, cells: Cells) -> bool:
         """Whether this gateway grants for the tenant; else it waits until that is known. Raises: ApiError."""
         tenant = self.principal.tenant
-        if cells.may_grant(tenant.tenant_id, capacity_name(tenant.credential)):
+        if cells.may_admit(tenant):
             return True
         if isinstance(cells.owner_of(tenant.tenant_id), At):
             raise AnotherGateway
         if not cells.has_lease:
             raise StoreAway
-        now = self._parts.clock.now()
-        if self.claims_until == NEVER:
-            self.claims_until = now + WAIT_SECONDS_MAX
-        elif now >= self.claims_until:
+        until = self.came_at + WAIT_SECONDS_MAX
+        if self._parts.clock.now() >= until:
             raise StoreAway
         self._stop_waiting = cells.wait_for(tenant.tenant_id, self._on_claimed)
-        self._expect_by(self.claims_until)
+        self._expect_by(until)
         self.on(Event.CLAIM)
         return False
 
@@ -423,7 +424,7 @@ class Outbound(AttemptOwner):
     def _may_leave(self, cells: Cells) -> bool:
         """Whether this gateway still owns what the attempt was granted for, by a clock that is read now."""
         attempt = self._attempt
-        return attempt is None or cells.may_send(self.principal.tenant.tenant_id, attempt.credential)
+        return attempt is None or cells.may_send(self.principal.tenant, attempt.credential)
 
     def _connect(self) -> None:
         attempt = self._attempt

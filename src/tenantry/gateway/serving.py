@@ -29,7 +29,7 @@ from tenantry.gateway.chores import (
     tell_live,
     tick,
 )
-from tenantry.gateway.claiming import Claimer, Site, suspended_seconds
+from tenantry.gateway.claiming import SUSPENDED_SECONDS, Claimer, Site
 from tenantry.gateway.client import ClientConnection
 from tenantry.gateway.deadlines import TICK_SECONDS
 from tenantry.gateway.handover import await_successor, find_gateways
@@ -96,7 +96,7 @@ async def serve_gateway(
     inherited = succeed(find_gateways(journal_dir, port, seat))
     running = [attempt_id for one in inherited for attempt_id in one.attempt_ids]
     opening = open_counters(engine, journal_dir, prices, settings.zone, _told_us(), running)
-    cells = Cells(suspended_seconds) if settings.cluster else None
+    cells = Cells(SUSPENDED_SECONDS) if settings.cluster else None
     parts = build_parts(settings, snapshot, vault.pepper, prices, journal, opening, clock, _beside, cells)
     gateway = GatewayProcess(parts)
     claimer: Claimer | None = None

@@ -169,7 +169,7 @@ class Tries:
             return False
         if not standing.breaker.may_send(now):
             return False
-        if parts.cells is not None and not parts.cells.may_send(ask.tenant.tenant_id, fallback):
+        if parts.cells is not None and not parts.cells.may_send(ask.tenant, fallback):
             return False
         if is_metered and not parts.lanes.may_move(ask, fallback):
             return False
