@@ -116,6 +116,7 @@ class Claimer:
         Raises: the store's own errors.
         """
         sent_at, at_us = self._clock(), self._parts.clock.wall_us()
+        await self._ask(self._store.tidy)
         await self._ask(partial(self._store.join, self._lease, address, machine, at_us))
         self._cells.tenure.renewed(lease_end(sent_at, self._seconds), self._cells.tenure.life)
         if before:

@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Connection,
-    Engine,
+    Dialect,
     and_,
     cast,
     delete,
@@ -36,6 +36,7 @@ from tenantry.domain.cells import CellRow, Component, judge, names_to_read
 from tenantry.domain.values import value
 from tenantry.storage.cell_tables import ceilings, cell_tenants, cells, gateways
 from tenantry.storage.many import insert_of, rows_where
+from tenantry.storage.tables import journals
 
 # Of PostgreSQL's advisory locks: claims come one after the other.
 _CLAIMS_LOCK: Final = 0x7E4A_0021
@@ -93,10 +94,19 @@ class Forgotten:
     at_us: int
 
 
+class Store(Protocol):
+    """An engine, or a transaction that is under way."""
+
+    @property
+    def dialect(self) -> Dialect: ...
+    def begin(self) -> AbstractContextManager[Connection]: ...
+    def connect(self) -> AbstractContextManager[Connection]: ...
+
+
 class CellStore:
     """Cells and leases in one store. `clock_us` is that of SQLite's machine."""
 
-    def __init__(self, engine: Engine, clock_us: Callable[[], int] = machine_us, boot: str | None = None) -> None:
+    def __init__(self, engine: Store, clock_us: Callable[[], int] = machine_us, boot: str | None = None) -> None:
         self._engine = engine
         self._clock_us = clock_us
         self._is_sqlite = engine.dialect.name == "sqlite"
@@ -368,11 +378,20 @@ class CellStore:
                     .values(taken=row.taken)
                 )
 
-    def clear(self, gateway_ids: Collection[str]) -> None:
-        """What these had taken is all booked."""
-        if gateway_ids:
-            with self._engine.begin() as connection:
-                connection.execute(delete(ceilings).where(ceilings.c.gateway_id.in_(gateway_ids)))
+    def tidy(self) -> None:
+        """What gateways that live no longer had taken, where all of it is booked; and those of them that own nothing.
+
+        A journal is booked to its end when its process is dead (`journals.closed_at`).
+        """
+        booked = select(journals.c.run_id).where(journals.c.closed_at.is_not(None))
+        owners = select(cells.c.gateway_id)
+        with self._engine.begin() as connection:
+            connection.execute(delete(ceilings).where(ceilings.c.gateway_id.in_(booked)))
+            connection.execute(
+                delete(gateways).where(
+                    gateways.c.gateway_id.in_(booked), gateways.c.gateway_id.not_in(owners), ~self._is_live()
+                )
+            )
 
 
 def taken_of(connection: Connection, tenant_ids: Sequence[str], but: str) -> list[Taken]:

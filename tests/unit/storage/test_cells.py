@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, insert, select
 
 from tenantry.domain.cells import Component
-from tenantry.storage.cell_tables import cells
+from tenantry.storage.cell_tables import cells, gateways
 from tenantry.storage.cells import CellStore, Lease, Taken, taken_of
+from tenantry.storage.columns import now_utc
+from tenantry.storage.tables import journals
 from tests.template import new_store
 from tests.unit.domain.test_cells import GATEWAYS, LEASE, TENANTS, Store, storm
 
@@ -146,9 +148,22 @@ def test_what_was_taken_is_lowered_to_what_was_used_and_never_raised_by_it(store
         store.lower([Taken("acme", "", "nanos", "gw-a", used, 0)])
     with engine.connect() as connection:
         assert [one.taken for one in taken_of(connection, ["acme"], but="")] == [4]
-    store.clear(["gw-a"])
+
+
+def test_what_is_booked_to_its_end_is_kept_no_longer(store: CellStore, engine: Engine, clock: Clock) -> None:
+    store.claim("gw-a", "acme", ONE, 5)
+    store.take([Taken("acme", "", "nanos", "gw-a", 10, 0)])
+    store.tidy()
+    with engine.connect() as connection:
+        assert len(taken_of(connection, ["acme"], but="")) == 1
+    with engine.begin() as connection:
+        anchor = {"file_number": 1, "offset": 0, "seq": 0, "head_hash": "", "damaged_lines": 0}
+        connection.execute(insert(journals).values(run_id="gw-a", closed_at=now_utc(), **anchor))
+    store.inherit("gw-b", ["gw-a"], 6)
+    store.tidy()
     with engine.connect() as connection:
         assert taken_of(connection, ["acme"], but="") == []
+        assert connection.execute(select(gateways.c.gateway_id)).scalars().all() == ["gw-b"]
 
 
 def test_an_owner_gives_a_cell_to_one_that_lives(store: CellStore, engine: Engine, clock: Clock) -> None:
