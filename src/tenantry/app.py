@@ -24,7 +24,7 @@ class Processes:
         gc.disable()  # until it serves: nothing that is loaded is garbage
         from functools import partial
 
-        from tenantry.gateway.listening import CannotListen, listening_socket
+        from tenantry.gateway.listening import SEAT, CannotListen, listening_socket
         from tenantry.gateway.serving import serve_gateway
         from tenantry.running import READY, REPLACED, run, tell_supervisor
         from tenantry.starting import tell_started
@@ -39,7 +39,8 @@ class Processes:
         except CannotListen as error:
             return _refused(error)
         replaced = partial(tell_supervisor, REPLACED)
-        return run(settings, serve_gateway(settings.gateway, listener, ready, replaced), outlives=True)
+        seat = int(os.environ.pop(SEAT, "0"))
+        return run(settings, serve_gateway(settings.gateway, listener, ready, replaced, seat), outlives=True)
 
     def control(self, settings: Settings) -> int:
         from tenantry.certificate_files import BadCertificate

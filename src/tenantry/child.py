@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from tenantry.domain.pulse import LOOK_SECONDS, STEADY_SECONDS, Pulse
-from tenantry.gateway.listening import LISTENER
+from tenantry.gateway.listening import LISTENER, SEAT
 from tenantry.kernel import DISK_SLEEP, TRACED, state_of
 from tenantry.running import HEARTBEAT, READY, REPLACED, SUPERVISED, TELL_STACKS
 from tenantry.starting import STARTING, hold_starting
@@ -33,7 +33,9 @@ _STEADY_SECONDS = 30.0
 _HURRY_SECONDS = 1.0
 _READ_BYTES = 4096
 # Children need no credential from the environment: theirs are in the store. The sockets of systemd are for `serve`.
-_NOT_FOR_CHILDREN = frozenset({"ANTHROPIC_API_KEY", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", LISTENER, STARTING})
+_NOT_FOR_CHILDREN = frozenset(
+    {"ANTHROPIC_API_KEY", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", LISTENER, SEAT, STARTING}
+)
 
 
 class Life:
@@ -143,11 +145,16 @@ class Life:
 class Child:
     """One process, kept alive until told to stop.
 
-    `listener` is given to it, to be accepted from; `data_dir` is where it says until when it only starts.
+    `listener` is given to it, to be accepted from; `data_dir` is where it says until when it only starts. `seat`: which
+    it is of several that share the listener.
     """
 
-    def __init__(self, name: str, listener: socket.socket | None = None, data_dir: Path | None = None) -> None:
-        self.name = name
+    def __init__(
+        self, name: str, listener: socket.socket | None = None, data_dir: Path | None = None, seat: int = 0
+    ) -> None:
+        self.name = name if seat == 0 else f"{name} {seat + 1}"
+        self._command = name
+        self._seat = seat
         self.life: Life | None = None
         self.ready = asyncio.Event()  # it has served
         self.ends = 0  # how often in a row it has ended, of itself
@@ -199,7 +206,7 @@ class Child:
     async def _begin(self) -> Life:
         """Start a process."""
         beats, its_end = os.pipe()
-        given = {HEARTBEAT: str(its_end)}
+        given = {HEARTBEAT: str(its_end), SEAT: str(self._seat)}
         descriptors = [its_end]
         if self._listener is not None:
             given[LISTENER] = str(self._listener.fileno())
@@ -213,7 +220,7 @@ class Child:
                 sys.executable,
                 "-m",
                 "tenantry",
-                self.name,
+                self._command,
                 stdin=asyncio.subprocess.PIPE,
                 env=_environment() | given,
                 pass_fds=descriptors,

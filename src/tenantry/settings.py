@@ -71,6 +71,9 @@ class GatewaySettings:
     zone: ZoneInfo
     contact: str
     keeps_traceparents: bool
+    cluster: bool
+    lease_seconds: float
+    envelope_nanos: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +132,10 @@ class Settings:
     contact: str
     log_level: str
     drain_seconds: float
+    gateway_processes: int
+    cluster: bool
+    lease_seconds: float
+    envelope_usd: float
     usage_alert_threshold_percent: int
     billing_export_interval: str
     metrics_open: bool
@@ -198,6 +205,9 @@ class Settings:
             zone=self.zone,
             contact=self.contact,
             keeps_traceparents=self.traces_endpoint is not None,
+            cluster=self.cluster or self.gateway_processes != 1,
+            lease_seconds=self.lease_seconds,
+            envelope_nanos=round(self.envelope_usd * 1_000_000_000),
         )
 
 
@@ -248,6 +258,21 @@ def _seconds(low: float, high: float) -> Callable[[Any], float]:
         return number
 
     return read
+
+
+def _processes(value: Any) -> int:
+    """How many; 0: as many as there are cores."""
+    return 0 if value == "auto" else _whole(1, PROCESSES_MAX)(value)
+
+
+def _dollars(value: Any) -> float:
+    try:
+        number = float("" if isinstance(value, bool) else value)
+    except (TypeError, ValueError):
+        raise ValueError("must be an amount in US dollars, such as 1 or 0.5") from None
+    if not 0.01 <= number <= 1000:  # nan is neither
+        raise ValueError("must be between 0.01 and 1000 US dollars")
+    return number
 
 
 def _flag(value: Any) -> bool:
@@ -373,6 +398,8 @@ def _collector(value: Any) -> str:
     return _url(str(value).removesuffix("/v1/traces"), "http://127.0.0.1:4318")
 
 
+# Of gateways on one machine; more than it has cores do not help.
+PROCESSES_MAX = 64
 # What an invoice is written as (billing/render.py; a test holds them equal).
 INVOICE_FORMATS = ("html", "csv", "json", "pdf", "facturx", "cii", "xrechnung")
 OFF, PREVIEW, ISSUE, WEEKLY = "off", "preview", "issue", "weekly"
@@ -426,6 +453,11 @@ SETTINGS: dict[str, Setting] = {
     "contact": Setting(_any_text, ""),
     "log_level": Setting(_level, "info", "LOG_LEVEL"),
     "drain_seconds": Setting(_seconds(0, 3600), 30),
+    "gateway_processes": Setting(_processes, 1),
+    "cluster": Setting(_flag, False),
+    # Three of the pauses that a busy machine makes, and a store's failover; who dies is replaced after it.
+    "lease_seconds": Setting(_seconds(2, 300), 30),
+    "envelope_usd": Setting(_dollars, 1.0),
     "usage_alert_threshold_percent": Setting(_whole(1, 100), 90, "USAGE_ALERT_THRESHOLD_PERCENT"),
     "billing_export_interval": Setting(_choice("weekly", "monthly"), "weekly", "BILLING_EXPORT_INTERVAL"),
     "metrics_open": Setting(_flag, False),

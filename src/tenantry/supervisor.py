@@ -44,6 +44,7 @@ class Supervisor:
         self._settings = settings
         self._greet = greet
         self._children: dict[str, Child] = {}
+        self._gateways: list[Child] = []
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
         self._tasks: set[asyncio.Task[object]] = set()
@@ -99,11 +100,13 @@ class Supervisor:
             log.warning("%s", words)
         with_sandbox = self._prepare_sandbox(site)
         # Stopped in this order: the drain's last round comes after the gateway's last line.
-        names = ["gateway", "control", *(["sandbox"] if with_sandbox else [])]
-        self._children = {name: Child(name) for name in names}
-        self._children["gateway"] = Child("gateway", listener, settings.data_dir)
-        for name in ("gateway", *(["sandbox"] if with_sandbox else [])):
-            self._children[name].start()
+        count = settings.gateway_processes or len(os.sched_getaffinity(0))
+        self._gateways = [Child("gateway", listener, settings.data_dir, seat) for seat in range(count)]
+        others = [Child(name) for name in ("control", *(["sandbox"] if with_sandbox else []))]
+        self._children = {one.name: one for one in (*self._gateways, *others)}
+        for child in self._children.values():
+            if child.name != "control":
+                child.start()
         self._do(self._start_control())
         loop.add_signal_handler(signal.SIGHUP, lambda: self._do(self._restart()))
         door.open(self._restart)
@@ -112,8 +115,10 @@ class Supervisor:
             await self._tell_started(site)
             await self._stop.wait()
             log.info("stopping; requests in flight get up to %g s", settings.drain_seconds)
+        await asyncio.gather(*(one.stop(settings.drain_seconds + 5, self._hurry) for one in self._gateways))
         for child in self._children.values():
-            await child.stop(settings.drain_seconds + 5, self._hurry)
+            if child not in self._gateways:
+                await child.stop(settings.drain_seconds + 5, self._hurry)
         return code
 
     async def _start_control(self) -> None:
@@ -142,12 +147,16 @@ class Supervisor:
         task.add_done_callback(self._tasks.discard)
 
     async def _restart(self) -> str:
-        """Replace the gateway without a gap, then start control anew. What came of it, in words; "": all is well."""
-        log.info("starting a new gateway, which takes the place of the one that serves")
-        if not await self._children["gateway"].replace():
-            problem = "the new gateway ended before it served; the log says why"
-            log.error("%s", problem)
-            return problem
+        """Replace the gateway without a gap, then start control anew. What came of it, in words; "": all is well.
+
+        Where there are several, one after the other.
+        """
+        for gateway in self._gateways:
+            log.info("starting a new %s, which takes the place of the one that serves", gateway.name)
+            if not await gateway.replace():
+                problem = f"the new {gateway.name} ended before it served; the log says why"
+                log.error("%s", problem)
+                return problem
         log.info("the new gateway serves; now control is stopped, to be started anew")
         self._do(self._children["control"].renew(_CONTROL_STOP_SECONDS))
         return ""

@@ -104,6 +104,8 @@ class Commands(LaterGroup):
         "budget": ("budget", "Show, set and raise what a tenant may cost."),
         "alerts": ("alerts", "What was raised, where it goes, and at which percents."),
         "ledger": ("ledger", "Prove, read and correct the ledger. No row of it is ever edited."),
+        "gateways": ("gateways", "Gateways of a cluster: list them, and declare a lost machine."),
+        "cells": ("cells", "Cells: what counts together, and which gateway owns it."),
         "service": ("service", "Units for systemd: service, socket, daily backup."),
         "verify": ("verify", "Prove what the gateway promises, on the running one."),
     }

@@ -74,6 +74,12 @@ class Bucket:
     def take(self, amount: float) -> None:
         self.level -= amount
 
+    def begin(self, since: float, now: float) -> None:
+        """It was empty at `since`, as far as anybody knows, and fills from then on."""
+        self.refill(now)
+        self.level = min(self.level, max(0.0, now - since) * self.rate)
+        self.told_second = -1
+
     def give(self, amount: float) -> None:
         self.level = min(self.size, self.level + amount)
 

@@ -273,6 +273,22 @@ class NotReady(ApiError):
     retry_after_seconds = 1
 
 
+class AnotherGateway(ApiError):
+    """Another gateway of this site serves this account. Try again."""
+
+    status = 503
+    retry_after_seconds = 1
+    reason = "another_gateway"
+
+
+class StoreAway(ApiError):
+    """The gateway has not heard from its store for too long to know what this account may spend. Try again."""
+
+    status = 503
+    retry_after_seconds = 2
+    reason = "store_away"
+
+
 class NoCredential(ApiError):
     """No upstream credential is set for this account. Ask your agency."""
 

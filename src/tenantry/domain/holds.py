@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 
 from tenantry.domain.allowances import PLAN, Allowance, Window
 from tenantry.domain.budgets import Budget, Cap, amount_at
+from tenantry.domain.ceilings import Ceiling
 from tenantry.domain.periods import DAY, MONTH, Period, period_of
 from tenantry.domain.plans import BLOCK, THROTTLE
 from tenantry.domain.values import value
@@ -27,6 +28,8 @@ PERIODS_KEPT_MAX: Final = 4
 # What an account counts: money, or tokens of all classes.
 NANOS: Final = "nanos"
 TOKENS: Final = "tokens"
+# In the place of a period, where not a budget is short but what was taken of it beforehand: more is being asked for.
+CEILING: Final = "ceiling"
 # What may be spent where nothing is capped: a billion dollars, more than any sum of costs (`COST_NANOS_MAX` each).
 NO_CAP_NANOS: Final = 10**18
 
@@ -77,17 +80,22 @@ class Account:
     Where a plan blocks or throttles what is beyond the included (`allowance`), its windows are periods too, and what
     each includes is a cap: `budget` has it beside those that were set by command. An account of tokens counts those in
     the place of nano-dollars, in windows alone; `tokens` is a tenant's, where its plan includes tokens.
+
+    Where several gateways serve, one has a `ceiling`: what it has taken of the budget beforehand. `used_nanos` counts
+    against that, and what is held for gateways that cannot be asked (`unknown_nanos`) does not: those have taken it.
     """
 
     __slots__ = (
         "_allowance",
         "_at_us",
+        "_before_nanos",
         "_declared",
         "_others",
         "_spent",
         "_window",
         "bounds",
         "budget",
+        "ceiling",
         "ends_us",
         "excess_nanos",
         "held_nanos",
@@ -99,6 +107,7 @@ class Account:
         "starts_us",
         "tokens",
         "unit",
+        "unknown_nanos",
         "zone",
     )
 
@@ -117,6 +126,9 @@ class Account:
         self.held_nanos = 0
         self.bounds = 0
         self.excess_nanos = 0
+        self.unknown_nanos = 0
+        self.ceiling: Ceiling | None = None
+        self._before_nanos = 0  # spent since it was opened, but for `since_nanos`
         self._at_us = at_us
         self.periods: dict[str, Period] = {kind: period_of(kind, at_us, zone) for kind in _KINDS}
         self._spent = {kind: spent.get(kind, 0) for kind in _KINDS}
@@ -150,12 +162,15 @@ class Account:
                     else:
                         ends_us = min(ends_us, edge_us)
             most = min(most, self.amount(cap) - self._spent[cap.period])
+        if self.ceiling is not None:
+            most = min(most, self.ceiling.mark + self.unknown_nanos - self._before_nanos)
         self.bounds += 1
         self.starts_us, self.ends_us, self.most_nanos = starts_us, ends_us, most
 
     def _gather(self) -> None:
         for kind in self._spent:
             self._spent[kind] += self.since_nanos
+        self._before_nanos += self.since_nanos
         self.since_nanos = 0
 
     def apply(self, budget: Budget, at_us: int, allowance: Allowance | None = None) -> None:
@@ -304,7 +319,98 @@ class Account:
                     plan,
                     self.unit,
                 )
+        if self.ceiling is not None and (found is None or not found.is_hard):
+            return self._short_of_ceiling(self.ceiling, more_nanos, wanted_nanos) or found
         return found
+
+    # What is taken beforehand
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether anything of it refuses, so that it has to be known what was spent wherever it was."""
+        if self.is_hard and self._declared.caps:
+            return True
+        return self._window is not None and self._window.overage == BLOCK
+
+    @property
+    def used_nanos(self) -> int:
+        """What was spent since it was opened, and is held by requests."""
+        return self._before_nanos + self.since_nanos + self.held_nanos - self.unknown_nanos
+
+    @property
+    def spent_here(self) -> int:
+        """What was spent since it was opened."""
+        return self._before_nanos + self.since_nanos
+
+    def left_nanos(self, at_us: int) -> int:
+        """What may be held beside what is, under all that refuses."""
+        self.advance(at_us)
+        left = NO_CAP_NANOS
+        for cap in self.budget.caps:
+            refuses = self.is_hard if cap.period != PLAN or self._window is None else self._window.overage == BLOCK
+            if refuses:
+                left = min(left, self.amount(cap) - self._spent[cap.period] - self.since_nanos - self.held_nanos)
+        return max(0, left)
+
+    def limit_by(self, ceiling: Ceiling | None) -> None:
+        """Spend and hold no more than is taken; None: it is nobody's business any more."""
+        self.ceiling = ceiling
+        self._bound()
+
+    def taken(self, nanos: int, at_us: int) -> None:
+        """So much was taken of it, in all since it was opened."""
+        if self.ceiling is not None:
+            self.ceiling.take(nanos, self.used_nanos, self.left_nanos(at_us))
+            self._bound()
+
+    def lower_ceiling(self, nanos: int) -> None:
+        """No more than that is taken of it from now on."""
+        if self.ceiling is not None:
+            self.ceiling.lower(nanos)
+            self._bound()
+
+    def _short_of_ceiling(self, ceiling: Ceiling, more_nanos: int, wanted_nanos: int) -> Short | None:
+        used = self.used_nanos
+        if used + more_nanos <= ceiling.mark or more_nanos <= 0:
+            return None
+        missing = used + more_nanos - ceiling.taken
+        ceiling.ask(max(0, missing))
+        if missing <= 0:
+            return None
+        spent = self._before_nanos + self.since_nanos
+        return Short(
+            self.holder,
+            CEILING,
+            ceiling.taken,
+            spent,
+            used - spent,
+            wanted_nanos,
+            missing,
+            self._at_us,
+            unit=self.unit,
+        )
+
+    def doubt(self, nanos: int) -> None:
+        """So much more, or less, may have been spent by gateways that cannot be asked."""
+        self.unknown_nanos += nanos
+        self.held_nanos += nanos
+        self._bound()
+
+    def find(self, spent: Mapping[str, int]) -> None:
+        """So much was found to have been spent, by kinds of its current periods, by such a gateway."""
+        for kind in self._spent:
+            self._spent[kind] += spent.get(MONTH if kind == PLAN else kind, 0)
+        self._bound()
+
+    def begin_again(self, spent: Mapping[str, int], at_us: int, since_nanos: int) -> None:
+        """Go on from what the ledger and the journals say by now; `since_nanos` was spent here since they were read."""
+        self._gather()
+        self._at_us = at_us
+        self.periods = {kind: period_of(kind, at_us, self.zone) for kind in _KINDS}
+        self._spent = {kind: spent.get(kind, 0) + since_nanos for kind in _KINDS}
+        self._others.clear()
+        self._allow(self._allowance)
+        self._bound()
 
     def utilization(self, at_us: int) -> tuple[int, str, int] | None:
         """(percent spent, rounded down, period, end of the period) of the cap that is nearest to its end; None: no cap.

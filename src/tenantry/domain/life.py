@@ -31,6 +31,9 @@ class State(IntEnum):
     RELAYING = 9  # for the end of the answer that the client is being given
     DRAINING = 10  # for the end of an answer whose client has left: it is read for the bill
     ENDED = 11  # for nothing; everything has been given back
+    # Where several gateways serve
+    CLAIMING = 12  # for the store to say whose its tenant is
+    RAISING = 13  # for more of its budget to be taken
 
 
 class Event(IntEnum):
@@ -66,6 +69,11 @@ class Event(IntEnum):
     DUE = 23  # the time of the next attempt has come
     STOP = 24  # the gateway is about to stop: who is not being served is sent away
     CUT = 25  # the key or tenant may not go on, or the gateway stops now
+    # Where several gateways serve
+    CLAIM = 26  # it is not known here who grants for its tenant
+    CLAIMED = 27  # the store has said who does, or could not be asked
+    RAISE = 28  # the budget has the money, and this gateway has not taken as much of it
+    RAISED = 29  # more was taken, or could not be
 
 
 class Do(IntEnum):
@@ -85,12 +93,13 @@ class Do(IntEnum):
     FAILED = 11  # settle the attempt, then decide on another
     BACK_OFF = 12
     DRAIN = 13  # read on without a client
+    ASK_MORE = 14  # of the budget, from the store
     # Each of these ends the request: the attempt is settled, the client answered, what was taken given back.
-    REFUSE = 14
-    LAST_ANSWER = 15
-    FINISH = 16
-    INTERRUPT = 17
-    LEAVE = 18  # nobody is there to be told
+    REFUSE = 15
+    LAST_ANSWER = 16
+    FINISH = 17
+    INTERRUPT = 18
+    LEAVE = 19  # nobody is there to be told
 
 
 @dataclass(init=False, slots=True)
@@ -127,6 +136,22 @@ _CELLS: dict[State, dict[Event, tuple[State, Do]]] = {
         E.AGAIN: (S.BACKING_OFF, D.BACK_OFF),
         E.GIVE_UP: (S.ENDED, D.LAST_ANSWER),
         E.REFUSE: _END_REFUSED,
+        E.CLAIM: (S.CLAIMING, D.NOTHING),
+        E.RAISE: (S.RAISING, D.ASK_MORE),
+    },
+    S.CLAIMING: {
+        E.CLAIMED: (S.DECIDING, D.ADMIT),
+        E.OVERDUE: _END_REFUSED,
+        E.STOP: _END_REFUSED,
+        E.CUT: _END_REFUSED,
+        **_GONE_EITHER_WAY,
+    },
+    S.RAISING: {
+        E.RAISED: (S.DECIDING, D.DECIDE),
+        E.OVERDUE: (S.DECIDING, D.DECIDE),
+        E.STOP: (S.RAISING, D.NOTHING),
+        E.CUT: _END_REFUSED,
+        **_GONE_EITHER_WAY,
     },
     S.WAITING: {
         E.GRANTED: (S.DECIDING, D.DECIDE),

@@ -36,6 +36,7 @@ class Register:
 
     __slots__ = (
         "_announcing",
+        "_began",
         "_free",
         "_keys",
         "_tenants",
@@ -58,6 +59,8 @@ class Register:
         self._announcing: dict[str, None] = {}  # capacities of which an upstream has announced other limits
         self._told: dict[str, None] = {}  # tenants whose use is to be told anew
         self._visits: deque[tuple[float, Lane | Flow[Ask] | Shared]] = deque()  # what a sweep looks at, and when
+        # Where another gateway granted before: from when on, seconds, by tenant and by capacity.
+        self._began: dict[str, float] = {}
 
     # Finding
 
@@ -71,11 +74,10 @@ class Register:
     def _find(self, tenant: Tenant, key: GatewayKey, credential: Credential | None, now: float) -> Way:
         own = None
         if credential is None:
-            lane = self._lane(self._free, tenant.tenant_id, tenant.limits, Scope.TENANT, now)
+            lane = self.tenant_lane(tenant, False, now)
         else:
-            lane = self._lane(self._tenants, tenant.tenant_id, tenant.limits, Scope.TENANT, now)
-            if key.limits is not None:
-                own = self._lane(self._keys, key.lane_name, key.limits, Scope.KEY, now)
+            lane = self.tenant_lane(tenant, True, now)
+            own = self.key_lane_of(key, now)
         shared = self.shared_of(credential, now)
         shared.used_at = now
         flow = shared.flows.get(tenant.tenant_id)
@@ -92,6 +94,7 @@ class Register:
             capacity, is_shared = None, False
             if credential is not None:
                 capacity = Lane(credential.upstream.capacity, now, Scope.UPSTREAM, name)
+                self._begin(capacity, name, now)
                 is_shared = credential.upstream.shares_capacity
             shared = self.shared[name] = Shared(name, self.stirred, capacity, is_shared, now)
             self._visit_later(shared, now)
@@ -99,34 +102,66 @@ class Register:
 
     def lane_of(self, tenant: Tenant, now: float) -> Lane:
         """The lane that a tenant's own rate-limit headers tell of."""
-        return self._lane(self._tenants, tenant.tenant_id, tenant.limits, Scope.TENANT, now)
+        return self.tenant_lane(tenant, True, now)
 
     def tenant_lane(self, tenant: Tenant, is_metered: bool, now: float) -> Lane:
         """The lane of a tenant's metered requests, or of its free ones."""
-        return self._lane(
-            self._tenants if is_metered else self._free, tenant.tenant_id, tenant.limits, Scope.TENANT, now
-        )
+        lanes, name = self._tenants if is_metered else self._free, tenant.tenant_id
+        return self._lane(lanes, name, tenant.limits, Scope.TENANT, now, name)
 
     def key_lane_of(self, key: GatewayKey, now: float) -> Lane | None:
         """The lane of a key that has limits of its own."""
         if key.limits is None:
             return None
-        return self._lane(self._keys, key.lane_name, key.limits, Scope.KEY, now)
+        return self._lane(self._keys, key.lane_name, key.limits, Scope.KEY, now, key.tenant_id)
 
     def own_lanes(self, tenant: Tenant, key: GatewayKey, is_metered: bool, now: float) -> list[Lane]:
         """The lanes of a tenant and its key that metered requests go through, or free ones."""
         if not is_metered:
-            return [self._lane(self._free, tenant.tenant_id, tenant.limits, Scope.TENANT, now)]
+            return [self.tenant_lane(tenant, False, now)]
         own = self.key_lane_of(key, now)
         lane = self.lane_of(tenant, now)
         return [lane] if own is None else [lane, own]
 
-    def _lane(self, lanes: dict[str, Lane], name: str, limits: Limits, scope: Scope, now: float) -> Lane:
+    def _lane(
+        self, lanes: dict[str, Lane], name: str, limits: Limits, scope: Scope, now: float, tenant_id: str
+    ) -> Lane:
         lane = lanes.get(name)
         if lane is None:
             lane = lanes[name] = Lane(limits, now, scope, name)
+            self._begin(lane, tenant_id, now)
             self._visit_later(lane, now)
         return lane
+
+    # Where several gateways serve
+
+    def begin_empty(self, began: Mapping[str, float], key_lanes: Mapping[str, str], now: float) -> None:
+        """Another gateway granted for these tenants and capacities until `began`, and may have used all there was.
+
+        `key_lanes`: the lanes of the tenants' keys that there may be, each with its tenant.
+        """
+        self._began = {name: at for name, at in self._began.items() if now - at < FORGET_SECONDS}
+        self._began.update(began)
+        for name in began:
+            shared = self.shared.get(name)
+            for lane in (
+                self._tenants.get(name),
+                self._free.get(name),
+                shared.capacity if shared is not None else None,
+            ):
+                if lane is not None:
+                    self._begin(lane, name, now)
+        for name, tenant_id in key_lanes.items():
+            lane = self._keys.get(name)
+            if lane is not None:
+                self._begin(lane, tenant_id, now)
+
+    def _begin(self, lane: Lane, name: str, now: float) -> None:
+        since = self._began.get(name) if self._began else None
+        if since is not None:
+            for bucket in (lane.requests, lane.input_tokens, lane.output_tokens):
+                if bucket is not None:
+                    bucket.begin(since, now)
 
     # What an upstream says
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from zoneinfo import ZoneInfo
 
 from tenantry.domain.allowances import Allowance
 from tenantry.domain.asked import MessageFields
 from tenantry.domain.attempts import Outcome
 from tenantry.domain.budgets import Budget
-from tenantry.domain.directory import NO_BUDGET, Change, GatewayKey, Tenant
+from tenantry.domain.ceilings import ENVELOPE_NANOS_MIN, ENVELOPE_TOKENS_MIN, Ceiling
+from tenantry.domain.directory import NO_BUDGET, Change, GatewayKey, Snapshot, Tenant
 from tenantry.domain.estimates import (
     Bound,
     Histories,
@@ -32,9 +34,20 @@ _VOIDED = Outcome.VOIDED
 
 
 class Till:
-    """`opening` is what had been spent before this process began."""
+    """`opening` is what had been spent before this process began.
 
-    def __init__(self, prices: PriceTable, zone: ZoneInfo, opening: Opening) -> None:
+    `asked`: where ceilings gather that want more, where several gateways serve (decision 0021). `envelope_nanos`: what
+    is taken of a budget at a time, at least.
+    """
+
+    def __init__(
+        self,
+        prices: PriceTable,
+        zone: ZoneInfo,
+        opening: Opening,
+        asked: list[Ceiling] | None = None,
+        envelope_nanos: int = ENVELOPE_NANOS_MIN,
+    ) -> None:
         self.prices = prices
         self.histories = Histories()
         self._zone = zone
@@ -44,24 +57,45 @@ class Till:
         self._near: dict[str, Account] = {}
         # Of accounts that nobody has used yet.
         self._corrections: dict[tuple[str, str], list[tuple[int, int]]] = {}
+        self._snapshot: Snapshot | None = None  # the latest, once the directory has changed
+        self.entry_id = opening.entry_id  # up to which row of the ledger corrections were counted
+        self._asked = asked
+        self._envelope_nanos = envelope_nanos
+        self._opened: dict[str, Opening] = {}  # tenants that were opened later, each with what was read for it
+        self._doubted: dict[tuple[str, str, str], int] = {}  # of accounts that nobody has used yet
+        self._keys: dict[str, list[str]] = {}  # the keys of each tenant that have accounts; "" is the tenant's own
 
     def accounts_of(self, tenant: Tenant, key: GatewayKey) -> Accounts:
         """The tenant's account and the key's. All spending passes both, so a cap that is set later is right at once."""
         own = self._accounts.get((tenant.tenant_id, ""))
         if own is None:
+            tenant = self._as_it_is(tenant)
             own = self._open(f"tenant {tenant.slug}", tenant.tenant_id, "", tenant.budget, tenant.allowance)
             self._count_tokens(tenant, own)
         of_key = self._accounts.get((tenant.tenant_id, key.key_id))
         if of_key is None:
+            key = self._key_as_it_is(key)
             of_key = self._open(f"key {key.key_id}", tenant.tenant_id, key.key_id, key.budget)
         return own, of_key
+
+    def _as_it_is(self, tenant: Tenant) -> Tenant:
+        """As the directory has it now: a request that had to wait knows it as it was."""
+        return self._snapshot.tenants.get(tenant.tenant_id, tenant) if self._snapshot is not None else tenant
+
+    def _key_as_it_is(self, key: GatewayKey) -> GatewayKey:
+        return self._snapshot.keys.get(key.digest, key) if self._snapshot is not None else key
 
     def _open(
         self, name: str, tenant_id: str, key_id: str, budget: Budget, allowance: Allowance | None = None
     ) -> Account:
-        opening = self._opening
+        opening = self._opened.get(tenant_id, self._opening)
         account = Account(name, budget, self._zone, opening.of(tenant_id, key_id), opening.at_us, allowance)
         self._accounts[tenant_id, key_id] = account
+        self._keys.setdefault(tenant_id, []).append(key_id)
+        self._limit(account, tenant_id, key_id)
+        doubted = self._doubted.pop((tenant_id, key_id, account.unit), 0) if self._doubted else 0
+        if doubted:
+            account.doubt(doubted)
         for at_us, nanos in self._corrections.pop((tenant_id, key_id), ()):
             account.correct(nanos, at_us)
         return account
@@ -71,11 +105,83 @@ class Till:
         allowance = tenant.allowance
         if allowance is None or not allowance.counts_tokens or own.tokens is not None:
             return
-        opened = self._opening.tokens.get(tenant.tenant_id, {})
+        opening = self._opened.get(tenant.tenant_id, self._opening)
+        opened = opening.tokens.get(tenant.tenant_id, {})
         booked = dict(allowance.booked_tokens)
         # Both are less than was used at most: the one by what came since, the other by what is not booked yet.
         spent = {kind: max(opened.get(kind, 0), booked.get(kind, 0)) for kind in (DAY, MONTH)}
-        own.tokens = Account(own.holder, NO_BUDGET, self._zone, spent, self._opening.at_us, allowance, TOKENS)
+        own.tokens = Account(own.holder, NO_BUDGET, self._zone, spent, opening.at_us, allowance, TOKENS)
+        self._limit(own.tokens, tenant.tenant_id, "")
+
+    # Where several gateways serve
+
+    def _limit(self, account: Account, tenant_id: str, key_id: str) -> None:
+        """What refuses is taken beforehand; what does not is nobody's business."""
+        if self._asked is None:
+            return
+        if not account.is_limited:
+            if account.ceiling is not None:
+                account.limit_by(None)
+        elif account.ceiling is None:
+            least = ENVELOPE_TOKENS_MIN if account.unit == TOKENS else self._envelope_nanos
+            account.limit_by(Ceiling(least, tenant_id, key_id, account.unit, self._asked))
+
+    def accounts_by_name(self, tenant_id: str) -> dict[tuple[str, str], Account]:
+        """The accounts of a tenant, by key ("" is its own) and unit."""
+        found: dict[tuple[str, str], Account] = {}
+        for key_id in self._keys.get(tenant_id, ()):
+            account = self._accounts[tenant_id, key_id]
+            found[key_id, account.unit] = account
+            if account.tokens is not None:
+                found[key_id, TOKENS] = account.tokens
+        return found
+
+    def account_under(self, ceiling: Ceiling) -> Account | None:
+        """The account that a ceiling is of, unless it has another by now."""
+        account = self._accounts.get((ceiling.tenant_id, ceiling.key_id))
+        if account is not None and ceiling.unit == TOKENS:
+            account = account.tokens
+        return account if account is not None and account.ceiling is ceiling else None
+
+    def spent_here(self, tenant_id: str) -> dict[tuple[str, str], int]:
+        """What was spent of a tenant's accounts since they were opened: to be asked before an opening is read."""
+        return {name: account.spent_here for name, account in self.accounts_by_name(tenant_id).items()}
+
+    def enter(self, tenant_id: str, opening: Opening, spent_before: Mapping[tuple[str, str], int]) -> None:
+        """A tenant is granted for here from now on: `opening` is what was spent, wherever it was."""
+        self._opened[tenant_id] = opening
+        for key_id in {"", *self._keys.get(tenant_id, ())}:
+            self._corrections.pop((tenant_id, key_id), None)
+        for name, account in self.accounts_by_name(tenant_id).items():
+            spent = opening.tokens.get(tenant_id, {}) if name[1] == TOKENS else opening.of(tenant_id, name[0])
+            account.begin_again(spent, opening.at_us, account.spent_here - spent_before.get(name, 0))
+
+    def doubt(self, tenant_id: str, key_id: str, unit: str, nanos: int) -> None:
+        """So much more, or less, may have been spent by gateways that cannot be asked."""
+        account = self.accounts_by_name(tenant_id).get((key_id, unit))
+        if account is not None:
+            account.doubt(nanos)
+        else:
+            name = (tenant_id, key_id, unit)
+            self._doubted[name] = self._doubted.get(name, 0) + nanos
+
+    def find(self, tenant_id: str, key_id: str, unit: str, spent: Mapping[str, int]) -> None:
+        """So much was found to have been spent, by kinds of the current periods, by such a gateway."""
+        account, opened = self.accounts_by_name(tenant_id).get((key_id, unit)), self._opened.get(tenant_id)
+        if account is not None:
+            account.find(spent)
+        elif opened is not None:
+            kinds = (
+                opened.tokens.setdefault(tenant_id, {})
+                if unit == TOKENS
+                else opened.spent.setdefault((tenant_id, key_id), {})
+            )
+            for kind, nanos in spent.items():
+                kinds[kind] = kinds.get(kind, 0) + nanos
+
+    def opened_entries(self) -> dict[str, int]:
+        """Up to which row of the ledger corrections are in what was read for tenants later than for the others."""
+        return {name: one.entry_id for name, one in self._opened.items() if one.entry_id > self.entry_id}
 
     def slow(self, at_us: int) -> dict[str, str]:
         """Who is beyond what a plan includes that throttles, with the tier that is left. Looks at who is near alone."""
@@ -101,25 +207,29 @@ class Till:
     def reopen(self, opening: Opening) -> None:
         """The clock is about to go to another time: what was spent in the periods that hold that time."""
         self._opening = opening
+        self._opened.clear()
         periods = {kind: period_of(kind, opening.at_us, self._zone) for kind in PERIODS}
         for (tenant_id, key_id), account in self._accounts.items():
             account.learn(periods, opening.of(tenant_id, key_id))
 
     def apply(self, change: Change, at_us: int) -> None:
         """Go on under the budgets of another snapshot."""
-        snapshot = change.snapshot
+        snapshot = self._snapshot = change.snapshot
         for tenant_id in snapshot.tenants if change.tenants is None else change.tenants:
             tenant, account = snapshot.tenants.get(tenant_id), self._accounts.get((tenant_id, ""))
             if tenant is not None and account is not None:
                 account.apply(tenant.budget, at_us, tenant.allowance)
+                self._limit(account, tenant_id, "")
                 self._count_tokens(tenant, account)
                 if account.tokens is not None:
                     account.tokens.apply(NO_BUDGET, at_us, tenant.allowance)
+                    self._limit(account.tokens, tenant_id, "")
         for digest in snapshot.keys if change.keys is None else change.keys:
             key = snapshot.keys.get(digest)
             account = self._accounts.get((key.tenant_id, key.key_id)) if key is not None else None
             if key is not None and account is not None:
                 account.apply(key.budget, at_us)
+                self._limit(account, key.tenant_id, key.key_id)
 
     def hold(
         self,

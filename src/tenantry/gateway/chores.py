@@ -105,9 +105,11 @@ async def follow_directory(
         try:
             if watch.changed():
                 await _in_steps(gateway.applying(await asyncio.to_thread(loader.follow)))
-                entry_id, corrections = await asyncio.to_thread(adjustments_since, engine, entry_id)
+                opened = gateway.parts.till.opened_entries()
+                entry_id, corrections = await asyncio.to_thread(adjustments_since, engine, entry_id, opened)
                 for tenant_id, key_id, at_us, nanos in corrections:  # before all that may fail: they are not read again
                     gateway.correct(tenant_id, key_id, at_us, nanos)
+                gateway.parts.till.entry_id = entry_id
                 prices = await asyncio.to_thread(book.read)
                 if prices is not None:
                     book.table.become(prices)

@@ -21,6 +21,7 @@ from tenantry.domain.errors import (
 from tenantry.gateway.answer import Client
 from tenantry.gateway.bodies import BESIDE_BYTES_MIN
 from tenantry.gateway.caller import Caller
+from tenantry.gateway.cells import MINE
 from tenantry.gateway.early import refusal_on_head
 from tenantry.gateway.exchange import CLIENT_STALL_SECONDS_MAX, Exchange
 from tenantry.gateway.parts import Parts
@@ -293,6 +294,9 @@ class ClientConnection(Client):
         if caller.target.route.open_to_all:
             return
         principal = caller.principal(self._parts)
+        cells = self._parts.cells
+        if cells is not None and cells.owner_of(principal.tenant.tenant_id) is not MINE:
+            return  # nothing is counted here
         refusal = refusal_on_head(self._parts, principal, caller, size)
         if refusal is not None:
             refusal.tenant_id = principal.tenant.tenant_id

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tenantry.domain.asks import BYTES_PER_TOKEN
 from tenantry.domain.errors import ApiError
+from tenantry.domain.holds import CEILING
 from tenantry.gateway.authentication import Principal
 from tenantry.gateway.caller import Caller
 from tenantry.gateway.parts import Parts
@@ -24,6 +25,6 @@ def refusal_on_head(parts: Parts, principal: Principal, caller: Caller, size: in
     at_us = parts.clock.wall_us()
     for account in caller.accounts(parts, principal):
         short = account.short_of(1, 1, at_us)
-        if short is not None and short.is_hard and not short.fits_later:
+        if short is not None and short.is_hard and not short.fits_later and short.period != CEILING:
             return parts.telling.budget_refusal(short, at_us)
     return None

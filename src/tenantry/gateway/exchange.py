@@ -21,6 +21,7 @@ from tenantry.domain.errors import (
     ApiError,
     JournalDown,
     NotReady,
+    StoreAway,
     UpstreamBroken,
     UpstreamDown,
     UpstreamTimedOut,
@@ -63,12 +64,23 @@ _NO_ANSWER: dict[str, type[ApiError]] = {
 _UPSTREAMS_FAULTS = frozenset(_NO_ANSWER) - {DROPPED_REUSED}
 
 # As in `gateway/outbound.py`.
-_LAST_STEP: Final = Do.DRAIN
+_LAST_STEP: Final = Do.ASK_MORE
 _FINISH: Final = Do.FINISH
 _SENT: Final = State.SENT
 _RELAYING: Final = straight(_SENT, Event.HEAD, Do.RELAY)
 _ENDED: Final = straight(_RELAYING, Event.END, Do.FINISH)
 _HELD_BACK: Final = State.HELD_BACK
+# Nothing goes upstream in these at the moment.
+_UNSENT: Final = (
+    State.READING,
+    State.WAITING,
+    State.COUNTING,
+    State.BACKING_OFF,
+    State.CLAIMING,
+    State.RAISING,
+)
+# When the time of these has passed, nobody has failed: it is decided again.
+_WITHOUT_FAULT: Final = (State.BACKING_OFF, State.RAISING)
 
 
 class Unforeseen(Exception):
@@ -377,6 +389,8 @@ class Exchange(Outbound):
             if ask is not None:
                 obstacle = self._parts.lanes.leave(ask)
                 self._error = self._parts.telling.limit_refusal(obstacle, self.principal)
+        elif state is State.CLAIMING:
+            self._error, self._reason = StoreAway(), StoreAway.reason
         elif state is State.READING:
             self._error, self._reason = NotReady("The gateway could not read this request in time."), "not_ready"
         elif state is State.JOURNALLING:
@@ -384,7 +398,7 @@ class Exchange(Outbound):
         elif state is State.RELAYING:
             self._error = UpstreamTimedOut("The upstream was silent for too long, or sent its answer too slowly.")
             self._reason = "timed_out"
-        elif state is not State.BACKING_OFF:
+        elif state not in _WITHOUT_FAULT:
             self._fail("timed_out")
         self.on(Event.OVERDUE)
 
@@ -402,7 +416,7 @@ class Exchange(Outbound):
     @property
     def is_unsent(self) -> bool:
         """Whether nothing goes upstream for it at the moment: who closes its side now has left."""
-        return self.state in (State.READING, State.WAITING, State.COUNTING, State.BACKING_OFF)
+        return self.state in _UNSENT
 
     @property
     def in_hand(self) -> tuple[Ask | None, Attempt | None]:
@@ -417,7 +431,7 @@ class Exchange(Outbound):
             client.pass_on(body)
 
     def stop(self) -> None:
-        if self.state in (State.READING, State.WAITING):
+        if self.state in (State.READING, State.WAITING, State.CLAIMING):
             self._error, self._reason = NotReady(), "gateway_stopping"
         self.on(Event.STOP)
 
@@ -512,6 +526,7 @@ _STEPS: Final[list[Callable[[Exchange], None]]] = [
         "_after_failure",
         "_back_off",
         "_drain",
+        "_ask_more",
     )
 ]
 

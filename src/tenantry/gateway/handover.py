@@ -258,12 +258,12 @@ class Wire:
         self._descriptors.clear()
 
 
-def await_successor(run: Path, port: int) -> socket.socket:
+def await_successor(run: Path, port: int, seat: int = 0) -> socket.socket:
     """The socket on which the gateway of `run`, which serves `port`, is asked. Raises: OSError."""
     raw = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         raw.setblocking(False)
-        with short_name(run / f"{port}{_ENDING}") as name:
+        with short_name(run / _name(port, seat)) as name:
             raw.bind(name)
         raw.listen(_DESCRIPTORS_MAX)
     except OSError:
@@ -272,15 +272,21 @@ def await_successor(run: Path, port: int) -> socket.socket:
     return raw
 
 
-def find_gateways(journal_dir: Path, port: int) -> list[Wire]:
+def _name(port: int, seat: int) -> str:
+    return f"{port}{_ENDING}" if seat == 0 else f"{port}.{seat}{_ENDING}"
+
+
+def find_gateways(journal_dir: Path, port: int, seat: int = 0) -> list[Wire]:
     """The living gateways of a site that serve `port` or did, the one that began last first.
+
+    `seat`: of several that serve one port, each has its own, and is followed by the next one of it.
 
     Raises:
         WireBroken: one lives, and does not answer.
     """
     found: list[Wire] = []
     # A run's name tells when it began.
-    for path in sorted(journal_dir.glob(f"*/{port}{_ENDING}"), reverse=True):
+    for path in sorted(journal_dir.glob(f"*/{_name(port, seat)}"), reverse=True):
         if not is_alive(path.parent):
             continue
         raw = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -78,6 +78,11 @@ class Inheritance:
         self._find_costs: FindCosts | None = None
 
     @property
+    def run_id(self) -> str:
+        """The journal of the gateway before this one, by which that one is known."""
+        return self._estate.run_id
+
+    @property
     def attempt_ids(self) -> list[str]:
         """The attempts that are still running there."""
         return [one.attempt.attempt_id for one in self._estate.requests if one.attempt is not None]
@@ -107,9 +112,9 @@ class Inheritance:
         credential = credentials.get(request.credential_id) if request.credential_id is not None else None
         if not request.has_session or (credential is None and request.credential_id is not None):
             return
-        ask = self._turns[request.name] = Ask(tenant, key, credential, request.model, request.input_tokens, _untold)
+        ask = self._turns[request.name] = Ask(tenant, key, credential, request.model, request.input_tokens, untold)
         ask.output_tokens = request.output_tokens
-        _adopt(parts, ask, request.begun_at)
+        adopt(parts, ask, request.begun_at)
 
     # Being told
 
@@ -243,7 +248,7 @@ def succeed(wires: Sequence[Wire]) -> list[Inheritance]:
     return found
 
 
-def _adopt(parts: Parts, ask: Ask, begun_at: float) -> None:
+def adopt(parts: Parts, ask: Ask, begun_at: float) -> None:
     """Give an ask the sessions that it has at another gateway, whatever the limits say by now; no bucket is touched."""
     register, now = parts.lanes.register, parts.clock.now()
     way = ask.way = register.way(ask.tenant, ask.key, ask.credential, now)
@@ -258,5 +263,5 @@ def _adopt(parts: Parts, ask: Ask, begun_at: float) -> None:
         register.tell(way.tenant)
 
 
-def _untold(_grant: Grant) -> None:
+def untold(_grant: Grant) -> None:
     """It never waits here."""

@@ -13,6 +13,8 @@ from tenantry.gateway.handover import WireBroken, ask_listener, find_gateways
 
 # The number of the descriptor that `serve` gives to a gateway.
 LISTENER: Final = "TENANTRY_LISTENER"
+# Which one it is of those that share that descriptor, from 0.
+SEAT: Final = "TENANTRY_SEAT"
 # systemd's own (sd_listen_fds(3)): how many, for which process; the first is this one.
 _LISTEN_FDS, _LISTEN_PID, _LISTEN_FDS_START = "LISTEN_FDS", "LISTEN_PID", 3
 # What waits while no gateway accepts, and in a burst. The kernel takes no more than net.core.somaxconn.

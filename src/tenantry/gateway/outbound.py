@@ -16,7 +16,7 @@ from typing import Final
 from tenantry.domain.admission import Grant, Obstacle
 from tenantry.domain.asks import BYTES_PER_TOKEN, Ask
 from tenantry.domain.directory import Credential
-from tenantry.domain.errors import ApiError, JournalDown, NotReady, TooManyBodies
+from tenantry.domain.errors import AnotherGateway, ApiError, JournalDown, NotReady, StoreAway, TooManyBodies
 from tenantry.domain.holds import Short
 from tenantry.domain.life import Do, Event, State, straight
 from tenantry.domain.retry import Failure
@@ -25,6 +25,7 @@ from tenantry.gateway.attempt import ANSWER_TOO_LARGE, Attempt, AttemptOwner
 from tenantry.gateway.authentication import Principal
 from tenantry.gateway.bodies import BESIDE_BYTES_MIN
 from tenantry.gateway.caller import Caller
+from tenantry.gateway.cells import WAIT_SECONDS_MAX, At, Cells
 from tenantry.gateway.counting import Count
 from tenantry.gateway.credentials import choose_credential, refuse_object_id
 from tenantry.gateway.deadlines import NEVER
@@ -178,6 +179,13 @@ class Outbound(AttemptOwner):
         try:
             if parts.population.is_stopping:
                 raise NotReady
+            cells = parts.cells
+            if (
+                cells is not None
+                and cells.tenure.vouched.get(tenant.tenant_id) is not tenant
+                and not self._is_ours(cells)
+            ):
+                return
             object_id = fields.object_id if fields is not None else None
             if fields is not None:
                 if caller.has_policies:
@@ -190,6 +198,8 @@ class Outbound(AttemptOwner):
                 self.is_bound = True
                 if credential.is_shared:
                     raise refuse_object_id(object_id)
+            if cells is not None and credential is not tenant.credential and not cells.may_send(tenant, credential):
+                raise AnotherGateway
         except ApiError as error:
             if self.body_bytes >= BESIDE_BYTES_MIN:
                 self._charge()
@@ -216,6 +226,46 @@ class Outbound(AttemptOwner):
             self.on(Event.WAIT)
         elif isinstance(found, Obstacle):
             self._refuse(parts.telling.limit_refusal(found, principal))
+
+    # Where several gateways serve
+
+    def _is_ours(self, cells: Cells) -> bool:
+        """Whether this gateway grants for the tenant; else it waits until that is known. Raises: ApiError."""
+        tenant = self.principal.tenant
+        if cells.may_admit(tenant):
+            return True
+        if isinstance(cells.owner_of(tenant.tenant_id), At):
+            raise AnotherGateway
+        if not cells.has_lease:
+            raise StoreAway
+        until = self.came_at + WAIT_SECONDS_MAX
+        if self._parts.clock.now() >= until:
+            raise StoreAway
+        self._stop_waiting = cells.wait_for(tenant.tenant_id, self._on_claimed)
+        self._expect_by(until)
+        self.on(Event.CLAIM)
+        return False
+
+    def _on_claimed(self) -> None:
+        self._stop_waiting = None
+        try:
+            self.principal = self.caller.principal(self._parts)  # it may be another, after the wait
+        except ApiError as error:
+            self._error, self._reason = error, error.reason or error.error_type
+            self.on(Event.CUT)
+        else:
+            self.on(Event.CLAIMED)
+
+    def _ask_more(self) -> None:
+        """More of the budget has to be taken before anything goes out: the store is asked, off this way."""
+        cells = self._parts.cells
+        if cells is not None:
+            self._stop_waiting = cells.wait_for_more(self._on_raised)
+            self._expect_by(self._tries_now().raises_until)
+
+    def _on_raised(self) -> None:
+        self._stop_waiting = None
+        self.on(Event.RAISED)
 
     def _apply_policies(self, fields: MessageFields) -> None:
         """Raises: ApiError."""
@@ -359,6 +409,9 @@ class Outbound(AttemptOwner):
         if not written:
             self._error, self._reason = JournalDown(), "journal_unavailable"
             self.on(Event.UNWRITTEN)
+        elif self._parts.cells is not None and not self._may_leave(self._parts.cells):
+            self._error, self._reason = StoreAway(), StoreAway.reason
+            self.on(Event.UNWRITTEN)
         elif self.state is _JOURNALLING:
             self.state = _CONNECTING
             try:
@@ -367,6 +420,11 @@ class Outbound(AttemptOwner):
                 self._fail_safely()
         else:
             self.on(Event.WRITTEN)
+
+    def _may_leave(self, cells: Cells) -> bool:
+        """Whether this gateway still owns what the attempt was granted for, by a clock that is read now."""
+        attempt = self._attempt
+        return attempt is None or cells.may_send(self.principal.tenant, attempt.credential)
 
     def _connect(self) -> None:
         attempt = self._attempt

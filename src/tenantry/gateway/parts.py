@@ -12,6 +12,7 @@ from tenantry.domain.lanes import Lanes
 from tenantry.domain.prices import PriceTable
 from tenantry.domain.till import Till
 from tenantry.gateway.bodies import Bodies
+from tenantry.gateway.cells import Cells
 from tenantry.gateway.deadlines import Deadlines
 from tenantry.gateway.health import Health
 from tenantry.gateway.policy import Policies
@@ -47,7 +48,10 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """See DESIGN 2. Only `latest`, `population` and the counters inside the parts ever change."""
+    """See DESIGN 2. Only `latest`, `population` and the counters inside the parts ever change.
+
+    `cells`: what this gateway owns, where several serve; None where it is the only one.
+    """
 
     settings: GatewaySettings
     pepper: bytes
@@ -67,3 +71,4 @@ class Parts:
     pools: Pools
     telling: Telling
     bodies: Bodies
+    cells: Cells | None

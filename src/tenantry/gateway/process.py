@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from tenantry.domain.attempts import Tally
 from tenantry.domain.directory import Change, KeyStatus, Snapshot, TenantStatus
@@ -16,6 +16,7 @@ from tenantry.domain.prices import PriceTable
 from tenantry.domain.till import Till
 from tenantry.gateway.authentication import Principal
 from tenantry.gateway.bodies import Beside, Bodies
+from tenantry.gateway.cells import Cells
 from tenantry.gateway.deadlines import Deadlines
 from tenantry.gateway.health import Health
 from tenantry.gateway.live import LiveChanges
@@ -49,6 +50,7 @@ def build_parts(
     opening: Opening,
     clock: Clock,
     beside: Beside,
+    cells: Cells | None = None,
 ) -> Parts:
     """The parts of one gateway process, or of a test's."""
     return Parts(
@@ -62,7 +64,7 @@ def build_parts(
         population=Population(),
         deadlines=Deadlines(clock.now),
         lanes=Lanes(clock.now, clock.call_later),
-        till=Till(prices, settings.zone, opening),
+        till=Till(prices, settings.zone, opening, cells.asked if cells is not None else None, settings.envelope_nanos),
         health=Health(clock.now),
         recorder=Recorder(journal, clock.call_soon, clock.now),
         tallies=Tallies(),
@@ -70,6 +72,7 @@ def build_parts(
         pools=Pools(settings.idle_upstream_connections_max, clock.now),
         telling=Telling(settings.zone, settings.contact),
         bodies=Bodies(beside),
+        cells=cells,
     )
 
 
@@ -80,6 +83,7 @@ class GatewayProcess:
         self.parts = parts
         self.collects = True  # tests that count garbage turn it off
         self.live = LiveChanges(parts)
+        self.followers: list[Callable[[Change], None]] = []  # who else goes on under another directory
         self._slowing = Slowing(parts.latest.snapshot)
         self._last_collect = parts.clock.now()
 
@@ -97,6 +101,8 @@ class GatewayProcess:
         parts.latest.snapshot = change.snapshot
         self.live.apply(change)
         parts.health.apply(change)
+        for follow in self.followers:
+            follow(change)
         for number, part in enumerate(change.parts(CHANGED_AT_ONCE)):
             parts.lanes.apply(part)
             parts.till.apply(part, parts.clock.wall_us())

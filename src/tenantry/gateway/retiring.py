@@ -119,6 +119,8 @@ class Retirement(Lender):
             self._listener = None
         population.is_stopping = True
         population.heir = self
+        if parts.cells is not None:
+            parts.cells.is_lent = True
         unsent = [served for served in population.served if served.is_unsent]
         requests = [one for served in population.served - {*unsent} if (one := self._lend(served)) is not None]
         self.begun.set()

@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any, cast
 
 from tenantry.domain.wall import WallClock
+from tenantry.gateway.cells import Cells
 from tenantry.gateway.certificates import Certificates
 from tenantry.gateway.chores import (
     TALLY_SECONDS,
@@ -28,6 +29,7 @@ from tenantry.gateway.chores import (
     tell_live,
     tick,
 )
+from tenantry.gateway.claiming import SUSPENDED_SECONDS, Claimer, Site
 from tenantry.gateway.client import ClientConnection
 from tenantry.gateway.deadlines import TICK_SECONDS
 from tenantry.gateway.handover import await_successor, find_gateways
@@ -41,6 +43,7 @@ from tenantry.ledger.journal import JournalWriter
 from tenantry.ledger.live import LIVE_FILE, LiveFile
 from tenantry.ledger.opening import costs_of, open_counters
 from tenantry.settings import GatewaySettings
+from tenantry.storage.cells import CellStore
 from tenantry.storage.custody import open_vault
 from tenantry.storage.database import open_store
 from tenantry.storage.key_files import KeyFiles
@@ -62,8 +65,11 @@ async def serve_gateway(
     listener: socket.socket,
     ready: Callable[[], None] | None = None,
     replaced: Callable[[], None] | None = None,
+    seat: int = 0,
 ) -> int:
     """Serve until SIGTERM or SIGINT, then drain; or until another gateway takes its place. Returns the exit code.
+
+    `seat`: which it is of several that share the listener.
 
     `listener` is bound. `ready` is called once connections are accepted, `replaced` when another one has taken over.
     """
@@ -87,16 +93,23 @@ async def serve_gateway(
     wall = WallClock(time.monotonic_ns, _told_us)
     clock = Clock(loop.time, wall.now_us, loop.call_soon, loop.call_later)
     # All that may fail has been done: from here on until it accepts, nobody admits anything.
-    inherited = succeed(find_gateways(journal_dir, port))
+    inherited = succeed(find_gateways(journal_dir, port, seat))
     running = [attempt_id for one in inherited for attempt_id in one.attempt_ids]
     opening = open_counters(engine, journal_dir, prices, settings.zone, _told_us(), running)
-    parts = build_parts(settings, snapshot, vault.pepper, prices, journal, opening, clock, _beside)
+    cells = Cells(SUSPENDED_SECONDS) if settings.cluster else None
+    parts = build_parts(settings, snapshot, vault.pepper, prices, journal, opening, clock, _beside, cells)
     gateway = GatewayProcess(parts)
+    claimer: Claimer | None = None
+    if cells is not None:
+        claimer = Claimer(parts, cells, CellStore(engine), Site(engine, journal_dir, prices), journal.run_id)
+        cells.ring = claimer.ring
+        gateway.followers.append(claimer.apply)
+        await claimer.begin(f"{settings.host}:{port}", socket.gethostname(), [one.run_id for one in inherited])
     gateway.live.tell_closed(loader.closed)
     for one in inherited:
         one.enter(parts, opening.ended, partial(costs_of, engine, journal_dir, prices))
     server = await _serve_plainly(parts, listener) if certificates is None else TlsServer(parts, listener, certificates)
-    retirement = Retirement(parts, journal.run_id, await_successor(journal.folder, port), listener, server.close)
+    retirement = Retirement(parts, journal.run_id, await_successor(journal.folder, port, seat), listener, server.close)
     ending = _Ending(loop)
 
     live = LiveFile(journal.folder / LIVE_FILE)
@@ -109,6 +122,13 @@ async def serve_gateway(
         "the journal": sync_journal(parts.recorder, journal, clock.now),
         "the facts for people": tell_live(gateway, live),
     }
+    if claimer is not None:
+        work |= {
+            "the lease": claimer.keep_lease(),
+            "claims of cells": claimer.claim(),
+            "ceilings": claimer.raise_ceilings(),
+            "what others have left": claimer.review(),
+        }
     if certificates is not None:
         work["the certificates"] = certificates.follow()
         loop.add_signal_handler(signal.SIGHUP, certificates.ask)
@@ -134,6 +154,9 @@ async def serve_gateway(
     for chore in chores:
         chore.cancel()
     await asyncio.gather(*chores, return_exceptions=True)
+    if claimer is not None:
+        await claimer.leave()
+        claimer.close()
     retirement.close()
     for one in inherited:
         one.close()

@@ -11,14 +11,16 @@ import random
 from datetime import UTC, datetime, timedelta
 
 from tenantry.domain.directory import Credential
-from tenantry.domain.errors import ApiError, UpstreamDown
-from tenantry.domain.holds import Short
+from tenantry.domain.errors import ApiError, StoreAway, UpstreamDown
+from tenantry.domain.holds import CEILING, Short
 from tenantry.domain.lanes import Ask
 from tenantry.domain.life import Event
 from tenantry.domain.retry import ATTEMPTS_MAX, Failure, is_another_worth_trying, regain_at
 from tenantry.domain.till import Money
 from tenantry.gateway.answer import HeldAnswer
+from tenantry.gateway.cells import WAIT_SECONDS_MAX
 from tenantry.gateway.credentials import spent_until
+from tenantry.gateway.deadlines import NEVER
 from tenantry.gateway.health import REFUSED_SECONDS
 from tenantry.gateway.parts import Parts
 from tenantry.gateway.request import Request
@@ -50,6 +52,7 @@ class Tries:
         "held",
         "money",
         "number",
+        "raises_until",
         "wants_fresh",
         "was_resent",
     )
@@ -72,6 +75,7 @@ class Tries:
         self.held: HeldAnswer | None = None
         self.delay = 0.0
         self.number = number
+        self.raises_until = NEVER  # for how long it may wait for more of its budget to be taken
         self.wants_fresh = False  # the next attempt has to make a connection of its own
         self.was_resent = False
 
@@ -92,6 +96,8 @@ class Tries:
             return Event.GO if self._fall_back() else self._refuse(spent_until(until))
         short = self._hold()
         if short is not None:
+            if short.period == CEILING:
+                return self._raise(now)
             if self._may_be_counted(short):
                 self._is_counted = True
                 return Event.COUNT
@@ -100,6 +106,12 @@ class Tries:
         parts.health.probed(credential)
         self.number += 1
         return Event.GO
+
+    def _raise(self, now: float) -> Event:
+        """RAISE, or REFUSE: the budget has the money, and as much of it was not taken beforehand."""
+        if self.raises_until == NEVER:
+            self.raises_until = now + WAIT_SECONDS_MAX
+        return Event.RAISE if now < self.raises_until else self._refuse(StoreAway())
 
     def after(self) -> Event:
         """AGAIN, GO, or GIVE_UP: an attempt has come to nothing before the client saw anything."""
@@ -156,6 +168,8 @@ class Tries:
         if is_dead and not (is_metered and parts.health.may_probe(fallback)):
             return False
         if not standing.breaker.may_send(now):
+            return False
+        if parts.cells is not None and not parts.cells.may_send(ask.tenant, fallback):
             return False
         if is_metered and not parts.lanes.may_move(ask, fallback):
             return False
@@ -214,6 +228,8 @@ class Tries:
         return Event.REFUSE
 
     def _refuse_for(self, short: Short) -> Event:
+        if short.period == CEILING:
+            return self._refuse(StoreAway())
         parts = self._parts
         return self._refuse(parts.telling.budget_refusal(short, parts.clock.wall_us()))
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from hashlib import sha256
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import (
@@ -253,6 +254,7 @@ def _batches(changes: Iterator[Change]) -> Iterator[list[Change]]:
 
 # Tenant id, key id, a time in unix microseconds, and what is added to what was spent at that time.
 Correction = tuple[str, str, int, int]
+NOT_LATER: Mapping[str, int] = MappingProxyType({})
 
 
 def newest_entry(connection: Connection) -> int:
@@ -260,15 +262,23 @@ def newest_entry(connection: Connection) -> int:
     return int(connection.execute(select(func.max(ledger.c.entry_id))).scalar() or 0)
 
 
-def adjustments_since(engine: Engine, entry_id: int) -> tuple[int, list[Correction]]:
+def adjustments_since(
+    engine: Engine, entry_id: int, opened: Mapping[str, int] = NOT_LATER
+) -> tuple[int, list[Correction]]:
     """What corrections newer than row `entry_id` change in budgets, and the row up to which that is now known.
 
     Times are beginnings of quarters of an hour, in which no period of a budget begins. A correction counts when it was
     booked; where it prices an attempt, what was held for that counts no more in the period in which it ended.
+    `opened`: of tenants that were counted up to a later row than `entry_id`, that row.
     """
     with reading(engine) as connection:
         newest = newest_entry(connection)
-        return newest, corrections(connection, entry_id, newest)
+        found = corrections(connection, entry_id, newest)
+        late = {one[0]: after for one in found if (after := opened.get(one[0], 0)) > entry_id}
+        found = [one for one in found if one[0] not in late]
+        for tenant_id, after in late.items():
+            found += [one for one in corrections(connection, after, newest) if one[0] == tenant_id]
+        return newest, found
 
 
 def corrections(connection: Connection, after: int, newest: int) -> list[Correction]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import json
+import math
 import re
 from collections import deque
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from tenantry.domain.asks import capacity_name
 from tenantry.domain.attempts import AttemptBegun, AttemptEnded
 from tenantry.domain.budgets import Budget, Cap
 from tenantry.domain.directory import (
@@ -36,6 +38,7 @@ from tenantry.domain.limits import Limits
 from tenantry.domain.opening import Opening
 from tenantry.domain.prices import load_default_prices
 from tenantry.gateway import upstream
+from tenantry.gateway.cells import Cells
 from tenantry.gateway.client import ClientConnection
 from tenantry.gateway.deadlines import TICK_SECONDS
 from tenantry.gateway.exchange import Exchange
@@ -413,8 +416,10 @@ class World:
         budget_nanos: int | None = None,
         fallback: bool = False,
         disconnect: Disconnect = Disconnect.DRAIN,
+        is_one_of_several: bool = False,
     ) -> None:
         self.time = Time()
+        self.cells = Cells(lambda: self.time.now) if is_one_of_several else None
         self.told: list[str] = []
         self.tell = self.told.append
         self.disk = Disk(self.tell)
@@ -457,12 +462,38 @@ class World:
             Opening(START_US),
             clock,
             self._beside,
+            self.cells,
         )
         self.pools = UpstreamPools(self)
         self.parts: Parts = replace(parts, pools=self.pools)  # type: ignore[arg-type]
         self.process = GatewayProcess(self.parts)
         self.process.collects = False
         Exchange.strict = True
+
+    # The store, where this gateway is one of several
+
+    def own(self, *tenant_ids: str) -> None:
+        """The lease is renewed, and the store says of these tenants that they are this gateway's."""
+        assert self.cells is not None
+        tenure, snapshot = self.cells.tenure, self.parts.latest.snapshot
+        tenure.renewed(math.inf, tenure.life)
+        for tenant_id in tenant_ids:
+            tenant = snapshot.tenants[tenant_id]
+            drawn = [capacity_name(one) for one in (tenant.credential, tenant.fallback) if one is not None]
+            tenure.take(dict.fromkeys(drawn, 1), {}, tenure.life)
+            tenure.open(tenant_id, drawn[0], tenure.life)
+
+    def raise_ceilings(self) -> None:
+        """The store lets this gateway take what it asks for."""
+        assert self.cells is not None
+        till = self.parts.till
+        for ceiling in self.cells.take_asked():
+            account = till.account_under(ceiling)
+            if account is not None:
+                account.taken(
+                    ceiling.next_taken(account.used_nanos, account.left_nanos(self.wall_us())), self.wall_us()
+                )
+        self.cells.answer_for_more()
 
     def wall_us(self) -> int:
         return START_US + int((self.time.now - 1000.0) * 1_000_000)

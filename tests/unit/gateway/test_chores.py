@@ -44,7 +44,9 @@ def follow_three_rounds(
 
     gateway: Any = SimpleNamespace(
         parts=SimpleNamespace(
-            clock=SimpleNamespace(now=lambda: time[0]), population=SimpleNamespace(connections={"a client"})
+            clock=SimpleNamespace(now=lambda: time[0]),
+            population=SimpleNamespace(connections={"a client"}),
+            till=SimpleNamespace(entry_id=0, opened_entries=dict[str, int]),
         ),
         applying=lambda change: (),
         correct=lambda *told: corrected.append(told),
@@ -86,7 +88,7 @@ def test_a_correction_that_was_read_is_counted_where_the_prices_cannot_be_read(
 ) -> None:
     booked = ("tnt_1", "key_1", 1_000_000, -500)
 
-    def adjustments_since(_engine: object, entry_id: int) -> tuple[int, list[tuple[Any, ...]]]:
+    def adjustments_since(_engine: object, entry_id: int, _opened: object) -> tuple[int, list[tuple[Any, ...]]]:
         return 7, [booked] if entry_id < 7 else []
 
     def read_prices() -> None:

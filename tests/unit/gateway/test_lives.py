@@ -61,6 +61,7 @@ class Storm:
             budget_nanos=chance.choice((None, 2_000_000, 50_000_000, 10**10)),
             fallback=chance.random() < 0.5,
             disconnect=chance.choice((Disconnect.DRAIN, Disconnect.CANCEL)),
+            is_one_of_several=chance.random() < 0.4,
         )
         self.clients: list[ClientSocket] = []
         self.lives = 0
@@ -73,6 +74,7 @@ class Storm:
         found += [("upstream", self.answer)] * 8 if world.sent else []
         found += [("client", self.client_acts)] * 2 if any(client.is_open for client in self.clients) else []
         found += [("read", world.read_beside)] * 3 if world.beside else []
+        found += [("store", self.ask_store)] * 3 if world.cells is not None else []
         found += [("directory", self.change), ("disk", self.disk)] if self.chance.random() < 0.15 else []
         return found
 
@@ -180,6 +182,29 @@ class Storm:
         status = self.world.parts.latest.snapshot.tenants[f"tnt_{slug}"].status
         other = TenantStatus.DISABLED if status is TenantStatus.ACTIVE else TenantStatus.ACTIVE
         self.world.change(slug, status=other)
+
+    def ask_store(self) -> None:
+        """Whose tenants are, and what may be taken of budgets; or the lease has run out."""
+        world, chance = self.world, self.chance
+        cells = world.cells
+        if cells is None:
+            return
+        if chance.random() < 0.1:
+            cells.tenure.lapse()
+            cells.tenure.keep({}, {}, world.time.now + chance.choice((0.0, 5.0, 1000.0)))
+        if chance.random() < 0.6:
+            wanted = cells.take_wanted()
+            for tenant_id in wanted:
+                fate = chance.random()
+                if fate < 0.7:
+                    world.own(tenant_id)
+                elif fate < 0.85:
+                    cells.is_at(tenant_id, "gw-b", "")
+            cells.answer(wanted)
+        elif chance.random() < 0.8:
+            world.raise_ceilings()
+        else:
+            cells.answer_for_more()  # it could not be asked
 
     def disk(self) -> None:
         self.world.disk.works = not self.world.disk.works

@@ -11,6 +11,7 @@ from tenantry.storage.directory.budgets import BudgetChanges
 from tenantry.storage.directory.changes import AlreadyThere, CredentialRefused, DirectoryError, NotInDirectory
 from tenantry.storage.directory.credentials import CredentialChanges
 from tenantry.storage.directory.declaration import DeclarationChanges
+from tenantry.storage.directory.gateways import GatewayChanges
 from tenantry.storage.directory.invoices import InvoiceChanges
 from tenantry.storage.directory.kept_answers import KeptAnswerChanges
 from tenantry.storage.directory.keys import IssuedKey, KeyChanges
@@ -50,5 +51,6 @@ class Directory(
     PeopleChanges,
     SignInChanges,
     PortalChanges,
+    GatewayChanges,
 ):
     """Every change and look-up, on behalf of one actor."""

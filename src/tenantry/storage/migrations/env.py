@@ -2,10 +2,10 @@
 
 from alembic import context
 
-from tenantry.storage import billing_tables, people_tables, portal_tables
+from tenantry.storage import billing_tables, cell_tables, people_tables, portal_tables
 
 # Those that a module holds are in the one `metadata` once it is loaded.
-_TABLES = (billing_tables, people_tables, portal_tables)
+_TABLES = (billing_tables, cell_tables, people_tables, portal_tables)
 
 context.configure(
     connection=context.config.attributes["connection"],

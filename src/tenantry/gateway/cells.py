@@ -1,0 +1,167 @@
+"""What this gateway owns, where several serve: asked for each request, in memory (decision 0021).
+
+A tenant's requests are granted by one gateway at a time. `owner_of` says who that is, as far as is known here; where
+nothing is known, a request waits (`wait_for`) until the store was asked, which `gateway/claiming.py` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from tenantry.domain.asks import capacity_name
+from tenantry.domain.ceilings import Ceiling
+from tenantry.domain.cells import Tenure
+from tenantry.domain.directory import Credential, Tenant
+
+# What the store has said of another owner is believed for so long: a cell that moves is found where it is by then.
+ELSEWHERE_SECONDS: Final = 1.0
+# How long a request waits for the store to say whose its tenant is, or for more of its budget to be taken.
+WAIT_SECONDS_MAX: Final = 10.0
+
+
+class At:
+    """Another gateway grants for a tenant; `address` is where gateways reach it, "" where they cannot."""
+
+    __slots__ = ("address", "gateway_id", "known_until")
+
+    def __init__(self, gateway_id: str, address: str, known_until: float) -> None:
+        self.gateway_id = gateway_id
+        self.address = address
+        self.known_until = known_until
+
+
+class Mine:
+    """This gateway grants for a tenant."""
+
+    __slots__ = ()
+
+
+class Unknown:
+    """Nobody, as far as is known: the store has to be asked (`Cells.wait_for`)."""
+
+    __slots__ = ()
+
+
+def _nobody() -> None:
+    """Nobody asks the store yet."""
+
+
+MINE: Final = Mine()
+UNKNOWN: Final = Unknown()
+Owner = Mine | At | Unknown
+
+
+class Cells:
+    """`clock`: seconds that count suspends, read anew at each call.
+
+    `wanted`: tenants that requests wait for. `asked`: ceilings that are to be raised. `ring` is called when there is
+    something of either. `is_lent`: another gateway has taken this one's place, and counts for what goes on here.
+    """
+
+    __slots__ = ("_clock", "_elsewhere", "_for_more", "_waiting", "asked", "is_lent", "ring", "tenure", "wanted")
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self.ring: Callable[[], object] = _nobody
+        self.tenure = Tenure()
+        self.is_lent = False
+        self.wanted: dict[str, None] = {}
+        self.asked: list[Ceiling] = []
+        self._elsewhere: dict[str, At] = {}
+        self._waiting: dict[str, dict[Callable[[], None], None]] = {}
+        self._for_more: dict[Callable[[], None], None] = {}
+
+    # Asked by requests
+
+    def may_grant(self, tenant_id: str, capacity: str) -> bool:
+        """Whether a request of the tenant may go out from here under a capacity ("": under none), at this moment."""
+        tenure = self.tenure
+        return (
+            self._clock() < tenure.until and tenant_id in tenure.tenants and (not capacity or capacity in tenure.cells)
+        )
+
+    def may_admit(self, tenant: Tenant) -> bool:
+        """Whether its requests may go out under the credential that it has first; then it is vouched for."""
+        if not self.may_grant(tenant.tenant_id, capacity_name(tenant.credential)):
+            return False
+        self.tenure.vouched[tenant.tenant_id] = tenant
+        return True
+
+    def may_send(self, tenant: Tenant, credential: Credential) -> bool:
+        """Whether an attempt that is granted, and that stands in the journal, may leave at this moment."""
+        tenure = self.tenure
+        if (
+            self._clock() < tenure.until
+            and credential is tenant.credential
+            and tenure.vouched.get(tenant.tenant_id) is tenant
+        ):
+            return True
+        return self.is_lent or self.may_grant(tenant.tenant_id, capacity_name(credential))
+
+    def owner_of(self, tenant_id: str) -> Owner:
+        """Who grants for a tenant."""
+        now, tenure = self._clock(), self.tenure
+        if now < tenure.until and tenant_id in tenure.tenants:
+            return MINE
+        found = self._elsewhere.get(tenant_id)
+        return found if found is not None and now < found.known_until else UNKNOWN
+
+    @property
+    def has_lease(self) -> bool:
+        """Whether this gateway may grant anything at all."""
+        return self._clock() < self.tenure.until
+
+    def wait_for(self, tenant_id: str, then: Callable[[], None]) -> Callable[[], None]:
+        """Call `then`, once, when the store has said whose a tenant is, or could not be asked; the way to leave."""
+        waiting = self._waiting.setdefault(tenant_id, {})
+        waiting[then] = None
+        self.wanted[tenant_id] = None
+        self.ring()
+
+        def leave() -> None:
+            waiting.pop(then, None)
+
+        return leave
+
+    def wait_for_more(self, then: Callable[[], None]) -> Callable[[], None]:
+        """Call `then`, once, when more has been taken of the budgets that asked for it, or could not be."""
+        waiting = self._for_more
+        waiting[then] = None
+        self.ring()
+
+        def leave() -> None:
+            waiting.pop(then, None)
+
+        return leave
+
+    # Told by who asks the store
+
+    def take_wanted(self) -> list[str]:
+        wanted, self.wanted = list(self.wanted), {}
+        return wanted
+
+    def take_asked(self) -> list[Ceiling]:
+        asked = self.asked.copy()
+        self.asked.clear()
+        return asked
+
+    def is_at(self, tenant_id: str, gateway_id: str, address: str) -> None:
+        """Another one grants for a tenant."""
+        self._elsewhere[tenant_id] = At(gateway_id, address, self._clock() + ELSEWHERE_SECONDS)
+
+    def answer(self, tenant_ids: list[str]) -> None:
+        """Whose these are has been said, or nobody can say it."""
+        for tenant_id in tenant_ids:
+            for then in self._waiting.pop(tenant_id, {}):
+                then()
+
+    def answer_for_more(self) -> None:
+        waiting, self._for_more = self._for_more, {}
+        for then in waiting:
+            then()
+
+    def forget_elsewhere(self) -> None:
+        """What is believed of others for no longer is not kept."""
+        now = self._clock()
+        self._elsewhere = {name: one for name, one in self._elsewhere.items() if now < one.known_until}

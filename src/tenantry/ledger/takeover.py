@@ -1,0 +1,182 @@
+"""What a gateway counts of tenants that it takes over: what was spent, and what others may have spent (decision 0021).
+
+Another gateway that had a tenant has taken so much of its budgets beforehand. What of that is known, because it is
+booked or stands in a journal that can be read here, counts as what it is; the rest is in doubt, and is held. It is in
+doubt no more when that gateway's journal is booked to its end, or can be read to its end here, or when an operator
+declares its machine lost: then the rest counts as spent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection, Engine, case, func, select
+
+from tenantry.domain.ceilings import unknown
+from tenantry.domain.holds import TOKENS
+from tenantry.domain.opening import PERIODS, Opening
+from tenantry.domain.periods import Period, period_of
+from tenantry.domain.plans import PRICED_TOKENS
+from tenantry.domain.prices import PriceTable
+from tenantry.ledger.booking import already_booked
+from tenantry.ledger.events import EndedAttempt
+from tenantry.ledger.lines import Begun
+from tenantry.ledger.opening import ReadRun, counted_tokens, read_runs, sum_up
+from tenantry.ledger.quarantine import counted_nanos
+from tenantry.storage.cells import Taken, forgotten, taken_of
+from tenantry.storage.database import reading
+from tenantry.storage.tables import journals, ledger
+
+_DAY_US = 86_400 * 1_000_000
+
+
+@dataclass(slots=True)
+class Doubt:
+    """What one gateway may have spent of one account beside what is known of it.
+
+    `known`: of what it has spent, by kinds of the current periods, which began at `starts_us`. `is_over`: nothing of it
+    is in doubt any more, and `rest` is what is to be counted as spent, in the periods that hold `spent_at_us`.
+    """
+
+    taken: Taken
+    nanos: int
+    known: Mapping[str, int]
+    starts_us: Mapping[str, int]
+    is_over: bool = False
+    rest: int = 0
+    spent_at_us: int = 0
+
+    @property
+    def account(self) -> tuple[str, str, str]:
+        """Tenant, key ("" is the tenant's own), unit."""
+        return self.taken.tenant_id, self.taken.key_id, self.taken.unit
+
+
+@dataclass(slots=True)
+class Takeover:
+    """All that is to be known of the tenants. `running`: what living gateways are in the middle of for them."""
+
+    opening: Opening
+    doubts: list[Doubt]
+    running: list[Begun]
+
+
+def open_tenants(
+    engine: Engine,
+    journal_dir: Path,
+    prices: PriceTable,
+    zone: ZoneInfo,
+    at_us: int,
+    tenant_ids: Collection[str],
+    me: str,
+) -> Takeover:
+    """What was spent of these tenants' budgets, and what others than `me` may have spent. To be asked when the tenants'
+    cells are owned already: from then on nobody else takes anything of their budgets."""
+    wanted = {*tenant_ids}
+    runs = read_runs(engine, journal_dir, prices)
+    unbooked = _of(wanted, (one for run in runs for one in run.ended))
+    periods = [period_of(kind, at_us, zone) for kind in PERIODS]
+    with reading(engine) as connection:
+        opening = sum_up(connection, unbooked, periods, at_us, tenant_ids=wanted)
+        taken = taken_of(connection, sorted(wanted), but=me)
+        doubts = [one for one in _doubts(connection, taken, runs, periods) if not one.is_over or one.rest]
+    running = [one for run in runs if run.run_id != me for one in run.running if one.tenant_id in wanted]
+    return Takeover(opening, doubts, running)
+
+
+def look_again(
+    engine: Engine, journal_dir: Path, prices: PriceTable, zone: ZoneInfo, at_us: int, doubts: Sequence[Doubt]
+) -> list[Doubt]:
+    """The same doubts, as they are now: in this order."""
+    runs = read_runs(engine, journal_dir, prices)
+    periods = [period_of(kind, at_us, zone) for kind in PERIODS]
+    with reading(engine) as connection:
+        return _doubts(connection, [one.taken for one in doubts], runs, periods)
+
+
+def found_since(before: Doubt, now: Doubt) -> dict[str, int]:
+    """What was found to have been spent between two looks, by kinds of the periods that are current now."""
+    return {
+        kind: found - (before.known.get(kind, 0) if before.starts_us.get(kind) == now.starts_us.get(kind) else 0)
+        for kind, found in now.known.items()
+    }
+
+
+def still_running(engine: Engine, journal_dir: Path, prices: PriceTable) -> set[str]:
+    """The attempts that living gateways are in the middle of."""
+    return {one.attempt_id for run in read_runs(engine, journal_dir, prices) for one in run.running}
+
+
+def closed_runs(connection: Connection, run_ids: Collection[str]) -> set[str]:
+    """Those of these journals that are booked to their end."""
+    query = select(journals.c.run_id).where(journals.c.run_id.in_(run_ids), journals.c.closed_at.is_not(None))
+    return set(connection.execute(query).scalars())
+
+
+def _of(wanted: set[str], attempts: Iterable[EndedAttempt]) -> list[EndedAttempt]:
+    return [one for one in attempts if one.begun.tenant_id in wanted]
+
+
+def _doubts(
+    connection: Connection, taken: Sequence[Taken], runs: Sequence[ReadRun], periods: Sequence[Period]
+) -> list[Doubt]:
+    by_run = {run.run_id: run for run in runs}
+    gateway_ids = sorted({one.gateway_id for one in taken})
+    closed, lost = closed_runs(connection, gateway_ids), forgotten(connection, gateway_ids)
+    starts_us = {period.kind: period.start_us for period in periods}
+    found: list[Doubt] = []
+    for one in taken:
+        run = by_run.get(one.gateway_id)
+        total, known = _known(connection, one, run, periods)
+        doubt = Doubt(one, unknown(one.taken, total), known, starts_us)
+        if one.gateway_id in closed or (run is not None and not run.is_alive):
+            doubt.is_over = True
+        elif one.gateway_id in lost:
+            doubt.is_over, doubt.rest, doubt.spent_at_us = True, doubt.nanos, lost[one.gateway_id]
+        found.append(doubt)
+    return found
+
+
+def _known(
+    connection: Connection, taken: Taken, run: ReadRun | None, periods: Sequence[Period]
+) -> tuple[int, dict[str, int]]:
+    """What of it is booked or can be read here: in all, and by kinds of the periods."""
+    columns: Any = ledger.c
+    amount = func.coalesce(columns.cost_nanos, columns.held_nanos, 0)
+    if taken.unit == TOKENS:
+        amount = sum((columns[name] for name in PRICED_TOKENS[1:]), columns[PRICED_TOKENS[0]])
+    sums = [func.sum(amount)]
+    for period in periods:
+        is_in = (columns.ended_at_us >= period.start_us) & (columns.ended_at_us < period.end_us)
+        sums.append(func.sum(case((is_in, amount), else_=0)))
+    query = select(*sums).where(
+        columns.tenant_id == taken.tenant_id,
+        columns.ended_at_us >= taken.since_us - _DAY_US,  # for the index: clocks may differ by as much
+        columns.journal_run == taken.gateway_id,
+        columns.adjusts.is_(None),
+    )
+    if taken.key_id:
+        query = query.where(columns.key_id == taken.key_id)
+    row = connection.execute(query).one()
+    total, known = int(row[0] or 0), {period.kind: int(row[at + 1] or 0) for at, period in enumerate(periods)}
+    for one in _unbooked(connection, taken, run):
+        nanos = counted_tokens(one) if taken.unit == TOKENS else counted_nanos(one)
+        total += nanos
+        for period in periods:
+            if period.start_us <= one.end.ended_at_us < period.end_us:
+                known[period.kind] += nanos
+    return total, known
+
+
+def _unbooked(connection: Connection, taken: Taken, run: ReadRun | None) -> list[EndedAttempt]:
+    if run is None:
+        return []
+    mine = [
+        one for one in run.ended if one.begun.tenant_id == taken.tenant_id and taken.key_id in ("", one.begun.key_id)
+    ]
+    booked = already_booked(connection, [one.begun.attempt_id for one in mine])
+    return [one for one in mine if one.begun.attempt_id not in booked]

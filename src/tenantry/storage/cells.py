@@ -1,0 +1,440 @@
+"""Who owns which cells, in the store: leases, claims, and what was taken of budgets (decision 0021).
+
+Time is the store's own clock. On PostgreSQL that is its server's; on SQLite, whose file all gateways of one machine
+share, it is that machine's CLOCK_BOOTTIME, which counts suspends and which nobody sets.
+
+What is read here to decide does not change before it is written: SQLite has one writer, from its first statement on;
+on PostgreSQL claims queue behind one lock, and lock the rows of leases and cells, so that a renewal or a ceiling that
+is under way comes before them or sees what they have written.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Final, Protocol
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Dialect,
+    and_,
+    cast,
+    delete,
+    extract,
+    func,
+    insert,
+    literal,
+    select,
+    update,
+)
+
+from tenantry.domain.cells import CellRow, Component, judge, names_to_read
+from tenantry.domain.values import value
+from tenantry.storage.cell_tables import ceilings, cell_tenants, cells, gateways
+from tenantry.storage.many import insert_of, rows_where
+from tenantry.storage.tables import journals
+
+# Of PostgreSQL's advisory locks: claims come one after the other.
+_CLAIMS_LOCK: Final = 0x7E4A_0021
+_BOOT_FILE: Final = Path("/proc/sys/kernel/random/boot_id")
+_NO_BOOT: Final = ""
+
+
+def machine_us() -> int:
+    """The clock that counts suspends, microseconds."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
+
+
+@value
+class Lease:
+    """Whose it is, and for how long it is renewed."""
+
+    gateway_id: str
+    lease_us: int
+
+
+@value
+class Claimed:
+    """What a claim came to: the owner of the tenant with its address, and what of the component is the claimant's.
+
+    `cells` are the claimant's, each with its epoch; `pins` are those of the component's tenants. `is_whole`: the owner
+    has all that the tenant draws on. `rested_us`: of the cells that were another's until now, for how long nobody has
+    granted for them at least.
+    """
+
+    owner: str
+    address: str
+    cells: Mapping[str, int]
+    pins: Mapping[str, str]
+    is_whole: bool
+    rested_us: Mapping[str, int]
+
+
+@value
+class Taken:
+    """What one gateway has taken of one account since it opened it."""
+
+    tenant_id: str
+    key_id: str
+    unit: str
+    gateway_id: str
+    taken: int
+    since_us: int
+
+
+@value
+class Forgotten:
+    """A gateway whose machine was declared lost, and when, in unix microseconds."""
+
+    gateway_id: str
+    at_us: int
+
+
+class Store(Protocol):
+    """An engine, or a transaction that is under way."""
+
+    @property
+    def dialect(self) -> Dialect: ...
+    def begin(self) -> AbstractContextManager[Connection]: ...
+    def connect(self) -> AbstractContextManager[Connection]: ...
+
+
+class CellStore:
+    """Cells and leases in one store. `clock_us` is that of SQLite's machine."""
+
+    def __init__(self, engine: Store, clock_us: Callable[[], int] = machine_us, boot: str | None = None) -> None:
+        self._engine = engine
+        self._clock_us = clock_us
+        self._is_sqlite = engine.dialect.name == "sqlite"
+        self._boot = (boot if boot is not None else _boot_id()) if self._is_sqlite else _NO_BOOT
+
+    # The clock
+
+    def _now(self) -> ColumnElement[int]:
+        if self._is_sqlite:
+            return literal(self._clock_us())
+        return cast(extract("epoch", func.clock_timestamp()) * 1_000_000, BigInteger)
+
+    def _is_live(self) -> ColumnElement[bool]:
+        return and_(gateways.c.lease_until_us > self._now(), gateways.c.boot == self._boot)
+
+    @contextmanager
+    def _deciding(self, *, claims: bool = False) -> Generator[Connection]:
+        """A transaction in which what was read to decide is still so when it is written."""
+        if self._is_sqlite:
+            with self._engine.connect() as connection:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                yield connection
+                connection.commit()
+            return
+        with self._engine.begin() as connection:
+            if claims:
+                connection.execute(select(func.pg_advisory_xact_lock(_CLAIMS_LOCK)))
+            yield connection
+
+    # Leases
+
+    def join(self, lease: Lease, address: str, machine: str, at_us: int) -> None:
+        """A gateway process begins to live. `at_us` is unix time."""
+        with self._engine.begin() as connection:
+            connection.execute(
+                insert(gateways).values(
+                    gateway_id=lease.gateway_id,
+                    address=address,
+                    machine=machine,
+                    boot=self._boot,
+                    since_us=at_us,
+                    lease_until_us=self._now() + lease.lease_us,
+                )
+            )
+
+    def renew(self, lease: Lease) -> bool:
+        """False: it has run out, and what was owned may be another's by now."""
+        with self._engine.begin() as connection:
+            done = connection.execute(
+                update(gateways)
+                .where(gateways.c.gateway_id == lease.gateway_id, self._is_live())
+                .values(lease_until_us=self._now() + lease.lease_us)
+            )
+            return done.rowcount == 1
+
+    def rejoin(self, lease: Lease) -> tuple[dict[str, int], dict[str, str]]:
+        """Live again: the cells that nobody has taken meanwhile, with their epochs, and the pins of their tenants."""
+        with self._deciding(claims=True) as connection:
+            connection.execute(
+                update(gateways)
+                .where(gateways.c.gateway_id == lease.gateway_id)
+                .values(lease_until_us=self._now() + lease.lease_us, boot=self._boot)
+            )
+            rows = connection.execute(select(cells.c.name, cells.c.epoch).where(cells.c.gateway_id == lease.gateway_id))
+            mine = {row.name: int(row.epoch) for row in rows}
+            return mine, _pins_of_cells(connection, [*mine])
+
+    def end(self, gateway_ids: Collection[str]) -> None:
+        """These live no longer: they have said so, or their process is known to be dead."""
+        if gateway_ids:
+            with self._engine.begin() as connection:
+                connection.execute(
+                    update(gateways)
+                    .where(gateways.c.gateway_id.in_(gateway_ids), self._is_live())
+                    .values(lease_until_us=self._now())
+                )
+
+    def live(self) -> list[str]:
+        """The gateways whose leases have not run out."""
+        with self._engine.connect() as connection:
+            return list(connection.execute(select(gateways.c.gateway_id).where(self._is_live())).scalars())
+
+    # Claims
+
+    def claim(self, gateway_id: str, tenant_id: str, component: Component, at_us: int) -> Claimed | None:
+        """Take what counts together with a tenant, where nobody alive owns it (`domain.cells.judge`).
+
+        None: the claimant's own lease has run out.
+        """
+        with self._deciding(claims=True) as connection:
+            pins = _pins_of(connection, [*component.homes])
+            names = names_to_read(component, pins)
+            rows, addresses = self._read_cells(connection, names, gateway_id)
+            if gateway_id not in addresses:
+                return None
+            found = judge(gateway_id, tenant_id, component, rows, pins)
+            epochs = {name: row.epoch for name, row in rows.items() if row.gateway_id == gateway_id and row.is_live}
+            for name in found.take:
+                epochs[name] = rows[name].epoch + 1 if name in rows else 1
+            self._write_cells(connection, gateway_id, {name: epochs[name] for name in found.take}, at_us)
+            self._write_pins(connection, found.pins)
+            rested = self._rested(connection, {name: rows[name].gateway_id for name in found.take if name in rows})
+            return Claimed(
+                found.owner,
+                addresses.get(found.owner, ""),
+                epochs,
+                pins | dict(found.pins),
+                found.is_whole,
+                rested,
+            )
+
+    def _rested(self, connection: Connection, owners: Mapping[str, str]) -> dict[str, int]:
+        """For how long the leases of these cells' owners have run out; of those of another boot nothing is known."""
+        if not owners:
+            return {}
+        query = select(gateways.c.gateway_id, self._now() - gateways.c.lease_until_us).where(
+            gateways.c.gateway_id.in_({*owners.values()}), gateways.c.boot == self._boot
+        )
+        rested = {gateway_id: int(since) for gateway_id, since in connection.execute(query)}
+        return {name: max(0, rested[owner]) for name, owner in owners.items() if owner in rested}
+
+    def _read_cells(
+        self, connection: Connection, names: Sequence[str], gateway_id: str
+    ) -> tuple[dict[str, CellRow], dict[str, str]]:
+        """The cells, and the addresses of those of their owners that live; the rows of both are locked."""
+        query = select(cells.c.name, cells.c.gateway_id, cells.c.epoch).where(cells.c.name.in_(names))
+        found = connection.execute(query.order_by(cells.c.name).with_for_update()).all()
+        owners = {gateway_id, *(row.gateway_id for row in found)}
+        # Locked, and only then asked whether it has run out: a renewal that is under way has its end first.
+        connection.execute(
+            select(gateways.c.number)
+            .where(gateways.c.gateway_id.in_(owners))
+            .order_by(gateways.c.number)
+            .with_for_update()
+        ).all()
+        live = select(gateways.c.gateway_id, gateways.c.address).where(
+            gateways.c.gateway_id.in_(owners), self._is_live()
+        )
+        addresses = {row.gateway_id: str(row.address) for row in connection.execute(live)}
+        rows = {
+            row.name: CellRow(row.name, row.gateway_id, int(row.epoch), row.gateway_id in addresses) for row in found
+        }
+        return rows, addresses
+
+    def _write_cells(self, connection: Connection, gateway_id: str, epochs: Mapping[str, int], at_us: int) -> None:
+        if not epochs:
+            return
+        statement = insert_of(connection.dialect, cells)
+        new = statement.excluded
+        connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=[cells.c.name],
+                set_={"gateway_id": new.gateway_id, "epoch": new.epoch, "since_us": new.since_us},
+            ),
+            [
+                {"name": name, "gateway_id": gateway_id, "epoch": epoch, "since_us": at_us}
+                for name, epoch in epochs.items()
+            ],
+        )
+
+    def _write_pins(self, connection: Connection, pins: Mapping[str, str]) -> None:
+        if not pins:
+            return
+        statement = insert_of(connection.dialect, cell_tenants)
+        connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=[cell_tenants.c.tenant_id], set_={"cell": statement.excluded.cell}
+            ),
+            [{"tenant_id": tenant_id, "cell": cell} for tenant_id, cell in pins.items()],
+        )
+
+    def repin(self, gateway_id: str, tenant_id: str, cell: str, to: str) -> bool:
+        """The owner of the cell that a tenant is pinned to gives it to another cell. False: it is the owner no more."""
+        with self._deciding(claims=True) as connection:
+            if not self._owns(connection, gateway_id, tenant_id):
+                return False
+            changed = connection.execute(
+                update(cell_tenants)
+                .where(cell_tenants.c.tenant_id == tenant_id, cell_tenants.c.cell == cell)
+                .values(cell=to)
+            )
+            return changed.rowcount == 1
+
+    def give(self, gateway_id: str, name: str, epoch: int, to: str, at_us: int) -> bool:
+        """The owner of a cell, which holds nothing of it any more, makes it another's. False: it is the owner no more,
+        or the other one does not live."""
+        with self._deciding(claims=True) as connection:
+            _, addresses = self._read_cells(connection, (name,), to)
+            if to not in addresses or gateway_id not in addresses:
+                return False
+            changed = connection.execute(
+                update(cells)
+                .where(cells.c.name == name, cells.c.gateway_id == gateway_id, cells.c.epoch == epoch)
+                .values(gateway_id=to, epoch=epoch + 1, since_us=at_us)
+            )
+            return changed.rowcount == 1
+
+    def inherit(self, heir: str, gateway_ids: Collection[str], at_us: int) -> None:
+        """All cells of these are the heir's, which has taken their place: they grant nothing any more."""
+        if not gateway_ids:
+            return
+        with self._deciding(claims=True) as connection:
+            connection.execute(
+                update(cells)
+                .where(cells.c.gateway_id.in_(gateway_ids))
+                .values(gateway_id=heir, epoch=cells.c.epoch + 1, since_us=at_us)
+            )
+            connection.execute(
+                update(gateways)
+                .where(gateways.c.gateway_id.in_(gateway_ids), self._is_live())
+                .values(lease_until_us=self._now())
+            )
+
+    def owner_of(self, tenant_id: str) -> tuple[str, str] | None:
+        """Who grants for a tenant, and its address; None: nobody that lives."""
+        query = (
+            select(gateways.c.gateway_id, gateways.c.address)
+            .join(cells, cells.c.gateway_id == gateways.c.gateway_id)
+            .join(cell_tenants, cell_tenants.c.cell == cells.c.name)
+            .where(cell_tenants.c.tenant_id == tenant_id, self._is_live())
+        )
+        with self._engine.connect() as connection:
+            row = connection.execute(query).first()
+        return (row.gateway_id, row.address) if row is not None else None
+
+    def _owns(self, connection: Connection, gateway_id: str, tenant_id: str) -> bool:
+        """Whether it lives, and owns the cell that the tenant is pinned to; both rows are kept as they are."""
+        query = (
+            select(gateways.c.number)
+            .join(cells, cells.c.gateway_id == gateways.c.gateway_id)
+            .join(cell_tenants, cell_tenants.c.cell == cells.c.name)
+            .where(gateways.c.gateway_id == gateway_id, cell_tenants.c.tenant_id == tenant_id)
+            .with_for_update(read=True)
+        )
+        if connection.execute(query).first() is None:
+            return False
+        live = select(gateways.c.number).where(gateways.c.gateway_id == gateway_id, self._is_live())
+        return connection.execute(live).first() is not None
+
+    # Ceilings
+
+    def take(self, rows: Sequence[Taken]) -> list[Taken]:
+        """Write what is taken, where the taker still owns the tenant; those that were written."""
+        written: list[Taken] = []
+        with self._deciding() as connection:
+            statement = insert_of(connection.dialect, ceilings)
+            upsert = statement.on_conflict_do_update(
+                index_elements=[*ceilings.primary_key.columns], set_={"taken": statement.excluded.taken}
+            )
+            for row in sorted(rows, key=lambda one: (one.tenant_id, one.key_id, one.unit)):
+                if self._owns(connection, row.gateway_id, row.tenant_id):
+                    connection.execute(upsert, _values(row))
+                    written.append(row)
+        return written
+
+    def lower(self, rows: Sequence[Taken]) -> None:
+        """Of tenants that are granted for here no longer, and of which nothing is held: what was used of it in all."""
+        with self._engine.begin() as connection:
+            for row in rows:
+                connection.execute(
+                    update(ceilings)
+                    .where(
+                        ceilings.c.tenant_id == row.tenant_id,
+                        ceilings.c.key_id == row.key_id,
+                        ceilings.c.unit == row.unit,
+                        ceilings.c.gateway_id == row.gateway_id,
+                        ceilings.c.taken > row.taken,
+                    )
+                    .values(taken=row.taken)
+                )
+
+    def tidy(self) -> None:
+        """What gateways that live no longer had taken, where all of it is booked; and those of them that own nothing.
+
+        A journal is booked to its end when its process is dead (`journals.closed_at`).
+        """
+        booked = select(journals.c.run_id).where(journals.c.closed_at.is_not(None))
+        owners = select(cells.c.gateway_id)
+        with self._engine.begin() as connection:
+            connection.execute(delete(ceilings).where(ceilings.c.gateway_id.in_(booked)))
+            connection.execute(
+                delete(gateways).where(
+                    gateways.c.gateway_id.in_(booked), gateways.c.gateway_id.not_in(owners), ~self._is_live()
+                )
+            )
+
+
+def taken_of(connection: Connection, tenant_ids: Sequence[str], but: str) -> list[Taken]:
+    """What gateways other than `but` have taken of these tenants' accounts."""
+    rows = rows_where(connection, [*ceilings.c], ceilings.c.tenant_id, tenant_ids)
+    return [
+        Taken(row.tenant_id, row.key_id, row.unit, row.gateway_id, int(row.taken), int(row.since_us))
+        for row in rows
+        if row.gateway_id != but
+    ]
+
+
+def forgotten(connection: Connection, gateway_ids: Sequence[str]) -> dict[str, int]:
+    """Those of these gateways that were declared lost, and when, in unix microseconds."""
+    query = select(gateways.c.gateway_id, gateways.c.forgotten_at_us).where(
+        gateways.c.gateway_id.in_(gateway_ids), gateways.c.forgotten_at_us.is_not(None)
+    )
+    return {row.gateway_id: int(row.forgotten_at_us) for row in connection.execute(query)}
+
+
+def _values(row: Taken) -> dict[str, object]:
+    return {
+        "tenant_id": row.tenant_id,
+        "key_id": row.key_id,
+        "unit": row.unit,
+        "gateway_id": row.gateway_id,
+        "taken": row.taken,
+        "since_us": row.since_us,
+    }
+
+
+def _pins_of(connection: Connection, tenant_ids: Sequence[str]) -> dict[str, str]:
+    rows = rows_where(connection, [*cell_tenants.c], cell_tenants.c.tenant_id, tenant_ids)
+    return {row.tenant_id: row.cell for row in rows}
+
+
+def _pins_of_cells(connection: Connection, names: Sequence[str]) -> dict[str, str]:
+    rows = rows_where(connection, [*cell_tenants.c], cell_tenants.c.cell, names)
+    return {row.tenant_id: row.cell for row in rows}
+
+
+def _boot_id() -> str:
+    try:
+        return _BOOT_FILE.read_text().strip()
+    except OSError:  # not Linux: leases of before the last boot run out by themselves
+        return _NO_BOOT

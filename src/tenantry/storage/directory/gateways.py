@@ -1,0 +1,153 @@
+"""Gateways of a site where several serve, and what they own: looked at, and declared lost (decision 0021)."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+from sqlalchemy import func, select, update
+
+from tenantry.domain.near import did_you_mean
+from tenantry.domain.values import value
+from tenantry.storage.cell_tables import ceilings, cell_tenants, cells, gateways
+from tenantry.storage.cells import CellStore
+from tenantry.storage.directory.changes import Changes, DirectoryError, NotInDirectory
+from tenantry.storage.tables import credentials, journals, tenants, upstreams
+
+LIVES, ENDED, LOST = "lives", "ended", "lost"
+
+
+@value
+class GatewayRecord:
+    """One life of a gateway process. `state`: it lives, has ended, or its machine was declared lost.
+
+    `is_booked`: its journal is booked to its end, so that nothing of it is in doubt. `taken_nanos`: what it has taken
+    of the budgets of tenants.
+    """
+
+    gateway_id: str
+    address: str
+    machine: str
+    since: datetime
+    state: str
+    is_booked: bool
+    cells: int
+    tenants: int
+    taken_nanos: int
+
+
+@value
+class CellRecord:
+    """A capacity and whose it is. `capacity` is the credential's name, or the upstream's where that shares its own.
+
+    `tenants`: the slugs of those that are pinned to it.
+    """
+
+    name: str
+    capacity: str
+    gateway_id: str
+    is_live: bool
+    epoch: int
+    since: datetime
+    tenants: tuple[str, ...]
+
+
+class GatewayChanges(Changes):
+    """Gateways and cells."""
+
+    def list_gateways(self) -> list[GatewayRecord]:
+        """The one that began last first."""
+        live = {*self._cell_store().live()}
+        with self._engine.connect() as connection:
+            booked = set(
+                connection.execute(select(journals.c.run_id).where(journals.c.closed_at.is_not(None))).scalars()
+            )
+            owned = select(cells.c.gateway_id, func.count()).group_by(cells.c.gateway_id)
+            counted = {gateway_id: int(count) for gateway_id, count in connection.execute(owned)}
+            pinned = (
+                select(cells.c.gateway_id, func.count())
+                .join(cell_tenants, cell_tenants.c.cell == cells.c.name)
+                .group_by(cells.c.gateway_id)
+            )
+            granted = {gateway_id: int(count) for gateway_id, count in connection.execute(pinned)}
+            taken = (
+                select(ceilings.c.gateway_id, func.sum(ceilings.c.taken))
+                .where(ceilings.c.key_id == "", ceilings.c.unit == "nanos")
+                .group_by(ceilings.c.gateway_id)
+            )
+            sums = {gateway_id: int(nanos) for gateway_id, nanos in connection.execute(taken)}
+            rows = connection.execute(select(gateways).order_by(gateways.c.number.desc())).all()
+        return [
+            GatewayRecord(
+                row.gateway_id,
+                row.address,
+                row.machine,
+                _time(row.since_us),
+                LOST if row.forgotten_at_us is not None else LIVES if row.gateway_id in live else ENDED,
+                row.gateway_id in booked,
+                counted.get(row.gateway_id, 0),
+                granted.get(row.gateway_id, 0),
+                sums.get(row.gateway_id, 0),
+            )
+            for row in rows
+        ]
+
+    def list_cells(self) -> list[CellRecord]:
+        """By the name of what they are of."""
+        live = {*self._cell_store().live()}
+        with self._engine.connect() as connection:
+            names = {row.credential_id: row.name for row in connection.execute(select(credentials))}
+            names |= {row.upstream_id: row.name for row in connection.execute(select(upstreams))}
+            pinned: dict[str, list[str]] = {}
+            query = select(cell_tenants.c.cell, tenants.c.slug).join(
+                tenants, tenants.c.tenant_id == cell_tenants.c.tenant_id
+            )
+            for cell, slug in connection.execute(query.order_by(tenants.c.slug)):
+                pinned.setdefault(cell, []).append(slug)
+            rows = connection.execute(select(cells)).all()
+        found = [
+            CellRecord(
+                row.name,
+                names.get(row.name, row.name),
+                row.gateway_id,
+                row.gateway_id in live,
+                int(row.epoch),
+                _time(row.since_us),
+                tuple(pinned.get(row.name, ())),
+            )
+            for row in rows
+        ]
+        return sorted(found, key=lambda one: one.capacity)
+
+    def forget_gateway(self, gateway_id: str) -> None:
+        """Its machine is lost, with its journal: what it has taken of budgets counts as spent from now on.
+
+        Raises:
+            NotInDirectory: there is no such gateway.
+            DirectoryError: it lives, or its journal is booked to its end, so that nothing is in doubt.
+        """
+        known = {one.gateway_id: one for one in self.list_gateways()}
+        found = known.get(gateway_id)
+        if found is None:
+            meant = did_you_mean(gateway_id, known, "`tenantry gateways list` names them")
+            raise NotInDirectory(f"there is no gateway {gateway_id!r}; {meant}")
+        if found.state == LIVES:
+            raise DirectoryError(f"{gateway_id} lives; stop it first")
+        if found.is_booked:
+            raise DirectoryError(f"the journal of {gateway_id} is booked to its end: nothing of it is in doubt")
+        if found.state == LOST:
+            return
+        with self._engine.begin() as connection:
+            at_us = time.time_ns() // 1000
+            connection.execute(
+                update(gateways).where(gateways.c.gateway_id == gateway_id).values(forgotten_at_us=at_us)
+            )
+            detail = {"machine": found.machine, "taken_nanos": found.taken_nanos}
+            self._audit(connection, "gateway.forget", gateway_id, detail)
+
+    def _cell_store(self) -> CellStore:
+        return CellStore(self._engine)
+
+
+def _time(at_us: int) -> datetime:
+    return datetime.fromtimestamp(at_us / 1_000_000, UTC)
