@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0026"
-down_revision = "0022"
+revision = "0024"
+down_revision = "0023"
 
 _NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
