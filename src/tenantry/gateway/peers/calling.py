@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import socket
 import ssl
 from typing import Any, Final, cast
 
@@ -24,8 +25,22 @@ from tenantry.gateway.upstream.pool import Key
 
 # On one network a connection is made in a millisecond, and its proofs are two more ways there and back.
 CONNECT_SECONDS_MAX: Final = 3.0
+# A machine that is gone says nothing: its connections end after so many probes without an answer, some 20 s.
+PROBE_SECONDS: Final = 5
+PROBES_MAX: Final = 3
 # What stands in a pool's name where upstreams have the tenant.
 _BETWEEN_GATEWAYS: Final = "\0gateway"
+
+
+def keep_probing(transport: asyncio.BaseTransport) -> None:
+    """Find out that the other machine is gone, though nothing is being sent (tcp(7))."""
+    raw = transport.get_extra_info("socket")
+    if raw is not None:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, PROBE_SECONDS)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, PROBE_SECONDS)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, PROBES_MAX)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, PROBE_SECONDS * PROBES_MAX * 1000)
 
 
 class NotAPeer(Exception):
@@ -50,6 +65,7 @@ class Introduction:
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # a stream transport by construction
+        keep_probing(transport)
         if self._fingerprint:
             found: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
             shown = found.getpeercert(binary_form=True) if found is not None else None

@@ -11,6 +11,7 @@ from typing import Any, Final, cast
 
 from tenantry.gateway.listening import BACKLOG
 from tenantry.gateway.parts import Parts
+from tenantry.gateway.peers.calling import keep_probing
 from tenantry.gateway.peers.certificate import serving_context
 from tenantry.gateway.peers.client import PeerConnection
 from tenantry.gateway.peers.places import Place, machine_mark
@@ -58,6 +59,7 @@ class Called:
         if len(self._strangers) >= STRANGERS_MAX:
             made.abort()
             return
+        keep_probing(transport)
         self._strangers.add(self)
         self._timer = asyncio.get_running_loop().call_later(PROOF_SECONDS_MAX, made.abort)
         made.write(MAGIC + self._nonce)

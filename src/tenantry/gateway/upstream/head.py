@@ -51,11 +51,12 @@ class ResponseHead:
         raw = self._raw
         if keeps_alive and is_chunked is (self.length is None) and _KEPT_ALIVE in raw:
             return raw + b"\r\n\r\n"
-        first, *lines = raw.split(b"\r\n")
-        told = [first, *[line for line in lines if line and not line.lower().startswith(_OF_CONNECTION)]]
-        if is_chunked:
-            told.append(b"transfer-encoding: chunked")
-        told.append(b"connection: keep-alive" if keeps_alive else b"connection: close")
+        told: list[bytes] = []
+        for line in raw.split(b"\r\n"):
+            if line.startswith(b"connection:"):
+                told.append(b"connection: keep-alive" if keeps_alive else b"connection: close")
+            elif is_chunked or not line.startswith(b"transfer-encoding:"):
+                told.append(line)
         return b"\r\n".join([*told, b"", b""])
 
     def has_line(self, line: bytes) -> bool:
@@ -82,7 +83,6 @@ class ResponseHead:
 
 
 _KEPT_ALIVE: Final = b"\r\nconnection: keep-alive"
-_OF_CONNECTION: Final = (b"connection:", b"transfer-encoding:")
 
 
 def read_plain_head(raw: bytes) -> ResponseHead | None:
