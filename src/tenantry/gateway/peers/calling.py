@@ -9,6 +9,7 @@ import ssl
 from typing import Any, Final, cast
 
 from tenantry.domain.directory import Upstream
+from tenantry.domain.subclassing import mypyc_attr
 from tenantry.gateway.peers.certificate import calling_context
 from tenantry.gateway.peers.places import Place, machine_mark, read_place
 from tenantry.gateway.peers.proofs import (
@@ -148,6 +149,7 @@ class PeerPool(Pool):
         await introduction.done
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Peers:
     """The other gateways, by their names and addresses. `pools` counts what is idle to them with what else is."""
 
