@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-_PLACE: Final = re.compile(r"(plain|tls)://(\[[0-9A-Fa-f:.%]+\]|[^\[\]/:]+):([0-9]{1,5})/([0-9a-f]{64})")
+_PLACE: Final = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^\[\]/:#]+):([0-9]{1,5})#(plain|tls)-([0-9a-f]{64})")
 _PLAIN: Final = "plain"
 _TLS: Final = "tls"
 _BOOT_FILE: Final = Path("/proc/sys/kernel/random/boot_id")
@@ -26,7 +26,7 @@ class Place:
 
     def text(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{_TLS if self.is_tls else _PLAIN}://{host}:{self.port}/{self.mark}"
+        return f"{host}:{self.port}#{_TLS if self.is_tls else _PLAIN}-{self.mark}"
 
 
 def read_place(text: str) -> Place | None:
@@ -34,7 +34,7 @@ def read_place(text: str) -> Place | None:
     found = _PLACE.fullmatch(text)
     if found is None:
         return None
-    kind, host, port, mark = found.groups()
+    host, port, kind, mark = found.groups()
     return Place(host.strip("[]"), int(port), kind == _TLS, mark)
 
 

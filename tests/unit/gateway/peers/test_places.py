@@ -13,7 +13,7 @@ def test_a_place_is_read_as_it_was_written(place: Place) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "127.0.0.1:3000", f"http://a:1/{MARK}", "tls://a:1/", f"tls://a:1/{MARK[:-1]}", f"tls://a/{MARK}"]
+    "text", ["", "127.0.0.1:3000", f"a:1#http-{MARK}", "a:1#tls-", f"a:1#tls-{MARK[:-1]}", f"a#tls-{MARK}"]
 )
 def test_what_is_no_place_is_nowhere(text: str) -> None:
     assert read_place(text) is None
