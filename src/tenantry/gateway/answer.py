@@ -52,11 +52,11 @@ class Client(Connected):
         """Another gateway goes on with the connection; `body` is that of its request, if one is not answered."""
         raise NotImplementedError
 
-    def pass_to(self, owner: At, body: bytes, claims_until: float) -> None:
-        """Another gateway grants for its request; until then that may wait for the store (`Hop`)."""
+    def pass_to(self, owner: At, body: bytes) -> None:
+        """Another gateway grants for its request (`Hop`)."""
         raise NotImplementedError
 
-    def take_back(self, body: bytes, claims_until: float) -> None:
+    def take_back(self, body: bytes) -> None:
         """It is granted for here, after all."""
         raise NotImplementedError
 

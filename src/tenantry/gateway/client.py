@@ -22,7 +22,6 @@ from tenantry.gateway.answer import Client
 from tenantry.gateway.bodies import BESIDE_BYTES_MIN
 from tenantry.gateway.caller import Caller
 from tenantry.gateway.cells import MINE, At
-from tenantry.gateway.deadlines import NEVER
 from tenantry.gateway.early import refusal_on_head
 from tenantry.gateway.exchange import CLIENT_STALL_SECONDS_MAX, Exchange
 from tenantry.gateway.hop import Hop
@@ -390,8 +389,8 @@ class ClientConnection(Client):
         else:
             self._take(caller, body)
 
-    def _take(self, caller: Caller, body: bytes, claims_until: float = NEVER) -> None:
-        """The request is whole. `claims_until`: of one that has waited for the store before."""
+    def _take(self, caller: Caller, body: bytes) -> None:
+        """The request is whole."""
         self._state, parts = _ANSWERING, self._parts
         try:
             principal = caller.principal(parts)
@@ -401,17 +400,16 @@ class ClientConnection(Client):
         if parts.cells is not None and self.may_pass:
             owner = parts.cells.owner_of(principal.tenant.tenant_id)
             if isinstance(owner, At):
-                self.pass_to(owner, body, claims_until)
+                self.pass_to(owner, body)
                 return
         exchange = Exchange(parts, self, caller, principal, body)
         self._exchange = exchange
-        exchange.claims_until = claims_until
         now = parts.clock.now()
         # The wheel comes by before this is due; should the request ever be lost inside, its client is not left.
         self.deadline = now + OWED_SECONDS_MAX
         exchange.start(now)
 
-    def pass_to(self, owner: At, body: bytes, claims_until: float) -> None:
+    def pass_to(self, owner: At, body: bytes) -> None:
         parts, caller = self._parts, self._caller
         if caller is None or parts.cells is None:
             return
@@ -422,13 +420,12 @@ class ClientConnection(Client):
             return
         hop = Hop(parts, parts.cells, self, caller, principal, body)
         self._exchange = hop
-        hop.claims_until = claims_until
         hop.go(owner)
 
-    def take_back(self, body: bytes, claims_until: float) -> None:
+    def take_back(self, body: bytes) -> None:
         self._exchange = None
         if self._caller is not None:
-            self._take(self._caller, body, claims_until)
+            self._take(self._caller, body)
 
     def _answer_open(self, kind: Kind, head: RequestHead) -> None:
         body = b"" if kind is Kind.HELLO or head.method == b"HEAD" else b'{"status":"ok"}'

@@ -439,7 +439,7 @@ class Exchange(Outbound):
         self.state = State.ENDED
         self._give_back()
         if client is not None:
-            client.pass_to(owner, body, self.claims_until)
+            client.pass_to(owner, body)
 
     def stop(self) -> None:
         if self.state in (State.READING, State.WAITING, State.CLAIMING):

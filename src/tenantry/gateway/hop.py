@@ -54,10 +54,11 @@ _LAST_EVENTS: Final = (b"event: message_stop", b"event: error")
 
 
 class Hop(Served):
-    """`claims_until`: for how long it may wait for the store; `NEVER`: it has not waited yet."""
+    """One request, for one client: an `Exchange` that decides nothing."""
 
     __slots__ = (
         "_answer",
+        "_asks_until",
         "_body",
         "_caller",
         "_cells",
@@ -73,7 +74,6 @@ class Hop(Served):
         "_parts",
         "_state",
         "_stop_waiting",
-        "claims_until",
     )
 
     def __init__(
@@ -96,7 +96,7 @@ class Hop(Served):
         self._is_stream = False
         self._is_flowing = False  # bytes have come since the deadline was set
         self._last: bytes = b""  # of the answer
-        self.claims_until = NEVER
+        self._asks_until = NEVER  # for how long it may wait for the store, once it does
 
     # There
 
@@ -142,13 +142,13 @@ class Hop(Served):
         tenant_id, now = self.principal.tenant.tenant_id, self._parts.clock.now()
         self._answer = self._connection = None
         self._cells.is_doubtful(tenant_id)
-        if self.claims_until == NEVER:
-            self.claims_until = now + WAIT_SECONDS_MAX
-        elif now >= self.claims_until:
+        if self._asks_until == NEVER:
+            self._asks_until = now + WAIT_SECONDS_MAX
+        elif now >= self._asks_until:
             self._refuse(AnotherGateway())
             return
         self._state = _ASKING
-        self._expect(self.claims_until - now)
+        self._expect(self._asks_until - now)
         self._stop_waiting = self._parts.clock.call_later(ASK_SECONDS, self._ask).cancel
 
     def _ask(self) -> None:
@@ -160,10 +160,10 @@ class Hop(Served):
         if isinstance(owner, At):
             self.go(owner)
         elif owner is MINE:
-            client, body, until = self._client, self._body, self.claims_until
+            client, body = self._client, self._body
             self._leave()
             if client is not None:
-                client.take_back(body, until)
+                client.take_back(body)
         elif self._cells.has_lease:
             self._ask_again()
         else:
