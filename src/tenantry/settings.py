@@ -74,6 +74,8 @@ class GatewaySettings:
     cluster: bool
     lease_seconds: float
     envelope_nanos: int
+    peer_host: str
+    peer_port: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +138,8 @@ class Settings:
     cluster: bool
     lease_seconds: float
     envelope_usd: float
+    peer_host: str
+    peer_port: int
     usage_alert_threshold_percent: int
     billing_export_interval: str
     metrics_open: bool
@@ -208,6 +212,8 @@ class Settings:
             cluster=self.cluster or self.gateway_processes != 1,
             lease_seconds=self.lease_seconds,
             envelope_nanos=round(self.envelope_usd * 1_000_000_000),
+            peer_host=self.peer_host,
+            peer_port=self.peer_port,
         )
 
 
@@ -398,6 +404,8 @@ def _collector(value: Any) -> str:
     return _url(str(value).removesuffix("/v1/traces"), "http://127.0.0.1:4318")
 
 
+# Each gateway of a machine has two, and its successor the other one of them.
+PEER_PORT_MAX = 65535 - 2 * 64
 # Of gateways on one machine; more than it has cores do not help.
 PROCESSES_MAX = 64
 # What an invoice is written as (billing/render.py; a test holds them equal).
@@ -458,6 +466,8 @@ SETTINGS: dict[str, Setting] = {
     # Three of the pauses that a busy machine makes, and a store's failover; who dies is replaced after it.
     "lease_seconds": Setting(_seconds(2, 300), 30),
     "envelope_usd": Setting(_dollars, 1.0),
+    "peer_host": Setting(_text, "127.0.0.1"),
+    "peer_port": Setting(_whole(0, PEER_PORT_MAX), 0),
     "usage_alert_threshold_percent": Setting(_whole(1, 100), 90, "USAGE_ALERT_THRESHOLD_PERCENT"),
     "billing_export_interval": Setting(_choice("weekly", "monthly"), "weekly", "BILLING_EXPORT_INTERVAL"),
     "metrics_open": Setting(_flag, False),

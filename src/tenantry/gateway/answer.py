@@ -6,6 +6,7 @@ import asyncio
 from typing import Final
 
 from tenantry.domain.errors import ApiError
+from tenantry.gateway.cells import At
 from tenantry.gateway.population import Connected
 from tenantry.gateway.upstream import ResponseHead
 from tenantry.wire.http1 import LAST_CHUNK, STATUS_LINES
@@ -17,10 +18,11 @@ HELD_BYTES_MAX: Final = 64 * 1024
 class Client(Connected):
     """What an exchange may ask of its client's connection. `is_paused`: the client takes no bytes at the moment.
 
-    `held_bytes`: of a body that is counted as one that comes or waits, until `let_go`.
+    `may_pass`: its requests may go on to another gateway; not where one has passed them on. `held_bytes`: of a body
+    that is counted as one that comes or waits, until `let_go`.
     """
 
-    __slots__ = ("held_bytes", "is_paused", "keeps_alive", "peer", "transport")
+    __slots__ = ("held_bytes", "is_paused", "keeps_alive", "may_pass", "peer", "transport")
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,6 +30,7 @@ class Client(Connected):
         self.peer = ""
         self.keeps_alive = True
         self.is_paused = False
+        self.may_pass = True
         self.held_bytes = 0
 
     def let_go(self) -> None:
@@ -47,6 +50,14 @@ class Client(Connected):
 
     def pass_on(self, body: bytes | None = None) -> None:
         """Another gateway goes on with the connection; `body` is that of its request, if one is not answered."""
+        raise NotImplementedError
+
+    def pass_to(self, owner: At, body: bytes) -> None:
+        """Another gateway grants for its request (`Hop`)."""
+        raise NotImplementedError
+
+    def take_back(self, body: bytes) -> None:
+        """It is granted for here, after all."""
         raise NotImplementedError
 
     def cut(self) -> None:

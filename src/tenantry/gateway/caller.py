@@ -13,7 +13,7 @@ from tenantry.domain.holds import Account
 from tenantry.domain.numerals import small_number
 from tenantry.domain.policies import has_policies
 from tenantry.gateway.authentication import Principal, authenticate
-from tenantry.gateway.headers import upstream_head, upstream_head_end
+from tenantry.gateway.headers import peer_head, peer_head_end, upstream_head, upstream_head_end
 from tenantry.gateway.parts import Parts
 from tenantry.gateway.tallies import AGENT_BYTES_MAX
 from tenantry.gateway.telling import BudgetLines
@@ -42,6 +42,8 @@ class Caller:
         "_credential",
         "_host_slug",
         "_hosts",
+        "_peer",
+        "_peer_head",
         "_pool",
         "_principal",
         "_snapshot",
@@ -79,6 +81,8 @@ class Caller:
         self._credential: Credential | None = None
         self._pool: Pool | None = None
         self._upstream_head = b""
+        self._peer = ""
+        self._peer_head = b""
         self.way: Way | None = None
         self.budget_lines = BudgetLines()
         self._begun: tuple[Credential, str, bool] | None = None
@@ -158,6 +162,12 @@ class Caller:
             )
             self._credential = credential
         return pool, self._upstream_head + upstream_head_end(self.head.method, size)
+
+    def head_for_peer(self, peer: str, size: int) -> bytes:
+        """The head for another gateway, of a client at that address, for a body of `size` bytes."""
+        if not self._peer_head or self._peer != peer:
+            self._peer, self._peer_head = peer, peer_head(self.head, peer)
+        return self._peer_head + peer_head_end(self.head, size)
 
     def begin_template(self, principal: Principal, credential: Credential, model: str, streaming: bool) -> bytes:
         """The journal's line for the beginning of an attempt, but for what differs (`ledger.templates`)."""

@@ -150,6 +150,10 @@ class Cells:
         """Another one grants for a tenant."""
         self._elsewhere[tenant_id] = At(gateway_id, address, self._clock() + ELSEWHERE_SECONDS)
 
+    def is_doubtful(self, tenant_id: str) -> None:
+        """Who was known to grant for a tenant cannot be reached, or says that it does not."""
+        self._elsewhere.pop(tenant_id, None)
+
     def answer(self, tenant_ids: list[str]) -> None:
         """Whose these are has been said, or nobody can say it."""
         for tenant_id in tenant_ids:

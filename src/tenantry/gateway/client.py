@@ -21,11 +21,12 @@ from tenantry.domain.errors import (
 from tenantry.gateway.answer import Client
 from tenantry.gateway.bodies import BESIDE_BYTES_MIN
 from tenantry.gateway.caller import Caller
-from tenantry.gateway.cells import MINE
+from tenantry.gateway.cells import MINE, At
 from tenantry.gateway.early import refusal_on_head
 from tenantry.gateway.exchange import CLIENT_STALL_SECONDS_MAX, Exchange
+from tenantry.gateway.hop import Hop
 from tenantry.gateway.parts import Parts
-from tenantry.gateway.population import Connected
+from tenantry.gateway.population import Connected, Served
 from tenantry.gateway.request import new_request_id
 from tenantry.wire.chunked import BadChunk, BodyTooLarge, ChunkedDecoder
 from tenantry.wire.http1 import CONTINUE, HEAD_BYTES_MAX, BadHead, RequestHead, parse_request_head, response_head
@@ -100,7 +101,7 @@ class ClientConnection(Client):
         self._buffer: bytes = unread
         self._head: RequestHead | None = None
         self._caller: Caller | None = None
-        self._exchange: Exchange | None = None
+        self._exchange: Served | None = None
         self._chunks: ChunkedDecoder | None = None
         self._body: list[bytes] = []
         self._span_bytes = 0  # of a body, in this span
@@ -172,7 +173,7 @@ class ClientConnection(Client):
         self._eof = True
         self.keeps_alive = False
         exchange = self._exchange
-        return self._state == _ANSWERING and (exchange is None or not exchange.is_unsent)
+        return self._state == _ANSWERING and (exchange is None or exchange.client_ended())
 
     def connection_lost(self, exc: Exception | None) -> None:
         population = self._parts.population
@@ -396,11 +397,35 @@ class ClientConnection(Client):
         except ApiError as error:
             self.refuse(error, new_request_id())
             return
-        exchange = self._exchange = Exchange(parts, self, caller, principal, body)
+        if parts.cells is not None and self.may_pass:
+            owner = parts.cells.owner_of(principal.tenant.tenant_id)
+            if isinstance(owner, At):
+                self.pass_to(owner, body)
+                return
+        exchange = Exchange(parts, self, caller, principal, body)
+        self._exchange = exchange
         now = parts.clock.now()
         # The wheel comes by before this is due; should the request ever be lost inside, its client is not left.
         self.deadline = now + OWED_SECONDS_MAX
         exchange.start(now)
+
+    def pass_to(self, owner: At, body: bytes) -> None:
+        parts, caller = self._parts, self._caller
+        if caller is None or parts.cells is None:
+            return
+        try:
+            principal = caller.principal(parts)
+        except ApiError as error:
+            self.refuse(error, new_request_id())
+            return
+        hop = Hop(parts, parts.cells, self, caller, principal, body)
+        self._exchange = hop
+        hop.go(owner)
+
+    def take_back(self, body: bytes) -> None:
+        self._exchange = None
+        if self._caller is not None:
+            self._take(self._caller, body)
 
     def _answer_open(self, kind: Kind, head: RequestHead) -> None:
         body = b"" if kind is Kind.HELLO or head.method == b"HEAD" else b'{"status":"ok"}'
@@ -578,7 +603,7 @@ class ClientConnection(Client):
         self._unsent = unsent
         return unsent > 0 and self._stalls * LINGER_SECONDS_MAX < CLIENT_STALL_SECONDS_MAX
 
-    def _look_after(self, exchange: Exchange | None) -> None:
+    def _look_after(self, exchange: Served | None) -> None:
         """An answer is owed, and its time is up: the exchange ends, or sets itself another time."""
         now = self._parts.clock.now()
         if exchange is not None and now < exchange.deadline < float("inf"):

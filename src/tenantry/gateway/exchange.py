@@ -36,6 +36,7 @@ from tenantry.gateway.answer import Client, ClientAnswer, HeldAnswer, whole_answ
 from tenantry.gateway.attempt import Attempt
 from tenantry.gateway.authentication import Principal
 from tenantry.gateway.caller import Caller
+from tenantry.gateway.cells import At
 from tenantry.gateway.deadlines import NEVER
 from tenantry.gateway.outbound import Outbound
 from tenantry.gateway.parts import Parts
@@ -413,6 +414,9 @@ class Exchange(Outbound):
     def is_waiting(self) -> bool:
         return self.state is State.WAITING
 
+    def client_ended(self) -> bool:
+        return not self.is_unsent
+
     @property
     def is_unsent(self) -> bool:
         """Whether nothing goes upstream for it at the moment: who closes its side now has left."""
@@ -429,6 +433,13 @@ class Exchange(Outbound):
         self._give_back()
         if client is not None:
             client.pass_on(body)
+
+    def pass_to(self, owner: At) -> None:
+        client, body = self._client, self.body
+        self.state = State.ENDED
+        self._give_back()
+        if client is not None:
+            client.pass_to(owner, body)
 
     def stop(self) -> None:
         if self.state in (State.READING, State.WAITING, State.CLAIMING):

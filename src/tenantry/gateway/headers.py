@@ -8,6 +8,29 @@ from tenantry.domain.directory import Credential, Tenant
 from tenantry.domain.keys import KEY_PREFIX
 from tenantry.wire.http1 import RequestHead, connection_options
 
+# Between gateways of a site: whose request one passes on, and that the other one does not grant for it. They are read
+# of a gateway alone, and a client's own, or an upstream's, goes nowhere.
+PEER_CLIENT: Final = b"x-tenantry-client"
+PEER_REFUSED: Final = b"x-tenantry-hop"
+PEER_REFUSED_LINE: Final = PEER_REFUSED + b": elsewhere\r\n"
+# What is of the connection to a client, and is made anew for that to another gateway.
+_NOT_FOR_PEER: Final = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-connection",
+        b"transfer-encoding",
+        b"content-length",
+        b"expect",
+        b"te",
+        b"trailer",
+        b"upgrade",
+        PEER_CLIENT,
+        PEER_REFUSED,
+    }
+)
+_OF_CONNECTIONS: Final = frozenset({b"close", b"keep-alive", b""})
+
 # What may pass towards an upstream (reference 2.1): content, the API's own switches, the client's software, tracing.
 # Everything else stays here: it is of this hop, is made anew, says who the client is, or was never meant for upstream.
 _REQUEST_PASSED: Final = frozenset(
@@ -56,6 +79,7 @@ RESPONSE_DROPPED: Final = frozenset(
         b"alt-svc",
         b"x-envoy-upstream-service-time",
         b"x-amzn-requestid",
+        PEER_REFUSED,
     }
 )
 RESPONSE_DROPPED_PREFIXES: Final = (b"anthropic-ratelimit-", b"anthropic-priority-", b"anthropic-fast-", b"cf-")
@@ -97,6 +121,24 @@ def _keys_in(fields: dict[bytes, bytes]) -> list[bytes]:
     """What no value may hold that leaves the house: how gateway keys begin, and the keys of this request."""
     keys = [KEY_PREFIX.encode(), fields.get(b"x-api-key", b""), fields.get(b"authorization", b"").rpartition(b" ")[2]]
     return [key for key in keys if key]
+
+
+def peer_head(head: RequestHead, peer: str) -> bytes:
+    """The head for the gateway that grants, but for its end: as it came from the client at the address `peer`."""
+    lines = [b"%b %b HTTP/1.1\r\n%b: %b\r\n" % (head.method, head.target, PEER_CLIENT, peer.encode() or b"unknown")]
+    for name, value in head.headers:
+        if name not in _NOT_FOR_PEER:
+            lines.append(b"%b: %b\r\n" % (name, value))
+    options = connection_options(head.headers) - _OF_CONNECTIONS
+    if options:
+        lines.append(b"connection: %b\r\n" % b", ".join(sorted(options)))  # which fields go no further than that
+    return b"".join(lines)
+
+
+def peer_head_end(head: RequestHead, body_bytes: int) -> bytes:
+    """What completes `peer_head` for a body of this length."""
+    has_body = head.chunked or b"content-length" in head.fields
+    return b"content-length: %d\r\n\r\n" % body_bytes if has_body else b"\r\n"
 
 
 def upstream_head_end(method: bytes, body_bytes: int) -> bytes:

@@ -88,6 +88,10 @@ class Outbound(AttemptOwner):
         """Something has happened."""
         raise NotImplementedError
 
+    def pass_to(self, owner: At) -> None:
+        """Another gateway grants for it, and goes on with it."""
+        raise NotImplementedError
+
     def _fail_safely(self) -> None:
         """End it for the error that is being handled."""
         raise NotImplementedError
@@ -234,8 +238,12 @@ class Outbound(AttemptOwner):
         tenant = self.principal.tenant
         if cells.may_admit(tenant):
             return True
-        if isinstance(cells.owner_of(tenant.tenant_id), At):
-            raise AnotherGateway
+        owner, client = cells.owner_of(tenant.tenant_id), self._client
+        if isinstance(owner, At):
+            if client is not None and not client.may_pass:
+                raise AnotherGateway
+            self.pass_to(owner)
+            return False
         if not cells.has_lease:
             raise StoreAway
         until = self.came_at + WAIT_SECONDS_MAX

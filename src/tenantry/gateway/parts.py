@@ -15,6 +15,7 @@ from tenantry.gateway.bodies import Bodies
 from tenantry.gateway.cells import Cells
 from tenantry.gateway.deadlines import Deadlines
 from tenantry.gateway.health import Health
+from tenantry.gateway.peers.calling import Peers
 from tenantry.gateway.policy import Policies
 from tenantry.gateway.population import Population
 from tenantry.gateway.recorder import Recorder
@@ -50,7 +51,7 @@ class Clock:
 class Parts:
     """See DESIGN 2. Only `latest`, `population` and the counters inside the parts ever change.
 
-    `cells`: what this gateway owns, where several serve; None where it is the only one.
+    `cells`, `peers`: what this gateway owns, where several serve; None where it is the only one.
     """
 
     settings: GatewaySettings
@@ -72,3 +73,4 @@ class Parts:
     telling: Telling
     bodies: Bodies
     cells: Cells | None
+    peers: Peers | None

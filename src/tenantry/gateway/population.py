@@ -42,6 +42,21 @@ class Served(Timed):
         """The gateway is about to stop: who is not being served yet is sent away."""
         raise NotImplementedError
 
+    def client_gone(self) -> None:
+        """Its client has left."""
+        raise NotImplementedError
+
+    def client_ended(self) -> bool:
+        """Its client sends no more; whether it is still waited for."""
+        raise NotImplementedError
+
+    def client_paused(self) -> None:
+        """Its client takes no bytes at the moment."""
+        raise NotImplementedError
+
+    def client_resumed(self) -> None:
+        raise NotImplementedError
+
     @property
     def is_unsent(self) -> bool:
         """Whether nothing goes upstream for it at the moment."""

@@ -21,6 +21,8 @@ from tenantry.gateway.deadlines import Deadlines
 from tenantry.gateway.health import Health
 from tenantry.gateway.live import LiveChanges
 from tenantry.gateway.parts import Clock, Latest, Parts
+from tenantry.gateway.peers.calling import Peers
+from tenantry.gateway.peers.proofs import derive_peer_key
 from tenantry.gateway.policy import Policies
 from tenantry.gateway.population import Population, Served
 from tenantry.gateway.recorder import Recorder
@@ -53,6 +55,7 @@ def build_parts(
     cells: Cells | None = None,
 ) -> Parts:
     """The parts of one gateway process, or of a test's."""
+    pools = Pools(settings.idle_upstream_connections_max, clock.now)
     return Parts(
         settings=settings,
         pepper=pepper,
@@ -69,10 +72,11 @@ def build_parts(
         recorder=Recorder(journal, clock.call_soon, clock.now),
         tallies=Tallies(),
         policies=Policies(prices.models()),
-        pools=Pools(settings.idle_upstream_connections_max, clock.now),
+        pools=pools,
         telling=Telling(settings.zone, settings.contact),
         bodies=Bodies(beside),
         cells=cells,
+        peers=Peers(pools, derive_peer_key(pepper)) if cells is not None else None,
     )
 
 

@@ -37,6 +37,8 @@ from tenantry.gateway.handshakes import TlsServer
 from tenantry.gateway.inheriting import succeed
 from tenantry.gateway.listening import BACKLOG
 from tenantry.gateway.parts import Clock, Parts
+from tenantry.gateway.peers.listening import PeerServer, serve_peers
+from tenantry.gateway.peers.proofs import derive_peer_key
 from tenantry.gateway.process import GatewayProcess, build_parts
 from tenantry.gateway.retiring import Retirement
 from tenantry.ledger.journal import JournalWriter
@@ -100,11 +102,14 @@ async def serve_gateway(
     parts = build_parts(settings, snapshot, vault.pepper, prices, journal, opening, clock, _beside, cells)
     gateway = GatewayProcess(parts)
     claimer: Claimer | None = None
+    peer_server: PeerServer | None = None
     if cells is not None:
         claimer = Claimer(parts, cells, CellStore(engine), Site(engine, journal_dir, prices), journal.run_id)
         cells.ring = claimer.ring
         gateway.followers.append(claimer.apply)
-        await claimer.begin(f"{settings.host}:{port}", socket.gethostname(), [one.run_id for one in inherited])
+        place = settings.peer_host, settings.peer_port and settings.peer_port + 2 * seat
+        peer_server = await serve_peers(parts, derive_peer_key(vault.pepper), journal.run_id, *place)
+        await claimer.begin(peer_server.address, socket.gethostname(), [one.run_id for one in inherited])
     gateway.live.tell_closed(loader.closed)
     for one in inherited:
         one.enter(parts, opening.ended, partial(costs_of, engine, journal_dir, prices))
@@ -141,6 +146,8 @@ async def serve_gateway(
     gc.disable()
     died = await _first_of([ending.stop, retirement.begun], chores)
     server.close()
+    if peer_server is not None:
+        peer_server.close()
     if retirement.begun.is_set():
         log.info("another gateway has taken over; what is in flight here goes on to its end")
         if replaced is not None:

@@ -7,7 +7,7 @@ from typing import Final
 from tenantry.domain.numerals import small_number
 from tenantry.gateway.headers import RESPONSE_DROPPED, RESPONSE_DROPPED_PREFIXES, is_for_client
 from tenantry.wire.bytework import CHUNKED, head_reader
-from tenantry.wire.http1 import connection_options
+from tenantry.wire.http1 import STATUS_LINES, connection_options
 
 # As nginx's and Node's heads; an answer of the Messages API has 2 KiB.
 RESPONSE_HEAD_BYTES_MAX: Final = 64 * 1024
@@ -46,6 +46,23 @@ class ResponseHead:
         self._raw = raw
         self._fields = fields
 
+    def passed_on(self, keeps_alive: bool, *, is_chunked: bool) -> bytes:
+        """An answer of another gateway's, as it came: only how the connection goes on is this one's."""
+        raw = self._raw
+        if keeps_alive and is_chunked is (self.length is None) and _KEPT_ALIVE in raw:
+            return raw + b"\r\n\r\n"
+        told: list[bytes] = []
+        for line in raw.split(b"\r\n"):
+            if line.startswith(b"connection:"):
+                told.append(b"connection: keep-alive" if keeps_alive else b"connection: close")
+            elif is_chunked or not line.startswith(b"transfer-encoding:"):
+                told.append(line)
+        return b"\r\n".join([*told, b"", b""])
+
+    def has_line(self, line: bytes) -> bool:
+        """Whether it has that very line, in these letters."""
+        return b"\r\n" + line in self._raw
+
     @property
     def fields(self) -> dict[bytes, bytes]:
         """The last value of each name, in lower case; read when it is first asked for."""
@@ -63,6 +80,9 @@ class ResponseHead:
             return self._kept
         told = [line for line in self._kept.split(b"\r\n") if line and not line.lower().startswith(b"x-should-retry:")]
         return b"\r\n".join([*told, b"x-should-retry: false", b""])
+
+
+_KEPT_ALIVE: Final = b"\r\nconnection: keep-alive"
 
 
 def read_plain_head(raw: bytes) -> ResponseHead | None:
@@ -85,6 +105,6 @@ def head_of(status: int, headers: list[tuple[bytes, bytes]]) -> ResponseHead:
         fields.get(b"request-id", b""),
         fields.get(b"content-type", b""),
         b"anthropic-ratelimit-requests-limit" in fields,
-        b"",
+        b"\r\n".join([STATUS_LINES[status].removesuffix(b"\r\n"), *[b"%b: %b" % field for field in headers]]),
         fields,
     )

@@ -144,8 +144,7 @@ class Pool(ConnectionOwner):
     async def open_connection(self) -> UpstreamConnection | ConnectFailed:
         """The work of `connect`."""
         loop = asyncio.get_running_loop()
-        self._pools.remember(self)
-        self._making += 1
+        self.begin_making()
         try:
             tls = self._pools.context(self._ca_file) if self._is_tls else None
             async with asyncio.timeout(self._connect_seconds):
@@ -158,9 +157,27 @@ class Pool(ConnectionOwner):
         except (OSError, ValueError) as error:  # time-outs and TLS among the first, a name that is none the second
             return ConnectFailed(str(error))
         finally:
-            self._making -= 1
-            if self.is_empty:
-                self._pools.forget(self)
+            self.end_making()
+
+    def begin_making(self) -> None:
+        """A connection is being made: the pool is known, whatever becomes of it."""
+        self._pools.remember(self)
+        self._making += 1
+
+    def end_making(self) -> None:
+        self._making -= 1
+        if self.is_empty:
+            self._pools.forget(self)
+
+    def adopt(self, transport: asyncio.Transport | None, *, is_tls: bool) -> UpstreamConnection | ConnectFailed:
+        """Take a connection that was made by another protocol, which has nothing more to say on it."""
+        if transport is None or transport.is_closing():
+            return ConnectFailed("closed as soon as it was made")
+        made = UpstreamConnection(self, is_tls)
+        transport.set_protocol(cast(Any, made))  # by its methods
+        made.connection_made(transport)
+        self._open.add(made)
+        return made
 
     def _new(self) -> Any:
         """A protocol as the loop takes it: by its methods."""
@@ -211,6 +228,9 @@ class Pools:
             self._forget_empty()
             pool = self._pools[key] = Pool(self, key, upstream)
         return pool
+
+    def find(self, key: Key) -> Pool | None:
+        return self._pools.get(key)
 
     def _forget_empty(self) -> None:
         """Those that were asked for and never connected."""

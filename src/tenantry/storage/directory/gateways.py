@@ -80,7 +80,7 @@ class GatewayChanges(Changes):
         return [
             GatewayRecord(
                 row.gateway_id,
-                row.address,
+                row.address.partition("#")[0],  # without what proves it
                 row.machine,
                 _time(row.since_us),
                 LOST if row.forgotten_at_us is not None else LIVES if row.gateway_id in live else ENDED,

@@ -1,0 +1,178 @@
+"""Connections to other gateways of the site: one pool for each, whoever's requests they carry."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import socket
+import ssl
+from typing import Any, Final, cast
+
+from tenantry.domain.directory import Upstream
+from tenantry.domain.subclassing import mypyc_attr
+from tenantry.gateway.peers.certificate import calling_context
+from tenantry.gateway.peers.places import Place, machine_mark, read_place
+from tenantry.gateway.peers.proofs import (
+    GREETING_BYTES,
+    MAGIC,
+    PROOF_BYTES,
+    is_proof,
+    new_nonce,
+    proof_of_called,
+    proof_of_caller,
+)
+from tenantry.gateway.upstream import ConnectFailed, Pool, Pools, UpstreamConnection
+from tenantry.gateway.upstream.pool import Key
+
+# On one network a connection is made in a millisecond, and its proofs are two more ways there and back.
+CONNECT_SECONDS_MAX: Final = 3.0
+# A machine that is gone says nothing: its connections end after so many probes without an answer, some 20 s.
+PROBE_SECONDS: Final = 5
+PROBES_MAX: Final = 3
+# What stands in a pool's name where upstreams have the tenant.
+_BETWEEN_GATEWAYS: Final = "\0gateway"
+
+
+def keep_probing(transport: asyncio.BaseTransport) -> None:
+    """Find out that the other machine is gone, though nothing is being sent (tcp(7))."""
+    raw = transport.get_extra_info("socket")
+    if raw is not None:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, PROBE_SECONDS)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, PROBE_SECONDS)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, PROBES_MAX)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, PROBE_SECONDS * PROBES_MAX * 1000)
+
+
+class NotAPeer(Exception):
+    """What answers there is not the gateway that was called."""
+
+
+class Introduction:
+    """A connection to a gateway until both have proved what they are: an `asyncio.Protocol` by its methods."""
+
+    __slots__ = ("_called_id", "_fingerprint", "_greeting", "_heard", "_key", "_nonce", "done", "transport")
+
+    def __init__(self, key: bytes, called_id: str, fingerprint: str) -> None:
+        """`fingerprint`: the SHA-256 of the certificate that has to be shown; "" without TLS."""
+        self._key = key
+        self._called_id = called_id
+        self._fingerprint = fingerprint
+        self._nonce = new_nonce()
+        self._greeting = b""
+        self._heard = b""
+        self.transport: asyncio.Transport | None = None
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # a stream transport by construction
+        keep_probing(transport)
+        if self._fingerprint:
+            found: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
+            shown = found.getpeercert(binary_form=True) if found is not None else None
+            if shown is None or not is_proof(hashlib.sha256(shown).digest(), bytes.fromhex(self._fingerprint)):
+                self._fail("it shows another certificate than the store names")
+
+    def data_received(self, data: bytes) -> None:
+        if self.done.done() or self.transport is None:
+            return
+        self._heard += data
+        if not self._greeting and len(self._heard) >= GREETING_BYTES:
+            self._greeting, self._heard = self._heard[:GREETING_BYTES], self._heard[GREETING_BYTES:]
+            if not self._greeting.startswith(MAGIC):
+                self._fail("no gateway answers there")
+                return
+            its_nonce = self._greeting[len(MAGIC) :]
+            self.transport.write(self._nonce + proof_of_caller(self._key, self._called_id, its_nonce, self._nonce))
+        if self._greeting and len(self._heard) >= PROOF_BYTES:
+            expected = proof_of_called(self._key, self._called_id, self._greeting[len(MAGIC) :], self._nonce)
+            if is_proof(self._heard, expected):
+                self.done.set_result(None)
+            else:
+                self._fail("it cannot prove to be that gateway of this site")
+
+    def _fail(self, reason: str) -> None:
+        if not self.done.done():
+            self.done.set_exception(NotAPeer(reason))
+        if self.transport is not None:
+            self.transport.abort()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._fail("it closed the connection")
+
+    def pause_writing(self) -> None:
+        """What is said here fits into any buffer."""
+
+    def resume_writing(self) -> None:
+        pass
+
+
+class PeerPool(Pool):
+    """Idle connections to one gateway."""
+
+    __slots__ = ("_called_id", "_context", "_peer_key", "_place")
+
+    def __init__(
+        self, pools: Pools, key: Key, place: Place, called_id: str, peer_key: bytes, context: ssl.SSLContext | None
+    ) -> None:
+        host = f"[{place.host}]" if ":" in place.host else place.host
+        Pool.__init__(self, pools, key, Upstream(called_id, called_id, f"http://{host}:{place.port}"))
+        self._place = place
+        self._called_id = called_id
+        self._peer_key = peer_key
+        self._context = context
+
+    async def open_connection(self) -> UpstreamConnection | ConnectFailed:
+        place = self._place
+        self.begin_making()
+        introduction: Introduction | None = None
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS_MAX):
+                introduction = Introduction(self._peer_key, self._called_id, place.mark if place.is_tls else "")
+                await self._introduce(introduction)
+            return self.adopt(introduction.transport, is_tls=place.is_tls)
+        except (OSError, ValueError, NotAPeer) as error:  # time-outs and TLS among the first
+            if introduction is not None and introduction.transport is not None:
+                introduction.transport.abort()
+            return ConnectFailed(str(error) or "too slow")
+        finally:
+            self.end_making()
+
+    async def _introduce(self, introduction: Introduction) -> None:
+        """Raises: OSError, NotAPeer."""
+        loop, place = asyncio.get_running_loop(), self._place
+        made = cast(Any, lambda: introduction)
+        await loop.create_connection(made, place.host, place.port, ssl=self._context)
+        await introduction.done
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Peers:
+    """The other gateways, by their names and addresses. `pools` counts what is idle to them with what else is."""
+
+    def __init__(self, pools: Pools, peer_key: bytes) -> None:
+        self._pools = pools
+        self._key = peer_key
+        self._machine = machine_mark()
+        self._context: ssl.SSLContext | None = None
+
+    def of(self, gateway_id: str, address: str) -> Pool | None:
+        """The way to a gateway; None where it cannot be reached from here."""
+        key: Key = (address, None, CONNECT_SECONDS_MAX, gateway_id, _BETWEEN_GATEWAYS)
+        pool = self._pools.find(key)
+        if pool is not None:
+            return pool
+        place = read_place(address)
+        if place is None or (not place.is_tls and place.mark != self._machine):
+            return None
+        context: ssl.SSLContext | None = None
+        if place.is_tls:
+            if self._context is None:
+                self._context = calling_context()
+            context = self._context
+        pool = PeerPool(self._pools, key, place, gateway_id, self._key, context)
+        self._pools.remember(pool)
+        return pool

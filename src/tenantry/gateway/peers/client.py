@@ -1,0 +1,74 @@
+"""Requests that another gateway has passed on: its connection, which carries those of many clients.
+
+It has proved what it is before this begins (`peers/listening.py`), so what it says of a client is believed: of no other
+connection is that read. What is granted, counted, held and journalled for a request happens here as for any other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, cast
+
+from tenantry.domain.errors import AnotherGateway, ApiError, InvalidRequest
+from tenantry.gateway.caller import Caller
+from tenantry.gateway.client import HEAD_SECONDS_MAX, ClientConnection
+from tenantry.gateway.headers import PEER_CLIENT, PEER_REFUSED_LINE
+from tenantry.gateway.parts import Parts
+from tenantry.gateway.request import new_request_id
+from tenantry.wire.http1 import RequestHead
+
+# Who has connected, where clients are counted by their addresses: those are counted where they came from.
+_GATEWAYS: Final = "\0gateways"
+
+
+class PeerConnection(ClientConnection):
+    """`peer` is the address of the client whose request it carries at the moment."""
+
+    __slots__ = ()
+
+    def __init__(self, parts: Parts, unread: bytes = b"") -> None:
+        ClientConnection.__init__(self, parts, _GATEWAYS, unread)
+        self.may_pass = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # a stream transport by construction
+        self._parts.population.arrive(self, _GATEWAYS)
+        self._set_write_limits()
+        self._expect(HEAD_SECONDS_MAX)
+        if self._buffer:
+            self._plan_next()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.let_go()
+        self._holder = ""
+        self.peer = _GATEWAYS
+        ClientConnection.connection_lost(self, exc)
+
+    def _open(self, caller: Caller, head: RequestHead) -> None:
+        peer = head.fields.get(PEER_CLIENT)
+        if peer is None:
+            raise InvalidRequest("A gateway has to say whose request it passes on.")
+        self.peer = peer.decode("ascii", "replace")
+        ClientConnection._open(self, caller, head)
+
+    def _belong_to(self, tenant_id: str) -> None:
+        """Connections of clients are counted where they came to."""
+        self._holder = tenant_id
+
+    def refuse(self, error: ApiError, request_id: str, lines: bytes = b"") -> None:
+        """Where another one grants, the gateway that asked is told so, and asks that one: nothing has been sent."""
+        if isinstance(error, AnotherGateway):
+            lines += PEER_REFUSED_LINE
+        ClientConnection.refuse(self, error, request_id, lines)
+
+    # Going on elsewhere: what takes this gateway's place has an address of its own
+
+    def pass_when_idle(self) -> None:
+        self.stop_when_idle()
+
+    def pass_on(self, body: bytes | None = None) -> None:
+        if body is None:
+            self.stop_when_idle()
+        else:
+            self.keeps_alive = False
+            self.refuse(AnotherGateway(), new_request_id())

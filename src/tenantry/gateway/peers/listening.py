@@ -1,0 +1,159 @@
+"""Where a gateway is called by the others: an address of its own, on which nothing is said before both have proofs."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+from tenantry.gateway.listening import BACKLOG
+from tenantry.gateway.parts import Parts
+from tenantry.gateway.peers.calling import keep_probing
+from tenantry.gateway.peers.certificate import serving_context
+from tenantry.gateway.peers.client import PeerConnection
+from tenantry.gateway.peers.places import Place, machine_mark
+from tenantry.gateway.peers.proofs import (
+    CALL_BYTES,
+    MAGIC,
+    NONCE_BYTES,
+    is_proof,
+    new_nonce,
+    proof_of_called,
+    proof_of_caller,
+)
+
+# A gateway proves what it is in a turn of its loop; nobody else has a reason to stay.
+PROOF_SECONDS_MAX: Final = 5.0
+# Connections that have proved nothing yet: gateways make some at once, and each takes 3 KiB.
+STRANGERS_MAX: Final = 256
+_LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
+_ANY: Final = ("0.0.0.0", "::")  # noqa: S104 -- compared with, not bound
+
+
+class Called:
+    """A connection that another gateway, or somebody else, has made, until it has proved what it is.
+
+    An `asyncio.Protocol` by its methods. `accept` is called with what goes on with the connection, and with what has
+    come behind the proof.
+    """
+
+    __slots__ = ("_accept", "_gateway_id", "_heard", "_key", "_nonce", "_strangers", "_timer", "_transport")
+
+    def __init__(
+        self, key: bytes, gateway_id: str, accept: Callable[[asyncio.Transport, bytes], None], strangers: set[Called]
+    ) -> None:
+        self._key = key
+        self._gateway_id = gateway_id
+        self._accept = accept
+        self._nonce = new_nonce()
+        self._heard = b""
+        self._strangers = strangers
+        self._timer: asyncio.TimerHandle | None = None
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        made = self._transport = cast(asyncio.Transport, transport)  # a stream transport by construction
+        if len(self._strangers) >= STRANGERS_MAX:
+            made.abort()
+            return
+        keep_probing(transport)
+        self._strangers.add(self)
+        self._timer = asyncio.get_running_loop().call_later(PROOF_SECONDS_MAX, made.abort)
+        made.write(MAGIC + self._nonce)
+
+    def data_received(self, data: bytes) -> None:
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        self._heard += data
+        if len(self._heard) < CALL_BYTES:
+            return
+        its_nonce, proof = self._heard[:NONCE_BYTES], self._heard[NONCE_BYTES:CALL_BYTES]
+        if not is_proof(proof, proof_of_caller(self._key, self._gateway_id, self._nonce, its_nonce)):
+            transport.abort()
+            return
+        self._leave()
+        transport.write(proof_of_called(self._key, self._gateway_id, self._nonce, its_nonce))
+        self._accept(transport, self._heard[CALL_BYTES:])
+
+    def _leave(self) -> None:
+        self._strangers.discard(self)
+        self._transport = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._leave()
+
+    def pause_writing(self) -> None:
+        """What is said here fits into any buffer."""
+
+    def resume_writing(self) -> None:
+        pass
+
+
+class PeerServer:
+    """Accepts other gateways until it is closed. `address` is where they reach this one."""
+
+    def __init__(self, server: asyncio.Server, place: Place) -> None:
+        self._server = server
+        self.address = place.text()
+
+    def close(self) -> None:
+        """Accept no more; who is connected stays."""
+        self._server.close()
+
+
+async def serve_peers(parts: Parts, key: bytes, gateway_id: str, host: str, port: int) -> PeerServer:
+    """Listen on `host`, and on `port` or the one behind it, so that a gateway and its successor find a place; 0: any.
+
+    Plain on loopback, where nobody listens in; elsewhere over TLS, under a certificate that is this process's own.
+
+    Raises: OSError: neither can be listened on.
+    """
+    context: ssl.SSLContext | None = None
+    mark = machine_mark()
+    if host not in _LOOPBACK:
+        context, mark = serving_context()
+    strangers: set[Called] = set()
+
+    def accept(transport: asyncio.Transport, unread: bytes) -> None:
+        connection = PeerConnection(parts, unread)
+        transport.set_protocol(cast(Any, connection))  # by its methods
+        connection.connection_made(transport)
+
+    def called() -> Any:
+        return Called(key, gateway_id, accept, strangers)
+
+    raw = _bound(host, port)
+    server = await asyncio.get_running_loop().create_server(called, sock=raw, ssl=context, backlog=BACKLOG)
+    told = socket.gethostname() if host in _ANY else host
+    return PeerServer(server, Place(told, raw.getsockname()[1], context is not None, mark))
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    try:
+        return _bind(host, port)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE or not port:
+            raise
+        return _bind(host, port + 1)
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    raw = socket.socket(family, kind, protocol)
+    try:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        raw.bind(address)
+    except OSError:
+        raw.close()
+        raise
+    return raw

@@ -1,0 +1,129 @@
+"""One gateway calls another: over loopback, plainly and over TLS, and what is no gateway of the site."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tenantry.gateway.peers.calling import PeerPool, Peers
+from tenantry.gateway.peers.certificate import serving_context
+from tenantry.gateway.peers.listening import Called
+from tenantry.gateway.peers.places import Place, machine_mark
+from tenantry.gateway.peers.proofs import GREETING_BYTES, derive_peer_key
+from tenantry.gateway.upstream import ConnectFailed, Pools, UpstreamConnection
+
+KEY = derive_peer_key(b"p" * 32)
+ELSEWHERE = derive_peer_key(b"q" * 32)
+
+
+class Listening:
+    """A gateway that is called. `accepted`: how often something has proved to be one."""
+
+    def __init__(self, *, is_tls: bool, key: bytes = KEY, gateway_id: str = "gateway-1") -> None:
+        self.accepted = 0
+        self.strangers: set[Called] = set()
+        self._context, self.mark = serving_context() if is_tls else (None, machine_mark())
+        self._called = lambda: Called(key, gateway_id, self._accept, self.strangers)
+
+    def _accept(self, _transport: asyncio.Transport, _unread: bytes) -> None:
+        self.accepted += 1
+
+    async def __aenter__(self) -> Listening:
+        made: Any = self._called
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(made, "127.0.0.1", 0, ssl=self._context)
+        self.port: int = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+
+    def place(self, mark: str | None = None) -> Place:
+        return Place("127.0.0.1", self.port, self._context is not None, mark or self.mark)
+
+
+async def call(place: Place, gateway_id: str = "gateway-1") -> UpstreamConnection | ConnectFailed:
+    pool = Peers(Pools(), KEY).of(gateway_id, place.text())
+    assert isinstance(pool, PeerPool)
+    return await pool.open_connection()
+
+
+def run(work: Callable[[], Any]) -> Any:
+    return asyncio.run(work())
+
+
+@pytest.mark.parametrize("is_tls", [False, True])
+def test_two_gateways_of_a_site_believe_each_other(is_tls: bool) -> None:
+    async def work() -> int:
+        async with Listening(is_tls=is_tls) as listening:
+            found = await call(listening.place())
+            assert isinstance(found, UpstreamConnection)
+            assert found.is_usable
+            found.close()
+            assert not listening.strangers
+            return listening.accepted
+
+    assert run(work) == 1
+
+
+@pytest.mark.parametrize(
+    ("listening", "called"),
+    [({"key": ELSEWHERE}, "gateway-1"), ({"gateway_id": "gateway-2"}, "gateway-1")],
+    ids=["another site's", "another one than was meant"],
+)
+def test_who_is_not_the_gateway_that_was_called_is_told_nothing(listening: dict[str, Any], called: str) -> None:
+    async def work() -> tuple[Any, int]:
+        async with Listening(is_tls=False, **listening) as other:
+            return await call(other.place(), called), other.accepted
+
+    found, accepted = run(work)
+    assert isinstance(found, ConnectFailed)
+    assert accepted == 0
+
+
+def test_another_certificate_than_the_store_names_is_not_spoken_to() -> None:
+    async def work() -> tuple[Any, int]:
+        async with Listening(is_tls=True) as listening:
+            return await call(listening.place("ab" * 32)), listening.accepted
+
+    found, accepted = run(work)
+    assert found == ConnectFailed("it shows another certificate than the store names")
+    assert accepted == 0
+
+
+def test_what_was_heard_on_one_connection_opens_no_other() -> None:
+    async def work() -> bytes:
+        async with Listening(is_tls=False) as listening:
+            heard = bytearray()
+
+            async def between(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                its, own = await asyncio.open_connection("127.0.0.1", listening.port)
+                writer.write(await its.readexactly(GREETING_BYTES))
+                heard.extend(await reader.readexactly(64))
+                own.close()
+                writer.close()
+
+            server = await asyncio.start_server(between, "127.0.0.1", 0)
+            port: int = server.sockets[0].getsockname()[1]
+            await call(Place("127.0.0.1", port, False, machine_mark()))
+            reader, writer = await asyncio.open_connection("127.0.0.1", listening.port)
+            await reader.readexactly(GREETING_BYTES)
+            writer.write(bytes(heard))
+            try:
+                return await reader.read()
+            except ConnectionResetError:
+                return b""
+            finally:
+                writer.close()
+                server.close()
+
+    assert run(work) == b""
+
+
+def test_loopback_of_another_machine_is_not_this_ones() -> None:
+    peers = Peers(Pools(), KEY)
+    assert peers.of("gateway-1", Place("127.0.0.1", 3100, False, "ab" * 32).text()) is None
+    assert peers.of("gateway-1", "") is None
