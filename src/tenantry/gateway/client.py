@@ -464,8 +464,7 @@ class ClientConnection(Client):
         tenant_id, key_id, model = error.tenant_id, "", ""
         if exchange is not None:
             tenant_id, key_id = exchange.principal.tenant.tenant_id, exchange.principal.key.key_id
-            if exchange.fields is not None:
-                model = exchange.fields.model
+            model = exchange.model
         if error.reason and tenant_id is not None:
             tallies.refused(tenant_id, error.reason)
         tallies.turned_away(tenant_id or "", key_id, request_id, error.status, error.error_type, error.reason, model)

@@ -411,6 +411,10 @@ class Exchange(Outbound):
         return min(ANSWER_IDLE_SECONDS_MAX, attempt.sent_at + WHOLE_ANSWER_SECONDS_MAX - self._parts.clock.now())
 
     @property
+    def model(self) -> str:
+        return "" if self.fields is None else self.fields.model
+
+    @property
     def is_waiting(self) -> bool:
         return self.state is State.WAITING
 

@@ -307,6 +307,10 @@ class Hop(Served):
             self._refuse(AnotherGateway() if self._state == _SENT or self._cells.has_lease else StoreAway())
 
     @property
+    def model(self) -> str:
+        return ""
+
+    @property
     def is_waiting(self) -> bool:
         return False
 

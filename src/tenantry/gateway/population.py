@@ -30,6 +30,11 @@ class Served(Timed):
         self.principal = principal
 
     @property
+    def model(self) -> str:
+        """Which it asks for; "": that is not known here."""
+        raise NotImplementedError
+
+    @property
     def is_waiting(self) -> bool:
         """Whether it waits for its turn."""
         raise NotImplementedError
