@@ -24,6 +24,7 @@ from tenantry.control.site import Site, bring_upstreams, open_site
 from tenantry.control.status.looking import LOOK_SECONDS, Watch
 from tenantry.domain.alerts import with_classic
 from tenantry.domain.prices import load_default_prices
+from tenantry.domain.wall import SteadyTime
 from tenantry.ledger.alerts import open_watch
 from tenantry.ledger.booking import Drain
 from tenantry.ledger.metering import Booked
@@ -120,9 +121,10 @@ async def serve_control(settings: Settings) -> int:
     watched, delivered = StoreChanges(site.engine), StoreChanges(site.engine)
     courier = Courier(Outbox(site.engine), site.directory, _now_us, changes=delivered)
     chores = [asyncio.create_task(repeat_until(stop, chore)) for chore in _chores(site, courier, watched)]
-    exporting = Chore("exports", EXPORT_SECONDS, Exporter(site.engine, settings).step)
+    time_of_day = SteadyTime(time.monotonic_ns, _now_us)
+    exporting = Chore("exports", EXPORT_SECONDS, Exporter(site.engine, settings).step, time_of_day.is_now)
     warming = Chore("the sums of past days", WARM_SECONDS, lambda: app.state.figures.days.warm(site.engine, _now_us()))
-    scheduled = [exporting, warming, *_on_schedule(site)]
+    scheduled = [exporting, warming, *_on_schedule(site, time_of_day)]
     chores += [asyncio.create_task(repeat_until(stop, chore, caught_up)) for chore in scheduled]
     if certificate is not None:
         chores.append(asyncio.create_task(repeat_until(stop, Chore("the certificate", TLS_SECONDS, certificate.step))))
@@ -173,7 +175,7 @@ def _chores(site: Site, courier: Courier, changes: StoreChanges) -> list[Chore]:
     ]
 
 
-def _on_schedule(site: Site) -> list[Chore]:
+def _on_schedule(site: Site, time_of_day: SteadyTime) -> list[Chore]:
     """Looks for the status page, invoices and summaries, where the settings want them: what renders the latter takes
     some megabytes, and is loaded for that alone.
     """
@@ -183,10 +185,10 @@ def _on_schedule(site: Site) -> list[Chore]:
         found.append(Chore("the status page", LOOK_SECONDS, watch.step, watch.is_due))
     if site.settings.invoice_schedule != OFF:
         rounds = import_module("tenantry.control.rounds").InvoiceRounds(site)
-        found.append(Chore("the round of invoices", ROUND_SECONDS, rounds.step))
+        found.append(Chore("the round of invoices", ROUND_SECONDS, rounds.step, time_of_day.is_now))
     if site.settings.summary_schedule != OFF:
         summaries = import_module("tenantry.control.summaries").Summaries(site)
-        found.append(Chore("the weekly summaries", ROUND_SECONDS, summaries.step))
+        found.append(Chore("the weekly summaries", ROUND_SECONDS, summaries.step, time_of_day.is_now))
     return found
 
 

@@ -15,6 +15,8 @@ STEP_US_MIN: Final = 2_000_000
 # How long another time must have been told before it is believed. A daemon that corrects a wrong step takes some polls
 # of a second; a machine that wakes up is wrong for as long.
 STEADY_US: Final = 10_000_000
+# The same for what is done once and for good, and has an hour at the least: somebody who set a wrong day sees it.
+STAYED_US: Final = 600_000_000
 
 
 class WallClock:
@@ -48,3 +50,26 @@ class WallClock:
     def move(self, by_us: int) -> None:
         """Go to the time that `look` told."""
         self._offset_us += by_us
+
+
+class SteadyTime:
+    """Whether a clock may be believed by what cannot be taken back: a period's only export, an invoice with a number.
+
+    A clock that was set is believed once it has stayed so; a process that starts believes what it finds.
+    """
+
+    __slots__ = ("_monotonic_ns", "_offset_us", "_since_us", "_told_us")
+
+    def __init__(self, monotonic_ns: Callable[[], int], told_us: Callable[[], int]) -> None:
+        self._monotonic_ns = monotonic_ns
+        self._told_us = told_us
+        at_us = monotonic_ns() // 1000
+        self._offset_us, self._since_us = told_us() - at_us, at_us - STAYED_US
+
+    def is_now(self) -> bool:
+        at_us = self._monotonic_ns() // 1000
+        offset_us = self._told_us() - at_us
+        if abs(offset_us - self._offset_us) >= STEP_US_MIN:
+            self._since_us = at_us
+        self._offset_us = offset_us
+        return at_us - self._since_us >= STAYED_US

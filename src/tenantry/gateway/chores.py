@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Iterable
 
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from tenantry.domain.opening import Opening
 from tenantry.domain.repeats import Repeats
@@ -49,6 +50,7 @@ CLOCK_RETRY_SECONDS = 30.0
 RETRY_SECONDS = 1.0
 # Of what is told of a fault in the live record.
 FAULT_CHARS_MAX = 300
+_UNREAD = "the directory could not be read; the last known one stays in force"
 
 
 async def every_in_steps(seconds: float, chore: Callable[[], Iterable[None]]) -> None:
@@ -124,7 +126,10 @@ async def follow_directory(
         except Exception as error:
             fault = gateway.live.directory_fault = f"{type(error).__name__}: {error}"[:FAULT_CHARS_MAX]
             if faults.came(fault, now()):
-                log.exception("the directory could not be read; the last known one stays in force")
+                if isinstance(error, SQLAlchemyError | OSError):  # a store that is away is told in a line
+                    log.error("%s: %s", _UNREAD, (str(error).splitlines() or [type(error).__name__])[0])
+                else:
+                    log.exception(_UNREAD)
             watch.forget()
             await asyncio.sleep(RETRY_SECONDS)
 

@@ -36,6 +36,7 @@ from tenantry.ledger.spending import spent_by_tenant
 from tenantry.storage.allowances import read_allowances, tokens_of
 from tenantry.storage.caps import read_budgets
 from tenantry.storage.changes import StoreChanges
+from tenantry.storage.database import reading
 from tenantry.storage.directory.alert_targets import read_thresholds_of
 from tenantry.storage.tables import tenants
 from tenantry.storage.versions import directory_version
@@ -146,8 +147,9 @@ class _Terms:
 
 
 def _read_terms(engine: Engine, zone: ZoneInfo, at_us: int) -> _Terms:
+    """As they are at one moment: whoever is made meanwhile is in none of them."""
     today = datetime.fromtimestamp(at_us // SECOND_US, zone).date()
-    with engine.connect() as connection:
+    with reading(engine) as connection:
         return _Terms(
             read_budgets(connection),
             read_thresholds_of(connection),

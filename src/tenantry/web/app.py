@@ -6,6 +6,8 @@ import asyncio
 import time
 from urllib.parse import urlsplit
 
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -31,7 +33,7 @@ from tenantry.web.metrics import Scraped
 from tenantry.web.pages.live import LiveFeed
 from tenantry.web.pages.routes import page_routes
 from tenantry.web.pages.showing import Figures
-from tenantry.web.pages_base.errors import broken, told
+from tenantry.web.pages_base.errors import StoreAway, broken, told
 from tenantry.web.pages_base.headers import SecurityHeaders
 from tenantry.web.pages_base.static import static_route
 from tenantry.web.portal.routes import portal_routes
@@ -55,9 +57,10 @@ def control_app(site: Site, metrics: Metrics | None = None) -> Starlette:
     settings = site.settings
     hosts = (settings.control_host, urlsplit(settings.control_url).hostname or "", *settings.control_hosts)
     public = urlsplit(settings.portal_url).hostname or ""
+    away = StoreAway(time.monotonic)
     app = Starlette(
         routes=routes,
-        exception_handlers={HTTPException: told, 500: broken},
+        exception_handlers={HTTPException: told, OperationalError: away, PoolTimeout: away, 500: broken},
         middleware=[
             Middleware(Proxies, networks=settings.control_tls_proxy),
             Middleware(SecurityHeaders),

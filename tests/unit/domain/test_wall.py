@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tenantry.domain.wall import STEADY_US, STEP_US_MIN, WallClock
+from tenantry.domain.wall import STAYED_US, STEADY_US, STEP_US_MIN, SteadyTime, WallClock
 
 SECOND_US = 1_000_000
 START_US = 1_795_608_000 * SECOND_US
@@ -67,3 +67,23 @@ def test_a_small_step_is_followed_at_once() -> None:
     machine.wrong_us = STEP_US_MIN - 1
     assert machine.run(0.5) == []
     assert machine.error_us == STEP_US_MIN - 1
+
+
+def test_what_is_done_for_good_waits_until_a_clock_that_was_set_has_stayed_so() -> None:
+    machine = Machine()
+    steady = SteadyTime(lambda: machine.at_us * 1000, lambda: START_US + machine.at_us + machine.wrong_us)
+
+    def after(seconds: int) -> bool:
+        machine.at_us += seconds * SECOND_US
+        return steady.is_now()
+
+    assert steady.is_now()
+    machine.wrong_us = 3 * DAY_US
+    assert not after(60)
+    machine.wrong_us = 0  # corrected: another step
+    assert not after(STAYED_US // SECOND_US - 1)
+    assert not after(60)
+    assert not after(STAYED_US // SECOND_US - 61)
+    assert after(1)
+    machine.wrong_us = STEP_US_MIN - 1  # slewed
+    assert after(60)

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from tenantry.domain.directory import Change, Snapshot
 from tenantry.domain.price_terms import BadPriceTable
@@ -98,3 +99,21 @@ def test_a_correction_that_was_read_is_counted_where_the_prices_cannot_be_read(
     corrected: list[tuple[Any, ...]] = []
     follow_three_rounds(tmp_path, monkeypatch, [100.0], lambda: NO_CHANGE, read_prices, corrected)
     assert corrected == [booked]
+
+
+def test_a_store_that_is_away_is_one_line_of_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def follow() -> Change:
+        raise OperationalError("SELECT 1", None, Exception("connection refused\nIs the server running?"))
+
+    follow_three_rounds(tmp_path, monkeypatch, [100.0], follow, lambda: None, [])
+    assert [(record.levelname, bool(record.exc_info)) for record in caplog.records] == [("ERROR", False)]
+    assert caplog.messages[0].endswith("stays in force: (builtins.Exception) connection refused")
+
+
+def test_a_fault_of_ours_is_shown_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    follow_three_rounds(tmp_path, monkeypatch, [100.0], lambda: cast(Change, 1 // 0), lambda: None, [])
+    assert [bool(record.exc_info) for record in caplog.records] == [True]

@@ -12,9 +12,10 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from sqlalchemy import Engine, event, insert, select
+from sqlalchemy import Connection, Engine, event, insert, select
 
 from tenantry.domain.alerts import Alert, AlertKind, Holder, budget_alerts
+from tenantry.domain.budgets import Budget
 from tenantry.domain.money import NANOS_PER_USD as USD
 from tenantry.domain.plans import Terms
 from tenantry.ledger.alerts import AlertWatch, open_watch
@@ -22,6 +23,7 @@ from tenantry.ledger.facts import HealthWatch, alerts_of_live
 from tenantry.ledger.live import LIVE_FILE, read_live
 from tenantry.ledger.outbox import AWAY_US, SECOND_US, Outbox
 from tenantry.ledger.rollup import COLUMNS, add_to_rollup
+from tenantry.storage.caps import read_budgets
 from tenantry.storage.changes import StoreChanges
 from tenantry.storage.directory import Directory
 from tenantry.storage.directory.plans import Agreed
@@ -180,6 +182,21 @@ def test_a_look_that_a_fault_cut_off_tells_the_rest_later(site: Site, monkeypatc
             watch.step()
     assert watch.step() == 1
     assert thresholds_told(site) == [70]
+
+
+def test_a_client_that_is_made_while_a_look_reads_does_not_break_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.directory.set_budgets("acme", {"month": 50 * USD})
+    site.spend(36 * USD)
+
+    def making(connection: Connection) -> dict[tuple[str, str], Budget]:
+        found = read_budgets(connection)
+        site.directory.create_tenant(f"other-{len(site.directory.list_tenants())}", "Other", "standard")
+        return found
+
+    monkeypatch.setattr("tenantry.ledger.alerts.read_budgets", making)
+    assert site.watch().step() == 1
 
 
 @pytest.mark.sqlite

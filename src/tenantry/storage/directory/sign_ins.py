@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import secrets
@@ -10,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy.exc import OperationalError
 
 from tenantry.domain.people import IDLE_HOURS, SECOND_MINUTES, SESSION_DAYS, Person, Session
 from tenantry.storage.columns import aware, new_id, now_utc
@@ -64,7 +66,8 @@ class SignInChanges(Changes):
                 return None
             found = _read_session(row, read_person(row, slugs_of(connection, row.person_id)))
         if notes_use and now - found.seen_at >= timedelta(seconds=SEEN_SECONDS_MIN):
-            with self._engine.begin() as connection:
+            # Where nothing can be written (a full disk), who looks for the reason is let in; the session grows idle.
+            with contextlib.suppress(OperationalError), self._engine.begin() as connection:
                 here = people_sessions.c.session_id == found.session_id
                 connection.execute(update(people_sessions).where(here).values(seen_at=now))
         return found

@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from sqlalchemy import Connection, func, select
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -88,14 +90,17 @@ async def _told(request: Request, principal: Principal, feed: LiveFeed, session_
         began = asked_at = said_at = time.monotonic()
         last, booked = "", Booked()
         while not feed.is_closed and time.monotonic() - began < STREAM_SECONDS_MAX:
-            if time.monotonic() - asked_at >= ASKED_AGAIN_SECONDS:
-                asked_at = time.monotonic()
-                found = await run_in_threadpool(site.directory.find_session, secret, notes_use=False)
-                if found is None:
-                    yield b"event: end\ndata: signed out\n\n"
-                    return
-                scope = await run_in_threadpool(seen_scope, request, found.person.principal)
-            now = await run_in_threadpool(_now, site, scope, booked)
+            try:
+                if time.monotonic() - asked_at >= ASKED_AGAIN_SECONDS:
+                    found = await run_in_threadpool(site.directory.find_session, secret, notes_use=False)
+                    if found is None:
+                        yield b"event: end\ndata: signed out\n\n"
+                        return
+                    scope = await run_in_threadpool(seen_scope, request, found.person.principal)
+                    asked_at = time.monotonic()
+                now = await run_in_threadpool(_now, site, scope, booked)
+            except (OperationalError, PoolTimeout):  # the store is away; nothing is told until it has been asked again
+                now = last
             if now != last:
                 last, said_at = now, time.monotonic()
                 yield f"data: {now}\n\n".encode()

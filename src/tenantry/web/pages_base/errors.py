@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import threading
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final
 
@@ -9,12 +12,19 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from tenantry.domain.repeats import Repeats
 from tenantry.web import answers
 from tenantry.web.pages_base.rendering import render_error
 
 _OF_PROGRAMS: Final = ("/api", "/metrics", "/healthz", "/tls", "/static", "/status.json")
+log = logging.getLogger("tenantry.control")
 # Where Starlette itself says no more than the phrase.
 _PLAIN: Final = {404: "there is no such page here", 405: "this is not done that way: go back, and load the page again"}
+_AWAY: Final = (
+    "The database cannot be used at the moment: try again in a little while. "
+    "The log of control and `tenantry doctor` say why."
+)
+_AWAY_SECONDS: Final = "5"
 _REDIRECTS: Final = range(300, 400)
 
 
@@ -36,6 +46,30 @@ async def broken(request: Request, error: Exception) -> Response:
     if not _wants_page(request):
         return await answers.broken(request, error)
     return render_error(request, 500, "Something broke", "The log of control says what went wrong.")
+
+
+class StoreAway:
+    """What is answered where the database cannot be used for a while: locked, on a full disk, or a server that is gone.
+
+    The words for everybody name nothing of it: who may know is not known without it. The log says it once.
+    """
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._lock = threading.Lock()
+        self._faults = Repeats()
+
+    async def __call__(self, request: Request, error: Exception) -> Response:
+        self._note((str(error).splitlines() or [type(error).__name__])[0])
+        refusal = HTTPException(503, _AWAY, {"retry-after": _AWAY_SECONDS})
+        return await told(request, refusal)
+
+    def _note(self, reason: str) -> None:
+        with self._lock:
+            self._faults.went_well(self._now())  # one that was long ago is over
+            is_news = self._faults.came(reason, self._now())
+        if is_news:
+            log.error("the database cannot be used: %s", reason)
 
 
 def _wants_page(request: Request) -> bool:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+from unittest.mock import Mock
 
+import pytest
+from sqlalchemy.exc import OperationalError
 from starlette.applications import Starlette
 
 from tenantry.control.figures.scope import scope_of
 from tenantry.control.site import Site
 from tenantry.domain.roles import Role
+from tenantry.web.pages import live
 from tenantry.web.pages.live import Booked
 from tests.browser import add_person, signed_in
 from tests.unit.ledger.books import attempt, book
@@ -45,3 +52,31 @@ def test_where_alerts_go_is_for_who_may_change_it_as_in_the_api(app: Starlette, 
         page = signed_in(app, site, add_person(site, f"{role}@example.org", role)).get("/alerts")
         assert page.status == 200
         assert ("pager" in page.text) is sees, role
+
+
+def test_a_stream_outlives_a_store_that_is_away_and_tells_nothing_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[str | Exception] = ["a", OperationalError("SELECT 1", None, Exception("gone")), "b"]
+
+    async def in_thread(function: Any, *_: object, **__: object) -> object:
+        if function is not live._now:  # pyright: ignore[reportPrivateUsage]
+            return None
+        answer = answers.pop(0)
+        if not answers:
+            feed.close()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def told() -> list[bytes]:
+        stream = live._told(cast(Any, None), cast(Any, None), feed, "session")  # pyright: ignore[reportPrivateUsage]
+        return [part async for part in stream]
+
+    feed = live.LiveFeed()
+    assert feed.take("session")
+    monkeypatch.setattr(live, "TOLD_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(live, "run_in_threadpool", in_thread)
+    directory = SimpleNamespace(find_session=None)
+    monkeypatch.setattr(live, "site_of", Mock(return_value=SimpleNamespace(directory=directory)))
+    monkeypatch.setattr(live, "cookie_of", Mock(return_value="secret"))
+    assert asyncio.run(told()) == [b"data: a\n\n", b"data: b\n\n"]
+    assert not feed.open
