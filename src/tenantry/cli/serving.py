@@ -44,7 +44,8 @@ def _tell_initialised(found: Settings, done: Initialised, token_file: Path | Non
     if done.admin_token is None:
         say(f"Already initialised: {found.data_dir}")
         return
-    say(f"Made the database in {found.data_dir}.")
+    here = not is_server(found.store_url)
+    say(f"Made the database in {found.data_dir}." if here else "Made the tables in the database of store_url.")
     if token_file is None:
         _show_first_link(found)
         say(f"Admin token (shown only now): {done.admin_token}")
