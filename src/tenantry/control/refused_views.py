@@ -33,7 +33,7 @@ _FOREIGN: Final = 403
 
 
 def whose_words(status: int) -> str:
-    """Whom a refused request was of that is told of no client: a key that is good, somewhere else, is no unknown one."""
+    """Whom a refused request of no client was of: a key that is good elsewhere is no unknown one."""
     return "a key of another client than the request names" if status == _FOREIGN else NOBODYS_KEY
 
 

@@ -184,7 +184,8 @@ class _Reader:
         try:
             return ZoneInfo(name)
         except (ZoneInfoNotFoundError, ValueError):
-            self.problems.append(f"simulation.time_zone: there is no time zone {name!r}; write one such as Europe/Berlin")
+            words = f"there is no time zone {name!r}; write one such as Europe/Berlin"
+            self.problems.append(f"simulation.time_zone: {words}")
             return ZoneInfo("UTC")
 
     def _start(self, text: str, zone: ZoneInfo) -> datetime:

@@ -122,4 +122,12 @@ def _refused(request: Request, principal: Principal, wanted: str) -> Response:
     slug = scope.slug_of(found.tenant_id)
     audit_read(request, principal, "refusals", slug, asked=wanted)
     labels = {one.key_id: one.label for one in site.directory.list_keys(slug)} if slug is not None else {}
-    return show(request, principal, "refused", refused=found, slug=slug, label=labels.get(found.key_id, ""), whose=whose_words(found.status))
+    return show(
+        request,
+        principal,
+        "refused",
+        refused=found,
+        slug=slug,
+        label=labels.get(found.key_id, ""),
+        whose=whose_words(found.status),
+    )
