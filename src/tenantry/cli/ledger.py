@@ -22,7 +22,7 @@ from tenantry.cli.remote.api import Api
 from tenantry.cli.remote.tasks import followed
 from tenantry.control.ledger_work import quarantined_views, recomputed, scope_of, verification_view
 from tenantry.control.pricing import price_table
-from tenantry.control.refused_views import refused_view
+from tenantry.control.refused_views import NOBODYS_KEY, refused_view, whose_words
 from tenantry.control.site import Site
 from tenantry.domain.attempts import BASIS_BOUND
 from tenantry.domain.money import format_usd
@@ -126,10 +126,15 @@ def _print_refused(one: dict[str, Any], as_json: bool) -> None:
         return
     say(f"{one['at']}  request {one['request_id']} was refused: nothing went upstream, and it costs nothing")
     key = f", key {one['key_id']}" if one["key_id"] else ""
-    say(f"  tenant  {one['tenant'] or 'nobody (no key of this site)'}{key}")
+    say(f"  tenant  {one['tenant'] or _nobody(one['status'])}{key}")
     say(f"  why     {one['reason'] or one['error']} ({one['status']} {one['error']})")
     if one["model"]:
         say(f"  model   {one['model']}")
+
+
+def _nobody(status: int) -> str:
+    words = whose_words(status)
+    return "nobody (no key of this site)" if words == NOBODYS_KEY else words
 
 
 def _print_chapter(chapter: dict[str, Any]) -> None:

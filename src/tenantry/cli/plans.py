@@ -74,9 +74,14 @@ def show(name: PlanName, as_json: AsJson = False) -> None:
         return
     for version in found["versions"]:
         say(f"{name} from {version['from'] or 'the beginning'}, set by {version['by']}")
-        print_table(["term", "value"], [[key, _shown(key, value)] for key, value in version["terms"].items()])
+        print_table(["term", "value"], [[named(key), _shown(key, value)] for key, value in version["terms"].items()])
     on_it = [f"{one['slug']} since {one['since']}" for one in found["tenants"]]
     say(f"On it: {', '.join(on_it) or 'nobody'}.")
+
+
+def named(term: str) -> str:
+    """As pages and options say it; what programs read has the term itself."""
+    return term.removesuffix("_nanos").replace("_", " ")
 
 
 def _shown(name: str, value: Any) -> str:

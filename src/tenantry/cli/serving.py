@@ -35,6 +35,13 @@ def init() -> None:
     _tell_initialised(found, done, None)
 
 
+def database_words(found: Settings) -> str:
+    """Where the books are now, without a password."""
+    if found.store_url.startswith("postgresql:"):
+        return f"tables in {found.store_url}"
+    return f"database in {found.data_dir}"
+
+
 def _tell_initialised(found: Settings, done: Initialised, token_file: Path | None) -> None:
     if done.made_master_key:
         say(f"Made the master key {found.master_key_file} (mode 0600).")
@@ -44,7 +51,7 @@ def _tell_initialised(found: Settings, done: Initialised, token_file: Path | Non
     if done.admin_token is None:
         say(f"Already initialised: {found.data_dir}")
         return
-    say(f"Made the database in {found.data_dir}.")
+    say(f"Made the {database_words(found)}.")
     if token_file is None:
         _show_first_link(found)
         say(f"Admin token (shown only now): {done.admin_token}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Final
 
 from tenantry.control.views import View
 from tenantry.domain.attempts import RefusedRequest
@@ -25,6 +26,15 @@ class RefusedView(View):
     error: str
     reason: str | None
     model: str | None
+
+
+NOBODYS_KEY: Final = "nobody's key"
+_FOREIGN: Final = 403
+
+
+def whose_words(status: int) -> str:
+    """Whom a refused request of no client was of: a key that is good elsewhere is no unknown one."""
+    return "a key of another client than the request names" if status == _FOREIGN else NOBODYS_KEY
 
 
 def refused_view(one: RefusedRequest, slugs: Mapping[str, str]) -> RefusedView:

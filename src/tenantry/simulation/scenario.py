@@ -21,7 +21,8 @@ from tenantry.domain.near import did_you_mean
 from tenantry.domain.prices import load_default_prices
 from tenantry.simulation.upstream import Manner
 
-SHAPES: Final = ("steady", "office", "bursts")
+OFFICE: Final = "office"
+SHAPES: Final = ("steady", OFFICE, "bursts")
 # A year of an agency's traffic takes an hour; nobody waits for more.
 DAYS_MAX: Final = 366.0
 # What one process can be told of in a simulation that is to end today.
@@ -183,7 +184,8 @@ class _Reader:
         try:
             return ZoneInfo(name)
         except (ZoneInfoNotFoundError, ValueError):
-            self.problems.append(f"simulation.time_zone: there is no time zone {name!r}, such as Europe/Berlin")
+            words = f"there is no time zone {name!r}; write one such as Europe/Berlin"
+            self.problems.append(f"simulation.time_zone: {words}")
             return ZoneInfo("UTC")
 
     def _start(self, text: str, zone: ZoneInfo) -> datetime:
@@ -266,6 +268,11 @@ class _Reader:
             told = self._fields(where, cast("dict[str, Any]", block) if isinstance(block, dict) else {}, _TRAFFIC)
             one = Traffic(**told)
             self._one_of(f"{where}.shape", one.shape, SHAPES)
+            if one.shape == OFFICE and one.to_hour <= one.from_hour:
+                self.problems.append(
+                    f"{where}.to_hour must be later than from_hour, {one.from_hour:g}: a night is two of them, "
+                    "to 24 and from 0"
+                )
             if load_default_prices().of(one.model) is None:
                 self.problems.append(
                     f"{where}.model: {one.model!r} has no price; `tenantry prices list` shows those that have"

@@ -50,6 +50,7 @@ HERE_ALONE: Final[dict[str, str]] = {
     "import env-file": _READS_FILES,
     "import litellm": _READS_FILES,
     "keys master rotate": "makes a file of the new master key, and no key leaves or enters its machine",
+    "simulate": "sends nothing, and reads and writes files of its own machine",
     "service show": _SYSTEMD,
     "service install": _SYSTEMD,
 }

@@ -211,24 +211,24 @@ def verify_all_invoices(call: Call) -> ProblemsView:
 
 @value
 class BillingView(View):
-    """Who is billed, or bills. `logo`: whether there is one."""
+    """Who is billed, or bills, in the order that commands tell it. `logo`: whether there is one."""
 
     name: str | None
     address: str | None
     street: str | None
     postcode: str | None
     city: str | None
-    country: str | None
     contact: str | None
     phone: str | None
     email: str | None
+    country: str | None
     tax_id: str | None
-    vat_category: str | None
     payment: str | None
     note: str | None
     currency: str
     rate: str
     taxes: list[list[str]]
+    vat_category: str | None
     locale: str
     due_days: int
     purchase_order: str | None

@@ -129,6 +129,10 @@ def _read(typed: Mapping[str, str], ticked: list[str]) -> tuple[Part | None, dic
     amount = typed["amount"].replace(",", "")
     if typed["how"] == AMOUNT and not _AMOUNT.fullmatch(amount):
         problems["amount"] = "An amount such as 12.50."
+    if typed["how"] == WHOLE and amount:
+        problems["how"] = "You typed an amount: choose An amount, or leave it empty to give back all that is left."
+    elif typed["how"] == WHOLE and lines:
+        problems["how"] = "You ticked lines: choose Some lines, or untick them to give back all that is left."
     if typed["how"] == LINES and not lines:
         problems["lines"] = "Tick the lines that are given back."
     if problems or typed["how"] not in (AMOUNT, LINES):

@@ -43,13 +43,14 @@ def cents(nanos: int) -> str:
 
 
 def about(nanos: int) -> Markup:
-    """An estimate: to the cent, or to a hundredth of one where it is little."""
+    """An estimate: to the cent, to a hundredth of one where it is little, and to two figures where that is nothing."""
     if abs(nanos) >= _CENTS_FROM_NANOS or not nanos:
         return Markup('<data value="{}">{}</data>').format(nanos, cents(nanos))
-    parts = (2 * abs(nanos) + _NANOS_PER_PART) // (2 * _NANOS_PER_PART)
-    return Markup('<data value="{}">{}</data>').format(
-        nanos, format_usd((-1 if nanos < 0 else 1) * parts * _NANOS_PER_PART)
-    )
+    part = _NANOS_PER_PART
+    while part > 1 and abs(nanos) < 10 * part:
+        part //= 10
+    parts = (2 * abs(nanos) + part) // (2 * part)
+    return Markup('<data value="{}">{}</data>').format(nanos, format_usd((-1 if nanos < 0 else 1) * parts * part))
 
 
 def count(number: int | None) -> Markup:
@@ -63,6 +64,13 @@ def count(number: int | None) -> Markup:
             shown = f"{number / unit:,.1f}".removesuffix(".0") + letter
             break
     return Markup('<data value="{}" title="{}">{}</data>').format(number, f"{number:,}", shown)
+
+
+def left_now(requests: int | None, input_tokens: int | None, output_tokens: int | None) -> Markup:
+    """What the buckets hold, of those that there are."""
+    buckets = ((requests, "requests"), (input_tokens, "input tokens"), (output_tokens, "output tokens"))
+    told = [Markup("{} {}").format(count(left), name) for left, name in buckets if left is not None]
+    return Markup(", ").join(told) if told else Markup("no limit by the minute")
 
 
 def plural(number: int, one: str, more: str | None = None) -> str:
@@ -285,6 +293,7 @@ MARKS: Final[dict[str, Any]] = {
     "about": about,
     "dollars": dollars,
     "count": count,
+    "left_now": left_now,
     "plural": plural,
     "span": span,
     "plain": plain,

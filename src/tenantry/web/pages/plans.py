@@ -136,7 +136,7 @@ def set_plan(request: Request, principal: Principal) -> Response:
         try:
             values[key.replace("_usd", "_nanos")] = _read_term(key, typed[key])
         except (BadField, ValueError) as error:
-            problems[key] = str(error)
+            problems[key] = str(error).replace(" in quotes", "")
     for key in _FLAGS:
         values[key] = bool(typed[key])
     try:

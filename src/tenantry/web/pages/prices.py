@@ -116,12 +116,12 @@ def add_price(request: Request, principal: Principal) -> Response:
     if day < datetime.now(UTC).date() and not typed["sure"]:
         return _form(request, principal, typed, {"sure": _past(site, model, day)})
     try:
-        is_changed = set_price(site, model, day, terms, typed["source"])
+        is_changed = set_price(site, model, day, terms, typed["source"]).is_new
     except DirectoryError as error:
         return _form(request, principal, typed, {"form": _sentence(error, model)})
     if not is_changed:
         return see_other(f"/prices/{model}", f"{model} costs that already.")
-    return _after(site, model, day, terms)
+    return _after(site, model, day, terms, since_ever=before is None and table.of(model) is None)
 
 
 def _given(typed: Mapping[str, str]) -> dict[str, str | None]:
@@ -166,10 +166,11 @@ def _past(site: Site, model: str, day: date) -> str:
     return f"That day is past: {plural(count, 'attempt')} since then stay as they were booked until you recompute them."
 
 
-def _after(site: Site, model: str, day: date, terms: Terms) -> Response:
-    """To what was booked before, where there is any; else to the price."""
+def _after(site: Site, model: str, day: date, terms: Terms, since_ever: bool) -> Response:
+    """To what was booked before, where there is any; else to the price. `since_ever`: it is the model's first."""
     document = as_document(terms)
-    words = f"{model} costs ${document['input']} in and ${document['output']} out per million from {day} on."
+    when = ", for what it was used for before, too" if since_ever else f" from {day} on"
+    words = f"{model} costs ${document['input']} in and ${document['output']} out per million{when}."
     waiting = {one["model"]: one["attempts"] for one in unpriced_models(site.engine)}.get(model, 0)
     if waiting:
         return see_other(

@@ -22,6 +22,7 @@ from tenantry.control.figures.requests import (
     read_asked,
 )
 from tenantry.control.figures.story import story_of
+from tenantry.control.refused_views import whose_words
 from tenantry.domain.proof import is_of_proof
 from tenantry.domain.roles import Principal
 from tenantry.ledger.refused import find_refused
@@ -121,4 +122,12 @@ def _refused(request: Request, principal: Principal, wanted: str) -> Response:
     slug = scope.slug_of(found.tenant_id)
     audit_read(request, principal, "refusals", slug, asked=wanted)
     labels = {one.key_id: one.label for one in site.directory.list_keys(slug)} if slug is not None else {}
-    return show(request, principal, "refused", refused=found, slug=slug, label=labels.get(found.key_id, ""))
+    return show(
+        request,
+        principal,
+        "refused",
+        refused=found,
+        slug=slug,
+        label=labels.get(found.key_id, ""),
+        whose=whose_words(found.status),
+    )

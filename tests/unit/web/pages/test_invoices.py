@@ -172,6 +172,8 @@ def test_all_of_an_invoice_is_taken_back_and_its_month_billed_anew(browser: Brow
     ("fields", "told"),
     [
         ({"how": "whole", "reason": ""}, "stands on the credit note"),
+        ({"how": "whole", "amount": "12.50", "reason": "slow"}, "You typed an amount"),
+        ({"how": "whole", "line": "1", "reason": "slow"}, "You ticked lines"),
         ({"how": "amount", "amount": "-1", "reason": "kept words"}, "An amount such as 12.50."),
         ({"how": "amount", "amount": "900", "reason": "kept words"}, "more than what is left"),
         ({"how": "lines", "reason": "kept words"}, "Tick the lines"),

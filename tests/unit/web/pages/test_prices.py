@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from pathlib import Path
@@ -22,12 +23,12 @@ from tests.unit.ledger.books import attempt, book
 NEW = "claude-nova-1"
 
 
-def book_unpriced(site: Site, folder: Path) -> None:
-    """One attempt today of a model that has no price: a million tokens in."""
+def book_unpriced(site: Site, folder: Path, model: str = NEW, speed: str = "standard") -> None:
+    """One attempt today of what has no price: a million tokens in."""
     tenant_id = site.directory.get_tenant("acme").tenant_id
     usage = Usage(input_tokens=1_000_000)
-    told = {"outcome": Outcome.UNPRICED, "cost_nanos": None, "model_served": NEW, "usage": usage}
-    raw_json = '{"input_tokens": 1000000, "output_tokens": 0}'
+    told = {"outcome": Outcome.UNPRICED, "cost_nanos": None, "model_served": model, "usage": usage}
+    raw_json = json.dumps({"input_tokens": 1000000, "output_tokens": 0, "speed": speed})
     book(site.engine, folder, [attempt(1, time.time_ns() // 1000, tenant_id, usage_raw=raw_json, **told)])
 
 
@@ -46,7 +47,8 @@ def test_a_model_without_a_price_is_cured_from_the_first_page_to_the_booked_cost
     assert f'value="{NEW}"' in form.text
     set_ = browser.post("/prices/new", {"model": NEW, "input": "2.50", "output": "12.50"})
     assert set_.location == "/recompute"
-    assert "1 attempt had no price" in browser.follow(set_).shown
+    after = browser.follow(set_).shown
+    assert "for what it was used for before, too. 1 attempt had no price" in after
     assert "It has a price: book it" in browser.get("/").shown
     browser.post("/recompute")
     ended(app)
@@ -59,6 +61,19 @@ def test_a_model_without_a_price_is_cured_from_the_first_page_to_the_booked_cost
         ended(app)
         assert told in browser.get("/recompute").shown
     assert "No price is known" not in browser.get("/").shown
+
+
+def test_a_mode_without_a_price_of_a_model_that_has_one_is_led_to_its_cure(
+    app: Starlette, site: Site, tmp_path: Path
+) -> None:
+    book_unpriced(site, tmp_path, "claude-haiku-5-5", "fast")
+    browser = signed_in(app, site, add_person(site, "bea", Role.BILLING))
+    browser.get("/recompute")
+    browser.post("/recompute")
+    ended(app)
+    looked = browser.get("/recompute")
+    assert "a mode that its price does not know, such as fast mode" in looked.shown
+    assert 'href="/prices/new?model=claude-haiku-5-5"' in looked.text
 
 
 def test_who_may_not_set_prices_is_not_led_to(app: Starlette, site: Site, tmp_path: Path) -> None:

@@ -24,8 +24,9 @@ def refused(site: Site) -> RefusedRequest:
     at_us = time.time_ns() // 1000
     told = RefusedRequest("req_0a", tenant_id, key.key_id, at_us, 429, "billing_error", "key.budget", "<b>model</b>")
     nobody = RefusedRequest("req_0b", "", "", at_us, 401, "authentication_error", "", "")
+    foreign = RefusedRequest("req_0d", "", "", at_us, 403, "permission_error", "", "")
     with site.engine.begin() as connection:
-        keep_refused(connection, [Tally([], [], [told, nobody])])
+        keep_refused(connection, [Tally([], [], [told, nobody, foreign])])
     return told
 
 
@@ -38,6 +39,9 @@ def test_the_page_of_requests_finds_it_by_its_id(app: Starlette, site: Site, ref
     assert "<b>model</b>" not in page.text
     assert 'href="/tenants/acme/budget"' in page.text
     assert "nobody's key" in browser.get("/requests/req_0b").shown
+    foreign = browser.get("/requests/req_0d").shown
+    assert "a key of another client than the request names" in foreign
+    assert "nobody's key" not in foreign
     missing = browser.get("/requests/req_0c")
     assert missing.status == 404
     assert "nor among the newest that were refused" in missing.shown
@@ -57,4 +61,6 @@ def test_the_command_says_why(site: Site, refused: RefusedRequest) -> None:
     assert json.loads(told.stdout)["reason"] == "key.budget"
     said = run("ledger", "show", "req_0b", env=environ, cwd=site.settings.data_dir)
     assert "nobody (no key of this site)" in said.stdout
+    foreign = run("ledger", "show", "req_0d", env=environ, cwd=site.settings.data_dir)
+    assert "a key of another client than the request names" in foreign.stdout
     assert run("ledger", "show", "req_0c", env=environ, cwd=site.settings.data_dir).returncode == 1
