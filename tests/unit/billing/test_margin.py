@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from hypothesis import given, settings
@@ -93,7 +94,7 @@ def test_surcharges_go_on_at_the_pace_of_the_usage_that_bears_them(tmp_path: Pat
     )
     raw = {"input_tokens": 0, "output_tokens": 1_000_000, "speed": "fast"}
     engine = new_store(tmp_path / "tenantry.db")
-    end = {"model_served": "claude-opus-5-5", "usage": read_usage(raw), "usage_raw": json.dumps(raw)}
+    end: dict[str, Any] = {"model_served": "claude-opus-5-5", "usage": read_usage(raw), "usage_raw": json.dumps(raw)}
     book(engine, tmp_path, [attempt(1, price_version="2026-11-24", **end)])
     with reading(engine) as connection:
         plan = version("own", Terms(prices=prices))
