@@ -12,7 +12,7 @@ from tenantry.billing.phrases import Days, Percent, Phrase, days_to, percent_of,
 from tenantry.billing.usage import ADJUSTED, ESTIMATES, UNPRICED, Used
 from tenantry.domain.attempts import Outcome
 from tenantry.domain.plans import BILL, ON_ALL, Terms, own_prices
-from tenantry.domain.surcharges import SURCHARGES
+from tenantry.domain.surcharges import AT_LIST_PRICE, SURCHARGES
 
 # Kinds of lines. Those of usage carry ledger rows, each row on one of them.
 FEE, SLOTS, SETUP, DISCOUNT, MINIMUM, TRIAL = "fee", "slots", "setup", "discount", "minimum", "trial"
@@ -174,10 +174,14 @@ def _surcharges(terms: Terms, used: Sequence[Used]) -> Iterator[tuple[str, Fract
     """What the plan's own prices bear as list prices do, by what it is for; those of list prices are within them."""
     sums = dict.fromkeys(SURCHARGES, Fraction(0))
     for one in used if terms.bears_surcharges else ():
-        own = own_prices(terms, one.model) if one.extra else None
-        if own is not None:
-            for (kind, column), tokens in one.extra.items():
-                sums[kind] += tokens * own[column]
+        if not one.extra or own_prices(terms, one.model) is None:
+            continue
+        for (kind, model, column), amount in one.extra.items():
+            own = own_prices(terms, model)
+            if own is not None and column != AT_LIST_PRICE:
+                sums[kind] += amount * own.get(column, 0)
+            elif own is None and column == AT_LIST_PRICE:
+                sums[kind] += amount * (1 + Fraction(terms.markup_percent) / 100)
     yield from ((kind, whole) for kind, whole in sums.items() if whole)
 
 

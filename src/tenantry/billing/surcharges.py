@@ -31,7 +31,7 @@ from tenantry.storage.tables import ledger
 
 @dataclass(frozen=True, slots=True)
 class Dearer:
-    """A row with surcharges: when it ended, and what is paid for on top."""
+    """A row that costs something beside the tokens of its columns: when it ended, and what that is."""
 
     at_us: int
     key_id: str
@@ -42,16 +42,22 @@ class Dearer:
 def read_dearer(
     connection: Connection, tenant_id: str, month: Month, zone: ZoneInfo, history: PriceHistory
 ) -> Iterator[Dearer]:
-    """The rows of a month that bear surcharges. Raises: BadPriceTable: a price in the store cannot be read."""
+    """The rows of a month that cost something beside their tokens.
+
+    Raises: BadPriceTable: a price in the store cannot be read.
+    """
     bounds = {"start_us": start_us(month.first, zone), "end_us": start_us(month.end, zone)}
     asked = {"tenant_id": tenant_id, "long": history.short_prompt_tokens(), **bounds}
     for row in values_of(connection.execute(_query(), asked)):
         usage = usage_of(row)
-        if usage is None or (row["stop_reason"] == "refusal" and not row["cost_nanos"]):
+        if usage is None:
             continue
         at_us, model = int(row["ended_at_us"]), row["model_served"] or row["model_requested"]
         at = datetime.fromtimestamp(at_us // 1_000_000, UTC)
-        extra = extra_tokens(usage, model, at, history.at(row["price_version"] or ""))
+        is_refused = row["stop_reason"] == "refusal"
+        is_free = is_refused and not row["cost_nanos"]
+        prices = history.at(row["price_version"] or "")
+        extra = extra_tokens(usage, model, at, prices, is_refused=is_refused, is_free=is_free)
         if extra:
             yield Dearer(at_us, row["key_id"], model[:MODEL_CHARS_MAX], extra)
 
@@ -65,6 +71,8 @@ def with_surcharges(used: Sequence[Used], dearer: Iterable[Dearer], zone: ZoneIn
             by_key[one.key_id, one.model].append((start_us(one.first, zone), number))
     for row in dearer:
         starts = by_key[row.key_id, row.model]
+        if not starts:
+            continue  # of a day to come by this clock, which is not among the sums that pages remember
         number = starts[bisect_right(starts, (row.at_us, len(sums))) - 1][1]
         extra = dict(sums[number].extra)
         for key, tokens in row.extra.items():
@@ -78,7 +86,7 @@ def _query() -> Select[*tuple[Any, ...]]:
     """More than those at times: what they are is read from what the upstream said."""
     columns = ledger.c
     prompt = sum((columns[name] for name in PRICED_TOKENS[1:-1]), columns[PRICED_TOKENS[0]])
-    told = [columns.usage_raw.like(f'%"{word}"%') for word in ("fast", "us")]
+    told = [columns.usage_raw.like(f'%"{word}"%') for word in ("fast", "us", "iterations")]
     return (
         select(ledger)
         .where(
@@ -86,7 +94,7 @@ def _query() -> Select[*tuple[Any, ...]]:
             columns.ended_at_us >= bindparam("start_us"),
             columns.ended_at_us < bindparam("end_us"),
             columns.outcome == Outcome.SETTLED.value,
-            or_(prompt > bindparam("long"), *told),
+            or_(prompt > bindparam("long"), columns.stop_reason == "refusal", *told),
         )
         .order_by(columns.ended_at_us)
     )

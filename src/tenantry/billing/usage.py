@@ -31,7 +31,7 @@ class Used:
     """Sums of ledger rows of one key, model and outcome that ended on days from `first` on, of one week at most.
 
     `rows` counts attempts and corrections. `counts` has tokens and searches by the ledger's columns,
-    `extra` the tokens that surcharges add (domain/surcharges.py), where a plan's own prices bear them.
+    `extra` what its rows cost beside those (domain/surcharges.py), where a plan's own prices bear it.
     """
 
     first: date
@@ -42,7 +42,7 @@ class Used:
     rows: int
     cost_nanos: int
     counts: Mapping[str, int]
-    extra: Mapping[tuple[str, str], Fraction] = field(default_factory=dict[tuple[str, str], Fraction])
+    extra: Mapping[tuple[str, str, str], Fraction] = field(default_factory=dict[tuple[str, str, str], Fraction])
 
     @property
     def tokens(self) -> int:

@@ -295,10 +295,10 @@ class PriceTable:
         priced = unpriced = 0
         reason: str | None = None
         for step in usage.iterations:
-            if _has_declined(step, fell_back, is_refused, is_empty):
+            if has_declined(step, fell_back, is_refused, is_empty):
                 continue
             step_model = step.model or model
-            speed = self._step_speed(step, step_model, usage, at)
+            speed = self.step_speed(step, step_model, usage, at)
             amount = self._amount(step, speed, step_model, usage, at)
             if amount is None:
                 unpriced += 1
@@ -313,7 +313,7 @@ class PriceTable:
             total += self.web_search_nanos * usage.web_search_requests
         return Priced(_rounded(total), version, reason)
 
-    def _step_speed(self, step: Iteration, model: str, usage: Usage, at: datetime) -> str:
+    def step_speed(self, step: Iteration, model: str, usage: Usage, at: datetime) -> str:
         """Rule 4: the speed is the executor's. An advisor has none; a fallback takes it where its model offers it."""
         if usage.speed == "standard" or step.type == "advisor_message":
             return "standard"
@@ -321,6 +321,12 @@ class PriceTable:
             row = self._assumed(model)
             return "fast" if usage.speed == "fast" and row is not None and row.terms(at).offers_fast(at) else "standard"
         return usage.speed
+
+    def step_cost(self, step: Iteration, model: str, usage: Usage, at: datetime) -> int | Fraction:
+        """What one step of an answer costs in nano-dollars, at the dearest there is where it has no price."""
+        speed = self.step_speed(step, model, usage, at)
+        amount = self._amount(step, speed, model, usage, at)
+        return self._dearest(step, speed, model, usage, at) if amount is None else amount
 
     def _amount(
         self, step: Usage | Iteration, speed: str, model: str, usage: Usage, at: datetime
@@ -397,7 +403,7 @@ def _at(rates: Rates, step: Usage | Iteration) -> int:
     )
 
 
-def _has_declined(step: Iteration, fell_back: bool, is_refused: bool, is_empty: bool) -> bool:
+def has_declined(step: Iteration, fell_back: bool, is_refused: bool, is_empty: bool) -> bool:
     """Rules 1, 2 and 4: shown but not billed. What ran before the refusal, a compaction above all, is billed."""
     if step.type == "message":
         return is_empty or (step.output_tokens == 0 and (fell_back or is_refused))

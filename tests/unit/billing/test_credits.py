@@ -112,6 +112,13 @@ def test_the_whole_of_an_invoice_takes_back_what_is_left_and_its_month_is_billed
     assert verify_invoices(site) == (4, [])
 
 
+def test_an_invoice_its_parts_and_the_note_over_the_whole_are_nothing_in_dollars_too(site: Site, billed: str) -> None:
+    credit(site, billed, "slow answers", Part(Decimal("2.50")))
+    credit(site, billed, "wrong address")
+    invoice, part, whole = (one.document["net_nanos"] for one in site.directory.list_invoices())
+    assert (invoice, part, whole) == (12 * USD, -2_500_000_000, -9_500_000_000)
+
+
 def test_margin_has_less_revenue_by_what_was_given_back(site: Site, billed: str) -> None:
     def margin() -> Any:
         with reading_books(site) as books:

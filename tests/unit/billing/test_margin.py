@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from hypothesis import given, settings
@@ -13,11 +15,12 @@ from tenantry.billing.books import Books
 from tenantry.billing.calculation import calculate
 from tenantry.billing.corrections import Corrected
 from tenantry.billing.invoice import Client
-from tenantry.billing.margin import Margin, TenantMargin, as_json, margin_of, tenant_margin, under_plan
+from tenantry.billing.margin import Margin, TenantMargin, as_json, margin_of, tenant_margin, totals, under_plan
 from tenantry.billing.months import Sold
 from tenantry.billing.rating import CORRECTION, Line
 from tenantry.billing.usage import Used
-from tenantry.domain.plans import Terms
+from tenantry.domain.plans import Terms, read_price_table
+from tenantry.domain.usage import read_usage
 from tenantry.storage.database import reading
 from tests.unit.billing.sales import NOVEMBER, USD, on, sold, usage, used, version
 from tests.unit.ledger.books import attempt, book, new_store
@@ -85,6 +88,22 @@ def test_usage_at_own_prices_goes_on_at_its_pace_too(tmp_path: Path) -> None:
     assert found.projected.metered_nanos == 3 * found.now.metered_nanos
 
 
+def test_surcharges_go_on_at_the_pace_of_the_usage_that_bears_them(tmp_path: Path) -> None:
+    prices = read_price_table(
+        {"*": dict.fromkeys(("input", "cache_write_5m", "cache_write_1h", "cache_read"), "0") | {"output": "3"}}
+    )
+    raw = {"input_tokens": 0, "output_tokens": 1_000_000, "speed": "fast"}
+    engine = new_store(tmp_path / "tenantry.db")
+    end: dict[str, Any] = {"model_served": "claude-opus-5-5", "usage": read_usage(raw), "usage_raw": json.dumps(raw)}
+    book(engine, tmp_path, [attempt(1, price_version="2026-11-24", **end)])
+    with reading(engine) as connection:
+        plan = version("own", Terms(prices=prices))
+        books = Books(connection, ZoneInfo("UTC"), [plan], {"tnt_a": [on("own", LONG_AGO)]})
+        found = tenant_margin(books, ACME, NOVEMBER, {}, datetime(2026, 11, 16, tzinfo=UTC))
+    engine.dispose()
+    assert (found.now.metered_nanos, found.projected.metered_nanos) == (6 * USD, 12 * USD)
+
+
 def test_who_is_under_water_is_told_the_plan_that_costs_it_least_and_covers_its_cost(tmp_path: Path) -> None:
     plan = Terms(fee_nanos=30 * USD, fair_use=True)
     dear, fair = Terms(markup_percent="50"), Terms(markup_percent="10")
@@ -96,6 +115,11 @@ def test_a_month_that_is_over_is_as_it_is(tmp_path: Path) -> None:
     found = at(tmp_path, OVER, Terms(), {})
     assert found.now == found.projected == Margin(metered_nanos=40 * USD, cost_nanos=40 * USD)
     assert not found.is_under_water
+
+
+def test_two_that_bring_and_cost_the_same_count_twice() -> None:
+    one = Margin(fixed_nanos=79 * USD, cost_nanos=USD)
+    assert totals([one, replace(one), one]) == Margin(fixed_nanos=237 * USD, cost_nanos=3 * USD)
 
 
 def test_a_month_as_json_has_tenants_plans_and_total_with_who_is_under_water() -> None:

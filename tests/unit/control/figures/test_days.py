@@ -57,6 +57,15 @@ def test_a_row_that_is_booked_late_is_in_the_day_to_which_it_belongs(engine: Eng
     assert after.cost_nanos > before.cost_nanos
 
 
+def test_late_rows_of_several_days_are_in_each_of_them(engine: Engine, tmp_path: Path) -> None:
+    days = DaySums(BERLIN)
+    moments = [START_US + number * DAY_US + HOUR_US for number in range(3)]
+    book(engine, tmp_path, [attempt(number, at_us) for number, at_us in enumerate(moments)])
+    assert month_of(engine, days).attempts == 3
+    book(engine, tmp_path, [attempt(10 + number, at_us) for number, at_us in enumerate(moments)], "later")
+    assert month_of(engine, days).attempts == 6
+
+
 def test_today_is_never_remembered(engine: Engine, tmp_path: Path) -> None:
     days = DaySums(BERLIN)
     today = days_between(NOW_US, NOW_US + 1, BERLIN)
