@@ -17,6 +17,8 @@ from sqlalchemy.exc import DBAPIError
 # The first version whose `pg_dump`, notices and locks are tested here; 14 and older end in 2026.
 SERVER_VERSION_MIN = 150_000
 CONNECT_SECONDS_MAX = 10
+# By which the server lists the connections of a site, as it lists others'.
+APPLICATION = "tenantry"
 # As long as SQLite's writers wait for each other (storage/database.py).
 LOCK_MS_MAX = 10_000
 # A server that is gone without a word: asked after half a minute, given up after another.
@@ -45,7 +47,7 @@ def open_server(url: URL, password: str | None) -> Engine:
         DriverMissing: psycopg is not installed.
     """
     options = f"-c timezone=UTC -c lock_timeout={LOCK_MS_MAX} -c client_encoding=UTF8"
-    own = {"application_name": "tenantry", "connect_timeout": str(CONNECT_SECONDS_MAX), "options": options}
+    own = {"application_name": APPLICATION, "connect_timeout": str(CONNECT_SECONDS_MAX), "options": options}
     args = {name: value for name, value in (own | _KEEPALIVE).items() if name not in url.query}
     if password is not None:
         url = url.set(password=password)
