@@ -38,8 +38,8 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "backup": ("tenantry backup tenantry-2026-11-24.tar", "tenantry backup backups --check"),
     "restore": ("tenantry restore tenantry-2026-11-24.tar --check", "tenantry restore tenantry-2026-11-24.tar --yes"),
     "store copy": (
-        "tenantry store copy --to postgresql://tenantry@db.internal/tenantry --password-file store-password",
-        "tenantry store copy --from postgresql://tenantry@db.internal/tenantry --to sqlite:////srv/tenantry.db",
+        "tenantry store copy --to postgresql://tenantry@db.internal/tenantry",
+        "tenantry store copy --to sqlite:////srv/tenantry.db",
     ),
     "import env-file": ("tenantry import env-file .env.proxy --routes tenant-routes.json --grace 30d",),
     "import litellm": ("tenantry import litellm config.yaml --out gateway",),

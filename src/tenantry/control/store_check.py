@@ -25,6 +25,8 @@ _RESTORE = (
     "docs/operations.md says how journals since the backup are booked"
 )
 
+PART_OF_COPY = "it holds a part of a copy", "run `tenantry store copy` again: it goes on where it was"
+
 
 def check_file(settings: Settings, path: Path) -> Iterator[Finding]:
     """Every reason for which an SQLite store cannot be used; nothing when it can."""
@@ -97,7 +99,7 @@ def _of_another_version(revision: str | None, begin: str) -> tuple[str, str]:
     if not revision:
         return "it is the database of another program", _RESTORE
     if revision == COPYING:
-        return "it holds a part of a copy", "run `tenantry store copy` again: it goes on where it was"
+        return PART_OF_COPY
     return (
         f"its schema ({revision}) is that of a later version",
         f"install the version that made it; or go back with a backup of this one: {_RESTORE}",

@@ -44,6 +44,11 @@ def schema_is_current(engine: Engine) -> bool:
         return applied_revision(connection) == known_revisions()[0]
 
 
+def is_part_of_copy(engine: Engine) -> bool:
+    with engine.connect() as connection:
+        return applied_revision(connection) == COPYING
+
+
 def require_current_schema(engine: Engine) -> None:
     """Raises: StoreOutdated; StoreLater and StoreIncomplete, which are such."""
     with engine.connect() as connection:

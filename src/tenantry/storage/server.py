@@ -14,6 +14,8 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, func, select
 from sqlalchemy.exc import DBAPIError
 
+from tenantry.storage.answers import watch_answers
+
 # The first version whose `pg_dump`, notices and locks are tested here; 14 and older end in 2026.
 SERVER_VERSION_MIN = 150_000
 CONNECT_SECONDS_MAX = 10
@@ -41,7 +43,7 @@ class Lock(IntEnum):
 def open_server(url: URL, password: str | None) -> Engine:
     """An engine whose every connection has UTC as its time zone, and waits for no lock without an end.
 
-    A connection that has died is found before it is used.
+    A connection that has died is found before it is used, a server that is frozen while it is (answers.py).
 
     Raises:
         DriverMissing: psycopg is not installed.
@@ -52,11 +54,13 @@ def open_server(url: URL, password: str | None) -> Engine:
     if password is not None:
         url = url.set(password=password)
     try:
-        return create_engine(
+        engine = create_engine(
             url.set(drivername="postgresql+psycopg"), connect_args=args, pool_pre_ping=True, pool_size=POOL_CONNECTIONS
         )
     except ModuleNotFoundError as error:
         raise DriverMissing(f"{(DriverMissing.__doc__ or '').strip()} ({error})") from None
+    watch_answers(engine)
+    return engine
 
 
 def is_server(connection: Connection) -> bool:
