@@ -66,9 +66,12 @@ def fixtures() -> Path:
 
 
 # Whose tests run on both databases, where they make a store.
-BOTH = tuple(Path(__file__).parent / "unit" / name for name in ("storage", "ledger", "control", "billing"))
-# What a module that makes stores has among its names.
-MAKERS = ("new_store", "init_from_template", "make_site", "Office", "Watched")
+UNIT = Path(__file__).parent / "unit"
+BOTH = tuple(UNIT / name for name in ("storage", "ledger", "control", "billing"))
+# What makes stores, or holds one, by the names of a module and of fixtures. A fixture that several tests share was made
+# before it is known in which database the test at hand is to be.
+MAKERS = ("new_store", "new_site", "init_from_template", "make_site", "Office", "Watched")
+HOLDERS = ("site", "engine", "directory", "api")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -98,11 +101,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def _is_for_both(metafunc: pytest.Metafunc) -> bool:
     path = Path(metafunc.module.__file__ or "")
-    if not any(folder in path.parents for folder in BOTH):
+    if not any(one == path or one in path.parents for one in BOTH):
         return False
-    return metafunc.definition.get_closest_marker("sqlite") is None and any(
-        hasattr(metafunc.module, name) for name in MAKERS
-    )
+    if metafunc.definition.get_closest_marker("sqlite") is not None:
+        return False
+    fixtures = metafunc.definition._fixtureinfo.name2fixturedefs  # pytest tells no scope otherwise
+    held = [fixtures[name][-1].scope for name in HOLDERS if name in fixtures]
+    return all(scope == "function" for scope in held) if held else _makes_stores(metafunc)
+
+
+def _makes_stores(metafunc: pytest.Metafunc) -> bool:
+    return any(hasattr(metafunc.module, name) for name in MAKERS)
 
 
 @pytest.fixture(autouse=True)

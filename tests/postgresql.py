@@ -25,12 +25,9 @@ from sqlalchemy import Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool, Pool
 
-from tenantry.storage import billing_tables, people_tables, portal_tables
+from tenantry.storage.all_tables import ALL_TABLES
 from tenantry.storage.database import open_store
 from tenantry.storage.migrating import migrate
-from tenantry.storage.tables import metadata
-
-_TABLES = (billing_tables, people_tables, portal_tables)  # all are in `metadata` once they are loaded
 
 # The server that the run has started, for its workers; or one that is to be used.
 VARIABLE = "TENANTRY_TEST_POSTGRESQL"
@@ -165,6 +162,11 @@ def new_database(name: str, template: str | None = None) -> str:
     return _named(name)
 
 
+def migrated_database(name: str) -> str:
+    """The URL of one with all tables, empty but for what migrations write."""
+    return new_database(name, _template())
+
+
 def guarded_database(name: str, password: str) -> str:
     """The URL, without the password, of a database whose owner has to say it, and may do nothing else here."""
     with as_admin() as engine, engine.connect() as connection:
@@ -226,7 +228,7 @@ _EMPTY = " ".join(
     [
         # As a replica's own work, which no trigger keeps from anything.
         "SET LOCAL session_replication_role = replica;",
-        *(f'DELETE FROM "{table.name}";' for table in metadata.sorted_tables),  # noqa: S608 -- names of our tables
+        *(f'DELETE FROM "{table.name}";' for table in ALL_TABLES.sorted_tables),  # noqa: S608 -- names of our tables
         "PERFORM setval(seqrelid::regclass, 1, false) FROM pg_sequence;",
         # What migrations write stands in a table of the template alone.
         "INSERT INTO meta SELECT * FROM template_meta;",

@@ -65,6 +65,11 @@ def unknown_variables(environ: Mapping[str, str], known: Iterable[str]) -> Itera
         yield f"{variable}: there is no such setting{near_name(name, names, meant)}"
 
 
+def is_store_url(text: str) -> bool:
+    """Whether it names a database of a kind that can be a store."""
+    return _STORES.match(text) is not None
+
+
 def contradictions(values: Mapping[str, Any], upstreams: Iterable[tuple[str, str]]) -> Iterator[str]:
     """What cannot be right together. A value that could not be read is missing. `upstreams`: names and addresses."""
     yield from _shared_ports(values)
@@ -72,7 +77,7 @@ def contradictions(values: Mapping[str, Any], upstreams: Iterable[tuple[str, str
         if _is_own(base_url, values):
             yield f"{name}: {base_url} is this gateway itself; name the API that it forwards to"
     store_url = values.get("store_url")
-    if store_url is not None and not _STORES.match(store_url):
+    if store_url is not None and not is_store_url(store_url):
         yield "store_url: must begin with sqlite:/// or postgresql://, as in sqlite:////var/lib/tenantry/tenantry.db"
     yield from _control_in_the_clear(values)
     yield from _half_a_provider(values)

@@ -37,6 +37,10 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "export": ("tenantry export --week 2026-W47", "tenantry export --month 2026-10 --tenant acme --format json"),
     "backup": ("tenantry backup tenantry-2026-11-24.tar", "tenantry backup backups --check"),
     "restore": ("tenantry restore tenantry-2026-11-24.tar --check", "tenantry restore tenantry-2026-11-24.tar --yes"),
+    "store copy": (
+        "tenantry store copy --to postgresql://tenantry@db.internal/tenantry",
+        "tenantry store copy --to sqlite:////srv/tenantry.db",
+    ),
     "import env-file": ("tenantry import env-file .env.proxy --routes tenant-routes.json --grace 30d",),
     "import litellm": ("tenantry import litellm config.yaml --out gateway",),
     "gateways list": ("tenantry gateways list", "tenantry gateways list --json"),

@@ -71,6 +71,7 @@ class Commands(LaterGroup):
             "backup",
             "Put a backup in place, after its checksums and its ledger are checked. Stop gateway and control first.",
         ),
+        "store": ("store", "Move the site's store between SQLite and PostgreSQL."),
         "import": (
             "importing",
             "Move over from another proxy: say what each line becomes, and write tenantry.toml and tenants.toml.",

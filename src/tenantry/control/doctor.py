@@ -22,8 +22,9 @@ from tenantry.control.findings import Finding
 from tenantry.control.form import describe_form
 from tenantry.control.process_check import check_control, check_gateways, check_journal
 from tenantry.control.reach_check import check_reach
+from tenantry.control.server_check import check_server
 from tenantry.control.site_check import check_backup, check_credentials, check_running, upstreams_in_use
-from tenantry.control.store_check import check_file, check_privacy
+from tenantry.control.store_check import PART_OF_COPY, check_file, check_privacy
 from tenantry.ledger.quarantine import count_quarantined
 from tenantry.setting_checks import reached_at
 from tenantry.settings import MAIN_CERTIFICATE, Settings
@@ -33,7 +34,7 @@ from tenantry.storage.custody import ForeignMasterKey, Owner, find_owner
 from tenantry.storage.database import open_store, path_of_store
 from tenantry.storage.directory.master_key import ROTATED
 from tenantry.storage.key_files import KeyFiles
-from tenantry.storage.schema import schema_is_current
+from tenantry.storage.schema import is_part_of_copy, schema_is_current
 from tenantry.storage.tables import audit_log, tenant_hosts, tenants, upstreams
 from tenantry.storage.vault import MasterKeyUnusable
 
@@ -158,9 +159,14 @@ def _database(settings: Settings, store: Path | None) -> Iterator[Finding]:
     engine = open_store(settings.store_url, password=settings.store_password)
     try:
         if not schema_is_current(engine):
+            if is_part_of_copy(engine):
+                yield Finding("database", False, *PART_OF_COPY)
+                return
             yield Finding("database", False, "the schema is not this version's", "run `tenantry init`")
             return
         yield Finding("database", True, f"{engine.dialect.name}, schema current")
+        if store is None:
+            yield from check_server(engine)
         yield _owner(settings, engine)
         yield from check_control(settings, engine, store)
         with engine.connect() as connection:

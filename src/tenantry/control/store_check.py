@@ -11,7 +11,7 @@ from pathlib import Path
 from tenantry.control.findings import Finding
 from tenantry.kernel import STOPPED, command_of, holders_of, state_of
 from tenantry.settings import Settings
-from tenantry.storage.schema import known_revisions
+from tenantry.storage.schema import COPYING, known_revisions
 
 # A transaction of Tenantry's takes milliseconds; whoever holds the file for longer is in the way.
 LOCK_SECONDS_MAX = 2.0
@@ -24,6 +24,8 @@ _RESTORE = (
     "stop Tenantry, `tenantry restore BACKUP.tar --yes` (what is there is kept aside), start it; "
     "docs/operations.md says how journals since the backup are booked"
 )
+
+PART_OF_COPY = "it holds a part of a copy", "run `tenantry store copy` again: it goes on where it was"
 
 
 def check_file(settings: Settings, path: Path) -> Iterator[Finding]:
@@ -96,6 +98,8 @@ def _of_another_version(revision: str | None, begin: str) -> tuple[str, str]:
         return "the database has no tables", begin
     if not revision:
         return "it is the database of another program", _RESTORE
+    if revision == COPYING:
+        return PART_OF_COPY
     return (
         f"its schema ({revision}) is that of a later version",
         f"install the version that made it; or go back with a backup of this one: {_RESTORE}",

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine
 
-from tenantry.storage.schema import MIGRATIONS, StoreLater, applied_revision, known_revisions
+from tenantry.storage.schema import (
+    COPYING,
+    MIGRATIONS,
+    StoreIncomplete,
+    StoreLater,
+    applied_revision,
+    known_revisions,
+)
 from tenantry.storage.server import Lock, take_turn
 
 if TYPE_CHECKING:
@@ -23,9 +30,13 @@ def migrate(engine: Engine, revision: str = "head") -> None:
     Raises:
         MigrationBroken: rows would be left that refer to nothing, or the steps from this schema are not known.
         StoreLater: a later version has made it.
+        StoreIncomplete: a copy into it was not finished.
     """
     with engine.connect() as connection:
-        if applied_revision(connection) not in (None, *known_revisions()):
+        applied = applied_revision(connection)
+        if applied == COPYING:
+            raise StoreIncomplete((StoreIncomplete.__doc__ or "").strip())
+        if applied not in (None, *known_revisions()):
             raise StoreLater((StoreLater.__doc__ or "").strip())
         connection.rollback()
         if engine.dialect.name != "sqlite":

@@ -10,6 +10,8 @@ from sqlalchemy import Connection, Engine, inspect, text
 MIGRATIONS = Path(__file__).parent / "migrations"
 # Where Alembic notes what it has applied.
 _APPLIED_TABLE = "alembic_version"
+# Stands there instead of a schema while a store is being copied into the database (copying.py).
+COPYING = "copying"
 
 
 class StoreOutdated(Exception):
@@ -18,6 +20,10 @@ class StoreOutdated(Exception):
 
 class StoreLater(StoreOutdated):
     """The database's schema is that of a later version of Tenantry. Install that version, or restore a backup."""
+
+
+class StoreIncomplete(StoreOutdated):
+    """The database holds a part of a copy. Run `tenantry store copy` again: it goes on where it was."""
 
 
 def applied_revision(connection: Connection) -> str | None:
@@ -38,11 +44,18 @@ def schema_is_current(engine: Engine) -> bool:
         return applied_revision(connection) == known_revisions()[0]
 
 
+def is_part_of_copy(engine: Engine) -> bool:
+    with engine.connect() as connection:
+        return applied_revision(connection) == COPYING
+
+
 def require_current_schema(engine: Engine) -> None:
-    """Raises: StoreOutdated; StoreLater, which is one."""
+    """Raises: StoreOutdated; StoreLater and StoreIncomplete, which are such."""
     with engine.connect() as connection:
         applied = applied_revision(connection)
     known = known_revisions()
+    if applied == COPYING:
+        raise StoreIncomplete((StoreIncomplete.__doc__ or "").strip())
     if applied != known[0]:
         found = StoreOutdated if applied is None or applied in known else StoreLater
         raise found((found.__doc__ or "").strip())

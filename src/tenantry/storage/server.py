@@ -14,9 +14,13 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, func, select
 from sqlalchemy.exc import DBAPIError
 
+from tenantry.storage.answers import watch_answers
+
 # The first version whose `pg_dump`, notices and locks are tested here; 14 and older end in 2026.
 SERVER_VERSION_MIN = 150_000
 CONNECT_SECONDS_MAX = 10
+# By which the server lists the connections of a site, as it lists others'.
+APPLICATION = "tenantry"
 # As long as SQLite's writers wait for each other (storage/database.py).
 LOCK_MS_MAX = 10_000
 # A server that is gone without a word: asked after half a minute, given up after another.
@@ -39,22 +43,24 @@ class Lock(IntEnum):
 def open_server(url: URL, password: str | None) -> Engine:
     """An engine whose every connection has UTC as its time zone, and waits for no lock without an end.
 
-    A connection that has died is found before it is used.
+    A connection that has died is found before it is used, a server that is frozen while it is (answers.py).
 
     Raises:
         DriverMissing: psycopg is not installed.
     """
     options = f"-c timezone=UTC -c lock_timeout={LOCK_MS_MAX} -c client_encoding=UTF8"
-    own = {"application_name": "tenantry", "connect_timeout": str(CONNECT_SECONDS_MAX), "options": options}
+    own = {"application_name": APPLICATION, "connect_timeout": str(CONNECT_SECONDS_MAX), "options": options}
     args = {name: value for name, value in (own | _KEEPALIVE).items() if name not in url.query}
     if password is not None:
         url = url.set(password=password)
     try:
-        return create_engine(
+        engine = create_engine(
             url.set(drivername="postgresql+psycopg"), connect_args=args, pool_pre_ping=True, pool_size=POOL_CONNECTIONS
         )
     except ModuleNotFoundError as error:
         raise DriverMissing(f"{(DriverMissing.__doc__ or '').strip()} ({error})") from None
+    watch_answers(engine)
+    return engine
 
 
 def is_server(connection: Connection) -> bool:

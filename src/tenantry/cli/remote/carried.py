@@ -47,6 +47,7 @@ HERE_ALONE: Final[dict[str, str]] = {
     "sandbox": _STARTS,
     "restart": "asks the `serve` of its own machine, and ends the control that would have to answer",
     "restore": "replaces a site that must not run, so there is no control to ask",
+    "store copy": "copies the store of a site that must not run, so there is no control to ask",
     "import env-file": _READS_FILES,
     "import litellm": _READS_FILES,
     "keys master rotate": "makes a file of the new master key, and no key leaves or enters its machine",

@@ -2,14 +2,11 @@
 
 from alembic import context
 
-from tenantry.storage import billing_tables, cell_tables, people_tables, portal_tables
-
-# Those that a module holds are in the one `metadata` once it is loaded.
-_TABLES = (billing_tables, cell_tables, people_tables, portal_tables)
+from tenantry.storage.all_tables import ALL_TABLES
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=_TABLES[0].metadata,
+    target_metadata=ALL_TABLES,
     render_as_batch=True,
 )
 with context.begin_transaction():

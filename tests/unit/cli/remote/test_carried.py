@@ -21,6 +21,7 @@ ARGUMENTS = {
     "keys master rotate": ["--yes"],
     "service show": ["--system"],
     "service install": ["--user"],
+    "store copy": ["--to", "sqlite:////srv/tenantry.db"],
     "import env-file": ["env", "--grace", "30d"],
     "import litellm": ["config.yaml"],
 }

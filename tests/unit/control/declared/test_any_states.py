@@ -181,6 +181,7 @@ def possible(before: Declaration | None, after: Declaration) -> Declaration:
     return replace(after, tiers=tiers | dict(after.tiers), plans=plans | dict(after.plans))
 
 
+@pytest.mark.sqlite  # a hundred sites, each a copy of a file; plan and apply are tried on both in test_applying.py
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(first=declarations(), second=declarations())
 def test_a_plan_from_any_state_to_any_other_gives_the_other(

@@ -28,7 +28,7 @@ from tenantry.control.site import Site
 from tenantry.domain.directory import TenantStatus
 from tenantry.ledger.journal import JournalWriter
 from tenantry.ledger.live import LIVE_FILE, LiveFile, LiveHead, LiveHealth, LiveTenant, encode_line
-from tenantry.storage.columns import now_utc
+from tenantry.storage.columns import now_utc, utc
 from tenantry.storage.directory import DirectoryError
 from tenantry.storage.tables import audit_log, gateway_keys
 from tests.spawner import run, spawn
@@ -187,7 +187,7 @@ def test_a_key_that_is_due_is_replaced_and_the_old_one_goes_on_for_a_week(site: 
     assert left(site, tmp_path, ACME) == []
     with site.engine.connect() as connection:
         old = connection.execute(select(gateway_keys).where(gateway_keys.c.replaced_by.is_not(None))).one()
-    assert timedelta(days=6) < old.expires_at - now_utc().replace(tzinfo=None) < timedelta(days=8)
+    assert timedelta(days=6) < utc(old.expires_at) - now_utc() < timedelta(days=8)
 
 
 def test_leaving_revokes_states_and_keeps_or_deletes_as_declared(site: Site, tmp_path: Path) -> None:
@@ -391,9 +391,11 @@ APPLY = ("apply", "many.toml", "--yes", "--no-probe")
 
 
 def _environ(site: Site) -> dict[str, str]:
-    return os.environ | MANY_SECRETS | {"TENANTRY_DATA_DIR": str(site.settings.data_dir)}
+    where = {"TENANTRY_DATA_DIR": str(site.settings.data_dir), "TENANTRY_STORE_URL": site.settings.store_url}
+    return os.environ | MANY_SECRETS | where
 
 
+@pytest.mark.sqlite  # slow, and of one transaction, which the tests of both databases are about
 def test_killed_at_any_moment_all_of_it_stands_or_nothing(site: Site, tmp_path: Path) -> None:
     chance = random.Random(5)
     outcomes: set[int] = set()
