@@ -236,12 +236,12 @@ def test_a_proof_is_followed_and_ends_as_it_does_there(
     group = {"name": "keys", "verdict": "FAIL", "checks": [{"ok": True}, {"ok": False}]}
     done = {"verdict": "FAIL", "groups": [group], "seconds": 1.5, "gateway": "http://127.0.0.1:9"}
 
-    def proof_work(report: Path, *_: object, **__: object) -> object:
+    def proof_work(_site: object, _options: object, report: Path) -> object:
         def work(tell: object) -> object:
             tell("FAIL    keys (2 checks)")  # type: ignore[operator]
             report.parent.mkdir()
             report.write_text("<p>report</p>")
-            return dict(done)
+            return done | {"report": report.name}
 
         return work
 
