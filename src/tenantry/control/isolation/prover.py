@@ -1,4 +1,4 @@
-"""The proof, run for whoever asks: a command runs it in its own process, pages and the admin API as a task of control."""
+"""The proof, run for whoever asks: a command runs it in its own process, pages and the API as a task of control."""
 
 from __future__ import annotations
 
