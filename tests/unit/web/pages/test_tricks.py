@@ -93,3 +93,21 @@ def test_where_a_page_goes_on_tells_nobody_how_many_rows_the_site_has(
     place = f"{now_us}.{10**6}"
     made_up = browser.get(f"/requests?behind={place}")
     assert len(set(re.findall(r'href="/requests/(req_[^"]*)"', made_up.text))) == 50
+
+
+def test_a_page_of_invoices_reads_no_document_but_its_own(
+    app: Starlette, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tenantry.web.pages.invoices.SHOWN", 2)
+    numbers = [issue_invoice(site, slug) for slug in ("acme", "globex", "acme", "acme", "acme", "globex")]
+    own = [numbers[place] for place in (4, 3, 2, 0)]
+    browser = signed_in(app, site, add_person(site, "bea", Role.BILLING, frozenset({"acme"})))
+    first = browser.get("/invoices")
+    older = re.search(r'href="(/invoices\?behind=[^"]*)"', first.text)
+    assert older is not None
+    second = browser.get(older[1])
+    made_up = browser.get("/invoices?behind=2")
+    shown = [[one for one in own if f'href="/invoices/{one}"' in page.text] for page in (first, second, made_up)]
+    assert shown == [own[:2], own[2:], own[:2]]
+    assert ("Older ones" in second.shown, "The newest" in second.shown) == (False, True)
+    assert [one.number for one in site.directory.newest_invoices(2)] == [numbers[5], numbers[4]]
