@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from tenantry.control.alerting import SEND_SECONDS_MAX
-from tenantry.control.background import Chore, drain_until, first_death, repeat_until
+from tenantry.control.background import Chore, drain_until, ended_within, first_death, repeat_until
 from tenantry.control.courier import Courier
 from tenantry.control.exporting import Exporter
 from tenantry.control.metrics import Metrics
@@ -29,7 +29,7 @@ from tenantry.ledger.alerts import open_watch
 from tenantry.ledger.booking import Drain
 from tenantry.ledger.metering import Booked
 from tenantry.ledger.outbox import Outbox
-from tenantry.running import stop_on_signals
+from tenantry.running import leave, stop_on_signals
 from tenantry.settings import OFF, Settings
 from tenantry.storage.changes import StoreChanges
 from tenantry.storage.custody import note_master_key
@@ -51,6 +51,10 @@ DATE_SECONDS = 1.0
 WARM_SECONDS = 60.0
 # A week or a month ends at most once in this time.
 EXPORT_SECONDS = 60.0
+# So long pages and chores that are under way have to end, and what is new in journals to be booked. An alert that is
+# being sent has time of its own; `docker stop` kills after 10 s, and what was killed is done after the next start.
+STOP_SECONDS_MAX = 5.0
+SENT_LOOK_SECONDS = 0.05
 # A tenant whose invoice failed is tried again as often; a month that is done costs two look-ups.
 ROUND_SECONDS = 60.0
 
@@ -123,7 +127,11 @@ async def serve_control(settings: Settings) -> int:
     chores = [asyncio.create_task(repeat_until(stop, chore)) for chore in _chores(site, courier, watched)]
     time_of_day = SteadyTime(time.monotonic_ns, _now_us)
     exporting = Chore("exports", EXPORT_SECONDS, Exporter(site.engine, settings).step, time_of_day.is_now)
-    warming = Chore("the sums of past days", WARM_SECONDS, lambda: app.state.figures.days.warm(site.engine, _now_us()))
+    warming = Chore(
+        "the sums of past days",
+        WARM_SECONDS,
+        lambda: app.state.figures.days.warm(site.engine, _now_us(), lambda: not stop.is_set()),
+    )
     scheduled = [exporting, warming, *_on_schedule(site, time_of_day)]
     chores += [asyncio.create_task(repeat_until(stop, chore, caught_up)) for chore in scheduled]
     if certificate is not None:
@@ -134,8 +142,11 @@ async def serve_control(settings: Settings) -> int:
     courier.stop()
     app.state.live.close()  # pages that watch: their answers would not end by themselves
     server.end()
-    await asyncio.gather(web, booking, *chores, return_exceptions=failed)
-    await asyncio.to_thread(courier.wait, SEND_SECONDS_MAX)
+    left = await ended_within(STOP_SECONDS_MAX, named, raises=not failed)
+    await _sent(courier)
+    if left:
+        log.warning("stopped while these went on: %s", ", ".join(left))
+        leave(1 if failed else 0)
     if tracing is not None:
         await asyncio.to_thread(tracing.close)
     watched.close()
@@ -143,6 +154,13 @@ async def serve_control(settings: Settings) -> int:
     site.engine.dispose()
     log.info("stopped")
     return 1 if failed else 0
+
+
+async def _sent(courier: Courier) -> None:
+    """Alerts that are being sent. Not in a thread: those may all be taken by what does not end."""
+    until = time.monotonic() + SEND_SECONDS_MAX
+    while not courier.wait(0.0) and time.monotonic() < until:  # noqa: ASYNC110 -- its threads tell of it, no task
+        await asyncio.sleep(SENT_LOOK_SECONDS)
 
 
 def _tracing(settings: Settings, names: Names) -> Tracing | None:

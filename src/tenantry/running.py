@@ -14,7 +14,7 @@ import socket
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import uvloop
 
@@ -136,6 +136,12 @@ def _beat_later(loop: asyncio.AbstractEventLoop, descriptor: int) -> None:
     """At whole seconds, when other work of an idle process is due too."""
     wait = BEAT_SECONDS - loop.time() % BEAT_SECONDS
     loop.call_later(wait if wait > BEAT_SECONDS / 2 else wait + BEAT_SECONDS, _beat, loop, descriptor)
+
+
+def leave(code: int) -> NoReturn:
+    """End the process while threads of it go on: Python would wait for each of them first."""
+    logging.shutdown()
+    os._exit(code)
 
 
 def stop_on_signals() -> asyncio.Event:

@@ -1,7 +1,11 @@
 """A process that has lost one of its tasks ends, loudly, and is started again."""
 
 import contextlib
+import os
 import shutil
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +14,8 @@ from sqlalchemy import text
 from tenantry.ledger.journal import JournalWriter
 from tenantry.storage.database import copy_sqlite, open_store
 from tenantry.storage.directory import Directory
-from tests.stack import PATIENCE_SECONDS, Stack, wait_for
+from tests.stack import PATIENCE_SECONDS, Stack, listens, wait_for
+from tests.unit.ledger.books import attempt, rows
 
 
 def damaged(stack: Stack) -> JournalWriter:
@@ -94,3 +99,49 @@ def test_without_a_database_nobody_is_served_until_it_is_back(tmp_path: Path) ->
         for path in away.iterdir():
             shutil.move(path, stack.settings.data_dir)
         wait_for(lambda: status_of(stack, key) == 200, what="an answer")
+
+
+# A control of which a chore and a page never end.
+NEVER_ENDING = """
+import os, sys, threading
+from tenantry import control_process
+from tenantry.control.figures.days import DaySums
+from tenantry.running import run
+from tenantry.settings import load_settings
+from tenantry.web import app
+
+def hang(*_):
+    print("hangs", flush=True)
+    threading.Event().wait()
+
+DaySums.warm = app.is_own_host = hang
+control_process.STOP_SECONDS_MAX = 1.0
+settings = load_settings(None, dict(os.environ))
+sys.exit(run(settings, control_process.serve_control(settings)))
+"""
+
+
+def test_control_stops_though_a_page_and_a_chore_do_not_and_books_what_has_come(tmp_path: Path) -> None:
+    stack = Stack(tmp_path)
+    log = tmp_path / "control.log"
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-c", NEVER_ENDING], env=os.environ | stack.environ, stdout=file, stderr=file
+        )
+    try:
+        wait_for(lambda: listens(stack.settings.control_port), what="control")
+        with socket.create_connection(("127.0.0.1", stack.settings.control_port)) as page:
+            page.sendall(b"GET /tls/ask?domain=x HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            wait_for(lambda: log.read_text().count("hangs") == 2, what="both to hang")
+            writer = JournalWriter(stack.settings.journal_dir, "gateway")
+            begun, end = attempt(1)
+            writer.begin(begun)
+            writer.end(end)
+            writer.close()
+            process.terminate()
+            assert process.wait(PATIENCE_SECONDS) == 0
+    finally:
+        process.kill()
+        process.wait()
+    assert "stopped while these went on: a chore, the web server" in log.read_text()
+    assert [one["attempt_id"] for one in rows(stack.site.engine)] == ["att_1"]

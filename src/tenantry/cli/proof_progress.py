@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 from tenantry.cli.progress import make_bar
-from tenantry.control.isolation.findings import Group
-from tenantry.control.isolation.stage import Listener
-from tenantry.domain.printable import printable
+from tenantry.control.isolation.findings import Group, lines_of
+from tenantry.control.isolation.stage import Listener, Stage
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-# On a terminal, the first of each group; the report has them all.
-SHOWN_MAX = 5
 _COLOURS = {"PASS": "green", "FAIL": "red"}
 
 
@@ -24,6 +21,10 @@ class Lines(Listener):
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
+
+    def began(self, stage: Stage, leftovers: Sequence[str]) -> None:
+        if leftovers:
+            self._out.write(_removed(leftovers) + "\n")
 
     def ended(self, group: Group) -> None:
         for line in lines_of(group):
@@ -36,6 +37,10 @@ class Bar(Listener):
 
     def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress, self._task = progress, task
+
+    def began(self, stage: Stage, leftovers: Sequence[str]) -> None:
+        if leftovers:
+            self._progress.console.print(_removed(leftovers), soft_wrap=True, markup=False)
 
     def came(self, share: float) -> None:
         self._progress.update(self._task, completed=share)
@@ -50,16 +55,28 @@ class Bar(Listener):
             self._progress.console.print(Text(line), soft_wrap=True)
 
 
-def lines_of(group: Group) -> list[str]:
-    """What is told of a group that has ended."""
-    lines = [f"{group.verdict:8}{group.proves} ({group.not_run or f'{len(group.checks)} checks'})"]
-    for check in group.failures[:SHOWN_MAX]:
-        lines += [f"        {check.tried}", f"          expected {check.expected}", f"          seen {check.seen}"]
-        if check.repeat:
-            lines.append(f"          {check.repeat}")
-    if len(group.failures) > SHOWN_MAX:
-        lines.append(f"        and {len(group.failures) - SHOWN_MAX} more; --report or --json has them")
-    return [printable(line) for line in lines]
+class Watched(Listener):
+    """Tells `told` how a run comes along, and two more when it has begun and when it tidies up."""
+
+    def __init__(self, told: Listener, has_begun: Callable[[Stage], None], tidies_up: Callable[[], None]) -> None:
+        self._told, self._has_begun, self._tidies_up = told, has_begun, tidies_up
+
+    def began(self, stage: Stage, leftovers: Sequence[str]) -> None:
+        self._has_begun(stage)
+        self._told.began(stage, leftovers)
+
+    def came(self, share: float) -> None:
+        self._told.came(share)
+
+    def ended(self, group: Group) -> None:
+        self._told.ended(group)
+
+    def tidies_up(self) -> None:
+        self._tidies_up()
+
+
+def _removed(leftovers: Sequence[str]) -> str:
+    return f"Removed what a run before had left: {', '.join(leftovers)}"
 
 
 @contextmanager

@@ -134,6 +134,10 @@ class Interrupts:
         self._is_held = True
         raise ToldLater
 
+    def watch(self, stage: Stage) -> None:
+        """It is under way."""
+        self.stage = stage
+
     def hold(self) -> None:
         """From here on what was begun is brought to its end."""
         self._is_held = True
@@ -178,24 +182,14 @@ def _interruptible() -> Generator[Interrupts]:
 
 
 def _prove(options: Options, interrupts: Interrupts) -> Report:
-    from tenantry.cli.proof_progress import told_progress
-    from tenantry.control.isolation.engine import clean_site, prove_probes
-    from tenantry.control.isolation.pace import kept_pace
+    from tenantry.cli.proof_progress import Watched, told_progress
     from tenantry.control.isolation.probes import ProofRunning
-    from tenantry.control.isolation.real_tenants import prove_real
-    from tenantry.control.isolation.stage import begin
+    from tenantry.control.isolation.prover import prove
     from tenantry.control.isolation.waiting import ProofImpossible
 
     try:
-        with opened_site() as site, kept_pace() as pace, clean_site(site) as leftovers:
-            try:
-                if leftovers:
-                    say(f"Removed what a run before had left: {', '.join(leftovers)}", err=True)
-                with told_progress(sys.stderr) as listener:
-                    stage = interrupts.stage = begin(site, options, listener, pace)
-                    return prove_real(stage) if options.tenants else prove_probes(stage)
-            finally:
-                interrupts.hold()
+        with opened_site() as site, told_progress(sys.stderr) as told:
+            return prove(site, options, Watched(told, interrupts.watch, interrupts.hold))
     except (ProofImpossible, ProofRunning) as error:
         raise fail(str(error)) from None
 

@@ -151,5 +151,14 @@ async def first_death(stop: asyncio.Event, tasks: Mapping[asyncio.Task[None], st
     return True
 
 
+async def ended_within(seconds: float, tasks: Mapping[asyncio.Task[None], str], *, raises: bool) -> list[str]:
+    """The names of those that have not ended in that time. `raises`: the error of one that has."""
+    done, left = await asyncio.wait(tasks, timeout=seconds)
+    for task in done:
+        if raises:
+            task.result()
+    return sorted({tasks[task] for task in left})
+
+
 def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [""])[0]

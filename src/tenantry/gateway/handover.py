@@ -50,11 +50,15 @@ class Listener(msgspec.Struct, tag=True):
 
 
 class RunningAttempt(msgspec.Struct):
-    """An attempt that may cost something. `is_held`: there is a budget, else nothing is reserved for it."""
+    """An attempt that may cost something. `is_held`: there is a budget, else nothing is reserved for it.
+
+    `held_tokens`: what is held of those that a plan includes; 0 where none counts them, or the version does not say.
+    """
 
     attempt_id: str
     held_nanos: int
     is_held: bool
+    held_tokens: int = 0
 
 
 class RunningRequest(msgspec.Struct):
@@ -129,11 +133,12 @@ class Shrunk(msgspec.Struct, tag=True):
 
 
 class Settled(msgspec.Struct, tag=True):
-    """What an attempt has cost; None: nothing, the money was given back."""
+    """What an attempt has cost, and its tokens of all classes; None: nothing, all was given back."""
 
     attempt_id: str
     cost_nanos: int | None
     at_us: int
+    tokens: int = 0
 
 
 class Used(msgspec.Struct, tag=True):

@@ -37,15 +37,15 @@ from tenantry.gateway.parts import Parts
 
 log = logging.getLogger("tenantry.gateway")
 
-# Finds what attempts of a gateway that died have cost: by id, nano-dollars and unix microseconds.
-FindCosts = Callable[[Sequence[str]], Mapping[str, tuple[int, int]]]
+# Finds what attempts of a gateway that died have cost: by id, nano-dollars, tokens and unix microseconds.
+FindCosts = Callable[[Sequence[str]], Mapping[str, tuple[int, int, int]]]
 # A dead gateway's journal can be read at once; the store may be busy, or the lock not yet free.
 FIND_COSTS_SECONDS = 1.0
 FIND_COSTS_TIMES = 60
 
 
 class _Lent:
-    """The money of another gateway's attempt."""
+    """The money of another gateway's attempt, and its tokens where a plan counts them."""
 
     def __init__(self, accounts: Accounts, running: RunningAttempt) -> None:
         self.accounts = accounts
@@ -54,8 +54,18 @@ class _Lent:
         for account in accounts:
             account.held_nanos += held_nanos  # it is held already, whatever the budget says by now
         self.hold = Hold(accounts, held_nanos, False)
+        self.tokens: Hold | None = None
+        counts = accounts[0].tokens
+        if counts is not None:
+            counts.held_nanos += running.held_tokens
+            self.tokens = Hold((counts,), running.held_tokens, False)
 
-    def end(self, cost_nanos: int | None, at_us: int) -> None:
+    def end(self, cost_nanos: int | None, tokens: int, at_us: int) -> None:
+        if self.tokens is not None:
+            if cost_nanos is None:
+                self.tokens.void()
+            else:
+                self.tokens.settle(tokens, at_us)
         if cost_nanos is None:
             self.hold.void()
         elif self.is_held:
@@ -141,7 +151,7 @@ class Inheritance:
         elif isinstance(message, Settled):
             lent = self._lent.pop(message.attempt_id, None)
             if lent is not None:
-                lent.end(message.cost_nanos, message.at_us)
+                lent.end(message.cost_nanos, message.tokens, message.at_us)
         elif isinstance(message, Grow):
             self._wire.send(Grown(self._may_grow(message)))
         elif isinstance(message, Shrunk):
@@ -189,7 +199,7 @@ class Inheritance:
     def _on_last(self, message: Moved | Retired) -> None:
         if isinstance(message, Moved):  # it is told to another one from now on, who counts for it
             for lent in self._lent.values():
-                lent.end(None, 0)
+                lent.end(None, 0, 0)
             self._lent.clear()
         elif self._lent:  # it could not tell of them: nobody was there at that moment
             self._do(self._settle_by_journal())
@@ -213,8 +223,8 @@ class Inheritance:
             except Exception:  # closed: what it may have cost stays held
                 log.exception("what another gateway has left could not be read; it stays held for now")
                 continue
-            for attempt_id, (nanos, at_us) in found.items():
-                self._lent.pop(attempt_id).end(nanos, at_us)
+            for attempt_id, (nanos, tokens, at_us) in found.items():
+                self._lent.pop(attempt_id).end(nanos, tokens, at_us)
             if not self._lent:
                 return
         log.error("%d attempts of another gateway are nowhere; what was held for them stays held", len(self._lent))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from tenantry.domain.asks import Ask
+from tenantry.domain.settlement import Settlement
 from tenantry.domain.subclassing import mypyc_attr
-from tenantry.domain.till import Money
+from tenantry.domain.till import CountedMoney, Money
 from tenantry.gateway.population import Heir
 
 
@@ -21,15 +22,15 @@ class Lender(Heir):
     def shrank(self, attempt_id: str, to_nanos: int, at_us: int) -> None:
         raise NotImplementedError
 
-    def settled(self, attempt_id: str, cost_nanos: int | None, at_us: int) -> None:
-        """None: it was given back."""
+    def settled(self, attempt_id: str, cost_nanos: int | None, tokens: int, at_us: int) -> None:
+        """None: it was given back. `tokens`: of all classes, as plans count them."""
         raise NotImplementedError
 
 
 class LentMoney(Money):
     """The money of an attempt that began when this gateway still counted. What becomes of it is told as it happens."""
 
-    __slots__ = ("_attempt_id", "_lender")
+    __slots__ = ("_attempt_id", "_lender", "_tokens", "held_tokens")
 
     def __init__(self, money: Money, attempt_id: str, lender: Lender) -> None:
         Money.__init__(
@@ -49,6 +50,19 @@ class LentMoney(Money):
         self._started_at = money._started_at
         self._attempt_id = attempt_id
         self._lender = lender
+        self._tokens = 0
+        # Held until it ends, and counted by the other one: nobody asks this gateway what is left.
+        self.held_tokens = held_tokens_of(money)
+
+    def book(self, booked: Settlement, at_us: int) -> None:
+        self._tokens = booked.usage.prompt_tokens + booked.usage.output_tokens
+        Money.book(self, booked, at_us)
+
+    def book_settled(
+        self, cost_nanos: int, output_tokens: int, prompt_tokens: int, body_bytes: int, at_us: int
+    ) -> None:
+        self._tokens = prompt_tokens + output_tokens
+        Money.book_settled(self, cost_nanos, output_tokens, prompt_tokens, body_bytes, at_us)
 
     def _resize(self, nanos: int, at_us: int) -> bool:
         if not self.is_held:
@@ -64,13 +78,20 @@ class LentMoney(Money):
 
     def _pay(self, cost_nanos: int, at_us: int) -> None:
         Money._pay(self, cost_nanos, at_us)
-        self._lender.settled(self._attempt_id, cost_nanos, at_us)
+        self._lender.settled(self._attempt_id, cost_nanos, self._tokens, at_us)
 
     def give_back(self) -> None:
         was_open = self.is_open
         Money.give_back(self)
         if was_open:
-            self._lender.settled(self._attempt_id, None, self.at_us)
+            self._lender.settled(self._attempt_id, None, 0, self.at_us)
+
+
+def held_tokens_of(money: Money) -> int:
+    """What is held of the tokens that a plan includes; 0 where no plan counts them."""
+    if isinstance(money, CountedMoney) and money.tokens is not None:
+        return money.tokens.held_nanos
+    return 0
 
 
 class LentTurn:

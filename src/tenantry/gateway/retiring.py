@@ -151,7 +151,7 @@ class Retirement(Lender):
             money = attempt.money
             if not isinstance(money, LentMoney):
                 money = attempt.money = LentMoney(money, attempt.attempt_id, self)
-            running = RunningAttempt(attempt.attempt_id, money.held_nanos, money.is_held)
+            running = RunningAttempt(attempt.attempt_id, money.held_nanos, money.is_held, money.held_tokens)
         if ask is None:
             return None
         turn = self._turns[served.name] = LentTurn(served.name, ask)
@@ -186,8 +186,8 @@ class Retirement(Lender):
     def shrank(self, attempt_id: str, to_nanos: int, at_us: int) -> None:
         self._tell(Shrunk(attempt_id, to_nanos, at_us))
 
-    def settled(self, attempt_id: str, cost_nanos: int | None, at_us: int) -> None:
-        self._tell(Settled(attempt_id, cost_nanos, at_us))
+    def settled(self, attempt_id: str, cost_nanos: int | None, tokens: int, at_us: int) -> None:
+        self._tell(Settled(attempt_id, cost_nanos, at_us, tokens))
 
     def _tell(self, message: Message, *descriptors: int) -> bool:
         """False: nobody is there. Who comes next finds what has ended in the journal, and asks for the rest."""

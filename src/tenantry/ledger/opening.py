@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import BigInteger, Connection, Engine, literal, select
 
 from tenantry.domain.opening import PERIODS, Opening
 from tenantry.domain.periods import Period, period_of
@@ -86,18 +86,19 @@ def sum_up(
 
 def costs_of(
     engine: Engine, journal_dir: Path, prices: PriceTable, attempt_ids: Sequence[str]
-) -> dict[str, tuple[int, int]]:
-    """What budgets count of attempts that have ended or whose gateway is dead, and when: nano-dollars, microseconds."""
+) -> dict[str, tuple[int, int, int]]:
+    """What attempts that have ended, or whose gateway is dead, count for: nano-dollars, tokens, and when (us)."""
     wanted = {*attempt_ids}
     unbooked = [one for run in read_runs(engine, journal_dir, prices) for one in run.ended]
-    found = {one.begun.attempt_id: (counted_nanos(one), one.end.ended_at_us) for one in unbooked}
-    columns = ledger.c.attempt_id, ledger.c.cost_nanos, ledger.c.held_nanos, ledger.c.ended_at_us
+    found = {one.begun.attempt_id: (counted_nanos(one), counted_tokens(one), one.end.ended_at_us) for one in unbooked}
+    used = sum((ledger.c[name] for name in PRICED_TOKENS), literal(0, BigInteger)).label("used")
+    columns = ledger.c.attempt_id, ledger.c.cost_nanos, ledger.c.held_nanos, ledger.c.ended_at_us, used
     with reading(engine) as connection:
         for first in range(0, len(attempt_ids), IDS_AT_ONCE):
             some = attempt_ids[first : first + IDS_AT_ONCE]
             for row in connection.execute(select(*columns).where(ledger.c.attempt_id.in_(some))):
                 nanos = row.cost_nanos if row.cost_nanos is not None else row.held_nanos or 0
-                found[row.attempt_id] = (nanos, row.ended_at_us)
+                found[row.attempt_id] = (nanos, int(row.used), row.ended_at_us)
     return {name: cost for name, cost in found.items() if name in wanted}
 
 

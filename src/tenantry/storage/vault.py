@@ -10,6 +10,8 @@ Gateway keys and admin tokens are stored only as HMACs under the site's pepper, 
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import hmac
 import secrets
@@ -17,12 +19,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESSIV
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 HASHING_KEY_BYTES = 32
 _NONCE_BYTES = 12  # NIST SP 800-38D 5.2.1.1
+# What is concealed is filled up to a multiple of these, so that its length does not tell how large a number in it is:
+# two of the largest that a database takes have 42.
+_CONCEALED_STEP_BYTES = 64
 
 
 class MasterKeyUnusable(Exception):
@@ -186,6 +191,26 @@ class Vault:
     def fingerprint(self, secret: str) -> bytes:
         """A keyed hash that tells whether two secrets are the same, and nothing else."""
         return hmac.digest(self._hashing.fingerprint, secret.encode(), "sha256")
+
+    def conceal(self, text: str, context: str) -> str:
+        """What others keep for us and cannot read: always the same for the same text, so that an ETag holds.
+
+        AES-SIV (RFC 5297), which needs no nonce. It is read again under every master key: the site's own keys stay.
+        """
+        data = text.encode()
+        data += bytes(-len(data) % _CONCEALED_STEP_BYTES)
+        return base64.urlsafe_b64encode(self._concealing().encrypt(data, [context.encode()])).decode().rstrip("=")
+
+    def reveal(self, concealed: str, context: str) -> str:
+        """Raises: SecretUnreadable: it was made up, or for something else."""
+        try:
+            data = base64.urlsafe_b64decode(concealed.encode("ascii") + b"==")
+            return self._concealing().decrypt(data, [context.encode()]).rstrip(b"\0").decode()
+        except (ValueError, binascii.Error, InvalidTag):
+            raise SecretUnreadable("this was not made here, or for something else") from None
+
+    def _concealing(self) -> AESSIV:
+        return AESSIV(hmac.digest(self._hashing.fingerprint, b"tenantry conceal v1", "sha512"))
 
 
 def _bound(context: str, place: str) -> str:

@@ -17,7 +17,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tenantry.control.host_names import is_own_host
-from tenantry.control.isolation.prover import Prover
 from tenantry.control.metrics import Metrics
 from tenantry.control.people.passwords import Passwords
 from tenantry.control.site import Site
@@ -73,7 +72,7 @@ def control_app(site: Site, metrics: Metrics | None = None) -> Starlette:
     app.state.throttle = Throttle(time.monotonic)
     app.state.provider = provider_of(settings)
     app.state.passwords = Passwords()
-    app.state.figures, app.state.live, app.state.prover = Figures(site), LiveFeed(), Prover()
+    app.state.figures, app.state.live = Figures(site), LiveFeed()
     app.state.tasks, app.state.boards = Tasks(), Boards(site)
     app.state.presenting = asyncio.Semaphore(PRESENTED_AT_ONCE)
     return app

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from tenantry.cli.proof_progress import SHOWN_MAX, lines_of, told_progress
+from tenantry.cli.proof_progress import told_progress
 from tenantry.cli.verify import Interrupts
-from tenantry.control.isolation.findings import Group
+from tenantry.control.isolation.findings import SHOWN_MAX, Group, lines_of
 from tenantry.control.isolation.stage import PROVES
 from tests.stack import wait_for
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from tenantry.domain.allowances import Allowance
 from tenantry.domain.asks import capacity_name
 from tenantry.domain.attempts import AttemptBegun, AttemptEnded
 from tenantry.domain.budgets import Budget, Cap
@@ -417,6 +418,7 @@ class World:
         fallback: bool = False,
         disconnect: Disconnect = Disconnect.DRAIN,
         is_one_of_several: bool = False,
+        allowance: Allowance | None = None,
     ) -> None:
         self.time = Time()
         self.cells = Cells(lambda: self.time.now) if is_one_of_several else None
@@ -447,6 +449,7 @@ class World:
                 second if fallback else None,
                 disconnect=disconnect,
                 budget=budget,
+                allowance=allowance,
             )
             tenants[tenant.tenant_id] = tenant
             digest = digest_key(PEPPER, key_of(slug).encode())

@@ -8,12 +8,15 @@ import select
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tenantry.domain.allowances import Allowance, Sold
 from tenantry.domain.limits import Limits
+from tenantry.domain.plans import Dated, Terms
 from tenantry.gateway.handover import DescriptorLost, Passed, Wire, WireBroken, await_successor
 from tenantry.gateway.inheriting import Inheritance, succeed
 from tenantry.gateway.retiring import Retirement
@@ -65,11 +68,11 @@ class Two:
         self.inherited = one
         return one
 
-    def _find_costs(self, attempt_ids: Any) -> dict[str, tuple[int, int]]:
+    def _find_costs(self, attempt_ids: Any) -> dict[str, tuple[int, int, int]]:
         if not self.costs_are_known:
             return {}
         self.found += attempt_ids
-        return {one: (USD, self.new.wall_us()) for one in attempt_ids}
+        return {one: (USD, 700, self.new.wall_us()) for one in attempt_ids}
 
     async def settle(self) -> None:
         """Let what was told arrive."""
@@ -215,6 +218,66 @@ def test_what_a_gateway_that_dies_leaves_stays_held_until_its_journal_says_what_
             await until(both.spent)
             assert both.found == one.attempt_ids
             assert (both.spent(), both.account().held_nanos) == (USD, 0)
+
+    run(test)
+
+
+MANY_TOKENS = Allowance(
+    (Dated(date(2020, 1, 1), "many"),),
+    (Sold("many", (Dated(None, Terms(included_tokens=10**6, overage="block")),)),),
+)
+
+
+def test_tokens_that_a_plan_includes_are_held_by_the_new_one_and_settled_there(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with two(tmp_path, allowance=MANY_TOKENS) as both:
+            connection = both.stream()
+            old = both.old.parts.till.account_of("tnt_acme")
+            assert old is not None
+            assert old.tokens is not None
+            held = old.tokens.held_nanos
+            await both.hand_over()
+            assert both.account().tokens.held_nanos == held >= 50_000
+            connection.body(text_event() + end_events(20))
+            connection.end()
+            await both.settle()
+            (end,) = [event for kind, event in both.old.disk.events if kind == "end"]
+            used = end.usage.prompt_tokens + end.usage.output_tokens
+            assert used >= 20
+            assert (both.account().tokens.spent["month"], both.account().tokens.held_nanos) == (used, 0)
+
+    run(test)
+
+
+def test_tokens_go_on_being_held_where_a_third_gateway_takes_over(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with two(tmp_path, allowance=MANY_TOKENS) as both:
+            both.stream()
+            first = await both.hand_over()
+            held, second = both.account().tokens.held_nanos, both.account()
+            both.new = World(tmp_path / "new", allowance=MANY_TOKENS)
+            await both.hand_over()
+            await both.settle()
+            assert second.tokens.held_nanos == 0  # it has been told that another one counts
+            assert both.account().tokens.held_nanos == held > 0
+            first.close()
+
+    run(test)
+
+
+def test_tokens_of_a_gateway_that_dies_are_those_that_its_journal_tells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tenantry.gateway.inheriting.FIND_COSTS_SECONDS", 0.05)
+
+    async def test() -> None:
+        async with two(tmp_path, allowance=MANY_TOKENS) as both:
+            both.stream()
+            await both.hand_over()
+            for wire in list(both.retirement._callers):
+                both.retirement._hang_up(wire)
+            await until(both.spent)
+            assert (both.account().tokens.spent["month"], both.account().tokens.held_nanos) == (700, 0)
 
     run(test)
 

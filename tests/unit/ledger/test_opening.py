@@ -21,7 +21,7 @@ from tenantry.domain.usage import Usage
 from tenantry.ledger.adjustments import Scope, adjustments_since, book_adjustments, recompute
 from tenantry.ledger.booking import Drain
 from tenantry.ledger.journal import JournalWriter, is_alive, last_signs
-from tenantry.ledger.opening import open_counters
+from tenantry.ledger.opening import costs_of, open_counters
 from tenantry.ledger.verification import verify
 from tests.unit.ledger.books import HOUR_US, MODEL, PRICES, START_US, Attempt, attempt, book, new_store, rows
 from tests.unit.ledger.test_adjustments import table
@@ -87,6 +87,20 @@ def test_the_opening_is_what_the_running_counters_were_for_every_outcome(engine:
         assert opening.of("tnt_a") == opening.of("tnt_a", "key_1") == running.spent
         Drain(engine, tmp_path / "journal", PRICES).step()
     assert len(rows(engine)) == 200
+
+
+def test_what_another_gateway_left_is_told_in_money_and_tokens_from_lines_as_from_rows(
+    engine: Engine, tmp_path: Path
+) -> None:
+    usage = Usage(input_tokens=1000, cache_read_tokens=200, cache_write_1h_tokens=30, output_tokens=4)
+    writer = JournalWriter(tmp_path / "journal", "gateway-1")
+    begun, end = attempt(1, NOW_US, usage=usage, cost_nanos=7)
+    writer.begin(begun)
+    writer.end(end)
+    writer.close()
+    for _ in range(2):
+        assert costs_of(engine, tmp_path / "journal", PRICES, ["att_1", "att_2"]) == {"att_1": (7, 1234, NOW_US)}
+        Drain(engine, tmp_path / "journal", PRICES).step()
 
 
 BEGUN = AttemptBegun(

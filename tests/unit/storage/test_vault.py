@@ -79,3 +79,21 @@ def test_a_master_key_that_is_missing_malformed_or_open_is_refused(
 def test_where_no_site_is_the_folder_is_told_rather_than_a_lost_key(tmp_path: Path) -> None:
     with pytest.raises(MasterKeyUnusable, match=rf"no site in {tmp_path}/elsewhere: .*TENANTRY_CONFIG"):
         load_master_key(tmp_path / "elsewhere" / "master.key")
+
+
+def test_what_is_concealed_is_read_here_alone_and_tells_neither_number_nor_length() -> None:
+    small, large = (VAULT.conceal(str([10**15, number]), "cursor") for number in (7, 10**12))
+    assert small == VAULT.conceal(str([10**15, 7]), "cursor")
+    assert (small != large, len(small) == len(large)) == (True, True)
+    assert VAULT.reveal(large, "cursor") == str([10**15, 10**12])
+    for made_up, context in (
+        (large, "other"),
+        (large[:-2], "cursor"),
+        ("", "cursor"),
+        ("é", "cursor"),
+        ("x", "cursor"),
+    ):
+        with pytest.raises(SecretUnreadable):
+            VAULT.reveal(made_up, context)
+    with pytest.raises(SecretUnreadable):
+        Vault(b"1" * 32).reveal(large, "cursor")

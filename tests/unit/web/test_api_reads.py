@@ -1,5 +1,6 @@
 """What the admin API shows: each thing, to whom it may be shown."""
 
+import base64
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -151,3 +152,9 @@ def test_who_has_some_tenants_sees_these_and_nothing_that_names_others(api: Serv
     for path in ("/credentials", "/tiers", "/audit", "/admin-tokens", "/margin", "/upstreams"):
         answer = api.ask("GET", path, token=token)
         assert (answer.status, "owner of some tenants" in answer.document["detail"]) == (403, True), path
+
+
+def test_a_cursor_does_not_tell_what_it_holds(api: Served) -> None:
+    """The number of a row would tell who sees one client alone how many rows the site has."""
+    cursor = api.ask("GET", "/tenants?limit=1").document["next"]
+    assert b"acme" not in base64.urlsafe_b64decode(cursor + "==")

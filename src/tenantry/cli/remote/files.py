@@ -35,7 +35,11 @@ def fetch_exports(
         made = api.write("POST", *place, body={"period": period, "format": form})["files"]
     except ServerFailed as error:
         # What it cannot make at all is wrong usage, as it is on the store itself.
-        raise fail(str(error), USAGE) if error.status == HTTPStatus.UNPROCESSABLE_ENTITY else error from None
+        if error.status == HTTPStatus.UNPROCESSABLE_ENTITY:
+            raise fail(str(error), USAGE) from None
+        if error.status == HTTPStatus.FORBIDDEN and tenant is None:
+            raise ServerFailed(f"{error} (of all tenants; of one: --tenant SLUG)", error.status) from None
+        raise
     done: list[dict[str, Any]] = []
     for count, one in enumerate(made, 1):
         path = folder / Path(one["file"]).name

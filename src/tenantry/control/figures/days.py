@@ -7,7 +7,7 @@ late) makes that day be read anew; so what is told is what the roll-up holds, al
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -37,9 +37,11 @@ class DaySums:
         self._days: dict[str, Cells] = {}
         self._newest: int | None = None
 
-    def warm(self, engine: Engine, now_us: int) -> None:
-        """Read what a page of this month would need, before somebody opens one."""
+    def warm(self, engine: Engine, now_us: int, is_wanted: Callable[[], bool] = lambda: True) -> None:
+        """Read what a page of this month would need, before somebody opens one; as long as `is_wanted`."""
         for day in reversed(last_days(now_us, self._zone, WARMED_DAYS)):
+            if not is_wanted():
+                return
             with reading(engine) as connection:
                 self.of_days(connection, [day], now_us)
 

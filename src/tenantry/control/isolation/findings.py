@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Final
+
+from tenantry.domain.printable import printable
 
 PASS = "PASS"  # noqa: S105 -- a verdict
 FAIL = "FAIL"
 NOT_RUN = "NOT RUN"
+# Of each group, the first that failed are told as it ends; the report has them all.
+SHOWN_MAX: Final = 5
+# A line that begins with a verdict is a group, of so many characters with what fills it up.
+VERDICT_CHARS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,3 +85,15 @@ class Report:
             del shown["is_done"]
             shown["verdict"] = group.verdict
         return {"verdict": self.verdict, **document}
+
+
+def lines_of(group: Group) -> list[str]:
+    """What is told of a group that has ended."""
+    lines = [f"{group.verdict:{VERDICT_CHARS}}{group.proves} ({group.not_run or f'{len(group.checks)} checks'})"]
+    for check in group.failures[:SHOWN_MAX]:
+        lines += [f"        {check.tried}", f"          expected {check.expected}", f"          seen {check.seen}"]
+        if check.repeat:
+            lines.append(f"          {check.repeat}")
+    if len(group.failures) > SHOWN_MAX:
+        lines.append(f"        and {len(group.failures) - SHOWN_MAX} more; --report or --json has them")
+    return [printable(line) for line in lines]

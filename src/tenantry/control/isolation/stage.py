@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -66,11 +66,17 @@ class Options:
 class Listener:
     """Who is told how a run comes along. Tells nobody."""
 
+    def began(self, stage: Stage, leftovers: Sequence[str]) -> None:
+        """What a run that died had left is removed; from here on something is tried."""
+
     def came(self, share: float) -> None:
         """So much of the run, from 0 to 1, is behind it."""
 
     def ended(self, group: Group) -> None:
         """A group has its verdict."""
+
+    def tidies_up(self) -> None:
+        """However it ended: what it made is removed now."""
 
 
 @dataclass(slots=True)

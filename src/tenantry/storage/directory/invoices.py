@@ -194,6 +194,40 @@ class InvoiceChanges(Changes):
         with self._engine.connect() as connection:
             return [_read(row) for row in connection.execute(query)]
 
+    def newest_invoices(
+        self,
+        most: int,
+        tenant_ids: Collection[str] | None = None,
+        slug: str | None = None,
+        month: str | None = None,
+        before: int | None = None,
+    ) -> list[Issued]:
+        """A page of them, the newest first: of some tenants, behind the one whose `invoice_id` is `before`."""
+        query = select(invoices).order_by(invoices.c.invoice_id.desc()).limit(most)
+        if tenant_ids is not None:
+            query = query.where(invoices.c.tenant_id.in_(tenant_ids))
+        if slug is not None:
+            query = query.where(invoices.c.slug == slug)
+        if month is not None:
+            query = query.where(invoices.c.month == month)
+        if before is not None:
+            query = query.where(invoices.c.invoice_id < before)
+        with self._engine.connect() as connection:
+            return [_read(row) for row in connection.execute(query)]
+
+    def invoiced(
+        self, month: str | None = None, tenant_ids: Collection[str] | None = None
+    ) -> dict[tuple[str, str], int]:
+        """How many there are by slug and kind, of a month or ever; no document is read."""
+        columns = invoices.c
+        query = select(columns.slug, columns.kind, func.count()).group_by(columns.slug, columns.kind)
+        if month is not None:
+            query = query.where(columns.month == month)
+        if tenant_ids is not None:
+            query = query.where(columns.tenant_id.in_(tenant_ids))
+        with self._engine.connect() as connection:
+            return {(slug, kind): int(count) for slug, kind, count in connection.execute(query)}
+
     def last_numbers(self) -> dict[str, int]:
         """The last number that was given, by series."""
         columns = invoice_series.c

@@ -12,7 +12,10 @@ from tenantry.control.backup import BackupFailed
 from tenantry.control.backup_files import backups_folder, list_backup_files, make_backup, named_by_time
 from tenantry.control.doctor import examine
 from tenantry.control.form import describe_form
-from tenantry.control.proof_runs import ProofFailed, proof_work, proofs_folder
+from tenantry.control.invoice_round import ISSUING
+from tenantry.control.isolation.prover import PROOF, ProofFailed, proof_work, proofs_folder
+from tenantry.control.isolation.stage import Options
+from tenantry.control.recomputing import RECOMPUTATION
 from tenantry.control.tasks import Tasks, TaskView
 from tenantry.control.tenant_detail import UseView, use_view
 from tenantry.control.views import View
@@ -137,7 +140,6 @@ def tasks_of(call: Call) -> Tasks:
     return call.request.app.state.tasks
 
 
-PROOF: Final = "proof"
 BACKUP: Final = "backup"
 VERIFICATION: Final = "ledger verification"
 # Whoever may begin one may look after it, also one that another has begun.
@@ -145,6 +147,8 @@ _NEEDS: Final = {
     PROOF: Permission.PROOF_RUN,
     BACKUP: Permission.BACKUPS_MAKE,
     VERIFICATION: Permission.LEDGER_CORRECT,
+    RECOMPUTATION: Permission.LEDGER_CORRECT,
+    ISSUING: Permission.INVOICES_ISSUE,
 }
 
 
@@ -180,12 +184,8 @@ def start_proof(call: Call, body: ProofBody) -> TaskView:
     if body.tenants and len(slugs) < 2:
         raise Refused(422, "isolation is between tenants: name at least two different ones")
     report = proofs_folder(call.site.settings) / f"{new_id('prf')}.html"
-    work = proof_work(report, slugs, quick=body.quick, messages=body.messages)
-
-    def named(tell: Any) -> dict[str, Any]:
-        return work(tell) | {"report": report.name}
-
-    return tasks_of(call).start(PROOF, call.principal.actor, named, (ProofFailed,))
+    work = proof_work(call.site, Options(tuple(slugs), body.quick, body.messages), report)
+    return tasks_of(call).start(PROOF, call.principal.actor, work, (ProofFailed,))
 
 
 @operation("GET", "/proofs/{report}", Permission.PROOF_RUN, media=("text/html",))

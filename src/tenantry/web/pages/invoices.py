@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -21,36 +22,54 @@ from tenantry.domain.billing_details import PLAIN
 from tenantry.domain.roles import Permission, Principal
 from tenantry.storage.directory import DirectoryError
 from tenantry.storage.directory.invoices import CREDIT_NOTE, INVOICE, PARTIAL_CREDIT, Issued
+from tenantry.storage.vault import SecretUnreadable
 from tenantry.web.pages.showing import audit_read, query, seen_scope, show
 from tenantry.web.pages_base.rendering import see_other
 from tenantry.web.tokens import site_of
 
-# Each is a document of some 20 KB; a month of more clients is looked at by its month.
-SHOWN: Final = 200
+# Each is a document of some 20 KB.
+SHOWN: Final = 100
+# Concealed: the number of a row tells how many the whole site has.
+_PLACE: Final = "place behind a page of invoices"
+_PLACE_CHARS_MAX: Final = 128
 
 
 def list_invoices(request: Request, principal: Principal) -> Response:
     site, scope = site_of(request), seen_scope(request, principal)
-    typed = query(request, "tenant", "month")
-    found = [
-        one
-        for one in site.directory.list_invoices(None, typed["month"] or None)
-        if scope.sees(one.tenant_id) and typed["tenant"] in ("", one.slug)
-    ]
+    typed, behind = query(request, "tenant", "month"), _place(site, query(request, "behind")["behind"])
+    found = site.directory.newest_invoices(
+        SHOWN + 1, scope.ids, typed["tenant"] or None, typed["month"] or None, behind
+    )
+    filters = {name: text for name, text in typed.items() if text}
     month = str(month_before(site.directory.today()))
     return show(
         request,
         principal,
         "invoices",
-        rows=[(one, KINDS[one.kind], total_of(one)) for one in found[: -SHOWN - 1 : -1]],
-        more=max(0, len(found) - SHOWN),
+        rows=[(one, KINDS[one.kind], total_of(one)) for one in found[:SHOWN]],
+        older=_path({**filters, "behind": site.vault.conceal(str(found[SHOWN - 1].invoice_id), _PLACE)})
+        if len(found) > SHOWN
+        else None,
+        newest=_path(filters) if behind is not None else None,
         typed=typed,
-        tenants=sorted({*scope.tenants, *(one.slug for one in found)}),
+        tenants=sorted({*scope.tenants, *(slug for slug, _ in site.directory.invoiced(None, scope.ids))}),
         month=month,
         billed=_billed(site, month, scope),
         clients=len(clients_in(site, scope)),
         may_issue=principal.may(Permission.INVOICES_ISSUE),
     )
+
+
+def _place(site: Site, told: str) -> int | None:
+    """Where a page goes on; none where it was made up."""
+    try:
+        return int(site.vault.reveal(told[:_PLACE_CHARS_MAX], _PLACE))
+    except SecretUnreadable:
+        return None
+
+
+def _path(told: Mapping[str, str]) -> str:
+    return f"/invoices?{urlencode(told)}" if told else "/invoices"
 
 
 def clients_in(site: Site, scope: Scope) -> list[Any]:
@@ -60,8 +79,8 @@ def clients_in(site: Site, scope: Scope) -> list[Any]:
 
 def _billed(site: Site, month: str, scope: Scope) -> int:
     """How many have their invoice of a month."""
-    kinds = [one.kind for one in site.directory.list_invoices(None, month) if scope.sees(one.tenant_id)]
-    return kinds.count(INVOICE) - kinds.count(CREDIT_NOTE)
+    counts = site.directory.invoiced(month, scope.ids)
+    return sum({INVOICE: count, CREDIT_NOTE: -count}.get(kind, 0) for (_, kind), count in counts.items())
 
 
 def total_of(one: Issued) -> str:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
+from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import FileResponse, Response
 
-from tenantry.control.isolation.prover import Prover
-from tenantry.control.isolation.report import as_html
-from tenantry.control.isolation.stage import NOT_COVERED, PROVES
+from tenantry.control.isolation.findings import VERDICT_CHARS
+from tenantry.control.isolation.prover import PROOF, ProofFailed, proof_work, proofs_folder
+from tenantry.control.isolation.stage import NOT_COVERED, PROVES, Options
+from tenantry.control.tasks import TaskRunning
 from tenantry.domain.roles import Principal
+from tenantry.storage.columns import new_id
 from tenantry.web.pages.showing import show
+from tenantry.web.pages.working import last, tasks_of
 from tenantry.web.pages_base.forms import posted
 from tenantry.web.pages_base.rendering import see_other
 from tenantry.web.signin.sessions import acting
@@ -29,29 +34,38 @@ def show_progress(request: Request, principal: Principal) -> Response:
 
 
 def _shown(request: Request, principal: Principal, template: str) -> Response:
-    run = _prover(request).last()
-    earlier = site_of(request).directory.newest_audit(5, action="isolation.verify")
+    task = last(request, PROOF)
+    lines = task.progress if task is not None else []
     return show(
-        request, principal, template, run=run, proves=list(PROVES.values()), not_covered=NOT_COVERED, earlier=earlier
+        request,
+        principal,
+        template,
+        task=task,
+        begun_at=datetime.fromisoformat(task.begun_at) if task is not None else None,
+        # What failed in a group stands below it, further in.
+        ended=[(line[:VERDICT_CHARS].strip(), line[VERDICT_CHARS:]) for line in lines if not line.startswith(" ")],
+        proves=list(PROVES.values()),
+        not_covered=NOT_COVERED,
+        earlier=site_of(request).directory.newest_audit(5, action="isolation.verify"),
     )
 
 
 def start(request: Request, principal: Principal) -> Response:
     site = replace(site_of(request), directory=acting(request, principal))
-    is_begun = _prover(request).start(site, principal.name, is_quick=posted(request).get("how") == "quick")
-    return see_other("/isolation", None if is_begun else "A proof runs already.")
+    report = proofs_folder(site.settings) / f"{new_id('prf')}.html"
+    work = proof_work(site, Options(quick=posted(request).get("how") == "quick"), report)
+    try:
+        tasks_of(request).start(PROOF, principal.actor, work, (ProofFailed,))
+    except TaskRunning:
+        return see_other("/isolation", "A proof runs already.")
+    return see_other("/isolation")
 
 
 def download_report(request: Request, _principal: Principal) -> Response:
-    run = _prover(request).last()
-    if run is None or run.report is None:
+    """Of the last run of this process, whoever began it."""
+    task = last(request, PROOF)
+    done: dict[str, Any] | None = task.result if task is not None else None
+    if done is None:
         raise HTTPException(404, "there is no report: run the proof first")
-    headers = {
-        "content-type": "text/html; charset=utf-8",
-        "content-disposition": f'attachment; filename="isolation-{run.report.run}.html"',
-    }
-    return Response(as_html(run.report), headers=headers)
-
-
-def _prover(request: Request) -> Prover:
-    return request.app.state.prover
+    path = proofs_folder(site_of(request).settings) / done["report"]
+    return FileResponse(path, media_type="text/html; charset=utf-8", filename=f"isolation-{done['run']}.html")

@@ -23,9 +23,12 @@ from tenantry.control.figures.requests import (
 )
 from tenantry.control.figures.story import story_of
 from tenantry.control.refused_views import whose_words
+from tenantry.control.site import Site
 from tenantry.domain.proof import is_of_proof
 from tenantry.domain.roles import Principal
+from tenantry.ledger.explorer import Place
 from tenantry.ledger.refused import find_refused
+from tenantry.storage.vault import SecretUnreadable
 from tenantry.web.pages.showing import audit_read, figures_of, query, seen_scope, show
 from tenantry.web.pages_base.rendering import see_other
 from tenantry.web.tokens import site_of
@@ -33,6 +36,9 @@ from tenantry.web.tokens import site_of
 PAGE_ROWS: Final = 50
 # Longer than any id, ours or an upstream's.
 ID_CHARS_MAX: Final = 128
+# Two of the largest numbers, concealed, have 107.
+_PLACE_CHARS_MAX: Final = 128
+_PLACE: Final = "place behind a page of requests"
 
 
 def list_requests(request: Request, principal: Principal) -> Response:
@@ -43,7 +49,7 @@ def list_requests(request: Request, principal: Principal) -> Response:
     asked = read_asked(query(request, *FIELDS), scope, site.settings.zone)
     audit_read(request, principal, "requests", asked.typed["tenant"] or None)
     now_us = time.time_ns() // 1000
-    behind = place_of(request.query_params.get("behind", ""))
+    behind = _place(site, request.query_params.get("behind", ""))
     found = find_requests(site, figures_of(request).days, asked.wanted, behind, now_us, PAGE_ROWS)
     filters = _filters(asked.typed)
     return show(
@@ -56,7 +62,7 @@ def list_requests(request: Request, principal: Principal) -> Response:
         outcomes=OUTCOMES,
         tenants=sorted(scope.tenants),
         filters=filters,
-        next_path=_path("/requests", filters, behind=as_text(found.page.next)) if found.page.next else None,
+        next_path=_path("/requests", filters, behind=_concealed(site, found.page.next)) if found.page.next else None,
         first_path=_path("/requests", filters) if behind is not None else None,
         csv_path=_path("/requests.csv", filters),
         proof_path=_path("/requests", {**filters, "proof": PROOF_ONLY}),
@@ -66,6 +72,19 @@ def list_requests(request: Request, principal: Principal) -> Response:
         else {},
         is_whole=principal.tenants is None,
     )
+
+
+def _place(site: Site, told: str) -> Place | None:
+    """Where a page goes on; none where it was made up."""
+    try:
+        return place_of(site.vault.reveal(told[:_PLACE_CHARS_MAX], _PLACE))
+    except SecretUnreadable:
+        return None
+
+
+def _concealed(site: Site, place: Place) -> str:
+    """A place has the number of a row, which would tell who sees one client alone how many the site has."""
+    return site.vault.conceal(as_text(place), _PLACE)
 
 
 def _filters(typed: Mapping[str, str]) -> dict[str, str]:

@@ -16,7 +16,7 @@ _LOOKS_EACH_SECONDS: Final = 0.02
 
 def begin(request: Request, kind: str, by: str, work: Work, refused: tuple[type[Exception], ...]) -> None:
     """In a thread of its own, waited for a moment. Raises: TaskRunning: one of its kind is under way."""
-    tasks = _tasks(request)
+    tasks = tasks_of(request)
     task, until = tasks.start(kind, by, work, refused), time.monotonic() + SOON_SECONDS
     while task.state == RUNNING and time.monotonic() < until:
         time.sleep(_LOOKS_EACH_SECONDS)
@@ -25,8 +25,9 @@ def begin(request: Request, kind: str, by: str, work: Work, refused: tuple[type[
 
 def last(request: Request, kind: str) -> TaskView | None:
     """The one that is under way, or the last one of this process."""
-    return next((one for one in _tasks(request).list() if one.kind == kind), None)
+    return next((one for one in tasks_of(request).list() if one.kind == kind), None)
 
 
-def _tasks(request: Request) -> Tasks:
+def tasks_of(request: Request) -> Tasks:
+    """Those of this process."""
     return request.app.state.tasks

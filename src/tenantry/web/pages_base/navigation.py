@@ -10,12 +10,20 @@ from tenantry.domain.values import value
 
 @value
 class Entry:
-    """A page. Whoever has not `permission` does not see it. Those of a `group` stand together below its name."""
+    """A page. Whoever has not `permission` does not see it. Those of a `group` stand together below its name.
+
+    `ways`: pages to which one comes from it, and whose paths do not begin with its own.
+    """
 
     path: str
     label: str
     permission: Permission
     group: str = ""
+    ways: tuple[str, ...] = ()
+
+    def holds(self, path: str) -> bool:
+        """Whether that is the page itself, or one behind it."""
+        return any(path == one or path.startswith(f"{one}/") for one in (self.path, *self.ways))
 
 
 MONEY: Final = "Money"
@@ -26,9 +34,9 @@ ENTRIES: Final[tuple[Entry, ...]] = (
     Entry("/requests", "Requests", Permission.REQUESTS_READ),
     Entry("/alerts", "Alerts", Permission.ALERTS_READ),
     Entry("/margins", "Margins", Permission.MARGIN_READ, MONEY),
-    Entry("/plans", "Plans", Permission.PLANS_READ, MONEY),
-    Entry("/prices", "Prices", Permission.PLANS_READ, MONEY),
-    Entry("/invoices", "Invoices", Permission.INVOICES_READ, MONEY),
+    Entry("/plans", "Plans", Permission.PLANS_READ, MONEY, ("/plan-simulation",)),
+    Entry("/prices", "Prices", Permission.PLANS_READ, MONEY, ("/recompute",)),
+    Entry("/invoices", "Invoices", Permission.INVOICES_READ, MONEY, ("/billing",)),
     Entry("/exports", "Exports", Permission.USAGE_READ, MONEY),
     Entry("/credentials", "Credentials", Permission.CREDENTIALS_READ, SITE),
     Entry("/upstreams", "Upstreams", Permission.SITE_READ, SITE),

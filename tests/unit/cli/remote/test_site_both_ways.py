@@ -236,12 +236,12 @@ def test_a_proof_is_followed_and_ends_as_it_does_there(
     group = {"name": "keys", "verdict": "FAIL", "checks": [{"ok": True}, {"ok": False}]}
     done = {"verdict": "FAIL", "groups": [group], "seconds": 1.5, "gateway": "http://127.0.0.1:9"}
 
-    def proof_work(report: Path, *_: object, **__: object) -> object:
+    def proof_work(_site: object, _options: object, report: Path) -> object:
         def work(tell: object) -> object:
             tell("FAIL    keys (2 checks)")  # type: ignore[operator]
             report.parent.mkdir()
             report.write_text("<p>report</p>")
-            return dict(done)
+            return done | {"report": report.name}
 
         return work
 
@@ -283,6 +283,9 @@ def test_a_token_of_some_tenants_and_one_that_does_not_work_are_told_in_one_line
             done = run(command.split(), api, server, confined)
             assert (done.exit_code, done.stdout) == (1, ""), command
             assert done.stderr.startswith("tenantry: of-acme is viewer of some tenants and may not: "), command
+        own = api.site.directory.create_admin("acme-ops", None, Role.OPERATOR, ["acme"])
+        refused = run(["export", "--month", "2026-10"], api, server, own)
+        assert refused.stderr.endswith("may not: exports.make (of all tenants; of one: --tenant SLUG)\n")
         unknown = run(["margin"], api, server, "tadm-nobody")
         assert (unknown.exit_code, unknown.stdout) == (1, "")
         assert "does not know this admin token" in unknown.stderr

@@ -96,3 +96,16 @@ def test_models_without_a_price_are_named_the_most_used_first(engine: Engine, tm
     counts = [selected(found, Selection(0, 0, None, None, model)).unpriced for model in unpriced(found)]
     assert counts
     assert counts == sorted(counts, reverse=True)
+
+
+@pytest.mark.parametrize("read", [0, 3])
+def test_what_is_read_beforehand_is_not_read_on_once_the_process_ends(engine: Engine, read: int) -> None:
+    days, asked = DaySums(BERLIN), 0
+
+    def is_wanted() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked <= read
+
+    days.warm(engine, NOW_US, is_wanted)
+    assert asked == read + 1

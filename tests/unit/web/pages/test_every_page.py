@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from starlette.applications import Starlette
 
 from tenantry.control.site import Site
@@ -33,6 +35,20 @@ PAGES = (
     *("/margins", "/margins?tenant=acme&month=2026-10", "/parts/margins", "/plan-simulation?tenant=acme"),
     *("/invoices/run", "/parts/invoices"),
 )
+
+
+def test_the_menu_marks_the_group_of_the_page_that_is_open(shared_app: Starlette, shared: Site) -> None:
+    browser = signed_in(shared_app, shared)
+    here = {
+        "/prices/claude-haiku-5-5": "Money",
+        "/recompute": "Money",
+        "/billing": "Money",
+        "/audit": "Site",
+        "/requests": None,
+    }
+    for path, group in here.items():
+        found = re.findall(r"<summary aria-current=\"true\">([^<]*)<", browser.get(path).text)
+        assert found == ([group] if group else []), path
 
 
 def test_every_page_opens(shared_app: Starlette, shared: Site) -> None:
