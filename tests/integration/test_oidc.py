@@ -8,7 +8,9 @@ import sys
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError
 
 import pytest
@@ -194,6 +196,22 @@ def test_who_has_no_password_shows_the_provider_again_that_it_is_them(app: Starl
     answer = browser.get(at_provider(browser.get("/signin/oidc/again").location, "cleo-1"))
     assert answer.status == 422
     assert "somebody else" in answer.shown
+
+
+@pytest.mark.parametrize("is_fresh", [True, False])
+def test_a_session_at_the_provider_alone_opens_nothing_dangerous(app: Starlette, site: Site, is_fresh: bool) -> None:
+    """Whoever finds an open browser comes in once more by two clicks, and has shown nothing."""
+    site.directory.invite_person("ana", Role.OWNER, "ana@agency.example")
+    provider, browser = app.state.provider, Browser(app)
+    redeem = provider.redeem
+
+    def told_so(*given: Any, **more: Any) -> Any:
+        return replace(redeem(*given, **more), is_fresh=is_fresh)
+
+    provider.redeem = told_so
+    browser.follow(through(browser, "ana-1"))
+    told = browser.post("/account/totp/new").location
+    assert told == ("/account/totp" if is_fresh else "/signin/again?next=/account/totp/new")
 
 
 def test_a_provider_that_is_not_there_keeps_nobody_with_a_password_out(site: Site, app: Starlette) -> None:

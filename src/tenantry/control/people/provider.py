@@ -54,11 +54,16 @@ class ProviderFailed(Exception):
 
 @value
 class Told:
-    """What an id token says of somebody. `subject`: issuer and `sub`, which are theirs for good."""
+    """What an id token says of somebody. `subject`: issuer and `sub`, which are theirs for good.
+
+    `is_fresh`: they have shown the provider just now that it is them, and not only come with a session that they have
+    there.
+    """
 
     subject: str
     email: str | None
     claims: Mapping[str, Any]
+    is_fresh: bool
 
 
 @value
@@ -177,7 +182,8 @@ class Provider:
                 f"the provider's id token is not for this: {', '.join(k for k, v in wrong.items() if v)}"
             )
         email = claims.get("email") if claims.get("email_verified") is True else None
-        return Told(f"{self.issuer} {subject}", email if isinstance(email, str) else None, claims)
+        is_fresh = _is_lately(claims.get("auth_time"), now)
+        return Told(f"{self.issuer} {subject}", email if isinstance(email, str) else None, claims, is_fresh)
 
     def _verified(self, token: str) -> dict[str, Any]:
         """The claims of a token that one of the provider's keys has signed."""

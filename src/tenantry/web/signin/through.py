@@ -106,7 +106,9 @@ def _entered(request: Request, provider: Provider, secret: str, *, is_again: boo
     told = provider.redeem(code, bound, is_again=is_again)
     directory = site_of(request).directory.acting_as("web", address_of(request))
     person = person_of(directory, told, site_of(request).settings.oidc_roles)
-    return _proved(request, person, target) if is_again else enter(request, person, _WAY, target, is_proved=True)
+    if is_again:
+        return _proved(request, person, target)
+    return enter(request, person, _WAY, target, is_proved=True, is_fresh=told.is_fresh)
 
 
 def _proved(request: Request, person: Person, target: str) -> Response:

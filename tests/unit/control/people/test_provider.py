@@ -103,6 +103,15 @@ def test_a_token_that_is_right_says_who_it_is(issuer: Issuer) -> None:
     assert told.subject.endswith(" 248289761001")
 
 
+@pytest.mark.parametrize(("seconds_ago", "is_fresh"), [(10, True), (3600, False), (-3600, False), (None, False)])
+def test_who_came_with_a_session_of_the_provider_has_not_shown_it_just_now(
+    issuer: Issuer, seconds_ago: int | None, is_fresh: bool
+) -> None:
+    issuer.publish(KEY)
+    at = int(time.time()) - seconds_ago if seconds_ago is not None else None
+    assert provider(issuer).read(token(claims(issuer, auth_time=at)), NONCE).is_fresh is is_fresh
+
+
 @pytest.mark.parametrize("verified", [False, None, "true", 1])
 def test_an_address_that_is_not_verified_is_none(issuer: Issuer, verified: object) -> None:
     issuer.publish(KEY)
