@@ -21,6 +21,7 @@ from tenantry.control.site import Site, open_site
 from tenantry.domain.roles import Role
 from tenantry.settings import load_settings
 from tenantry.web.app import control_app
+from tenantry.web.guesses import ADDRESS_GUESSES
 from tests.browser import Answer, Browser, add_person
 from tests.stack import free_ports, listens, wait_for
 from tests.template import init_from_template
@@ -196,6 +197,17 @@ def test_who_has_no_password_shows_the_provider_again_that_it_is_them(app: Starl
     answer = browser.get(at_provider(browser.get("/signin/oidc/again").location, "cleo-1"))
     assert answer.status == 422
     assert "somebody else" in answer.shown
+
+
+def test_a_page_of_another_site_uses_up_nobodys_guesses_and_ends_no_sign_in(app: Starlette, site: Site) -> None:
+    """Pictures in it may have the address that the provider sends people back to."""
+    site.directory.invite_person("ana", Role.OWNER, "ana@agency.example")
+    browser = Browser(app)
+    back = at_provider(browser.get("/signin/oidc").location, "ana-1")
+    for number in range(2 * ADDRESS_GUESSES):
+        answer = browser.get(f"/signin/oidc/done?code=x&state={number}")
+        assert "belongs to no sign-in of this browser" in answer.shown
+    assert browser.get(back).status == 303
 
 
 @pytest.mark.parametrize("is_fresh", [True, False])
