@@ -8,7 +8,9 @@ import sys
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError
 
 import pytest
@@ -19,6 +21,7 @@ from tenantry.control.site import Site, open_site
 from tenantry.domain.roles import Role
 from tenantry.settings import load_settings
 from tenantry.web.app import control_app
+from tenantry.web.guesses import ADDRESS_GUESSES
 from tests.browser import Answer, Browser, add_person
 from tests.stack import free_ports, listens, wait_for
 from tests.template import init_from_template
@@ -194,6 +197,33 @@ def test_who_has_no_password_shows_the_provider_again_that_it_is_them(app: Starl
     answer = browser.get(at_provider(browser.get("/signin/oidc/again").location, "cleo-1"))
     assert answer.status == 422
     assert "somebody else" in answer.shown
+
+
+def test_a_page_of_another_site_uses_up_nobodys_guesses_and_ends_no_sign_in(app: Starlette, site: Site) -> None:
+    """Pictures in it may have the address that the provider sends people back to."""
+    site.directory.invite_person("ana", Role.OWNER, "ana@agency.example")
+    browser = Browser(app)
+    back = at_provider(browser.get("/signin/oidc").location, "ana-1")
+    for number in range(2 * ADDRESS_GUESSES):
+        answer = browser.get(f"/signin/oidc/done?code=x&state={number}")
+        assert "belongs to no sign-in of this browser" in answer.shown
+    assert browser.get(back).status == 303
+
+
+@pytest.mark.parametrize("is_fresh", [True, False])
+def test_a_session_at_the_provider_alone_opens_nothing_dangerous(app: Starlette, site: Site, is_fresh: bool) -> None:
+    """Whoever finds an open browser comes in once more by two clicks, and has shown nothing."""
+    site.directory.invite_person("ana", Role.OWNER, "ana@agency.example")
+    provider, browser = app.state.provider, Browser(app)
+    redeem = provider.redeem
+
+    def told_so(*given: Any, **more: Any) -> Any:
+        return replace(redeem(*given, **more), is_fresh=is_fresh)
+
+    provider.redeem = told_so
+    browser.follow(through(browser, "ana-1"))
+    told = browser.post("/account/totp/new").location
+    assert told == ("/account/totp" if is_fresh else "/signin/again?next=/account/totp/new")
 
 
 def test_a_provider_that_is_not_there_keeps_nobody_with_a_password_out(site: Site, app: Starlette) -> None:

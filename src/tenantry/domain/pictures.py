@@ -14,11 +14,15 @@ LOGO_BYTES_MAX: Final = 200_000
 # What 200 KB may unpack to: 64 MB of memory where it is drawn.
 PIXELS_MAX: Final = 16_000_000
 _SVG: Final = "{http://www.w3.org/2000/svg}"
+_XHTML: Final = "{http://www.w3.org/1999/xhtml}"
 # Of SVG 1.1: what runs, or brings another language in.
 _RUNNING: Final = ("script", "foreignObject", "handler", "animate", "set", "iframe")
-_LOADS: Final = re.compile(r"url\(\s*['\"]?(?!#|data:)|@import|expression\(", re.IGNORECASE)
+_LOADS: Final = re.compile(r"url\(\s*['\"]?(?!#|data:)|@import|expression\(|image-set\(|\bsrc\(", re.IGNORECASE)
+# A picture within one, as drawing programs put it there.
+_INNER: Final = re.compile(r"data:image/(?:png|jpe?g);base64,")
 # Markers of JPEG's frames (ITU T.81, table B.1), without those of tables: DHT, JPG, DAC.
 _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_ELSEWHERE: Final = "the SVG loads something from elsewhere"
 
 
 class BadPicture(ValueError):
@@ -57,13 +61,14 @@ def _kind(data: bytes) -> str:
     raise BadPicture("it is no PNG, JPEG or SVG")
 
 
-def _require_png(data: bytes) -> None:
+def _require_png(data: bytes) -> int:
+    """Its pixels, as those below."""
     if data[12:16] != b"IHDR" or data[-8:-4] != b"IEND":
         raise BadPicture("the PNG is cut off")
-    _require_size(int.from_bytes(data[16:20]), int.from_bytes(data[20:24]))
+    return _require_size(int.from_bytes(data[16:20]), int.from_bytes(data[20:24]))
 
 
-def _require_jpeg(data: bytes) -> None:
+def _require_jpeg(data: bytes) -> int:
     for marker, segment in _segments(data):
         if marker in _FRAMES and b"\xff\xd9" in data[-64:]:
             return _require_size(int.from_bytes(segment[3:5]), int.from_bytes(segment[1:3]))
@@ -79,9 +84,10 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
         at += 2 + length
 
 
-def _require_size(width: int, height: int) -> None:
+def _require_size(width: int, height: int) -> int:
     if not width or not height or width * height > PIXELS_MAX:
         raise BadPicture(f"a logo has {PIXELS_MAX // 1_000_000} million pixels at most, not {width} x {height}")
+    return width * height
 
 
 def _require_svg(data: bytes) -> None:
@@ -93,16 +99,38 @@ def _require_svg(data: bytes) -> None:
         raise BadPicture(f"the SVG cannot be read: {error}") from None
     if root.tag != f"{_SVG}svg":
         raise BadPicture("it is no SVG")
-    for one in root.iter():
-        _require_still(one)
+    if b"<?xml-stylesheet" in data:  # the parser passes it over
+        raise BadPicture(_ELSEWHERE)
+    pixels = sum(_require_still(one) for one in root.iter())
+    if pixels > PIXELS_MAX:
+        raise BadPicture(f"a logo has {PIXELS_MAX // 1_000_000} million pixels at most, also those within it together")
 
 
-def _require_still(one: ElementTree.Element) -> None:
+def _require_still(one: ElementTree.Element) -> int:
+    """The pixels of the pictures that it has within it."""
     name = str(one.tag).rpartition("}")[2]
     links = [value for key, value in one.items() if key.rpartition("}")[2] == "href"]
-    if name.startswith(_RUNNING) or any(key.lower().startswith("on") for key, _ in one.items()):
-        raise BadPicture(f"the SVG has what runs or moves: {name}")
-    if any(not link.startswith(("#", "data:image/")) for link in links) or any(
-        _LOADS.search(text) for text in (*one.attrib.values(), one.text or "")
+    if (
+        name.startswith(_RUNNING)
+        or str(one.tag).startswith(_XHTML)
+        or any(key.lower().startswith("on") for key, _ in one.items())
     ):
-        raise BadPicture("the SVG loads something from elsewhere")
+        raise BadPicture(f"the SVG has what runs or moves: {name}")
+    texts = (*one.attrib.values(), *one.itertext()) if name == "style" else (*one.attrib.values(), one.text or "")
+    # Style sheets may write each letter as an escape.
+    is_escaped = any("\\" in text for text in (one.get("style", ""), *(texts if name == "style" else ())))
+    if is_escaped or any(_LOADS.search(text) for text in texts):
+        raise BadPicture(_ELSEWHERE)
+    return sum(_inner_pixels(link) for link in links if not link.startswith("#"))
+
+
+def _inner_pixels(link: str) -> int:
+    """Of a picture within one, which is unpacked too where that is drawn."""
+    head = _INNER.match(link)
+    if head is None:
+        raise BadPicture(_ELSEWHERE)
+    try:
+        data = base64.b64decode(link[head.end() :])
+    except ValueError:
+        raise BadPicture("a picture within the SVG cannot be read") from None
+    return _require_png(data) if data.startswith(b"\x89PNG\r\n\x1a\n") else _require_jpeg(data)

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tenantry.web.answers import problem
+from tenantry.web.proxies import REPLACED_HOSTS
 
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 # RFC 9110 15.5.20: the request was directed at a server that does not answer for its host.
@@ -43,7 +44,8 @@ class OwnHosts:
 class PublicHost:
     """Under the name `host`, which the internet may reach, there is the portal and the status page, and nothing else.
 
-    "": there is no such name.
+    "": there is no such name. A proxy may say another name than the one that it was asked under, and it may be the
+    client's word that it passes on: either name closes the rest.
     """
 
     def __init__(self, app: ASGIApp, host: str) -> None:
@@ -52,8 +54,8 @@ class PublicHost:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and self._host and not is_public(scope["path"]):
-            told = next((value for name, value in scope["headers"] if name == b"host"), b"")
-            if host_name(told) == self._host:
+            told = [value for name, value in scope["headers"] if name == b"host"]
+            if any(host_name(value) == self._host for value in (*told, *scope.get(REPLACED_HOSTS, ()))):
                 await _send(problem(404, "there is no such page here"), send)
                 return
         await self._app(scope, receive, send)

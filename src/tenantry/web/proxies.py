@@ -16,6 +16,8 @@ from tenantry.sign_in_settings import Network
 
 _FOR, _PROTO, _HOST = b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host"
 _TOLD: Final = frozenset({_FOR, _PROTO, _HOST, b"x-forwarded-port", b"x-forwarded-server", b"x-real-ip", b"forwarded"})
+# In a scope: what stood in `Host` before a proxy's word took its place, for walls that a client must not talk away.
+REPLACED_HOSTS: Final = "tenantry.replaced_hosts"
 
 
 class Proxies:
@@ -45,6 +47,7 @@ class Proxies:
         hosts = [value.strip() for name, value in told if name == _HOST]
         if len(hosts) == 1:
             kept = [(name, value) for name, value in scope["headers"] if name != b"host"]
+            scope[REPLACED_HOSTS] = [value for name, value in scope["headers"] if name == b"host"]
             scope["headers"] = [*kept, (b"host", hosts[0])]
 
     def _asker(self, told: list[tuple[bytes, bytes]]) -> str | None:

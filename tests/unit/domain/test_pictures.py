@@ -26,12 +26,19 @@ def jpeg(width: int, height: int) -> bytes:
     return b"\xff\xd8" + tables + b"\xff\xc0" + (len(frame) + 2).to_bytes(2) + frame + b"\xff\xd9"
 
 
+def inner(data: bytes) -> str:
+    """A picture as drawing programs put it into another."""
+    return f"data:image/png;base64,{base64.b64encode(data).decode()}"
+
+
 @pytest.mark.parametrize(
     ("data", "kind"),
     [
         (png(20, 10), "image/png"),
         (jpeg(20, 10), "image/jpeg"),
         (SVG.format('<defs><path id="a" d="M0 0h9"/></defs><use xlink:href="#a"/>').encode(), "image/svg+xml"),
+        (SVG.format(f'<image xlink:href="{inner(png(20, 10))}"/>').encode(), "image/svg+xml"),
+        (SVG.format("<style>g { fill: url(#a) }</style>").encode(), "image/svg+xml"),
     ],
 )
 def test_pictures_are_taken_as_what_they_are(data: bytes, kind: str) -> None:
@@ -59,6 +66,15 @@ def test_pictures_are_taken_as_what_they_are(data: bytes, kind: str) -> None:
         (SVG.format('<image href="file:///etc/passwd"/>').encode(), "loads something"),
         (SVG.format("<style>@import 'x.css';</style>").encode(), "loads something"),
         (SVG.format('<path style="fill:url(https://example.com/a)"/>').encode(), "loads something"),
+        (SVG.format("<style>@\\69mport 'https://example.com/x';</style>").encode(), "loads something"),
+        (SVG.format("<style><g/>@import 'https://example.com/x';</style>").encode(), "loads something"),
+        (SVG.format("<style>g{background:image-set('https://example.com/x' 1x)}</style>").encode(), "loads something"),
+        (b'<?xml-stylesheet href="https://example.com/x.css"?>' + SVG.format("").encode(), "loads something"),
+        (SVG.format('<img xmlns="http://www.w3.org/1999/xhtml" src="//example.com/a"/>').encode(), "runs or moves"),
+        (SVG.format('<image href="data:image/svg+xml,x"/>').encode(), "loads something"),
+        (SVG.format(f'<image href="{inner(png(40_000, 40_000))}"/>').encode(), "16 million pixels"),
+        (SVG.format(f'<image href="{inner(png(3_000, 3_000))}"/>' * 2).encode(), "those within it together"),
+        (SVG.format('<image href="data:image/png;base64,no"/>').encode(), "cut off|cannot be read"),
     ],
 )
 def test_what_is_large_broken_or_alive_is_refused(data: bytes, why: str) -> None:

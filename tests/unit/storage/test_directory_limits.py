@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,6 +57,28 @@ def test_a_rotated_key_keeps_its_limits_and_its_end(directory: Directory) -> Non
     assert rows[second.key_id].expires_at == rows[first.key_id].expires_at
     with pytest.raises(DirectoryError, match=f"replaced by {second.key_id}"):
         directory.rotate_key(first.key_id, now_utc())
+
+
+@pytest.mark.parametrize("meanwhile", ["rotate", "revoke"])
+def test_a_key_that_is_replaced_or_revoked_meanwhile_gets_no_second_successor(
+    directory: Directory, monkeypatch: pytest.MonkeyPatch, meanwhile: str
+) -> None:
+    """A client may send the form of its portal ten times at once."""
+    first = directory.issue_key("acme", "ci")
+    owner = Directory._owner  # pyright: ignore[reportPrivateUsage] -- asked between the look and the change
+
+    def change_first(self: Directory, connection: Any, tenant_id: str) -> Any:
+        monkeypatch.setattr(Directory, "_owner", owner)
+        if meanwhile == "rotate":
+            self.rotate_key(first.key_id, now_utc() + timedelta(days=1))
+        else:
+            self.revoke_key(first.key_id)
+        return owner(self, connection, tenant_id)
+
+    monkeypatch.setattr(Directory, "_owner", change_first)
+    with pytest.raises(DirectoryError, match="just now"):
+        directory.rotate_key(first.key_id, now_utc() + timedelta(days=1))
+    assert len(directory.list_keys("acme")) == (2 if meanwhile == "rotate" else 1)
 
 
 def test_a_tenant_does_not_fall_back_to_what_it_has(directory: Directory) -> None:

@@ -9,13 +9,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import http.client
 import json
 import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
 from typing import Any, Final, cast
 
 from joserfc import jwt
@@ -29,6 +31,9 @@ from tenantry.setting_checks import LOOPBACK
 ALGORITHMS: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 ANSWER_SECONDS_MAX: Final = 10.0
 ANSWER_BYTES_MAX: Final = 1 << 20
+# An agency's people, who take a second each. While a provider hangs, no more than these wait for it: whoever reaches
+# the address may send a browser there, and every page shares the threads.
+ASKED_AT_ONCE: Final = 4
 # Providers announce new keys a day before they use them; an unknown key is looked for at once, but not again and again.
 DISCOVERY_SECONDS: Final = 3600.0
 KEYS_SECONDS_MIN: Final = 30.0
@@ -36,6 +41,7 @@ KEYS_SECONDS_MIN: Final = 30.0
 LEEWAY_SECONDS: Final = 60
 # How long ago somebody may have shown the provider that it is them, where we asked for it again.
 AGAIN_SECONDS_MAX: Final = 300
+_NAME_CHARS_MAX: Final = 200
 _SUBJECT_CHARS_MAX: Final = 255  # OpenID Connect Core 2
 # Of public keys; one that is shared with us is no key to check with.
 _KINDS: Final[Mapping[str, type[RSAKey | ECKey | OKPKey]]] = {"RSA": RSAKey, "EC": ECKey, "OKP": OKPKey}
@@ -48,11 +54,16 @@ class ProviderFailed(Exception):
 
 @value
 class Told:
-    """What an id token says of somebody. `subject`: issuer and `sub`, which are theirs for good."""
+    """What an id token says of somebody. `subject`: issuer and `sub`, which are theirs for good.
+
+    `is_fresh`: they have shown the provider just now that it is them, and not only come with a session that they have
+    there.
+    """
 
     subject: str
     email: str | None
     claims: Mapping[str, Any]
+    is_fresh: bool
 
 
 @value
@@ -91,6 +102,7 @@ class Provider:
         self._redirect_uri = redirect_uri
         self._now = now
         self._lock = threading.Lock()
+        self._asking = threading.BoundedSemaphore(ASKED_AT_ONCE)
         self._document: Mapping[str, Any] = {}
         self._document_at = self._keys_at = -DISCOVERY_SECONDS
         self._keys: list[RSAKey | ECKey | OKPKey] = []
@@ -118,11 +130,18 @@ class Provider:
         }
         if is_again:
             query |= {"prompt": "login", "max_age": "0"}
+        if self._is_stale(self._document_at):
+            with self._admitted():
+                self._discovered()
         endpoint = self._endpoint("authorization_endpoint")
         return f"{endpoint}{'&' if '?' in endpoint else '?'}{urllib.parse.urlencode(query)}"
 
     def redeem(self, code: str, secrets: Secrets, *, is_again: bool = False) -> Told:
         """Who came back with `code`. Raises: ProviderFailed."""
+        with self._admitted():
+            return self.read(self._id_token(code, secrets), secrets.nonce, is_again=is_again)
+
+    def _id_token(self, code: str, secrets: Secrets) -> str:
         form = {"grant_type": "authorization_code", "code": code, "redirect_uri": self._redirect_uri}
         form |= {"code_verifier": secrets.verifier}
         headers = {"accept": "application/json", "content-type": "application/x-www-form-urlencoded"}
@@ -136,7 +155,7 @@ class Provider:
         token = answer.get("id_token")
         if not isinstance(token, str):
             raise ProviderFailed("the provider sent no id token")
-        return self.read(token, secrets.nonce, is_again=is_again)
+        return token
 
     def read(self, token: str, nonce: str, *, is_again: bool = False) -> Told:
         """What an id token says, once everything about it is right (OpenID Connect Core 3.1.3.7).
@@ -163,7 +182,8 @@ class Provider:
                 f"the provider's id token is not for this: {', '.join(k for k, v in wrong.items() if v)}"
             )
         email = claims.get("email") if claims.get("email_verified") is True else None
-        return Told(f"{self.issuer} {subject}", email if isinstance(email, str) else None, claims)
+        is_fresh = _is_lately(claims.get("auth_time"), now)
+        return Told(f"{self.issuer} {subject}", email if isinstance(email, str) else None, claims, is_fresh)
 
     def _verified(self, token: str) -> dict[str, Any]:
         """The claims of a token that one of the provider's keys has signed."""
@@ -171,7 +191,7 @@ class Provider:
             for key in self._keys_for(token, is_fresh=is_fresh):
                 try:
                     return dict(jwt.decode(token, key, algorithms=ALGORITHMS).claims)
-                except (JoseError, ValueError):
+                except (JoseError, ValueError, RecursionError):
                     continue
         raise ProviderFailed("the provider's id token is not signed by a key of its own")
 
@@ -190,6 +210,19 @@ class Provider:
         named = head.get("kid")
         return [one for one in keys if named is None or one.kid in (named, None)]
 
+    @contextmanager
+    def _admitted(self) -> Generator[None]:
+        """Not behind others that wait: they hold a thread each. Raises: ProviderFailed."""
+        if not self._asking.acquire(blocking=False):
+            raise ProviderFailed("too many sign in through it just now, or it is slow: try again in a moment")
+        try:
+            yield
+        finally:
+            self._asking.release()
+
+    def _is_stale(self, at: float) -> bool:
+        return self._now() - at >= DISCOVERY_SECONDS
+
     def _endpoint(self, name: str) -> str:
         return self._endpoint_of(self._discovered(), name)
 
@@ -200,8 +233,13 @@ class Provider:
         return found
 
     def _is_safe(self, url: str) -> bool:
-        """https; or http on loopback, for a provider that is there itself."""
-        parts = urllib.parse.urlsplit(url)
+        """https; or http on loopback, for a provider that is there itself. It goes into a head as it is."""
+        if not url.isascii() or not url.isprintable():
+            return False
+        try:
+            parts = urllib.parse.urlsplit(url)
+        except ValueError:
+            return False
         if parts.scheme == "https":
             return bool(parts.hostname)
         own = urllib.parse.urlsplit(self.issuer)
@@ -213,10 +251,11 @@ class Provider:
 
     def _document_now(self) -> Mapping[str, Any]:
         """What the provider says of itself (OpenID Connect Discovery 4). Under the lock."""
-        if self._now() - self._document_at >= DISCOVERY_SECONDS:
+        if self._is_stale(self._document_at):
             found = self._ask(f"{self.issuer.rstrip('/')}/.well-known/openid-configuration")
             if found.get("issuer") != self.issuer:
-                raise ProviderFailed(f"what answers at {self.issuer} calls itself {found.get('issuer')!r}")
+                named = repr(found.get("issuer"))[:_NAME_CHARS_MAX]
+                raise ProviderFailed(f"what answers at {self.issuer} calls itself {named}")
             self._document, self._document_at = found, self._now()
         return self._document
 
@@ -224,16 +263,26 @@ class Provider:
         request = urllib.request.Request(url, body, dict(headers or {}))  # noqa: S310 -- `_is_safe`, or of the settings
         try:
             with self._opener.open(request, timeout=ANSWER_SECONDS_MAX) as answer:
-                found = json.loads(answer.read(ANSWER_BYTES_MAX))
+                found = json.loads(_read(answer))
         except urllib.error.HTTPError as error:
             error.close()
             raise ProviderFailed(f"the provider answers {error.code} at {url}") from None
-        except (OSError, ValueError) as error:
+        except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
             reason = getattr(error, "reason", None) or error
             raise ProviderFailed(f"the provider cannot be asked at {url}: {reason}") from None
         if not isinstance(found, dict):
             raise ProviderFailed(f"the provider's answer at {url} is no JSON object")
         return cast("dict[str, Any]", found)
+
+
+def _read(answer: http.client.HTTPResponse) -> bytes:
+    """What does not come whole within the time of an answer is none, however it trickles. Raises: OSError."""
+    body, until = bytearray(), time.monotonic() + ANSWER_SECONDS_MAX
+    while len(body) < ANSWER_BYTES_MAX and (part := answer.read1(ANSWER_BYTES_MAX - len(body))):
+        body += part
+        if time.monotonic() > until:
+            raise TimeoutError("it is too slow")
+    return bytes(body)
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -265,7 +314,7 @@ def _head_of(token: str) -> dict[str, Any]:
     head = token.partition(".")[0]
     try:
         found = json.loads(base64.urlsafe_b64decode(head + "=" * (-len(head) % 4)))
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise ProviderFailed("the provider's id token cannot be read")

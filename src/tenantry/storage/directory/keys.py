@@ -140,11 +140,11 @@ class KeyChanges(SlotChanges):
                 insert(gateway_keys).values(self._key_row(tenant.tenant_id, key, row.label, expires_at, stored))
             )
             stops_at = min(stops_at, expires_at) if expires_at is not None else stops_at
-            connection.execute(
-                update(gateway_keys)
-                .where(gateway_keys.c.key_id == key_id)
-                .values(expires_at=stops_at, replaced_by=key.key_id)
-            )
+            stands = (gateway_keys.c.status == KeyStatus.ACTIVE.value) & gateway_keys.c.replaced_by.is_(None)
+            here = (gateway_keys.c.key_id == key_id) & stands  # looked at above, and maybe changed by somebody since
+            values = {"expires_at": stops_at, "replaced_by": key.key_id}
+            if not connection.execute(update(gateway_keys).where(here).values(values)).rowcount:
+                raise DirectoryError(f"key {key_id} was replaced or revoked just now; look at it again")
             before = {"expires_at": expires_at}
             after = {"expires_at": stops_at, "replaced_by": key.key_id}
             detail = {"tenant": tenant.slug, "before": before, "after": after}

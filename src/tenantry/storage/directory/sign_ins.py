@@ -13,7 +13,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 from sqlalchemy.exc import OperationalError
 
-from tenantry.domain.people import IDLE_HOURS, SECOND_MINUTES, SESSION_DAYS, Person, Session
+from tenantry.domain.people import IDLE_HOURS, PROOF_MINUTES, SECOND_MINUTES, SESSION_DAYS, Person, Session
 from tenantry.storage.columns import aware, new_id, now_utc
 from tenantry.storage.directory.changes import Changes, DirectoryError
 from tenantry.storage.directory.people import person_columns, read_person, slugs_of
@@ -36,14 +36,20 @@ _ADDRESS_CHARS_MAX, _AGENT_CHARS_MAX = 64, 256
 class SignInChanges(Changes):
     """Sessions and second factors. Who signs in is in the audit log; that a page was asked for is not."""
 
-    def begin_session(self, person: Person, way: str, stage: str, address: str, agent: str) -> str:
-        """The secret of a new session, which its cookie holds; only a digest is kept. `way`: password or oidc."""
+    def begin_session(
+        self, person: Person, way: str, stage: str, address: str, agent: str, *, is_fresh: bool = True
+    ) -> str:
+        """The secret of a new session, which its cookie holds; only a digest is kept. `way`: password or oidc.
+
+        `is_fresh`: it was shown just now that it is this person.
+        """
         secret, now = secrets.token_urlsafe(32), now_utc()
         with self._engine.begin() as connection:
             self._drop_ended(connection, now)
             self._drop_oldest(connection, person.person_id)
             values: dict[str, Any] = {"session_digest": _session_digest(secret), "session_id": new_id("ses")}
-            values |= {"person_id": person.person_id, "stage": stage, "way": way, "created_at": now, "proved_at": now}
+            values |= {"person_id": person.person_id, "stage": stage, "way": way, "created_at": now}
+            values["proved_at"] = now if is_fresh else now - timedelta(minutes=PROOF_MINUTES)
             values |= {"seen_at": now, "address": address[:_ADDRESS_CHARS_MAX], "agent": agent[:_AGENT_CHARS_MAX]}
             connection.execute(insert(people_sessions).values(values))
             if stage == FULL:

@@ -58,17 +58,26 @@ def directory_for(request: Request, person: Person) -> Directory:
 
 
 def enter(
-    request: Request, person: Person, way: str, target: str, *, is_proved: bool = False, notice: str | None = None
+    request: Request,
+    person: Person,
+    way: str,
+    target: str,
+    *,
+    is_proved: bool = False,
+    is_fresh: bool = True,
+    notice: str | None = None,
 ) -> Response:
     """A new session, whatever the browser held before: to the second factor where there is one, else to `target`.
 
-    `is_proved`: the second factor was shown, or is the provider's business.
+    `is_proved`: the second factor was shown, or is the provider's business. `is_fresh`: that it is them was shown just
+    now, so that what is dangerous does not ask for it again.
     """
     directory = directory_for(request, person)
     _end_before(request, directory)
     is_whole = is_proved or not person.has_second_factor
     stage = FULL if is_whole else SECOND
-    secret = directory.begin_session(person, way, stage, address_of(request), request.headers.get("user-agent", ""))
+    agent = request.headers.get("user-agent", "")
+    secret = directory.begin_session(person, way, stage, address_of(request), agent, is_fresh=is_fresh)
     if notice is not None:
         directory.leave_notice_for(secret, notice)
     answer = see_other(own_path(target) if is_whole else with_next(TOTP, target))

@@ -31,6 +31,7 @@ DONE: Final = "/signin/oidc/done"
 _ROUND_SECONDS: Final = 600
 _CODE_CHARS_MAX: Final = 4096
 _WAY: Final = "oidc"
+_NOT_OURS: Final = "This answer of the provider belongs to no sign-in of this browser: begin again."
 
 
 def through_routes() -> list[Route]:
@@ -78,9 +79,15 @@ def _sent(request: Request, *, is_again: bool) -> Response:
 
 
 def _back(request: Request) -> Response:
-    """With a code, or with what went wrong. Whatever comes, the secret that it answers to is used up."""
+    """With a code, or with what went wrong. Whatever comes, the secret that it answers to is used up.
+
+    What answers to none is no guess: a page of another site may send a browser here.
+    """
     provider = _provider(request)
     secret, is_again, target = _held(request)
+    state = request.query_params.get("state", "")
+    if not secret or not hmac.compare_digest(state.encode(), Secrets.of(secret).state.encode()):
+        return refuse_sign_in(request, _NOT_OURS, target)
     guessing = Guessing(request, "")
     guessing.take()
     try:
@@ -95,18 +102,18 @@ def _back(request: Request) -> Response:
 
 
 def _entered(request: Request, provider: Provider, secret: str, *, is_again: bool, target: str) -> Response:
-    query, bound = request.query_params, Secrets.of(secret)
-    if not secret or not hmac.compare_digest(query.get("state", "").encode(), bound.state.encode()):
-        raise ProviderFailed("this answer of the provider belongs to no sign-in of this browser: begin again")
+    query = request.query_params
     if query.get("iss", provider.issuer) != provider.issuer:  # RFC 9207 2.4
         raise ProviderFailed("this answer comes from another provider")
     code = query.get("code", "")
     if not code or len(code) > _CODE_CHARS_MAX:
         raise ProviderFailed(f"the provider did not let you in ({query.get('error', 'no code')[:64]})")
-    told = provider.redeem(code, bound, is_again=is_again)
+    told = provider.redeem(code, Secrets.of(secret), is_again=is_again)
     directory = site_of(request).directory.acting_as("web", address_of(request))
     person = person_of(directory, told, site_of(request).settings.oidc_roles)
-    return _proved(request, person, target) if is_again else enter(request, person, _WAY, target, is_proved=True)
+    if is_again:
+        return _proved(request, person, target)
+    return enter(request, person, _WAY, target, is_proved=True, is_fresh=told.is_fresh)
 
 
 def _proved(request: Request, person: Person, target: str) -> Response:

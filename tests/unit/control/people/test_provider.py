@@ -15,7 +15,7 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
 
-from tenantry.control.people.provider import Provider, ProviderFailed, Secrets
+from tenantry.control.people.provider import ASKED_AT_ONCE, Provider, ProviderFailed, Secrets
 
 CLIENT = "tenantry"
 NONCE = Secrets.of("a secret").nonce
@@ -33,6 +33,9 @@ class Issuer:
             def do_GET(self) -> None:
                 issuer.asked.append(self.path)
                 found = issuer.documents.get(self.path)
+                if callable(found):
+                    found(self.wfile)
+                    return
                 self.send_response(200 if found is not None else 404)
                 self.end_headers()
                 self.wfile.write(json.dumps(found).encode())
@@ -98,6 +101,15 @@ def test_a_token_that_is_right_says_who_it_is(issuer: Issuer) -> None:
     assert (told.subject, told.email) == (f"{issuer.url} 248289761001", "ana@agency.example")
     told = provider(issuer).read(token(claims(issuer, aud=[CLIENT, "other"], azp=CLIENT)), NONCE)
     assert told.subject.endswith(" 248289761001")
+
+
+@pytest.mark.parametrize(("seconds_ago", "is_fresh"), [(10, True), (3600, False), (-3600, False), (None, False)])
+def test_who_came_with_a_session_of_the_provider_has_not_shown_it_just_now(
+    issuer: Issuer, seconds_ago: int | None, is_fresh: bool
+) -> None:
+    issuer.publish(KEY)
+    at = int(time.time()) - seconds_ago if seconds_ago is not None else None
+    assert provider(issuer).read(token(claims(issuer, auth_time=at)), NONCE).is_fresh is is_fresh
 
 
 @pytest.mark.parametrize("verified", [False, None, "true", 1])
@@ -254,3 +266,78 @@ def test_what_binds_an_answer_follows_from_one_secret_and_tells_nothing_of_it() 
     assert one == same
     assert len({one.state, one.nonce, one.verifier, one.challenge, other.state, other.nonce, other.verifier}) == 7
     assert 43 <= len(one.verifier) <= 128, "RFC 7636 4.1"
+
+
+DISCOVERY = "/.well-known/openid-configuration"
+OK = b"HTTP/1.0 200 OK\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"SSH-2.0-something\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\nabc\r\n",
+        b"HTTP/1.1 200 OK\r\nx: " + b"a" * 100_000 + b"\r\n\r\n{}",
+        OK + b"[" * 500_000,
+        OK + b'{"issuer": "' + b"x" * (1 << 20) + b'"}',
+    ],
+    ids=["no HTTP", "a bad chunk", "a long head", "deep", "long"],
+)
+def test_an_answer_that_is_none_is_told_as_that(issuer: Issuer, answer: bytes) -> None:
+    def say(wfile: Any) -> None:
+        wfile.write(answer)
+
+    issuer.documents[DISCOVERY] = say
+    with pytest.raises(ProviderFailed, match="cannot be asked"):
+        provider(issuer).place(Secrets.of("a secret"))
+
+
+@pytest.mark.parametrize(
+    "place", ["https://id.example/a\r\nset-cookie: tenantry=x", "https://id.example/\u2028", "https://[::1/token"]
+)
+def test_an_address_that_would_break_a_head_is_none(issuer: Issuer, place: str) -> None:
+    issuer.documents[DISCOVERY]["authorization_endpoint"] = place
+    with pytest.raises(ProviderFailed, match="authorization_endpoint"):
+        provider(issuer).place(Secrets.of("a secret"))
+
+
+def test_a_token_whose_head_is_deep_is_refused(issuer: Issuer) -> None:
+    issuer.publish(KEY)
+    deep = base64.urlsafe_b64encode(b"[" * 200_000).decode().rstrip("=")
+    with pytest.raises(ProviderFailed, match="cannot be read"):
+        provider(issuer).read(f"{deep}.a.b", NONCE)
+
+
+def test_while_a_provider_hangs_no_more_than_some_wait_for_it(issuer: Issuer) -> None:
+    """Who asks holds a thread of the web server: with all of them waiting, nobody would see any page."""
+    reached, go_on = threading.Event(), threading.Event()
+    document = issuer.documents[DISCOVERY]
+
+    def hang(wfile: Any) -> None:
+        reached.set()
+        go_on.wait(60)
+        wfile.write(OK + json.dumps(document).encode())
+
+    issuer.documents[DISCOVERY] = hang
+    asked, places = provider(issuer), list[str]()
+    waiting = [
+        threading.Thread(target=lambda: places.append(asked.place(Secrets.of("a secret"))))
+        for _ in range(ASKED_AT_ONCE)
+    ]
+    waiting[0].start()
+    assert reached.wait(60)
+    for one in waiting[1:]:
+        one.start()
+    gate: Any = asked._asking  # pyright: ignore[reportPrivateUsage] -- until each waits
+    while gate._value:
+        time.sleep(0.001)
+    for _ in range(3):
+        with pytest.raises(ProviderFailed, match="try again"):
+            asked.place(Secrets.of("a secret"))
+        with pytest.raises(ProviderFailed, match="try again"):
+            asked.redeem("a code", Secrets.of("a secret"))
+    go_on.set()
+    for one in waiting:
+        one.join(60)
+    assert len(places) == ASKED_AT_ONCE
+    assert asked.place(Secrets.of("a secret")) == places[0]

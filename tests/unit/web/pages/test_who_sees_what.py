@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import insert, update
 from starlette.applications import Starlette
 
 from tenantry.control.site import Site
 from tenantry.domain.roles import ALLOWED, OF_ONE_TENANT, Permission, Role
+from tenantry.storage.columns import now_utc
+from tenantry.storage.people_tables import people_sessions
+from tenantry.storage.tables import exports
 from tenantry.web.pages import routes
 from tests.browser import Browser, add_person, signed_in
+from tests.unit.ledger.books import attempt, book
 
 Kept = tuple[str, str, Permission]
 
@@ -145,3 +154,76 @@ def test_what_changes_anything_needs_more_than_to_look(table: list[Kept]) -> Non
     for path, permission in forms.items():
         for word in set(path.split("/")) & set(wanted):
             assert permission is wanted[word], path
+
+
+def test_what_is_the_agencys_own_is_looked_at_by_who_may_see_it(table: list[Kept]) -> None:
+    """Beside the table of routes, as above: what clients pay, what is earned, who holds which key."""
+    wanted = {
+        "margins": {Permission.MARGIN_READ},
+        "plan-simulation": {Permission.MARGIN_READ},
+        "invoices": {Permission.INVOICES_READ, Permission.INVOICES_ISSUE},
+        "invoice": {Permission.INVOICES_READ},
+        "billing": {Permission.INVOICES_READ, Permission.INVOICES_ISSUE},
+        "recompute": {Permission.LEDGER_CORRECT},
+        "credentials": {Permission.CREDENTIALS_READ, Permission.CREDENTIALS_CHANGE},
+        "audit": {Permission.AUDIT_READ},
+        "isolation": {Permission.PROOF_RUN},
+        "portal": {Permission.TENANTS_CHANGE},
+        "keys": {Permission.KEYS_CHANGE},
+    }
+    looked = [(path, permission) for method, path, permission in table if method == "GET"]
+    words = {path: set(re.split(r"[/.]", path)) & set(wanted) for path, _ in looked}
+    assert {word for some in words.values() for word in some} == set(wanted)
+    for path, permission in looked:
+        for word in words[path]:
+            assert permission in wanted[word], path
+
+
+def test_a_request_of_another_client_is_not_there(app: Starlette, site: Site, tmp_path: Path) -> None:
+    now_us = time.time_ns() // 1000
+    ids = {slug: site.directory.get_tenant(slug).tenant_id for slug in ("acme", "globex")}
+    book(site.engine, tmp_path, [attempt(number, now_us, one) for number, one in enumerate(ids.values())])
+    browser = signed_in(app, site, add_person(site, "sia", Role.VIEWER, frozenset({"acme"})))
+    assert browser.get("/requests/req_0").status == 200
+    for name in ("req_1", "att_1", "req_up_1"):
+        answer = browser.get(f"/requests/{name}")
+        assert answer.status == 404
+        assert answer.shown.replace(name, "") == browser.get("/requests/req_9").shown.replace("req_9", "")
+    assert signed_in(app, site).get("/requests/req_1").status == 200
+
+
+def test_what_is_dangerous_is_done_by_who_has_just_shown_that_it_is_them(app: Starlette, site: Site) -> None:
+    """Whoever finds an open browser gets at no upstream's key, and lets nobody in."""
+    browser = signed_in(app, site)
+    add_person(site, "ben", Role.VIEWER)
+    with site.engine.begin() as connection:
+        connection.execute(update(people_sessions).values(proved_at=now_utc() - timedelta(hours=1)))
+    paths = ["/credentials/new", "/credentials/sandbox/replace", "/people"]
+    paths += [f"/people/ben/{what}" for what in ("link", "change", "disable", "enable", "totp-off", "delete")]
+    paths += ["/account/totp/new", "/account/totp/off", "/account/recovery"]
+    for path in paths:
+        answer = browser.post(path, {"name": "eve", "role": "owner", "secret": "sandbox-canary-two"})
+        assert (answer.status, answer.location.partition("?")[0]) == (303, "/signin/again"), path
+    assert {one.name for one in site.directory.list_people()} == {"ana", "ben"}
+
+
+def test_an_export_is_had_by_who_sees_its_client(app: Starlette, site: Site) -> None:
+    ids = {slug: site.directory.get_tenant(slug).tenant_id for slug in ("acme", "globex")} | {"all": ""}
+    folder = site.settings.data_dir / "exports"
+    folder.mkdir(exist_ok=True)
+    with site.engine.begin() as connection:
+        for slug, tenant_id in ids.items():
+            (folder / f"{slug}.csv").write_text(slug)
+            values = {"period": "2026-10", "tenant_id": tenant_id, "file_name": f"{slug}.csv", "row_count": 1}
+            values |= {"cost_nanos": 1, "sha256": "0" * 64, "written_at": now_utc()}
+            connection.execute(insert(exports).values(values))
+    own = signed_in(app, site, add_person(site, "sia", Role.OPERATOR, frozenset({"acme"})))
+    names = ("acme", "globex", "all", "none")
+    assert [own.get(f"/exports/file/{name}.csv").status for name in names] == [200, 404, 404, 404]
+    made = [
+        own.get(f"/exports/make?period=2026-10&form=csv{more}").status
+        for more in ("&tenant=acme", "&tenant=globex", "")
+    ]
+    assert made == [200, 404, 404]
+    owner = signed_in(app, site)
+    assert [owner.get(f"/exports/file/{name}.csv").status for name in names] == [200, 200, 200, 404]

@@ -5,15 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import pytest
+from sqlalchemy import insert
 from starlette.applications import Starlette
 
+from tenantry.billing.months import read_month
+from tenantry.control.invoicing import find_client, issue
 from tenantry.control.site import Site
 from tenantry.domain.billing_details import Details
+from tenantry.storage.columns import now_utc
+from tenantry.storage.directory.plans import Agreed
+from tenantry.storage.tables import exports
 from tenantry.web.app import control_app
 from tests.browser import Browser
+from tests.unit.billing.offices import OnADay
 from tests.unit.web.pages.conftest import make_site
 from tests.unit.web.pages.test_evil_words import EVIL, Looked
 from tests.unit.web.pages.test_guide import copies_every_example
@@ -73,6 +81,43 @@ def test_keys_and_papers_of_another_client_are_not_there(app: Starlette, site: S
     assert browser.get("/portal/exports/file/2026-10.csv").status == 404
     assert browser.get("/portal/exports/file/..%2f..%2fmaster.key").status == 404
     assert browser.get("/portal/invoices/INV-2026-0001/html").status == 404
+
+
+def test_invoices_and_exports_that_are_there_are_had_by_their_own_client_alone(app: Starlette, site: Site) -> None:
+    """Each is there and the name is right: what is refused is refused for whose it is."""
+    early, folder = OnADay(site.engine, site.vault, "test"), site.settings.data_dir / "exports"
+    early.day = date(2026, 10, 1)
+    early.put_plan("flat", {"fee_nanos": 10**9})
+    folder.mkdir(exist_ok=True)
+    numbers: dict[str, str] = {}
+    for slug in ("globex", "canary-corp"):
+        early.day = date(2026, 10, 1)
+        early.assign_plan(slug, Agreed("flat"))
+        early.day = date(2026, 11, 3)
+        made = issue(replace(site, directory=early), find_client(site, slug), read_month("2026-10"))
+        numbers[slug] = made.number
+        (folder / f"{slug}.csv").write_text("x")
+    (folder / "all.csv").write_text("x")
+    with site.engine.begin() as connection:
+        for name in ("globex", "canary-corp", "all"):
+            tenant_id = site.directory.get_tenant(name).tenant_id if name != "all" else ""
+            values = {"period": "2026-10", "tenant_id": tenant_id, "file_name": f"{name}.csv", "row_count": 1}
+            values |= {"cost_nanos": 1, "sha256": "0" * 64, "written_at": now_utc()}
+            connection.execute(insert(exports).values(values))
+    browser = come_by(app, link_for(site, "globex"))
+    papers = browser.get("/portal/papers").text
+    assert numbers["globex"] in papers
+    assert numbers["canary-corp"] not in papers
+    files = [browser.get(f"/portal/exports/file/{name}.csv").status for name in ("globex", "canary-corp", "all")]
+    assert files == [200, 404, 404]
+    own, other, none = (f"/portal/invoices/{one}/html" for one in (*numbers.values(), "INV-2026-9999"))
+    assert browser.get(own).status == 200
+    assert browser.get(other).status == 404
+    assert browser.get(other).body == browser.get(none).body
+    assert browser.get(own.replace("/html", "/json")).status == 404, "what is in it beside the paper is the agency's"
+    without = come_by(app, link_for(site, "globex", invoices=False))
+    assert without.get(own).status == 404
+    assert numbers["globex"] not in without.get("/portal/papers").text
 
 
 def test_a_key_is_rotated_only_where_the_agency_allows_it_and_shown_once(app: Starlette, site: Site) -> None:
