@@ -33,9 +33,11 @@ def watch_answers(engine: Engine) -> None:
 def _watching(driver: Any) -> Any:
     """psycopg's connection, whose every wait for the server goes through one method."""
 
-    class Watched(driver.Connection):
+    plain: Any = driver.Connection
+
+    class Watched(plain):
         def wait(self, gen: Generator[Any, Any, Any], *args: Any, **named: Any) -> Any:
-            return super().wait(_watched(gen, self, driver), *args, **named)
+            return plain.wait(self, _watched(gen, self, driver), *args, **named)
 
     return Watched
 

@@ -116,7 +116,7 @@ def tamper(site: Site, chance: random.Random) -> str:
     with site.engine.begin() as connection:
         if kind in ("change", "change and hash"):
             column = chance.choice(["actor", "origin", "action", "object", "tenant", "detail", "prev_hash"])
-            row[column] = f"{row[column]}x"
+            row[column] = f"{row[column]}x"[-64:]  # PostgreSQL takes no hash that is longer
             values = {column: row[column]}
             if kind == "change and hash":
                 values["row_hash"] = hash_of(row)
@@ -175,6 +175,7 @@ def test_any_tampering_is_found(site: Site, tmp_path: Path) -> None:
     assert site.directory.verify_audit()[1] == []
 
 
+@pytest.mark.sqlite  # from a schema of before: tests/integration/test_upgrade.py has both databases
 def test_a_log_from_before_the_chain_is_chained_by_the_migration_and_sealed_by_init(tmp_path: Path) -> None:
     from alembic import command
 
@@ -210,6 +211,7 @@ def test_a_log_from_before_the_chain_is_chained_by_the_migration_and_sealed_by_i
     site.engine.dispose()
 
 
+@pytest.mark.sqlite  # of a copy of its file
 def test_a_copy_of_a_site_verifies_and_another_master_key_does_not(site: Site, tmp_path: Path) -> None:
     site.engine.dispose()
     copy = copy_site(site, tmp_path / "copy")
