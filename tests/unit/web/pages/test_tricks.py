@@ -28,7 +28,8 @@ def issue_invoice(site: Site, slug: str) -> str:
         "digits": 2,
         "total_minor": 4200,
     }
-    new = NewInvoice(INVOICE, "INV-", tenant_id, slug, "2026-10", "USD", 4200, document, [], 0)
+    newest = [one.invoice_id for one in site.directory.newest_invoices(1, [tenant_id])]
+    new = NewInvoice(INVOICE, "INV-", tenant_id, slug, "2026-10", "USD", 4200, document, [], sum(newest))
     return site.directory.issue_invoice(new).number
 
 
