@@ -37,6 +37,7 @@ from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.types import TypeEngine
 
 from tenantry.storage.all_tables import ALL_TABLES
+from tenantry.storage.cell_tables import gateways
 from tenantry.storage.database import reading, write_much
 from tenantry.storage.migrating import migrate
 from tenantry.storage.schema import COPYING, applied_revision, known_revisions
@@ -248,8 +249,9 @@ def _in_utc(at: object) -> object:
 
 
 def finish(target: Engine) -> None:
-    """The copy is a store from now on."""
+    """The copy is a store from now on. No gateway runs, and a lease is told by the clock of the store that it is of."""
     with target.begin() as connection:
+        connection.execute(update(gateways).values(lease_until_us=0))
         if is_server(connection):
             for table in tables():
                 _go_on_counting(connection, table)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import inspect, select, text
+from sqlalchemy import insert, inspect, select, text
 
 from tenantry.control.presence import SiteRuns, present
 from tenantry.control.site import open_site
@@ -18,6 +18,7 @@ from tenantry.control.store_copy import CopyFailed, CopyRefused, copy_store
 from tenantry.ledger.verification import verify
 from tenantry.settings import Settings, load_settings
 from tenantry.storage import copying
+from tenantry.storage.cell_tables import gateways
 from tenantry.storage.database import open_store
 from tenantry.storage.migrating import migrate
 from tenantry.storage.schema import StoreIncomplete, require_current_schema
@@ -285,3 +286,17 @@ def test_numbers_go_on_behind_the_last(settings: Settings, target: str) -> None:
         ).scalar_one()
     engine.dispose()
     assert (following, first) == (last + 1, 1)
+
+
+def test_a_lease_of_the_other_stores_clock_has_run_out(settings: Settings, target: str) -> None:
+    """The clock of SQLite's is the machine's since it began, PostgreSQL's is that of the world."""
+    engine = open_store(settings.store_url)
+    with engine.begin() as connection:
+        row = {"gateway_id": "run-1", "address": "", "machine": "here", "boot": "b", "since_us": 1}
+        connection.execute(insert(gateways).values(**row, lease_until_us=1 << 60))
+    engine.dispose()
+    copy_store(settings, settings.store_url, target, None)
+    engine = open_store(target)
+    with engine.connect() as connection:
+        assert connection.execute(select(gateways.c.gateway_id, gateways.c.lease_until_us)).one() == ("run-1", 0)
+    engine.dispose()
