@@ -43,10 +43,16 @@ class Commands(LaterGroup):
             "provision",
             "Make a tenant with credential, key, live check and client guide; on any failure nothing is left.",
         ),
-        "usage": ("usage", "Requests, tokens by class and cost by model, for one month; or the summary of a week."),
+        "usage": (
+            "usage",
+            "Requests, tokens and cost by model, of one tenant or all, in a month; or a week's summary.",
+        ),
         "simulate": (
             "simulate",
-            "Waits, refusals, use of limits and money of a site that does not run yet; or a storm over the promises.",
+            "Waits, refusals, use of limits and money of a site that does not run yet; "
+            "or a storm over the promises.\n\n"
+            "The decisions are the gateway's own; time, network and disk are simulated. "
+            "Nothing is sent, and no site is needed.",
         ),
         "plan": (
             "declare",

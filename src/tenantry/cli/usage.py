@@ -36,7 +36,7 @@ def usage(
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="A summary into this file.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Requests, tokens and cost of a tenant by model, or of all, for one month; or the summary of a week."""
+    """Requests, tokens and cost by model, of one tenant or all, in a month; or a week's summary."""
     if (slug is None) != everyone:
         raise fail("say which tenant; or --all, for every one", USAGE)
     if week is not None:

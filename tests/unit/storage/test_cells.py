@@ -17,6 +17,7 @@ from tests.template import new_store
 from tests.unit.domain.test_cells import GATEWAYS, LEASE, TENANTS, Store, storm
 
 LEASE_US = int(LEASE * 1_000_000)
+TURNED = pytest.mark.sqlite  # they turn its clock; a server has its own
 ONE = Component({"acme": "org-1"}, ("org-1",))
 
 
@@ -93,6 +94,7 @@ def test_the_storm_finds_nothing_over_real_tables(tmp_path: Path) -> None:
         one.dispose()
 
 
+@TURNED
 def test_a_claim_takes_a_cell_when_its_owners_lease_has_run_out_and_in_a_new_epoch(
     store: CellStore, clock: Clock
 ) -> None:
@@ -113,6 +115,7 @@ def test_a_claim_takes_a_cell_when_its_owners_lease_has_run_out_and_in_a_new_epo
     assert store.rejoin(Lease("gw-a", LEASE_US)) == ({}, {})
 
 
+@TURNED
 def test_who_comes_back_before_anybody_claimed_goes_on_in_its_epoch(store: CellStore, clock: Clock) -> None:
     store.claim("gw-a", "acme", ONE, 5)
     clock.now_us += LEASE_US * 9
@@ -121,6 +124,7 @@ def test_who_comes_back_before_anybody_claimed_goes_on_in_its_epoch(store: CellS
     assert store.owner_of("acme") == ("gw-a", "gw-a:3000")
 
 
+@TURNED
 def test_a_lease_of_before_the_machine_was_started_again_counts_no_more(engine: Engine, clock: Clock) -> None:
     before, now = CellStore(engine, clock, boot="before"), CellStore(engine, clock, boot="now")
     before.join(Lease("gw-a", LEASE_US), "", "", 0)
@@ -128,6 +132,7 @@ def test_a_lease_of_before_the_machine_was_started_again_counts_no_more(engine: 
     assert now.live() == []
 
 
+@TURNED
 def test_only_the_owner_of_a_tenant_takes_of_its_budget(store: CellStore, engine: Engine, clock: Clock) -> None:
     mine = Taken("acme", "", "nanos", "gw-a", 10, 0)
     assert store.take([mine]) == []

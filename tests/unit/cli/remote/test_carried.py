@@ -19,6 +19,7 @@ from tests.unit.cli.test_examples import KNOWN
 ARGUMENTS = {
     "restore": ["backup.tar"],
     "keys master rotate": ["--yes"],
+    "gateways forget": ["run-1", "--yes"],
     "service show": ["--system"],
     "service install": ["--user"],
     "store copy": ["--to", "sqlite:////srv/tenantry.db"],
