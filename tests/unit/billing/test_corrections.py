@@ -312,7 +312,7 @@ def test_an_invoice_that_is_made_after_the_price_was_booked_says_where_the_usage
     site: Site, tmp_path: Path, clock: Clock
 ) -> None:
     cost = first_price(site, tmp_path, clock, date(2026, 12, 10))
-    text = "Usage whose price was set after its month; billed there as a correction"
+    text = "Usage priced after its month; billed as a correction in the month of the price"
     assert told(issued(site, NOVEMBER)) == [("without_price", text, 2, 0)]
     on_day(site, date(2027, 1, 1))
     assert [(rows, nanos) for _, rows, _, nanos in corrections(issued(site, DECEMBER))] == [(2, cost * 12 // 10)]
