@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import date
 from functools import cache
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -12,12 +13,12 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection, Select, bindparam, func, select
 
 from tenantry.billing.calculation import Bill, calculate
-from tenantry.billing.corrections import Corrected, Reference, read_corrections, read_references, without
+from tenantry.billing.corrections import Corrected, Reference, read_corrections, read_references, with_prices, without
 from tenantry.billing.months import Month, Sold, read_month
 from tenantry.billing.phrases import phrase
 from tenantry.billing.rating import CORRECTION, LATE, Line
 from tenantry.billing.surcharges import read_dearer, with_surcharges
-from tenantry.billing.usage import ADJUSTED, ReadUsage, Used, month_totals, read_usage, start_us
+from tenantry.billing.usage import ADJUSTED, UNPRICED, ReadUsage, Used, month_totals, read_usage, start_us
 from tenantry.storage.directory import Directory
 from tenantry.storage.directory.invoices import Covered, closed_months, covered_months, credits_of, standing_months
 from tenantry.storage.prices import PriceHistory, read_price_changes
@@ -59,7 +60,8 @@ class Books:
         """The bill of a month by itself, whatever was issued; with what was booked in it to correct earlier months."""
         used = self._used(tenant_id, month)
         corrected = self._corrected(tenant_id, month) if any(one.outcome == ADJUSTED for one in used) else []
-        own = calculate(month, self.sold(tenant_id).stretches(month), without(used, corrected))
+        own_used = self._with_prices(tenant_id, month, without(used, corrected), month.end)
+        own = calculate(month, self.sold(tenant_id).stretches(month), own_used)
         lines = [
             self._correction(tenant_id, origin, month, [one for one in corrected if one.origin == origin])
             for origin in sorted({one.origin for one in corrected}, key=str)
@@ -83,6 +85,12 @@ class Books:
         dearer = read_dearer(self.connection, tenant_id, month, self.zone, self._history[0])
         return with_surcharges(used, dearer, self.zone)
 
+    def _with_prices(self, tenant_id: str, month: Month, used: Sequence[Used], end: date) -> Sequence[Used]:
+        """Of usage of a month, what was booked without a price and got it before the day `end` waits no more."""
+        if all(one.outcome != UNPRICED for one in used):
+            return used
+        return with_prices(used, (one for one in self._corrections(tenant_id) if one.origin == month), end)
+
     def _corrected(self, tenant_id: str, month: Month) -> list[Corrected]:
         """What was booked in a month for earlier ones."""
         return [one for one in self._corrections(tenant_id) if one.is_of_before(month)]
@@ -94,8 +102,11 @@ class Books:
         for one in self._corrections(tenant_id):
             if one.origin == origin and origin.end <= one.booked < month.first:
                 used.append(one.used(one.of))
-        before = calculate(origin, stretches, used).net_nanos
-        after = calculate(origin, stretches, [*used, *(one.used(one.of) for one in some)]).net_nanos
+        changed = [*used, *(one.used(one.of) for one in some)]
+        before, after = (
+            calculate(origin, stretches, self._with_prices(tenant_id, origin, what, end)).net_nanos
+            for what, end in ((used, month.first), (changed, month.end))
+        )
         rows = sum(one.rows for one in some)
         text = phrase("correction", month=origin.first, count=rows)
         return Line(CORRECTION, text, after - before, rows, sum(one.cost_nanos for one in some))

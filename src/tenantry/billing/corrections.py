@@ -7,8 +7,8 @@ their attempts decide: that month's bill with them, less its bill without.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from functools import cache
 from typing import Any
@@ -17,8 +17,8 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import BigInteger, Connection, Select, bindparam, func, literal, select
 
 from tenantry.billing.months import Month
-from tenantry.billing.usage import ADJUSTED, COUNTED, Used, start_us
-from tenantry.ledger.rollup import MODEL_CHARS_MAX, QUARTER_US
+from tenantry.billing.usage import ADJUSTED, COUNTED, IN_MONTH, LATER, UNPRICED, Used, start_us
+from tenantry.ledger.rollup import MODEL_CHARS_MAX, QUARTER_US, WAS_UNPRICED
 from tenantry.storage.tables import ledger
 
 # On an invoice; a month's usage export names every one (its column `adjusts`).
@@ -29,7 +29,8 @@ REFERENCES_MAX = 200
 class Corrected:
     """Corrections of one key, model and reason at one version of the prices, as sums.
 
-    `of` is the day on which their attempts ended, `booked` that of the corrections.
+    `of` is the day on which their attempts ended, `booked` that of the corrections. `outcome` and `counts`, by the
+    ledger's columns, are those of the attempts.
     """
 
     of: date
@@ -40,6 +41,13 @@ class Corrected:
     price_version: str
     rows: int
     cost_nanos: int
+    outcome: str = ""
+    counts: Mapping[str, int] = field(default_factory=dict[str, int])
+
+    @property
+    def is_first_price(self) -> bool:
+        """Whether their attempts waited for a price until then. There is one such correction of an attempt."""
+        return self.reason == WAS_UNPRICED and self.outcome == UNPRICED
 
     @property
     def origin(self) -> Month:
@@ -69,10 +77,11 @@ def read_corrections(connection: Connection, zone: ZoneInfo) -> dict[str, list[C
     """All that there are, by internal id of the tenant; a ledger without any costs one look at an empty index."""
     found: defaultdict[str, list[Corrected]] = defaultdict(list)
     for row in connection.execute(_query_of_sums()):
-        tenant_id, of_us, booked_us, key_id, model, reason, version, rows, nanos = row
+        tenant_id, of_us, booked_us, key_id, model, reason, version, outcome, rows, nanos, *counts = row
         days = (_day(int(of_us), zone), _day(int(booked_us), zone))
-        one = Corrected(*days, key_id, model[:MODEL_CHARS_MAX], reason or "", version or "", int(rows), int(nanos or 0))
-        found[tenant_id].append(one)
+        key = (*days, key_id, model[:MODEL_CHARS_MAX], reason or "", version or "")
+        by_name: dict[str, int] = dict(zip(COUNTED, map(int, counts), strict=True))
+        found[tenant_id].append(Corrected(*key, int(rows), int(nanos or 0), outcome, by_name))
     return found
 
 
@@ -100,6 +109,37 @@ def without(used: Sequence[Used], corrected: Iterable[Corrected]) -> list[Used]:
     return [one for one in left if one.outcome != ADJUSTED or one.rows or one.cost_nanos]
 
 
+def with_prices(used: Sequence[Used], corrected: Iterable[Corrected], end: date) -> list[Used]:
+    """The usage of a month, of which what got its first price stands apart: before the day `end`, or later.
+
+    `corrected` are corrections of attempts of that month. Rows, tokens and cost add up to what they were.
+    """
+    left = [*used]
+    apart: dict[tuple[int, str], Used] = {}
+    for one in corrected:
+        at = _waiting_at(left, one) if one.is_first_price else None
+        if at is None:
+            continue
+        key = at, IN_MONTH if one.booked < end else LATER
+        nothing = replace(used[at], attempts=0, rows=0, cost_nanos=0, counts=dict.fromkeys(COUNTED, 0), priced=key[1])
+        left[at] = _with_attempts(left[at], one, -1)
+        apart[key] = _with_attempts(apart.get(key, nothing), one, 1)
+    return [*(one for one in left if one.outcome != UNPRICED or one.rows), *apart.values()]
+
+
+def _waiting_at(used: Sequence[Used], one: Corrected) -> int | None:
+    """In which of the sums its attempts are; None: in none that was read."""
+    own = (UNPRICED, one.key_id, one.model)
+    found = (at for at in reversed(range(len(used))) if used[at].first <= one.of)
+    return next((at for at in found if (used[at].outcome, used[at].key_id, used[at].model) == own), None)
+
+
+def _with_attempts(sums: Used, one: Corrected, sign: int) -> Used:
+    counts = {name: count + sign * one.counts[name] for name, count in sums.counts.items()}
+    attempts, rows = sums.attempts + sign * one.rows, sums.rows + sign * one.rows
+    return replace(sums, attempts=attempts, rows=rows, counts=counts)
+
+
 def _day(at_us: int, zone: ZoneInfo) -> date:
     return datetime.fromtimestamp(at_us // 1_000_000, zone).date()
 
@@ -113,9 +153,10 @@ def _query_of_sums() -> Select[*tuple[Any, ...]]:
         for of, name in ((attempt.c, "of_us"), (columns, "booked_us"))
     ]
     model = func.coalesce(columns.model_served, columns.model_requested).label("model")
-    key = (columns.tenant_id, *quarters, columns.key_id, model, columns.error, columns.price_version)
+    key = (columns.tenant_id, *quarters, columns.key_id, model, columns.error, columns.price_version, attempt.c.outcome)
+    counts = (func.sum(attempt.c[name]) for name in COUNTED)
     return (
-        select(*key, func.count(), func.sum(columns.cost_nanos))
+        select(*key, func.count(), func.sum(columns.cost_nanos), *counts)
         .select_from(adjustment.join(attempt, attempt.c.attempt_id == columns.adjusts))
         .where(columns.adjusts.is_not(None))
         .group_by(*key)

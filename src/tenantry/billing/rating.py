@@ -9,7 +9,7 @@ from fractions import Fraction
 
 from tenantry.billing.months import Stretch, rounded
 from tenantry.billing.phrases import Days, Percent, Phrase, days_to, percent_of, phrase
-from tenantry.billing.usage import ADJUSTED, ESTIMATES, UNPRICED, Used
+from tenantry.billing.usage import ADJUSTED, ESTIMATES, IN_MONTH, LATER, UNPRICED, Used
 from tenantry.domain.attempts import Outcome
 from tenantry.domain.plans import BILL, ON_ALL, Terms, own_prices
 from tenantry.domain.surcharges import AT_LIST_PRICE, SURCHARGES
@@ -76,11 +76,14 @@ def _usage(terms: Terms, used: Sequence[Used], left: Included) -> Iterator[Line]
     """Voided rows owe nothing, and stand with the others; rows without a price and estimates stand apart."""
     priced = [one for one in used if not _is_apart(one) and not _waits_for_price(terms, one)]
     estimates = [one for one in used if _is_apart(one)]
-    waiting = [one for one in used if _waits_for_price(terms, one)]
+    waiting = [one for one in used if _waits_for_price(terms, one) and one.priced != LATER]
+    later = [one for one in used if _waits_for_price(terms, one) and one.priced == LATER]
     if priced:
         yield from _charged(terms, priced, left)
     if waiting:
         yield _sum_line(WITHOUT_PRICE, phrase("without_price"), waiting)
+    if later:
+        yield _sum_line(WITHOUT_PRICE, phrase("priced_later"), later)
     if estimates and terms.bill_estimates:
         for line in _charged(terms, estimates, left):
             yield replace(line, kind=ESTIMATED, text=phrase("estimated", line=line.text))
@@ -93,7 +96,8 @@ def _is_apart(used: Used) -> bool:
 
 
 def _waits_for_price(terms: Terms, used: Used) -> bool:
-    return used.outcome == UNPRICED and own_prices(terms, used.model) is None
+    """What corrections of its month gave a price is usage: they have its cost, and it has the tokens."""
+    return used.outcome == UNPRICED and used.priced != IN_MONTH and own_prices(terms, used.model) is None
 
 
 class Included:

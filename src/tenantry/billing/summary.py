@@ -13,23 +13,23 @@ from datetime import date, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, case, func, select
 
-from tenantry.billing.usage import plain_row
+from tenantry.billing.usage import ADJUSTED, plain_row
 from tenantry.domain.attempts import RUNAWAY_LOOP
 from tenantry.domain.budgets import amount_at
 from tenantry.domain.periods import DAY, WEEK, Period, next_period, period_of, previous_period
 from tenantry.domain.proof import is_of_proof
-from tenantry.ledger.rollup import TOKEN_CLASSES
+from tenantry.ledger.rollup import MODEL_CHARS_MAX, TOKEN_CLASSES, WAS_UNPRICED
 from tenantry.storage.caps import read_budgets
-from tenantry.storage.tables import usage_rollup
+from tenantry.storage.tables import ledger, usage_rollup
 
 FORMAT = 1
 TENANT, AGENCY = "tenant", "agency"
 # What a reader looks at; the rest is summed.
 TOP_MAX = 5
 _INPUTS = ("input_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "cache_read_tokens")
-_SUMS = ("attempts", *TOKEN_CLASSES, "cost_nanos", "unpriced", "saved_nanos")
+_SUMS = ("attempts", *TOKEN_CLASSES, "cost_nanos", "saved_nanos")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +57,10 @@ def read_week(connection: Connection, week: Period, tenant_id: str | None = None
     """Of one tenant, or of all, the isolation proof's own included."""
     columns = usage_rollup.c
     key = (columns.tenant_id, columns.key_id, columns.model)
+    # What corrections take from it is of the weeks of their attempts, and they are booked in any.
+    unpriced = case((columns.outcome == ADJUSTED, 0), else_=columns.unpriced)
     query = (
-        select(*key, *(func.sum(columns[name]) for name in _SUMS))
+        select(*key, func.sum(unpriced), *(func.sum(columns[name]) for name in _SUMS))
         .where(columns.quarter_us >= week.start_us, columns.quarter_us < week.end_us)
         .group_by(*key)
         .order_by(*key)
@@ -66,8 +68,9 @@ def read_week(connection: Connection, week: Period, tenant_id: str | None = None
     if tenant_id is not None:
         query = query.where(columns.tenant_id == tenant_id)
     found: list[Sums] = []
-    for row in connection.execute(query):
-        tenant, key_id, model, *values = plain_row(row)
+    rows = [plain_row(row) for row in connection.execute(query)]
+    priced = _first_prices(connection, week) if any(row[3] for row in rows) else {}
+    for tenant, key_id, model, without_price, *values in rows:
         known = dict(zip(_SUMS, map(int, values), strict=True))
         found.append(
             Sums(
@@ -79,11 +82,27 @@ def read_week(connection: Connection, week: Period, tenant_id: str | None = None
                 known["cache_read_tokens"],
                 known["output_tokens"],
                 known["cost_nanos"],
-                max(0, known["unpriced"]),
+                int(without_price) - priced.get((tenant, key_id, model), 0),
                 known["saved_nanos"],
             )
         )
     return found
+
+
+def _first_prices(connection: Connection, week: Period) -> dict[tuple[str, str, str], int]:
+    """How many attempts of a week corrections have given their first price since, by tenant, key and model."""
+    adjustment, attempt = ledger.alias("adjustment"), ledger.alias("attempt")
+    columns = attempt.c
+    model = func.substr(func.coalesce(columns.model_served, columns.model_requested), 1, MODEL_CHARS_MAX).label("model")
+    key = (columns.tenant_id, columns.key_id, model)
+    query = (
+        select(*key, func.count())
+        .select_from(adjustment.join(attempt, columns.attempt_id == adjustment.c.adjusts))
+        .where(adjustment.c.adjusts.is_not(None), adjustment.c.error == WAS_UNPRICED)
+        .where(columns.ended_at_us >= week.start_us, columns.ended_at_us < week.end_us)
+        .group_by(*key)
+    )
+    return {(tenant, key_id, name): int(count) for tenant, key_id, name, count in connection.execute(query)}
 
 
 def without_proof(some: Iterable[Sums]) -> tuple[list[Sums], list[Sums]]:

@@ -24,6 +24,8 @@ ESTIMATES = (Outcome.ESTIMATED.value, Outcome.ORPHANED.value)
 ADJUSTED = Outcome.ADJUSTED.value
 UNPRICED = Outcome.UNPRICED.value
 COUNTED = (*PRICED_TOKENS, SEARCHES)
+# When an attempt that was booked without a price got its first one: not yet, within its month, or later.
+NOT_YET, IN_MONTH, LATER = "", "in_month", "later"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ class Used:
 
     `rows` counts attempts and corrections. `counts` has tokens and searches by the ledger's columns,
     `extra` what its rows cost beside those (domain/surcharges.py), where a plan's own prices bear it.
+    `priced` is of attempts that were booked without a price: when corrections gave them one.
     """
 
     first: date
@@ -43,6 +46,7 @@ class Used:
     cost_nanos: int
     counts: Mapping[str, int]
     extra: Mapping[tuple[str, str, str], Fraction] = field(default_factory=dict[tuple[str, str, str], Fraction])
+    priced: str = NOT_YET
 
     @property
     def tokens(self) -> int:

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from hypothesis import strategies as st
 
 from tenantry.billing.months import Month, Sold
-from tenantry.billing.usage import COUNTED, Used
+from tenantry.billing.usage import COUNTED, IN_MONTH, LATER, NOT_YET, Used
 from tenantry.domain.plans import BadTerms, Terms, check_terms
 from tenantry.storage.records import PlanVersion, TenantPlan
 
@@ -101,15 +101,23 @@ def usage(draw: st.DrawFn, month: Month = NOVEMBER) -> list[Used]:
             model=draw(st.sampled_from(MODELS)),
             tokens=draw(st.integers(0, 10**9)),
             sign=draw(st.sampled_from([1, 1, 1, -1])),
+            priced=draw(st.sampled_from([NOT_YET, IN_MONTH, LATER])),
         )
         for _ in range(draw(st.integers(0, 12)))
     ]
 
 
 def used(
-    first: date, outcome: str = "settled", nanos: int = 0, model: str = MODELS[0], tokens: int = 0, sign: int = 1
+    first: date,
+    outcome: str = "settled",
+    nanos: int = 0,
+    model: str = MODELS[0],
+    tokens: int = 0,
+    sign: int = 1,
+    priced: str = NOT_YET,
 ) -> Used:
     is_adjusted = outcome == "adjusted"
     cost = 0 if outcome in ("voided", "unpriced") else nanos * sign if is_adjusted else nanos
     counts = dict.fromkeys(COUNTED, 0) | ({} if is_adjusted else {"input_tokens": tokens, "output_tokens": tokens // 7})
-    return Used(first, "key_1", model, outcome, 0 if is_adjusted else 2, 2, cost, counts)
+    when = priced if outcome == "unpriced" else NOT_YET
+    return Used(first, "key_1", model, outcome, 0 if is_adjusted else 2, 2, cost, counts, priced=when)

@@ -26,8 +26,6 @@ from tests.unit.ledger.test_adjustments import RAW, settled, table
 
 NOVEMBER, DECEMBER, JANUARY = (read_month(one) for one in ("2026-11", "2026-12", "2027-01"))
 ALL = Scope()
-# What 1,000 tokens of input and 10 of output cost.
-COST = 1_050_000
 
 
 @pytest.fixture
@@ -263,3 +261,69 @@ def test_killed_between_two_transactions_a_recomputation_is_finished_by_the_next
     assert sum(row["cost_nanos"] for row in rows(site.engine)) == 2 * cost
     assert len({row["adjusts"] for row in rows(site.engine) if row["adjusts"]}) == 20
     assert rows(site.engine)[0]["ended_at_us"] == START_US
+
+
+NEW = "claude-new-1"
+
+
+def first_price(site: Site, folder: Path, clock: Clock, booked: date, terms: Terms | None = None) -> int:
+    """Two attempts of November that had no price, and what they cost at the one that they got on a day."""
+    used(site, folder, 2, model_served=NEW)
+    if terms is not None:
+        site.directory.set_plan("other", terms)
+        site.directory.assign_plan("a", Agreed("other", date(2026, 11, 1)))
+    on_day(site, booked)
+    clock.day = booked
+    assert book_adjustments(site.engine, table("v2", **{NEW: MODEL}), ALL) == 2
+    return sum(row["cost_nanos"] or 0 for row in rows(site.engine) if row["adjusts"])
+
+
+def previewed(site: Site, month: Month) -> dict[str, Any]:
+    with reading_books(site) as books:
+        return preview(site, books, find_client(site, "a"), month).document
+
+
+def told(document: dict[str, Any]) -> list[tuple[str, str, int, int]]:
+    return [(line["kind"], line["text"], line["rows"], line["nanos"]) for line in document["lines"]]
+
+
+def test_what_got_its_price_within_its_month_is_usage_of_its_model_and_waits_for_none(
+    site: Site, tmp_path: Path, clock: Clock
+) -> None:
+    cost = first_price(site, tmp_path, clock, date(2026, 11, 20))
+    document = previewed(site, NOVEMBER)
+    assert told(document) == [("usage", f"Usage of {NEW}", 4, cost * 12 // 10)]
+    for form in ("html", "csv", "json"):
+        assert b"yet" not in render(document, form)
+    on_day(site, date(2026, 12, 1))
+    assert told(issued(site, NOVEMBER)) == told(document)
+
+
+def test_of_a_model_whose_attempts_got_a_price_in_part_only_the_rest_waits(
+    site: Site, tmp_path: Path, clock: Clock
+) -> None:
+    book(site.engine, tmp_path, [settled(9, RAW["plain"] | {"speed": "fast"}, model_served=NEW)], "fast")
+    cost = first_price(site, tmp_path, clock, date(2026, 11, 20))
+    lines = [(kind, rows, nanos) for kind, _, rows, nanos in told(previewed(site, NOVEMBER))]
+    assert lines == [("usage", 4, cost * 12 // 10), ("without_price", 1, 0)]
+
+
+def test_an_invoice_that_is_made_after_the_price_was_booked_says_where_the_usage_is_billed(
+    site: Site, tmp_path: Path, clock: Clock
+) -> None:
+    cost = first_price(site, tmp_path, clock, date(2026, 12, 10))
+    text = "Usage priced after its month; billed as a correction in the month of the price"
+    assert told(issued(site, NOVEMBER)) == [("without_price", text, 2, 0)]
+    on_day(site, date(2027, 1, 1))
+    assert [(rows, nanos) for _, rows, _, nanos in corrections(issued(site, DECEMBER))] == [(2, cost * 12 // 10)]
+
+
+@pytest.mark.parametrize("booked", [date(2026, 11, 20), date(2026, 12, 10)])
+def test_tokens_of_what_got_its_price_count_for_what_a_plan_includes_whenever_that_is_booked(
+    site: Site, tmp_path: Path, clock: Clock, booked: date
+) -> None:
+    # Half of the 2,020 tokens are beyond; the gateway counts them as they are used.
+    cost = first_price(site, tmp_path, clock, booked, Terms(included_tokens=1010))
+    on_day(site, date(2027, 1, 1))
+    billed = [issued(site, month)["net_nanos"] for month in (NOVEMBER, DECEMBER)]
+    assert (sum(billed), billed[0 if booked < NOVEMBER.end else 1]) == (cost // 2, cost // 2)

@@ -26,14 +26,17 @@ from tenantry.control.summaries import Summaries, agency_summary, tenant_summary
 from tenantry.domain.attempts import RefusalCount, Tally
 from tenantry.domain.periods import read_period
 from tenantry.domain.proof import PROOF_IDS
+from tenantry.ledger.adjustments import Scope, book_adjustments
 from tenantry.ledger.booking import Drain
 from tenantry.ledger.journal import JournalWriter
 from tenantry.ledger.outbox import Outbox
 from tenantry.ledger.tallies import book_tallies, refused_between
 from tenantry.storage.directory.alert_targets import APPRISE, WEBHOOK, OpenTarget
 from tenantry.storage.tables import alert_deliveries
+from tests.unit.billing.clock import set_clock
 from tests.unit.billing.offices import USD, OnADay, make_site, on_day
-from tests.unit.ledger.books import HOUR_US, PRICES, START_US, attempt, book
+from tests.unit.ledger.books import HOUR_US, MODEL, PRICES, START_US, attempt, book
+from tests.unit.ledger.test_adjustments import RAW, settled, table
 
 # 2 to 8 November 2026; the attempts of `books` are of its first instant.
 WEEK = read_period("2026-W45", ZoneInfo("UTC"))
@@ -282,3 +285,28 @@ def test_the_agencys_summary_has_the_isolation_proof_on_a_line_of_its_own(site: 
         told = render_summary(found, form)
         assert "the isolation proof, 1 requests, $7.00" in told
         assert "claude-of-the-proof" not in told
+
+
+def test_what_got_its_first_price_since_is_not_told_as_without_one_in_its_week_or_in_another(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = set_clock(monkeypatch)
+    book(site.engine, tmp_path, [settled(number, RAW["plain"], model_served=NEW) for number in range(2)])
+    clock.day = date(2026, 11, 10)
+    assert unpriced(site) == [(2, [NEW]), (0, [])]
+    assert book_adjustments(site.engine, table("v2", **{NEW: MODEL}), Scope()) == 2
+    fast = [settled(9, RAW["plain"] | {"speed": "fast"}, model_served=NEW, ended_at_us=START_US + WEEK_US)]
+    book(site.engine, tmp_path, fast, "fast")
+    # A price of one week takes nothing from what waits of another.
+    assert unpriced(site) == [(0, []), (1, [NEW])]
+
+
+NEW = "claude-new-1"
+
+
+def unpriced(site: Site) -> list[tuple[int, list[str]]]:
+    """Of two weeks: requests of a that have no price, and the models of all that have none."""
+    weeks = [read_period(one, site.settings.zone) for one in ("2026-W45", "2026-W46")]
+    return [
+        (tenant_summary(site, "a", one)["usage"]["unpriced"], agency_summary(site, one)["unpriced"]) for one in weeks
+    ]
