@@ -105,6 +105,7 @@ def show_invoice(request: Request, principal: Principal) -> Response:
         notes=[(one, KINDS[one.kind], total_of(one)) for one in notes],
         state=_state_of(issued, notes),
         left=_left(issued, notes),
+        is_there=issued.slug in seen_scope(request, principal).tenants,
         may_credit=issued.kind == INVOICE and principal.may(Permission.INVOICES_ISSUE),
     )
 

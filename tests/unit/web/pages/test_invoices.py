@@ -209,6 +209,35 @@ def test_an_e_invoice_is_offered_where_one_can_be_made_and_else_said_why_not(bro
     assert b"CrossIndustryInvoice" in browser.get(f"/invoices/{whole}/file/cii").body
 
 
+def test_what_an_xrechnung_needs_is_said_on_pages_and_is_then_offered(browser: Browser) -> None:
+    preview = browser.get(f"/tenants/b/invoice?month={PERIOD}")
+    assert "For an XRechnung it lacks also the client's reference" in preview.shown
+    agency = {"name": "Agency", "country": "DE", "tax_id": "DE123456789", "taxes": "VAT 19"}
+    agency |= {
+        "street": "Street 1\r\nYard",
+        "postcode": "10115",
+        "city": "Berlin",
+        "contact": "Ana",
+        "phone": "030 1234",
+    }
+    agency |= {"email": "ana@agency.example", "payment": "DE89 3704 0044 0532 0130 00"}
+    assert browser.fill("/billing", agency).status == 303
+    client = {"postcode": "20095", "city": "Hamburg", "country": "de", "email": "in@b.example"}
+    client |= {"buyer_reference": "04011000-12345-34"}
+    assert browser.fill("/tenants/b/billing", client).status == 303
+    assert "it lacks" not in browser.get(f"/tenants/b/invoice?month={PERIOD}").shown
+    number = issue(browser, "b")
+    assert f"{number}/file/xrechnung" in browser.get(f"/invoices/{number}").text
+    assert b"04011000-12345-34" in browser.get(f"/invoices/{number}/file/xrechnung").body
+
+
+def test_who_issued_too_early_is_led_to_what_the_file_lacks(browser: Browser) -> None:
+    page = browser.get(f"/invoices/{issue(browser)}")
+    assert 'href="/billing"' in page.text
+    assert 'href="/tenants/a/billing"' in page.text
+    assert "credit this one and issue the month anew" in page.shown
+
+
 def test_a_number_with_slashes_has_its_page_and_files(browser: Browser, site: Site) -> None:
     set_billing(site, None, Details(series="AG/{year}/"))
     number = issue(browser)
