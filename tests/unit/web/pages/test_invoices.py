@@ -209,6 +209,30 @@ def test_an_e_invoice_is_offered_where_one_can_be_made_and_else_said_why_not(bro
     assert b"CrossIndustryInvoice" in browser.get(f"/invoices/{whole}/file/cii").body
 
 
+def test_only_who_is_to_have_an_invoice_is_counted(app: Starlette, site: Site) -> None:
+    OnADay.day = date(2026, 12, 1)
+    site.directory.assign_plan("c", Agreed("metered", date(2026, 12, 1)))
+    OnADay.day = date(2026, 12, 3)
+    browser = signed_in(app, site)
+    assert "0 of 2 clients have their invoice" in browser.get("/invoices").shown, "c came in December"
+    issue(browser)
+    issue(browser, "b")
+    assert "Every client has its invoice: 2 of 2" in browser.get("/invoices").shown
+    OnADay.day = date(2026, 12, 20)
+    site.directory.assign_plan("b", Agreed(None, date(2026, 12, 20)))
+    OnADay.day = date(2027, 1, 5)
+    assert "0 of 3 clients have their invoice" in browser.get("/invoices").shown, "b was on its plan until the 20th"
+    OnADay.day = date(2027, 2, 5)
+    assert "0 of 2 clients have their invoice" in browser.get("/invoices").shown, "b has left, and used nothing"
+
+
+def test_where_nobody_was_on_a_plan_nothing_is_said_to_wait(app: Starlette, site: Site) -> None:
+    OnADay.day = date(2026, 11, 20)
+    page = signed_in(app, site).get("/invoices").shown
+    assert "Nobody was on a plan in 2026-10, so there is nothing to bill." in page
+    assert "its invoice" not in page
+
+
 def test_what_an_xrechnung_needs_is_said_on_pages_and_is_then_offered(browser: Browser) -> None:
     preview = browser.get(f"/tenants/b/invoice?month={PERIOD}")
     assert "For an XRechnung it lacks also the client's reference" in preview.shown
