@@ -67,7 +67,7 @@ class Browser:
         for _ in range(5):
             if answer.status != 303:
                 return answer
-            answer = self.get(answer.location)
+            answer = self.get(answer.location.partition("#")[0])
         raise AssertionError("too many redirects")
 
     def post(self, path: str, fields: dict[str, Any] | None = None, **headers: str) -> Answer:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tenantry.control.guide.facts import Budget, Facts, example_model, known_models
 from tenantry.control.guide.page import fair_use_markdown, guide_markdown, guide_page
-from tenantry.control.site import Site, endpoint_of, endpoints_of
+from tenantry.control.site import Site, endpoint_of, endpoints_of, slot_endpoint_of
 from tenantry.storage.prices import load_prices
 from tenantry.wire.routes import ROUTES
 
@@ -39,7 +39,9 @@ def guide_facts(site: Site, slug: str, model: str | None = None) -> Facts:
         offers_batches=(b"POST", b"/v1/messages/batches") in ROUTES,
         written=datetime.now(UTC).astimezone(site.settings.zone).strftime("%Y-%m-%d"),
         other_endpoints=tuple(endpoints_of(site.settings, slug, row.hosts)[1:]),
-        slots=tuple((one.name, f"{own}.{one.name}") for one in site.directory.list_slots(slug)),
+        slots=tuple(
+            (one.name, slot_endpoint_of(site.settings, slug, one.name)) for one in site.directory.list_slots(slug)
+        ),
     )
 
 

@@ -199,6 +199,24 @@ def preview_all(site: Site, month: Month, clients: Iterable[Client] | None = Non
             yield _drafted(site, books, client, month)
 
 
+def list_waiting(site: Site, month: Month, clients: Iterable[Client]) -> list[Client]:
+    """Those who are to have an invoice of a month and have none yet."""
+    with reading_books(site) as books:
+        return [one for one in clients if _is_waiting(site, books, one, month)]
+
+
+def _is_waiting(site: Site, books: Books, client: Client, month: Month) -> bool:
+    """Who was on a plan on any day of the month is billed for it; of who was on none then, what is owed is drafted."""
+    sold = books.sold(client.tenant_id)
+    first = sold.first_day()
+    if first is None or first >= month.end or str(month) in standing_months(books.connection, client.tenant_id):
+        return False
+    if any(one.terms is not None for one in sold.stretches(month)):
+        return True
+    passed = _drafted(site, books, client, month)
+    return passed.draft is not None or passed.failed
+
+
 def _drafted(site: Site, books: Books, client: Client, month: Month, check: Check = any_document) -> Passed:
     try:
         new = preview(site, books, client, month)

@@ -14,7 +14,7 @@ from sqlalchemy import select
 from tenantry.control.figures.budgets import BudgetFigure
 from tenantry.control.figures.days import DaySums
 from tenantry.control.figures.tenant import LimitFigure, tenant_figures
-from tenantry.control.site import Site
+from tenantry.control.site import Site, slot_endpoint_of
 from tenantry.control.views import KeyView, key_view
 from tenantry.domain.periods import Period
 from tenantry.ledger.live import LiveUse
@@ -35,7 +35,10 @@ EXPORTS_SHOWN: Final = 24
 
 @dataclass(frozen=True, slots=True)
 class PortalFigures:
-    """`use` None: no gateway tells. `hit_percent`: of the prompt, what came from the cache; None: there was none."""
+    """`use` None: no gateway tells. `hit_percent`: of the prompt, what came from the cache; None: there was none.
+
+    `slots` are names and endpoints, as in the guide.
+    """
 
     name: str
     slug: str
@@ -51,11 +54,13 @@ class PortalFigures:
     limits: Sequence[LimitFigure]
     budgets: Sequence[BudgetFigure]
     keys: Sequence[KeyView]
+    slots: Sequence[tuple[str, str]]
 
 
 def portal_figures(site: Site, days: DaySums, tenant: TenantRecord, month: str | None) -> PortalFigures:
     """`month` None: the running one. Raises: BadMonth."""
     found, now = tenant_figures(site, days, tenant, month), now_utc()
+    of_it = site.directory.list_slots(tenant.slug)
     return PortalFigures(
         tenant.name,
         tenant.slug,
@@ -71,6 +76,7 @@ def portal_figures(site: Site, days: DaySums, tenant: TenantRecord, month: str |
         [one for one in found.limits if one.name in _LIMITS],
         found.budgets,
         [key_view(one, now) for one in found.keys],
+        [(one.name, slot_endpoint_of(site.settings, tenant.slug, one.name)) for one in of_it],
     )
 
 

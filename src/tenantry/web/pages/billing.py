@@ -14,6 +14,7 @@ from tenantry.billing.render import require_known
 from tenantry.billing.wording import FALLBACK
 from tenantry.control.invoicing import agency_details, set_billing
 from tenantry.domain.billing_details import (
+    ADDRESS_PARTS,
     LIST_CURRENCY,
     PLAIN,
     STANDARD_VAT,
@@ -31,10 +32,10 @@ from tenantry.web.pages_base.rendering import see_other
 from tenantry.web.signin.sessions import acting
 from tenantry.web.tokens import site_of
 
-_OF_BOTH: Final = ("name", "address", "email", "country", "tax_id")
+_OF_BOTH: Final = ("name", "address", *ADDRESS_PARTS, "country", "contact", "phone", "email", "tax_id")
 _MONEY: Final = ("currency", "rate", "taxes", "vat_category", "locale", "due_days")
 OF_AGENCY: Final = (*_OF_BOTH, "payment", "note", *_MONEY, "series", "credit_series")
-OF_TENANT: Final = (*_OF_BOTH, "purchase_order", *_MONEY)
+OF_TENANT: Final = (*_OF_BOTH, "purchase_order", "buyer_reference", *_MONEY)
 _BY_TAXES: Final = "the taxes above"
 _NO_VAT: Final = {
     "AE": "none: reverse charge",
@@ -43,11 +44,13 @@ _NO_VAT: Final = {
     "Z": "zero rate",
 }
 _NO_TAXES: Final = "none"
+_BOTH_WAYS: Final = "An address is said in lines or in parts, not in both: empty this, or street, postcode and city."
 _SAID_OTHERWISE: Final = {
     "due_days": "days to pay",
     "vat_category": "VAT",
     "credit_series": "series",
     "purchase_order": "order number",
+    "buyer_reference": "reference",
     "tax_id": "tax id",
 }
 _TAX: Final = re.compile(r"(.+?)(?:\s*=\s*|\s+)([0-9.]+)\s*%?")
@@ -168,6 +171,8 @@ def read_details(typed: Mapping[str, str], before: Details, others: Details) -> 
             problems[name] = _sentence(error)
             values[name] = None
     details = replace(before, **values)
+    if details.address and any(getattr(details, name) for name in ADDRESS_PARTS):
+        problems.setdefault("address", _BOTH_WAYS)
     if not problems:
         try:
             require_rate(details.over(others))

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from tenantry.billing.books import SumsDiffer
 from tenantry.billing.invoice import AlreadyBilled, NotBilled, finished
 from tenantry.billing.months import BadMonth, Month, month_before, read_month
-from tenantry.billing.render import E_INVOICES, MEDIA_TYPES, money, paper_on
+from tenantry.billing.render import E_INVOICES, MEDIA_TYPES, XRECHNUNG, money, paper_on
 from tenantry.control.completeness import MonthIncomplete, require_complete
 from tenantry.control.invoice_forms import missing_of
 from tenantry.control.invoice_round import ISSUING, came, issuing_work, told
@@ -174,6 +174,7 @@ def _one(request: Request, principal: Principal, month: Month, problems: Mapping
         logo=document["agency"]["logo"] if document is not None else None,
         nameless=document is not None and not document["agency"]["name"],
         missing=missing_of(document) if document is not None else [],
+        missing_beyond=_beyond(document) if document is not None else [],
         seen=seen_mark(document) if document is not None else "",
         forms=[one for one in MEDIA_TYPES if one not in E_INVOICES],
         why=why,
@@ -183,6 +184,12 @@ def _one(request: Request, principal: Principal, month: Month, problems: Mapping
         problems=problems,
         may_issue=principal.may(Permission.INVOICES_ISSUE),
     )
+
+
+def _beyond(document: Mapping[str, Any]) -> list[str]:
+    """What an XRechnung needs more than another e-invoice."""
+    others = missing_of(document)
+    return [one for one in missing_of(document, XRECHNUNG) if one not in others]
 
 
 def _drafted(site: Site, client: Client, month: Month) -> tuple[NewInvoice | None, str, str]:

@@ -16,7 +16,7 @@ from tenantry.billing.render import MEDIA_TYPES, NotRendered, ending_of, money, 
 from tenantry.billing.render import render as render_invoice
 from tenantry.control.figures.scope import Scope
 from tenantry.control.invoice_forms import is_offered, offers_of
-from tenantry.control.invoicing import KINDS, list_clients, verify_invoices
+from tenantry.control.invoicing import KINDS, list_clients, list_waiting, verify_invoices
 from tenantry.control.site import Site
 from tenantry.domain.billing_details import PLAIN
 from tenantry.domain.roles import Permission, Principal
@@ -41,7 +41,9 @@ def list_invoices(request: Request, principal: Principal) -> Response:
         SHOWN + 1, scope.ids, typed["tenant"] or None, typed["month"] or None, behind
     )
     filters = {name: text for name, text in typed.items() if text}
-    month = str(month_before(site.directory.today()))
+    last = month_before(site.directory.today())
+    month = str(last)
+    billed = _billed(site, month, scope)
     return show(
         request,
         principal,
@@ -54,8 +56,8 @@ def list_invoices(request: Request, principal: Principal) -> Response:
         typed=typed,
         tenants=sorted({*scope.tenants, *(slug for slug, _ in site.directory.invoiced(None, scope.ids))}),
         month=month,
-        billed=_billed(site, month, scope),
-        clients=len(clients_in(site, scope)),
+        billed=billed,
+        clients=billed + len(list_waiting(site, last, clients_in(site, scope))),
         may_issue=principal.may(Permission.INVOICES_ISSUE),
     )
 
@@ -105,6 +107,7 @@ def show_invoice(request: Request, principal: Principal) -> Response:
         notes=[(one, KINDS[one.kind], total_of(one)) for one in notes],
         state=_state_of(issued, notes),
         left=_left(issued, notes),
+        is_there=issued.slug in seen_scope(request, principal).tenants,
         may_credit=issued.kind == INVOICE and principal.may(Permission.INVOICES_ISSUE),
     )
 

@@ -11,12 +11,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tenantry.control.client_guide import guide_facts
+from tenantry.control.site import slot_endpoint_of
 from tenantry.domain.durations import BadDuration, read_duration
 from tenantry.domain.printable import stamp
 from tenantry.domain.roles import Principal
 from tenantry.storage.directory import DirectoryError, IssuedKey
 from tenantry.storage.records import KeyRecord, TenantRecord
-from tenantry.web.pages.showing import Once, figures_of, show, tenant_of
+from tenantry.web.pages.showing import Once, figures_of, query, show, tenant_of
 from tenantry.web.pages.snippets import snippets
 from tenantry.web.pages_base.forms import posted
 from tenantry.web.pages_base.rendering import see_other
@@ -29,22 +30,23 @@ GRACES: Final = ("24h", "7d", "1h", "0")
 
 
 def ask_new(request: Request, principal: Principal) -> Response:
-    return _form(request, principal, {"label": "", "expires_days": ""}, {})
+    return _form(request, principal, {"slot": query(request, "slot")["slot"]}, {})
 
 
 def issue(request: Request, principal: Principal) -> Response:
     tenant, form = tenant_of(request), posted(request)
-    typed = {"label": form.get("label"), "expires_days": form.get("expires_days")}
+    typed = {name: form.get(name) for name in ("label", "expires_days", "slot")}
     problems, expires_at = _read_new(typed)
     if problems:
         return _form(request, principal, typed, problems)
     if not figures_of(request).once.take(form.get("once")):
         return _shown_already(tenant)
     try:
-        key = acting(request, principal).issue_key(tenant.slug, typed["label"], expires_at)
+        key = acting(request, principal).issue_key(tenant.slug, typed["label"], expires_at, slot=typed["slot"])
     except DirectoryError as error:
         return _form(request, principal, typed, {"form": str(error)})
-    return _show_key(request, principal, tenant, key, f"The new key{_for(typed['label'])} of {tenant.slug}", "")
+    title = f"The new key{_for(typed['label'])} of {tenant.slug}"
+    return show_key(request, principal, key, title, "", slot=typed["slot"])
 
 
 def _read_new(typed: Mapping[str, str]) -> tuple[dict[str, str], datetime | None]:
@@ -60,12 +62,14 @@ def _read_new(typed: Mapping[str, str]) -> tuple[dict[str, str], datetime | None
 
 
 def _form(request: Request, principal: Principal, typed: Mapping[str, str], problems: Mapping[str, str]) -> Response:
+    tenant = tenant_of(request)
     return show(
         request,
         principal,
         "key_new",
         422 if problems else 200,
-        tenant=tenant_of(request),
+        tenant=tenant,
+        slots=[one.name for one in site_of(request).directory.list_slots(tenant.slug)],
         typed=typed,
         problems=problems,
         once=Once.mark(),
@@ -107,7 +111,8 @@ def rotate(request: Request, principal: Principal) -> Response:
         return _rotation(request, principal, grace, {"form": str(error)})
     old = next(one for one in directory.list_keys(tenant.slug) if one.key_id == key.key_id)
     words = f"The old one goes on until {stamp(old.expires_at)}, then it stops by itself."
-    return _show_key(request, principal, tenant, new, f"The key{_for(key.label)} of {tenant.slug} that replaces", words)
+    title = f"The key{_for(key.label)} of {tenant.slug} that replaces"
+    return show_key(request, principal, new, title, words, slot=key.slot)
 
 
 def ask_revoke(request: Request, principal: Principal) -> Response:
@@ -155,10 +160,13 @@ def _shown_already(tenant: TenantRecord) -> Response:
     return see_other(f"/tenants/{tenant.slug}#keys", words)
 
 
-def _show_key(
-    request: Request, principal: Principal, tenant: TenantRecord, key: IssuedKey, title: str, words: str
+def show_key(
+    request: Request, principal: Principal, key: IssuedKey, title: str, words: str, *, slot: str = ""
 ) -> Response:
-    facts = guide_facts(site_of(request), tenant.slug)
+    """A new key, this once, at the endpoint of its slot if it has one."""
+    tenant, site = tenant_of(request), site_of(request)
+    facts = guide_facts(site, tenant.slug)
+    endpoint = slot_endpoint_of(site.settings, tenant.slug, slot) if slot else facts.endpoint
     return show(
         request,
         principal,
@@ -168,7 +176,7 @@ def _show_key(
         words=words,
         key=key.text,
         key_id=key.key_id,
-        endpoint=facts.endpoint,
-        snippets=snippets(facts.endpoint, key.text, facts.model),
+        endpoint=endpoint,
+        snippets=snippets(endpoint, key.text, facts.model),
         check=None,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from typing import Any, Final
@@ -15,9 +15,10 @@ from starlette.responses import Response
 from tenantry.control.declared.fields import PLAN_FIELDS, BadField
 from tenantry.control.plan_views import plan_views
 from tenantry.domain.money import format_usd
-from tenantry.domain.plans import EXAMPLE_PLANS, Terms, on_day
+from tenantry.domain.plans import EXAMPLE_PLANS, Terms, in_force, on_day
 from tenantry.domain.roles import Permission, Principal
 from tenantry.storage.directory import DirectoryError, NotInDirectory
+from tenantry.storage.records import PlanVersion
 from tenantry.web.pages.showing import show
 from tenantry.web.pages_base.forms import posted
 from tenantry.web.pages_base.rendering import see_other
@@ -31,6 +32,10 @@ ASKED: Final = (
     *("trial_days", "service_fee_percent", "changes"),
 )
 _FLAGS: Final = ("fair_use", "byok", "bill_estimates")
+# Asked for where a plan has own prices, which alone bear them. Said as a word: a page that was opened before there were
+# any has no field of it, and changes nothing.
+_SURCHARGES: Final = "surcharges"
+_BORNE: Final = {"yes": "borne", "no": "not borne"}
 
 
 def list_plans(request: Request, principal: Principal) -> Response:
@@ -97,21 +102,46 @@ def _plan(
         422 if problems else 200,
         name=name,
         versions=versions,
+        states=states_of(versions, directory.today()),
         told=[{key: told_term(key, value) for key, value in one.terms.told().items()} for one in versions],
         asked=[(key, PLAN_FIELDS[key]) for key in ASKED],
         flags=[(key, PLAN_FIELDS[key]) for key in _FLAGS],
         choices={key: field.schema["enum"] for key, field in PLAN_FIELDS.items() if "enum" in field.schema},
-        typed=typed or {key: _typed_term(key, newest) for key in (*ASKED, *_FLAGS)} | {"from": ""},
+        typed=typed or _typed_terms(newest),
         problems=problems,
         has_prices=bool(newest.prices),
+        borne=_BORNE,
         may_change=principal.may(Permission.PLANS_CHANGE),
     )
+
+
+def states_of(versions: Sequence[PlanVersion], today: date) -> list[str]:
+    """Of each whether it counts today, is to come, is over, or was replaced before its day by what was set later."""
+    changes = [one.dated for one in versions]
+    counting, kept = on_day(changes, today), {one.what.version_id for one in in_force(changes)}
+    found: list[str] = []
+    for one in versions:
+        if one is counting:
+            found.append("counts today")
+        elif one.version_id not in kept:
+            found.append("replaced")
+        else:
+            found.append("to come" if one.dated.first_day > today else "over")
+    return found
 
 
 def told_term(name: str, value: Any) -> str:
     if name.endswith("_nanos"):
         return format_usd(value)
     return json.dumps(value) if isinstance(value, dict) else "none" if value is None else str(value).lower()
+
+
+def _typed_terms(terms: Terms) -> dict[str, str]:
+    return {key: _typed_term(key, terms) for key in (*ASKED, *_FLAGS)} | {_SURCHARGES: _borne(terms), "from": ""}
+
+
+def _borne(terms: Terms) -> str:
+    return "yes" if terms.bears_surcharges else "no"
 
 
 def _typed_term(name: str, terms: Terms) -> str:
@@ -130,6 +160,7 @@ def set_plan(request: Request, principal: Principal) -> Response:
     if not stands:
         raise HTTPException(404, f"there is no plan {name!r}")
     newest, problems, values = stands[-1].terms, dict[str, str](), dict[str, Any]()
+    typed[_SURCHARGES] = form.get(_SURCHARGES) or _borne(newest)
     for key in ASKED:
         if typed[key] == _typed_term(key, newest):
             continue
@@ -139,6 +170,10 @@ def set_plan(request: Request, principal: Principal) -> Response:
             problems[key] = str(error).replace(" in quotes", "")
     for key in _FLAGS:
         values[key] = bool(typed[key])
+    if typed[_SURCHARGES] not in _BORNE:
+        problems[_SURCHARGES] = "Borne, or not borne."
+    elif newest.prices and typed[_SURCHARGES] != _borne(newest):
+        values[_SURCHARGES] = typed[_SURCHARGES] == "yes"
     try:
         from_day = date.fromisoformat(typed["from"]) if typed["from"] else None
     except ValueError:

@@ -27,6 +27,7 @@ from tenantry.web.pages import (
     prices,
     provision,
     requests,
+    slots,
     tenant,
     tenants,
     terms,
@@ -36,10 +37,20 @@ from tenantry.web.pages_base.routing import form, page
 
 _TENANT: Final = "/tenants/{slug}"
 _KEY: Final = "/tenants/{slug}/keys/{key_id}"
+_SLOT: Final = "/tenants/{slug}/slots/{slot}"
 
 
 def page_routes() -> list[Route]:
-    return [*_overview(), *_of_tenant(), *_of_requests(), *_of_site(), *_of_money(), *_of_prices(), *_of_invoices()]
+    return [
+        *_overview(),
+        *_of_tenant(),
+        *_of_slots(),
+        *_of_requests(),
+        *_of_site(),
+        *_of_money(),
+        *_of_prices(),
+        *_of_invoices(),
+    ]
 
 
 def _overview() -> list[Route]:
@@ -83,6 +94,15 @@ def _of_tenant() -> list[Route]:
         form(f"{_KEY}/rotate", keys.rotate, May.KEYS_CHANGE),
         page(f"{_KEY}/revoke", keys.ask_revoke, May.KEYS_CHANGE),
         form(f"{_KEY}/revoke", keys.revoke, May.KEYS_CHANGE),
+    ]
+
+
+def _of_slots() -> list[Route]:
+    return [
+        page(f"{_TENANT}/slots/new", slots.ask_new, May.KEYS_CHANGE),
+        form(f"{_TENANT}/slots/new", slots.add, May.KEYS_CHANGE),
+        page(f"{_SLOT}/remove", slots.ask_remove, May.KEYS_CHANGE),
+        form(f"{_SLOT}/remove", slots.remove, May.KEYS_CHANGE),
     ]
 
 

@@ -12,7 +12,7 @@ from tenantry.control.client_guide import guide_facts
 from tenantry.control.figures.tenant import tenant_figures
 from tenantry.control.guide.page import guide_markdown, guide_page, guide_parts
 from tenantry.control.plan_views import plan_now
-from tenantry.control.views import key_view
+from tenantry.control.views import key_view, slot_allowance_view, slot_view
 from tenantry.domain.directory import TenantStatus
 from tenantry.domain.roles import Permission, Principal
 from tenantry.ledger.usage import BadMonth
@@ -55,6 +55,8 @@ def show_tenant(request: Request, principal: Principal) -> Response:
         margin=margin,
         sees_margins=principal.may(Permission.MARGIN_READ),
         audit=audit,
+        slots=[slot_view(site.settings, one) for one in site.directory.list_slots(tenant.slug)],
+        allowance=slot_allowance_view(site.directory, tenant.slug),
         keys_shown=[key_view(one, now) for one in figures.keys],
     )
 

@@ -80,6 +80,8 @@ def test_the_agencys_details_are_kept_as_they_were_meant(app: Starlette, site: S
         ("due_days", "999", "Days to pay is from 0 to 365"),
         ("series", "A{month}", "Series is letters"),
         ("name", "x" * 1001, "Name has at most 1000"),
+        ("phone", "x" * 1001, "Phone has at most 1000"),
+        ("city", "Ber\tlin", "City has at most 1000"),
     ],
 )
 def test_a_mistake_is_said_beside_its_field_and_nothing_is_lost(
@@ -93,6 +95,37 @@ def test_a_mistake_is_said_beside_its_field_and_nothing_is_lost(
         if name != field and "\n" not in text:
             assert f'value="{text}"' in answer.text, name
     assert shared.directory.billing_of("") == Details()
+
+
+PARTS = {"street": "Yard 3\r\nStreet 1", "postcode": "10115", "city": "Berlin", "contact": "Ana", "phone": "030 1234"}
+
+
+@pytest.mark.parametrize("path", ["/billing", "/tenants/acme/billing"])
+def test_an_address_in_parts_and_whom_to_ask_are_kept_and_shown(app: Starlette, site: Site, path: str) -> None:
+    browser = signed_in(app, site)
+    assert browser.fill(path, PARTS).status == 303
+    owner = "" if path == "/billing" else site.directory.get_tenant("acme").tenant_id
+    kept = site.directory.billing_of(owner)
+    assert (kept.street, kept.postcode, kept.city) == ("Yard 3\nStreet 1", "10115", "Berlin")
+    assert (kept.contact, kept.phone) == ("Ana", "030 1234")
+    shown = browser.get(path).text
+    assert "Yard 3\nStreet 1</textarea>" in shown
+    assert 'value="030 1234"' in shown
+    assert browser.post(path, {"address": "Street 1"}).status == 303
+    assert site.directory.billing_of(owner) == Details(address="Street 1"), "an address is what was said last"
+
+
+@pytest.mark.parametrize("path", ["/billing", "/tenants/acme/billing"])
+def test_an_address_in_lines_and_in_parts_at_once_is_refused_beside_its_field(
+    shared_app: Starlette, shared: Site, path: str
+) -> None:
+    browser = signed_in(shared_app, shared)
+    answer = browser.fill(path, PARTS | {"address": "Street 2"})
+    assert answer.status == 422
+    assert "in lines or in parts, not in both" in problem(answer, "address")
+    assert "Yard 3" in answer.text
+    assert "Street 2</textarea>" in answer.text
+    assert 'value="10115"' in answer.text
 
 
 def test_a_client_has_what_the_agency_has_where_nothing_is_said(app: Starlette, site: Site) -> None:

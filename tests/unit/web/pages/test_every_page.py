@@ -25,6 +25,7 @@ PAGES = (
         "/tenants/acme/budget",
         "/tenants/globex/budget",
         "/tenants/acme/keys/new",
+        "/tenants/acme/slots/new",
         "/provision",
         "/requests",
     ),

@@ -209,6 +209,59 @@ def test_an_e_invoice_is_offered_where_one_can_be_made_and_else_said_why_not(bro
     assert b"CrossIndustryInvoice" in browser.get(f"/invoices/{whole}/file/cii").body
 
 
+def test_only_who_is_to_have_an_invoice_is_counted(app: Starlette, site: Site) -> None:
+    OnADay.day = date(2026, 12, 1)
+    site.directory.assign_plan("c", Agreed("metered", date(2026, 12, 1)))
+    OnADay.day = date(2026, 12, 3)
+    browser = signed_in(app, site)
+    assert "0 of 2 clients have their invoice" in browser.get("/invoices").shown, "c came in December"
+    issue(browser)
+    issue(browser, "b")
+    assert "Every client has its invoice: 2 of 2" in browser.get("/invoices").shown
+    OnADay.day = date(2026, 12, 20)
+    site.directory.assign_plan("b", Agreed(None, date(2026, 12, 20)))
+    OnADay.day = date(2027, 1, 5)
+    assert "0 of 3 clients have their invoice" in browser.get("/invoices").shown, "b was on its plan until the 20th"
+    OnADay.day = date(2027, 2, 5)
+    assert "0 of 2 clients have their invoice" in browser.get("/invoices").shown, "b has left, and used nothing"
+
+
+def test_where_nobody_was_on_a_plan_nothing_is_said_to_wait(app: Starlette, site: Site) -> None:
+    OnADay.day = date(2026, 11, 20)
+    page = signed_in(app, site).get("/invoices").shown
+    assert "Nobody was on a plan in 2026-10, so there is nothing to bill." in page
+    assert "its invoice" not in page
+
+
+def test_what_an_xrechnung_needs_is_said_on_pages_and_is_then_offered(browser: Browser) -> None:
+    preview = browser.get(f"/tenants/b/invoice?month={PERIOD}")
+    assert "For an XRechnung it lacks also the client's reference" in preview.shown
+    agency = {"name": "Agency", "country": "DE", "tax_id": "DE123456789", "taxes": "VAT 19"}
+    agency |= {
+        "street": "Street 1\r\nYard",
+        "postcode": "10115",
+        "city": "Berlin",
+        "contact": "Ana",
+        "phone": "030 1234",
+    }
+    agency |= {"email": "ana@agency.example", "payment": "DE89 3704 0044 0532 0130 00"}
+    assert browser.fill("/billing", agency).status == 303
+    client = {"postcode": "20095", "city": "Hamburg", "country": "de", "email": "in@b.example"}
+    client |= {"buyer_reference": "04011000-12345-34"}
+    assert browser.fill("/tenants/b/billing", client).status == 303
+    assert "it lacks" not in browser.get(f"/tenants/b/invoice?month={PERIOD}").shown
+    number = issue(browser, "b")
+    assert f"{number}/file/xrechnung" in browser.get(f"/invoices/{number}").text
+    assert b"04011000-12345-34" in browser.get(f"/invoices/{number}/file/xrechnung").body
+
+
+def test_who_issued_too_early_is_led_to_what_the_file_lacks(browser: Browser) -> None:
+    page = browser.get(f"/invoices/{issue(browser)}")
+    assert 'href="/billing"' in page.text
+    assert 'href="/tenants/a/billing"' in page.text
+    assert "credit this one and issue the month anew" in page.shown
+
+
 def test_a_number_with_slashes_has_its_page_and_files(browser: Browser, site: Site) -> None:
     set_billing(site, None, Details(series="AG/{year}/"))
     number = issue(browser)

@@ -5,20 +5,26 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import date
+from pathlib import Path
 
 import pytest
 from starlette.applications import Starlette
 
 from tenantry.billing.months import Month
+from tenantry.control.invoicing import find_client
+from tenantry.control.invoicing import issue as issue_invoice
 from tenantry.control.plan_views import simulate_plan, tenant_margins
 from tenantry.control.site import Site
 from tenantry.domain.roles import Role
+from tenantry.ledger.adjustments import Scope, book_adjustments
 from tenantry.web.app import control_app
 from tenantry.web.pages.marks import MonthBars, month_bars
 from tests.browser import Browser, add_person, signed_in
 from tests.stack import wait_for
+from tests.unit.billing.clock import set_clock
 from tests.unit.billing.offices import OnADay, make_site
 from tests.unit.ledger.books import START_US, attempt, book
+from tests.unit.ledger.test_adjustments import RAW, settled, table
 
 USD = 10**9
 NOVEMBER = Month(date(2026, 11, 1))
@@ -67,6 +73,30 @@ def test_a_month_has_the_sums_of_the_command(browser: Browser, site: Site) -> No
         assert row is not None
         assert f'value="{one.now.margin_nanos}"' in row[0]
         assert f'value="{one.now.cost_nanos}"' in row[0]
+
+
+def test_corrections_are_a_column_where_there_are_any(
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = browser.get("/margins?month=2026-11").text
+    assert ">Corrections<" not in bare
+    assert "corrections of earlier months" not in bare
+    OnADay.day = date(2026, 11, 1)
+    clock, site = set_clock(monkeypatch), make_site(tmp_path)
+    book(site.engine, tmp_path, [settled(1, RAW["plain"])])
+    OnADay.day = date(2026, 12, 1)
+    issue_invoice(site, find_client(site, "a"), NOVEMBER)
+    clock.day = date(2026, 12, 10)
+    assert book_adjustments(site.engine, table("v2", 2), Scope()) == 1
+    OnADay.day = date(2027, 1, 5)
+    [(_, now)] = [(one.slug, one.now) for one in tenant_margins(site, Month(date(2026, 12, 1)))[0] if one.slug == "a"]
+    page = signed_in(control_app(site), site).get("/margins?month=2026-12")
+    site.engine.dispose()
+    assert now.corrections_nanos
+    assert ">Corrections<" in page.text
+    assert page.text.count(f'value="{now.corrections_nanos}"') >= 3, "of the client, of all, and among what they pay"
+    assert "for corrections of earlier months" in page.shown
+    assert "of it by corrections of earlier months" in page.shown
 
 
 def test_who_costs_more_than_it_pays_comes_first(browser: Browser) -> None:

@@ -52,6 +52,7 @@ def filled(path: str, site: Site, slug: str = "acme") -> str:
         "name": "standard",
         "request_id": "req_x",
         "form": "md",
+        "slot": "writer",
         "number:path": "INV-1",
     }
     for name, value in found.items():
@@ -132,6 +133,7 @@ def test_what_changes_anything_needs_more_than_to_look(table: list[Kept]) -> Non
     assert [path for path, one in forms.items() if one.endswith(".read")] == ["/audit/verify"]
     wanted = {
         "keys": Permission.KEYS_CHANGE,
+        "slots": Permission.KEYS_CHANGE,
         "limits": Permission.LIMITS_CHANGE,
         "tiers": Permission.LIMITS_CHANGE,
         "budget": Permission.BUDGETS_CHANGE,
@@ -170,6 +172,7 @@ def test_what_is_the_agencys_own_is_looked_at_by_who_may_see_it(table: list[Kept
         "isolation": {Permission.PROOF_RUN},
         "portal": {Permission.TENANTS_CHANGE},
         "keys": {Permission.KEYS_CHANGE},
+        "slots": {Permission.KEYS_CHANGE},
     }
     looked = [(path, permission) for method, path, permission in table if method == "GET"]
     words = {path: set(re.split(r"[/.]", path)) & set(wanted) for path, _ in looked}

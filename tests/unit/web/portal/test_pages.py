@@ -13,6 +13,7 @@ from sqlalchemy import insert
 from starlette.applications import Starlette
 
 from tenantry.billing.months import read_month
+from tenantry.control.client_guide import guide_facts
 from tenantry.control.invoicing import find_client, issue
 from tenantry.control.site import Site
 from tenantry.domain.billing_details import Details
@@ -52,6 +53,20 @@ def test_a_client_sees_its_own_usage_budget_and_keys(app: Starlette, site: Site)
     shown = come_by(app, link_for(site)).get("/portal").shown
     for word in ("Acme", "claude-haiku-5-5", "website", "$50.00", "at list price", "$0.000001", "left", "Limits"):
         assert word in shown, word
+
+
+def test_a_client_sees_all_of_its_endpoints_as_in_the_guide(app: Starlette, site: Site) -> None:
+    site.directory.add_slot("acme", "writer")
+    site.directory.add_slot("globex", "foreign")
+    page, facts = come_by(app, link_for(site)).get("/portal"), guide_facts(site, "acme")
+    shown = page.text.partition('<h2 id="endpoint-title">')[2]
+    assert re.findall(r"<code>([^<]*)</code>", shown) == [
+        facts.endpoint,
+        *facts.other_endpoints,
+        *(endpoint for _, endpoint in facts.slots),
+    ]
+    assert "acme.writer" in shown
+    assert "foreign" not in page.text
 
 
 def test_no_page_has_a_word_of_others_or_of_the_agencys_own_affairs(app: Starlette, site: Site) -> None:
