@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from playwright.sync_api import BrowserContext, Page, Playwright, Request, sync_playwright
+
+from tests.stack import wait_for
 
 EXECUTABLE: Final = shutil.which("chromium")
 AXE: Final = Path(__file__).parent / "vendor" / "axe.min.js"
@@ -19,6 +21,16 @@ DESK: Final = (1280, 900)
 PHONE: Final = (375, 812)
 SIZES: Final = {"desk": DESK, "phone": PHONE}
 SCHEMES: Final = ("light", "dark")
+# Notes when the frame is drawn that shows another value of an element than `before`, by the page's own clock.
+_WATCH: Final = """([selector, before]) => {
+  window.shownAt = null;
+  new MutationObserver((_, observer) => {
+    const found = document.querySelector(selector);
+    if (!found || found.value === before) return;
+    observer.disconnect();
+    requestAnimationFrame(() => { window.shownAt = performance.now(); });
+  }).observe(document.body, {subtree: true, childList: true, attributes: true});
+}"""
 
 
 @dataclass(slots=True)
@@ -71,6 +83,15 @@ def opened_room(origin: str) -> Generator[Room]:
             yield Room(playwright, browser, origin)
         finally:
             browser.close()
+
+
+def seen_after_ms(page: Page, selector: str, act: Callable[[], object]) -> float:
+    """How long after the end of `act` the page showed, by itself, another value of a `<data>` than before it, in ms."""
+    page.evaluate(_WATCH, [selector, page.get_attribute(selector, "value")])
+    act()
+    ended: float = page.evaluate("() => performance.now()")
+    shown: float = wait_for(lambda: page.evaluate("() => window.shownAt"), what=f"another value of {selector}")
+    return shown - ended
 
 
 def violations(page: Page, rules: Sequence[str] = ()) -> list[str]:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import sqlite3
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -34,6 +34,7 @@ VARIABLE = "TENANTRY_TEST_POSTGRESQL"
 # Debian's, in the order of preference.
 _FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/local/bin", "/usr/bin")
 _NOBODY = 65534
+_KEEPER = Path(__file__).with_name("postgresql_keeper.py")
 _SETTINGS = ("max_connections=400", "listen_addresses=127.0.0.1", "unix_socket_directories=", "log_min_messages=fatal")
 _CARELESS = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_wal_size=2GB", "shared_buffers=64MB")
 _START_SECONDS_MAX = 60.0
@@ -108,19 +109,25 @@ class Server:
 
 
 def start(*, careless: bool = True) -> Server:
-    """In a temporary folder, which is removed with it. Raises: RuntimeError."""
-    folder = Path(tempfile.mkdtemp(prefix="tenantry-postgresql-"))
+    """In a temporary folder. Both are gone with this process, also when it is killed. Raises: RuntimeError."""
+    folder = Path(tempfile.mkdtemp(prefix="tenantry-postgresql-")).resolve()
+    keeper = subprocess.Popen(
+        [sys.executable, "-I", "-S", str(_KEEPER), str(folder)],
+        stdin=subprocess.PIPE,
+        start_new_session=True,  # what ends the tests as a group does not end it
+    )
+
+    def end(server: Server | None = None) -> None:
+        if server is not None:
+            server.stop()
+        keeper.communicate(b".")
+
     try:
         server = Server(folder, careless=careless)
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        end()
         raise
-
-    def end() -> None:
-        server.stop()
-        shutil.rmtree(folder, ignore_errors=True)
-
-    atexit.register(end)
+    atexit.register(end, server)
     return server
 
 
