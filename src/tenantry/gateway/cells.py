@@ -59,10 +59,10 @@ class Cells:
     something of either. `is_lent`: another gateway has taken this one's place, and counts for what goes on here.
     """
 
-    __slots__ = ("_clock", "_elsewhere", "_for_more", "_waiting", "asked", "is_lent", "ring", "tenure", "wanted")
+    __slots__ = ("_elsewhere", "_for_more", "_waiting", "asked", "clock", "is_lent", "ring", "tenure", "wanted")
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
+        self.clock = clock
         self.ring: Callable[[], object] = _nobody
         self.tenure = Tenure()
         self.is_lent = False
@@ -78,7 +78,7 @@ class Cells:
         """Whether a request of the tenant may go out from here under a capacity ("": under none), at this moment."""
         tenure = self.tenure
         return (
-            self._clock() < tenure.until and tenant_id in tenure.tenants and (not capacity or capacity in tenure.cells)
+            self.clock() < tenure.until and tenant_id in tenure.tenants and (not capacity or capacity in tenure.cells)
         )
 
     def may_admit(self, tenant: Tenant) -> bool:
@@ -92,7 +92,7 @@ class Cells:
         """Whether an attempt that is granted, and that stands in the journal, may leave at this moment."""
         tenure = self.tenure
         if (
-            self._clock() < tenure.until
+            self.clock() < tenure.until
             and credential is tenant.credential
             and tenure.vouched.get(tenant.tenant_id) is tenant
         ):
@@ -101,7 +101,7 @@ class Cells:
 
     def owner_of(self, tenant_id: str) -> Owner:
         """Who grants for a tenant."""
-        now, tenure = self._clock(), self.tenure
+        now, tenure = self.clock(), self.tenure
         if now < tenure.until and tenant_id in tenure.tenants:
             return MINE
         found = self._elsewhere.get(tenant_id)
@@ -110,7 +110,7 @@ class Cells:
     @property
     def has_lease(self) -> bool:
         """Whether this gateway may grant anything at all."""
-        return self._clock() < self.tenure.until
+        return self.clock() < self.tenure.until
 
     def wait_for(self, tenant_id: str, then: Callable[[], None]) -> Callable[[], None]:
         """Call `then`, once, when the store has said whose a tenant is, or could not be asked; the way to leave."""
@@ -148,7 +148,7 @@ class Cells:
 
     def is_at(self, tenant_id: str, gateway_id: str, address: str) -> None:
         """Another one grants for a tenant."""
-        self._elsewhere[tenant_id] = At(gateway_id, address, self._clock() + ELSEWHERE_SECONDS)
+        self._elsewhere[tenant_id] = At(gateway_id, address, self.clock() + ELSEWHERE_SECONDS)
 
     def is_doubtful(self, tenant_id: str) -> None:
         """Who was known to grant for a tenant cannot be reached, or says that it does not."""
@@ -167,5 +167,5 @@ class Cells:
 
     def forget_elsewhere(self) -> None:
         """What is believed of others for no longer is not kept."""
-        now = self._clock()
+        now = self.clock()
         self._elsewhere = {name: one for name, one in self._elsewhere.items() if now < one.known_until}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -36,8 +35,6 @@ from tenantry.storage.cells import CellStore, Claimed, Lease, Taken
 log = logging.getLogger("tenantry.gateway")
 T = TypeVar("T")
 
-# The machine's clock that counts suspends and that nobody sets, read at each call. A partial: no frame of Python's.
-SUSPENDED_SECONDS: Final[Callable[[], float]] = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
 # So often a lease is renewed within itself: nine may fail, and a store that comes back is heard of soon.
 RENEWALS_PER_LEASE: Final = 10
 # Ceilings are raised ahead of need: half of an envelope has to last for so long.
@@ -67,14 +64,12 @@ class Claimer:
         store: CellStore,
         site: Site,
         gateway_id: str,
-        clock: Callable[[], float] = SUSPENDED_SECONDS,
     ) -> None:
         self._parts = parts
         self._cells = cells
         self._store = store
         self._site = site
         self._me = gateway_id
-        self._clock = clock
         self._seconds = parts.settings.lease_seconds
         self._lease = Lease(gateway_id, int(self._seconds * 1_000_000))
         self._links = Linkage()
@@ -115,7 +110,7 @@ class Claimer:
 
         Raises: the store's own errors.
         """
-        sent_at, at_us = self._clock(), self._parts.clock.wall_us()
+        sent_at, at_us = self._cells.clock(), self._parts.clock.wall_us()
         await self._ask(self._store.tidy)
         await self._ask(partial(self._store.join, self._lease, address, machine, at_us))
         self._cells.tenure.renewed(lease_end(sent_at, self._seconds), self._cells.tenure.life)
@@ -145,7 +140,7 @@ class Claimer:
 
     async def _renew(self) -> None:
         tenure = self._cells.tenure
-        life, sent_at = tenure.life, self._clock()
+        life, sent_at = tenure.life, self._cells.clock()
         if await self._ask(partial(self._store.renew, self._lease), self._renewer):
             tenure.renewed(lease_end(sent_at, self._seconds), life)
         elif not self._cells.is_lent:
@@ -156,7 +151,7 @@ class Claimer:
         tenure = self._cells.tenure
         async with self._turn:
             tenure.lapse()
-            sent_at = self._clock()
+            sent_at = self._cells.clock()
             cells, self._pins = await self._ask(partial(self._store.rejoin, self._lease), self._renewer)
             self._lose(tenure.keep(cells, self._pins, lease_end(sent_at, self._seconds)))
 

@@ -40,7 +40,7 @@ def listening_socket(host: str, port: int, journal_dir: Path, environ: Mapping[s
     if given is not None:
         return given
     try:
-        return _bound(host, port)
+        return bind(host, port, is_only_ipv6=True)
     except OSError as error:
         is_taken = error.errno == errno.EADDRINUSE
         taken = _taken_over(journal_dir, port) if is_taken else None
@@ -66,13 +66,13 @@ def _given(environ: Mapping[str, str]) -> socket.socket | None:
     return raw
 
 
-def _bound(host: str, port: int) -> socket.socket:
-    """Raises: OSError."""
+def bind(host: str, port: int, *, is_only_ipv6: bool = False) -> socket.socket:
+    """A socket that does not listen yet. `is_only_ipv6`: one of IPv6 takes no connection of IPv4. Raises: OSError."""
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     raw = socket.socket(family, kind, protocol)
     try:
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
+        if is_only_ipv6 and family == socket.AF_INET6:
             raw.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         raw.bind(address)
     except OSError:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from tenantry.domain.wall import WallClock
 from tenantry.gateway.cells import Cells
@@ -29,7 +29,6 @@ from tenantry.gateway.chores import (
     tell_live,
     tick,
 )
-from tenantry.gateway.claiming import SUSPENDED_SECONDS, Claimer, Site
 from tenantry.gateway.client import ClientConnection
 from tenantry.gateway.deadlines import TICK_SECONDS
 from tenantry.gateway.handover import await_successor, find_gateways
@@ -37,15 +36,12 @@ from tenantry.gateway.handshakes import TlsServer
 from tenantry.gateway.inheriting import succeed
 from tenantry.gateway.listening import BACKLOG
 from tenantry.gateway.parts import Clock, Parts
-from tenantry.gateway.peers.listening import PeerServer, serve_peers
-from tenantry.gateway.peers.proofs import derive_peer_key
 from tenantry.gateway.process import GatewayProcess, build_parts
 from tenantry.gateway.retiring import Retirement
 from tenantry.ledger.journal import JournalWriter
 from tenantry.ledger.live import LIVE_FILE, LiveFile
 from tenantry.ledger.opening import costs_of, open_counters
 from tenantry.settings import GatewaySettings
-from tenantry.storage.cells import CellStore
 from tenantry.storage.custody import open_vault
 from tenantry.storage.database import open_store
 from tenantry.storage.key_files import KeyFiles
@@ -58,6 +54,8 @@ log = logging.getLogger("tenantry.gateway")
 # No answer that is not streamed takes longer (`exchange.py`), and a stream that does may be cut at last. Meanwhile the
 # new gateway serves, so that nobody waits for it.
 RETIRE_SECONDS_MAX = 3600.0
+# The machine's clock that counts suspends and that nobody sets, read at each call. A partial: no frame of Python's.
+SUSPENDED_SECONDS: Final[Callable[[], float]] = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
 # What is idle may take one part in so many of the descriptors; the rest is for clients and what runs.
 IDLE_DESCRIPTORS_DIVISOR = 4
 
@@ -101,15 +99,13 @@ async def serve_gateway(
     cells = Cells(SUSPENDED_SECONDS) if settings.cluster else None
     parts = build_parts(settings, snapshot, vault.pepper, prices, journal, opening, clock, _beside, cells)
     gateway = GatewayProcess(parts)
-    claimer: Claimer | None = None
-    peer_server: PeerServer | None = None
+    membership = None
     if cells is not None:
-        claimer = Claimer(parts, cells, CellStore(engine), Site(engine, journal_dir, prices), journal.run_id)
-        cells.ring = claimer.ring
-        gateway.followers.append(claimer.apply)
-        place = settings.peer_host, settings.peer_port and settings.peer_port + 2 * seat
-        peer_server = await serve_peers(parts, derive_peer_key(vault.pepper), journal.run_id, *place)
-        await claimer.begin(peer_server.address, socket.gethostname(), [one.run_id for one in inherited])
+        # It would cost the start of a gateway that is by itself.
+        from tenantry.gateway.membership import join
+
+        predecessors = [one.run_id for one in inherited]
+        membership = await join(gateway, cells, engine, journal.run_id, seat, predecessors)
     gateway.live.tell_closed(loader.closed)
     for one in inherited:
         one.enter(parts, opening.ended, partial(costs_of, engine, journal_dir, prices))
@@ -127,13 +123,8 @@ async def serve_gateway(
         "the journal": sync_journal(parts.recorder, journal, clock.now),
         "the facts for people": tell_live(gateway, live),
     }
-    if claimer is not None:
-        work |= {
-            "the lease": claimer.keep_lease(),
-            "claims of cells": claimer.claim(),
-            "ceilings": claimer.raise_ceilings(),
-            "what others have left": claimer.review(),
-        }
+    if membership is not None:
+        work |= membership.chores()
     if certificates is not None:
         work["the certificates"] = certificates.follow()
         loop.add_signal_handler(signal.SIGHUP, certificates.ask)
@@ -146,8 +137,8 @@ async def serve_gateway(
     gc.disable()
     died = await _first_of([ending.stop, retirement.begun], chores)
     server.close()
-    if peer_server is not None:
-        peer_server.close()
+    if membership is not None:
+        membership.accept_no_more()
     if retirement.begun.is_set():
         log.info("another gateway has taken over; what is in flight here goes on to its end")
         if replaced is not None:
@@ -161,9 +152,8 @@ async def serve_gateway(
     for chore in chores:
         chore.cancel()
     await asyncio.gather(*chores, return_exceptions=True)
-    if claimer is not None:
-        await claimer.leave()
-        claimer.close()
+    if membership is not None:
+        await membership.leave()
     retirement.close()
     for one in inherited:
         one.close()

@@ -50,12 +50,3 @@ def serving_context() -> tuple[ssl.SSLContext, str]:
         )
         context.load_cert_chain(file)
     return context, hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest()
-
-
-def calling_context() -> ssl.SSLContext:
-    """What another gateway is called with. Whom it belongs to is told by its hash, which the caller compares."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context

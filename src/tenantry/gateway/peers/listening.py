@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Callable
 from typing import Any, Final, cast
 
-from tenantry.gateway.listening import BACKLOG
+from tenantry.gateway.listening import BACKLOG, bind
 from tenantry.gateway.parts import Parts
 from tenantry.gateway.peers.calling import keep_probing
 from tenantry.gateway.peers.certificate import serving_context
@@ -140,20 +140,8 @@ async def serve_peers(parts: Parts, key: bytes, gateway_id: str, host: str, port
 
 def _bound(host: str, port: int) -> socket.socket:
     try:
-        return _bind(host, port)
+        return bind(host, port)
     except OSError as error:
         if error.errno != errno.EADDRINUSE or not port:
             raise
-        return _bind(host, port + 1)
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    raw = socket.socket(family, kind, protocol)
-    try:
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        raw.bind(address)
-    except OSError:
-        raw.close()
-        raise
-    return raw
+        return bind(host, port + 1)
