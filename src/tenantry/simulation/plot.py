@@ -10,7 +10,6 @@ from tenantry.simulation.figures import Figures, Use
 _BARS = "▁▂▃▄▅▆▇█"
 # More tenants than this are told in the table alone.
 PLOTTED_MAX = 12
-WIDTH = 72
 _USE_WIDTH = 30
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tenantry.cli.remote.carried import HERE_ALONE, by_group
+from tenantry.cli.remote.carried import CARRIED, HERE_ALONE
 from tenantry.domain.roles import ALLOWED, OF_ONE_TENANT, Permission, Role
 
 PAGE = Path(__file__).parents[3] / "docs" / "admin-api.md"
@@ -21,7 +21,7 @@ def rows() -> list[str]:
 
 def test_the_commands_that_work_through_it_are_those_of_the_program() -> None:
     told = PAGE.read_text().partition("<!-- carried -->\n")[2].partition("\n<!-- carried end -->")[0]
-    assert told.splitlines() == [_line(name, below) for name, below in by_group()]
+    assert told.splitlines() == [_line(name, below) for name, below in by_group().items()]
 
 
 def test_the_commands_that_do_not_are_those_of_the_program_each_with_its_reason() -> None:
@@ -36,3 +36,12 @@ def test_the_table_of_roles_is_what_the_program_has() -> None:
 
 def _line(name: str, below: list[str]) -> str:
     return f"* `{name}`: {', '.join(below)}" if below else f"* `{name}`"
+
+
+def by_group() -> dict[str, list[str]]:
+    """Groups and their commands that carry over; a command of its own has none below it."""
+    groups: dict[str, list[str]] = {}
+    for path in sorted(CARRIED):
+        group, _, name = path.partition(" ")
+        groups.setdefault(group, []).extend([name] if name else [])
+    return groups

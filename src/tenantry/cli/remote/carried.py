@@ -5,7 +5,6 @@ A test walks all commands and holds that each stands in one of the two tables.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Final
 
 from tenantry.cli.remote.server import NAMED
@@ -84,14 +83,3 @@ def _refusing(path: str) -> Any:
 
 def here_alone(path: str) -> str:
     return f"`tenantry {path}` {HERE_ALONE[path]}: run it on the machine that it is for, without --server"
-
-
-def by_group() -> Iterator[tuple[str, list[str]]]:
-    """Groups and their commands that carry over, for the documentation; a command of its own has none below it."""
-    groups: dict[str, list[str]] = {}
-    for path in sorted(CARRIED):
-        group, _, name = path.partition(" ")
-        groups.setdefault(group, [])
-        if name:
-            groups[group].append(name)
-    yield from groups.items()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 from msgspec import Meta
 
@@ -10,7 +10,7 @@ from tenantry.control.views import AdminView, View, admin_view
 from tenantry.domain.printable import stamp
 from tenantry.domain.roles import ALLOWED, Permission
 from tenantry.domain.values import value
-from tenantry.web.api.changes import ExpiresDays, Grace, ends_after, stops_after
+from tenantry.web.api.changes import ExpiresDays, Grace, RoleName, SomeTenants, ends_after, stops_after
 from tenantry.web.api.operations import Call, Struct, operation
 from tenantry.web.api.paging import Page, Paged, page_of
 
@@ -56,8 +56,8 @@ class NewToken(Struct):
     """`tenants` null: all of the site."""
 
     name: TokenName
-    role: Literal["owner", "operator", "billing", "viewer"]
-    tenants: Annotated[list[str], Meta(min_length=1, max_length=1000)] | None = None
+    role: RoleName
+    tenants: SomeTenants | None = None
     expires_days: ExpiresDays | None = None
 
 

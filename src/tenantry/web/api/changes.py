@@ -20,6 +20,8 @@ Grace = Annotated[
 ]
 # Far above every name that the directory takes.
 Name = Annotated[str, Meta(min_length=1, max_length=128)]
+RoleName = Literal["owner", "operator", "billing", "viewer"]
+SomeTenants = Annotated[list[str], Meta(min_length=1, max_length=1000)]
 Secret = Annotated[str, Meta(min_length=1, max_length=4096, description="It is never shown again.")]
 Usd = Annotated[str, Meta(min_length=1, max_length=40, description="Dollars as a decimal number, such as 49.50.")]
 MonthText = Annotated[str, Meta(pattern="^[0-9]{4}-[0-9]{2}$", description="Such as 2026-11.")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 from msgspec import UNSET, Meta, UnsetType
 
@@ -12,12 +12,11 @@ from tenantry.domain.people import FIRST_LINK_HOURS, LINK_HOURS
 from tenantry.domain.roles import Permission, Role
 from tenantry.domain.values import value
 from tenantry.web.answers import Refused
+from tenantry.web.api.changes import RoleName, SomeTenants
 from tenantry.web.api.operations import Call, Struct, operation
 from tenantry.web.api.paging import Page, Paged, page_of
 
-RoleName = Literal["owner", "operator", "billing", "viewer"]
 Email = Annotated[str, Meta(max_length=300, description="By which the OIDC provider knows them.")]
-SomeTenants = Annotated[list[str], Meta(min_length=1, max_length=1000)]
 
 
 @operation("GET", "/people", Permission.ADMINS_CHANGE)
