@@ -29,7 +29,7 @@ from tenantry.gateway.inheriting import adopt, untold
 from tenantry.gateway.parts import Parts
 from tenantry.ledger.journal import is_alive
 from tenantry.ledger.lines import Begun
-from tenantry.ledger.takeover import Doubt, Takeover, closed_runs, found_since, look_again, open_tenants, still_running
+from tenantry.ledger.takeover import Doubt, Takeover, closed_runs, found_since, look_again, open_tenants
 from tenantry.storage.cells import CellStore, Claimed, Lease, Taken
 
 log = logging.getLogger("tenantry.gateway")
@@ -84,7 +84,6 @@ class Claimer:
         # Of its own: a renewal must not stand behind an opening that reads a large ledger.
         self._renewer = ThreadPoolExecutor(1, "lease")
         self._asker = ThreadPoolExecutor(2, "cells")
-        self._faults = Repeats()
         self._link(parts.latest.snapshot, parts.latest.snapshot.tenants)
 
     # The directory
@@ -124,7 +123,7 @@ class Claimer:
 
     async def keep_lease(self) -> None:
         """Renew it, for good. While the store is away this gateway goes on until its lease ends."""
-        every = self._seconds / RENEWALS_PER_LEASE
+        every, faults = self._seconds / RENEWALS_PER_LEASE, Repeats()
         while True:
             await asyncio.sleep(every)
             try:
@@ -132,10 +131,10 @@ class Claimer:
             except Exception as error:  # open: what is owned is granted for until the lease ends
                 if not self._cells.has_lease:
                     self._cells.tenure.vouched.clear()
-                if self._faults.came(f"{type(error).__name__}: {error}", self._parts.clock.now()):
+                if faults.came(f"{type(error).__name__}: {error}", self._parts.clock.now()):
                     log.exception("the lease of this gateway could not be renewed")
             else:
-                if self._faults.count and (count := self._faults.went_well(self._parts.clock.now())):
+                if faults.count and (count := faults.went_well(self._parts.clock.now())):
                     log.warning("the lease of this gateway is renewed again; it could not be %d times", count)
 
     async def _renew(self) -> None:
@@ -168,6 +167,7 @@ class Claimer:
 
     async def claim(self) -> None:
         """Claim what requests wait for, for good."""
+        faults = Repeats()
         while True:
             await self._rung.wait()
             self._rung.clear()
@@ -176,9 +176,10 @@ class Claimer:
                 continue
             try:
                 is_settled = await self._claim(wanted)
+                faults.went_well(self._parts.clock.now())
             except Exception as error:  # closed: nobody is granted anything
                 is_settled = False
-                if self._faults.came(f"{type(error).__name__}: {error}", self._parts.clock.now()):
+                if faults.came(f"{type(error).__name__}: {error}", self._parts.clock.now()):
                     log.exception("cells could not be claimed")
             if not is_settled:
                 await asyncio.sleep(RETRY_SECONDS)
@@ -314,6 +315,7 @@ class Claimer:
 
     async def raise_ceilings(self) -> None:
         """Take more of the budgets that are nearly used up to what was taken, for good."""
+        faults = Repeats()
         while True:
             try:
                 await asyncio.wait_for(self._rung_for_more.wait(), RAISE_SECONDS)
@@ -323,9 +325,10 @@ class Claimer:
             self._rung_for_more.clear()
             try:
                 is_done = await self._raise()
+                faults.went_well(self._parts.clock.now())
             except Exception as error:  # closed: what was taken is not passed
                 is_done = False
-                if self._faults.came(f"{type(error).__name__}: {error}", self._parts.clock.now()):
+                if faults.came(f"{type(error).__name__}: {error}", self._parts.clock.now()):
                     log.exception("no more could be taken of budgets")
             if not is_done:
                 await asyncio.sleep(RETRY_SECONDS)
@@ -364,10 +367,8 @@ class Claimer:
             await asyncio.sleep(REVIEW_SECONDS)
             self._cells.forget_elsewhere()
             try:
-                if self._doubts:
-                    await self._review_doubts()
-                if self._elsewhere:
-                    await self._review_sessions()
+                if self._doubts or self._elsewhere:
+                    await self._review_left()
                 if self._leaving:
                     async with self._turn:
                         await self._lower([one for one in self._leaving if self._is_idle(one)])
@@ -376,13 +377,20 @@ class Claimer:
                 if faults.came(f"{type(error).__name__}: {error}", self._parts.clock.now()):
                     log.exception("what other gateways have left could not be looked at")
 
-    async def _review_doubts(self) -> None:
+    async def _review_left(self) -> None:
+        """Of others: what they may have spent, and the sessions that they have."""
         site, doubts = self._site, self._doubts.copy()
         zone, at_us = self._parts.settings.zone, self._parts.clock.wall_us()
-        now = await self._ask(partial(look_again, site.engine, site.journal_dir, site.prices, zone, at_us, doubts))
+        elsewhere = [*self._elsewhere]  # one that is heard of meanwhile is looked for the next time
+        now, running = await self._ask(
+            partial(look_again, site.engine, site.journal_dir, site.prices, zone, at_us, doubts)
+        )
         for before, after in zip(doubts, now, strict=True):
             if before in self._doubts:  # else its tenant was lost meanwhile
                 self._end(before, after)
+        for attempt_id in elsewhere:
+            if attempt_id not in running and attempt_id in self._elsewhere:
+                self._parts.lanes.release(self._elsewhere.pop(attempt_id))
 
     def _end(self, before: Doubt, after: Doubt) -> None:
         """What was found since then counts as what it is, and is in doubt no more."""
@@ -401,12 +409,6 @@ class Claimer:
             self._doubts[at] = after
         else:
             del self._doubts[at]
-
-    async def _review_sessions(self) -> None:
-        site = self._site
-        running = await self._ask(partial(still_running, site.engine, site.journal_dir, site.prices))
-        for attempt_id in [one for one in self._elsewhere if one not in running]:
-            self._parts.lanes.release(self._elsewhere.pop(attempt_id))
 
     async def _lower(self, tenant_ids: Sequence[str]) -> None:
         """Nothing of these is held, and nothing is granted: what was taken of them and not used is let go."""

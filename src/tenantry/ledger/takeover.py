@@ -90,12 +90,15 @@ def open_tenants(
 
 def look_again(
     engine: Engine, journal_dir: Path, prices: PriceTable, zone: ZoneInfo, at_us: int, doubts: Sequence[Doubt]
-) -> list[Doubt]:
-    """The same doubts, as they are now: in this order."""
+) -> tuple[list[Doubt], set[str]]:
+    """The same doubts, as they are now, in this order; and the attempts that living gateways are in the middle of."""
     runs = read_runs(engine, journal_dir, prices)
+    running = {one.attempt_id for run in runs for one in run.running}
+    if not doubts:
+        return [], running
     periods = [period_of(kind, at_us, zone) for kind in PERIODS]
     with reading(engine) as connection:
-        return _doubts(connection, [one.taken for one in doubts], runs, periods)
+        return _doubts(connection, [one.taken for one in doubts], runs, periods), running
 
 
 def found_since(before: Doubt, now: Doubt) -> dict[str, int]:
@@ -104,11 +107,6 @@ def found_since(before: Doubt, now: Doubt) -> dict[str, int]:
         kind: found - (before.known.get(kind, 0) if before.starts_us.get(kind) == now.starts_us.get(kind) else 0)
         for kind, found in now.known.items()
     }
-
-
-def still_running(engine: Engine, journal_dir: Path, prices: PriceTable) -> set[str]:
-    """The attempts that living gateways are in the middle of."""
-    return {one.attempt_id for run in read_runs(engine, journal_dir, prices) for one in run.running}
 
 
 def closed_runs(connection: Connection, run_ids: Collection[str]) -> set[str]:
