@@ -64,9 +64,6 @@ class Linkage:
     def capacities_of(self, tenant_id: str) -> tuple[str, ...]:
         return self._capacities.get(tenant_id, ())
 
-    def tenants(self) -> list[str]:
-        return list(self._capacities)
-
     def around(self, tenant_id: str) -> Component:
         """The component of a tenant; empty for one that draws on nothing."""
         homes: dict[str, str] = {}
@@ -220,12 +217,3 @@ class Tenure:
         self._pin(pins)
         self.until = until
         return lost
-
-    def drop(self, name: str) -> list[str]:
-        """A cell is another's from now on; the tenants that go with it."""
-        self.vouched.clear()
-        self.cells.pop(name, None)
-        gone = [tenant_id for tenant_id, cell in self.tenants.items() if cell == name]
-        for tenant_id in gone:
-            del self.tenants[tenant_id]
-        return gone

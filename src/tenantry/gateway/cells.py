@@ -76,10 +76,7 @@ class Cells:
 
     def may_grant(self, tenant_id: str, capacity: str) -> bool:
         """Whether a request of the tenant may go out from here under a capacity ("": under none), at this moment."""
-        tenure = self.tenure
-        return (
-            self.clock() < tenure.until and tenant_id in tenure.tenants and (not capacity or capacity in tenure.cells)
-        )
+        return self.tenure.may_grant(tenant_id, capacity, self.clock())
 
     def may_admit(self, tenant: Tenant) -> bool:
         """Whether its requests may go out under the credential that it has first; then it is vouched for."""
