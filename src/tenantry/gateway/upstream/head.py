@@ -23,7 +23,7 @@ class ResponseHead:
     `request_id` and `content_type` are the values of those fields, empty without one.
     """
 
-    __slots__ = ("_fields", "_kept", "_raw", "content_type", "has_limits", "length", "request_id", "status")
+    __slots__ = ("_fields", "_headers", "_kept", "_raw", "content_type", "has_limits", "length", "request_id", "status")
 
     def __init__(
         self,
@@ -35,8 +35,11 @@ class ResponseHead:
         has_limits: bool,
         raw: bytes,
         fields: dict[bytes, bytes] | None = None,
+        headers: list[tuple[bytes, bytes]] | None = None,
     ) -> None:
-        """`kept` are the lines that a tenant may see; `fields` are read from `raw` where they are not given."""
+        """`kept` are the lines that a tenant may see; `fields` are read from `raw` where they are not given,
+        and `raw` is made of `headers` when it is first asked for.
+        """
         self.status = status
         self.length = length
         self.request_id = request_id
@@ -45,10 +48,18 @@ class ResponseHead:
         self._kept = kept
         self._raw = raw
         self._fields = fields
+        self._headers = headers
+
+    def _whole(self) -> bytes:
+        """The head, without its blank line."""
+        if self._headers is not None:
+            lines = [b"%b: %b" % field for field in self._headers]
+            self._raw, self._headers = b"\r\n".join([STATUS_LINES[self.status].removesuffix(b"\r\n"), *lines]), None
+        return self._raw
 
     def passed_on(self, keeps_alive: bool, *, is_chunked: bool) -> bytes:
         """An answer of another gateway's, as it came: only how the connection goes on is this one's."""
-        raw = self._raw
+        raw = self._whole()
         if keeps_alive and is_chunked is (self.length is None) and _KEPT_ALIVE in raw:
             return raw + b"\r\n\r\n"
         told: list[bytes] = []
@@ -61,7 +72,7 @@ class ResponseHead:
 
     def has_line(self, line: bytes) -> bool:
         """Whether it has that very line, in these letters."""
-        return b"\r\n" + line in self._raw
+        return b"\r\n" + line in self._whole()
 
     @property
     def fields(self) -> dict[bytes, bytes]:
@@ -105,6 +116,7 @@ def head_of(status: int, headers: list[tuple[bytes, bytes]]) -> ResponseHead:
         fields.get(b"request-id", b""),
         fields.get(b"content-type", b""),
         b"anthropic-ratelimit-requests-limit" in fields,
-        b"\r\n".join([STATUS_LINES[status].removesuffix(b"\r\n"), *[b"%b: %b" % field for field in headers]]),
+        b"",
         fields,
+        headers,
     )
