@@ -18,7 +18,14 @@ from tenantry.gateway.deadlines import NEVER
 from tenantry.gateway.parts import Parts
 from tenantry.gateway.relay import ANSWER_BYTES_MAX, MESSAGE, PLAIN, STREAM, UNSURE, Relay, is_event_stream
 from tenantry.gateway.request import Request
-from tenantry.gateway.upstream import ConnectFailed, Connecting, ResponseHead, ResponseSink, UpstreamConnection
+from tenantry.gateway.upstream import (
+    STALE,
+    ConnectFailed,
+    Connecting,
+    ResponseHead,
+    ResponseSink,
+    UpstreamConnection,
+)
 from tenantry.ledger.templates import settled_line
 from tenantry.wire.bytework import fill_line
 from tenantry.wire.plain import plain_answer
@@ -446,7 +453,7 @@ class Attempt(ResponseSink):
     def on_broken(self, reason: str) -> None:
         self._connection = None
         owner = self._owner
-        if reason == "stale" and owner is not None:
+        if reason == STALE and owner is not None:
             self._is_stale = True
             self.sent_at = NEVER
             owner.on_stale()

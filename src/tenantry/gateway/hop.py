@@ -25,9 +25,17 @@ from tenantry.gateway.peers.calling import CONNECT_SECONDS_MAX
 from tenantry.gateway.population import Served
 from tenantry.gateway.relay import error_event, is_event_stream
 from tenantry.gateway.request import new_request_id
-from tenantry.gateway.upstream import ConnectFailed, Connecting, ResponseHead, ResponseSink, UpstreamConnection
+from tenantry.gateway.upstream import (
+    STALE,
+    ConnectFailed,
+    Connecting,
+    ResponseHead,
+    ResponseSink,
+    UpstreamConnection,
+)
+from tenantry.gateway.upstream.parsed import BODILESS
 from tenantry.wire.bytework import plain_chunk
-from tenantry.wire.http1 import LAST_CHUNK
+from tenantry.wire.http1 import LAST_CHUNK, chunk
 
 log = logging.getLogger("tenantry.gateway")
 
@@ -47,8 +55,6 @@ _CONNECTING: Final = 1
 _SENT: Final = 2
 _RELAYING: Final = 3
 _ENDED: Final = 4
-_STALE: Final = "stale"
-_BODILESS: Final = (204, 304)
 _EVENT_ENDS: Final = (b"\n\n", b"\r\n\r\n", b"\n\n\r\n")  # the last one with the end of its chunk
 _LAST_EVENTS: Final = (b"event: message_stop", b"event: error")
 
@@ -185,7 +191,7 @@ class Hop(Served):
         self._state, self._body = _RELAYING, b""
         client.let_go()
         self._is_stream = is_event_stream(head.content_type)
-        has_body = head.length is None and head.status not in _BODILESS
+        has_body = head.length is None and head.status not in BODILESS
         self._is_chunked = has_body and not self._caller.head.http_1_0
         if has_body and not self._is_chunked:
             client.keeps_alive = False
@@ -214,7 +220,7 @@ class Hop(Served):
     def on_body(self, data: bytes) -> None:
         self._is_flowing, self._last = True, data
         if self._client is not None:
-            self._client.write(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
+            self._client.write(chunk(data) if self._is_chunked else data)
 
     def on_end(self) -> None:
         client, is_chunked = self._client, self._is_chunked
@@ -230,7 +236,7 @@ class Hop(Served):
         self._connection = None
         if self._state == _RELAYING:
             self._interrupt(UpstreamBroken("The gateway that serves this account broke off. Try again."))
-        elif reason == _STALE and not self._has_ended:
+        elif reason == STALE and not self._has_ended:
             self._answer = None
             if self._owner is not None:
                 self.go(self._owner)  # it had been closed: of this request nothing was read
@@ -249,7 +255,7 @@ class Hop(Served):
         elif self._is_stream and self._is_chunked and (not last or last.endswith(_EVENT_ENDS)):
             if not any(name in last for name in _LAST_EVENTS):
                 event = error_event(error.error_type, error.message)
-                client.write(b"%x\r\n%b\r\n" % (len(event), event))
+                client.write(chunk(event))
             client.write(LAST_CHUNK)
             client.answered()
         else:

@@ -12,15 +12,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Connection,
-    Dialect,
     and_,
     cast,
     delete,
@@ -35,11 +34,11 @@ from sqlalchemy import (
 from tenantry.domain.cells import CellRow, Component, judge, names_to_read
 from tenantry.domain.values import value
 from tenantry.storage.cell_tables import ceilings, cell_tenants, cells, gateways
+from tenantry.storage.database import Store
 from tenantry.storage.many import insert_of, rows_where
+from tenantry.storage.server import Lock, take_turn
 from tenantry.storage.tables import journals
 
-# Of PostgreSQL's advisory locks: claims come one after the other.
-_CLAIMS_LOCK: Final = 0x7E4A_0021
 _BOOT_FILE: Final = Path("/proc/sys/kernel/random/boot_id")
 _NO_BOOT: Final = ""
 
@@ -94,15 +93,6 @@ class Forgotten:
     at_us: int
 
 
-class Store(Protocol):
-    """An engine, or a transaction that is under way."""
-
-    @property
-    def dialect(self) -> Dialect: ...
-    def begin(self) -> AbstractContextManager[Connection]: ...
-    def connect(self) -> AbstractContextManager[Connection]: ...
-
-
 class CellStore:
     """Cells and leases in one store. `clock_us` is that of SQLite's machine."""
 
@@ -110,7 +100,7 @@ class CellStore:
         self._engine = engine
         self._clock_us = clock_us
         self._is_sqlite = engine.dialect.name == "sqlite"
-        self._boot = (boot if boot is not None else _boot_id()) if self._is_sqlite else _NO_BOOT
+        self._boot = (boot if boot is not None else boot_id()) if self._is_sqlite else _NO_BOOT
 
     # The clock
 
@@ -133,7 +123,7 @@ class CellStore:
             return
         with self._engine.begin() as connection:
             if claims:
-                connection.execute(select(func.pg_advisory_xact_lock(_CLAIMS_LOCK)))
+                take_turn(connection, Lock.CLAIMS)
             yield connection
 
     # Leases
@@ -433,7 +423,8 @@ def _pins_of_cells(connection: Connection, names: Sequence[str]) -> dict[str, st
     return {row.tenant_id: row.cell for row in rows}
 
 
-def _boot_id() -> str:
+def boot_id() -> str:
+    """Which start of this machine it is; "" where that is not told."""
     try:
         return _BOOT_FILE.read_text().strip()
     except OSError:  # not Linux: leases of before the last boot run out by themselves

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from sqlalchemy import URL, Connection, Engine, Result, Select, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Dialect, Engine, Result, Select, create_engine, event, make_url
 
 from tenantry.storage.server import open_server
 
@@ -19,6 +19,15 @@ BUSY_MS_MAX = 10_000
 # and copies the log after each commit. A quarter less CPU (measured, 2026-11-25).
 WRITER_CACHE_KIB = 32 * 1024
 WRITER_LOG_PAGES = 8 * 1024
+
+
+class Store(Protocol):
+    """Where statements find their transaction: an engine, or a transaction that is under way."""
+
+    @property
+    def dialect(self) -> Dialect: ...
+    def begin(self) -> AbstractContextManager[Connection]: ...
+    def connect(self) -> AbstractContextManager[Connection]: ...
 
 
 class StoreMissing(Exception):

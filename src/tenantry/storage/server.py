@@ -38,6 +38,7 @@ class Lock(IntEnum):
 
     BOOKING = 0x7E4A_0001  # rows of the ledger, and the sums made of them
     MIGRATION = 0x7E4A_0002
+    CLAIMS = 0x7E4A_0021  # of cells, by gateways
 
 
 def open_server(url: URL, password: str | None) -> Engine:

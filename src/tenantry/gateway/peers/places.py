@@ -6,13 +6,13 @@ import hashlib
 import re
 import socket
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
+
+from tenantry.storage.cells import boot_id
 
 _PLACE: Final = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^\[\]/:#]+):([0-9]{1,5})#(plain|tls)-([0-9a-f]{64})")
 _PLAIN: Final = "plain"
 _TLS: Final = "tls"
-_BOOT_FILE: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,4 @@ def read_place(text: str) -> Place | None:
 
 def machine_mark() -> str:
     """Names this machine as long as it runs: loopback there is loopback here."""
-    try:
-        boot = _BOOT_FILE.read_text(encoding="ascii")
-    except OSError:
-        boot = ""
-    return hashlib.sha256(f"{boot}\0{socket.gethostname()}".encode()).hexdigest()
+    return hashlib.sha256(f"{boot_id()}\0{socket.gethostname()}".encode()).hexdigest()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Generator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from datetime import date, datetime
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Self
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import ColumnElement, Connection, Engine, Row, select
@@ -13,6 +13,7 @@ from sqlalchemy.engine import Dialect
 
 from tenantry.domain.near import did_you_mean
 from tenantry.storage import audit
+from tenantry.storage.database import Store
 from tenantry.storage.in_force import key_in_force
 from tenantry.storage.tables import audit_log, tenants
 from tenantry.storage.vault import MasterKey, Vault
@@ -39,15 +40,6 @@ class CredentialRefused(DirectoryError):
 
 class AddressNotOurs(DirectoryError):
     """The address of an upstream in the database is not what Tenantry has written there."""
-
-
-class Store(Protocol):
-    """Where a change finds its transaction: an engine, or a transaction that is under way."""
-
-    @property
-    def dialect(self) -> Dialect: ...
-    def begin(self) -> AbstractContextManager[Connection]: ...
-    def connect(self) -> AbstractContextManager[Connection]: ...
 
 
 class _Joined:
