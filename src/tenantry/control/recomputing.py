@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from tenantry.control.pricing import price_table
-from tenantry.control.site import Site
+from tenantry.control.site import Site, slugs_of_tenants
 from tenantry.control.tasks import Work
 from tenantry.ledger.adjustments import BookedMeanwhile, Scope, book_adjustments, recompute
 from tenantry.ledger.usage import month_bounds_us
@@ -41,7 +41,7 @@ def recomputing_work(site: Site, slug: str | None, month: str | None, version: s
             # Gateways that run count it from now on.
             told = {"price_version": table.version, "rows": booked}
             site.directory.announce("ledger.adjusted", tenant_id or "all", told)
-        slugs = {row.tenant_id: row.slug for row in site.directory.list_tenants()}
+        slugs = slugs_of_tenants(site)
         changes = [
             {
                 "tenant": slugs.get(one.tenant_id, one.tenant_id),
