@@ -12,9 +12,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tenantry.billing.credits import Part, left_of
-from tenantry.billing.invoice import finished
 from tenantry.billing.render import money, paper_on
-from tenantry.control.invoicing import prepare_credit
+from tenantry.control.invoicing import issue_drafted, prepare_credit
 from tenantry.domain.billing_details import PLAIN
 from tenantry.domain.roles import Principal
 from tenantry.storage.database import reading
@@ -104,7 +103,7 @@ def credit(request: Request, principal: Principal) -> Response:
         words = "Something was issued for this client since you looked: this is what the credit note is now."
         return _preview(request, principal, issued, new, form, words)
     try:
-        made = site.directory.issue_invoice(finished(new, site.directory.today()))
+        made = issue_drafted(site.directory, new)
     except DirectoryError as error:
         return _preview(request, principal, issued, new, form, _sentence(error))
     return see_other(f"/invoices/{made.number}", f"{made.number} is issued. {_after(issued, part)}")

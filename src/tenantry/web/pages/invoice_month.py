@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tenantry.billing.books import SumsDiffer
-from tenantry.billing.invoice import AlreadyBilled, NotBilled, finished
+from tenantry.billing.invoice import AlreadyBilled, NotBilled
 from tenantry.billing.months import BadMonth, Month, month_before, read_month
 from tenantry.billing.render import E_INVOICES, MEDIA_TYPES, XRECHNUNG, money, paper_on
 from tenantry.control.completeness import MonthIncomplete, require_complete
@@ -22,6 +22,7 @@ from tenantry.control.invoice_round import ISSUING, came, issuing_work, told
 from tenantry.control.invoicing import (
     Client,
     find_client,
+    issue_drafted,
     preview,
     preview_all,
     reading_books,
@@ -238,7 +239,7 @@ def issue_one(request: Request, principal: Principal) -> Response:
         )
         return _one(request, principal, month, {"form": words})
     try:
-        issued = site.directory.issue_invoice(finished(new, site.directory.today()))
+        issued = issue_drafted(site.directory, new)
     except DirectoryError as error:
         return _one(request, principal, month, {"form": _sentence(error)})
     return see_other(f"/invoices/{issued.number}", f"{issued.number} is issued.")
