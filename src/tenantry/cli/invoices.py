@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from tenantry.billing.credits import Part
+from tenantry.billing.credits import AMOUNT, Part
 from tenantry.billing.render import BINARY
 from tenantry.cli.billed import drawn_as
 from tenantry.cli.context import FAILED, USAGE, confirm, fail, opened
@@ -120,7 +119,7 @@ def credit_invoice(
 
 
 def _amount(text: str | None) -> Decimal | None:
-    if text is not None and not re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,4})?", text, re.ASCII):
+    if text is not None and not AMOUNT.fullmatch(text):
         raise fail(f"--amount is a number such as 12.50, not {text[:40]!r}", USAGE)
     return Decimal(text) if text is not None else None
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tenantry.billing.credits import Part, left_of
+from tenantry.billing.credits import AMOUNT as AMOUNT_TYPED
+from tenantry.billing.credits import LINES_MAX, REASON_CHARS_MAX, Part, left_of
 from tenantry.billing.render import money, paper_on
 from tenantry.control.invoicing import issue_drafted, prepare_credit
 from tenantry.domain.billing_details import PLAIN
@@ -28,10 +28,6 @@ from tenantry.web.signin.sessions import acting
 from tenantry.web.tokens import site_of
 
 WHOLE, AMOUNT, LINES = "whole", "amount", "lines"
-# It stands on one line of the note.
-REASON_CHARS_MAX: Final = 200
-_AMOUNT: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,4})?", re.ASCII)
-_LINES_MAX: Final = 1000
 
 
 def ask_credit(request: Request, principal: Principal) -> Response:
@@ -124,9 +120,9 @@ def _read(typed: Mapping[str, str], ticked: list[str]) -> tuple[Part | None, dic
     problems: dict[str, str] = {}
     if not typed["reason"] or not typed["reason"].isprintable() or len(typed["reason"]) > REASON_CHARS_MAX:
         problems["reason"] = f"One line of {REASON_CHARS_MAX} characters at most: it stands on the credit note."
-    lines = tuple(int(one) for one in ticked[:_LINES_MAX] if one.isascii() and one.isdigit() and len(one) < 9)
+    lines = tuple(int(one) for one in ticked[:LINES_MAX] if one.isascii() and one.isdigit() and len(one) < 9)
     amount = typed["amount"].replace(",", "")
-    if typed["how"] == AMOUNT and not _AMOUNT.fullmatch(amount):
+    if typed["how"] == AMOUNT and not AMOUNT_TYPED.fullmatch(amount):
         problems["amount"] = "An amount such as 12.50."
     if typed["how"] == WHOLE and amount:
         problems["how"] = "You typed an amount: choose An amount, or leave it empty to give back all that is left."
