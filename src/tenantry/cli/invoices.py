@@ -16,7 +16,7 @@ from tenantry.cli.invoice import Form, check_form, file_of, form_for, show_docum
 from tenantry.cli.options import AsJson, Yes
 from tenantry.cli.output import print_json, print_table, say
 from tenantry.cli.remote.api import Api
-from tenantry.control.invoice_views import invoice_view, total_of
+from tenantry.control.invoice_views import amount_of, invoice_view
 from tenantry.control.invoicing import (
     agency_details,
     credit,
@@ -105,7 +105,7 @@ def credit_invoice(
             total = at.write("POST", "invoices", number, "credit-preview", body=body)["total"]
         else:
             new = prepare_credit(at, number, reason, part)
-            total = total_of(new.document, -new.total_minor)
+            total = amount_of(new.document, -new.total_minor)
         confirm(f"Issue a credit note of {total} over {f'a part of {number}' if part else f'all of {number}'}?", yes)
         if isinstance(at, Api):
             note = at.write("POST", "invoices", number, "credit", body=body)

@@ -17,10 +17,10 @@ from tenantry.control.invoice_views import (
     BillingMonthView,
     InvoiceView,
     PassedView,
+    amount_of,
     billing_month_view,
     invoice_view,
     passed_view,
-    total_of,
 )
 from tenantry.control.invoicing import (
     agency_details,
@@ -202,7 +202,7 @@ class CreditPreview(View):
 def preview_credit(call: Call, number: str, body: CreditBody) -> CreditPreview:
     """Show what a credit note would give back, before it is issued; nothing is changed."""
     new = prepare_credit(call.site, number, body.reason, _part(body))
-    return CreditPreview(number, total_of(new.document, -new.total_minor), -new.total_minor, new.document["currency"])
+    return CreditPreview(number, amount_of(new.document, -new.total_minor), -new.total_minor, new.document["currency"])
 
 
 @operation("GET", "/invoice-verification", Permission.INVOICES_ISSUE)

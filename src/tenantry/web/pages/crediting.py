@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from tenantry.billing.credits import AMOUNT as AMOUNT_TYPED
 from tenantry.billing.credits import LINES_MAX, REASON_CHARS_MAX, Part, left_of
-from tenantry.billing.render import money, paper_on
+from tenantry.billing.render import paper_on
+from tenantry.control.invoice_views import amount_of
 from tenantry.control.invoicing import issue_drafted, prepare_credit
-from tenantry.domain.billing_details import PLAIN
 from tenantry.domain.roles import Principal
 from tenantry.storage.database import reading
 from tenantry.storage.directory import DirectoryError
@@ -52,7 +51,7 @@ def _form(
     with reading(site_of(request).engine) as connection:
         left = left_of(issued, credits_of(connection, issued.number))
     lines = [
-        (number, line["text"], money(document, line["amount_minor"], PLAIN.locale), of, _told(document, of))
+        (number, line["text"], amount_of(document, line["amount_minor"]), of, amount_of(document, of))
         for number, (line, of) in enumerate(zip(document["lines"], left.lines_minor, strict=True), 1)
     ]
     return show(
@@ -62,17 +61,13 @@ def _form(
         422 if problems else 200,
         issued=issued,
         lines=lines,
-        left=_told(document, left.net_minor),
+        left=amount_of(document, left.net_minor),
         currency=document["currency"],
         typed=typed,
         ticked=ticked,
         problems=problems,
         reason_chars_max=REASON_CHARS_MAX,
     )
-
-
-def _told(document: Mapping[str, Any], minor: int) -> str:
-    return money(document, minor, PLAIN.locale)
 
 
 def credit(request: Request, principal: Principal) -> Response:
@@ -150,7 +145,7 @@ def _preview(
         is_whole=new.kind == CREDIT_NOTE,
         paper=paper_on(new.document),
         logo=new.document["agency"]["logo"],
-        total=_told(new.document, -new.total_minor),
+        total=amount_of(new.document, -new.total_minor),
         kept=[*kept, *(("line", one) for one in form.all("line"))],
         seen=_mark(new),
         problems={"form": words} if words else {},
