@@ -15,7 +15,7 @@ from tenantry.billing.months import month_before
 from tenantry.billing.render import MEDIA_TYPES, NotRendered, ending_of, paper_on
 from tenantry.billing.render import render as render_invoice
 from tenantry.control.figures.scope import Scope
-from tenantry.control.invoice_forms import is_offered, offers_of
+from tenantry.control.invoice_forms import offers_of, why_not
 from tenantry.control.invoice_views import amount_of
 from tenantry.control.invoicing import KINDS, list_clients, list_waiting, verify_invoices
 from tenantry.control.site import Site
@@ -145,8 +145,8 @@ def download_invoice(request: Request, principal: Principal) -> Response:
 def sent(document: Mapping[str, Any], form: str, name: str) -> Response:
     """A document as a file. Raises: HTTPException 409: it cannot be made."""
     safe = "".join(mark if mark.isalnum() else "-" for mark in name)
-    if not is_offered(document, form):
-        why = next(one.why for one in offers_of(document) if one.form == form)
+    why = why_not(document, form)
+    if why:
         raise HTTPException(409, f"it cannot be had as {form} here: {why}")
     try:
         body = render_invoice(document, form)
