@@ -16,7 +16,7 @@ from tenantry.billing.books import SumsDiffer
 from tenantry.billing.invoice import AlreadyBilled, NotBilled
 from tenantry.billing.months import BadMonth, Month, month_before, read_month
 from tenantry.billing.render import E_INVOICES, MEDIA_TYPES, XRECHNUNG, paper_on
-from tenantry.control.completeness import MonthIncomplete, require_complete
+from tenantry.control.completeness import MonthIncomplete
 from tenantry.control.invoice_forms import missing_of
 from tenantry.control.invoice_round import ISSUING, came, issuing_work, told
 from tenantry.control.invoice_views import amount_of, totals_of
@@ -28,7 +28,6 @@ from tenantry.control.invoicing import (
     preview_all,
     reading_books,
     require_issuable,
-    require_over,
 )
 from tenantry.control.site import Site
 from tenantry.control.tasks import TaskRunning
@@ -91,8 +90,7 @@ def _month(request: Request, principal: Principal, month: Month, problems: Mappi
 def why_not_yet(site: Site, month: Month) -> str:
     """Why none can be issued of a month; "": they can."""
     try:
-        require_over(site, month)
-        require_complete(site, month)
+        require_issuable(site, month)
     except MonthIncomplete as reason:
         return f"{_sentence(reason)} What is shown is preliminary."
     except DirectoryError as reason:
