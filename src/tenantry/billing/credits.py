@@ -6,11 +6,12 @@ ledger says, whatever was given back, and what is booked later is billed as if n
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any
+from typing import Any, Final
 
 from tenantry.billing.months import rounded
 from tenantry.billing.wording import Wording, wording_of
@@ -19,6 +20,11 @@ from tenantry.storage.directory.invoices import CREDIT_NOTE, PARTIAL_CREDIT, Cov
 
 # Kinds of lines.
 CREDIT, CREDITED = "credit", "credited"
+# An amount as it is typed.
+AMOUNT: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,4})?", re.ASCII)
+# It stands on one line of the note.
+REASON_CHARS_MAX: Final = 200
+LINES_MAX: Final = 1000
 
 
 class NotCredited(Exception):

@@ -17,7 +17,6 @@ from tenantry.billing.render import (
     PREVIEW,
     NotRendered,
     find_form,
-    money,
     require_extra,
 )
 from tenantry.cli.billed import Billed, Elsewhere, Here
@@ -29,8 +28,7 @@ from tenantry.cli.progress import told_share
 from tenantry.cli.remote.api import Api
 from tenantry.cli.remote.server import NAMED
 from tenantry.control.invoice_files import file_name, preview_name
-from tenantry.control.invoice_views import billing_month_view
-from tenantry.domain.billing_details import PLAIN
+from tenantry.control.invoice_views import amount_of, billing_month_view
 from tenantry.domain.money import format_usd
 from tenantry.ledger.exports import replacing
 
@@ -137,13 +135,13 @@ def show_document(document: Mapping[str, Any]) -> None:
             line["text"],
             line["rows"] or "",
             format_usd(line["list_nanos"]) if line["rows"] else "",
-            money(document, line["amount_minor"], PLAIN.locale),
+            amount_of(document, line["amount_minor"]),
         ]
         for line in document["lines"]
     ]
     for tax in document["taxes"]:
-        rows.append([f"{tax['text']} {tax['percent']}%", "", "", money(document, tax["amount_minor"], PLAIN.locale)])
-    rows.append(["total", "", "", money(document, document["total_minor"], PLAIN.locale)])
+        rows.append([f"{tax['text']} {tax['percent']}%", "", "", amount_of(document, tax["amount_minor"])])
+    rows.append(["total", "", "", amount_of(document, document["total_minor"])])
     print_table(columns, rows, right=columns[1:])
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from tenantry.billing.credits import Part
+from tenantry.billing.credits import AMOUNT, Part
 from tenantry.billing.render import BINARY
 from tenantry.cli.billed import drawn_as
 from tenantry.cli.context import FAILED, USAGE, confirm, fail, opened
@@ -17,7 +16,7 @@ from tenantry.cli.invoice import Form, check_form, file_of, form_for, show_docum
 from tenantry.cli.options import AsJson, Yes
 from tenantry.cli.output import print_json, print_table, say
 from tenantry.cli.remote.api import Api
-from tenantry.control.invoice_views import invoice_view, total_of
+from tenantry.control.invoice_views import amount_of, invoice_view
 from tenantry.control.invoicing import (
     agency_details,
     credit,
@@ -106,7 +105,7 @@ def credit_invoice(
             total = at.write("POST", "invoices", number, "credit-preview", body=body)["total"]
         else:
             new = prepare_credit(at, number, reason, part)
-            total = total_of(new.document, -new.total_minor)
+            total = amount_of(new.document, -new.total_minor)
         confirm(f"Issue a credit note of {total} over {f'a part of {number}' if part else f'all of {number}'}?", yes)
         if isinstance(at, Api):
             note = at.write("POST", "invoices", number, "credit", body=body)
@@ -120,7 +119,7 @@ def credit_invoice(
 
 
 def _amount(text: str | None) -> Decimal | None:
-    if text is not None and not re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,4})?", text, re.ASCII):
+    if text is not None and not AMOUNT.fullmatch(text):
         raise fail(f"--amount is a number such as 12.50, not {text[:40]!r}", USAGE)
     return Decimal(text) if text is not None else None
 

@@ -23,7 +23,7 @@ from tenantry.cli.remote.tasks import followed
 from tenantry.control.ledger_work import quarantined_views, recomputed, scope_of, verification_view
 from tenantry.control.pricing import price_table
 from tenantry.control.refused_views import NOBODYS_KEY, refused_view, whose_words
-from tenantry.control.site import Site
+from tenantry.control.site import Site, slugs_of_tenants
 from tenantry.domain.attempts import BASIS_BOUND
 from tenantry.domain.money import format_usd
 from tenantry.domain.price_terms import BadPriceTable
@@ -115,7 +115,7 @@ def _story(at: Site | Api, wanted: str) -> tuple[Sequence[dict[str, Any]], dict[
     refused = find_refused(at.engine, wanted) if not story else None
     if refused is None:
         return story, None
-    slugs = {one.tenant_id: one.slug for one in at.directory.list_tenants()}
+    slugs = slugs_of_tenants(at)
     at.directory.audit("read.refusals", wanted[:128], {"tenant": slugs.get(refused.tenant_id)})
     return story, refused_view(refused, slugs).as_json()
 

@@ -42,14 +42,11 @@ class Offer:
 
 def offers_of(document: Mapping[str, Any]) -> list[Offer]:
     """Every format of a document that was issued, or (without a number) of one that may be."""
-    return [Offer(form, name, _why_not(document, form)) for form, name in NAMES.items()]
+    return [Offer(form, name, why_not(document, form)) for form, name in NAMES.items()]
 
 
-def is_offered(document: Mapping[str, Any], form: str) -> bool:
-    return form in NAMES and not _why_not(document, form)
-
-
-def _why_not(document: Mapping[str, Any], form: str) -> str:
+def why_not(document: Mapping[str, Any], form: str) -> str:
+    """Why a document cannot be had in a format; "": it can."""
     try:
         require_extra(form)
     except NotRendered as error:

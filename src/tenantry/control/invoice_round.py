@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tenantry.billing.months import Month
-from tenantry.billing.render import money
+from tenantry.control.invoice_views import amount_of
 from tenantry.control.invoicing import Passed, issue_all, list_clients
 from tenantry.control.site import Site
 from tenantry.control.tasks import PROGRESS_LINES_MAX, TaskView, Work
-from tenantry.domain.billing_details import PLAIN
 
 ISSUING: Final = "issue of invoices"
 
@@ -54,7 +53,7 @@ def told(passed: Passed, document: Mapping[str, Any] | None) -> dict[str, Any]:
         "tenant": passed.slug,
         "number": document.get("number") if document else passed.standing,
         "is_new": document is not None,
-        "total": money(document, document["total_minor"], PLAIN.locale) if document else None,
+        "total": amount_of(document, document["total_minor"]) if document else None,
         "why_not": passed.why,
         "failed": passed.failed,
     }

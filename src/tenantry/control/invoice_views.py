@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tenantry.billing.months import Month
@@ -13,7 +14,7 @@ from tenantry.control.views import View
 from tenantry.domain.billing_details import PLAIN
 from tenantry.domain.values import value
 from tenantry.storage.directory import DirectoryError
-from tenantry.storage.directory.invoices import Issued
+from tenantry.storage.directory.invoices import Issued, NewInvoice
 
 
 @value
@@ -60,9 +61,19 @@ class BillingMonthView(View):
     why_not_issuable: str | None
 
 
-def total_of(document: Mapping[str, Any], minor: int) -> str:
-    """An amount of a document, as the command line tells it whatever the document's locale."""
+def amount_of(document: Mapping[str, Any], minor: int) -> str:
+    """An amount of a document, as commands and pages tell it whatever the document's locale."""
     return money(document, minor, PLAIN.locale)
+
+
+def totals_of(some: Iterable[NewInvoice | Issued]) -> dict[str, str]:
+    """What they come to, a sum for each currency in the order in which they are met."""
+    minor: defaultdict[str, int] = defaultdict(int)
+    documents: dict[str, Mapping[str, Any]] = {}
+    for one in some:
+        minor[one.currency] += one.total_minor
+        documents.setdefault(one.currency, one.document)
+    return {name: amount_of(documents[name], total) for name, total in minor.items()}
 
 
 def invoice_view(one: Issued) -> InvoiceView:
@@ -72,7 +83,7 @@ def invoice_view(one: Issued) -> InvoiceView:
         one.slug,
         one.month,
         one.document["issued_on"],
-        total_of(one.document, one.total_minor),
+        amount_of(one.document, one.total_minor),
         one.total_minor,
         one.currency,
         one.credits,
@@ -87,7 +98,7 @@ def passed_view(one: Passed) -> PassedView:
     return PassedView(
         one.slug,
         document.get("number") if document is not None else None,
-        total_of(document, document["total_minor"]) if document is not None else None,
+        amount_of(document, document["total_minor"]) if document is not None else None,
         minor,
         document["currency"] if document is not None else None,
         one.why or None,

@@ -159,10 +159,11 @@ def issue(site: Site, client: Client, month: Month, check: Check = any_document)
         site.directory.close_month(client.tenant_id, str(month), reason.after)
         raise
     check(new.document)
-    return _issue(site.directory, new)
+    return issue_drafted(site.directory, new)
 
 
-def _issue(directory: Directory, new: NewInvoice) -> Issued:
+def issue_drafted(directory: Directory, new: NewInvoice) -> Issued:
+    """What was drafted gets its day and its number. Raises: DirectoryError: somebody was first."""
     return directory.issue_invoice(finished(new, directory.today()))
 
 
@@ -247,7 +248,7 @@ def _issue_some(site: Site, month: Month, drafted: Sequence[Passed]) -> list[Pas
                 found.append(one)
                 continue
             try:
-                found.append(replace(one, issued=_issue(directory, one.draft)))
+                found.append(replace(one, issued=issue_drafted(directory, one.draft)))
             except IssuedMeanwhile as reason:
                 found.append(replace(one, why=str(reason)))
     return found
@@ -265,7 +266,7 @@ def credit(site: Site, number: str, reason: str, part: Part | None = None) -> Is
     Raises:
         DirectoryError: there is no such invoice, it is credited already, or the part is more than what is left.
     """
-    return _issue(site.directory, prepare_credit(site, number, reason, part))
+    return issue_drafted(site.directory, prepare_credit(site, number, reason, part))
 
 
 def prepare_credit(site: Site, number: str, reason: str, part: Part | None = None) -> NewInvoice:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from tenantry.control.site import Site
+from tenantry.control.site import Site, slugs_of_tenants
 from tenantry.control.views import View
 from tenantry.domain.money import format_usd
 from tenantry.domain.proof import is_of_proof
@@ -99,7 +99,7 @@ class SiteUsageView(View):
 def site_usage(site: Site, month: str) -> SiteUsageView:
     """What every client used in a month, the dearest first. Raises: BadMonth."""
     uses = month_uses(site.engine, month, site.settings.zone)
-    slugs = {one.tenant_id: one.slug for one in site.directory.list_tenants()}
+    slugs = slugs_of_tenants(site)
     clients = [one for one in uses if not is_of_proof(one.tenant_id)]
     by_slug: dict[str | None, list[TenantUse]] = {}
     for one in sorted(clients, key=lambda one: (one.tenant_id not in slugs, -one.cost_nanos, one.tenant_id)):

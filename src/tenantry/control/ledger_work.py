@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from tenantry.control.site import Site
+from tenantry.control.site import Site, slugs_of_tenants
 from tenantry.control.views import View
 from tenantry.domain.prices import PriceTable
 from tenantry.domain.printable import stamp
@@ -63,7 +62,7 @@ def verification_view(found: Verification) -> dict[str, Any]:
 
 def quarantined_views(site: Site) -> list[QuarantinedView]:
     """By their number."""
-    slugs = _slugs(site)
+    slugs = slugs_of_tenants(site)
     found = [
         QuarantinedView(
             one.line_id,
@@ -96,7 +95,7 @@ def recomputed(site: Site, table: PriceTable, scope: Scope, *, book: bool) -> Re
         # Gateways that run count it from now on.
         told = {"price_version": table.version, "rows": booked}
         site.directory.announce("ledger.adjusted", scope.tenant_id or "all", told)
-    slugs: Mapping[str, str] = _slugs(site)
+    slugs = slugs_of_tenants(site)
     changes = [
         RecomputedView(
             **asdict(one),
@@ -107,7 +106,3 @@ def recomputed(site: Site, table: PriceTable, scope: Scope, *, book: bool) -> Re
     ]
     changes.sort(key=lambda one: (one.tenant, one.model))
     return RecomputedAll(table.version, changes, sum(one.difference_nanos for one in changes), booked)
-
-
-def _slugs(site: Site) -> dict[str, str]:
-    return {row.tenant_id: row.slug for row in site.directory.list_tenants()}

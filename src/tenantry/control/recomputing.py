@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from tenantry.control.ledger_work import recomputed, scope_of
 from tenantry.control.pricing import price_table
 from tenantry.control.site import Site
 from tenantry.control.tasks import Work
-from tenantry.ledger.adjustments import BookedMeanwhile, Scope, book_adjustments, recompute
-from tenantry.ledger.usage import month_bounds_us
+from tenantry.ledger.adjustments import BookedMeanwhile
 from tenantry.storage.directory import DirectoryError
 
 RECOMPUTATION: Final = "recomputation"
@@ -30,41 +30,32 @@ def recomputing_work(site: Site, slug: str | None, month: str | None, version: s
     table = price_table(site)
     if version is not None and version != table.version:
         raise OtherPrices(f"{(OtherPrices.__doc__ or '').strip()} Look again.")
-    tenant_id = site.directory.get_tenant(slug).tenant_id if slug else None
-    bounds = month_bounds_us(month, site.settings.zone) if month else (None, None)
-    scope = Scope(tenant_id, *bounds)
+    scope = scope_of(site, slug or None, month or None)
 
     def work(_tell: object) -> dict[str, Any]:
-        found, booked = recompute(site.engine, table, scope), 0
-        if version is not None and found:
-            booked = book_adjustments(site.engine, table, scope)
-            # Gateways that run count it from now on.
-            told = {"price_version": table.version, "rows": booked}
-            site.directory.announce("ledger.adjusted", tenant_id or "all", told)
-        slugs = {row.tenant_id: row.slug for row in site.directory.list_tenants()}
+        found = recomputed(site, table, scope, book=version is not None)
         changes = [
             {
-                "tenant": slugs.get(one.tenant_id, one.tenant_id),
-                "is_there": one.tenant_id in slugs,
+                "tenant": one.tenant,
+                "is_there": one.tenant != one.tenant_id,
                 "model": one.model,
                 "attempts": one.attempts,
                 "before_nanos": one.before_nanos,
                 "after_nanos": one.after_nanos,
-                "difference_nanos": one.after_nanos - one.before_nanos,
+                "difference_nanos": one.difference_nanos,
                 "unpriced": one.unpriced,
             }
-            for one in found
+            for one in found.changes
         ]
-        difference = sum(one.after_nanos - one.before_nanos for one in found)
         return {
             "version": table.version,
             "tenant": slug or "",
             "month": month or "",
             "changes": changes,
-            "attempts": sum(one.attempts for one in found),
-            "difference_nanos": difference,
+            "attempts": sum(one.attempts for one in found.changes),
+            "difference_nanos": found.difference_nanos,
             "is_booked": version is not None,
-            "booked": booked,
+            "booked": found.booked,
         }
 
     return work

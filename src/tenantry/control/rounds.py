@@ -9,27 +9,25 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from sqlalchemy import func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from tenantry.billing.invoice import Client
 from tenantry.billing.months import Month, month_before, read_month
-from tenantry.billing.render import NotRendered, money, require_extra
+from tenantry.billing.render import NotRendered, require_extra
 from tenantry.billing.usage import start_us
 from tenantry.control.completeness import MonthIncomplete, require_complete
 from tenantry.control.invoice_files import check_of, keep_files, keep_preview
+from tenantry.control.invoice_views import totals_of
 from tenantry.control.invoicing import Passed, issue_all, list_clients, preview_all
 from tenantry.control.site import Site, host
 from tenantry.domain.alerts import Alert
 from tenantry.domain.billing_alerts import failed_alert, issued_alert, previewed_alert, waiting_alert
-from tenantry.domain.billing_details import PLAIN
 from tenantry.ledger.outbox import Outbox
 from tenantry.settings import ISSUE, Settings
 from tenantry.storage.billing_tables import invoice_rounds
@@ -172,13 +170,9 @@ class InvoiceRounds:
 
     def _totals(self, month: Month, numbers: Collection[str]) -> list[str]:
         """What they come to, a sum for each currency."""
-        by_currency: defaultdict[str, int] = defaultdict(int)
-        documents: dict[str, Mapping[str, Any]] = {}
-        for one in self._site.directory.list_invoices(month=str(month)):
-            if one.number in numbers:
-                by_currency[one.currency] += one.total_minor
-                documents.setdefault(one.currency, one.document)
-        return [money(documents[name], minor, PLAIN.locale) for name, minor in sorted(by_currency.items())]
+        issued = self._site.directory.list_invoices(month=str(month))
+        totals = totals_of(one for one in issued if one.number in numbers)
+        return [totals[currency] for currency in sorted(totals)]
 
     def _wait(self, month: Month, why: str, now: datetime) -> None:
         if f"{month} {why}" not in self._told:

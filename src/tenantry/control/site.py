@@ -47,6 +47,11 @@ def open_site(settings: Settings) -> Site:
     return Site(settings, engine, vault, Directory(engine, vault, actor(), host(), settings.zone))
 
 
+def slugs_of_tenants(site: Site) -> dict[str, str]:
+    """By internal id, of those that are there."""
+    return {one.tenant_id: one.slug for one in site.directory.list_tenants()}
+
+
 def bring_upstreams(settings: Settings, directory: Directory) -> list[str]:
     """Make the store's upstreams what the settings declare. One that is not declared any more stays as it is.
 

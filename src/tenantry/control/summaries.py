@@ -29,7 +29,7 @@ from tenantry.billing.summary import (
 from tenantry.billing.summary_page import render_summary, title_of
 from tenantry.control.completeness import MonthIncomplete, require_booked
 from tenantry.control.invoicing import agency_details, list_clients, list_without_plan, reading_books
-from tenantry.control.site import Site
+from tenantry.control.site import Site, slugs_of_tenants
 from tenantry.domain.alerts import Alert, AlertKind
 from tenantry.domain.periods import WEEK, BadPeriod, Period, previous_period, read_period
 from tenantry.domain.proof import is_of_proof
@@ -92,7 +92,7 @@ def tenant_summary(site: Site, slug: str, week: Period) -> dict[str, Any]:
 def agency_summary(site: Site, week: Period) -> dict[str, Any]:
     """The week of all tenants, with the margin of the month in which it ended."""
     zone = site.settings.zone
-    slugs = {one.tenant_id: one.slug for one in site.directory.list_tenants()}
+    slugs = slugs_of_tenants(site)
     month = Month(datetime.fromtimestamp(week.end_us // SECOND_US - 1, zone).date().replace(day=1))
     with reading_books(site) as books:
         now, before = (read_week(books.connection, one) for one in (week, previous_period(week, zone)))

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 
 from msgspec import UNSET, Meta, UnsetType
 
-from tenantry.billing.credits import Part
+from tenantry.billing.credits import AMOUNT, LINES_MAX, REASON_CHARS_MAX, Part
 from tenantry.billing.invoice import Client
 from tenantry.billing.months import Month, month_before, read_month
 from tenantry.billing.render import MEDIA_TYPES, ending_of, render
@@ -17,10 +17,10 @@ from tenantry.control.invoice_views import (
     BillingMonthView,
     InvoiceView,
     PassedView,
+    amount_of,
     billing_month_view,
     invoice_view,
     passed_view,
-    total_of,
 )
 from tenantry.control.invoicing import (
     agency_details,
@@ -161,18 +161,20 @@ LineNumber = Annotated[int, Meta(ge=1, le=100_000)]
 class CreditBody(Struct):
     """Without an amount and lines: all that is left."""
 
-    reason: Annotated[str, Meta(min_length=1, max_length=200, description="What stands on the credit note.")]
+    reason: Annotated[
+        str, Meta(min_length=1, max_length=REASON_CHARS_MAX, description="What stands on the credit note.")
+    ]
     amount: (
         Annotated[
             str,
             Meta(
-                pattern=r"^[0-9]{1,12}(\.[0-9]{1,4})?$",
+                pattern=f"^{AMOUNT.pattern}$",
                 description="Before taxes, in the invoice's currency, such as 12.50.",
             ),
         ]
         | None
     ) = None
-    lines: Annotated[list[LineNumber], Meta(max_length=1000, description="Only these, counted from 1.")] = []
+    lines: Annotated[list[LineNumber], Meta(max_length=LINES_MAX, description="Only these, counted from 1.")] = []
 
 
 @operation("POST", "/invoices/{number:path}/credit", Permission.INVOICES_ISSUE, status=201, is_atomic=False)
@@ -200,7 +202,7 @@ class CreditPreview(View):
 def preview_credit(call: Call, number: str, body: CreditBody) -> CreditPreview:
     """Show what a credit note would give back, before it is issued; nothing is changed."""
     new = prepare_credit(call.site, number, body.reason, _part(body))
-    return CreditPreview(number, total_of(new.document, -new.total_minor), -new.total_minor, new.document["currency"])
+    return CreditPreview(number, amount_of(new.document, -new.total_minor), -new.total_minor, new.document["currency"])
 
 
 @operation("GET", "/invoice-verification", Permission.INVOICES_ISSUE)

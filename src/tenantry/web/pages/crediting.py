@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tenantry.billing.credits import Part, left_of
-from tenantry.billing.invoice import finished
-from tenantry.billing.render import money, paper_on
-from tenantry.control.invoicing import prepare_credit
-from tenantry.domain.billing_details import PLAIN
+from tenantry.billing.credits import AMOUNT as AMOUNT_TYPED
+from tenantry.billing.credits import LINES_MAX, REASON_CHARS_MAX, Part, left_of
+from tenantry.billing.render import paper_on
+from tenantry.control.invoice_views import amount_of
+from tenantry.control.invoicing import issue_drafted, prepare_credit
 from tenantry.domain.roles import Principal
 from tenantry.storage.database import reading
 from tenantry.storage.directory import DirectoryError
@@ -29,10 +27,6 @@ from tenantry.web.signin.sessions import acting
 from tenantry.web.tokens import site_of
 
 WHOLE, AMOUNT, LINES = "whole", "amount", "lines"
-# It stands on one line of the note.
-REASON_CHARS_MAX: Final = 200
-_AMOUNT: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,4})?", re.ASCII)
-_LINES_MAX: Final = 1000
 
 
 def ask_credit(request: Request, principal: Principal) -> Response:
@@ -57,7 +51,7 @@ def _form(
     with reading(site_of(request).engine) as connection:
         left = left_of(issued, credits_of(connection, issued.number))
     lines = [
-        (number, line["text"], money(document, line["amount_minor"], PLAIN.locale), of, _told(document, of))
+        (number, line["text"], amount_of(document, line["amount_minor"]), of, amount_of(document, of))
         for number, (line, of) in enumerate(zip(document["lines"], left.lines_minor, strict=True), 1)
     ]
     return show(
@@ -67,17 +61,13 @@ def _form(
         422 if problems else 200,
         issued=issued,
         lines=lines,
-        left=_told(document, left.net_minor),
+        left=amount_of(document, left.net_minor),
         currency=document["currency"],
         typed=typed,
         ticked=ticked,
         problems=problems,
         reason_chars_max=REASON_CHARS_MAX,
     )
-
-
-def _told(document: Mapping[str, Any], minor: int) -> str:
-    return money(document, minor, PLAIN.locale)
 
 
 def credit(request: Request, principal: Principal) -> Response:
@@ -104,7 +94,7 @@ def credit(request: Request, principal: Principal) -> Response:
         words = "Something was issued for this client since you looked: this is what the credit note is now."
         return _preview(request, principal, issued, new, form, words)
     try:
-        made = site.directory.issue_invoice(finished(new, site.directory.today()))
+        made = issue_drafted(site.directory, new)
     except DirectoryError as error:
         return _preview(request, principal, issued, new, form, _sentence(error))
     return see_other(f"/invoices/{made.number}", f"{made.number} is issued. {_after(issued, part)}")
@@ -125,9 +115,9 @@ def _read(typed: Mapping[str, str], ticked: list[str]) -> tuple[Part | None, dic
     problems: dict[str, str] = {}
     if not typed["reason"] or not typed["reason"].isprintable() or len(typed["reason"]) > REASON_CHARS_MAX:
         problems["reason"] = f"One line of {REASON_CHARS_MAX} characters at most: it stands on the credit note."
-    lines = tuple(int(one) for one in ticked[:_LINES_MAX] if one.isascii() and one.isdigit() and len(one) < 9)
+    lines = tuple(int(one) for one in ticked[:LINES_MAX] if one.isascii() and one.isdigit() and len(one) < 9)
     amount = typed["amount"].replace(",", "")
-    if typed["how"] == AMOUNT and not _AMOUNT.fullmatch(amount):
+    if typed["how"] == AMOUNT and not AMOUNT_TYPED.fullmatch(amount):
         problems["amount"] = "An amount such as 12.50."
     if typed["how"] == WHOLE and amount:
         problems["how"] = "You typed an amount: choose An amount, or leave it empty to give back all that is left."
@@ -155,7 +145,7 @@ def _preview(
         is_whole=new.kind == CREDIT_NOTE,
         paper=paper_on(new.document),
         logo=new.document["agency"]["logo"],
-        total=_told(new.document, -new.total_minor),
+        total=amount_of(new.document, -new.total_minor),
         kept=[*kept, *(("line", one) for one in form.all("line"))],
         seen=_mark(new),
         problems={"form": words} if words else {},

@@ -13,28 +13,28 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tenantry.billing.books import SumsDiffer
-from tenantry.billing.invoice import AlreadyBilled, NotBilled, finished
+from tenantry.billing.invoice import AlreadyBilled, NotBilled
 from tenantry.billing.months import BadMonth, Month, month_before, read_month
-from tenantry.billing.render import E_INVOICES, MEDIA_TYPES, XRECHNUNG, money, paper_on
-from tenantry.control.completeness import MonthIncomplete, require_complete
+from tenantry.billing.render import E_INVOICES, MEDIA_TYPES, XRECHNUNG, paper_on
+from tenantry.control.completeness import MonthIncomplete
 from tenantry.control.invoice_forms import missing_of
 from tenantry.control.invoice_round import ISSUING, came, issuing_work, told
+from tenantry.control.invoice_views import amount_of, totals_of
 from tenantry.control.invoicing import (
     Client,
     find_client,
+    issue_drafted,
     preview,
     preview_all,
     reading_books,
     require_issuable,
-    require_over,
 )
 from tenantry.control.site import Site
 from tenantry.control.tasks import TaskRunning
-from tenantry.domain.billing_details import PLAIN
 from tenantry.domain.roles import Permission, Principal
 from tenantry.storage.directory import DirectoryError, NotInDirectory
 from tenantry.storage.directory.invoices import NewInvoice
-from tenantry.web.pages.invoices import clients_in, sent, total_of
+from tenantry.web.pages.invoices import clients_in, sent
 from tenantry.web.pages.showing import query, seen_scope, show
 from tenantry.web.pages.working import begin, last
 from tenantry.web.pages_base.forms import posted
@@ -72,11 +72,14 @@ def _month(request: Request, principal: Principal, month: Month, problems: Mappi
         422 if problems else 200,
         month=month,
         rows=rows,
-        issued={one.number: total_of(one) for one in site.directory.list_invoices(None, str(month))},
+        issued={
+            one.number: amount_of(one.document, one.total_minor)
+            for one in site.directory.list_invoices(None, str(month))
+        },
         there=set(scope.tenants),
         waiting=sum(one.draft is not None for one in passed),
         billed=sum(one.standing is not None for one in passed),
-        totals=_totals(passed),
+        totals=list(totals_of(one.draft for one in passed if one.draft is not None).values()),
         why_not=why_not_yet(site, month),
         typed={"month": str(month)},
         problems=problems,
@@ -84,20 +87,10 @@ def _month(request: Request, principal: Principal, month: Month, problems: Mappi
     )
 
 
-def _totals(passed: list[Any]) -> list[str]:
-    """What would be issued, a sum for each currency."""
-    sums: dict[str, tuple[Mapping[str, Any], int]] = {}
-    for document in (one.draft.document for one in passed if one.draft is not None):
-        of, before = sums.get(document["currency"], (document, 0))
-        sums[document["currency"]] = (of, before + document["total_minor"])
-    return [money(of, minor, PLAIN.locale) for of, minor in sums.values()]
-
-
 def why_not_yet(site: Site, month: Month) -> str:
     """Why none can be issued of a month; "": they can."""
     try:
-        require_over(site, month)
-        require_complete(site, month)
+        require_issuable(site, month)
     except MonthIncomplete as reason:
         return f"{_sentence(reason)} What is shown is preliminary."
     except DirectoryError as reason:
@@ -238,7 +231,7 @@ def issue_one(request: Request, principal: Principal) -> Response:
         )
         return _one(request, principal, month, {"form": words})
     try:
-        issued = site.directory.issue_invoice(finished(new, site.directory.today()))
+        issued = issue_drafted(site.directory, new)
     except DirectoryError as error:
         return _one(request, principal, month, {"form": _sentence(error)})
     return see_other(f"/invoices/{issued.number}", f"{issued.number} is issued.")

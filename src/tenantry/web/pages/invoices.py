@@ -12,13 +12,13 @@ from starlette.responses import Response
 
 from tenantry.billing.credits import left_of
 from tenantry.billing.months import month_before
-from tenantry.billing.render import MEDIA_TYPES, NotRendered, ending_of, money, paper_on
+from tenantry.billing.render import MEDIA_TYPES, NotRendered, ending_of, paper_on
 from tenantry.billing.render import render as render_invoice
 from tenantry.control.figures.scope import Scope
-from tenantry.control.invoice_forms import is_offered, offers_of
+from tenantry.control.invoice_forms import offers_of, why_not
+from tenantry.control.invoice_views import amount_of
 from tenantry.control.invoicing import KINDS, list_clients, list_waiting, verify_invoices
 from tenantry.control.site import Site
-from tenantry.domain.billing_details import PLAIN
 from tenantry.domain.roles import Permission, Principal
 from tenantry.storage.directory import DirectoryError
 from tenantry.storage.directory.invoices import CREDIT_NOTE, INVOICE, PARTIAL_CREDIT, Issued
@@ -48,7 +48,7 @@ def list_invoices(request: Request, principal: Principal) -> Response:
         request,
         principal,
         "invoices",
-        rows=[(one, KINDS[one.kind], total_of(one)) for one in found[:SHOWN]],
+        rows=[(one, KINDS[one.kind], amount_of(one.document, one.total_minor)) for one in found[:SHOWN]],
         older=_path({**filters, "behind": site.vault.conceal(str(found[SHOWN - 1].invoice_id), _PLACE)})
         if len(found) > SHOWN
         else None,
@@ -85,10 +85,6 @@ def _billed(site: Site, month: str, scope: Scope) -> int:
     return sum({INVOICE: count, CREDIT_NOTE: -count}.get(kind, 0) for (_, kind), count in counts.items())
 
 
-def total_of(one: Issued) -> str:
-    return money(one.document, one.total_minor, PLAIN.locale)
-
-
 def show_invoice(request: Request, principal: Principal) -> Response:
     """As it was issued, with what was given back of it."""
     issued, site = issued_of(request, principal), site_of(request)
@@ -104,7 +100,7 @@ def show_invoice(request: Request, principal: Principal) -> Response:
         paper=paper_on(document),
         logo=document["agency"]["logo"],
         offers=offers_of(document),
-        notes=[(one, KINDS[one.kind], total_of(one)) for one in notes],
+        notes=[(one, KINDS[one.kind], amount_of(one.document, one.total_minor)) for one in notes],
         state=_state_of(issued, notes),
         left=_left(issued, notes),
         is_there=issued.slug in seen_scope(request, principal).tenants,
@@ -123,7 +119,7 @@ def _state_of(issued: Issued, notes: Sequence[Issued]) -> str:
 def _left(issued: Issued, notes: Sequence[Issued]) -> str:
     """What may be given back still, before taxes."""
     parts = [one for one in notes if one.kind == PARTIAL_CREDIT]
-    return money(issued.document, left_of(issued, parts).net_minor, PLAIN.locale) if parts else ""
+    return amount_of(issued.document, left_of(issued, parts).net_minor) if parts else ""
 
 
 def issued_of(request: Request, principal: Principal) -> Issued:
@@ -149,8 +145,8 @@ def download_invoice(request: Request, principal: Principal) -> Response:
 def sent(document: Mapping[str, Any], form: str, name: str) -> Response:
     """A document as a file. Raises: HTTPException 409: it cannot be made."""
     safe = "".join(mark if mark.isalnum() else "-" for mark in name)
-    if not is_offered(document, form):
-        why = next(one.why for one in offers_of(document) if one.form == form)
+    why = why_not(document, form)
+    if why:
         raise HTTPException(409, f"it cannot be had as {form} here: {why}")
     try:
         body = render_invoice(document, form)

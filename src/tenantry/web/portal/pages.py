@@ -13,7 +13,7 @@ from tenantry.billing.render import render as render_invoice
 from tenantry.control.client_guide import guide_facts, guide_texts
 from tenantry.control.figures.portal import portal_exports, portal_figures, portal_invoices
 from tenantry.control.guide.page import guide_markdown, guide_parts
-from tenantry.control.invoice_forms import is_offered
+from tenantry.control.invoice_forms import why_not
 from tenantry.domain.portal import PortalVisit
 from tenantry.ledger.usage import BadMonth
 from tenantry.storage.records import TenantRecord
@@ -72,7 +72,7 @@ def show_papers(request: Request, visit: PortalVisit) -> Response:
         forms=FORMS,
         exports=portal_exports(site, tenant.tenant_id),
         invoices=issued,
-        invoice_forms=[[form for form in _INVOICE_FORMS if is_offered(one.document, form)] for one in issued],
+        invoice_forms=[[form for form in _INVOICE_FORMS if not why_not(one.document, form)] for one in issued],
     )
 
 
