@@ -15,12 +15,13 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from tenantry.billing.margin import Margin, TenantMargin, tenant_margin, totals
+from tenantry.billing.margin import Margin, TenantMargin, totals
 from tenantry.billing.months import Month
 from tenantry.billing.usage import COUNTED, ReadUsage, Used, cut_days, read_usage, start_us
+from tenantry.control.client_margins import margins_in
 from tenantry.control.figures.days import DaySums
 from tenantry.control.figures.time import days_between
-from tenantry.control.invoicing import list_clients, list_without_plan, reading_books
+from tenantry.control.invoicing import reading_books
 from tenantry.control.site import Site
 from tenantry.ledger.series import Sums, summed
 from tenantry.storage.versions import directory_version
@@ -60,10 +61,8 @@ def month_margins(site: Site, month: Month | None = None, days: DaySums | None =
     plans, now = site.directory.list_plans(), datetime.now(UTC)
     version, read = _version_of(site), read_usage if days is None else remembered_usage(days)
     with reading_books(site, read) as books:
-        clients = [*list_clients(site), *list_without_plan(site)]
-        each = [(client, tenant_margin(books, client, wanted, plans, now)) for client in clients]
+        found = margins_in(site, books, wanted, plans, now)
     there = {one.tenant_id for one in site.directory.list_tenants()}
-    found = [(client, margin) for client, margin in each if client.tenant_id in there or margin.is_of_something]
     last = sorted(found, key=lambda one: one[0].tenant_id in there)
     return Margins(
         wanted, [margin for _, margin in found], {client.slug: margin for client, margin in last}, now, version
