@@ -194,13 +194,22 @@ def tenant_margins(site: Site, month: Month) -> tuple[list[TenantMargin], MonthM
 
 def simulate_plan(site: Site, slug: str, plan: str, months: int) -> list[tuple[str, Margin, Margin]]:
     """What the last whole months brought a tenant, and would have on another plan. Raises: NotInDirectory."""
-    terms = site.directory.list_plan_versions(plan)[-1].terms
+    return simulate_plans(site, slug, [plan], months)[plan]
+
+
+def simulate_plans(
+    site: Site, slug: str, plans: Iterable[str], months: int
+) -> dict[str, list[tuple[str, Margin, Margin]]]:
+    """The same of several plans, by name: a month is billed once for all of them. Raises: NotInDirectory."""
+    terms = {plan: site.directory.list_plan_versions(plan)[-1].terms for plan in plans}
     client, month = find_client(site, slug), month_before(site.directory.today())
-    found: list[tuple[str, Margin, Margin]] = []
+    found: dict[str, list[tuple[str, Margin, Margin]]] = {plan: [] for plan in terms}
     with reading_books(site) as books:
         for _ in range(months):
             bill = books.bill(client.tenant_id, month).alone
-            found.insert(0, (str(month), margin_of(bill), under_plan(month, bill.used, plan, terms)))
+            was = margin_of(bill)
+            for plan, its in terms.items():
+                found[plan].insert(0, (str(month), was, under_plan(month, bill.used, plan, its)))
             month = month_before(month.first)
     return found
 
