@@ -33,6 +33,7 @@ from tenantry.web.pages.showing import query, require_whole_site, seen_scope, sh
 from tenantry.web.pages.working import begin, last
 from tenantry.web.pages_base.forms import posted
 from tenantry.web.pages_base.rendering import see_other
+from tenantry.web.pages_base.words import sentence
 from tenantry.web.signin.sessions import acting
 from tenantry.web.tokens import site_of
 
@@ -158,7 +159,7 @@ def _read(typed: Mapping[str, str]) -> tuple[date | None, dict[str, str]]:
 
 def _sentence(error: Exception, model: str, field: str = "") -> str:
     text = str(error).removeprefix(f"{model}: ").replace(field or "\0", "it")
-    return f"{text[:1].upper()}{text[1:]}."
+    return sentence(text)
 
 
 def _past(site: Site, model: str, day: date) -> str:
