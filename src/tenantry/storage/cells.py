@@ -86,14 +86,6 @@ class Taken:
     since_us: int
 
 
-@value
-class Forgotten:
-    """A gateway whose machine was declared lost, and when, in unix microseconds."""
-
-    gateway_id: str
-    at_us: int
-
-
 class Store(Protocol):
     """An engine, or a transaction that is under way."""
 

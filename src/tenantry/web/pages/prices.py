@@ -57,7 +57,6 @@ def list_prices(request: Request, principal: Principal) -> Response:
         prices=price_list(site),
         classes=CLASSES,
         history=price_changes(site)[::-1],
-        rules=(NO_RULE, SAME_FAMILY),
         may_change=principal.may(Permission.PRICES_CHANGE),
         may_correct=principal.may(Permission.LEDGER_CORRECT),
     )
