@@ -17,7 +17,6 @@ from tenantry.domain.values import value
 from tenantry.ledger.exports import Exported, Wanted, Write, file_name, write_csv, write_exports, write_json
 from tenantry.settings import Settings
 
-FORMS: Final = ("csv", "json", "parquet")
 _NAME: Final = re.compile(r"usage-(\d{4}-(?:W\d\d|\d\d))(?:-([a-z0-9][a-z0-9-]*))?\.(csv|json|parquet)", re.ASCII)
 
 

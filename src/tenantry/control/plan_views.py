@@ -9,10 +9,11 @@ from typing import Any
 
 import msgspec
 
-from tenantry.billing.margin import Margin, TenantMargin, as_json, margin_of, tenant_margin, under_plan
+from tenantry.billing.margin import Margin, TenantMargin, as_json, margin_of, under_plan
 from tenantry.billing.months import Month, month_before
 from tenantry.billing.usage import month_totals, start_us
-from tenantry.control.invoicing import find_client, list_clients, list_without_plan, reading_books
+from tenantry.control.client_margins import margins_in
+from tenantry.control.invoicing import find_client, reading_books
 from tenantry.control.site import Site
 from tenantry.control.views import View
 from tenantry.domain.plans import Terms, in_force, on_day
@@ -180,17 +181,11 @@ def _on_plans(directory: Directory, today: date) -> dict[str, list[TenantPlan]]:
 
 
 def tenant_margins(site: Site, month: Month) -> tuple[list[TenantMargin], MonthMarginView]:
-    """Of every tenant that has or had a plan, then of those without; and the same with sums, as JSON has it.
-
-    Of tenants that were deleted, those of whom there is anything in the month.
-    """
+    """Of each client that a month is told of; and the same with sums, as JSON has it."""
     plans, now = site.directory.list_plans(), datetime.now(UTC)
-    there = {one.tenant_id for one in site.directory.list_tenants()}
     with reading_books(site) as books:
-        clients = [*list_clients(site), *list_without_plan(site)]
-        each = [(one, tenant_margin(books, one, month, plans, now)) for one in clients]
+        found = [margin for _, margin in margins_in(site, books, month, plans, now)]
         used = month_totals(books.connection, month, books.zone)
-    found = [margin for client, margin in each if client.tenant_id in there or margin.is_of_something]
     is_running = start_us(month.end, site.settings.zone) > now.timestamp() * 1_000_000
     proof_nanos = sum(nanos for tenant_id, (_, nanos) in used.items() if is_of_proof(tenant_id))
     sums = {"proof_nanos": proof_nanos, "list_nanos": sum(nanos for _, nanos in used.values())}
@@ -199,13 +194,22 @@ def tenant_margins(site: Site, month: Month) -> tuple[list[TenantMargin], MonthM
 
 def simulate_plan(site: Site, slug: str, plan: str, months: int) -> list[tuple[str, Margin, Margin]]:
     """What the last whole months brought a tenant, and would have on another plan. Raises: NotInDirectory."""
-    terms = site.directory.list_plan_versions(plan)[-1].terms
+    return simulate_plans(site, slug, [plan], months)[plan]
+
+
+def simulate_plans(
+    site: Site, slug: str, plans: Iterable[str], months: int
+) -> dict[str, list[tuple[str, Margin, Margin]]]:
+    """The same of several plans, by name: a month is billed once for all of them. Raises: NotInDirectory."""
+    terms = {plan: site.directory.list_plan_versions(plan)[-1].terms for plan in plans}
     client, month = find_client(site, slug), month_before(site.directory.today())
-    found: list[tuple[str, Margin, Margin]] = []
+    found: dict[str, list[tuple[str, Margin, Margin]]] = {plan: [] for plan in terms}
     with reading_books(site) as books:
         for _ in range(months):
             bill = books.bill(client.tenant_id, month).alone
-            found.insert(0, (str(month), margin_of(bill), under_plan(month, bill.used, plan, terms)))
+            was = margin_of(bill)
+            for plan, its in terms.items():
+                found[plan].insert(0, (str(month), was, under_plan(month, bill.used, plan, its)))
             month = month_before(month.first)
     return found
 

@@ -115,13 +115,17 @@ class PriceChangeView(View):
 def price_list(site: Site) -> PriceListView:
     table, now = price_table(site), datetime.now(UTC)
     set_here = {record.model for record in list_price_changes(site.engine)}
-    rule = SAME_FAMILY if table.assumes_relatives else NO_RULE
     models = [
         PriceView(model=model, **_shown(terms), origin="set here" if model in set_here else "ships")
         for model in table.models()
         if (terms := terms_at(table, model, now)) is not None
     ]
-    return PriceListView(table.version, rule, models, _without_price(table, unpriced_models(site.engine)))
+    return PriceListView(table.version, rule_of(table), models, _without_price(table, unpriced_models(site.engine)))
+
+
+def rule_of(table: PriceTable) -> str:
+    """What a model without a price is taken at: same-family or none."""
+    return SAME_FAMILY if table.assumes_relatives else NO_RULE
 
 
 def prices_of(site: Site, model: str) -> ModelPricesView:

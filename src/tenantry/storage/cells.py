@@ -85,14 +85,6 @@ class Taken:
     since_us: int
 
 
-@value
-class Forgotten:
-    """A gateway whose machine was declared lost, and when, in unix microseconds."""
-
-    gateway_id: str
-    at_us: int
-
-
 class CellStore:
     """Cells and leases in one store. `clock_us` is that of SQLite's machine."""
 

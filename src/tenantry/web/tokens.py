@@ -7,6 +7,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from tenantry.control.site import Site
+from tenantry.control.tasks import Tasks
 from tenantry.domain.roles import Principal, Role
 from tenantry.storage.columns import now_utc
 from tenantry.storage.records import AdminRecord
@@ -55,6 +56,11 @@ async def present_token(request: Request) -> Principal:
 def site_of(request: Request) -> Site:
     """The site that is served."""
     return request.app.state.site
+
+
+def tasks_of(request: Request) -> Tasks:
+    """Those of this process."""
+    return request.app.state.tasks
 
 
 def address_of(request: Request) -> str:

@@ -9,16 +9,22 @@ from pathlib import Path
 import pytest
 from starlette.applications import Starlette
 
-from tenantry.web.pages_base.static import static_names, static_route, static_url
+from tenantry.web.pages_base.static import static_route, static_url
 from tests.browser import Browser
 
-VENDOR = Path(str(files("tenantry.web").joinpath("static/vendor")))
+STATIC = Path(str(files("tenantry.web").joinpath("static")))
+VENDOR = STATIC / "vendor"
 
 
 def noted() -> dict[str, tuple[str, str, str, str]]:
     """Package, version, licence and hash of each file, as NOTICE has them."""
     rows = [line.split() for line in (VENDOR / "NOTICE").read_text().splitlines() if line.count(" ") >= 4]
     return {row[0]: (row[1], row[2], row[3], row[4]) for row in rows if len(row) == 5 and row[0] != "file"}
+
+
+def static_names() -> list[str]:
+    """Every file that is served: NOTICE, without a type, is none."""
+    return sorted(str(path.relative_to(STATIC)) for path in STATIC.rglob("*.*"))
 
 
 def test_what_others_wrote_is_as_it_was_published() -> None:

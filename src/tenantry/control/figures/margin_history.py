@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from tenantry.billing.months import Month, month_before
+from tenantry.control.figures.beside import Beside
 from tenantry.control.figures.margins import Margins, month_margins
 from tenantry.control.site import Site
 
 MONTHS_SHOWN: Final = 12
 # A month that is over changes by what is booked late, corrected, or agreed on afterwards; a page says as of when it is.
-REMEMBERED_SECONDS: Final = 300.0
+MONTH_REMEMBERED_SECONDS: Final = 300.0
 WAITED_SECONDS: Final = 0.3
 log = logging.getLogger("tenantry.control")
 
@@ -29,20 +30,14 @@ class MarginHistory:
 
     def __init__(self, site: Site) -> None:
         self._site = site
-        self._lock = threading.Lock()
+        self._beside = Beside("margins")
         self._found: dict[Month, tuple[float, Margins]] = {}
-        self._running: threading.Thread | None = None
 
     def find(self, wait_seconds: float = WAITED_SECONDS) -> tuple[Mapping[Month, Margins], bool]:
         """By month, from old to new, and whether these are all of them."""
         wanted = self._wanted()
-        with self._lock:
-            if not self._is_known(wanted) and (self._running is None or not self._running.is_alive()):
-                self._running = threading.Thread(target=self._add_up, args=(wanted,), name="margins", daemon=True)
-                self._running.start()
-            running = self._running
-        if running is not None:
-            running.join(wait_seconds)
+        if not all(self._is_fresh(month) for month in wanted):
+            self._beside.begin(partial(self._add_up, wanted)).join(wait_seconds)
         known = {month: self._found[month][1] for month in sorted(wanted, key=str) if month in self._found}
         return known, len(known) == len(wanted)
 
@@ -53,13 +48,13 @@ class MarginHistory:
             day = found[-1].first
         return found
 
-    def _is_known(self, wanted: list[Month]) -> bool:
-        now = time.monotonic()
-        return all(month in self._found and now < self._found[month][0] for month in wanted)
+    def _is_fresh(self, month: Month) -> bool:
+        return month in self._found and time.monotonic() < self._found[month][0]
 
     def _add_up(self, wanted: list[Month]) -> None:
         try:
             for month in wanted:
-                self._found[month] = (time.monotonic() + REMEMBERED_SECONDS, month_margins(self._site, month))
+                if not self._is_fresh(month):
+                    self._found[month] = (time.monotonic() + MONTH_REMEMBERED_SECONDS, month_margins(self._site, month))
         except (SQLAlchemyError, OSError) as error:
             log.warning("margins could not be added up: %s", error)

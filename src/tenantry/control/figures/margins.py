@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,12 +14,14 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from tenantry.billing.margin import Margin, TenantMargin, tenant_margin, totals
+from tenantry.billing.margin import Margin, TenantMargin, totals
 from tenantry.billing.months import Month
 from tenantry.billing.usage import COUNTED, ReadUsage, Used, cut_days, read_usage, start_us
+from tenantry.control.client_margins import margins_in
+from tenantry.control.figures.beside import Beside
 from tenantry.control.figures.days import DaySums
 from tenantry.control.figures.time import days_between
-from tenantry.control.invoicing import list_clients, list_without_plan, reading_books
+from tenantry.control.invoicing import reading_books
 from tenantry.control.site import Site
 from tenantry.ledger.series import Sums, summed
 from tenantry.storage.versions import directory_version
@@ -60,10 +61,8 @@ def month_margins(site: Site, month: Month | None = None, days: DaySums | None =
     plans, now = site.directory.list_plans(), datetime.now(UTC)
     version, read = _version_of(site), read_usage if days is None else remembered_usage(days)
     with reading_books(site, read) as books:
-        clients = [*list_clients(site), *list_without_plan(site)]
-        each = [(client, tenant_margin(books, client, wanted, plans, now)) for client in clients]
+        found = margins_in(site, books, wanted, plans, now)
     there = {one.tenant_id for one in site.directory.list_tenants()}
-    found = [(client, margin) for client, margin in each if client.tenant_id in there or margin.is_of_something]
     last = sorted(found, key=lambda one: one[0].tenant_id in there)
     return Margins(
         wanted, [margin for _, margin in found], {client.slug: margin for client, margin in last}, now, version
@@ -85,25 +84,20 @@ class RememberedMargins:
     def __init__(self, site: Site, days: DaySums) -> None:
         self._site = site
         self._days = days
-        self._lock = threading.Lock()
+        self._beside = Beside("margins")
         self._found: Margins | None = None
         self._until = 0.0
-        self._running: threading.Thread | None = None
 
     def find(self) -> Margins | None:
         """None: they are being added up for the first time, or behind a change; ask again in a moment."""
         version = _version_of(self._site)
         begun = time.monotonic()
         while True:
-            with self._lock:
-                found = self._found
-                is_of_now = found is not None and found.version == version
-                if is_of_now and time.monotonic() < self._until:
-                    return found
-                if self._running is None or not self._running.is_alive():
-                    self._running = threading.Thread(target=self._add_up, name="margins", daemon=True)
-                    self._running.start()
-                running = self._running
+            found = self._found
+            is_of_now = found is not None and found.version == version
+            if is_of_now and time.monotonic() < self._until:
+                return found
+            running = self._beside.begin(self._add_up)
             left = begun - time.monotonic() + (WAITED_SECONDS if is_of_now else WAITED_BEHIND_A_CHANGE_SECONDS)
             running.join(max(0.0, left))
             if left <= 0 or is_of_now:

@@ -31,7 +31,8 @@ from tenantry.web.answers import Refused
 from tenantry.web.api.changes import MonthText, Name
 from tenantry.web.api.operations import Call, Struct, operation
 from tenantry.web.api.paging import Page, Paged, page_of
-from tenantry.web.api.site import VERIFICATION, tasks_of
+from tenantry.web.api.site import VERIFICATION
+from tenantry.web.tokens import tasks_of
 
 # A price file of the largest size that the command line reads, and what says how it is meant.
 _RECOMPUTATION_BYTES_MAX: Final = 2_000_000
@@ -54,7 +55,7 @@ def start_ledger_verification(call: Call) -> TaskView:
         except SQLAlchemyError as error:
             raise LedgerUnreadable(f"the ledger cannot be read: {str(error).splitlines()[0]}") from None
 
-    return tasks_of(call).start(VERIFICATION, call.principal.actor, work, (LedgerUnreadable,))
+    return tasks_of(call.request).start(VERIFICATION, call.principal.actor, work, (LedgerUnreadable,))
 
 
 @operation("GET", "/ledger/quarantine", Permission.LEDGER_CORRECT)

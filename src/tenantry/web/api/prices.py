@@ -20,6 +20,7 @@ from tenantry.control.pricing import (
     price_table,
     prices_of,
     read_price_file,
+    rule_of,
     set_price,
     set_prices,
     terms_at,
@@ -28,7 +29,6 @@ from tenantry.control.views import View
 from tenantry.domain.price_terms import TOKEN_CLASSES, start_of
 from tenantry.domain.roles import Permission
 from tenantry.domain.values import value
-from tenantry.storage.prices import NO_RULE, SAME_FAMILY
 from tenantry.web.answers import Refused
 from tenantry.web.api.changes import Day, Name
 from tenantry.web.api.operations import Call, Struct, operation
@@ -123,7 +123,7 @@ class RuleBody(Struct):
 @operation("PUT", "/price-rule", Permission.PRICES_CHANGE, is_atomic=False)
 def set_price_rule(call: Call, body: RuleBody) -> PriceListView:
     """Take models without a price at that of the newest of their family, told as provisional; or do not."""
-    before = SAME_FAMILY if price_table(call.site).assumes_relatives else NO_RULE
+    before = rule_of(price_table(call.site))
     if body.rule != before:
         call.site.directory.set_price_rule(body.rule, before)
     return price_list(call.site)

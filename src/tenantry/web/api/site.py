@@ -16,7 +16,7 @@ from tenantry.control.invoice_round import ISSUING
 from tenantry.control.isolation.prover import PROOF, ProofFailed, proof_work, proofs_folder
 from tenantry.control.isolation.stage import Options
 from tenantry.control.recomputing import RECOMPUTATION
-from tenantry.control.tasks import Tasks, TaskView
+from tenantry.control.tasks import TaskView
 from tenantry.control.tenant_detail import UseView, use_view
 from tenantry.control.views import View
 from tenantry.domain.printable import stamp
@@ -28,6 +28,7 @@ from tenantry.web.answers import Refused
 from tenantry.web.api.operations import Call, FileAt, Struct, operation
 from tenantry.web.api.paging import Page, Paged, page_of
 from tenantry.web.routing import require
+from tenantry.web.tokens import tasks_of
 
 
 @value
@@ -135,11 +136,6 @@ def show_health(call: Call) -> HealthView:
     return HealthView(found)
 
 
-def tasks_of(call: Call) -> Tasks:
-    """Those of this process."""
-    return call.request.app.state.tasks
-
-
 BACKUP: Final = "backup"
 VERIFICATION: Final = "ledger verification"
 # Whoever may begin one may look after it, also one that another has begun.
@@ -155,14 +151,14 @@ _NEEDS: Final = {
 @operation("GET", "/tasks", Permission.SITE_READ)
 def list_tasks(call: Call, query: Paged) -> Page[TaskView]:
     """List what is under way, and what has ended since control was started: of what the token may begin itself."""
-    found = [one for one in tasks_of(call).list() if call.principal.may(_NEEDS[one.kind])]
+    found = [one for one in tasks_of(call.request).list() if call.principal.may(_NEEDS[one.kind])]
     return page_of(call, query, sorted(found, key=lambda one: one.task_id), lambda one: one.task_id)
 
 
 @operation("GET", "/tasks/{task_id}", Permission.SITE_READ)
 def show_task(call: Call, task_id: str) -> TaskView:
     """Show how far a task is, and what came of it; for who may begin one like it."""
-    found = tasks_of(call).find(task_id)
+    found = tasks_of(call.request).find(task_id)
     if found is None:
         raise Refused(404, f"there is no task {task_id[:64]!r}: control forgets them when it is started anew")
     require(call.principal, _NEEDS[found.kind], None)
@@ -185,7 +181,7 @@ def start_proof(call: Call, body: ProofBody) -> TaskView:
         raise Refused(422, "isolation is between tenants: name at least two different ones")
     report = proofs_folder(call.site.settings) / f"{new_id('prf')}.html"
     work = proof_work(call.site, Options(tuple(slugs), body.quick, body.messages), report)
-    return tasks_of(call).start(PROOF, call.principal.actor, work, (ProofFailed,))
+    return tasks_of(call.request).start(PROOF, call.principal.actor, work, (ProofFailed,))
 
 
 @operation("GET", "/proofs/{report}", Permission.PROOF_RUN, media=("text/html",))
@@ -231,7 +227,7 @@ def start_backup(call: Call, body: BackupBody) -> TaskView:
     def work(_progress: object) -> dict[str, Any]:
         return make_backup(site, file, check=body.check, keep=body.keep).as_json()
 
-    return tasks_of(call).start(BACKUP, call.principal.actor, work, (BackupFailed,))
+    return tasks_of(call.request).start(BACKUP, call.principal.actor, work, (BackupFailed,))
 
 
 OPERATIONS: Final = (

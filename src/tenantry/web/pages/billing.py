@@ -29,6 +29,7 @@ from tenantry.storage.directory import DirectoryError
 from tenantry.web.pages.showing import require_whole_site, show, tenant_of
 from tenantry.web.pages_base.forms import posted
 from tenantry.web.pages_base.rendering import see_other
+from tenantry.web.pages_base.words import sentence
 from tenantry.web.signin.sessions import acting
 from tenantry.web.tokens import site_of
 
@@ -221,4 +222,4 @@ def _sentence(error: Exception) -> str:
     text = str(error)
     for name in _SAID_OTHERWISE:
         text = text.replace(name, _SAID_OTHERWISE[name])
-    return f"{text[:1].upper()}{text[1:]}."
+    return sentence(text)

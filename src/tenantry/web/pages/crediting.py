@@ -23,6 +23,7 @@ from tenantry.web.pages.invoices import issued_of
 from tenantry.web.pages.showing import show
 from tenantry.web.pages_base.forms import Posted, posted
 from tenantry.web.pages_base.rendering import see_other
+from tenantry.web.pages_base.words import sentence
 from tenantry.web.signin.sessions import acting
 from tenantry.web.tokens import site_of
 
@@ -86,7 +87,7 @@ def credit(request: Request, principal: Principal) -> Response:
         new = prepare_credit(site, issued.number, typed["reason"], part)
     except DirectoryError as error:
         field = {AMOUNT: "amount", LINES: "lines"}.get(typed["how"], "form")
-        return _form(request, principal, issued, typed, ticked, {field: _sentence(error)})
+        return _form(request, principal, issued, typed, ticked, {field: sentence(error)})
     seen = form.get("seen")
     if not seen:
         return _preview(request, principal, issued, new, form, "")
@@ -96,7 +97,7 @@ def credit(request: Request, principal: Principal) -> Response:
     try:
         made = issue_drafted(site.directory, new)
     except DirectoryError as error:
-        return _preview(request, principal, issued, new, form, _sentence(error))
+        return _preview(request, principal, issued, new, form, sentence(error))
     return see_other(f"/invoices/{made.number}", f"{made.number} is issued. {_after(issued, part)}")
 
 
@@ -156,8 +157,3 @@ def _taken_back_by(request: Request, issued: Issued) -> str | None:
     """The credit note over all of it, if there is one."""
     found = site_of(request).directory.list_invoices(issued.slug, issued.month)
     return next((one.number for one in found if one.credits == issued.number and one.kind == CREDIT_NOTE), None)
-
-
-def _sentence(reason: Exception) -> str:
-    text = str(reason)
-    return f"{text[:1].upper()}{text[1:]}."

@@ -39,6 +39,7 @@ from tenantry.web.pages.showing import query, seen_scope, show
 from tenantry.web.pages.working import begin, last
 from tenantry.web.pages_base.forms import posted
 from tenantry.web.pages_base.rendering import see_other
+from tenantry.web.pages_base.words import sentence
 from tenantry.web.signin.sessions import acting
 from tenantry.web.tokens import site_of
 
@@ -92,15 +93,10 @@ def why_not_yet(site: Site, month: Month) -> str:
     try:
         require_issuable(site, month)
     except MonthIncomplete as reason:
-        return f"{_sentence(reason)} What is shown is preliminary."
+        return f"{sentence(reason)} What is shown is preliminary."
     except DirectoryError as reason:
-        return _sentence(reason)
+        return sentence(reason)
     return ""
-
-
-def _sentence(reason: Exception) -> str:
-    text = str(reason)
-    return f"{text[:1].upper()}{text[1:]}."
 
 
 def issue_month(request: Request, principal: Principal) -> Response:
@@ -113,7 +109,7 @@ def issue_month(request: Request, principal: Principal) -> Response:
     try:
         require_issuable(site, month)
     except DirectoryError as error:
-        return _month(request, principal, month, {"form": _sentence(error)})
+        return _month(request, principal, month, {"form": sentence(error)})
     try:
         begin(request, ISSUING, principal.actor, issuing_work(site, month), (DirectoryError, SumsDiffer))
     except TaskRunning:
@@ -191,9 +187,9 @@ def _drafted(site: Site, client: Client, month: Month) -> tuple[NewInvoice | Non
         with reading_books(site) as books:
             return preview(site, books, client, month), "", ""
     except AlreadyBilled as reason:
-        return None, _sentence(reason), reason.number
+        return None, sentence(reason), reason.number
     except (NotBilled, SumsDiffer, DirectoryError) as reason:
-        return None, _sentence(reason), ""
+        return None, sentence(reason), ""
 
 
 def client_of(request: Request) -> Client:
@@ -219,7 +215,7 @@ def issue_one(request: Request, principal: Principal) -> Response:
     try:
         require_issuable(site, month)
     except DirectoryError as error:
-        return _one(request, principal, month, {"form": _sentence(error)})
+        return _one(request, principal, month, {"form": sentence(error)})
     new, why, standing = _drafted(site, client, month)
     if standing:
         return see_other(f"/invoices/{standing}", f"{month} of {client.slug} has its invoice already: this one.")
@@ -233,7 +229,7 @@ def issue_one(request: Request, principal: Principal) -> Response:
     try:
         issued = issue_drafted(site.directory, new)
     except DirectoryError as error:
-        return _one(request, principal, month, {"form": _sentence(error)})
+        return _one(request, principal, month, {"form": sentence(error)})
     return see_other(f"/invoices/{issued.number}", f"{issued.number} is issued.")
 
 

@@ -17,11 +17,11 @@ from tenantry.control.tasks import TaskRunning
 from tenantry.domain.roles import Principal
 from tenantry.storage.columns import new_id
 from tenantry.web.pages.showing import show
-from tenantry.web.pages.working import last, tasks_of
+from tenantry.web.pages.working import last
 from tenantry.web.pages_base.forms import posted
 from tenantry.web.pages_base.rendering import see_other
 from tenantry.web.signin.sessions import acting
-from tenantry.web.tokens import site_of
+from tenantry.web.tokens import site_of, tasks_of
 
 
 def show_isolation(request: Request, principal: Principal) -> Response:

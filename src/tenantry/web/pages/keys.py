@@ -89,7 +89,6 @@ def _rotation(request: Request, principal: Principal, grace: str, problems: Mapp
         tenant=tenant_of(request),
         key=_key_of(request),
         grace=grace,
-        graces=GRACES,
         problems=problems,
         once=Once.mark(),
     )
@@ -175,7 +174,6 @@ def show_key(
         title=title,
         words=words,
         key=key.text,
-        key_id=key.key_id,
         endpoint=endpoint,
         snippets=snippets(endpoint, key.text, facts.model),
         check=None,

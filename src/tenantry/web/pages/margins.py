@@ -11,7 +11,7 @@ from starlette.responses import Response
 from tenantry.billing.margin import Margin, TenantMargin, grouped, totals
 from tenantry.billing.months import BadMonth, Month, read_month
 from tenantry.control.figures.margins import Margins, month_margins
-from tenantry.control.plan_views import plan_now, simulate_plan
+from tenantry.control.plan_views import plan_now, simulate_plans
 from tenantry.control.site import Site
 from tenantry.domain.roles import Principal
 from tenantry.storage.directory import NotInDirectory
@@ -145,8 +145,7 @@ def _months(text: str) -> int | None:
 def _compared(site: Site, slug: str, plans: Sequence[str], months: int) -> list[dict[str, Any]]:
     """By plan, what costs the client least first."""
     found: list[dict[str, Any]] = []
-    for plan in plans:
-        simulated = simulate_plan(site, slug, plan, months)
+    for plan, simulated in simulate_plans(site, slug, plans, months).items():
         was, then = totals(one[1] for one in simulated), totals(one[2] for one in simulated)
         difference = then.revenue_nanos - was.revenue_nanos
         found.append({"plan": plan, "was": was, "then": then, "difference": difference, "months": simulated})

@@ -71,8 +71,6 @@ def list_tiers(request: Request, principal: Principal) -> Response:
         principal,
         "tiers",
         tiers=tier_views(directory.list_tiers(), directory.list_tenants()),
-        table=LIMITS,
-        as_typed=as_typed,
         may_change=principal.may(Permission.LIMITS_CHANGE),
     )
 

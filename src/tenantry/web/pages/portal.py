@@ -16,6 +16,7 @@ from tenantry.storage.directory import DirectoryError
 from tenantry.web.pages.showing import Once, figures_of, show, tenant_of
 from tenantry.web.pages_base.forms import posted
 from tenantry.web.pages_base.rendering import see_other
+from tenantry.web.pages_base.words import sentence
 from tenantry.web.signin.sessions import acting
 from tenantry.web.tokens import site_of
 
@@ -53,8 +54,7 @@ def set_terms(request: Request, principal: Principal) -> Response:
         try:
             hashed = portal_password_hash(request.app.state.passwords, text, tenant.slug)
         except BadPassword as error:
-            words = f"{str(error)[:1].upper()}{str(error)[1:]}."
-            return _shown(request, principal, {}, {"password": words})
+            return _shown(request, principal, {}, {"password": sentence(error)})
     acting(request, principal).set_portal(tenant.slug, "may_rotate" in form, hashed)
     return see_other(f"/tenants/{tenant.slug}/portal", f"The portal of {tenant.slug} is changed.")
 

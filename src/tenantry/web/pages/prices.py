@@ -12,18 +12,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tenantry.control.pricing import (
+    SetPriceView,
     completed,
     price_changes,
     price_list,
     price_table,
     prices_of,
+    rule_of,
     set_price,
     terms_at,
 )
 from tenantry.control.recomputing import RECOMPUTATION, REFUSED, recomputing_work
 from tenantry.control.site import Site
 from tenantry.control.tasks import TaskRunning
-from tenantry.domain.price_terms import TOKEN_CLASSES, BadPriceTable, Terms, as_document, read_terms, start_of
+from tenantry.domain.price_terms import TOKEN_CLASSES, BadPriceTable, as_document, read_terms, start_of
 from tenantry.domain.roles import Permission, Principal
 from tenantry.ledger.usage import BadMonth, attempts_since, unpriced_models
 from tenantry.storage.directory import DirectoryError, NotInDirectory
@@ -33,6 +35,7 @@ from tenantry.web.pages.showing import query, require_whole_site, seen_scope, sh
 from tenantry.web.pages.working import begin, last
 from tenantry.web.pages_base.forms import posted
 from tenantry.web.pages_base.rendering import see_other
+from tenantry.web.pages_base.words import sentence
 from tenantry.web.signin.sessions import acting
 from tenantry.web.tokens import site_of
 
@@ -54,7 +57,6 @@ def list_prices(request: Request, principal: Principal) -> Response:
         prices=price_list(site),
         classes=CLASSES,
         history=price_changes(site)[::-1],
-        rules=(NO_RULE, SAME_FAMILY),
         may_change=principal.may(Permission.PRICES_CHANGE),
         may_correct=principal.may(Permission.LEDGER_CORRECT),
     )
@@ -116,12 +118,12 @@ def add_price(request: Request, principal: Principal) -> Response:
     if day < datetime.now(UTC).date() and not typed["sure"]:
         return _form(request, principal, typed, {"sure": _past(site, model, day)})
     try:
-        is_changed = set_price(site, model, day, terms, typed["source"]).is_new
+        now = set_price(site, model, day, terms, typed["source"])
     except DirectoryError as error:
         return _form(request, principal, typed, {"form": _sentence(error, model)})
-    if not is_changed:
+    if not now.is_new:
         return see_other(f"/prices/{model}", f"{model} costs that already.")
-    return _after(site, model, day, terms, since_ever=before is None and table.of(model) is None)
+    return _after(now, since_ever=before is None and table.of(model) is None)
 
 
 def _given(typed: Mapping[str, str]) -> dict[str, str | None]:
@@ -158,7 +160,7 @@ def _read(typed: Mapping[str, str]) -> tuple[date | None, dict[str, str]]:
 
 def _sentence(error: Exception, model: str, field: str = "") -> str:
     text = str(error).removeprefix(f"{model}: ").replace(field or "\0", "it")
-    return f"{text[:1].upper()}{text[1:]}."
+    return sentence(text)
 
 
 def _past(site: Site, model: str, day: date) -> str:
@@ -166,27 +168,26 @@ def _past(site: Site, model: str, day: date) -> str:
     return f"That day is past: {plural(count, 'attempt')} since then stay as they were booked until you recompute them."
 
 
-def _after(site: Site, model: str, day: date, terms: Terms, since_ever: bool) -> Response:
+def _after(now: SetPriceView, since_ever: bool) -> Response:
     """To what was booked before, where there is any; else to the price. `since_ever`: it is the model's first."""
-    document = as_document(terms)
-    when = ", for what it was used for before, too" if since_ever else f" from {day} on"
-    words = f"{model} costs ${document['input']} in and ${document['output']} out per million{when}."
-    waiting = {one["model"]: one["attempts"] for one in unpriced_models(site.engine)}.get(model, 0)
-    if waiting:
+    when = ", for what it was used for before, too" if since_ever else f" from {now.from_day} on"
+    words = f"{now.model} costs ${now.terms['input']} in and ${now.terms['output']} out per million{when}."
+    if now.unpriced:
         return see_other(
-            "/recompute", f"{words} {plural(waiting, 'attempt')} had no price: see what they cost, and book it."
+            "/recompute", f"{words} {plural(now.unpriced, 'attempt')} had no price: see what they cost, and book it."
         )
-    booked = attempts_since(site.engine, model, int(start_of(day).timestamp()) * 1_000_000)
-    if booked:
-        return see_other("/recompute", f"{words} {plural(booked, 'attempt')} since then were booked as prices were.")
-    return see_other(f"/prices/{model}", words)
+    if now.booked:
+        return see_other(
+            "/recompute", f"{words} {plural(now.booked, 'attempt')} since then were booked as prices were."
+        )
+    return see_other(f"/prices/{now.model}", words)
 
 
 def set_rule(request: Request, principal: Principal) -> Response:
     """What a model without a price is taken at."""
     require_whole_site(principal)
     site, rule = site_of(request), posted(request).get("rule")
-    before = SAME_FAMILY if price_table(site).assumes_relatives else NO_RULE
+    before = rule_of(price_table(site))
     if rule not in (SAME_FAMILY, NO_RULE):
         raise HTTPException(400, f"a rule is {SAME_FAMILY} or {NO_RULE}")
     if rule != before:

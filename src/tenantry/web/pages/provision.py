@@ -92,7 +92,6 @@ def do_provision(request: Request, principal: Principal) -> Response:
         title=f"{typed['name']} can call",
         words="",
         key=made.key,
-        key_id=made.key_id,
         endpoint=made.endpoint,
         snippets=snippets(made.endpoint, made.key, made.check.model),
         check=made.check,

@@ -7,7 +7,8 @@ from typing import Final
 
 from starlette.requests import Request
 
-from tenantry.control.tasks import RUNNING, Tasks, TaskView, Work
+from tenantry.control.tasks import RUNNING, TaskView, Work
+from tenantry.web.tokens import tasks_of
 
 # What is over so soon is shown at once, and needs no page that follows it.
 SOON_SECONDS: Final = 1.0
@@ -26,8 +27,3 @@ def begin(request: Request, kind: str, by: str, work: Work, refused: tuple[type[
 def last(request: Request, kind: str) -> TaskView | None:
     """The one that is under way, or the last one of this process."""
     return next((one for one in tasks_of(request).list() if one.kind == kind), None)
-
-
-def tasks_of(request: Request) -> Tasks:
-    """Those of this process."""
-    return request.app.state.tasks

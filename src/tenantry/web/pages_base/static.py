@@ -55,11 +55,6 @@ def static_url(name: str) -> str:
     return PREFIX + _served()[0][name]
 
 
-def static_names() -> list[str]:
-    """Every file that is served."""
-    return sorted(_served()[0])
-
-
 def static_route() -> Route:
     """For everybody: nothing in them is a secret."""
 

@@ -29,6 +29,12 @@ _SYSTEMS: Final = {
 }
 
 
+def sentence(text: Exception | str) -> str:
+    """What begins small and has no full stop, such as the message of an error."""
+    words = str(text)
+    return f"{words[:1].upper()}{words[1:]}."
+
+
 def when(at: datetime | None) -> str:
     """A moment, to the minute; "" for none."""
     if at is None:

@@ -19,6 +19,7 @@ from tenantry.storage.columns import now_utc
 from tenantry.web.pages_base.forms import posted
 from tenantry.web.pages_base.rendering import SITE_NAME, render, see_other
 from tenantry.web.pages_base.routing import form, page
+from tenantry.web.pages_base.words import sentence
 from tenantry.web.signin.entering import enter, signing_in
 from tenantry.web.signin.sessions import acting, require_recent, session_of
 from tenantry.web.signin.visits import Guessing
@@ -76,7 +77,7 @@ def _change_password(request: Request, principal: Principal) -> Response:
     try:
         hashed = signing_in(request).new_hash(told.raw("password"), told.raw("again"), person.name)
     except BadPassword as error:
-        return _shown(request, f"{str(error)[:1].upper()}{str(error)[1:]}.")
+        return _shown(request, sentence(error))
     acting(request, principal).change_password(person.name, hashed)
     return enter(
         request,

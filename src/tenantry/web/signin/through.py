@@ -20,6 +20,7 @@ from tenantry.domain.roles import Principal
 from tenantry.settings import Settings
 from tenantry.web.pages_base.rendering import see_other
 from tenantry.web.pages_base.routing import page
+from tenantry.web.pages_base.words import sentence
 from tenantry.web.signin.cookies import OIDC, cookie_of, drop_cookie, set_cookie
 from tenantry.web.signin.entering import THROUGH, THROUGH_AGAIN, current_session, enter, refuse_sign_in
 from tenantry.web.signin.places import own_path
@@ -94,7 +95,7 @@ def _back(request: Request) -> Response:
         answer = _entered(request, provider, secret, is_again=is_again, target=target)
     except (ProviderFailed, NotInvited) as error:
         guessing.was_wrong(f"through the provider: {error}"[:200])
-        answer = refuse_sign_in(request, f"{str(error)[:1].upper()}{str(error)[1:]}.", target)
+        answer = refuse_sign_in(request, sentence(error), target)
     else:
         guessing.was_right()
     drop_cookie(request, answer, OIDC)

@@ -13,6 +13,7 @@ from tenantry.storage.directory import DirectoryError
 from tenantry.storage.directory.people import FIRST, Link, LinkUsed
 from tenantry.web.pages_base.forms import posted
 from tenantry.web.pages_base.rendering import render
+from tenantry.web.pages_base.words import sentence
 from tenantry.web.signin.entering import enter, signing_in
 from tenantry.web.signin.visits import Guessing, open_form, open_page, refuse
 from tenantry.web.tokens import address_of, site_of
@@ -54,7 +55,7 @@ def _follow(request: Request) -> Response:
     except LinkUsed:
         return render(request, "signin/gone.html.j2", _GONE)
     except (BadPassword, DirectoryError, ValueError) as error:
-        words = f"{str(error)[:1].upper()}{str(error)[1:]}."
+        words = sentence(error)
         return refuse(request, "signin/welcome.html.j2", words, **_values(link, token, name))
     return enter(request, person, "password", _THEN)
 

@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 from tenantry.billing.months import Month
 from tenantry.control.invoicing import find_client
 from tenantry.control.invoicing import issue as issue_invoice
-from tenantry.control.plan_views import simulate_plan, tenant_margins
+from tenantry.control.plan_views import simulate_plan, simulate_plans, tenant_margins
 from tenantry.control.site import Site
 from tenantry.domain.roles import Role
 from tenantry.ledger.adjustments import Scope, book_adjustments
@@ -137,6 +137,15 @@ def test_plans_are_compared_as_the_command_simulates_them(browser: Browser, site
     assert f'value="{was.revenue_nanos}"' in last[0]
     assert f'value="{then.margin_nanos}"' in last[0]
     assert "2026-11: brought $12.00, would have brought $79.00" in page.text
+
+
+def test_plans_that_are_simulated_together_come_to_what_each_comes_to_alone(site: Site) -> None:
+    plans = list(site.directory.list_plans())
+    assert len(plans) > 1
+    together = simulate_plans(site, "a", plans, 3)
+    assert together == {plan: simulate_plan(site, "a", plan, 3) for plan in plans}
+    assert [month for month, _, _ in together["flat"]] == ["2026-09", "2026-10", "2026-11"]
+    assert together["flat"][-1][2].fixed_nanos == 79 * USD
 
 
 @pytest.mark.parametrize(
