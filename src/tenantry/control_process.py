@@ -30,7 +30,8 @@ from tenantry.ledger.booking import Drain
 from tenantry.ledger.metering import Booked
 from tenantry.ledger.outbox import Outbox
 from tenantry.running import leave, stop_on_signals
-from tenantry.settings import OFF, Settings
+from tenantry.setting_values import OFF
+from tenantry.settings import Settings
 from tenantry.storage.changes import StoreChanges
 from tenantry.storage.custody import note_master_key
 from tenantry.web.app import control_app

@@ -2,26 +2,52 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
-from urllib.parse import SplitResult, urlsplit
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from typing import Any
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
-from tenantry.domain.hosts import BadHost, HostRule, check_host
-from tenantry.domain.keys import is_slug
-from tenantry.domain.limits import CAPACITY_LIMITS, LIMITS, BadLimit, read_limit
-from tenantry.domain.portal import DEFAULT_COLOUR, read_colour
+from tenantry.domain.hosts import HostRule
+from tenantry.domain.portal import DEFAULT_COLOUR
 from tenantry.regular_files import read_regular
-from tenantry.setting_checks import (
-    LOOPBACK,
-    contradictions,
-    near_name,
-    reached_at,
-    unknown_variables,
-    unusable_files,
+from tenantry.setting_checks import contradictions, near_name, reached_at, unknown_variables, unusable_files
+from tenantry.setting_tables import (
+    MAIN_CERTIFICATE,
+    CertificateFiles,
+    UpstreamSettings,
+    read_certificates,
+    read_upstreams,
+)
+from tenantry.setting_values import (
+    ISSUE,
+    OFF,
+    PEER_PORT_MAX,
+    PREVIEW,
+    WEEKDAYS,
+    WEEKLY,
+    Setting,
+    one_of,
+    read_any_text,
+    read_collector,
+    read_colour,
+    read_dollars,
+    read_domain,
+    read_flag,
+    read_formats,
+    read_hosts,
+    read_level,
+    read_origin,
+    read_path,
+    read_processes,
+    read_public_url,
+    read_text,
+    read_url,
+    read_url_of_issuer,
+    read_zone,
+    seconds_between,
+    whole_number,
 )
 from tenantry.sign_in_settings import Network, RoleClaim, read_networks, read_role_claims
 from tenantry.store_settings import half_a_store, read_secret, without_password
@@ -37,15 +63,6 @@ class SettingsError(Exception):
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
         super().__init__("\n".join(problems))
-
-
-@dataclass(frozen=True, slots=True)
-class CertificateFiles:
-    """A chain and its private key, as `[certificates.NAME]` declares them."""
-
-    name: str
-    cert_file: Path
-    key_file: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,19 +93,6 @@ class GatewaySettings:
     envelope_nanos: int
     peer_host: str
     peer_port: int
-
-
-@dataclass(frozen=True, slots=True)
-class UpstreamSettings:
-    """An upstream as `[upstreams.NAME]` declares it. `capacity` has been read by `read_limit`."""
-
-    name: str
-    base_url: str
-    ca_file: Path | None
-    connect_seconds: float
-    answer_seconds: float
-    shares_capacity: bool
-    capacity: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,292 +221,76 @@ class Settings:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One setting: how it is read, its default, and the classic name that also sets it (`.env.proxy`)."""
-
-    read: Callable[[Any], Any]
-    default: Any
-    classic: str | None = None
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError("must be a text that is not empty")
-    return value.strip()
-
-
-def _any_text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError("must be a text")
-    return value.strip()
-
-
-def _whole(low: int, high: int) -> Callable[[Any], int]:
-    def read(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int | str):
-            raise ValueError("must be a whole number")
-        try:
-            number = int(value)
-        except ValueError:
-            raise ValueError("must be a whole number") from None
-        if not low <= number <= high:
-            raise ValueError(f"must be between {low} and {high}")
-        return number
-
-    return read
-
-
-def _seconds(low: float, high: float) -> Callable[[Any], float]:
-    def read(value: Any) -> float:
-        try:
-            number = float("" if isinstance(value, bool) else value)
-        except (TypeError, ValueError):
-            raise ValueError("must be a number of seconds") from None
-        if not low <= number <= high:  # nan is neither
-            raise ValueError(f"must be between {low:g} and {high:g} seconds")
-        return number
-
-    return read
-
-
-def _processes(value: Any) -> int:
-    """How many; 0: as many as there are cores."""
-    return 0 if value == "auto" else _whole(1, PROCESSES_MAX)(value)
-
-
-def _dollars(value: Any) -> float:
-    try:
-        number = float("" if isinstance(value, bool) else value)
-    except (TypeError, ValueError):
-        raise ValueError("must be an amount in US dollars, such as 1 or 0.5") from None
-    if not 0.01 <= number <= 1000:  # nan is neither
-        raise ValueError("must be between 0.01 and 1000 US dollars")
-    return number
-
-
-def _flag(value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.lower() in ("true", "1", "yes", "on"):
-        return True
-    if isinstance(value, str) and value.lower() in ("false", "0", "no", "off"):
-        return False
-    raise ValueError("must be true or false")
-
-
-def _public_url(value: Any) -> str:
-    return _url(value, "https://claude.agency.example")
-
-
-def _url(value: Any, example: str = "https://api.anthropic.com") -> str:
-    text = _text(value).rstrip("/")
-    parts = urlsplit(text)
-    is_known = parts.scheme in ("http", "https") and parts.hostname and _has_port(parts)
-    if not is_known or parts.query or parts.fragment:
-        raise ValueError(f"must be a URL such as {example}")
-    if parts.username or parts.password:
-        raise ValueError("must not hold a user or password: a secret in a URL ends up in logs")
-    # The endpoints carry /v1 themselves.
-    return text.removesuffix("/v1")
-
-
-def _origin(value: Any) -> str:
-    url = _url(value, "https://control.agency.example")
-    if urlsplit(url).path:
-        raise ValueError("must have no path, as https://control.agency.example: pages stand at its root")
-    return url
-
-
-def _colour(value: Any) -> str:
-    return read_colour(_text(value))
-
-
-def _url_of_issuer(value: Any) -> str:
-    """As the provider spells it, which is compared letter by letter (OpenID Connect Discovery 4.3)."""
-    text = _text(value)
-    parts = urlsplit(text)
-    is_loopback = parts.scheme == "http" and parts.hostname in LOOPBACK
-    if not (parts.scheme == "https" or is_loopback) or not parts.hostname or not _has_port(parts):
-        raise ValueError("must be a URL with https, such as https://login.agency.example (http on loopback alone)")
-    if parts.query or parts.fragment or parts.username or parts.password:
-        raise ValueError("must be a URL without user, query and fragment")
-    return text
-
-
-def _has_port(parts: SplitResult) -> bool:
-    """Whether its port is one, or left out."""
-    try:
-        return parts.port != 0
-    except ValueError:
-        return False
-
-
-def _domain(value: Any) -> str:
-    name = _text(value).removesuffix(".").lower()
-    try:
-        return check_host(name)
-    except BadHost:
-        raise ValueError("must be a domain such as claude.agency.example, as DNS has it (xn--... for others)") from None
-
-
-def _zone(value: Any) -> str:
-    name = _text(value)
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError):
-        raise ValueError("must be a time zone such as Europe/Berlin") from None
-    return name
-
-
-def _path(value: Any) -> Path:
-    return Path(_text(value)).expanduser()
-
-
-def _level(value: Any) -> str:
-    level = _text(value).upper().replace("WARN", "WARNING").replace("WARNINGING", "WARNING")
-    if level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
-        raise ValueError("must be debug, info, warning or error")
-    return level
-
-
-def _choice(*words: str) -> Callable[[Any], str]:
-    def read(value: Any) -> str:
-        text = _text(value).lower()
-        if text not in words:
-            raise ValueError(f"must be {', '.join(words[:-1])} or {words[-1]}")
-        return text
-
-    return read
-
-
-def _formats(value: Any) -> tuple[str, ...]:
-    """Of invoices: a list, or a text with commas between them."""
-    names = value.split(",") if isinstance(value, str) else value
-    if not isinstance(names, list | tuple) or not names:
-        raise ValueError('must be a list such as ["html", "csv"]')
-    found = tuple(dict.fromkeys(str(name).strip().lower() for name in cast("list[object]", names)))
-    if not {*found} <= {*INVOICE_FORMATS}:
-        raise ValueError(f"must be a list of {', '.join(INVOICE_FORMATS)}")
-    return found
-
-
-def _hosts(value: Any) -> tuple[str, ...]:
-    """Host names: a list, or a text with commas between them."""
-    names = value.split(",") if isinstance(value, str) else value
-    if not isinstance(names, list | tuple):
-        raise ValueError('must be a list of host names such as ["control.agency.example"]')
-    found = tuple(str(name).strip().lower().removesuffix(".") for name in cast("list[object]", names))
-    for name in found:
-        if not _HOST_NAME.fullmatch(name):
-            raise ValueError("must be host names without scheme, port or path, such as control.agency.example")
-    return found
-
-
-def _collector(value: Any) -> str:
-    """Of an OpenTelemetry collector; it adds `/v1/traces` itself."""
-    return _url(str(value).removesuffix("/v1/traces"), "http://127.0.0.1:4318")
-
-
-# Each gateway of a machine has two, and its successor the other one of them.
-PEER_PORT_MAX = 65535 - 2 * 64
-# Of gateways on one machine; more than it has cores do not help.
-PROCESSES_MAX = 64
-# What an invoice is written as (billing/render.py; a test holds them equal).
-INVOICE_FORMATS = ("html", "csv", "json", "pdf", "facturx", "cii", "xrechnung")
-OFF, PREVIEW, ISSUE, WEEKLY = "off", "preview", "issue", "weekly"
-WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-
-_PORT = _whole(0, 65535)
-# A name of DNS (RFC 1123 2.1), or an address of IPv6 without its brackets. Never a pattern: each name is written out.
-_HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?|[0-9a-f:]{2,39}", re.ASCII)
+_PORT = whole_number(0, 65535)
 
 # Looks at the values that could be read, by name; a sentence for each problem.
 Check = Callable[[Mapping[str, Any]], Iterable[str]]
 
 SETTINGS: dict[str, Setting] = {
-    "data_dir": Setting(_path, ".tenantry"),
-    "gateway_host": Setting(_text, "127.0.0.1"),
+    "data_dir": Setting(read_path, ".tenantry"),
+    "gateway_host": Setting(read_text, "127.0.0.1"),
     "gateway_port": Setting(_PORT, 3000, "PROXY_PORT"),
-    "public_url": Setting(_public_url, None),
-    "public_domain": Setting(_domain, None),
-    "control_host": Setting(_text, "127.0.0.1"),
+    "public_url": Setting(read_public_url, None),
+    "public_domain": Setting(read_domain, None),
+    "control_host": Setting(read_text, "127.0.0.1"),
     "control_port": Setting(_PORT, 3001),
-    "control_hosts": Setting(_hosts, ()),
-    "control_url": Setting(_origin, None),
-    "portal_url": Setting(_origin, None),
-    "portal_name": Setting(_any_text, ""),
-    "portal_colour": Setting(_colour, DEFAULT_COLOUR),
-    "status_page": Setting(_flag, False),
-    "control_tls_certificate": Setting(_path, None),
-    "control_tls_key": Setting(_path, None),
+    "control_hosts": Setting(read_hosts, ()),
+    "control_url": Setting(read_origin, None),
+    "portal_url": Setting(read_origin, None),
+    "portal_name": Setting(read_any_text, ""),
+    "portal_colour": Setting(read_colour, DEFAULT_COLOUR),
+    "status_page": Setting(read_flag, False),
+    "control_tls_certificate": Setting(read_path, None),
+    "control_tls_key": Setting(read_path, None),
     "control_tls_proxy": Setting(read_networks, ()),
-    "oidc_issuer": Setting(_url_of_issuer, None),
-    "oidc_client_id": Setting(_text, None),
-    "oidc_client_secret": Setting(_text, None),
-    "oidc_client_secret_file": Setting(_path, None),
+    "oidc_issuer": Setting(read_url_of_issuer, None),
+    "oidc_client_id": Setting(read_text, None),
+    "oidc_client_secret": Setting(read_text, None),
+    "oidc_client_secret_file": Setting(read_path, None),
     "oidc_roles": Setting(read_role_claims, ()),
     "sandbox_port": Setting(_PORT, 3002),
-    "store_url": Setting(_text, None),
-    "store_password": Setting(_text, None),
-    "store_password_file": Setting(_path, None),
-    "upstream_base_url": Setting(_url, "https://api.anthropic.com", "ANTHROPIC_BASE"),
-    "upstream_ca_file": Setting(_path, None),
-    "anthropic_version": Setting(_text, "2023-06-01", "ANTHROPIC_VERSION"),
-    "tls_cert_file": Setting(_path, None),
-    "tls_key_file": Setting(_path, None),
-    "require_tenant_id": Setting(_flag, False),
-    "connections_max": Setting(_whole(1, 1_000_000), 16_384),
-    "connections_per_peer_max": Setting(_whole(1, 1_000_000), 4_096),
-    "connections_per_tenant_max": Setting(_whole(1, 1_000_000), 4_096),
+    "store_url": Setting(read_text, None),
+    "store_password": Setting(read_text, None),
+    "store_password_file": Setting(read_path, None),
+    "upstream_base_url": Setting(read_url, "https://api.anthropic.com", "ANTHROPIC_BASE"),
+    "upstream_ca_file": Setting(read_path, None),
+    "anthropic_version": Setting(read_text, "2023-06-01", "ANTHROPIC_VERSION"),
+    "tls_cert_file": Setting(read_path, None),
+    "tls_key_file": Setting(read_path, None),
+    "require_tenant_id": Setting(read_flag, False),
+    "connections_max": Setting(whole_number(1, 1_000_000), 16_384),
+    "connections_per_peer_max": Setting(whole_number(1, 1_000_000), 4_096),
+    "connections_per_tenant_max": Setting(whole_number(1, 1_000_000), 4_096),
     # Some 50 KB each over TLS. Go's default transport keeps a hundred, for one user.
-    "idle_upstream_connections_max": Setting(_whole(0, 1_000_000), 1_000),
-    "time_zone": Setting(_zone, "UTC"),
-    "contact": Setting(_any_text, ""),
-    "log_level": Setting(_level, "info", "LOG_LEVEL"),
-    "drain_seconds": Setting(_seconds(0, 3600), 30),
-    "gateway_processes": Setting(_processes, 1),
-    "cluster": Setting(_flag, False),
+    "idle_upstream_connections_max": Setting(whole_number(0, 1_000_000), 1_000),
+    "time_zone": Setting(read_zone, "UTC"),
+    "contact": Setting(read_any_text, ""),
+    "log_level": Setting(read_level, "info", "LOG_LEVEL"),
+    "drain_seconds": Setting(seconds_between(0, 3600), 30),
+    "gateway_processes": Setting(read_processes, 1),
+    "cluster": Setting(read_flag, False),
     # Three of the pauses that a busy machine makes, and a store's failover; who dies is replaced after it.
-    "lease_seconds": Setting(_seconds(2, 300), 30),
-    "envelope_usd": Setting(_dollars, 1.0),
-    "peer_host": Setting(_text, "127.0.0.1"),
-    "peer_port": Setting(_whole(0, PEER_PORT_MAX), 0),
-    "usage_alert_threshold_percent": Setting(_whole(1, 100), 90, "USAGE_ALERT_THRESHOLD_PERCENT"),
-    "billing_export_interval": Setting(_choice("weekly", "monthly"), "weekly", "BILLING_EXPORT_INTERVAL"),
-    "metrics_open": Setting(_flag, False),
+    "lease_seconds": Setting(seconds_between(2, 300), 30),
+    "envelope_usd": Setting(read_dollars, 1.0),
+    "peer_host": Setting(read_text, "127.0.0.1"),
+    "peer_port": Setting(whole_number(0, PEER_PORT_MAX), 0),
+    "usage_alert_threshold_percent": Setting(whole_number(1, 100), 90, "USAGE_ALERT_THRESHOLD_PERCENT"),
+    "billing_export_interval": Setting(one_of("weekly", "monthly"), "weekly", "BILLING_EXPORT_INTERVAL"),
+    "metrics_open": Setting(read_flag, False),
     # A series for each, times models and classes of tokens: a few thousand, which Prometheus does not feel.
-    "metrics_tenants_max": Setting(_whole(0, 10_000), 50),
-    "log_format": Setting(_choice("text", "json"), "text"),
-    "traces_endpoint": Setting(_collector, None),
-    "invoice_schedule": Setting(_choice(OFF, PREVIEW, ISSUE), OFF),
+    "metrics_tenants_max": Setting(whole_number(0, 10_000), 50),
+    "log_format": Setting(one_of("text", "json"), "text"),
+    "traces_endpoint": Setting(read_collector, None),
+    "invoice_schedule": Setting(one_of(OFF, PREVIEW, ISSUE), OFF),
     # Every month has one.
-    "invoice_day": Setting(_whole(1, 28), 1),
-    "invoice_hour": Setting(_whole(0, 23), 6),
-    "invoice_formats": Setting(_formats, ("html",)),
-    "invoice_folder": Setting(_path, None),
-    "summary_schedule": Setting(_choice(OFF, WEEKLY), OFF),
-    "summary_weekday": Setting(_choice(*WEEKDAYS), WEEKDAYS[0]),
-    "summary_hour": Setting(_whole(0, 23), 7),
-    "summary_folder": Setting(_path, None),
-}
-
-
-# The upstream that `upstream_base_url` and `upstream_ca_file` set, and the simulation, which sets itself.
-MAIN_UPSTREAM = "anthropic"
-SANDBOX_UPSTREAM = "sandbox"
-
-# The certificate of `tls_cert_file`, by which it is told of.
-MAIN_CERTIFICATE = "main"
-_CERTIFICATE_FILES = ("cert_file", "key_file")
-
-UPSTREAM_SETTINGS: dict[str, Setting] = {
-    "base_url": Setting(_url, None),
-    "ca_file": Setting(_path, None),
-    # What the SDKs allow (reference 3.3); the API itself ends a request after ten minutes.
-    "connect_seconds": Setting(_seconds(0.1, 60), 5.0),
-    "answer_seconds": Setting(_seconds(1, 3600), 600.0),
-    "shares_capacity": Setting(_flag, False),
+    "invoice_day": Setting(whole_number(1, 28), 1),
+    "invoice_hour": Setting(whole_number(0, 23), 6),
+    "invoice_formats": Setting(read_formats, ("html",)),
+    "invoice_folder": Setting(read_path, None),
+    "summary_schedule": Setting(one_of(OFF, WEEKLY), OFF),
+    "summary_weekday": Setting(one_of(*WEEKDAYS), WEEKDAYS[0]),
+    "summary_hour": Setting(whole_number(0, 23), 7),
+    "summary_folder": Setting(read_path, None),
 }
 
 
@@ -533,8 +321,8 @@ def load_settings(toml_file: Path | None, environ: Mapping[str, str], also: Chec
             values[name] = setting.read(raw) if raw is not None else None
         except ValueError as error:
             problems.append(f"{source}: {name} {error}, not {raw!r}")
-    values["upstreams"] = _read_upstreams(path, declared, values, problems)
-    values["more_certificates"] = _read_certificates(path, certificates, values, problems)
+    values["upstreams"] = read_upstreams(path, declared, values, problems)
+    values["more_certificates"] = read_certificates(path, certificates, values, problems)
     problems.extend(_secrets_in(path, document))
     addresses = ((f"upstream {one.name}", one.base_url) for one in values["upstreams"])
     problems.extend(contradictions(values, addresses))
@@ -572,116 +360,6 @@ def _read_file(toml_file: Path | None, problems: list[str]) -> tuple[Path, dict[
     except (OSError, ValueError) as error:  # what is no TOML, too
         problems.append(f"{path}: {getattr(error, 'strerror', None) or error}")
     return path, {}
-
-
-def _read_upstreams(
-    path: Path, declared: object, values: Mapping[str, Any], problems: list[str]
-) -> tuple[UpstreamSettings, ...]:
-    if not isinstance(declared, dict):
-        problems.append(f"{path}: upstreams must be tables, such as [upstreams.second]")
-        return ()
-    tables = cast("dict[str, object]", declared)
-    found = [_read_upstream(path, name, table, values, problems) for name, table in tables.items()]
-    if MAIN_UPSTREAM not in tables:
-        found.insert(0, _read_upstream(path, MAIN_UPSTREAM, {}, values, problems))
-    return tuple(one for one in found if one is not None)
-
-
-def _read_upstream(
-    path: Path, name: str, table: object, settings: Mapping[str, Any], problems: list[str]
-) -> UpstreamSettings | None:
-    where = f"{path}: [upstreams.{name}]"
-    before = len(problems)
-    if not is_slug(name):
-        problems.append(f"{where}: an upstream's name has a-z, 0-9 and inner hyphens")
-    if name == SANDBOX_UPSTREAM:
-        problems.append(f"{where}: that name is the simulation's own; choose another")
-    if not isinstance(table, dict):
-        problems.append(f"{where} must be a table with base_url")
-        return None
-    raw = dict(cast("dict[str, Any]", table))
-    capacity = _read_capacity(where, raw.pop("capacity", {}), problems)
-    if name == MAIN_UPSTREAM:
-        for mine, its in (("base_url", "upstream_base_url"), ("ca_file", "upstream_ca_file")):
-            if raw.pop(mine, None) is not None:
-                problems.append(f"{where}: {mine} of this one is the setting {its}")
-        raw |= {"base_url": settings.get("upstream_base_url"), "ca_file": _as_text(settings.get("upstream_ca_file"))}
-    for unknown in sorted(raw.keys() - UPSTREAM_SETTINGS.keys()):
-        problems.append(f"{where}: there is no {unknown!r}{near_name(unknown, [*UPSTREAM_SETTINGS, 'capacity'])}")
-    values: dict[str, Any] = {}
-    for member, setting in UPSTREAM_SETTINGS.items():
-        try:
-            values[member] = setting.read(raw[member]) if raw.get(member) is not None else setting.default
-        except ValueError as error:
-            problems.append(f"{where}: {member} {error}, not {raw[member]!r}")
-    _check_upstream(where, name, raw, values, problems)
-    return UpstreamSettings(name=name, capacity=capacity, **values) if len(problems) == before else None
-
-
-def _read_certificates(
-    path: Path, declared: object, settings: Mapping[str, Any], problems: list[str]
-) -> tuple[CertificateFiles, ...]:
-    if not isinstance(declared, dict):
-        problems.append(f"{path}: certificates must be tables, such as [certificates.client]")
-        return ()
-    tables = cast("dict[str, object]", declared)
-    if tables and settings.get("tls_cert_file", "") is None:
-        problems.append(f"{path}: certificates: set tls_cert_file and tls_key_file too, for every other name")
-    found: list[CertificateFiles] = []
-    for name, table in tables.items():
-        where, before = f"{path}: [certificates.{name}]", len(problems)
-        raw = cast("dict[str, object]", table) if isinstance(table, dict) else {}
-        if not is_slug(name) or name == MAIN_CERTIFICATE:
-            problems.append(f"{where}: a name has a-z, 0-9 and inner hyphens, and is not {MAIN_CERTIFICATE!r}")
-        for unknown in sorted(raw.keys() - {*_CERTIFICATE_FILES}):
-            problems.append(f"{where}: there is no {unknown!r}{near_name(unknown, _CERTIFICATE_FILES)}")
-        files: list[Path] = []
-        for member in _CERTIFICATE_FILES:
-            try:
-                files.append(_path(raw.get(member)))
-            except ValueError:
-                problems.append(f"{where}: {member} must name a file")
-                continue
-            if not files[-1].is_file():
-                problems.append(f"{where}: {member}: there is no file {files[-1]}")
-        if len(problems) == before:
-            found.append(CertificateFiles(name, *files))
-    return tuple(found)
-
-
-def _as_text(path: Path | None) -> str | None:
-    return None if path is None else str(path)
-
-
-def _check_upstream(
-    where: str, name: str, raw: Mapping[str, Any], values: Mapping[str, Any], problems: list[str]
-) -> None:
-    if name == MAIN_UPSTREAM:
-        return  # its settings have been checked already
-    if raw.get("base_url") is None:
-        problems.append(f"{where}: base_url is missing, such as https://api.anthropic.com")
-    ca_file = values.get("ca_file")
-    if ca_file is not None and not ca_file.is_file():
-        problems.append(f"{where}: ca_file: there is no file {ca_file}")
-
-
-def _read_capacity(where: str, raw: object, problems: list[str]) -> dict[str, Any]:
-    if not isinstance(raw, dict):
-        problems.append(f"{where}: capacity must be a table, [upstreams.NAME.capacity]")
-        return {}
-    read: dict[str, Any] = {}
-    for name, value in cast("dict[str, object]", raw).items():
-        if name not in CAPACITY_LIMITS:
-            problems.append(f"{where}: there is no capacity {name!r}{near_name(name, CAPACITY_LIMITS)}")
-            continue
-        try:
-            read[name] = read_limit(name, value)
-        except BadLimit as error:
-            problems.append(f"{where}: {error}")
-    if read.get("requests_per_minute") is not None:
-        # A whole minute at once, which is how a limit that the upstream tells is taken too.
-        read.setdefault("request_burst", min(read["requests_per_minute"], LIMITS["request_burst"].high))
-    return read
 
 
 def default_store(data_dir: Path) -> str:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from tenantry.domain.limits import CAPACITY_LIMITS, KEY_LIMITS, LIMITS, Limits
-from tenantry.settings import SETTINGS, UPSTREAM_SETTINGS
+from tenantry.setting_tables import UPSTREAM_SETTINGS
+from tenantry.settings import SETTINGS
 from tenantry.wire import blocks, inspect, members, prompt
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -27,7 +27,8 @@ from tenantry.control.site_check import check_backup, check_credentials, check_r
 from tenantry.control.store_check import PART_OF_COPY, check_file, check_privacy
 from tenantry.ledger.quarantine import count_quarantined
 from tenantry.setting_checks import reached_at
-from tenantry.settings import MAIN_CERTIFICATE, Settings
+from tenantry.setting_tables import MAIN_CERTIFICATE
+from tenantry.settings import Settings
 from tenantry.storage.addresses import is_own_address
 from tenantry.storage.columns import aware
 from tenantry.storage.custody import ForeignMasterKey, Owner, find_owner

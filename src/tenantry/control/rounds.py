@@ -29,7 +29,8 @@ from tenantry.control.site import Site, host
 from tenantry.domain.alerts import Alert
 from tenantry.domain.billing_alerts import failed_alert, issued_alert, previewed_alert, waiting_alert
 from tenantry.ledger.outbox import Outbox
-from tenantry.settings import ISSUE, Settings
+from tenantry.setting_values import ISSUE
+from tenantry.settings import Settings
 from tenantry.storage.billing_tables import invoice_rounds
 from tenantry.storage.columns import now_utc
 

@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 from sqlalchemy import Engine
 
-from tenantry.settings import MAIN_UPSTREAM, SANDBOX_UPSTREAM, Settings
+from tenantry.setting_tables import MAIN_UPSTREAM, SANDBOX_UPSTREAM
+from tenantry.settings import Settings
 from tenantry.storage.custody import open_vault
 from tenantry.storage.database import open_store
 from tenantry.storage.directory import Directory

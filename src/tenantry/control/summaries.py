@@ -36,7 +36,7 @@ from tenantry.domain.proof import is_of_proof
 from tenantry.ledger.exports import replacing
 from tenantry.ledger.outbox import SECOND_US, Outbox
 from tenantry.ledger.tallies import refused_between
-from tenantry.settings import WEEKDAYS
+from tenantry.setting_values import WEEKDAYS
 from tenantry.storage.database import reading
 from tenantry.storage.records import AlertTargetRecord, TenantRecord
 

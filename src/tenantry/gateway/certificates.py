@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from tenantry.certificate_files import PROTOCOLS, BadCertificate, Certificate, load_certificate
-from tenantry.settings import CertificateFiles
+from tenantry.setting_tables import CertificateFiles
 
 log = logging.getLogger("tenantry.gateway")
 

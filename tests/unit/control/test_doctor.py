@@ -33,7 +33,8 @@ from tenantry.domain.prices import load_default_prices
 from tenantry.ledger.booking import Drain
 from tenantry.ledger.journal import JournalWriter
 from tenantry.ledger.live import LIVE_FILE, LiveFile, LiveHead, LiveHealth
-from tenantry.settings import CertificateFiles, Settings, load_settings
+from tenantry.setting_tables import CertificateFiles
+from tenantry.settings import Settings, load_settings
 from tenantry.storage.database import open_store
 from tenantry.storage.directory.tenants import TenantChange
 from tenantry.storage.migrating import migrate

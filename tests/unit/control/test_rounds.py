@@ -21,7 +21,8 @@ from tenantry.control.site import Site
 from tenantry.domain.billing_details import Details
 from tenantry.ledger.journal import JournalWriter
 from tenantry.ledger.outbox import Outbox
-from tenantry.settings import INVOICE_FORMATS, SettingsError, load_settings
+from tenantry.setting_values import INVOICE_FORMATS
+from tenantry.settings import SettingsError, load_settings
 from tenantry.storage.directory.alert_targets import WEBHOOK
 from tenantry.storage.tables import alert_deliveries, usage_rollup
 from tests.unit.billing.offices import USD, OnADay, make_site, on_day

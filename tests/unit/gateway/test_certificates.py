@@ -21,7 +21,8 @@ from tenantry.control.doctor import examine
 from tenantry.gateway import certificates
 from tenantry.gateway.certificates import Certificates
 from tenantry.machine_checks import unusable_here
-from tenantry.settings import CertificateFiles, SettingsError, load_settings
+from tenantry.setting_tables import CertificateFiles
+from tenantry.settings import SettingsError, load_settings
 from tests.authority import Authority, replace
 from tests.stack import until
 

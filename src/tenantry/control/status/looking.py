@@ -9,7 +9,7 @@ from typing import Final
 from tenantry.control.site import Site
 from tenantry.domain.values import value
 from tenantry.ledger.live import LiveGateway, read_health
-from tenantry.settings import SANDBOX_UPSTREAM
+from tenantry.setting_tables import SANDBOX_UPSTREAM
 from tenantry.storage.status_log import DOWN, IMPAIRED, UP, StatusLog
 
 GATEWAY, MODELS = "gateway", "models"
