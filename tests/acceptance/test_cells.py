@@ -73,7 +73,7 @@ class Pair:
         return socket.create_connection(("127.0.0.1", self.ports[name]), timeout=120)
 
     def serves(self, name: str, key: str) -> bool:
-        with contextlib.suppress(OSError, ValueError, IndexError):
+        with contextlib.suppress(OSError):
             return self.call(name, key)[0] == 200
         return False
 
@@ -196,7 +196,7 @@ def test_a_budget_worth_fifty_calls_is_not_passed_where_gateways_are_killed(pair
         while time.monotonic() < deadline:
             try:
                 status, _fields, body = pair.call("ab"[at % 2], key, stream=number % 2 == 0)
-            except (OSError, IndexError, ValueError, AssertionError):  # it was killed
+            except OSError:  # it was killed
                 at += 1
                 time.sleep(0.05)
                 continue
