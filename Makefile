@@ -24,6 +24,9 @@ INSTALL_POSTGRESQL = [ -n "$$(ls /usr/lib/postgresql/*/bin/initdb 2>/dev/null)" 
   $$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql >/dev/null \
   || echo 'PostgreSQL could not be installed: tests on it are skipped'; }
 
+# Of the hundreds of processes that tests start, each would compile all modules of ours again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help run test test-clients test-compiled compiled wheels check bench gates fairness storm native fuzz-native einvoices lock clean
 
 # The byte work (docs/decisions/0009-native-bytes.md): CPython's limited API, so one library for 3.11 and later.
