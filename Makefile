@@ -27,7 +27,9 @@ INSTALL_POSTGRESQL = [ -n "$$(ls /usr/lib/postgresql/*/bin/initdb 2>/dev/null)" 
 # Of the hundreds of processes that tests start, each would compile all modules of ours again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run test test-clients test-compiled compiled wheels check bench gates fairness storm native fuzz-native einvoices lock clean
+STORE_TESTS := $(addprefix tests/unit/,storage ledger control billing web cli)
+
+.PHONY: help run test test-postgresql test-clients test-compiled compiled wheels check bench gates fairness storm native fuzz-native einvoices lock clean
 
 # The byte work (docs/decisions/0009-native-bytes.md): CPython's limited API, so one library for 3.11 and later.
 NATIVE := $(addprefix src/tenantry/wire/,_bytes.abi3.so _plain.abi3.so)
@@ -46,6 +48,11 @@ test: $(VENV)/.dev $(OLD_SDK)/.done ## Set up and run all tests
 	@$(INSTALL_POSTGRESQL)
 	@command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium) || echo 'no chromium: its tests are skipped'
 	$(BIN)/python -m tests -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
+
+# Where a store is made for each test, `make test` has it on both; here it is PostgreSQL's for all, shared ones included.
+test-postgresql: $(VENV)/.dev ## Run all tests of the store's users on PostgreSQL alone
+	@$(INSTALL_POSTGRESQL)
+	TENANTRY_TEST_STORES=postgresql $(BIN)/python -m tests -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(STORE_TESTS)
 
 # Of the registries' current versions: not pinned, and not in the locks. CLIENTS=--fresh installs again what is of today,
 # CLIENTS=--accept writes the page even where a cell got worse.
