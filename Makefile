@@ -38,7 +38,7 @@ C_FLAGS := -std=c11 -fPIC -shared -Wall -Wextra -Wpedantic -Wconversion -Wshadow
 COMPILE_C = $(CC) $(C_FLAGS) -isystem $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))')
 
 help: ## Show this help
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 15
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 17
 
 run: $(VENV)/.base ## Set up what is missing and run the gateway with a demo tenant
 	@$(BIN)/tenantry init
@@ -50,7 +50,7 @@ test: $(VENV)/.dev $(OLD_SDK)/.done ## Set up and run all tests
 	$(BIN)/python -m tests -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
 # Where a store is made for each test, `make test` has it on both; here it is PostgreSQL's for all, shared ones included.
-test-postgresql: $(VENV)/.dev ## Run all tests of the store's users on PostgreSQL alone
+test-postgresql: $(VENV)/.dev ## Run the tests of whatever uses a store on PostgreSQL alone
 	@$(INSTALL_POSTGRESQL)
 	TENANTRY_TEST_STORES=postgresql $(BIN)/python -m tests -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(STORE_TESTS)
 
@@ -109,7 +109,7 @@ lock: $(VENV)/.dev ## Lock the dependencies again, with hashes and without URLs
 	$(BIN)/pip install --quiet uv
 	for name in base editable build dev einvoice parquet pdf postgres traces sdk-0.97; do $(COMPILE) requirements/$$name.in -o requirements/$$name.txt; done
 
-clean: ## Remove what was installed and built; keeps .tenantry and clients
+clean: ## Remove what was installed and built; not .tenantry, clients
 	rm -rf .clients $(VENV) $(OLD_SDK) $(BUILDER) $(COMPILED) dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache .native .einvoices bench/.work $(NATIVE)
 
 # Of what runs, made again when its lock changes. A licence that would bind who hands Tenantry on is refused, also in
