@@ -150,6 +150,7 @@ def _without_further_cases(items: list[pytest.Item]) -> list[pytest.Item]:
 def database_of_module(request: pytest.FixtureRequest) -> Iterator[str]:
     """In which database the stores are that tests of a module share."""
     is_elsewhere = STORES == template.POSTGRESQL and _is_below(request.node, BOTH)
+    is_elsewhere &= request.node.get_closest_marker("sqlite") is None
     with template.stores_in(template.POSTGRESQL if is_elsewhere else template.SQLITE) as kind:
         yield kind
 
