@@ -117,6 +117,7 @@ def foreign(path: Path) -> None:
 def later(path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as store, store:
         store.execute("UPDATE alembic_version SET version_num = '9999'")
+        store.execute("UPDATE meta SET value = '9999' WHERE name = 'schema_compatible_from'")
 
 
 DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
