@@ -1,4 +1,4 @@
-"""A next release of Tenantry, as far as its migrations go: those of this one, and some more."""
+"""A next release of Tenantry: this one, with migrations of its own, and what it does by them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+import tenantry
 from tenantry.storage import migrating, schema
 
+# By which the next release is known.
+NOTE = "the next release"
 # Later than any that there will be.
 EXPAND, CONTRACT, EXPAND_AGAIN = "v9000_notes.py", "v9001_no_index.py", "v9002_more.py"
 LATER: dict[str, str] = {
@@ -66,3 +69,27 @@ def forget() -> None:
     """What was known of migrations is read again."""
     schema.known_revisions.cache_clear()
     schema.known_migrations.cache_clear()
+
+
+# What the next release does otherwise, in its files: it writes and reads the column that it adds.
+_CHANGES: dict[str, tuple[str, str]] = {
+    "__init__.py": ('__version__ = "', '__version__ = "9.'),
+    "storage/cell_tables.py": (
+        '    Column("forgotten_at_us", BigInteger),',
+        '    Column("note", String(40)),\n    Column("forgotten_at_us", BigInteger),',
+    ),
+    "storage/cells.py": ("insert(gateways).values(", f'insert(gateways).values(note="{NOTE}", '),
+    "gateway/serving.py": ('"gateway listening on %s:%d"', f'"{NOTE}: gateway listening on %s:%d"'),
+}
+
+
+def make_next(folder: Path) -> Path:
+    """The package as the next release has it, below `folder`; what stands in PYTHONPATH for its processes."""
+    package = folder / "tenantry"
+    shutil.copytree(Path(tenantry.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    for name, (before, after) in _CHANGES.items():
+        text = (package / name).read_text()
+        assert before in text, name
+        (package / name).write_text(text.replace(before, after, 1))
+    write_migrations(package / "storage" / "migrations", (EXPAND, CONTRACT))
+    return folder
