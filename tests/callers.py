@@ -12,14 +12,14 @@ WORKERS = 4
 class Callers:
     """Threads that call with the stock SDK, without its retries, until they are told to stop."""
 
-    def __init__(self, port: int, key: str, streams: bool = True) -> None:
+    def __init__(self, port: int, key: str, streams: bool = True, workers: int = WORKERS) -> None:
         self.failed: list[str] = []
         self.done = 0
         self._stop = threading.Event()
         self._url = f"http://127.0.0.1:{port}"
         self._key = key
         self._streams = streams
-        self._threads = [threading.Thread(target=self._work, args=(number,)) for number in range(WORKERS)]
+        self._threads = [threading.Thread(target=self._work, args=(number,)) for number in range(workers)]
         for thread in self._threads:
             thread.start()
 

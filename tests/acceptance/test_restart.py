@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import anthropic
 import pytest
 
 from tenantry.ledger.live import read_live, sum_live

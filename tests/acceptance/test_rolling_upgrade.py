@@ -20,7 +20,7 @@ from tests.spawner import Process, run, spawn
 from tests.stack import PATIENCE_SECONDS, Stack, free_ports, tenantry, wait_for
 
 # Between two steps of an upgrade, at each gateway.
-CALLS = 12
+CALLS = 6
 
 
 class Fleet:
@@ -106,7 +106,7 @@ def test_no_request_fails_while_gateways_and_control_are_upgraded_one_after_anot
     for key in keys:
         wait_for(lambda key=key: stack.message(key)[0] == 200, what="an answer")
     # Either tenant at either gateway: half of the requests are passed on.
-    callers = [Callers(fleet.ports[name], key) for name, key in zip("abba", keys * 2, strict=True)]
+    callers = [Callers(fleet.ports[name], key, workers=1) for name, key in zip("abba", keys * 2, strict=True)]
     try:
         calling(callers)
         said = fleet.init()
@@ -166,7 +166,7 @@ def test_serve_is_upgraded_by_a_signal_on_sqlite(
     wait_for(lambda: stack.message(key)[0] == 200, what="an answer")
     (before,) = gateways(stack)
     following = releases.make_next(tmp_path / "next")
-    callers = [Callers(stack.port, key)]
+    callers = [Callers(stack.port, key, workers=2)]
     try:
         calling(callers)
         installed.unlink()
