@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,21 @@ def write_migrations(folder: Path, names: tuple[str, ...]) -> None:
     before = max(path.name[1:5] for path in folder.glob("versions/v0*.py"))
     for name in names:
         (folder / "versions" / name).write_text(_HEAD + LATER[name].replace("{before}", before))
+
+
+@contextmanager
+def becoming(tmp_path: Path) -> Generator[Callable[..., None]]:
+    """What makes a later release of this process; with no names it is what it was."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+
+        def begin(*names: str) -> None:
+            monkeypatch.undo()
+            if names:
+                become(monkeypatch, tmp_path, *names)
+            forget()
+
+        yield begin
+    forget()
 
 
 def become(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *names: str) -> None:

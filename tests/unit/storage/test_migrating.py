@@ -60,17 +60,8 @@ def store(tmp_path: Path, database: str) -> Iterator[Engine]:
 
 @pytest.fixture
 def become(tmp_path: Path) -> Iterator[Become]:
-    """Makes a later release of this process; with no names it is what it was."""
-    with pytest.MonkeyPatch.context() as monkeypatch:
-
-        def begin(*names: str) -> None:
-            monkeypatch.undo()
-            if names:
-                releases.become(monkeypatch, tmp_path, *names)
-            releases.forget()
-
+    with releases.becoming(tmp_path) as begin:
         yield begin
-    releases.forget()
 
 
 @contextmanager
