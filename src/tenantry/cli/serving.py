@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
 
 
 def init() -> None:
-    """Make the master key, the database and the admin; running it again changes nothing."""
+    """Make master key, database and admin, or bring the database up to date; again, it changes nothing."""
     from tenantry.control.init import init_site
 
     found = settings()
