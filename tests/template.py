@@ -19,7 +19,7 @@ from sqlalchemy import Engine, make_url
 from tenantry import settings as site_settings
 from tenantry.control import init
 from tenantry.settings import Settings
-from tenantry.storage import database, migrating, tables
+from tenantry.storage import database, migrating, schema, tables
 from tenantry.storage.database import copy_sqlite, open_store
 from tenantry.storage.migrating import migrate
 from tests import postgresql
@@ -79,7 +79,7 @@ class KeptStore:
 @cache
 def template() -> Path:
     """The file of a migrated, empty store, named for the code that made it: another migration makes another file."""
-    sources = [Path(one.__file__) for one in (database, migrating, tables)]
+    sources = [Path(one.__file__) for one in (database, migrating, schema, tables)]
     sources += sorted(Path(database.__file__).parent.glob("migrations/**/*.py"))
     name = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:24]
     found = FOLDER / f"{name}.db"

@@ -34,6 +34,7 @@ from tenantry.setting_values import OFF
 from tenantry.settings import Settings
 from tenantry.storage.changes import StoreChanges
 from tenantry.storage.custody import note_master_key
+from tenantry.storage.in_use import StoreUse
 from tenantry.web.app import control_app
 from tenantry.web.connections import BoundedProtocol
 
@@ -94,6 +95,7 @@ class _ControlServer(uvicorn.Server):
 
 async def serve_control(settings: Settings) -> int:
     site = open_site(settings)
+    use = StoreUse(site.engine)
     note_master_key(site.engine, site.vault.master)
     for words in bring_upstreams(settings, site.directory):
         log.warning("%s", words)
@@ -152,6 +154,7 @@ async def serve_control(settings: Settings) -> int:
         await asyncio.to_thread(tracing.close)
     watched.close()
     delivered.close()
+    use.close()
     site.engine.dispose()
     log.info("stopped")
     return 1 if failed else 0

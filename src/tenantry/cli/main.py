@@ -20,7 +20,10 @@ class Commands(LaterGroup):
     """All of them, in the order of the help. A test holds the words equal to what the modules say."""
 
     table = {
-        "init": ("serving", "Make the master key, the database and the admin; running it again changes nothing."),
+        "init": (
+            "serving",
+            "Make master key, database and admin, or bring the database up to date; again, it changes nothing.",
+        ),
         "restart": ("serving", "Start gateway and control of a running `serve` anew, without a dropped call."),
         "serve": (
             "serving",

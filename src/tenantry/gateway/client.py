@@ -561,7 +561,11 @@ class ClientConnection(Client):
 
     def stop_when_idle(self) -> None:
         self.keeps_alive = False
-        if self._state == _HEAD and not self._buffer and self.transport is not None:
+        if self._state == _HEAD and not self._buffer:
+            self._end_idle()
+
+    def _end_idle(self) -> None:
+        if self.transport is not None:
             self.transport.close()
 
     @property

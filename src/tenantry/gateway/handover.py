@@ -25,6 +25,10 @@ _ENDING: Final = ".sock"
 _LOST: Final = -1
 
 
+# What this version can be told; both sides say it first, 0 where they do not. Members that are not known are passed
+# over, and missing ones have defaults; a message of another kind goes only to who says so (decision 0023).
+SPEAKS: Final = 1
+
 # From the one that comes
 
 
@@ -34,6 +38,8 @@ class AskListener(msgspec.Struct, tag=True):
 
 class Succeed(msgspec.Struct, tag=True):
     """I take your place."""
+
+    speaks: int = 0
 
 
 class Grown(msgspec.Struct, tag=True):
@@ -114,6 +120,7 @@ class Estate(msgspec.Struct, tag=True):
     requests: list[RunningRequest]
     lanes: list[LaneState]
     standings: list[StandingState]
+    speaks: int = 0
 
 
 class Grow(msgspec.Struct, tag=True):

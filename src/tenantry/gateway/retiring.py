@@ -12,6 +12,7 @@ from tenantry.gateway.bridging import bridge
 from tenantry.gateway.estates import lanes_of, standings_of
 from tenantry.gateway.exchange import Exchange
 from tenantry.gateway.handover import (
+    SPEAKS,
     AskListener,
     Estate,
     Grow,
@@ -124,7 +125,7 @@ class Retirement(Lender):
         unsent = [served for served in population.served if served.is_unsent]
         requests = [one for served in population.served - {*unsent} if (one := self._lend(served)) is not None]
         self.begun.set()
-        wire.send(Estate(self._run_id, requests, lanes_of(parts), standings_of(parts)))
+        wire.send(Estate(self._run_id, requests, lanes_of(parts), standings_of(parts), SPEAKS))
         self._wire = wire
         for served in unsent:
             served.pass_on()

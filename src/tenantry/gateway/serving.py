@@ -44,6 +44,7 @@ from tenantry.ledger.opening import costs_of, open_counters
 from tenantry.settings import GatewaySettings
 from tenantry.storage.custody import open_vault
 from tenantry.storage.database import open_store
+from tenantry.storage.in_use import StoreUse
 from tenantry.storage.key_files import KeyFiles
 from tenantry.storage.prices import PriceBook
 from tenantry.storage.snapshot import DirectoryWatch, SnapshotLoader
@@ -79,6 +80,7 @@ async def serve_gateway(
     key_files = KeyFiles(settings.master_key_file)
     key_files.load()  # what is missing first is told first
     engine = open_store(settings.store_url, password=settings.store_password, must_exist=True)
+    use = StoreUse(engine)
     vault = open_vault(engine, key_files)
     watch = DirectoryWatch(engine)
     loader = SnapshotLoader(engine, vault, settings.zone)
@@ -160,6 +162,7 @@ async def serve_gateway(
     journal.close()
     live.close()
     watch.close()
+    use.close()
     engine.dispose()
     log.info("stopped")
     return 1 if died else 0

@@ -40,7 +40,7 @@ from tenantry.storage.all_tables import ALL_TABLES
 from tenantry.storage.cell_tables import gateways
 from tenantry.storage.database import reading, write_much
 from tenantry.storage.migrating import migrate
-from tenantry.storage.schema import COPYING, applied_revision, known_revisions
+from tenantry.storage.schema import COPYING, applied_revision, known_revisions, require_current_schema
 from tenantry.storage.server import copy_rows, is_server
 from tenantry.storage.tables import audit_log, ledger
 
@@ -112,6 +112,7 @@ def prepare(target: Engine, site: str) -> bool:
                 raise TargetTaken("there is the unfinished copy of another site in it: name an empty database")
             return True
     migrate(target)
+    require_current_schema(target)
     with target.begin() as connection:
         if site_of(connection) == site and site:
             raise TargetTaken("this site is in it already, as it was at some time: name an empty database")

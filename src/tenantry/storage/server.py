@@ -15,11 +15,12 @@ from sqlalchemy import URL, Connection, Engine, create_engine, func, select
 from sqlalchemy.exc import DBAPIError
 
 from tenantry.storage.answers import watch_answers
+from tenantry.storage.schema import known_revisions
 
 # The first version whose `pg_dump`, notices and locks are tested here; 14 and older end in 2026.
 SERVER_VERSION_MIN = 150_000
 CONNECT_SECONDS_MAX = 10
-# By which the server lists the connections of a site, as it lists others'.
+# By which the server lists the connections of a site, as it lists others'; behind it stands the schema that they know.
 APPLICATION = "tenantry"
 # As long as SQLite's writers wait for each other (storage/database.py).
 LOCK_MS_MAX = 10_000
@@ -50,8 +51,9 @@ def open_server(url: URL, password: str | None) -> Engine:
         DriverMissing: psycopg is not installed.
     """
     options = f"-c timezone=UTC -c lock_timeout={LOCK_MS_MAX} -c client_encoding=UTF8"
-    own = {"application_name": APPLICATION, "connect_timeout": str(CONNECT_SECONDS_MAX), "options": options}
+    own = {"connect_timeout": str(CONNECT_SECONDS_MAX), "options": options}
     args = {name: value for name, value in (own | _KEEPALIVE).items() if name not in url.query}
+    args["application_name"] = f"{url.query.get('application_name', APPLICATION)} {known_revisions()[0]}"
     if password is not None:
         url = url.set(password=password)
     try:

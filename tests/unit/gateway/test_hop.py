@@ -224,6 +224,32 @@ def test_the_owner_counts_what_is_passed_on_for_the_clients_own_address(site: Si
     assert b"x-tenantry-hop" not in passing.last
 
 
+def test_an_idle_connection_of_a_gateway_that_ends_says_so_for_a_request_that_comes_at_that_moment(site: Site) -> None:
+    passing = Passing(site)
+    passing.connection.pass_when_idle()
+    assert passing.answers == ["answer 503"]
+    assert b"\r\nx-tenantry-hop: elsewhere" in passing.last
+    assert b"\r\nconnection: close" in passing.last
+    passing.connection.data_received(request_bytes(ASK, x_tenantry_client="203.0.113.9"))
+    assert passing.answers == ["answer 503"]
+    assert site.sent == []
+
+
+def test_a_gateway_that_ends_says_so_behind_an_answer_that_had_promised_to_keep_the_connection(site: Site) -> None:
+    site.own(TENANT)
+    passing = Passing(site)
+    passing.connection.data_received(request_bytes(ASK | {"stream": True}, x_tenantry_client="203.0.113.9"))
+    site.turn()
+    site.connecting[0].made()
+    upstream = site.sent[-1]
+    upstream.head(200, STREAM)
+    passing.connection.stop_when_idle()
+    upstream.body(b'event: message_stop\ndata: {"type":"message_stop"}\n\n')
+    upstream.end()
+    assert [answer.partition(" ")[2][:3] for answer in passing.answers] == ["200", "503"]
+    assert b"\r\nx-tenantry-hop: elsewhere" in passing.last
+
+
 def test_a_gateway_that_does_not_say_whose_request_it_passes_on_is_refused(site: Site) -> None:
     passing = Passing(site)
     passing.connection.data_received(request_bytes(ASK))

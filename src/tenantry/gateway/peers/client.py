@@ -19,6 +19,9 @@ from tenantry.wire.http1 import RequestHead
 
 # Who has connected, where clients are counted by their addresses: those are counted where they came from.
 _GATEWAYS: Final = "\0gateways"
+_ELSEWHERE: Final = (
+    b"HTTP/1.1 503 Service Unavailable\r\n" + PEER_REFUSED_LINE + b"content-length: 0\r\nconnection: close\r\n\r\n"
+)
 
 
 class PeerConnection(ClientConnection):
@@ -66,9 +69,20 @@ class PeerConnection(ClientConnection):
     def pass_when_idle(self) -> None:
         self.stop_when_idle()
 
+    def _end_idle(self) -> None:
+        self._linger()
+
+    def _linger(self) -> None:
+        """Unasked, where it was not announced: what the other gateway sends in this moment is answered by it. Of a
+        connection that only ends nobody could say whether a request had been read (RFC 9112 9.3.1).
+        """
+        self.write(_ELSEWHERE)
+        ClientConnection._linger(self)
+
     def pass_on(self, body: bytes | None = None) -> None:
         if body is None:
-            self.stop_when_idle()
+            self.keeps_alive = False
+            self._linger()
         else:
             self.keeps_alive = False
             self.refuse(AnotherGateway(), new_request_id())
