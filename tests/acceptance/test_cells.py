@@ -223,3 +223,35 @@ def test_a_budget_worth_fifty_calls_is_not_passed_where_gateways_are_killed(pair
     assert sum(row["cost_nanos"] or row["held_nanos"] or 0 for row in rows) <= cap
     # What was killed between its line in the journal and its first byte has a row, and was not billed.
     assert len(rows) >= len(pair.stack.billed())
+
+
+def test_a_cell_moves_under_a_client_in_a_loop_and_a_long_stream(pair: Pair) -> None:
+    key = pair.tenant("acme", sessions_max=3)
+    assert pair.call("a", key)[0] == 200
+    first = pair.owner("acme")
+    second = next(one.gateway_id for one in pair.stack.site.directory.list_gateways() if one.gateway_id != first)
+    stop, seen = threading.Event(), list[int]()
+
+    def loop() -> None:
+        while not stop.is_set():
+            seen.extend(pair.call(name, key, stream=name == "b")[0] for name in "ab")
+
+    with ThreadPoolExecutor(1) as pool, pair.connect("a") as client:
+        headers = {"x-api-key": key, "x-sandbox-scenario": "chunks=60;chunk-ms=50;answer-bytes=6000"}
+        body = json.dumps(MESSAGE | {"stream": True, "max_tokens": 32_000}).encode()
+        client.sendall(request("POST", "/v1/messages", headers | {"connection": "close"}, body))
+        streamed = client.recv(65536)
+        looping = pool.submit(loop)
+        for to in (second, first, second):
+            count = len(seen)
+            pair.stack.site.directory.move_cell("acme", to)
+            wait_for(lambda to=to: pair.owner("acme") == to, what="the other one owning it")
+            wait_for(lambda count=count: len(seen) > count + 4 or looping.done(), what="calls after it")
+        stop.set()
+        looping.result()
+        streamed += read_all(client)
+    assert {*seen} == {200}
+    assert b"message_stop" in streamed
+    rows = pair.stack.final_rows("acme", len(seen) + 2)
+    assert len(rows) == len(pair.stack.billed())
+    assert {row["outcome"] for row in rows} == {"settled"}
