@@ -255,3 +255,35 @@ def test_a_cell_moves_under_a_client_in_a_loop_and_a_long_stream(pair: Pair) -> 
     rows = pair.stack.final_rows("acme", len(seen) + 2)
     assert len(rows) == len(pair.stack.billed())
     assert {row["outcome"] for row in rows} == {"settled"}
+
+
+def test_a_gateway_that_ends_in_order_gives_its_cells_away_and_refuses_nobody(pair: Pair) -> None:
+    key = pair.tenant("acme")
+    assert pair.call("a", key)[0] == 200
+    first = pair.owner("acme")
+    stop, seen = threading.Event(), list[int]()
+
+    def loop() -> None:
+        while not stop.is_set():
+            seen.append(pair.call("b", key)[0])
+
+    with ThreadPoolExecutor(1) as pool, pair.connect("a") as client:
+        headers = {"x-api-key": key, "x-sandbox-scenario": "chunks=40;chunk-ms=50;answer-bytes=4000"}
+        body = json.dumps(MESSAGE | {"stream": True, "max_tokens": 32_000}).encode()
+        client.sendall(request("POST", "/v1/messages", headers, body))
+        streamed = client.recv(65536)
+        looping = pool.submit(loop)
+        wait_for(lambda: len(seen) > 2, what="some calls")
+        pair.processes["a"].terminate()
+        wait_for(lambda: pair.owner("acme") != first, what="the other one owning it")
+        count = len(seen)
+        assert pair.processes["a"].returncode is None  # it is in the middle of the stream
+        wait_for(lambda: len(seen) > count + 4 or looping.done(), what="calls after it")
+        streamed += read_all(client)
+        pair.processes.pop("a").wait()
+        stop.set()
+        looping.result()
+    assert {*seen} == {200}
+    assert b"message_stop" in streamed
+    rows = pair.stack.final_rows("acme", len(seen) + 2)
+    assert len(rows) == len(pair.stack.billed())

@@ -74,6 +74,7 @@ class Claimer:
         self._leftovers = leftovers
         self._seconds = parts.settings.lease_seconds
         self._lease = Lease(gateway_id, int(self._seconds * 1_000_000))
+        self._is_ending = False
         self._before: Sequence[str] = ()  # whose place this gateway has taken
         self._rung = asyncio.Event()
         self._link(parts.latest.snapshot, parts.latest.snapshot.tenants)
@@ -230,6 +231,8 @@ class Claimer:
         at = None if is_here else await ask(partial(store.owner_of, tenant_id))
         if at is not None and at[0] != self._me and not await ask(partial(self._is_dead, at[0])):
             return Claimed(*at, {}, {}, is_whole=False, rested_us={})
+        if self._is_ending and not is_here:
+            return None
         claim = partial(store.claim, self._me, tenant_id, component)
         found = await ask(partial(claim, self._parts.clock.wall_us()))
         if found is not None and found.owner != self._me and await ask(partial(self._is_dead, found.owner)):
@@ -321,6 +324,11 @@ class Claimer:
         return await self._asking.ask(partial(self._store.give, self._me, epochs, to, at_us, lowered))
 
     # Ending
+
+    async def close_down(self) -> None:
+        """Claim nothing any more, and be given nothing."""
+        self._is_ending = True
+        await self._asking.ask(partial(self._store.take_no_more, self._me))
 
     async def leave(self) -> None:
         """This gateway ends: others may take what it owned at once."""

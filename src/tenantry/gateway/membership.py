@@ -5,13 +5,15 @@ Loaded where a site has several gateways alone; one that is by itself starts wit
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Coroutine, Sequence
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Engine
 
-from tenantry.gateway.asking import Asking
+from tenantry.gateway.asking import Asking, Fault
+from tenantry.gateway.balancing import Balancer
 from tenantry.gateway.cells import Cells
 from tenantry.gateway.claiming import Claimer
 from tenantry.gateway.leftovers import Leftovers, Site
@@ -22,6 +24,10 @@ from tenantry.gateway.process import GatewayProcess
 from tenantry.gateway.raising import Raiser
 from tenantry.gateway.receiving import Receiver
 from tenantry.storage.cells import CellStore
+
+# Who has begun to send a request when this gateway ends is passed on when it is whole.
+HAND_OVER_SECONDS_MAX: Final = 5.0
+LOOK_SECONDS: Final = 0.02
 
 
 class Membership:
@@ -36,9 +42,11 @@ class Membership:
         self._claimer = Claimer(parts, cells, store, site, run_id, asking, self._raiser, self._leftovers)
         guests = self._leftovers.guests
         self._mover = Mover(parts, cells, store, self._claimer, guests, self._raiser, asking, run_id)
+        self._balancer = Balancer(parts, cells, store, self._claimer, self._mover, asking, run_id)
         self._receiver = Receiver(parts, cells, self._leftovers, peers.machine)
         self._claimer.taken = self._receiver.taken
         self._parts = parts
+        self._now = parts.clock.now
         self._peers = peers
         self._run_id = run_id
         self._server: PeerServer | None = None
@@ -62,12 +70,21 @@ class Membership:
             "what others have left": self._leftovers.review(),
             "what has stayed here of cells that moved": self._mover.tell(),
             "cells that are to move": self._mover.follow_wishes(),
+            "the balance of cells": self._balancer.run(),
         }
 
     def accept_no_more(self) -> None:
         """Other gateways bring nothing new."""
         if self._server is not None:
             self._server.close()
+
+    async def give_away(self, seconds: float) -> None:
+        """This gateway ends: what it owns is others' before it refuses anybody, where there are others."""
+        self._receiver.takes = False
+        fault = Fault("cells could not be given away; they are claimed when this gateway has ended", self._now)
+        with fault.noted():  # open: who comes is refused, and asks another one again
+            async with asyncio.timeout(seconds):
+                await self._balancer.give_away()
 
     async def leave(self) -> None:
         self._mover.close()
@@ -90,3 +107,17 @@ async def join(
     membership = Membership(gateway, cells, peers, engine, run_id)
     await membership.begin(seat, predecessors)
     return membership
+
+
+async def hand_over(gateway: GatewayProcess, membership: Membership, seconds: float) -> None:
+    """What this gateway owns is others', and who is connected is passed on to them, before it refuses anybody."""
+    parts = gateway.parts
+    await membership.give_away(seconds)
+    if parts.cells is None or parts.cells.tenure.cells:
+        return  # there is nobody else
+    parts.population.is_stopping = True  # answers from now on are the last ones of their connections
+    for connection in list(parts.population.connections):
+        connection.stop_when_idle()
+    until = parts.clock.now() + min(seconds, HAND_OVER_SECONDS_MAX)
+    while parts.population.connections and parts.clock.now() < until:  # noqa: ASYNC110 -- none tells of its end
+        await asyncio.sleep(LOOK_SECONDS)

@@ -187,7 +187,7 @@ class Outbound(AttemptOwner):
         parts, caller, principal, fields = self._parts, self.caller, self.principal, self.fields
         tenant = principal.tenant
         try:
-            if parts.population.is_stopping:
+            if parts.population.is_stopping and not self._is_given():
                 raise NotReady
             cells = parts.cells
             if (

@@ -43,6 +43,7 @@ class Receiver:
         self._cells = cells
         self._leftovers = leftovers
         self._machine = machine
+        self.takes = True  # until this gateway ends
         self._fault = Fault("no more could be lent of budgets", parts.clock.now)
         self._arrivals: list[_Arrival] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -69,6 +70,9 @@ class Receiver:
             self._cells.ring()
 
     def _keep(self, arrival: _Arrival, estate: CellEstate) -> None:
+        if not self.takes:
+            arrival.talk.close()
+            return
         for other in self._arrivals.copy():  # what was left with the same cells before was never given
             if other.estate is not None and not other.is_entered and estate.cells.keys() & other.estate.cells.keys():
                 self._drop(other)

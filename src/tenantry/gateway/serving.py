@@ -99,10 +99,10 @@ async def serve_gateway(
     cells = Cells(SUSPENDED_SECONDS) if settings.cluster else None
     parts = build_parts(settings, snapshot, vault.pepper, prices, journal, opening, clock, _beside, cells)
     gateway = GatewayProcess(parts)
-    membership = None
+    membership = hand_over = None
     if cells is not None:
         # It would cost the start of a gateway that is by itself.
-        from tenantry.gateway.membership import join
+        from tenantry.gateway.membership import hand_over, join
 
         predecessors = [one.run_id for one in inherited]
         membership = await join(gateway, cells, engine, journal.run_id, seat, predecessors)
@@ -137,17 +137,19 @@ async def serve_gateway(
     gc.disable()
     died = await _first_of([ending.stop, retirement.begun], chores)
     server.close()
-    if membership is not None:
-        membership.accept_no_more()
     if retirement.begun.is_set():
         log.info("another gateway has taken over; what is in flight here goes on to its end")
         if replaced is not None:
             replaced()
         await retirement.ended(ending.stop, RETIRE_SECONDS_MAX)
+    if ending.stop.is_set() and membership is not None and not retirement.begun.is_set():
+        await ending.unless_hurried(hand_over(gateway, membership, settings.shutdown_seconds))
     if ending.stop.is_set():
         log.info("stopping: up to %g s for requests in flight", settings.shutdown_seconds)
     if not await ending.unless_hurried(gateway.drain(settings.shutdown_seconds)):
         await gateway.drain(0)
+    if membership is not None:
+        membership.accept_no_more()
     gateway.tell_tallies()
     for chore in chores:
         chore.cancel()

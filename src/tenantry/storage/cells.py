@@ -21,6 +21,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     and_,
+    case,
     cast,
     delete,
     extract,
@@ -166,6 +167,7 @@ class CellStore:
                     boot=self._boot,
                     since_us=at_us,
                     lease_until_us=self._now() + lease.lease_us,
+                    load=0,
                 )
             )
 
@@ -176,7 +178,10 @@ class CellStore:
             done = connection.execute(
                 update(gateways)
                 .where(gateways.c.gateway_id == lease.gateway_id, self._is_live())
-                .values(lease_until_us=self._now() + lease.lease_us, load=load)
+                .values(
+                    lease_until_us=self._now() + lease.lease_us,
+                    load=case((gateways.c.load.is_(None), None), else_=load),  # it ends, and takes nothing
+                )
                 .returning(wanted.scalar_subquery())
             )
             row = done.first()
@@ -369,6 +374,11 @@ class CellStore:
                 tenants = before.tenants + int(row.pins or 0)
                 found[row.gateway_id] = Side(row.gateway_id, row.address, (*before.cells, row.name), tenants)
         return [*found.values()]
+
+    def take_no_more(self, gateway_id: str) -> None:
+        """A gateway ends: nobody gives it anything."""
+        with self._engine.begin() as connection:
+            connection.execute(update(gateways).where(gateways.c.gateway_id == gateway_id).values(load=None))
 
     def loads(self) -> list[Loaded]:
         """The gateways that live and say how much they have to do, by their names."""
