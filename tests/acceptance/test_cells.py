@@ -287,3 +287,36 @@ def test_a_gateway_that_ends_in_order_gives_its_cells_away_and_refuses_nobody(pa
     assert b"message_stop" in streamed
     rows = pair.stack.final_rows("acme", len(seen) + 2)
     assert len(rows) == len(pair.stack.billed())
+
+
+def test_a_budget_worth_fifty_calls_is_met_to_the_call_while_its_cell_moves(pair: Pair) -> None:
+    key = pair.tenant("acme", sessions_max=1000, queue_depth_max=1000)
+    assert pair.call("a", key)[0] == 200
+    cap = pair.stack.final_rows("acme")[0]["cost_nanos"] * 50
+    pair.stack.site.directory.set_budgets("acme", {"month": cap}, "hard")
+    wait_for(lambda: pair.has_budget("a", key), what="the budget")
+    told, before = list[int](), len(pair.stack.billed())
+
+    def work(number: int) -> None:
+        while not told.count(402):
+            status, _fields, _body = pair.call("ab"[number % 2], key, stream=number % 4 == 0)
+            told.append(status)
+            if status == 429:  # what is left is held by requests in flight
+                time.sleep(0.05)
+
+    with ThreadPoolExecutor(64) as pool:
+        working = [pool.submit(work, number) for number in range(64)]
+        moves = 0
+        while not all(one.done() for one in working):
+            owner = pair.owner("acme")
+            heir = next(one.gateway_id for one in pair.stack.site.directory.list_gateways() if one.gateway_id != owner)
+            pair.stack.site.directory.move_cell("acme", heir)
+            wait_for(lambda owner=owner: pair.owner("acme") != owner, what="the cell moving")
+            moves += 1
+        for one in working:
+            one.result()
+    assert moves > 0
+    assert {*told} <= {200, 402, 429}
+    rows = pair.stack.final_rows("acme", before + told.count(200))
+    assert sum(row["cost_nanos"] for row in rows) <= cap
+    assert len(rows) == len(pair.stack.billed()) == before + told.count(200)

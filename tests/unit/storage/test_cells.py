@@ -97,7 +97,7 @@ def test_the_storm_finds_nothing_over_real_tables(tmp_path: Path) -> None:
         engines.append(new_store(tmp_path / f"{seed}.db"))
         return RealStore(engines[-1])
 
-    assert storm(4, 200, make_store) > 0
+    assert storm(8, 200, make_store) > 0
     for one in engines:
         one.dispose()
 
