@@ -293,19 +293,27 @@ class Cluster:
         # Whether or not it hears what became of that: it does not grant until it has asked.
         self.store.give(name, epochs, self.random.choice([one for one in GATEWAYS if one != name]), lowered)
 
-    def lends(self, name: str, tenant: str) -> None:
-        """An answer that has stayed at another one may cost more."""
-        owner, store = self.gateways[name], self.store
-        other = self.gateways[self.random.choice(GATEWAYS)]
-        doubt, account = owner.doubts.get((other.gateway_id, tenant)), other.accounts.get(tenant)
-        if owner.is_dead or other.is_dead or tenant not in owner.tenure.tenants or doubt is None or account is None:
+    def lends(self, name: str, _tenant: str) -> None:
+        """An answer that has stayed may cost more: the next owner is asked, and holds it first."""
+        giver, store = self.gateways[name], self.store
+        stayed = [(one, hold) for one, hold in giver.flights if one not in giver.tenure.tenants]
+        owners = [
+            (one, tenant, hold)
+            for one in self.gateways.values()
+            for tenant, hold in stayed
+            if (name, tenant) in one.doubts
+        ]
+        if giver.is_dead or not owners:
             return
-        more = min(LEAST, owner.accounts[tenant].left_nanos(NOON_US))
-        taken = store.taken().get((other.gateway_id, tenant), 0) + more
-        if more and other.tenure.tenants.get(tenant) is None:
-            hold_what_is_lent(owner.accounts[tenant], doubt, more)
-            if store.lend(name, other.gateway_id, tenant, taken):
-                account.taken(taken, NOON_US)
+        owner, tenant, hold = self.random.choice(owners)
+        if owner.is_dead or tenant not in owner.tenure.tenants:
+            return
+        more = min(4 * LEAST, owner.accounts[tenant].left_nanos(NOON_US))
+        taken = store.taken().get((name, tenant), 0) + more
+        hold_what_is_lent(owner.accounts[tenant], owner.doubts[name, tenant], more)
+        if store.lend(owner.gateway_id, name, tenant, taken):
+            giver.accounts[tenant].taken(taken, NOON_US)
+            hold.extend(more, NOON_US)
 
     # Requests
 
@@ -428,7 +436,7 @@ EVENTS: dict[Callable[[Cluster, str, str], None], float] = {
     Cluster.claims: 8,
     Cluster.opens: 8,
     Cluster.gives: 1,
-    Cluster.lends: 2,
+    Cluster.lends: 4,
     Cluster.is_asked: 12,
     Cluster.an_answer_ends: 6,
     Cluster.an_answer_grows: 3,

@@ -82,7 +82,10 @@ def test_who_is_told_answers() -> None:
             talk.say(ESTATE)
             await hearing.was_told.wait()
             hearing.talks[0].say(Kept())
-            return await answer
+            said = await answer
+            talk.close()
+            await hearing.ended.wait()
+            return said
 
     assert run(work) == Kept()
 
@@ -90,10 +93,11 @@ def test_who_is_told_answers() -> None:
 def test_a_gateway_of_a_release_that_knows_no_moves_is_not_one_to_move_to() -> None:
     async def work() -> None:
         async with Hearing(takes=False) as hearing:
-            await hearing.call()
+            with pytest.raises(NotAPeer):
+                await hearing.call()
+            await asyncio.sleep(0)  # for both ends to be told
 
-    with pytest.raises(NotAPeer):
-        run(work)
+    run(work)
 
 
 @pytest.mark.parametrize("said", [(MESSAGE_BYTES_MAX + 1).to_bytes(4, "big"), b"\0\0\0\x02hi"])
