@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Engine
 
+from tenantry.domain.cells import Component
+from tenantry.domain.directory import GatewayKey, Tenant
+from tenantry.gateway.asking import Asking
+from tenantry.gateway.cells import At
+from tenantry.gateway.claiming import Claimer
+from tenantry.gateway.leftovers import Leftovers, Site
+from tenantry.gateway.moving import Mover
 from tenantry.gateway.peers.calling import NotAPeer, Peers
 from tenantry.gateway.peers.listening import Called
 from tenantry.gateway.peers.places import Place, machine_mark
 from tenantry.gateway.peers.proofs import MOVES, derive_peer_key
 from tenantry.gateway.peers.talking import MESSAGE_BYTES_MAX, CellEstate, Given, Kept, Said, Talk
+from tenantry.gateway.raising import STEP_NANOS, Raiser
+from tenantry.gateway.receiving import Receiver
 from tenantry.gateway.upstream import Pools
+from tenantry.storage.cells import CellStore, Lease
+from tests.stack import until
+from tests.template import new_store
+from tests.unit.gateway.playbook import OPEN, Connection, World, end_events, message, start_event
 
 KEY = derive_peer_key(b"p" * 32)
 ESTATE = CellEstate("gw-a", {"org-1": 2}, 5.0, "here", ["acme"], [], [], [])
@@ -111,3 +128,198 @@ def test_who_says_what_is_no_message_is_heard_no_more(said: bytes) -> None:
             return talk.is_open
 
     assert run(work) is False
+
+
+CELL = Component({"tnt_acme": "crd_acme"}, ("crd_acme",))
+LEASE_US = 600_000_000
+
+
+class Side:
+    """One gateway over the store that it shares with the other one."""
+
+    def __init__(self, folder: Path, engine: Engine, name: str, **fields: Any) -> None:
+        (folder / name).mkdir()
+        self.name = name
+        self.world = world = World(folder / name, is_one_of_several=True, **fields)
+        cells, peers = world.parts.cells, world.parts.peers
+        assert cells is not None
+        assert peers is not None
+        self.cells, self.store, self.asking = cells, CellStore(engine), Asking()
+        site = Site(engine, folder / "journal", world.parts.prices)
+        self.raiser = Raiser(world.parts, cells, self.store, name, self.asking)
+        self.leftovers = Leftovers(world.parts, cells, self.store, site, self.raiser, self.asking, name)
+        self.claimer = Claimer(world.parts, cells, self.store, site, name, self.asking, self.raiser, self.leftovers)
+        guests = self.leftovers.guests
+        self.mover = Mover(world.parts, cells, self.store, self.claimer, guests, self.raiser, self.asking, name)
+        self.receiver = Receiver(world.parts, cells, self.leftovers, peers.machine)
+        self.claimer.taken = self.receiver.taken
+        self._peers = peers
+
+    async def listen(self) -> None:
+        def hear(transport: asyncio.Transport, unread: bytes) -> None:
+            talk = Talk(transport)
+            self.receiver.hear(talk)
+            talk.begin(unread)
+
+        called: Any = lambda: Called(self._peers.key, self.name, lambda *_: None, set(), hear)  # noqa: E731
+        self._server = await asyncio.get_running_loop().create_server(called, "127.0.0.1", 0)
+        self.address = Place("127.0.0.1", self._server.sockets[0].getsockname()[1], False, machine_mark()).text()
+        self.store.join(Lease(self.name, LEASE_US), self.address, "here", 0)
+
+    def own(self) -> None:
+        """It has claimed the cell, and opened its tenant."""
+        assert self.store.claim(self.name, "tnt_acme", CELL, 0) is not None
+        self.world.own("tnt_acme")
+        self.claimer.pins["tnt_acme"] = "crd_acme"
+
+    def stream(self) -> Connection:
+        self.world.client().ask(message(stream=True, max_tokens=50_000))
+        self.world.turn()
+        self.world.connecting[0].made()
+        connection = self.world.sent[-1]
+        connection.head(200, {"content-type": "text/event-stream"})
+        connection.body(start_event())
+        self.world.turn()
+        return connection
+
+    async def close(self) -> None:
+        self.mover.close()
+        self.receiver.close()
+        self.asking.close()
+        self._server.close()
+        await asyncio.sleep(0.05)
+
+
+@contextlib.asynccontextmanager
+async def two(folder: Path, **fields: Any) -> AsyncIterator[tuple[Side, Side]]:
+    engine = new_store(folder / "store.db")
+    sides = Side(folder, engine, "gw-a", **fields), Side(folder, engine, "gw-b", **fields)
+    for side in sides:
+        await side.listen()
+    sides[0].own()
+    try:
+        yield sides
+    finally:
+        for side in sides:
+            await side.close()
+        engine.dispose()
+
+
+def test_sessions_that_stay_count_at_the_next_owner_until_they_end(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with two(tmp_path) as (a, b):
+            connection = a.stream()
+            assert await a.mover.move(["crd_acme"], "gw-b", b.address) == ""
+            assert b.store.owner_of("tnt_acme") == ("gw-b", b.address)
+            assert not a.cells.may_grant("tnt_acme", "crd_acme")
+            assert isinstance(a.cells.owner_of("tnt_acme"), At)
+            b.receiver.taken({"crd_acme": 1})
+            assert b.world.parts.lanes.in_flight() == 0  # not in that epoch
+            b.receiver.taken({"crd_acme": 2})
+            in_flight = b.world.parts.lanes.in_flight()
+            assert in_flight == a.world.parts.lanes.in_flight() > 0
+            connection.body(end_events())
+            connection.end()
+            a.world.turn()
+            a.mover.tell_now()
+            await until(lambda: b.world.parts.lanes.in_flight() == 0)
+            assert not b.cells.guests
+
+    run(work)
+
+
+def test_an_estate_of_a_gift_that_never_was_is_not_entered(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with two(tmp_path) as (a, b):
+            a.stream()
+            b.store.end(["gw-b"])
+            problem = await a.mover.move(["crd_acme"], "gw-b", b.address)
+            assert problem == "gateway gw-b does not live, or they are not this gateway's any more"
+            assert a.store.owner_of("tnt_acme") == ("gw-a", a.address)
+            await asyncio.sleep(0.05)
+            b.receiver.taken({"crd_acme": 2})
+            assert not b.cells.guests
+
+    run(work)
+
+
+def test_who_cannot_be_reached_gets_nothing_and_nothing_changes(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with two(tmp_path) as (a, b):
+            b._server.close()
+            problem = await a.mover.move(["crd_acme"], "gw-b", b.address)
+            assert problem.startswith("gateway gw-b cannot be reached: ")
+            assert a.cells.may_grant("tnt_acme", "crd_acme")
+
+    run(work)
+
+
+def test_what_waits_is_refused_nowhere_and_begins_anew(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with two(tmp_path, limits=replace(OPEN, sessions_max=1)) as (a, b):
+            a.stream()
+            waiting = a.world.client("d")
+            waiting.ask(message())
+            a.world.turn()
+            assert a.world.parts.lanes.waiting() == 1
+            assert await a.mover.move(["crd_acme"], "gw-b", b.address) == ""
+            assert a.world.parts.lanes.waiting() == 0
+            assert list(a.cells.wanted) == ["tnt_acme"]
+            assert not [line for line in a.world.told if line.startswith("d ") and "<<" in line]
+
+    run(work)
+
+
+def test_what_stays_is_held_by_the_next_owner_which_lends_more(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with two(tmp_path, budget_nanos=10 * 10**9) as (a, b):
+            client = a.world.client()
+            client.ask(message(stream=True, max_tokens=50_000))
+            a.world.turn()
+            await a.raiser._raise()
+            a.cells.answer_for_more()
+            a.world.turn()
+            a.world.connecting[0].made()
+            connection = a.world.sent[-1]
+            connection.head(200, {"content-type": "text/event-stream"})
+            connection.body(start_event())
+            a.world.turn()
+            account = a.world.parts.till.accounts_by_name("tnt_acme")["", "nanos"]
+            used = account.used_nanos
+            assert await a.mover.move(["crd_acme"], "gw-b", b.address) == ""
+            assert account.ceiling is not None
+            assert account.ceiling.taken == used + STEP_NANOS
+            b.claimer.ring()
+            b.world.own()
+            await b.claimer._claim(["tnt_acme"])
+            tenant, key = _caller(b.world)
+            theirs = b.world.parts.till.accounts_of(tenant, key)[0]
+            assert theirs.unknown_nanos == account.ceiling.taken
+            before = account.ceiling.taken
+            a.cells.asked.append(account.ceiling)
+            await a.raiser._raise()
+            await until(lambda: account.ceiling is not None and account.ceiling.taken > before)
+            assert theirs.unknown_nanos == account.ceiling.taken == used + 2 * STEP_NANOS
+
+    run(work)
+
+
+def _caller(world: World) -> tuple[Tenant, GatewayKey]:
+    snapshot = world.parts.latest.snapshot
+    return snapshot.tenants["tnt_acme"], next(iter(snapshot.keys.values()))
+
+
+def test_who_is_told_no_more_asks_the_journal_and_the_ledger(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with two(tmp_path) as (a, b):
+            a.stream()
+            assert await a.mover.move(["crd_acme"], "gw-b", b.address) == ""
+            b.receiver.taken({"crd_acme": 2})
+            a.mover.close()
+            await until(lambda: bool(b.leftovers.guests.watched()))
+            (attempt_id,) = b.leftovers.guests.watched()
+            assert b.world.parts.lanes.in_flight() > 0
+            b.leftovers.guests.ended({attempt_id})
+            assert b.world.parts.lanes.in_flight() == 0
+
+    run(work)
