@@ -123,10 +123,11 @@ class Balancer:
         by_id = {one.gateway_id: one for one in others}
         while by_id and (groups := self._groups()):
             heirs = {one.gateway_id: one.load for one in by_id.values()}
+            given: dict[str, list[str]] = {}
             for cell, heir in spread(group_loads(groups, self._by_cell()), heirs).items():
-                if heir not in by_id:
-                    continue
-                problem = await self._mover.move([cell], heir, by_id[heir].address)
+                given.setdefault(heir, []).append(cell)
+            for heir, cells in given.items():
+                problem = await self._mover.move(cells, heir, by_id[heir].address)
                 if problem:
                     log.warning("gateway %s gets nothing of this one, which ends: %s", heir, problem)
                     del by_id[heir]

@@ -231,8 +231,8 @@ class Claimer:
         at = None if is_here else await ask(partial(store.owner_of, tenant_id))
         if at is not None and at[0] != self._me and not await ask(partial(self._is_dead, at[0])):
             return Claimed(*at, {}, {}, is_whole=False, rested_us={})
-        if self._is_ending and not is_here:
-            return None
+        if self._is_ending and not is_here and at is None:
+            return None  # it is claimed by who goes on
         claim = partial(store.claim, self._me, tenant_id, component)
         found = await ask(partial(claim, self._parts.clock.wall_us()))
         if found is not None and found.owner != self._me and await ask(partial(self._is_dead, found.owner)):

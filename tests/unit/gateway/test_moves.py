@@ -13,8 +13,9 @@ import pytest
 from sqlalchemy import Engine
 
 from tenantry.domain.cells import Component
-from tenantry.domain.directory import GatewayKey, Tenant
+from tenantry.domain.directory import Change, GatewayKey, Tenant
 from tenantry.gateway.asking import Asking
+from tenantry.gateway.balancing import SETTLE_SECONDS, Balancer
 from tenantry.gateway.cells import At
 from tenantry.gateway.claiming import Claimer
 from tenantry.gateway.leftovers import Leftovers, Site
@@ -130,7 +131,6 @@ def test_who_says_what_is_no_message_is_heard_no_more(said: bytes) -> None:
     assert run(work) is False
 
 
-CELL = Component({"tnt_acme": "crd_acme"}, ("crd_acme",))
 LEASE_US = 600_000_000
 
 
@@ -151,6 +151,7 @@ class Side:
         self.claimer = Claimer(world.parts, cells, self.store, site, name, self.asking, self.raiser, self.leftovers)
         guests = self.leftovers.guests
         self.mover = Mover(world.parts, cells, self.store, self.claimer, guests, self.raiser, self.asking, name)
+        self.balancer = Balancer(world.parts, cells, self.store, self.claimer, self.mover, self.asking, name)
         self.receiver = Receiver(world.parts, cells, self.leftovers, peers.machine)
         self.claimer.taken = self.receiver.taken
         self._peers = peers
@@ -166,11 +167,12 @@ class Side:
         self.address = Place("127.0.0.1", self._server.sockets[0].getsockname()[1], False, machine_mark()).text()
         self.store.join(Lease(self.name, LEASE_US), self.address, "here", 0)
 
-    def own(self) -> None:
+    def own(self, slug: str = "acme") -> None:
         """It has claimed the cell, and opened its tenant."""
-        assert self.store.claim(self.name, "tnt_acme", CELL, 0) is not None
-        self.world.own("tnt_acme")
-        self.claimer.pins["tnt_acme"] = "crd_acme"
+        tenant_id, cell = f"tnt_{slug}", f"crd_{slug}"
+        assert self.store.claim(self.name, tenant_id, Component({tenant_id: cell}, (cell,)), 0) is not None
+        self.world.own(tenant_id)
+        self.claimer.pins[tenant_id] = cell
 
     def stream(self) -> Connection:
         self.world.client().ask(message(stream=True, max_tokens=50_000))
@@ -321,5 +323,64 @@ def test_who_is_told_no_more_asks_the_journal_and_the_ledger(tmp_path: Path) -> 
             assert b.world.parts.lanes.in_flight() > 0
             b.leftovers.guests.ended({attempt_id})
             assert b.world.parts.lanes.in_flight() == 0
+
+    run(work)
+
+
+SLUGS = tuple(f"client-{number}" for number in range(12))
+
+
+def test_who_has_more_to_do_than_its_share_gives_a_cell_to_who_has_less_once_it_is_settled(tmp_path: Path) -> None:
+    def use(side: Side) -> None:
+        world = side.world
+        for slug in SLUGS:
+            tenant = world.parts.latest.snapshot.tenants[f"tnt_{slug}"]
+            world.parts.lanes.register.tenant_lane(tenant, True, world.time.now).used_at = world.time.now
+
+    async def work() -> int:
+        async with two(tmp_path, slugs=("acme", *SLUGS)) as (a, b):
+            for slug in SLUGS:
+                a.own(slug)
+            use(a)
+            await a.balancer._balance()
+            assert len(a.store.sides([f"crd_{slug}" for slug in SLUGS])) == 1
+            a.world.time.now += SETTLE_SECONDS
+            use(a)
+            await a.balancer._balance()
+            assert a.claimer.load() == len(SLUGS)
+            return {one.gateway_id: one.tenants for one in a.store.sides([f"crd_{slug}" for slug in SLUGS])}[b.name]
+
+    assert run(work) == 1
+
+
+def test_linked_cells_of_two_owners_are_joined(tmp_path: Path) -> None:
+    async def work() -> tuple[str, str] | None:
+        async with two(tmp_path, fallback=True) as (a, b):
+            other = Component({"tnt_bolt": "crd_second"}, ("crd_second",))
+            assert b.store.claim("gw-b", "tnt_bolt", other, 0) is not None
+            del a.cells.tenure.cells["crd_second"]
+            a.claimer.apply(Change(a.world.parts.latest.snapshot, None, None))
+            assert list(a.claimer.split) == ["tnt_acme"]
+            await a.balancer.join()
+            assert not a.claimer.split
+            return a.store.owner_of("tnt_acme")
+
+    found = run(work)
+    assert found is not None
+    assert found[0] == "gw-b"
+
+
+def test_a_gateway_that_ends_gives_all_it_has_and_claims_nothing(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with two(tmp_path, slugs=("acme", *SLUGS)) as (a, b):
+            for slug in SLUGS:
+                a.own(slug)
+            await a.balancer.give_away()
+            assert not a.cells.tenure.cells
+            assert [one.gateway_id for one in a.store.sides([f"crd_{slug}" for slug in SLUGS])] == [b.name]
+            b.store.end(["gw-b"])
+            a.cells.is_doubtful("tnt_acme")
+            assert not await a.claimer._claim(["tnt_acme"])
+            assert a.store.owner_of("tnt_acme") is None
 
     run(work)
