@@ -53,7 +53,7 @@ class Balancer:
                 await self.join()
                 if now() >= due:
                     due = now() + ROUND_SECONDS
-                    await self._balance()
+                    await self.balance()
 
     # Load
 
@@ -76,7 +76,7 @@ class Balancer:
                 left.pop(cell, None)
         return found
 
-    async def _balance(self) -> None:
+    async def balance(self) -> None:
         now, by_cell = self._parts.clock.now(), self._by_cell()
         self._load = sum(by_cell.values())
         self._since = {cell: self._since.get(cell, now) for cell in self._cells.tenure.cells}

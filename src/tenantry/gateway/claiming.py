@@ -174,12 +174,12 @@ class Claimer:
                 continue
             is_settled = False
             with fault.noted():  # closed: nobody is granted anything
-                is_settled = await self._claim(wanted)
+                is_settled = await self.claim_for(wanted)
             if not is_settled:
                 await asyncio.sleep(RETRY_SECONDS)
             self._cells.answer(wanted)
 
-    async def _claim(self, tenant_ids: Sequence[str]) -> bool:
+    async def claim_for(self, tenant_ids: Sequence[str]) -> bool:
         """False: of one of them nobody can say whose it is, at this moment."""
         async with self.turn:
             tenure, settled = self._cells.tenure, True

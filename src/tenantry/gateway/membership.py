@@ -86,6 +86,19 @@ class Membership:
             async with asyncio.timeout(seconds):
                 await self._balancer.give_away()
 
+    async def hand_over(self, seconds: float) -> None:
+        """What this gateway owns is others', and who is connected is passed on to them, before it refuses anybody."""
+        parts = self._parts
+        await self.give_away(seconds)
+        if parts.cells is None or parts.cells.tenure.cells:
+            return  # there is nobody else
+        parts.population.is_stopping = True  # answers from now on are the last ones of their connections
+        for connection in list(parts.population.connections):
+            connection.stop_when_idle()
+        until = parts.clock.now() + min(seconds, HAND_OVER_SECONDS_MAX)
+        while parts.population.connections and parts.clock.now() < until:  # noqa: ASYNC110 -- none tells of its end
+            await asyncio.sleep(LOOK_SECONDS)
+
     async def leave(self) -> None:
         self._mover.close()
         self._receiver.close()
@@ -107,17 +120,3 @@ async def join(
     membership = Membership(gateway, cells, peers, engine, run_id)
     await membership.begin(seat, predecessors)
     return membership
-
-
-async def hand_over(gateway: GatewayProcess, membership: Membership, seconds: float) -> None:
-    """What this gateway owns is others', and who is connected is passed on to them, before it refuses anybody."""
-    parts = gateway.parts
-    await membership.give_away(seconds)
-    if parts.cells is None or parts.cells.tenure.cells:
-        return  # there is nobody else
-    parts.population.is_stopping = True  # answers from now on are the last ones of their connections
-    for connection in list(parts.population.connections):
-        connection.stop_when_idle()
-    until = parts.clock.now() + min(seconds, HAND_OVER_SECONDS_MAX)
-    while parts.population.connections and parts.clock.now() < until:  # noqa: ASYNC110 -- none tells of its end
-        await asyncio.sleep(LOOK_SECONDS)

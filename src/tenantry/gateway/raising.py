@@ -51,12 +51,12 @@ class Raiser:
             self.rung.clear()
             is_done = False
             with fault.noted():  # closed: what was taken is not passed
-                is_done = await self._raise()
+                is_done = await self.raise_asked()
             if not is_done:
                 await asyncio.sleep(RETRY_SECONDS)
             self._cells.answer_for_more()
 
-    async def _raise(self) -> bool:
+    async def raise_asked(self) -> bool:
         till, tenure, at_us = self._parts.till, self._cells.tenure, self._parts.clock.wall_us()
         asked, lowered = self._cells.take_asked(), self._lowered
         rows: list[Taken] = []

@@ -99,10 +99,10 @@ async def serve_gateway(
     cells = Cells(SUSPENDED_SECONDS) if settings.cluster else None
     parts = build_parts(settings, snapshot, vault.pepper, prices, journal, opening, clock, _beside, cells)
     gateway = GatewayProcess(parts)
-    membership = hand_over = None
+    membership = None
     if cells is not None:
         # It would cost the start of a gateway that is by itself.
-        from tenantry.gateway.membership import hand_over, join
+        from tenantry.gateway.membership import join
 
         predecessors = [one.run_id for one in inherited]
         membership = await join(gateway, cells, engine, journal.run_id, seat, predecessors)
@@ -143,7 +143,7 @@ async def serve_gateway(
             replaced()
         await retirement.ended(ending.stop, RETIRE_SECONDS_MAX)
     if ending.stop.is_set() and membership is not None and not retirement.begun.is_set():
-        await ending.unless_hurried(hand_over(gateway, membership, settings.shutdown_seconds))
+        await ending.unless_hurried(membership.hand_over(settings.shutdown_seconds))
     if ending.stop.is_set():
         log.info("stopping: up to %g s for requests in flight", settings.shutdown_seconds)
     if not await ending.unless_hurried(gateway.drain(settings.shutdown_seconds)):

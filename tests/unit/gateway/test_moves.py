@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,11 +45,8 @@ class Hearing:
         self.was_told = asyncio.Event()
         self.ended = asyncio.Event()
         self.talks: list[Talk] = []
-        called = Called(KEY, "gw-b", self._refuse, set(), self._hear if takes else None)
+        called = Called(KEY, "gw-b", _refuse_requests, set(), self._hear if takes else None)
         self._called: Any = lambda: called
-
-    def _refuse(self, _transport: asyncio.Transport, _unread: bytes) -> None:
-        raise AssertionError("it is not about requests")
 
     def _hear(self, transport: asyncio.Transport, unread: bytes) -> None:
         talk = Talk(transport)
@@ -68,9 +65,12 @@ class Hearing:
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
 
-    async def call(self) -> Talk:
+    async def connect(self) -> asyncio.Transport:
         place = Place("127.0.0.1", self._server.sockets[0].getsockname()[1], False, machine_mark())
-        talk = Talk(await Peers(Pools(), KEY).introduce("gw-b", place.text(), MOVES))
+        return await Peers(Pools(), KEY).introduce("gw-b", place.text(), MOVES)
+
+    async def call(self) -> Talk:
+        talk = Talk(await self.connect())
         talk.begin(b"")
         return talk
 
@@ -122,9 +122,11 @@ def test_a_gateway_of_a_release_that_knows_no_moves_is_not_one_to_move_to() -> N
 def test_who_says_what_is_no_message_is_heard_no_more(said: bytes) -> None:
     async def work() -> bool:
         async with Hearing() as hearing:
-            talk, ended = await hearing.call(), asyncio.Event()
+            transport, ended = await hearing.connect(), asyncio.Event()
+            talk = Talk(transport)
+            talk.begin(b"")
             talk.on_end = ended.set
-            talk._transport.write(said)
+            transport.write(said)
             await ended.wait()
             return talk.is_open
 
@@ -132,6 +134,10 @@ def test_who_says_what_is_no_message_is_heard_no_more(said: bytes) -> None:
 
 
 LEASE_US = 600_000_000
+
+
+def _refuse_requests(_transport: asyncio.Transport, _unread: bytes) -> None:
+    raise AssertionError("it is not about requests")
 
 
 class Side:
@@ -162,7 +168,7 @@ class Side:
             self.receiver.hear(talk)
             talk.begin(unread)
 
-        called: Any = lambda: Called(self._peers.key, self.name, lambda *_: None, set(), hear)  # noqa: E731
+        called: Any = lambda: Called(self._peers.key, self.name, _refuse_requests, set(), hear)  # noqa: E731
         self._server = await asyncio.get_running_loop().create_server(called, "127.0.0.1", 0)
         self.address = Place("127.0.0.1", self._server.sockets[0].getsockname()[1], False, machine_mark()).text()
         self.store.join(Lease(self.name, LEASE_US), self.address, "here", 0)
@@ -184,6 +190,9 @@ class Side:
         self.world.turn()
         return connection
 
+    def listen_no_more(self) -> None:
+        self._server.close()
+
     async def close(self) -> None:
         self.mover.close()
         self.receiver.close()
@@ -193,7 +202,7 @@ class Side:
 
 
 @contextlib.asynccontextmanager
-async def two(folder: Path, **fields: Any) -> AsyncIterator[tuple[Side, Side]]:
+async def two(folder: Path, **fields: Any) -> AsyncGenerator[tuple[Side, Side]]:
     engine = new_store(folder / "store.db")
     sides = Side(folder, engine, "gw-a", **fields), Side(folder, engine, "gw-b", **fields)
     for side in sides:
@@ -248,7 +257,7 @@ def test_an_estate_of_a_gift_that_never_was_is_not_entered(tmp_path: Path) -> No
 def test_who_cannot_be_reached_gets_nothing_and_nothing_changes(tmp_path: Path) -> None:
     async def work() -> None:
         async with two(tmp_path) as (a, b):
-            b._server.close()
+            b.listen_no_more()
             problem = await a.mover.move(["crd_acme"], "gw-b", b.address)
             assert problem.startswith("gateway gw-b cannot be reached: ")
             assert a.cells.may_grant("tnt_acme", "crd_acme")
@@ -278,7 +287,7 @@ def test_what_stays_is_held_by_the_next_owner_which_lends_more(tmp_path: Path) -
             client = a.world.client()
             client.ask(message(stream=True, max_tokens=50_000))
             a.world.turn()
-            await a.raiser._raise()
+            await a.raiser.raise_asked()
             a.cells.answer_for_more()
             a.world.turn()
             a.world.connecting[0].made()
@@ -293,13 +302,13 @@ def test_what_stays_is_held_by_the_next_owner_which_lends_more(tmp_path: Path) -
             assert account.ceiling.taken == used + STEP_NANOS
             b.claimer.ring()
             b.world.own()
-            await b.claimer._claim(["tnt_acme"])
+            await b.claimer.claim_for(["tnt_acme"])
             tenant, key = _caller(b.world)
             theirs = b.world.parts.till.accounts_of(tenant, key)[0]
             assert theirs.unknown_nanos == account.ceiling.taken
             before = account.ceiling.taken
             a.cells.asked.append(account.ceiling)
-            await a.raiser._raise()
+            await a.raiser.raise_asked()
             await until(lambda: account.ceiling is not None and account.ceiling.taken > before)
             assert theirs.unknown_nanos == account.ceiling.taken == used + 2 * STEP_NANOS
 
@@ -342,11 +351,11 @@ def test_who_has_more_to_do_than_its_share_gives_a_cell_to_who_has_less_once_it_
             for slug in SLUGS:
                 a.own(slug)
             use(a)
-            await a.balancer._balance()
+            await a.balancer.balance()
             assert len(a.store.sides([f"crd_{slug}" for slug in SLUGS])) == 1
             a.world.time.now += SETTLE_SECONDS
             use(a)
-            await a.balancer._balance()
+            await a.balancer.balance()
             assert a.claimer.load() == len(SLUGS)
             return {one.gateway_id: one.tenants for one in a.store.sides([f"crd_{slug}" for slug in SLUGS])}[b.name]
 
@@ -380,7 +389,7 @@ def test_a_gateway_that_ends_gives_all_it_has_and_claims_nothing(tmp_path: Path)
             assert [one.gateway_id for one in a.store.sides([f"crd_{slug}" for slug in SLUGS])] == [b.name]
             b.store.end(["gw-b"])
             a.cells.is_doubtful("tnt_acme")
-            assert not await a.claimer._claim(["tnt_acme"])
+            assert not await a.claimer.claim_for(["tnt_acme"])
             assert a.store.owner_of("tnt_acme") is None
 
     run(work)
