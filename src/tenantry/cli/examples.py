@@ -46,6 +46,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "gateways list": ("tenantry gateways list", "tenantry gateways list --json"),
     "gateways forget": ("tenantry gateways forget gateway-01795967154446435262-10075",),
     "cells list": ("tenantry cells list", "tenantry cells list --json"),
+    "cells move": ("tenantry cells move acme --to gateway-01795967154446435262-10075",),
     "tiers list": ("tenantry tiers list",),
     "tiers show": ("tenantry tiers show standard",),
     "tiers set": ("tenantry tiers set standard --rpm 120 --burst 20", "tenantry tiers set night --sessions 2"),

@@ -52,6 +52,7 @@ HERE_ALONE: Final[dict[str, str]] = {
     "import litellm": _READS_FILES,
     "keys master rotate": "makes a file of the new master key, and no key leaves or enters its machine",
     "cells list": _GATEWAYS,
+    "cells move": _GATEWAYS,
     "gateways list": _GATEWAYS,
     "gateways forget": _GATEWAYS,
     "simulate": "sends nothing, and reads and writes files of its own machine",
