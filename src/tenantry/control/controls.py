@@ -63,14 +63,14 @@ def _of_store(one: ControlRecord) -> ControlView:
 
 def _of_machine(settings: Settings, store: Path) -> Iterator[ControlView]:
     booking, leading = holder_of(settings.data_dir / BOOKING_FILE), holder_of(store.with_name(SITE_FILE))
-    named = {one.pid: one.control_id for one in (booking, leading) if one is not None}
+    named = {one.pid: one for one in (booking, leading) if one is not None}
     others = [pid for pid in holders_of(settings.data_dir / LOCK_FILE) if " control" in command_of(pid)]
     for pid in dict.fromkeys([*named, *others]):
         yield ControlView(
-            named.get(pid, ""),
+            named[pid].control_id if pid in named else "",
             host(),
             pid,
-            settings.control_url if pid in named else "",
+            named[pid].address if pid in named else "",
             None,
             LIVES,
             booking is not None and booking.pid == pid,
@@ -88,7 +88,7 @@ def check_leaders(settings: Settings, engine: Engine) -> Iterator[Finding]:
         words += (
             f"; process {leading.pid} of {leading.machine} leads the site" if leading else "; nobody leads the site"
         )
-        ok = booking is not None and leading is not None
+        ok = booking is None or leading is not None  # whether what nobody books is missed, `booking` says
         mend = "" if ok else f"another takes over within some seconds; where none does: {_START} here"
         yield Finding("controls", ok, words, mend)
     if path_of_store(settings.store_url) is None:

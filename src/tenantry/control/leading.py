@@ -67,6 +67,7 @@ class Holder:
 
     control_id: str
     pid: int
+    address: str = ""
 
 
 class FileLeader:
@@ -82,9 +83,10 @@ class FileLeader:
         control_id: str,
         may_lead: Callable[[], bool] = lambda: True,
         clock_us: Callable[[], int] = machine_us,
+        address: str = "",
     ) -> None:
         self._path = path
-        self._told = json.dumps({"control_id": control_id, "pid": os.getpid()}).encode()
+        self._told = json.dumps({"control_id": control_id, "pid": os.getpid(), "address": address}).encode()
         self._may_lead = may_lead
         self._clock_us = clock_us
         self._file = -1
@@ -170,7 +172,7 @@ def holder_of(path: Path) -> Holder | None:
     except BlockingIOError:
         with contextlib.suppress(ValueError, KeyError):  # it is being written
             told = json.loads(os.pread(file, _BYTES_MAX, 0))
-            return Holder(told["control_id"], told["pid"])
+            return Holder(told["control_id"], told["pid"], told["address"])
     finally:
         os.close(file)
     return None
@@ -282,11 +284,10 @@ class Leaders:
 def leaders_of(site: Site, machine: str) -> Leaders:
     """Who books no journals does not lead the site either: what it would tell rests on what is booked."""
     settings, control_id = site.settings, new_id("ctl")
-    booking = FileLeader(settings.data_dir / BOOKING_FILE, control_id)
+    address = settings.control_url
+    booking = FileLeader(settings.data_dir / BOOKING_FILE, control_id, address=address)
     store = path_of_store(settings.store_url)
     if store is not None:
-        return Leaders(booking, FileLeader(store.with_name(SITE_FILE), control_id, booking.leads))
-    me = ControlRecord(
-        control_id, machine, os.getpid(), settings.control_url, time.time_ns() // 1000, True, False, False
-    )
+        return Leaders(booking, FileLeader(store.with_name(SITE_FILE), control_id, booking.leads, address=address))
+    me = ControlRecord(control_id, machine, os.getpid(), address, time.time_ns() // 1000, True, False, False)
     return Leaders(booking, StoreLeader(site.engine, me, lambda: runs_in(settings.journal_dir), booking.leads))
