@@ -45,6 +45,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "import litellm": ("tenantry import litellm config.yaml --out gateway",),
     "gateways list": ("tenantry gateways list", "tenantry gateways list --json"),
     "gateways forget": ("tenantry gateways forget gateway-01795967154446435262-10075",),
+    "controls list": ("tenantry controls list", "tenantry controls list --json"),
     "cells list": ("tenantry cells list", "tenantry cells list --json"),
     "cells move": ("tenantry cells move acme --to gateway-01795967154446435262-10075",),
     "tiers list": ("tenantry tiers list",),

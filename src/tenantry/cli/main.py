@@ -116,6 +116,7 @@ class Commands(LaterGroup):
         "ledger": ("ledger", "Prove, read and correct the ledger. No row of it is ever edited."),
         "gateways": ("gateways", "Gateways of a cluster: list them, and declare a lost machine."),
         "cells": ("cells", "Cells: what counts together, and which gateway owns it."),
+        "controls": ("controls", "Control processes: which live, and who does what one does at a time."),
         "service": ("service", "Units for systemd: service, socket, daily backup."),
         "verify": ("verify", "Prove what the gateway promises, on the running one."),
     }

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Engine, Row, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from tenantry.certificate_files import BadCertificate, load_certificate
+from tenantry.control.controls import check_leaders
 from tenantry.control.findings import Finding
 from tenantry.control.form import describe_form
 from tenantry.control.process_check import check_control, check_gateways, check_journal
@@ -168,6 +169,7 @@ def _database(settings: Settings, store: Path | None) -> Iterator[Finding]:
             yield from check_server(engine)
         yield _owner(settings, engine)
         yield from check_control(settings, engine, store)
+        yield from check_leaders(settings, engine)
         with engine.connect() as connection:
             known = list(connection.execute(select(upstreams)))
             lines = count_quarantined(connection)

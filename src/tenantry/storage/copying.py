@@ -38,6 +38,7 @@ from sqlalchemy.types import TypeEngine
 
 from tenantry.storage.all_tables import ALL_TABLES
 from tenantry.storage.cell_tables import gateways
+from tenantry.storage.control_tables import controls
 from tenantry.storage.database import reading, write_much
 from tenantry.storage.migrating import migrate
 from tenantry.storage.schema import COPYING, applied_revision, known_revisions, require_current_schema
@@ -250,9 +251,10 @@ def _in_utc(at: object) -> object:
 
 
 def finish(target: Engine) -> None:
-    """The copy is a store from now on. No gateway runs, and a lease is told by the clock of the store that it is of."""
+    """The copy is a store from now on. No process of the site runs, and leases are of the other store's clock."""
     with target.begin() as connection:
         connection.execute(update(gateways).values(lease_until_us=0))
+        connection.execute(update(controls).values(lease_until_us=0))
         if is_server(connection):
             for table in tables():
                 _go_on_counting(connection, table)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from enum import IntEnum
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, func, select
+from sqlalchemy import URL, Connection, Engine, create_engine, func, select, text
 from sqlalchemy.exc import DBAPIError
 
 from tenantry.storage.answers import watch_answers
@@ -26,6 +26,8 @@ APPLICATION = "tenantry"
 LOCK_MS_MAX = 10_000
 # A server that is gone without a word: asked after half a minute, given up after another.
 _KEEPALIVE = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 60_000}
+# Booking's transactions take a tenth of a second, others less. Below `LOCK_MS_MAX`, so that who waits gets its turn.
+FROZEN_SECONDS = 5
 # The processes of one machine are few, and none has more threads that ask at once.
 POOL_CONNECTIONS = 5
 
@@ -78,6 +80,28 @@ def take_turn(connection: Connection, lock: Lock) -> None:
     """
     if is_server(connection):
         connection.execute(select(func.pg_advisory_xact_lock(int(lock))))
+
+
+# Sessions of ours that hold a lock which another waits for, while their own server process has waited for a word of
+# their client's: between two statements, or in the middle of a COPY.
+_FROZEN = text(
+    "SELECT pid, pg_terminate_backend(pid) FROM (SELECT DISTINCT holder.pid FROM pg_stat_activity AS waiting "
+    "CROSS JOIN LATERAL unnest(pg_blocking_pids(waiting.pid)) AS blocking (pid) "
+    "JOIN pg_stat_activity AS holder ON holder.pid = blocking.pid "
+    "WHERE waiting.datname = current_database() AND waiting.wait_event_type = 'Lock' "
+    "AND holder.usename = current_user AND holder.application_name = current_setting('application_name') "
+    "AND holder.wait_event = 'ClientRead' "
+    "AND holder.state_change < clock_timestamp() - make_interval(secs => :seconds)) AS frozen"
+)
+
+
+def end_frozen(connection: Connection, seconds: float = FROZEN_SECONDS) -> list[int]:
+    """End the sessions of processes of ours that were stopped in the middle of a transaction, where others wait for
+    them; their numbers. What they had not committed is undone, and they begin again when they go on.
+
+    Neither `idle_in_transaction_session_timeout` nor `statement_timeout` ends one that is stopped in a COPY.
+    """
+    return [row.pid for row in connection.execute(_FROZEN, {"seconds": seconds})]
 
 
 def notify(connection: Connection, channel: str) -> None:
