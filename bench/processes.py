@@ -95,6 +95,13 @@ def cpu_nanos(pid: int) -> int:
     return sum(int(one.read_text().split()[0]) for one in Path(f"/proc/{pid}/task").glob("*/schedstat"))
 
 
+def tree_seconds(pid: int) -> float:
+    """User and system time of a process, of its children now, and of those that have ended."""
+    own = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return sum(map(int, own[11:15])) / TICKS + sum(cpu_nanos(int(one)) for one in children) / 1e9
+
+
 def is_running(pid: int) -> bool:
     """Whether some thread of it runs, or waits for a processor."""
     stats = (one.read_text() for one in Path(f"/proc/{pid}/task").glob("*/stat"))

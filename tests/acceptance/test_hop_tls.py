@@ -156,6 +156,18 @@ def test_messages_streams_and_the_largest_bodies_are_answered_as_where_they_are_
         assert plain(passed) == plain(direct)
 
 
+def test_a_large_body_that_the_other_machine_would_refuse_is_refused_before_it_comes(machines: Machines) -> None:
+    key = machines.tenant("spent")
+    assert machines.call("a", key)[0] == 200
+    machines.stack.site.directory.set_budgets("spent", {"month": 1}, "hard")
+    wait_for(lambda: machines.call("a", key)[0] == 402, what="the budget")
+    head, _, _ = large(key, "large").partition(b"\r\n\r\n")
+    head = re.sub(rb"content-length: \d+", b"content-length: %d" % LARGE_BYTES, head)
+    found = [parse(exchange(machines, name, head + b"\r\n\r\n")) for name in "ab"]
+    assert [status for status, _, _ in found] == [402, 402]
+    assert [json.loads(body)["error"]["type"] for _, _, body in found] == ["billing_error", "billing_error"]
+
+
 def test_requests_that_come_to_both_are_answered_once_each(machines: Machines, key: str) -> None:
     before, count = len(machines.stack.billed()), 64
     data = ask(key, stream=True), ask(key)
