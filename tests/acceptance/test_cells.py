@@ -34,7 +34,7 @@ class Pair:
 
     def __init__(self, folder: Path, **extra: str) -> None:
         cluster = {"TENANTRY_LEASE_SECONDS": LEASE_SECONDS, "TENANTRY_ENVELOPE_USD": ENVELOPE_USD}
-        self.stack = Stack(folder, TENANTRY_CLUSTER="true", **cluster, **extra)
+        self.stack = Stack(folder, **{"TENANTRY_CLUSTER": "true"} | cluster | extra)
         self.ports = dict(zip("ab", (self.stack.port, *free_ports(1)), strict=True))
         self.processes: dict[str, Process] = {}
         self.stack.start("sandbox", "control")

@@ -25,7 +25,7 @@ CLIENTS = 4
 SLUGS = ("acme", "globex")
 FIRST = 3
 # Longer than a restart takes.
-LONG = "chunks=80;chunk-ms=50;answer-bytes=16000"
+LONG = "chunks=50;chunk-ms=50;answer-bytes=10000"
 
 
 class Site:
