@@ -106,10 +106,11 @@ def start_gateway(
     core: int | None = None,
     python: str = sys.executable,
     module: str = "tenantry",
+    port: int | None = None,
     **environ: str,
 ) -> Proxy:
-    """The gateway alone on this store. `before` are words in front of its command."""
-    port = free_port()
+    """The gateway alone on this store. `before` are words in front of its command; `port`: any that is free."""
+    port = port or free_port()
     environ = stored.environ | environ | {"TENANTRY_GATEWAY_PORT": str(port)}
     return start("Tenantry", port, *before, python, "-m", module, "gateway", key=stored.key, core=core, **environ)
 

@@ -27,7 +27,7 @@ from sqlalchemy import create_engine, make_url, text
 from tests.postgresql import start as start_server
 
 from bench.client import request_bytes
-from bench.processes import Proxy, kill, start_upstream, stop
+from bench.processes import Proxy, free_ports, kill, start_upstream, stop
 from bench.site import Stored, make_store, start_gateway
 
 PROMPT_BYTES = 900
@@ -90,14 +90,26 @@ def kill_some(stored: Stored, folder: Path, stays: Proxy, keys: list[str], figur
     """Start as many gateways as there are keys, have each grant for one, and kill them at any moment of a lease."""
     done = len(figures.found)
 
-    def begin(number: int) -> Proxy:
-        own = machine(stored, folder, done + number + 1) if given.machines > 1 else {}
-        return start_gateway(stored, python=given.python, **given.environ, **own)
+    victims: list[Proxy] = []
+    ports = free_ports(len(keys))
 
-    with ThreadPoolExecutor(len(keys)) as pool:
-        victims = list(pool.map(begin, range(len(keys))))
-    for victim, key in zip(victims, keys, strict=True):
-        await_answer(victim.port, key)
+    def begin(number: int, port: int) -> None:
+        own = machine(stored, folder, done + number + 1) if given.machines > 1 else {}
+        victims.append(start_gateway(stored, port=port, python=given.python, **given.environ, **own))
+        await_answer(port, keys[number])
+
+    try:
+        with ThreadPoolExecutor(len(keys)) as pool:
+            list(pool.map(begin, range(len(keys)), ports))
+        victims.sort(key=lambda one: ports.index(one.port))
+        kill_all(victims, stays, keys, figures, given)
+    finally:
+        for one in victims:
+            kill(one)
+
+
+def kill_all(victims: list[Proxy], stays: Proxy, keys: list[str], figures: Figures, given: Given) -> None:
+    """Each at any moment of its lease; back when all have been replaced."""
     working = [
         threading.Thread(
             target=take_over,
@@ -134,6 +146,7 @@ def measure(given: Given, store_url: str | None) -> Figures:
             for first in range(0, given.kills, given.together):
                 keys = stored.others[first : first + given.together]
                 kill_some(stored, folder, stays, keys, figures, given)
+                print(*(f"{one:.3f}" for one in figures.found[first:]), file=sys.stderr, flush=True)
         finally:
             stop(stays)
             stop(upstream)
