@@ -32,9 +32,9 @@ ALL_AT_ONCE_NANOS = 10_000_000
 class Pair:
     """A site with two gateways, `a` and `b`, each on a port of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **extra: str) -> None:
         cluster = {"TENANTRY_LEASE_SECONDS": LEASE_SECONDS, "TENANTRY_ENVELOPE_USD": ENVELOPE_USD}
-        self.stack = Stack(folder, TENANTRY_CLUSTER="true", **cluster)
+        self.stack = Stack(folder, **{"TENANTRY_CLUSTER": "true"} | cluster | extra)
         self.ports = dict(zip("ab", (self.stack.port, *free_ports(1)), strict=True))
         self.processes: dict[str, Process] = {}
         self.stack.start("sandbox", "control")
@@ -42,17 +42,19 @@ class Pair:
             self.start(name)
 
     def start(self, name: str) -> None:
-        port = {"TENANTRY_GATEWAY_PORT": str(self.ports[name])}
         with (self.stack.folder / f"gateway-{name}.log").open("ab") as log:
             self.processes[name] = spawn(
                 "gateway",
-                env=os.environ | self.stack.environ | port,
+                env=os.environ | self.environ(name),
                 cwd=self.stack.folder,
                 stdout=log,
                 stderr=log,
                 cold=self.stack.cold,
             )
         wait_for(lambda: self.told(name).count("gateway listening") >= 1, what=f"gateway {name} listening")
+
+    def environ(self, name: str) -> dict[str, str]:
+        return self.stack.environ | {"TENANTRY_GATEWAY_PORT": str(self.ports[name])}
 
     def told(self, name: str) -> str:
         return (self.stack.folder / f"gateway-{name}.log").read_text()

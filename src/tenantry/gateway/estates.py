@@ -90,12 +90,14 @@ def take_lanes(parts: Parts, states: list[LaneState]) -> None:
             shared = register.shared_of(credential, now)
             lane = shared.capacity
             if state.kind == "model":
-                lane = shared.models[state.model] = Lane(UNLIMITED, now, Scope.MODEL, f"{shared.name} {state.model}")
+                made = Lane(UNLIMITED, now, Scope.MODEL, f"{shared.name} {state.model}")
+                lane = shared.models.setdefault(state.model, made)
         if lane is not None:
             _restore(lane, state, now)
 
 
 def _restore(lane: Lane, state: LaneState, now: float) -> None:
+    """Of several gateways before this one, the one that has counted for it last says the least that is left."""
     lane.mean_session = state.mean_session
     if state.closed_until > now:
         lane.close_until(state.closed_until)
@@ -105,8 +107,9 @@ def _restore(lane: Lane, state: LaneState, now: float) -> None:
             lane.learn(one.name, int(one.per_minute), math.ceil(one.size), now)
             bucket = _bucket(lane, one.name)
         if bucket is not None:
-            bucket.level, bucket.at = min(bucket.size, one.level), one.at
+            before, bucket.level, bucket.at = bucket.level, min(bucket.size, one.level), one.at
             bucket.refill(now)
+            bucket.level = min(bucket.level, before)
 
 
 def shift_lanes(states: list[LaneState], seconds: float) -> None:

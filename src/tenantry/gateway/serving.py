@@ -67,10 +67,11 @@ async def serve_gateway(
     ready: Callable[[], None] | None = None,
     replaced: Callable[[], None] | None = None,
     seat: int = 0,
+    seats: int = 0,
 ) -> int:
     """Serve until SIGTERM or SIGINT, then drain; or until another gateway takes its place. Returns the exit code.
 
-    `seat`: which it is of several that share the listener.
+    `seat`: which it is of several that share the listener; `seats`: how many these are, 0 where nobody says it.
 
     `listener` is bound. `ready` is called once connections are accepted, `replaced` when another one has taken over.
     """
@@ -94,8 +95,12 @@ async def serve_gateway(
     journal = JournalWriter(journal_dir, "gateway")
     wall = WallClock(time.monotonic_ns, _told_us)
     clock = Clock(loop.time, wall.now_us, loop.call_soon, loop.call_later)
+    if seat:
+        from tenantry.gateway.lone import wait_for_lone
+
+        await wait_for_lone(engine, journal_dir, port)
     # All that may fail has been done: from here on until it accepts, nobody admits anything.
-    inherited = succeed(find_gateways(journal_dir, port, seat))
+    inherited = succeed(find_gateways(journal_dir, port, seat, seats))
     running = [attempt_id for one in inherited for attempt_id in one.attempt_ids]
     opening = open_counters(engine, journal_dir, prices, settings.zone, _told_us(), running)
     cells = Cells(SUSPENDED_SECONDS) if settings.cluster else None

@@ -10,9 +10,10 @@ import asyncio
 from typing import Final, cast
 
 from tenantry.domain.errors import AnotherGateway, ApiError, InvalidRequest
+from tenantry.domain.numerals import small_number
 from tenantry.gateway.caller import Caller
 from tenantry.gateway.client import HEAD_SECONDS_MAX, ClientConnection
-from tenantry.gateway.headers import PEER_CLIENT, PEER_REFUSED_LINE
+from tenantry.gateway.headers import PEER_AHEAD, PEER_CLIENT, PEER_REFUSED_LINE
 from tenantry.gateway.parts import Parts
 from tenantry.gateway.request import new_request_id
 from tenantry.wire.http1 import RequestHead
@@ -52,7 +53,11 @@ class PeerConnection(ClientConnection):
         if peer is None:
             raise InvalidRequest("A gateway has to say whose request it passes on.")
         self.peer = peer.decode("ascii", "replace")
-        ClientConnection._open(self, caller, head)
+        ahead = head.fields.get(PEER_AHEAD)
+        if ahead is None:
+            ClientConnection._open(self, caller, head)
+        else:
+            self._tell_ahead(caller, small_number(ahead) or 0)
 
     def _belong_to(self, tenant_id: str) -> None:
         """Connections of clients are counted where they came to."""

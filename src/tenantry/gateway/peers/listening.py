@@ -163,7 +163,11 @@ async def serve_peers(
         return Called(peers.key, gateway_id, accept, strangers, accept_moves)
 
     raw = _bound(host, port)
-    server = await asyncio.get_running_loop().create_server(called, sock=raw, ssl=context, backlog=BACKLOG)
+    # Who does not come to an end with TLS proves nothing either.
+    seconds = None if context is None else PROOF_SECONDS_MAX
+    server = await asyncio.get_running_loop().create_server(
+        called, sock=raw, ssl=context, backlog=BACKLOG, ssl_handshake_timeout=seconds
+    )
     told = socket.gethostname() if host in _ANY else host
     return PeerServer(server, Place(told, raw.getsockname()[1], context is not None, mark))
 
