@@ -21,16 +21,17 @@ from sqlalchemy import Engine
 from tenantry.domain.asks import Ask, capacity_name
 from tenantry.domain.cells import Component, Linkage, lease_end
 from tenantry.domain.directory import Change, Snapshot, Tenant
+from tenantry.domain.doubts import Doubt, Taken, become
+from tenantry.domain.owners import Cells
 from tenantry.domain.prices import PriceTable
 from tenantry.domain.repeats import Repeats
-from tenantry.gateway.cells import Cells
 from tenantry.gateway.estates import credentials_of
 from tenantry.gateway.inheriting import adopt, untold
 from tenantry.gateway.parts import Parts
 from tenantry.ledger.journal import is_alive
 from tenantry.ledger.lines import Begun
-from tenantry.ledger.takeover import Doubt, Takeover, closed_runs, found_since, look_again, open_tenants
-from tenantry.storage.cells import CellStore, Claimed, Lease, Taken
+from tenantry.ledger.takeover import Takeover, closed_runs, look_again, open_tenants
+from tenantry.storage.cells import CellStore, Claimed, Lease
 
 log = logging.getLogger("tenantry.gateway")
 T = TypeVar("T")
@@ -140,7 +141,8 @@ class Claimer:
     async def _renew(self) -> None:
         tenure = self._cells.tenure
         life, sent_at = tenure.life, self._cells.clock()
-        if await self._ask(partial(self._store.renew, self._lease), self._renewer):
+        is_renewed = await self._ask(partial(self._store.renew, self._lease), self._renewer)
+        if is_renewed and not tenure.is_between:
             tenure.renewed(lease_end(sent_at, self._seconds), life)
         elif not self._cells.is_lent:
             log.warning("the lease of this gateway has run out; it asks for what of its cells nobody has taken")
@@ -395,11 +397,7 @@ class Claimer:
     def _end(self, before: Doubt, after: Doubt) -> None:
         """What was found since then counts as what it is, and is in doubt no more."""
         till = self._parts.till
-        found = {} if before is after else found_since(before, after)
-        left = 0 if after.is_over else min(before.nanos, after.nanos)
-        if after.rest:
-            for kind, starts_us in after.starts_us.items():
-                found[kind] = found.get(kind, 0) + (after.rest if after.spent_at_us >= starts_us else 0)
+        found, left = become(before, after)
         if found:
             till.find(*before.account, found)
         till.doubt(*before.account, left - before.nanos)

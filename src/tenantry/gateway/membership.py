@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from tenantry.gateway.cells import Cells
+from tenantry.domain.owners import Cells
 from tenantry.gateway.claiming import Claimer, Site
 from tenantry.gateway.peers.listening import PeerServer, serve_peers
 from tenantry.gateway.peers.proofs import derive_peer_key

@@ -32,6 +32,7 @@ from sqlalchemy import (
 )
 
 from tenantry.domain.cells import CellRow, Component, judge, names_to_read
+from tenantry.domain.doubts import Taken
 from tenantry.domain.values import value
 from tenantry.storage.cell_tables import ceilings, cell_tenants, cells, gateways
 from tenantry.storage.database import Store
@@ -71,18 +72,6 @@ class Claimed:
     pins: Mapping[str, str]
     is_whole: bool
     rested_us: Mapping[str, int]
-
-
-@value
-class Taken:
-    """What one gateway has taken of one account since it opened it."""
-
-    tenant_id: str
-    key_id: str
-    unit: str
-    gateway_id: str
-    taken: int
-    since_us: int
 
 
 class CellStore:
