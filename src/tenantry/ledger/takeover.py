@@ -77,7 +77,14 @@ def look_again(
         return [], running
     periods = [period_of(kind, at_us, zone) for kind in PERIODS]
     with reading(engine) as connection:
-        return _doubts(connection, [one.taken for one in doubts], runs, periods), running
+        return _doubts(connection, _as_they_are(connection, doubts), runs, periods), running
+
+
+def _as_they_are(connection: Connection, doubts: Sequence[Doubt]) -> list[Taken]:
+    """What these are in doubt about, by now: one that lives lets go what it has not used, when nothing of it is held."""
+    tenant_ids = sorted({one.taken.tenant_id for one in doubts})
+    rows = {(one.tenant_id, one.key_id, one.unit, one.gateway_id): one for one in taken_of(connection, tenant_ids, "")}
+    return [rows.get((*one.account, one.taken.gateway_id), one.taken) for one in doubts]
 
 
 def closed_runs(connection: Connection, run_ids: Collection[str]) -> set[str]:

@@ -366,7 +366,7 @@ class CellStore:
 
 
 def taken_of(connection: Connection, tenant_ids: Sequence[str], but: str) -> list[Taken]:
-    """What gateways other than `but` have taken of these tenants' accounts."""
+    """What gateways other than `but` ("" is none) have taken of these tenants' accounts."""
     rows = rows_where(connection, [*ceilings.c], ceilings.c.tenant_id, tenant_ids)
     return [
         Taken(row.tenant_id, row.key_id, row.unit, row.gateway_id, int(row.taken), int(row.since_us))
