@@ -81,7 +81,7 @@ def look_again(
 
 
 def _as_they_are(connection: Connection, doubts: Sequence[Doubt]) -> list[Taken]:
-    """What these are in doubt about, by now: one that lives lets go what it has not used, when nothing of it is held."""
+    """What these are in doubt about by now: one that lives lets go what it has not used, when it holds nothing."""
     tenant_ids = sorted({one.taken.tenant_id for one in doubts})
     rows = {(one.tenant_id, one.key_id, one.unit, one.gateway_id): one for one in taken_of(connection, tenant_ids, "")}
     return [rows.get((*one.account, one.taken.gateway_id), one.taken) for one in doubts]
