@@ -45,7 +45,7 @@ from tenantry.storage.versions import directory_version
 GATEWAYS, TENANTS = 1_000, 100_000
 TENANTS_PER_ORGANIZATION = 100
 # Until nearly all tenants have been claimed, and for so long after it.
-WARM_SECONDS, COUNTED_SECONDS = 240.0, 60.0
+WARM_SECONDS, COUNTED_SECONDS = 120.0, 30.0
 TRAFFIC = Traffic(requests_per_hour=60.0, prompt_tokens=2_000, answer_tokens=300)
 BUDGET = Budget((Cap("day", 20 * 10**9, ()),), "hard")
 START_US = 1_796_599_800_000_000
@@ -113,7 +113,7 @@ def play(count: int, tenants: int, balancer: str) -> dict[str, float]:
     before, rows = fleet.store.statements.copy(), counted[0]
     clock.run(WARM_SECONDS + COUNTED_SECONDS)
     asked = fleet.store.statements - before
-    rates = {kind: asked[kind] / COUNTED_SECONDS for kind in ("renew", "claim", "open", "take", "review")}
+    rates = {kind: asked[kind] / COUNTED_SECONDS for kind in ("renew", "look", "claim", "open", "take", "review")}
     rates["poll"] = count * POLLS_PER_SECOND
     rates["row booked"] = (counted[0] - rows) / COUNTED_SECONDS
     return rates
@@ -149,6 +149,7 @@ def measure(server: Server, count: int, tenants: int) -> dict[str, float]:
     migrate(engine)
     _fill(engine, count, tenants)
     store, costs = CellStore(engine), dict[str, float]()
+    news: list[tuple[str, str, Component]] = []
 
     def each(kind: str, ask: Callable[[int], object], rounds: int = ROUNDS) -> None:
         ask(0)  # what is prepared once
@@ -158,8 +159,11 @@ def measure(server: Server, count: int, tenants: int) -> dict[str, float]:
         costs[kind] = spent[0] / rounds * 1e6
 
     each("renew", lambda n: store.renew(Lease(f"gw-{n % count}", LEASE_US)))
-    elsewhere = (f"gw-{count - 1}", "t0", Component({"t0": "org-0"}, ("org-0",)))
-    each("claim", lambda _: store.claim(*elsewhere, START_US))
+    each("look", lambda n: store.owner_of(f"t{n}"))
+    for n in range(ROUNDS + 1):
+        component = Component({f"new{n}": f"new-{n}"}, (f"new-{n}",))
+        news.append((f"gw-{n % count}", f"new{n}", component))
+    each("claim", lambda n: store.claim(*news[n], START_US))
     each("take", lambda n: store.take([Taken(f"t{n}", "", "nanos", _owner(n, count), n, START_US)]))
     with tempfile.TemporaryDirectory() as name, engine.connect() as connection:
         folder = Path(name)

@@ -93,6 +93,8 @@ class Hop:
         elif call.reason == "gateway_died":
             self.end(LOST)
         else:
+            if call.reason != "store_away":  # else it has just said so itself
+                self._cells.is_at(self._tenant_id, call.gateway.name, call.gateway.name)
             self._finish(call, call.reason)
 
     def _ask_again(self) -> None:

@@ -31,6 +31,7 @@ def test_a_cell_is_taken_when_its_owners_lease_has_run_out_and_has_another_epoch
     found = store.claim("b", "acme", ONE)
     assert found is not None
     assert (found.owner, found.cells) == ("a", {})
+    assert (store.statements["look"], store.statements["claim"]) == (2, 1)  # whose it is, is a read
     clock.run(31.0)
     taken = store.claim("b", "acme", ONE)
     assert taken is not None

@@ -12,6 +12,7 @@ from tenantry.domain.cells import Component
 from tenantry.storage.cell_tables import cells, gateways
 from tenantry.storage.cells import CellStore, Lease, Taken, taken_of
 from tenantry.storage.columns import now_utc
+from tenantry.storage.server import Lock, take_turn
 from tenantry.storage.tables import journals
 from tests.template import new_store
 from tests.unit.domain.test_cells import GATEWAYS, LEASE, TENANTS, Store, storm
@@ -196,3 +197,16 @@ def test_who_takes_the_place_of_another_has_its_cells(store: CellStore, clock: C
     assert store.live() == ["gw-b"]
     store.end(["gw-b"])
     assert store.live() == []
+
+
+def test_whose_a_tenant_of_another_living_gateway_is_waits_for_no_turn(store: CellStore, engine: Engine) -> None:
+    store.claim("gw-a", "acme", ONE, 0)
+    with engine.connect() as other:
+        if engine.dialect.name == "sqlite":
+            other.exec_driver_sql("BEGIN IMMEDIATE")
+        else:
+            take_turn(other, Lock.CLAIMS)
+        found = store.claim("gw-b", "acme", ONE, 0)
+        other.rollback()
+    assert found is not None
+    assert (found.owner, found.address) == ("gw-a", "gw-a:3000")
