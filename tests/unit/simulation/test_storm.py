@@ -46,7 +46,7 @@ def test_every_promise_holds_after_every_event_of_a_storm() -> None:
 
 
 def test_a_seed_repeats_exactly_and_another_one_does_not() -> None:
-    first, again, other = (run_storm(seed, 4, PRICES) for seed in ("7.3", "7.3", "7.5"))
+    first, again, other = (run_storm(seed, 4, PRICES) for seed in ("7.1", "7.1", "7.4"))
     assert facts(first) == facts(again)
     assert facts(first) != facts(other)
 
