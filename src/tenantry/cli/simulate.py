@@ -7,7 +7,7 @@ import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -153,6 +153,8 @@ def _print(scenario: Scenario, figures: Figures, advice: list[Advice]) -> None:
         if one.refusals:
             told = ", ".join(f"{count:,} {reason}" for reason, count in one.refusals.most_common())
             say(f"refused to {one.slug}: {told}")
+    if figures.fleet is not None:
+        _print_fleet(figures.fleet)
     first = figures.first
     if first is None:
         say("No limit was in anybody's way.")
@@ -160,6 +162,16 @@ def _print(scenario: Scenario, figures: Figures, advice: list[Advice]) -> None:
     say(f"First in the way: {first.limit} of {first.whose}, {first.first_at / 3600:.1f} hours in.")
     for one in advice:
         say(f"{'would help' if one.helps else 'would not help'}: {one}")
+
+
+def _print_fleet(fleet: dict[str, Any]) -> None:
+    say(
+        f"{fleet['gateways']:,} gateways: {fleet['passed_on_percent']:g} % of requests are passed on to another one,"
+        f" {fleet['requests_waited_for_the_store']:,} wait for the store"
+        f" (99 % of them {fleet['store_wait_p99_seconds'] * 1000:.0f} ms at most)"
+    )
+    rates = {kind: rate for kind, rate in fleet["store_statements_per_second"].items() if rate >= 0.001}
+    say("the store is asked a second: " + ", ".join(f"{rate:,.3f} {kind}" for kind, rate in rates.items()))
 
 
 def _storm(seed: str, hours: int, as_json: bool) -> None:

@@ -167,19 +167,21 @@ class Tenure:
 
     `cells`: by name, the epoch in which it was taken. `tenants`: those whose counters are open here, by the cell that
     they are pinned to. `until`: seconds of the gateway's own clock, which counts suspends. `life`: how often the lease
-    has run out; what the store said in another life is no longer so.
+    has run out; what the store said in another life is no longer so. `is_between`: it has, and which cells are still
+    owned is not known yet; to have the lease again says nothing of them.
 
     `vouched`: tenants, as one directory has them, that are open here with the capacity that they draw on first. It says
     nothing that the others do not, in one look; it is empty again as soon as anything is lost.
     """
 
-    __slots__ = ("cells", "life", "tenants", "until", "vouched")
+    __slots__ = ("cells", "is_between", "life", "tenants", "until", "vouched")
 
     def __init__(self) -> None:
         self.cells: dict[str, int] = {}
         self.tenants: dict[str, str] = {}
         self.until = NEVER
         self.life = 0
+        self.is_between = False
         self.vouched: dict[str, Tenant] = {}
 
     def may_grant(self, tenant_id: str, capacity: str, now: float) -> bool:
@@ -188,7 +190,7 @@ class Tenure:
 
     def renewed(self, until: float, life: int) -> None:
         """The lease goes on until then."""
-        if life == self.life:
+        if life == self.life and not self.is_between:
             self.until = max(self.until, until)
 
     def take(self, cells: Mapping[str, int], pins: Mapping[str, str], life: int) -> bool:
@@ -231,6 +233,7 @@ class Tenure:
         """The lease has run out: which cells are still owned, only the store can say. The life that begins now."""
         self.vouched.clear()
         self.until = NEVER
+        self.is_between = True
         self.life += 1
         return self.life
 
@@ -245,5 +248,5 @@ class Tenure:
         for tenant_id in lost:
             del self.tenants[tenant_id]
         self._pin(pins)
-        self.until = until
+        self.until, self.is_between = until, False
         return lost

@@ -115,6 +115,20 @@ class Lanes:
             return self.leave(ask)  # it was not its turn, and it may not wait
         return None
 
+    def adopt(self, ask: Ask, begun_at: float) -> None:
+        """Give an ask the sessions that it has at another gateway, whatever the limits say; no bucket is touched."""
+        register, now = self.register, self._now()
+        way = ask.way = register.way(ask.tenant, ask.key, ask.credential, now)
+        model = way.shared.models.get(ask.model)
+        ask.lanes = way.lanes if model is None else (*way.lanes, model)
+        for lane in ask.lanes:
+            lane.sessions += 1
+            lane.used_at = now
+        ask.begun_at, ask.is_open = begun_at, True
+        way.shared.take(way.flow)
+        if not way.tenant.is_told:
+            register.tell(way.tenant)
+
     def leave(self, ask: Ask) -> Obstacle:
         """Take a request that waits out of its queue; what is still in its way."""
         queue, ask.queue = ask.queue, None

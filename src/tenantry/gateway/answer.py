@@ -6,7 +6,7 @@ import asyncio
 from typing import Final
 
 from tenantry.domain.errors import ApiError
-from tenantry.gateway.cells import At
+from tenantry.domain.owners import At
 from tenantry.gateway.population import Connected
 from tenantry.gateway.upstream import ResponseHead
 from tenantry.wire.http1 import LAST_CHUNK, STATUS_LINES

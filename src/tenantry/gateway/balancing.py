@@ -9,8 +9,8 @@ from functools import partial
 from typing import Final
 
 from tenantry.domain.balance import group_loads, joins, spread, to_give
+from tenantry.domain.owners import Cells
 from tenantry.gateway.asking import Asking, Fault
-from tenantry.gateway.cells import Cells
 from tenantry.gateway.claiming import Claimer
 from tenantry.gateway.moving import Mover
 from tenantry.gateway.parts import Parts

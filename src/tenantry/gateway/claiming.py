@@ -16,8 +16,8 @@ from typing import Final
 from tenantry.domain.asks import capacity_name
 from tenantry.domain.cells import Component, Linkage, group_of, lease_end
 from tenantry.domain.directory import Change, Snapshot, Tenant
+from tenantry.domain.owners import At, Cells
 from tenantry.gateway.asking import Asking, Fault
-from tenantry.gateway.cells import At, Cells
 from tenantry.gateway.leftovers import Leftovers, Site
 from tenantry.gateway.parts import Parts
 from tenantry.gateway.raising import RETRY_SECONDS, Raiser
@@ -143,7 +143,7 @@ class Claimer:
         tenure = self._cells.tenure
         life, sent_at = tenure.life, self._cells.clock()
         renewed = await self._asking.ask_of_lease(partial(self._store.renew, self._lease, self.load()))
-        if renewed is not None:
+        if renewed is not None and not tenure.is_between:
             tenure.renewed(lease_end(sent_at, self._seconds), life)
             if renewed.is_asked_to_move:
                 self.wished.set()

@@ -18,11 +18,11 @@ from tenantry.domain.errors import (
     RequestTooLarge,
     TooManyConnections,
 )
+from tenantry.domain.owners import MINE, At
 from tenantry.gateway.answer import Client
 from tenantry.gateway.authentication import Principal
 from tenantry.gateway.bodies import BESIDE_BYTES_MIN
 from tenantry.gateway.caller import Caller
-from tenantry.gateway.cells import MINE, At
 from tenantry.gateway.early import refusal_on_head
 from tenantry.gateway.exchange import CLIENT_STALL_SECONDS_MAX, Exchange
 from tenantry.gateway.foresight import NOTHING_KNOWN, Foresight

@@ -28,6 +28,7 @@ from tenantry.domain.errors import (
 )
 from tenantry.domain.lanes import Ask
 from tenantry.domain.life import TABLE, Do, Event, State, straight
+from tenantry.domain.owners import At
 from tenantry.domain.retry import is_retryable, read_failure, read_retry_after
 from tenantry.domain.settlement import Settlement
 from tenantry.domain.usage import Usage
@@ -36,7 +37,6 @@ from tenantry.gateway.answer import Client, ClientAnswer, HeldAnswer, whole_answ
 from tenantry.gateway.attempt import Attempt
 from tenantry.gateway.authentication import Principal
 from tenantry.gateway.caller import Caller
-from tenantry.gateway.cells import At
 from tenantry.gateway.deadlines import NEVER
 from tenantry.gateway.outbound import Outbound
 from tenantry.gateway.parts import Parts

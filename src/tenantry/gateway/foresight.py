@@ -10,10 +10,10 @@ from collections.abc import Callable
 from typing import Final
 
 from tenantry.domain.errors import ApiError, NotReady
+from tenantry.domain.owners import At, Cells, Unknown
 from tenantry.gateway.answer import HELD_BYTES_MAX, Client
 from tenantry.gateway.authentication import Principal
 from tenantry.gateway.caller import Caller
-from tenantry.gateway.cells import At, Cells, Unknown
 from tenantry.gateway.parts import Parts
 from tenantry.gateway.population import Served
 from tenantry.gateway.request import new_request_id

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from typing import Final
 
 from tenantry.domain.errors import AnotherGateway, ApiError, NotReady, StoreAway, UpstreamBroken
+from tenantry.domain.owners import MINE, WAIT_SECONDS_MAX, At, Cells
 from tenantry.gateway.answer import Client
 from tenantry.gateway.authentication import Principal
 from tenantry.gateway.caller import Caller
-from tenantry.gateway.cells import MINE, WAIT_SECONDS_MAX, At, Cells
 from tenantry.gateway.deadlines import NEVER
 from tenantry.gateway.headers import PEER_REFUSED_LINE
 from tenantry.gateway.parts import Parts

@@ -261,17 +261,7 @@ def succeed(wires: Sequence[Wire]) -> list[Inheritance]:
 
 def adopt(parts: Parts, ask: Ask, begun_at: float) -> None:
     """Give an ask the sessions that it has at another gateway, whatever the limits say by now; no bucket is touched."""
-    register, now = parts.lanes.register, parts.clock.now()
-    way = ask.way = register.way(ask.tenant, ask.key, ask.credential, now)
-    model = way.shared.models.get(ask.model)
-    ask.lanes = way.lanes if model is None else (*way.lanes, model)
-    for lane in ask.lanes:
-        lane.sessions += 1
-        lane.used_at = now
-    ask.begun_at, ask.is_open = begun_at, True
-    way.shared.take(way.flow)
-    if not way.tenant.is_told:
-        register.tell(way.tenant)
+    parts.lanes.adopt(ask, begun_at)
 
 
 def untold(_grant: Grant) -> None:

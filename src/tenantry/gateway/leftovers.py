@@ -14,15 +14,16 @@ from typing import Final
 
 from sqlalchemy import Engine
 
+from tenantry.domain.doubts import Taken, become
+from tenantry.domain.owners import Cells
 from tenantry.domain.prices import PriceTable
 from tenantry.gateway.asking import Asking, Fault
-from tenantry.gateway.cells import Cells
 from tenantry.gateway.exchange import Exchange
 from tenantry.gateway.guests import Guests
 from tenantry.gateway.parts import Parts
 from tenantry.gateway.raising import Raiser
-from tenantry.ledger.takeover import Doubt, Takeover, found_since, look_again
-from tenantry.storage.cells import CellStore, Taken
+from tenantry.ledger.takeover import Doubt, Takeover, look_again
+from tenantry.storage.cells import CellStore
 
 # What is looked at again: doubts, sessions elsewhere, what was taken of what is granted elsewhere by now.
 REVIEW_SECONDS: Final = 1.0
@@ -119,11 +120,7 @@ class Leftovers:
     def _end(self, before: Doubt, after: Doubt) -> None:
         """What was found since then counts as what it is, and is in doubt no more."""
         till = self._parts.till
-        found = {} if before is after else found_since(before, after)
-        left = 0 if after.is_over else min(before.nanos, after.nanos)
-        if after.rest:
-            for kind, starts_us in after.starts_us.items():
-                found[kind] = found.get(kind, 0) + (after.rest if after.spent_at_us >= starts_us else 0)
+        found, left = become(before, after)
         if found:
             till.find(*before.account, found)
         till.doubt(*before.account, left - before.nanos)

@@ -12,9 +12,9 @@ from typing import Any, Final
 
 from sqlalchemy import Engine
 
+from tenantry.domain.owners import Cells
 from tenantry.gateway.asking import Asking, Fault
 from tenantry.gateway.balancing import Balancer
-from tenantry.gateway.cells import Cells
 from tenantry.gateway.claiming import Claimer
 from tenantry.gateway.leftovers import Leftovers, Site
 from tenantry.gateway.moving import Mover

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Final
 
+from tenantry.domain.owners import Cells
 from tenantry.gateway.asking import Asking, Fault
-from tenantry.gateway.cells import Cells
 from tenantry.gateway.claiming import Claimer
 from tenantry.gateway.estates import Part, lanes_of, running_request, standings_of
 from tenantry.gateway.exchange import Exchange

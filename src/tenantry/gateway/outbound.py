@@ -19,13 +19,13 @@ from tenantry.domain.directory import Credential
 from tenantry.domain.errors import AnotherGateway, ApiError, JournalDown, NotReady, StoreAway, TooManyBodies
 from tenantry.domain.holds import Short
 from tenantry.domain.life import Do, Event, State, straight
+from tenantry.domain.owners import WAIT_SECONDS_MAX, At, Cells
 from tenantry.domain.retry import Failure
 from tenantry.gateway.answer import Client
 from tenantry.gateway.attempt import ANSWER_TOO_LARGE, Attempt, AttemptOwner
 from tenantry.gateway.authentication import Principal
 from tenantry.gateway.bodies import BESIDE_BYTES_MIN
 from tenantry.gateway.caller import Caller
-from tenantry.gateway.cells import WAIT_SECONDS_MAX, At, Cells
 from tenantry.gateway.counting import Count
 from tenantry.gateway.credentials import choose_credential, refuse_object_id
 from tenantry.gateway.deadlines import NEVER

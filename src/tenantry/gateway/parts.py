@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from tenantry.domain.directory import Snapshot
 from tenantry.domain.hosts import HostRule
 from tenantry.domain.lanes import Lanes
+from tenantry.domain.owners import Cells
 from tenantry.domain.prices import PriceTable
 from tenantry.domain.till import Till
 from tenantry.gateway.bodies import Bodies
-from tenantry.gateway.cells import Cells
 from tenantry.gateway.deadlines import Deadlines
 from tenantry.gateway.health import Health
 from tenantry.gateway.peers.calling import Peers

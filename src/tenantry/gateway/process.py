@@ -12,11 +12,11 @@ from tenantry.domain.errors import ApiError, KeyNotActive, NotReady, TenantDisab
 from tenantry.domain.hosts import HostRule
 from tenantry.domain.lanes import Lanes
 from tenantry.domain.opening import Opening
+from tenantry.domain.owners import Cells
 from tenantry.domain.prices import PriceTable
 from tenantry.domain.till import Till
 from tenantry.gateway.authentication import Principal
 from tenantry.gateway.bodies import Beside, Bodies
-from tenantry.gateway.cells import Cells
 from tenantry.gateway.deadlines import Deadlines
 from tenantry.gateway.health import Health
 from tenantry.gateway.live import LiveChanges

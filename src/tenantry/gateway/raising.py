@@ -9,8 +9,8 @@ from typing import Final
 
 from tenantry.domain.ceilings import Ceiling
 from tenantry.domain.holds import Account
+from tenantry.domain.owners import Cells
 from tenantry.gateway.asking import Asking, Fault
-from tenantry.gateway.cells import Cells
 from tenantry.gateway.parts import Parts
 from tenantry.storage.cells import CellStore, Taken
 

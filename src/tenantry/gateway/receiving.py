@@ -12,8 +12,8 @@ import logging
 from collections.abc import Mapping
 from typing import Final
 
+from tenantry.domain.owners import Cells
 from tenantry.gateway.asking import Fault
-from tenantry.gateway.cells import Cells
 from tenantry.gateway.estates import shift_lanes, take_lanes, take_standings
 from tenantry.gateway.handover import Used
 from tenantry.gateway.leftovers import Leftovers

@@ -8,8 +8,8 @@ import logging
 import socket
 from collections.abc import Callable
 
+from tenantry.domain.owners import Cells
 from tenantry.gateway.bridging import bridge
-from tenantry.gateway.cells import Cells
 from tenantry.gateway.estates import lanes_of, running_request, standings_of
 from tenantry.gateway.exchange import Exchange
 from tenantry.gateway.handover import (

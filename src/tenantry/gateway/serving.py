@@ -17,8 +17,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final, cast
 
+from tenantry.domain.owners import Cells
 from tenantry.domain.wall import WallClock
-from tenantry.gateway.cells import Cells
 from tenantry.gateway.certificates import Certificates
 from tenantry.gateway.chores import (
     TALLY_SECONDS,

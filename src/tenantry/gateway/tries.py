@@ -15,10 +15,10 @@ from tenantry.domain.errors import ApiError, StoreAway, UpstreamDown
 from tenantry.domain.holds import CEILING, Short
 from tenantry.domain.lanes import Ask
 from tenantry.domain.life import Event
+from tenantry.domain.owners import WAIT_SECONDS_MAX
 from tenantry.domain.retry import ATTEMPTS_MAX, Failure, is_another_worth_trying, regain_at
 from tenantry.domain.till import Money
 from tenantry.gateway.answer import HeldAnswer
-from tenantry.gateway.cells import WAIT_SECONDS_MAX
 from tenantry.gateway.credentials import spent_until
 from tenantry.gateway.deadlines import NEVER
 from tenantry.gateway.health import REFUSED_SECONDS

@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection, Engine, case, func, select
 
 from tenantry.domain.ceilings import unknown
+from tenantry.domain.doubts import Doubt, Taken
 from tenantry.domain.holds import TOKENS
 from tenantry.domain.opening import PERIODS, Opening
 from tenantry.domain.periods import Period, period_of
@@ -27,33 +28,11 @@ from tenantry.ledger.events import EndedAttempt
 from tenantry.ledger.lines import Begun
 from tenantry.ledger.opening import ReadRun, counted_tokens, read_runs, sum_up
 from tenantry.ledger.quarantine import counted_nanos
-from tenantry.storage.cells import Taken, forgotten, taken_of
+from tenantry.storage.cells import forgotten, taken_of
 from tenantry.storage.database import reading
 from tenantry.storage.tables import journals, ledger
 
 _DAY_US = 86_400 * 1_000_000
-
-
-@dataclass(slots=True)
-class Doubt:
-    """What one gateway may have spent of one account beside what is known of it.
-
-    `known`: of what it has spent, by kinds of the current periods, which began at `starts_us`. `is_over`: nothing of it
-    is in doubt any more, and `rest` is what is to be counted as spent, in the periods that hold `spent_at_us`.
-    """
-
-    taken: Taken
-    nanos: int
-    known: Mapping[str, int]
-    starts_us: Mapping[str, int]
-    is_over: bool = False
-    rest: int = 0
-    spent_at_us: int = 0
-
-    @property
-    def account(self) -> tuple[str, str, str]:
-        """Tenant, key ("" is the tenant's own), unit."""
-        return self.taken.tenant_id, self.taken.key_id, self.taken.unit
 
 
 @dataclass(slots=True)
@@ -124,14 +103,6 @@ def _as_they_are_now(connection: Connection, doubts: Sequence[Doubt]) -> list[Ta
         now.get((one.taken.tenant_id, one.taken.key_id, one.taken.unit, one.taken.gateway_id), one.taken)
         for one in doubts
     ]
-
-
-def found_since(before: Doubt, now: Doubt) -> dict[str, int]:
-    """What was found to have been spent between two looks, by kinds of the periods that are current now."""
-    return {
-        kind: found - (before.known.get(kind, 0) if before.starts_us.get(kind) == now.starts_us.get(kind) else 0)
-        for kind, found in now.known.items()
-    }
 
 
 def closed_runs(connection: Connection, run_ids: Collection[str]) -> set[str]:

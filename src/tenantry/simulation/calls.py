@@ -7,93 +7,73 @@ production: it asks, does what the answer says, and gives everything back on the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
 from tenantry.domain.admission import Grant, Lane, Obstacle
-from tenantry.domain.asked import MessageFields
 from tenantry.domain.asks import BYTES_PER_TOKEN, Ask
-from tenantry.domain.attempts import AttemptBegun, AttemptEnded, AttemptProgress, Outcome
-from tenantry.domain.holds import Short
+from tenantry.domain.holds import CEILING, Short
 from tenantry.domain.life import TABLE, Do, Event, State
-from tenantry.domain.retry import ATTEMPTS_MAX, Failure, is_retryable
-from tenantry.domain.settlement import Observed, Sent, Settlement, settle
+from tenantry.domain.owners import WAIT_SECONDS_MAX, At
+from tenantry.domain.retry import ATTEMPTS_MAX, Failure
 from tenantry.domain.till import Money
-from tenantry.domain.usage import Usage
-from tenantry.simulation.clock import Timer
-from tenantry.simulation.gateway import STREAM_LOOK_SECONDS, Client, Gateway, Wants
+from tenantry.simulation.answers import Answers
+from tenantry.simulation.attempts import Attempt
+from tenantry.simulation.gateway import Client, Gateway, Wants
+from tenantry.simulation.ownership import Ownership
 from tenantry.simulation.upstream import Job
 
 # What a journal's write or the end of a pause may take (`gateway/outbound.py`).
 PROMPT_SECONDS_MAX: Final = 15.0
-# A body has its framing beside the prompt.
-FRAME_BYTES: Final = 200
-# English has about four characters a token.
-CHARS_PER_TOKEN: Final = 4
+# In these nothing of a request goes upstream at the moment, as in `gateway/exchange.py`.
+UNSENT: Final = (
+    State.READING,
+    State.WAITING,
+    State.COUNTING,
+    State.BACKING_OFF,
+    State.CLAIMING,
+    State.RAISING,
+)
+# What a gateway answers another one that passed it a request which it does not grant for.
+NOT_THE_OWNER: Final = "another_gateway"
 
 
 class Unforeseen(Exception):
     """Something happened that the table has no cell for."""
 
 
-class Attempt:
-    """One request upstream."""
+class Call(Answers):
+    """`ended` is called once, at its end. `reason`: why it was refused or failed, "" where it was served.
 
-    __slots__ = (
-        "begun_at",
-        "first_us",
-        "is_journalled",
-        "is_open",
-        "job",
-        "money",
-        "name",
-        "number",
-        "sent_at",
-        "status",
-    )
+    `pass_to` goes on with it where another gateway grants; None: it was passed here, and is passed no further.
+    """
 
-    def __init__(self, name: str, number: int, money: Money | None, now: float) -> None:
-        self.name = name
-        self.number = number
-        self.money = money
-        self.begun_at = now
-        self.sent_at: float | None = None
-        self.status: int | None = None
-        self.first_us: int | None = None
-        self.job: Job | None = None
-        self.is_journalled = False
-        self.is_open = True
-
-
-class Call:
-    """`ended` is called once, at its end. `reason`: why it was refused or failed, "" where it was served."""
-
-    def __init__(self, gateway: Gateway, client: Client, wants: Wants, ended: Callable[[Call], None]) -> None:
-        self.gateway = gateway
-        self.client = client
-        self.wants = wants
-        self.name = gateway.next_id()
+    def __init__(
+        self,
+        gateway: Gateway,
+        client: Client,
+        wants: Wants,
+        ended: Callable[[Call], None],
+        pass_to: Callable[[Call, At], None] | None = None,
+    ) -> None:
+        super().__init__(gateway, client, wants)
         self.came_at = self.ended_at = gateway.site.clock.now
         self.waited = 0.0
+        self.claimed = 0.0  # seconds that it waited until it was known whose its tenant is
         self.blamed: Lane | None = None  # whose limit it waited for, or was refused by
         self.blamed_limit = ""
-        self.state = State.READING
-        self.reason = ""
-        self.attempts = 0
-        self.cost_nanos = 0
-        self.ask: Ask | None = None
-        self.attempt: Attempt | None = None
-        self.failure = Failure(None)
         self._ended = ended
-        self._deadline: Timer | None = None
-        self._look: Timer | None = None
+        self._pass_to = pass_to
+        self._stop_waiting: Callable[[], None] | None = None
         self._started_at = 0.0
         self._delay = 0.0
-        cap = client.tenant.limits.max_tokens_cap
-        most = wants.max_tokens if cap is None else min(wants.max_tokens, cap)
-        self.fields = MessageFields(wants.model, most, wants.is_stream, wants_1h=False, is_simple=True)
-        self.body_bytes = wants.prompt_tokens * BYTES_PER_TOKEN + FRAME_BYTES
-        self.answer_tokens = min(wants.answer_tokens, most)
+        self._raises_until: float | None = None
+        self._has_had_turn = False
         gateway.calls[self] = None
+
+    @property
+    def is_unsent(self) -> bool:
+        """Nothing of it goes upstream at the moment."""
+        return self.state in UNSENT
 
     # The table
 
@@ -121,42 +101,39 @@ class Call:
     def kill(self) -> None:
         """Its gateway's process is gone: nothing is given back, nothing written, the connection breaks."""
         self.state = State.ENDED
-        self._stop(self._deadline, self._look)
+        self._cease()
         if self.attempt is not None and self.attempt.job is not None:
             self._organization.cut(self.attempt.job)
         self.reason = "gateway_died"
         self._tell_end()
 
-    @property
-    def _organization(self) -> Any:
-        return self.gateway.site.organizations[self.client.organization]
-
-    @property
-    def _now(self) -> float:
-        return self.gateway.site.clock.now
-
-    def _expect(self, seconds: float) -> None:
-        self._stop(self._deadline)
-        self._deadline = self.gateway.call_later(seconds, self._on_overdue)
-
     def _on_overdue(self) -> None:
+        self._leave_waiting()
         if self.state in (State.CONNECTING, State.SENT):
             self.reason, self.failure = "upstream_timeout", Failure(None)
             self.gateway.standing(self.client.credential).breaker.failed(self._now)
         elif self.state is State.JOURNALLING:
             self.reason = "journal_unavailable"
+        elif self.state is State.CLAIMING:
+            self.reason = "store_away"
         self.on(Event.OVERDUE)
 
-    @staticmethod
-    def _stop(*timers: Timer | None) -> None:
-        for timer in timers:
-            if timer is not None:
-                timer.cancel()
+    def _leave_waiting(self) -> None:
+        leave, self._stop_waiting = self._stop_waiting, None
+        if leave is not None:
+            leave()
+
+    def _cease(self) -> None:
+        """Nobody is waited for any more."""
+        self._stop(self._deadline, self._look)
+        self._leave_waiting()
 
     # Deciding
 
     def _admit(self) -> None:
         client, gateway = self.client, self.gateway
+        if gateway.ownership is not None and not self._is_ours(gateway.ownership):
+            return
         tokens = self.body_bytes // BYTES_PER_TOKEN
         ask = self.ask = Ask(client.tenant, client.key, client.credential, self.fields.model, tokens, self._on_grant)
         found = gateway.lanes.ask(ask)
@@ -171,6 +148,55 @@ class Call:
             self._blame(None)
             self.on(Event.WAIT)
             self._expect(client.tenant.limits.queue_wait_ms_max / 1000)
+
+    # Where several gateways serve, as in `gateway/outbound.py`
+
+    def _is_ours(self, ownership: Ownership) -> bool:
+        """Whether this gateway grants for the tenant; else it waits until that is known, or goes to who does."""
+        tenant, cells = self.client.tenant, ownership.cells
+        if ownership.may_admit(tenant):
+            self.claimed = self._now - self.came_at
+            return True
+        owner = cells.owner_of(tenant.tenant_id)
+        if isinstance(owner, At):
+            if self._pass_to is None:
+                self._refuse(NOT_THE_OWNER)
+            else:
+                self._cease()
+                self.state = State.ENDED
+                self.gateway.calls.pop(self, None)
+                self._pass_to(self, owner)
+        elif not cells.has_lease or self._now >= self.came_at + WAIT_SECONDS_MAX:
+            self._refuse("store_away")
+        else:
+            self._stop_waiting = cells.wait_for(tenant.tenant_id, self._on_claimed)
+            self._expect(self.came_at + WAIT_SECONDS_MAX - self._now)
+            self.on(Event.CLAIM)
+        return False
+
+    def _refuse(self, reason: str) -> None:
+        self.reason = reason
+        self.on(Event.REFUSE)
+
+    def _on_claimed(self) -> None:
+        self._stop_waiting = None
+        # The directory may say something else of the tenant, after the wait.
+        self.client = self.gateway.clients.get(self.client.tenant.slug, self.client)
+        self.on(Event.CLAIMED)
+
+    def _ask_more(self) -> None:
+        ownership, until = self.gateway.ownership, self._raises_until
+        if ownership is not None and until is not None:
+            self._stop_waiting = ownership.cells.wait_for_more(self._on_raised)
+            self._expect(until - self._now)
+
+    def _on_raised(self) -> None:
+        self._stop_waiting = None
+        self.on(Event.RAISED)
+
+    def _may_leave(self) -> bool:
+        ownership = self.gateway.ownership
+        return ownership is None or ownership.may_send(self.client.tenant, self.client.credential)
 
     def _blame(self, found: Obstacle | None) -> None:
         """Remember which limit is in the way: what refused it, or holds it up for longest, or the others' shares."""
@@ -201,18 +227,38 @@ class Call:
         self._stop(self._deadline)
         standing, now = self.gateway.standing(self.client.credential), self._now
         self._started_at = now
-        for whose in (self.client.tenant.tenant_id, self.client.credential.upstream.upstream_id):
-            self.gateway.turns[whose] += 1
+        if not self._has_had_turn:
+            self._has_had_turn = True
+            self._tell_turn()
         if not standing.breaker.may_send(now):
             self.reason = "upstream_down"
             self.on(Event.REFUSE)
             return
         money = self._hold()
         if money is None:
-            self.on(Event.REFUSE)
+            self.on(Event.RAISE if self._may_raise() else Event.REFUSE)
             return
         standing.sent(now)
         self._go(money)
+
+    def _tell_turn(self) -> None:
+        gateway, tenant = self.gateway, self.client.tenant
+        for whose in (tenant.tenant_id, self.client.credential.upstream.upstream_id):
+            gateway.turns[whose] += 1
+        if gateway.site.on_turn is not None:
+            gateway.site.on_turn(gateway, self.client)
+
+    def _may_raise(self) -> bool:
+        """Whether the budget has the money, and as much of it was not taken beforehand, but may be yet."""
+        if self.reason != f"budget_{CEILING}":
+            return False
+        if self._raises_until is None:
+            self._raises_until = self._now + WAIT_SECONDS_MAX
+        if self._now < self._raises_until:
+            self.reason = ""
+            return True
+        self.reason = "store_away"
+        return False
 
     def _hold(self) -> Money | None:
         gateway, client = self.gateway, self.client
@@ -228,8 +274,8 @@ class Call:
         return found
 
     def _go(self, money: Money) -> None:
-        self.attempts += 1
-        self.attempt = Attempt(f"att_{self.name}_{self.attempts}", self.attempts, money, self._now)
+        self.attempts_made += 1
+        self.attempt = Attempt(f"att_{self.name}_{self.attempts_made}", self.attempts_made, money, self._now)
         self.on(Event.GO)
 
     def _try_again(self) -> None:
@@ -251,7 +297,12 @@ class Call:
         self._settle(self.reason, self._seen(complete=False))
         site, standing = self.gateway.site, self.gateway.standing(self.client.credential)
         delay = standing.pause(
-            self.failure, self.attempts, ATTEMPTS_MAX, self._now - self._started_at, site.random.random(), self._now
+            self.failure,
+            self.attempts_made,
+            ATTEMPTS_MAX,
+            self._now - self._started_at,
+            site.random.random(),
+            self._now,
         )
         if delay is None:
             self.on(Event.GIVE_UP)
@@ -266,29 +317,14 @@ class Call:
     # Sending
 
     def _journal(self) -> None:
-        attempt, client = self.attempt, self.client
+        attempt = self.attempt
         assert attempt is not None and attempt.money is not None  # noqa: S101, PT018 -- it has just been made
-        money, bound = attempt.money, attempt.money.bound
         self._expect(PROMPT_SECONDS_MAX)
         if self.gateway.journal is None:
             self._on_journalled(attempt, True)
             return
         self.gateway.write_begin(
-            AttemptBegun(
-                attempt.name,
-                f"req_{self.name}",
-                client.tenant.tenant_id,
-                client.key.key_id,
-                client.credential.credential_id,
-                client.credential.upstream.upstream_id,
-                self.fields.model,
-                self.fields.stream,
-                money.at_us,
-                bound.nanos,
-                output_nanos=bound.output_nanos,
-                output_tokens=bound.output_tokens,
-                output_tokens_max=bound.output_tokens_max,
-            ),
+            self._begun(attempt, attempt.money),
             lambda written: self._on_journalled(attempt, written),
         )
 
@@ -300,6 +336,8 @@ class Call:
             return
         if not written:
             self.reason = "journal_unavailable"
+        elif not self._may_leave():
+            written, self.reason = False, "store_away"
         self.on(Event.WRITTEN if written else Event.UNWRITTEN)
 
     def _connect(self) -> None:
@@ -317,195 +355,10 @@ class Call:
             attempt.sent_at = self._now
         self._expect(self.client.credential.upstream.answer_seconds)
 
-    # What comes back
-
-    def on_answer(
-        self, attempt: Attempt, status: int, fields: Mapping[bytes, bytes], retry_after: float | None
-    ) -> None:
-        attempt.status = status
-        attempt.first_us = self.gateway.wall.now_us()
-        self.gateway.standing(self.client.credential).answered(self._now, status, attempt.number)
-        if fields and (status == 429 or status == 200):
-            pause = retry_after if status == 429 else None
-            self.gateway.learn(self.client.credential, self.fields.model, fields, pause)
-        if self.state is State.DRAINING:
-            return
-        if is_retryable(status):
-            self.failure = Failure(status, retry_after)
-            self.reason = f"upstream_{status}"
-            self.on(Event.FAULT)
-            return
-        self.on(Event.HEAD)
-
-    def _relay(self) -> None:
-        self._stop(self._deadline)
-        attempt = self.attempt
-        if attempt is None or attempt.money is None or not self.fields.stream:
-            return
-        money, at_us = attempt.money, self.gateway.wall.now_us()
-        fits = money.started(self.fields.model, self._usage(0), at_us, self._now)
-        self._write_progress(attempt)
-        self.gateway.lanes.settled(self._granted, self.wants.prompt_tokens - self.wants.cached_tokens, 0)
-        if not fits:
-            self._fall_short()
-        elif money.is_held or self.gateway.journal is not None:
-            self._look_later()
-
-    def _look_later(self) -> None:
-        self._look = self.gateway.call_later(STREAM_LOOK_SECONDS * 4, self._look_at_stream)
-
-    def _look_at_stream(self) -> None:
-        attempt = self.attempt
-        if attempt is None or attempt.money is None or self.state not in (State.RELAYING, State.DRAINING):
-            return
-        produced = self._produced(attempt)
-        fits = attempt.money.produced(produced * CHARS_PER_TOKEN, 0, self.gateway.wall.now_us(), self._now)
-        if fits is False:
-            self._fall_short()
-            return
-        if fits:
-            self._write_progress(attempt)
-        self._look_later()
-
-    def _fall_short(self) -> None:
-        self.reason = "budget_midstream"
-        self.on(Event.SHORT)
-
-    def _produced(self, attempt: Attempt) -> int:
-        return self._organization.produced(attempt.job) if attempt.job is not None else 0
-
-    def _write_progress(self, attempt: Attempt) -> None:
-        if self.gateway.journal is not None and attempt.money is not None:
-            usage = self._usage(self._produced(attempt) * CHARS_PER_TOKEN // 2)
-            self.gateway.write_progress(
-                AttemptProgress(attempt.name, self.fields.model, usage, None, attempt.money.held_nanos)
-            )
-
-    def _usage(self, output_tokens: int) -> Usage:
-        wants = self.wants
-        return Usage(
-            input_tokens=wants.prompt_tokens - wants.cached_tokens,
-            cache_read_tokens=wants.cached_tokens,
-            output_tokens=output_tokens,
-        )
-
-    def on_whole(self, attempt: Attempt) -> None:
-        if self.state is State.HELD_BACK:
-            self.on(Event.END)
-            return
-        self._settle(None, self._seen(complete=True))
-        self.on(Event.END)
-
-    def on_broken(self, reason: str) -> None:
-        self.reason = reason
-        self.failure = Failure(None)
-        self.gateway.standing(self.client.credential).breaker.failed(self._now)
-        self.on(Event.BROKEN)
-
-    def _drain(self) -> None:
-        self._expect(120.0)
-
-    # Settling
-
-    def _seen(self, *, complete: bool) -> Observed:
-        attempt = self.attempt
-        assert attempt is not None  # noqa: S101 -- it is being settled
-        is_started = attempt.status == 200
-        produced = self.answer_tokens if complete else self._produced(attempt)
-        told = produced if complete else 0
-        return Observed(
-            self.fields.model if is_started else None,
-            "end_turn" if complete else None,
-            self._usage(told) if is_started and (complete or self.fields.stream) else Usage(),
-            "",
-            content_empty=produced == 0,
-            started=is_started and (complete or self.fields.stream),
-            complete=complete and is_started,
-            failed=None,
-            estimated_output_tokens=produced * CHARS_PER_TOKEN // 2 if is_started else 0,
-            is_final=complete and is_started,
-        )
-
-    def _settle(self, error: str | None, seen: Observed) -> None:
-        attempt = self.attempt
-        self._stop(self._look)
-        if attempt is None or not attempt.is_open:
-            return
-        attempt.is_open = False
-        if attempt.job is not None:
-            self._organization.cut(attempt.job)
-        money = attempt.money
-        if not attempt.is_journalled:
-            if money is not None:
-                money.give_back()
-            return
-        booked = self._book(attempt, seen)
-        if booked is not None:
-            self._write_end(attempt, error, seen, booked)
-
-    def _book(self, attempt: Attempt, seen: Observed) -> Settlement | None:
-        money, gateway = attempt.money, self.gateway
-        if money is None:
-            return None
-        at_us, held = gateway.wall.now_us(), money.held_nanos
-        if attempt.sent_at is not None and not (seen.started or seen.complete):
-            held = money.nanos_by_now(False, self._now)
-        produced = (
-            money.produced_tokens(seen.estimated_output_tokens * 2, seen.usage.output_tokens, self._now)
-            if self.fields.stream and seen.started
-            else 0
-        )
-        sent = Sent(
-            self.fields.model,
-            attempt.status,
-            attempt.sent_at is not None,
-            held,
-            produced,
-            self.fields.output_tokens_max,
-            not self.fields.stream,
-            self.fields,
-        )
-        booked = settle(sent, seen, gateway.till.prices, at_us)
-        if not gateway.faults.has("settle-without-releasing"):
-            money.book(booked, at_us)
-        else:
-            for account in gateway.till.accounts_of(self.client.tenant, self.client.key):
-                account.spend(booked.cost_nanos or 0, at_us)
-        if booked.outcome is Outcome.SETTLED:
-            money.history.learn(booked.usage.output_tokens, booked.usage.prompt_tokens, self.body_bytes)
-        self.cost_nanos += booked.cost_nanos or 0
-        usage = booked.usage
-        gateway.lanes.settled(self._granted, usage.input_tokens, usage.output_tokens)
-        return booked
-
-    def _write_end(self, attempt: Attempt, error: str | None, seen: Observed, booked: Settlement | None) -> None:
-        self.gateway.write_end(
-            AttemptEnded(
-                attempt.name,
-                self.gateway.wall.now_us(),
-                attempt.first_us,
-                attempt.status,
-                booked.outcome if booked is not None else Outcome.VOIDED,
-                seen.model,
-                seen.stop_reason,
-                booked.usage if booked is not None else Usage(),
-                "",
-                booked.cost_nanos if booked is not None else 0,
-                booked.price_version if booked is not None else None,
-                None,
-                error,
-            )
-        )
-
-    @property
-    def _granted(self) -> Ask:
-        assert self.ask is not None  # noqa: S101 -- it has had its turn
-        return self.ask
-
     # The end
 
     def _end(self, do: Do) -> None:
-        self._stop(self._deadline, self._look)
+        self._cease()
         if do is Do.INTERRUPT and not self.reason:
             self.reason = "interrupted"
         if do is Do.LEAVE and not self.reason:
@@ -532,7 +385,7 @@ class Call:
 
 
 class _Sink:
-    """Hears an attempt's answer for its call, until that has done with it."""
+    """Hears an attempt's answer for its call, until that has done with it, and when its process runs."""
 
     __slots__ = ("_attempt", "_call")
 
@@ -541,20 +394,19 @@ class _Sink:
         self._attempt = attempt
 
     def on_connected(self) -> None:
-        if self._attempt.is_open:
-            self._call.on(Event.CONNECTED)
+        self._hear(lambda: self._call.on(Event.CONNECTED))
 
     def on_answer(self, status: int, fields: Mapping[bytes, bytes], retry_after: float | None) -> None:
-        if self._attempt.is_open:
-            self._call.on_answer(self._attempt, status, fields, retry_after)
+        self._hear(lambda: self._call.on_answer(self._attempt, status, fields, retry_after))
 
     def on_end(self) -> None:
-        if self._attempt.is_open:
-            self._call.on_whole(self._attempt)
+        self._hear(lambda: self._call.on_whole(self._attempt))
 
     def on_broken(self, reason: str) -> None:
-        if self._attempt.is_open:
-            self._call.on_broken(reason)
+        self._hear(lambda: self._call.on_broken(reason))
+
+    def _hear(self, call: Callable[[], None]) -> None:
+        self._call.gateway.do(lambda: call() if self._attempt.is_open else None)
 
 
 # As in `gateway/exchange.py`: a step of a call for what a cell of the table asks.
@@ -571,5 +423,6 @@ _STEPS: Final[dict[Do, Callable[[Call], None]]] = {
         (Do.FAILED, "_after_failure"),
         (Do.BACK_OFF, "_back_off"),
         (Do.DRAIN, "_drain"),
+        (Do.ASK_MORE, "_ask_more"),
     )
 }

@@ -13,6 +13,7 @@ from tenantry.simulation.chance import chance
 from tenantry.simulation.clock import Clock
 from tenantry.simulation.figures import Figures, TenantFigures
 from tenantry.simulation.gateway import Client, Gateway, Site, Wants
+from tenantry.simulation.planned_fleet import PlannedFleet
 from tenantry.simulation.scenario import Scenario
 from tenantry.simulation.upstream import Organization
 
@@ -63,6 +64,9 @@ class Planning:
             )
         self.gateway = Gateway("g", self.site, Opening(scenario.start_us))
         self.clients = clients_of(scenario)
+        plan = scenario.fleet
+        is_alone = plan.gateways == 1
+        self.fleet = None if is_alone else PlannedFleet(self.site, self.clients, plan, scenario.seed, scenario.start_us)
         self.figures = Figures(
             scenario.seconds,
             {slug: TenantFigures(slug, plan.tier) for slug, plan in scenario.tenants.items()},
@@ -77,6 +81,8 @@ class Planning:
                 random = chance(self.scenario.seed, slug, number)
                 ask = self._asker(slug)
                 Arrivals(traffic, random, self.clock, self.scenario.start.astimezone(self.scenario.zone), ask).begin()
+        if self.fleet is not None:
+            self.fleet.begin()
         self._look()
         seconds = self.scenario.seconds
         for step in range(1, STEPS + 1):
@@ -84,6 +90,9 @@ class Planning:
             if came is not None:
                 came(step / STEPS)
         self._is_open = False
+        if self.fleet is not None:
+            self.figures.fleet = self.fleet.as_json(seconds, self.figures.requests)
+            self.fleet.rest()
         self.clock.run(seconds + TAIL_SECONDS)
         self.figures.upstream_refusals = {name: one.refused for name, one in self.site.organizations.items()}
         self.figures.finish()
@@ -99,13 +108,16 @@ class Planning:
         figures.requests += 1
         one.asked += 1
         one.asked_in[figures.slot(self.clock.now)] += 1
-        Call(self.gateway, self.clients[slug], wants, lambda call: self._ended(one, call)).start()
+        if self.fleet is not None:
+            self.fleet.ask(slug, wants, lambda call, reason: self._ended(one, call, reason))
+        else:
+            Call(self.gateway, self.clients[slug], wants, lambda call: self._ended(one, call, call.reason)).start()
 
-    def _ended(self, one: TenantFigures, call: Call) -> None:
+    def _ended(self, one: TenantFigures, call: Call, reason: str) -> None:
         slot = self.figures.slot(call.came_at)
         one.cost_nanos += call.cost_nanos
-        if call.reason:
-            one.refusals[call.reason] += 1
+        if reason:
+            one.refusals[reason] += 1
             one.refused_in[slot] += 1
         else:
             one.served += 1
@@ -134,9 +146,11 @@ class Planning:
         return self._slug_of.get(first) or self._name_of.get(first, first)
 
     def _look(self) -> None:
-        now, register = self.clock.now, self.gateway.lanes.register
+        now = self.clock.now
         for slug, client in self.clients.items():
-            self.figures.sample(register.lane_of(client.tenant, now), slug, now)
+            gateway = self.gateway if self.fleet is None else self.fleet.owner_of(client)
+            if gateway is not None:
+                self.figures.sample(gateway.lanes.register.lane_of(client.tenant, now), slug, now)
         for name, organization in self.site.organizations.items():
             self.figures.sample(organization.lane, name, now)
         if self._is_open:

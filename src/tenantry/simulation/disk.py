@@ -16,7 +16,7 @@ import msgspec
 from tenantry.domain.attempts import AttemptBegun, AttemptEnded, AttemptProgress
 from tenantry.domain.opening import PERIODS, Opening
 from tenantry.domain.orphans import LastSigns
-from tenantry.domain.periods import period_of
+from tenantry.domain.periods import Period, period_of
 from tenantry.domain.prices import PriceTable
 from tenantry.ledger.events import EndedAttempt, RunFold
 from tenantry.ledger.journal import JournalUnavailable, JournalWriter
@@ -24,10 +24,15 @@ from tenantry.simulation.clock import Clock
 
 
 class Run:
-    """The file of one run of a gateway. `died_us`: when its gateway was found dead, None while it lives."""
+    """The file of one run of a gateway. `died_us`: when its gateway was found dead, None while it lives.
 
-    def __init__(self, name: str) -> None:
+    `machine` has its disk; `is_away`: that is off, and nobody can read it.
+    """
+
+    def __init__(self, name: str, machine: str = "") -> None:
         self.name = name
+        self.machine = machine
+        self.is_away = False
         self.data = bytearray()
         self.written_us = 0
         self.died_us: int | None = None
@@ -120,6 +125,11 @@ class Journal:
             else:
                 self._clock.call_soon(self._flush)
 
+    def flush(self) -> bool:
+        """What is waiting is written at once. False: the disk is full."""
+        self._flush()
+        return self.works
+
     def _flush(self) -> None:
         if self._is_dead:
             return
@@ -157,22 +167,33 @@ class Ledger:
         self.runs: list[Run] = []
         self.twice: list[str] = []
         self.sums: Counter[tuple[str, str, str, int]] = Counter()
+        self.closed: set[str] = set()  # dead runs that are booked to their ends
+        # By run, tenant, key, period kind and start; kind "" is all that there ever was. Key "" is the tenant's own.
+        self.by_run: Counter[tuple[str, str, str, str, int]] = Counter()
         self.knows_rows = True  # a row that is there is not booked again
 
-    def opening(self, at_us: int) -> Opening:
-        """What a gateway begins with at that time: the rows, and what stands in journals beside them."""
+    def opening(self, at_us: int, machine: str = "") -> Opening:
+        """What a gateway begins with at that time: the rows, and what stands in its machine's journals beside them."""
         opening = Opening(at_us)
-        periods = [period_of(kind, at_us, self._zone) for kind in PERIODS]
+        periods = self.periods(at_us)
         for (tenant_id, key_id, kind, start_us), nanos in self.sums.items():
             if any(period.kind == kind and period.start_us == start_us for period in periods):
                 opening.add(tenant_id, key_id, kind, nanos)
         for run in self.runs:
-            fold = run.read()
-            for one in [*fold.ended, *run.orphans(fold, self._prices, at_us)]:
-                begun, end = one.begun, one.end
-                if begun.attempt_id not in self._known:
+            if run.machine == machine and not run.is_away:
+                for one in self.unbooked(run, at_us):
+                    begun, end = one.begun, one.end
                     opening.count(periods, begun.tenant_id, begun.key_id, end.ended_at_us, end.counted_nanos)
         return opening
+
+    def periods(self, at_us: int) -> list[Period]:
+        return [period_of(kind, at_us, self._zone) for kind in PERIODS]
+
+    def unbooked(self, run: Run, at_us: int) -> list[EndedAttempt]:
+        """What has ended, or was left by a dead gateway, and has no row yet."""
+        fold = run.read()
+        found = [*fold.ended, *run.orphans(fold, self._prices, at_us)]
+        return [one for one in found if one.begun.attempt_id not in self._known]
 
     def forget_rows(self) -> None:
         """Everything is booked, and has been looked at: what is kept are sums, and names."""
@@ -186,6 +207,8 @@ class Ledger:
         """Book what has come. `dies_after`: so many rows are booked, and the cursor is not moved: it is read again."""
         left = dies_after
         for run in list(self.runs):
+            if run.is_away:
+                continue
             fold = run.fold
             offset = fold.take(run.lines(run.offset), 1, run.offset, 1 << 60)
             ended, is_dead = list(fold.ended), run.died_us is not None
@@ -197,16 +220,17 @@ class Ledger:
                         self._read_again(run)
                         return
                     left -= 1
-                self.book(one)
+                self.book(one, run.name)
             run.offset = offset
             fold.forget()
             if is_dead:
                 self.runs.remove(run)
+                self.closed.add(run.name)
 
     def _read_again(self, run: Run) -> None:
         run.fold, run.offset = RunFold(), 0
 
-    def book(self, one: EndedAttempt) -> None:
+    def book(self, one: EndedAttempt, run: str) -> None:
         attempt_id = one.begun.attempt_id
         if attempt_id in self._known:
             if self.knows_rows:
@@ -218,3 +242,7 @@ class Ledger:
         for kind in PERIODS:
             start_us = period_of(kind, end.ended_at_us, self._zone).start_us
             self.sums[begun.tenant_id, begun.key_id, kind, start_us] += end.counted_nanos
+            for key_id in ("", begun.key_id):
+                self.by_run[run, begun.tenant_id, key_id, kind, start_us] += end.counted_nanos
+        for key_id in ("", begun.key_id):
+            self.by_run[run, begun.tenant_id, key_id, "", 0] += end.counted_nanos

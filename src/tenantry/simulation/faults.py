@@ -38,6 +38,8 @@ def _jump(world: World) -> None:
     """The clock of a machine is set, and set right again after a moment, or never."""
     host, random = world.any_host(), world.random
     by_us = int(random.choice((-1, 1)) * random.choice((0.5, 3.0, 60.0, 3_600.0, 86_400.0, 40 * 86_400.0)) * 1e6)
+    if not world.is_jump_fair(host, by_us):
+        by_us = 500_000
     world.tell(f"the clock of {host.name} is set by {by_us / 1e6:.0f} s")
 
     def set_by(moved_us: int) -> None:
@@ -87,10 +89,10 @@ def _control_dies(world: World) -> None:
 def _partition(world: World) -> None:
     """A gateway is cut off from the store: it hears of no change, and none can begin."""
     host = world.any_host()
-    host.sees_store = False
+    world.see_store(host, False)
 
     def heals() -> None:
-        host.sees_store = True
+        world.see_store(host, True)
 
     world.for_a_while(world.random.uniform(1.0, 60.0), heals)
 

@@ -121,6 +121,7 @@ class Figures:
     obstacles: dict[tuple[str, str, str], Obstacles] = field(default_factory=dict[tuple[str, str, str], Obstacles])
     upstream_refusals: dict[str, int] = field(default_factory=dict[str, int])
     requests: int = 0
+    fleet: dict[str, Any] | None = None  # where several gateways serve: what is passed on, and asked of the store
 
     def slot(self, at: float) -> int:
         return min(SLOTS - 1, int(at / self.seconds * SLOTS))
@@ -180,4 +181,5 @@ class Figures:
             "binds_first": first.as_json() if first is not None else None,
             "in_the_way": [one.as_json() for one in self.ranked],
             "refused_by_organizations": self.upstream_refusals,
+            "fleet": self.fleet,
         }

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from tenantry.domain.attempts import AttemptBegun, AttemptEnded, AttemptProgress
 from tenantry.domain.breaker import Breakers
+from tenantry.domain.ceilings import ENVELOPE_NANOS_MIN
 from tenantry.domain.directory import Change, Credential, GatewayKey, Tenant
 from tenantry.domain.lanes import Lanes
 from tenantry.domain.opening import Opening
@@ -21,6 +23,9 @@ from tenantry.domain.wall import WallClock
 from tenantry.simulation.clock import Clock, Timer
 from tenantry.simulation.disk import Journal
 from tenantry.simulation.upstream import Organization
+
+if TYPE_CHECKING:
+    from tenantry.simulation.ownership import Ownership
 
 # As the gateway's chores look (docs/architecture.md, "Beside requests").
 WALL_LOOK_SECONDS = 0.5
@@ -64,6 +69,9 @@ class Site:
         self.zone = zone
         self.start_us = start_us
         self.organizations: dict[str, Organization] = {}
+        # Told of each turn that a gateway gives, and of what it books: nano-dollars of a tenant, in unix microseconds.
+        self.on_turn: Callable[[Gateway, Client], None] | None = None
+        self.on_booked: Callable[[Gateway, str, int, int], None] | None = None
 
 
 @dataclass(slots=True)
@@ -79,7 +87,7 @@ class Faults:
 class Gateway:
     """One run of a gateway. `journal` is None where nobody looks at it: every beginning then counts as written.
 
-    `skew_us`: how wrong the machine's clock is.
+    `skew_us`: how wrong the machine's clock is. `own` makes what it is beside other gateways; None: it is alone.
     """
 
     def __init__(
@@ -90,6 +98,8 @@ class Gateway:
         make_journal: Callable[[Callable[[], int]], Journal] | None = None,
         skew_us: int = 0,
         planted: frozenset[str] = frozenset(),
+        own: Callable[[Gateway], Ownership] | None = None,
+        envelope_nanos: int = ENVELOPE_NANOS_MIN,
     ) -> None:
         self.name = name
         self.site = site
@@ -99,9 +109,15 @@ class Gateway:
         self.wall = WallClock(lambda: int(clock.now * 1e9), self.told_us)
         self.journal = make_journal(self.wall.now_us) if make_journal is not None else None
         self.lanes = Lanes(clock.read, self.call_later)
-        self.till = Till(site.prices, site.zone, opening)
+        self.clients: dict[str, Client] = {}  # as it has heard of them, by slug, where there are several gateways
+        self.ownership = own(self) if own is not None else None
+        asked = self.ownership.cells.asked if self.ownership is not None else None
+        self.till = Till(site.prices, site.zone, opening, asked, envelope_nanos)
         self.calls: dict[Any, None] = {}  # those that have not ended, in their order
         self.is_dead = False
+        self.is_stopping = False
+        self.busy_until = math.inf  # when what is done by the clock rests
+        self.stopped_until = 0.0  # when its process, which was stopped (SIGSTOP), goes on
         self.number = 0
         self.turns: Counter[str] = Counter()  # had by each tenant, and at each upstream
         self._standings: dict[str, Standing] = {}
@@ -113,8 +129,36 @@ class Gateway:
         return self.site.start_us + int(self.site.clock.now * 1e6) + self.skew_us
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
-        """A timer that dies with the process."""
-        return self.site.clock.call_later(seconds, lambda: None if self.is_dead else call())
+        """A timer that dies with the process, and stops with it."""
+
+        def due() -> None:
+            if timer.call is not None:  # else it was cancelled while the process was stopped
+                call()
+
+        timer = self.site.clock.call_later(seconds, lambda: self.do(due))
+        return timer
+
+    def do(self, call: Callable[[], None]) -> None:
+        """Now; or when its process goes on, or never."""
+        if self.is_dead:
+            return
+        late = self.stopped_until - self.site.clock.now
+        if late > 0:
+            self.site.clock.call_later(late, lambda: self.do(call))
+        else:
+            call()
+
+    def is_busy(self) -> bool:
+        """Whether what is done by the clock goes on."""
+        return self.site.clock.now < self.busy_until
+
+    def is_unsent(self, tenant_id: str) -> bool:
+        """Whether nothing of a tenant goes upstream from here."""
+        return all(call.is_unsent for call in self.calls if call.client.tenant.tenant_id == tenant_id)
+
+    def flush(self) -> bool:
+        """What has ended here stands in the journal, where it is read. False: it cannot be written."""
+        return self.journal is None or self.journal.flush()
 
     def standing(self, credential: Credential) -> Standing:
         found = self._standings.get(credential.credential_id)
@@ -131,6 +175,9 @@ class Gateway:
 
     def apply(self, change: Change) -> None:
         """What the directory says now has arrived."""
+        if self.ownership is not None:
+            ids = change.snapshot.tenants if change.tenants is None else change.tenants
+            self.ownership.link({one: change.snapshot.tenants[one] for one in ids})
         self.lanes.apply(change)
         self.till.apply(change, self.wall.now_us())
 
@@ -150,7 +197,7 @@ class Gateway:
             self.journal.begin(event, lambda _: None)
             then(True)
         else:
-            self.journal.begin(event, lambda written: None if self.is_dead else then(written))
+            self.journal.begin(event, lambda written: self.do(lambda: then(written)))
 
     def write_progress(self, event: AttemptProgress) -> None:
         if self.journal is not None:

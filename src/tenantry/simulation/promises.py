@@ -62,7 +62,8 @@ class Promises:
 
     # Money
 
-    def _check_money(self, gateway: Gateway) -> None:
+    def accounts_of(self, gateway: Gateway) -> list[tuple[Account, str]]:
+        """Those that a gateway counts, with the ids of their tenants."""
         accounts = self._accounts.get(gateway)
         if accounts is None:
             accounts = self._accounts[gateway] = [
@@ -70,7 +71,10 @@ class Promises:
                 for client in self._world.clients_at(gateway.name)
                 for account in gateway.till.accounts_of(client.tenant, client.key)
             ]
-        for account, tenant_id in accounts:
+        return accounts
+
+    def _check_money(self, gateway: Gateway) -> None:
+        for account, tenant_id in self.accounts_of(gateway):
             held, total = account.held_nanos, account.since_nanos + account.held_nanos
             known = self._money.get(account)
             if known is not None and known[0] == account.bounds and known[1] == held and known[2] == total:
@@ -79,11 +83,17 @@ class Promises:
             self._check_held(gateway, account, tenant_id)
             # Above a budget that was lowered, or at a start, or in another period, nobody has spent anything.
             grew = known is not None and known[0] == account.bounds and total > known[2]
-            if grew and total > account.most_nanos and account.is_hard:
-                raise PromiseBroken(
-                    f"{account.holder}: spent and held are {total - account.most_nanos} nano-dollars beyond"
-                    f" its budget; {held} are held"
-                )
+            if grew and account.is_hard:
+                self.check_grown(gateway, account, tenant_id)
+
+    def check_grown(self, _gateway: Gateway, account: Account, _tenant_id: str) -> None:
+        """More is spent and held of an account. Raises: PromiseBroken."""
+        total, held = account.since_nanos + account.held_nanos, account.held_nanos
+        if total > account.most_nanos:
+            raise PromiseBroken(
+                f"{account.holder}: spent and held are {total - account.most_nanos} nano-dollars beyond"
+                f" its budget; {held} are held"
+            )
 
     def _check_held(self, gateway: Gateway, account: Account, tenant_id: str) -> None:
         held = 0
@@ -95,8 +105,9 @@ class Promises:
                     raise PromiseBroken(f"{attempt.name} goes upstream and nothing is held for it")
                 if money is not None and money.is_open and money.is_held:
                     held += money.held_nanos
-        if held != account.held_nanos:
-            raise PromiseBroken(f"{account.holder}: {account.held_nanos} are held, and open requests hold {held}")
+        own = account.held_nanos - account.unknown_nanos
+        if held != own:
+            raise PromiseBroken(f"{account.holder}: {own} are held, and open requests hold {held}")
 
     # Sessions and turns
 
@@ -118,7 +129,10 @@ class Promises:
         self._sessions[lane] = lane.sessions
         if lane.sessions > known and lane.sessions > lane.sessions_max:
             raise PromiseBroken(f"{lane.name}: {lane.sessions} sessions, and {lane.sessions_max} are allowed")
-        count = sum(1 for call in gateway.calls if call.ask is not None and call.ask.is_open and lane in call.ask.lanes)
+        asks = [call.ask for call in gateway.calls]
+        if gateway.ownership is not None:
+            asks += gateway.ownership.elsewhere.values()
+        count = sum(1 for ask in asks if ask is not None and ask.is_open and lane in ask.lanes)
         if count != lane.sessions:
             raise PromiseBroken(f"{lane.name}: {lane.sessions} sessions are counted, and {count} requests are open")
 
@@ -144,8 +158,12 @@ class Promises:
             return
         self._forwarded[organization.name] = len(log)
         for attempt_id in list(log)[known:]:
+            self.check_sent(organization, attempt_id)
             if not any(_is_written(run, attempt_id) for run in self._world.ledger.runs):
                 raise PromiseBroken(f"{attempt_id} was forwarded, and its beginning does not stand in the journal")
+
+    def check_sent(self, organization: Organization, attempt_id: str) -> None:
+        """An attempt has come to an organization. Raises: PromiseBroken."""
 
     # When all is quiet
 
@@ -160,13 +178,21 @@ class Promises:
                 raise PromiseBroken(f"{next(iter(gateway.calls)).name} was never answered")
             if gateway.lanes.in_flight() or gateway.lanes.waiting():
                 raise PromiseBroken(f"{gateway.name}: sessions are taken, and no request is open")
-            if gateway.till.held_nanos():
+            if gateway.till.held_nanos() != self.in_doubt(gateway):
                 raise PromiseBroken(f"{gateway.name}: money is held, and no request is open")
         self._check_books(world)
+        self.quieted()
         for organization in world.site.organizations.values():
             organization.log.attempts.clear()
             organization.log.billed.clear()
         self._forwarded.clear()
+
+    def in_doubt(self, _gateway: Gateway) -> int:
+        """What is held for others, and not for requests."""
+        return 0
+
+    def quieted(self) -> None:
+        """All is booked."""
 
     def _check_books(self, world: World) -> None:
         rows, prices = world.ledger.rows, world.site.prices

@@ -13,6 +13,7 @@ from typing import Any, Final, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from tenantry.domain.budgets import Budget, Cap
+from tenantry.domain.ceilings import ENVELOPE_NANOS_MIN
 from tenantry.domain.directory import NO_BUDGET, UNLIMITED
 from tenantry.domain.keys import is_slug
 from tenantry.domain.limits import CAPACITY_LIMITS, SHIPPED_SESSIONS, BadLimit, Limits, first_limits, read_limits
@@ -22,11 +23,19 @@ from tenantry.domain.prices import load_default_prices
 from tenantry.simulation.upstream import Manner
 
 OFFICE: Final = "office"
+# A balancer sends a tenant's requests to the same gateway, or each to any.
+BY_TENANT: Final = "tenant"
+BALANCERS: Final = (BY_TENANT, "any")
 SHAPES: Final = ("steady", OFFICE, "bursts")
 # A year of an agency's traffic takes an hour; nobody waits for more.
 DAYS_MAX: Final = 366.0
+NANOS_PER_USD: Final = 1_000_000_000
 # What one process can be told of in a simulation that is to end today.
 TENANTS_MAX: Final = 2_000
+
+
+# Each renews its lease and looks at what it owns, all the time; a day of so many is some minutes of CPU.
+GATEWAYS_MAX: Final = 1_000
 
 
 class BadScenario(Exception):
@@ -77,6 +86,16 @@ class TenantPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Fleet:
+    """How many gateways share the tenants, and how a balancer in front of them chooses."""
+
+    gateways: int = 1
+    balancer: str = BY_TENANT
+    lease_seconds: float = 30.0
+    envelope_nanos: int = ENVELOPE_NANOS_MIN
+
+
+@dataclass(frozen=True, slots=True)
 class Scenario:
     """Everything that a run needs; `start` is aware, `days` how long it goes on."""
 
@@ -86,6 +105,7 @@ class Scenario:
     seed: int
     organizations: dict[str, Organization]
     tenants: dict[str, TenantPlan]
+    fleet: Fleet = field(default_factory=Fleet)
 
     @property
     def seconds(self) -> float:
@@ -127,6 +147,10 @@ _SITE: Final[dict[str, _Field]] = {
     "start": (str, 0, 0),
     "time_zone": (str, 0, 0),
     "seed": (int, 0, 2**62),
+    "gateways": (int, 1, GATEWAYS_MAX),
+    "balancer": (str, 0, 0),
+    "lease_seconds": (float, 2, 300),
+    "envelope_usd": (float, 0.01, 1_000_000),
 }
 _MANNER: Final[dict[str, _Field]] = {
     "first_byte_ms": (float, 1, 600_000),
@@ -175,10 +199,17 @@ class _Reader:
             self.problems.append("there is no tenant: write [tenants.acme] and below it [[tenants.acme.traffic]]")
         if len(tenants) > TENANTS_MAX:
             self.problems.append(f"there are {len(tenants):,} tenants; a simulation takes {TENANTS_MAX:,}")
+        fleet = Fleet(
+            site.get("gateways", 1),
+            self._one_of("simulation.balancer", site.get("balancer", BY_TENANT), BALANCERS),
+            float(site.get("lease_seconds", 30.0)),
+            round(site.get("envelope_usd", 1.0) * NANOS_PER_USD),
+        )
         start = self._start(site.get("start", "2026-12-07T00:00"), zone)
         if self.problems:
             raise BadScenario("\n".join(self.problems))
-        return Scenario(float(site.get("days", 1.0)), start, zone, site.get("seed", 1), organizations, tenants)
+        days, seed = float(site.get("days", 1.0)), site.get("seed", 1)
+        return Scenario(days, start, zone, seed, organizations, tenants, fleet)
 
     def _zone(self, name: str) -> ZoneInfo:
         try:

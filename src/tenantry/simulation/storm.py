@@ -13,12 +13,17 @@ from typing import Any
 
 from tenantry.domain.prices import PriceTable
 from tenantry.simulation.faults import FAULTS
+from tenantry.simulation.fleet import Fleet
+from tenantry.simulation.fleet_faults import FLEET_FAULTS
+from tenantry.simulation.fleet_promises import FleetPromises
 from tenantry.simulation.gateway import Wants
 from tenantry.simulation.promises import PromiseBroken, Promises
 from tenantry.simulation.upstream import Weather
 from tenantry.simulation.world import World
 
 CHAPTER_HOURS = 24
+# A day of a fleet has three times the events of another one: their leases are renewed all the time.
+FLEET_EVERY = 4
 # In each hour some minutes are busy; all that is under way has ended, and is booked, before the next begin.
 EPISODE_SECONDS = 90.0
 # Chores go on until every fault of them is over.
@@ -35,6 +40,11 @@ PLANTS = (
     "forward-before-journal",
     "end-not-written",
     "booked-again",
+    "lease-not-checked",
+    "live-owner-ignored",
+    "kept-blindly",
+    "doubt-not-held",
+    "ceiling-not-written",
 )
 
 
@@ -78,9 +88,10 @@ class Storm:
     """One chapter."""
 
     def __init__(self, seed: str, prices: PriceTable, planted: frozenset[str] = frozenset()) -> None:
-        self.world = World(seed, prices, planted)
         self.report = Report(seed)
-        self.promises = Promises(self.world)
+        self.world, self.promises = _make_world(seed, prices, planted)
+        self.faults = FAULTS | FLEET_FAULTS if isinstance(self.world, Fleet) else FAULTS
+        self.world.begin()
         self.world.on_death = self.promises.forget
         self.world.clock.after_each = self.promises.check
 
@@ -112,7 +123,7 @@ class Storm:
                 leaves = random.uniform(0.05, 20.0) if random.random() < 0.06 else None
                 clock.call_later(at, self._asker(slug, self._draw(), leaves))
         for _ in range(random.randint(0, 4)):
-            name = random.choice(list(FAULTS))
+            name = random.choice(list(self.faults))
             clock.call_later(offset + random.uniform(0.0, EPISODE_SECONDS), self._fault(name))
 
     def _asker(self, slug: str, wants: Wants, leaves: float | None) -> Callable[[], None]:
@@ -122,7 +133,7 @@ class Storm:
         def happens() -> None:
             self.report.faults[name] += 1
             self.world.tell(f"fault: {name}")
-            FAULTS[name](self.world)
+            self.faults[name](self.world)
 
         return happens
 
@@ -139,12 +150,22 @@ class Storm:
         for organization in self.world.site.organizations.values():
             organization.weather = Weather.FAIR
         for host in self.world.hosts.values():
-            host.sees_store, host.disk_works, host.write_seconds = True, True, 0.0
+            host.disk_works, host.write_seconds = True, 0.0
+            self.world.see_store(host, True)
             self.world.set_disk(host)
         self.world.clock.run(self.world.clock.now + 1.0)
         self.world.ledger.drain(self.world.control_us())
         self.promises.check_quiet()
         self.world.ledger.forget_rows()
+
+
+def _make_world(seed: str, prices: PriceTable, planted: frozenset[str]) -> tuple[World, Promises]:
+    """Every fourth chapter has gateways that share their tenants."""
+    if int(seed.rpartition(".")[2]) % FLEET_EVERY == 1:
+        fleet = Fleet(seed, prices, planted)
+        return fleet, FleetPromises(fleet)
+    world = World(seed, prices, planted)
+    return world, Promises(world)
 
 
 def run_storm(

@@ -1,6 +1,6 @@
 """The world of a storm: gateways, a control, organizations, clients and a ledger, under one clock and one seed.
 
-Where tenants stand is `World.places`; what moves them between gateways belongs here.
+Here each gateway is alone with its tenants (`World.places`); `fleet.py` has the world of several that share them.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from tenantry.domain.directory import (
     Upstream,
 )
 from tenantry.domain.limits import Limits
+from tenantry.domain.opening import Opening
 from tenantry.domain.prices import PriceTable
 from tenantry.simulation.calls import Call
 from tenantry.simulation.chance import chance
@@ -52,6 +53,7 @@ class Host:
     write_seconds: float = 0.0
     disk_works: bool = True
     sees_store: bool = True
+    machine: str = ""
 
 
 class World:
@@ -64,6 +66,7 @@ class World:
         self.ledger = Ledger(prices, ZONE)
         self.ledger.knows_rows = "booked-again" not in planted
         self.hosts = {name: Host(name) for name in ("g1", "g2")}
+        self.upstreams: dict[str, Upstream] = {}
         self.places: dict[str, str] = {}
         self.clients: dict[str, Client] = {}
         self.requests = 0
@@ -74,7 +77,7 @@ class World:
         self.busy_until = 0.0
         self._seed = seed
         self._planted = planted
-        self._version = 1
+        self._version: int = 1
         self._make_organizations()
 
     def _make_organizations(self) -> None:
@@ -102,9 +105,13 @@ class World:
             )
             if declared:
                 upstream = replace(upstream, capacity=limits)
+            self.upstreams[name] = upstream
             slugs, host = (("a", "b", "c"), "g1") if declared else (("d", "e"), "g2")
             for slug in slugs:
                 self._make_client(slug, name, upstream, host)
+
+    def begin(self) -> None:
+        """Every gateway begins."""
         for host in self.hosts.values():
             self._start(host)
 
@@ -153,25 +160,42 @@ class World:
             return
         host.runs += 1
         name = f"{host.name}-{host.runs}"
-        run = Run(name)
+        run = Run(name, host.machine)
         at_us = self.site.start_us + int(self.clock.now * 1e6) + host.skew_us
-        opening = self.ledger.opening(at_us)
+        opening = self.ledger.opening(at_us, host.machine)
         self.ledger.runs.append(run)
 
         def journal(wall_us: Callable[[], int]) -> Journal:
             return Journal(run, self.clock, wall_us)
 
-        gateway = Gateway(name, self.site, opening, journal, host.skew_us, self._planted)
+        gateway = self._make_gateway(host, name, opening, journal)
         host.gateway = gateway
         self.set_disk(host)
         self._look_at_wall(gateway)
         self.tell(f"{name} begins")
 
+    def _make_gateway(
+        self, host: Host, name: str, opening: Opening, journal: Callable[[Callable[[], int]], Journal]
+    ) -> Gateway:
+        return Gateway(name, self.site, opening, journal, host.skew_us, self._planted)
+
+    def see_store(self, host: Host, sees: bool) -> None:
+        """The way between a gateway and the store is cut, or there again."""
+        host.sees_store = sees
+
+    def is_jump_fair(self, _host: Host, _by_us: int) -> bool:
+        """Whether a clock may be set by so much, and every promise has to hold."""
+        return True
+
     def _look_at_wall(self, gateway: Gateway) -> None:
-        gateway.look_at_wall(self.ledger.opening)
+        gateway.look_at_wall(self._opening_for(gateway))
         gateway.lanes.sweep()
         if self.clock.now < self.busy_until and not gateway.is_dead:
             gateway.call_later(WALL_LOOK_SECONDS, lambda: self._look_at_wall(gateway))
+
+    def _opening_for(self, gateway: Gateway) -> Callable[[int], Opening]:
+        machine = gateway.journal.run.machine if gateway.journal is not None else ""
+        return lambda at_us: self.ledger.opening(at_us, machine)
 
     def crash(self, host: Host, seconds: float) -> None:
         """Kill its gateway; another begins after so long."""
@@ -179,6 +203,13 @@ class World:
         if gateway is None or gateway.journal is None:
             return
         self.tell(f"{gateway.name} is killed")
+        self._bury(host, gateway)
+        self.clock.call_later(seconds, lambda: self._start(host))
+
+    def _bury(self, host: Host, gateway: Gateway) -> None:
+        """Its process is gone."""
+        if gateway.journal is None:
+            return
         gateway.is_dead = True
         host.gateway = None
         gateway.journal.die(self.random)
@@ -187,7 +218,6 @@ class World:
             call.kill()
         if self.on_death is not None:
             self.on_death(gateway)
-        self.clock.call_later(seconds, lambda: self._start(host))
 
     def _drain(self) -> None:
         if self.control_works:

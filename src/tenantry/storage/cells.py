@@ -33,6 +33,7 @@ from sqlalchemy import (
 )
 
 from tenantry.domain.cells import CellRow, Component, judge, names_to_read
+from tenantry.domain.doubts import Taken
 from tenantry.domain.values import value
 from tenantry.storage.cell_tables import ceilings, cell_tenants, cells, gateways
 from tenantry.storage.database import Store
@@ -107,18 +108,6 @@ class Loaded:
     gateway_id: str
     address: str
     load: int
-
-
-@value
-class Taken:
-    """What one gateway has taken of one account since it opened it."""
-
-    tenant_id: str
-    key_id: str
-    unit: str
-    gateway_id: str
-    taken: int
-    since_us: int
 
 
 class CellStore:

@@ -191,7 +191,10 @@ class Cluster:
     def _join(self, gateway: Gateway) -> None:
         sent_at = gateway.clock(self.store)
         gateway.tenure.lapse()
-        for tenant_id in gateway.tenure.keep(*self.store.rejoin(gateway.gateway_id), lease_end(sent_at, LEASE)):
+        found = self.store.rejoin(gateway.gateway_id)
+        if self.random.random() < 0.1:
+            return  # nobody hears of it
+        for tenant_id in gateway.tenure.keep(*found, lease_end(sent_at, LEASE)):
             self._lose(gateway, tenant_id)
 
     def _lose(self, gateway: Gateway, tenant_id: str) -> None:
@@ -208,7 +211,7 @@ class Cluster:
         if gateway.is_dead or gateway.renewing is not None:
             return
         sent_at = gateway.clock(self.store)
-        if self.store.renew(name):
+        if self.store.renew(name) and not gateway.tenure.is_between:
             gateway.renewing = (lease_end(sent_at, LEASE), gateway.tenure.life)
         else:
             self._join(gateway)
@@ -475,6 +478,18 @@ def test_what_tenants_link_is_one_component() -> None:
     assert links.around("acme") == Component({}, ())
 
 
+def test_a_lease_that_is_had_again_says_nothing_of_cells_until_the_store_has_told_which_are_kept() -> None:
+    tenure = Tenure()
+    tenure.renewed(100.0, tenure.life)
+    tenure.take({"org-1": 1}, {}, tenure.life)
+    tenure.open("acme", "org-1", tenure.life)
+    tenure.lapse()
+    tenure.renewed(200.0, tenure.life)  # the store knows it as living; what it owns, it was told, and did not hear
+    assert not tenure.may_grant("acme", "org-1", 150.0)
+    assert tenure.keep({"org-1": 2}, {"acme": "org-1"}, 200.0) == ["acme"]
+    assert not tenure.may_grant("acme", "org-1", 150.0)
+
+
 def test_who_claims_a_tenant_takes_all_that_is_linked() -> None:
     component = linkage({"acme": ("org-1",), "bolt": ("org-2", "org-1")}).around("acme")
     found = judge("gw-a", "acme", component, row("org-1", "gw-dead", is_live=False), {})
@@ -542,6 +557,16 @@ def _the_clock_is_read_when_the_answer_comes(patch: pytest.MonkeyPatch) -> None:
         self.until = until + 31.0
 
     patch.setattr(Tenure, "renewed", hears)
+
+
+def _to_have_the_lease_again_is_enough(patch: pytest.MonkeyPatch) -> None:
+    def lapse(self: Tenure) -> int:
+        life = true_lapse(self)
+        self.is_between = False
+        return life
+
+    true_lapse = Tenure.lapse
+    patch.setattr(Tenure, "lapse", lapse)
 
 
 def _what_was_said_in_another_life_counts(patch: pytest.MonkeyPatch) -> None:
@@ -659,6 +684,7 @@ def _who_has_lost_a_cell_gives_it(patch: pytest.MonkeyPatch) -> None:
         _everyone_else_is_dead,
         _no_margin_for_drift,
         _the_clock_is_read_when_the_answer_comes,
+        _to_have_the_lease_again_is_enough,
         _what_was_said_in_another_life_counts,
         _a_cell_is_kept_whatever_its_epoch,
         _pins_are_never_read_again,

@@ -37,9 +37,9 @@ from tenantry.domain.directory import (
 from tenantry.domain.keys import digest_key
 from tenantry.domain.limits import Limits
 from tenantry.domain.opening import Opening
+from tenantry.domain.owners import Cells
 from tenantry.domain.prices import load_default_prices
 from tenantry.gateway import upstream
-from tenantry.gateway.cells import Cells
 from tenantry.gateway.client import ClientConnection
 from tenantry.gateway.deadlines import TICK_SECONDS
 from tenantry.gateway.exchange import Exchange

@@ -14,9 +14,9 @@ from sqlalchemy import Engine
 
 from tenantry.domain.cells import Component
 from tenantry.domain.directory import Change, GatewayKey, Tenant
+from tenantry.domain.owners import At
 from tenantry.gateway.asking import Asking
 from tenantry.gateway.balancing import SETTLE_SECONDS, Balancer
-from tenantry.gateway.cells import At
 from tenantry.gateway.claiming import Claimer
 from tenantry.gateway.leftovers import Leftovers, Site
 from tenantry.gateway.moving import Mover

@@ -13,7 +13,7 @@ from tenantry.simulation.capacity import Planning, plan_capacity
 from tenantry.simulation.figures import SLOTS
 from tenantry.simulation.page import render_page
 from tenantry.simulation.plot import bars, plot
-from tenantry.simulation.scenario import Scenario, read_scenario
+from tenantry.simulation.scenario import Fleet, Scenario, read_scenario
 
 PRICES = load_default_prices()
 EXAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "simulate.toml"
@@ -163,3 +163,35 @@ def test_a_limit_that_refused_somebody_was_full_whatever_was_sampled() -> None:
     figures = plan_capacity(scenario(own, 'shape = "bursts"\nburst_requests = 5\nburst_minutes = 60'), PRICES)
     assert figures.tenants["acme"].refusals["requests_per_minute"] > 0
     assert figures.uses["requests_per_minute", "tenant", "acme"].peak == 1.0
+
+
+def of_gateways(gateways: int, balancer: str) -> Scenario:
+    """Two tenants that ask twice a minute, at so many gateways."""
+    wide = scenario('budget = { day = "5" }', "requests_per_hour = 120")
+    both = replace(wide, tenants={**wide.tenants, "globex": wide.tenants["acme"]})
+    return replace(both, fleet=Fleet(gateways, balancer))
+
+
+def test_gateways_that_share_their_tenants_serve_what_one_does_and_a_balancer_by_tenant_saves_the_hop() -> None:
+    alone = plan_capacity(of_gateways(1, "tenant"), PRICES)
+    sprayed = plan_capacity(of_gateways(3, "any"), PRICES)
+    hashed = plan_capacity(of_gateways(3, "tenant"), PRICES)
+    assert alone.fleet is None
+    assert alone.tenants["acme"].served == sprayed.tenants["acme"].served == hashed.tenants["acme"].served
+    assert sprayed.fleet is not None
+    assert hashed.fleet is not None
+    # Two of three gateways are not the tenant's.
+    assert 60 < sprayed.fleet["passed_on_percent"] < 73
+    # Both draw on one organization, so they have one owner; the balancer sends one of them to another gateway at most.
+    assert hashed.fleet["passed_on_percent"] < 55
+
+
+def test_what_the_store_is_asked_for_is_counted_by_kind() -> None:
+    fleet = plan_capacity(of_gateways(4, "any"), PRICES).fleet
+    assert fleet is not None
+    rates = fleet["store_statements_per_second"]
+    assert abs(rates["renew"] - 4 / 3) < 0.05  # each renews ten times in thirty seconds
+    assert rates["poll"] == 8
+    assert rates["look"] > 0  # at the three that are not the tenant's
+    assert {"open", "take"} <= {*rates}
+    assert fleet["store_wait_p99_seconds"] < 0.1

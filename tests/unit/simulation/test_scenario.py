@@ -38,6 +38,8 @@ def test_the_example_is_read() -> None:
         (TENANT + 'model = "gpt"', "tenants.acme.traffic[1].model: 'gpt' has no price"),
         ("[simulation]\ndays = true\n" + TENANT, "simulation.days must be a number, not True"),
         ('[simulation]\ntime_zone = "Moon"\n' + TENANT, "there is no time zone 'Moon'; write one such as"),
+        ("[simulation]\ngateways = 0\n" + TENANT, "simulation.gateways must be from 1 to 1,000, not 0"),
+        ('[simulation]\nbalancer = "dns"\n' + TENANT, "simulation.balancer: there is no 'dns'; there are: tenant, any"),
         ('[simulation]\nstart = "soon"\n' + TENANT, "simulation.start must be a day or a time"),
         ("[organizations.a]\nsessions_max = -1\n" + TENANT, "organizations.a: sessions_max must be a whole number"),
         ('[tenants.acme]\ntier = "gold"\n[[tenants.acme.traffic]]', "tenants.acme.tier: there is no 'gold'"),

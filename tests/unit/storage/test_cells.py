@@ -12,6 +12,7 @@ from tenantry.domain.cells import Component
 from tenantry.storage.cell_tables import cells, gateways
 from tenantry.storage.cells import CellStore, Lease, Loaded, Renewed, Side, Taken, Wish, taken_of
 from tenantry.storage.columns import now_utc
+from tenantry.storage.server import Lock, take_turn
 from tenantry.storage.tables import journals
 from tests.template import new_store
 from tests.unit.domain.test_cells import GATEWAYS, LEASE, TENANTS, Store, storm
@@ -261,3 +262,15 @@ def test_sides_tell_who_owns_what_is_linked_and_how_many_tenants(store: CellStor
         Side("gw-a", "gw-a:3000", ("org-1",), 1),
         Side("gw-b", "gw-b:3000", ("org-2",), 2),
     ]
+
+
+def test_whose_a_tenant_of_another_living_gateway_is_waits_for_no_turn(store: CellStore, engine: Engine) -> None:
+    store.claim("gw-a", "acme", ONE, 0)
+    with engine.connect() as other:
+        if engine.dialect.name == "sqlite":
+            other.exec_driver_sql("BEGIN IMMEDIATE")
+        else:
+            take_turn(other, Lock.CLAIMS)
+        found = store.owner_of("acme")
+        other.rollback()
+    assert found == ("gw-a", "gw-a:3000")

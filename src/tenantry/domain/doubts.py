@@ -1,0 +1,61 @@
+"""What a gateway that took over may not know of the one before it, and what becomes of it (decision 0021)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tenantry.domain.values import value
+
+
+@value
+class Taken:
+    """What one gateway has taken of one account since it opened it."""
+
+    tenant_id: str
+    key_id: str
+    unit: str
+    gateway_id: str
+    taken: int
+    since_us: int
+
+
+@dataclass(slots=True)
+class Doubt:
+    """What one gateway may have spent of one account beside what is known of it.
+
+    `known`: of what it has spent, by kinds of the current periods, which began at `starts_us`. `is_over`: nothing of it
+    is in doubt any more, and `rest` is what is to be counted as spent, in the periods that hold `spent_at_us`.
+    """
+
+    taken: Taken
+    nanos: int
+    known: Mapping[str, int]
+    starts_us: Mapping[str, int]
+    is_over: bool = False
+    rest: int = 0
+    spent_at_us: int = 0
+
+    @property
+    def account(self) -> tuple[str, str, str]:
+        """Tenant, key ("" is the tenant's own), unit."""
+        return self.taken.tenant_id, self.taken.key_id, self.taken.unit
+
+
+def found_since(before: Doubt, now: Doubt) -> dict[str, int]:
+    """What was found to have been spent between two looks, by kinds of the periods that are current now."""
+    return {
+        kind: found - (before.known.get(kind, 0) if before.starts_us.get(kind) == now.starts_us.get(kind) else 0)
+        for kind, found in now.known.items()
+    }
+
+
+def become(before: Doubt, now: Doubt) -> tuple[dict[str, int], int]:
+    """What counts as spent from now on, by kinds of periods, and how much is still in doubt. `before is now`: it was
+    looked at for the first time, and what is known of it has been counted."""
+    found = {} if before is now else found_since(before, now)
+    left = 0 if now.is_over else min(before.nanos, now.nanos)
+    if now.rest:
+        for kind, starts_us in now.starts_us.items():
+            found[kind] = found.get(kind, 0) + (now.rest if now.spent_at_us >= starts_us else 0)
+    return found, left

@@ -1,0 +1,515 @@
+"""What one simulated gateway owns: the edge that `gateway/claiming.py` is in production, around the same decisions.
+
+It asks the store through a line that may be slow, lost or cut; who grants, until when, what is taken of budgets and
+what others may have spent of them is decided by `domain/`: `Tenure`, `Cells`, `Ceiling`, `Doubt`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from tenantry.domain.asks import Ask, capacity_name
+from tenantry.domain.ceilings import Ceiling
+from tenantry.domain.cells import Linkage, lease_end
+from tenantry.domain.directory import Credential, Tenant
+from tenantry.domain.doubts import Doubt, Taken, become
+from tenantry.domain.opening import Opening
+from tenantry.domain.owners import Cells
+from tenantry.simulation.store import Claimed, Line, Store
+
+if TYPE_CHECKING:
+    from tenantry.simulation.gateway import Gateway
+
+T = TypeVar("T")
+
+# As in `gateway/claiming.py`.
+RENEWALS_PER_LEASE = 10
+RAISE_SECONDS = 0.1
+REVIEW_SECONDS = 1.0
+RETRY_SECONDS = 0.3
+
+
+@dataclass(slots=True)
+class Takeover:
+    """As `ledger/takeover.py` has it. `running`: attempts of living gateways, with the ids of their tenants."""
+
+    opening: Opening
+    doubts: list[Doubt]
+    running: dict[str, str]
+
+
+class Books(Protocol):
+    """What is booked, and what stands in journals that can be read on the gateway's machine."""
+
+    def open_tenants(self, tenant_ids: Sequence[str], at_us: int, me: str) -> Takeover: ...
+    def look_again(self, doubts: Sequence[Doubt], at_us: int, me: str) -> tuple[list[Doubt], set[str]]: ...
+    def is_dead(self, gateway_id: str, me: str) -> bool: ...
+
+
+class Asked(list[Ceiling]):
+    """Where ceilings gather that want more; `ring` is called by the first one."""
+
+    def __init__(self, ring: Callable[[], None]) -> None:
+        super().__init__()
+        self._ring = ring
+
+    def append(self, ceiling: Ceiling) -> None:
+        super().append(ceiling)
+        if len(self) == 1:
+            self._ring()
+
+
+@dataclass(slots=True)
+class Terms:
+    """Of a site's gateways: seconds of a lease, nano-dollars of an envelope."""
+
+    lease_seconds: float = 30.0
+    envelope_nanos: int = 1_000_000_000
+
+
+class Ownership:
+    """Of one life of a gateway. `pace`: how fast its own clock goes, beside the store's."""
+
+    def __init__(
+        self, gateway: Gateway, store: Store, line: Line, books: Books, terms: Terms, pace: float = 1.0
+    ) -> None:
+        self._gateway = gateway
+        self._store = store
+        self._line = line
+        self._books = books
+        self._lease = terms.lease_seconds
+        self._me = gateway.name
+        clock = gateway.site.clock
+        self.cells = Cells(lambda: clock.now * pace)
+        self.cells.ring = self._ring
+        self.cells.asked = Asked(self._ring_for_more)
+        self.links = Linkage()
+        self.doubts: list[Doubt] = []
+        self.elsewhere: dict[str, Ask] = {}  # sessions of attempts of other gateways, by attempt
+        self._pins: dict[str, str] = {}
+        self._since_us: dict[str, int] = {}
+        self._leaving: dict[str, None] = {}
+        self._turns: deque[Callable[[], None]] = deque()  # what is done one after the other
+        self._has_turn = False
+        self._is_claiming = False
+        self._is_raising = False
+        self._is_renewing = False
+        self._is_reviewing = False
+
+    # Asked by requests
+
+    def may_admit(self, tenant: Tenant) -> bool:
+        if self._gateway.faults.has("lease-not-checked"):
+            return tenant.tenant_id in self.cells.tenure.tenants
+        return self.cells.may_admit(tenant)
+
+    def may_send(self, tenant: Tenant, credential: Credential) -> bool:
+        if self._gateway.faults.has("lease-not-checked"):
+            return True
+        return self.cells.may_send(tenant, credential)
+
+    # The edge
+
+    def _ask(self, statement: Callable[[], T], then: Callable[[T], None], failed: Callable[[], None]) -> None:
+        self._line.ask(statement, then, failed, self._gateway.do)
+
+    def _take_turn(self, call: Callable[[], None]) -> None:
+        self._turns.append(call)
+        if not self._has_turn:
+            self._next()
+
+    def _next(self) -> None:
+        self._has_turn = bool(self._turns)
+        if self._has_turn:
+            self._turns.popleft()()
+
+    @property
+    def _at_us(self) -> int:
+        return self._gateway.wall.now_us()
+
+    # The lease
+
+    def begin(self) -> None:
+        """Begin to live. Until the store has heard of it nothing is granted."""
+        sent_at, tenure = self.cells.clock(), self.cells.tenure
+
+        def joined(_: None) -> None:
+            tenure.renewed(lease_end(sent_at, self._lease), tenure.life)
+            self._gateway.call_later(self._lease / RENEWALS_PER_LEASE, self._keep_lease)
+            self._gateway.call_later(REVIEW_SECONDS, self._review)
+
+        def failed() -> None:
+            self._gateway.call_later(RETRY_SECONDS, self.begin)
+
+        self._ask(lambda: self._store.join(self._me, self._lease), joined, failed)
+
+    def _keep_lease(self) -> None:
+        if not self._is_renewing:
+            self._is_renewing = True
+            self._renew()
+        if self._gateway.is_busy():
+            self._gateway.call_later(self._lease / RENEWALS_PER_LEASE, self._keep_lease)
+
+    def rouse(self) -> None:
+        """Go on with what is done by the clock, after a rest of the simulation."""
+        self._keep_lease()
+        self._review()
+
+    def _renew(self) -> None:
+        tenure = self.cells.tenure
+        life, sent_at = tenure.life, self.cells.clock()
+
+        def heard(is_renewed: bool) -> None:
+            self._is_renewing = False
+            if is_renewed and not tenure.is_between:
+                tenure.renewed(lease_end(sent_at, self._lease), life)
+            elif not self.cells.is_lent:
+                self._is_renewing = True
+                self._take_turn(self._live_again)
+
+        def failed() -> None:
+            self._is_renewing = False
+            if not self.cells.has_lease:
+                tenure.vouched.clear()
+
+        self._ask(lambda: self._store.renew(self._me, self._lease), heard, failed)
+
+    def _live_again(self) -> None:
+        tenure = self.cells.tenure
+        tenure.lapse()
+        sent_at = self.cells.clock()
+
+        def heard(found: tuple[dict[str, int], dict[str, str]]) -> None:
+            cells, self._pins = found
+            if self._gateway.faults.has("kept-blindly"):
+                cells = tenure.cells | cells
+                self._pins = tenure.tenants | self._pins
+            self._lose(tenure.keep(cells, self._pins, lease_end(sent_at, self._lease)))
+            done()
+
+        def done() -> None:
+            self._is_renewing = False
+            self._next()
+
+        self._ask(lambda: self._store.rejoin(self._me, self._lease), heard, done)
+
+    def _lose(self, tenant_ids: Sequence[str]) -> None:
+        lost = {*tenant_ids}
+        for doubt in self.doubts:
+            if doubt.taken.tenant_id in lost:
+                self._gateway.till.doubt(*doubt.account, -doubt.nanos)
+        self.doubts = [one for one in self.doubts if one.taken.tenant_id not in lost]
+        self._leaving.update(dict.fromkeys(tenant_ids))
+
+    # Claims
+
+    def _ring(self) -> None:
+        if not self._is_claiming:
+            self._is_claiming = True
+            self._take_turn(self._claim)
+
+    def _claim(self) -> None:
+        wanted = self.cells.take_wanted()
+        life, opening = self.cells.tenure.life, dict[str, str]()
+        is_settled = [True]
+        left = deque(wanted)
+
+        def one_more() -> None:
+            if left:
+                self._find_owner(left.popleft(), found, failed)
+            else:
+                self._open(opening, life, lambda is_open: answer(is_open and is_settled[0]))
+
+        def found(tenant_id: str, cell: str | None) -> None:
+            if cell == "":
+                is_settled[0] = False
+            elif cell is not None and tenant_id not in self.cells.tenure.tenants:
+                opening[tenant_id] = cell
+            one_more()
+
+        def failed() -> None:
+            answer(False)
+
+        def answer(is_done: bool) -> None:
+            self._next()
+            if is_done:
+                tell()
+            else:
+                self._gateway.call_later(RETRY_SECONDS, tell)
+
+        def tell() -> None:
+            self._is_claiming = False
+            self.cells.answer(wanted)
+            if self.cells.wanted:
+                self._ring()
+
+        one_more()
+
+    def _find_owner(self, tenant_id: str, then: Callable[[str, str | None], None], failed: Callable[[], None]) -> None:
+        """The cell of a tenant that is this gateway's; None: it is another's, "": it is between two owners."""
+        component, tenure = self.links.around(tenant_id), self.cells.tenure
+        if not component.homes:
+            then(tenant_id, None)
+            return
+        known = self._pins.get(tenant_id)
+        if known in tenure.cells and tenure.cells.keys() >= {*self.links.capacities_of(tenant_id)}:
+            then(tenant_id, known)
+            return
+        life, home = tenure.life, component.homes[tenant_id]
+
+        def claimed(found: Claimed | None) -> None:
+            if found is None:
+                then(tenant_id, "")
+            elif found.owner != self._me:
+                self.cells.is_at(tenant_id, found.owner, found.owner)
+                then(tenant_id, None)
+            elif not tenure.take(found.cells, found.pins, life):
+                then(tenant_id, "")
+            else:
+                self._pins.update({one: cell for one, cell in found.pins.items() if cell in tenure.cells})
+                self._begin_empty(found)
+                cell = found.pins.get(tenant_id, "")
+                if cell in tenure.cells and home not in tenure.cells:
+                    self._part(tenant_id, cell, home, lambda: then(tenant_id, ""), failed)
+                else:
+                    then(tenant_id, cell if cell in tenure.cells else "")
+
+        def looked(found: Claimed | None) -> None:
+            if found is None or found.owner == self._me or not self._books.is_dead(found.owner, self._me):
+                claimed(found)
+            else:
+                self._ask(lambda: self._store.end(found.owner), lambda _: self._ask(claim, claimed, failed), failed)
+
+        def claim() -> Claimed | None:
+            return self._store.claim(self._me, tenant_id, component)
+
+        self._ask(claim, looked, failed)
+
+    def _part(self, tenant_id: str, cell: str, home: str, then: Callable[[], None], failed: Callable[[], None]) -> None:
+        """A tenant draws on a capacity that another gateway owns: it goes there, when nothing of it is held here."""
+        self.cells.tenure.close(tenant_id)
+        if not self._is_idle(tenant_id):
+            then()
+            return
+
+        def parted(_: bool) -> None:
+            self._pins.pop(tenant_id, None)
+            then()
+
+        self._lower(
+            [tenant_id],
+            lambda: self._ask(lambda: self._store.repin(self._me, tenant_id, cell, home), parted, failed),
+            failed,
+        )
+
+    def _is_idle(self, tenant_id: str) -> bool:
+        accounts = self._gateway.till.accounts_by_name(tenant_id).values()
+        if any(one.held_nanos != one.unknown_nanos for one in accounts):
+            return False
+        return self._gateway.is_unsent(tenant_id)
+
+    def _begin_empty(self, found: Claimed) -> None:
+        """Limits of what was another's begin as if that one had used all there was."""
+        if not found.rested:
+            return
+        gateway = self._gateway
+        now = gateway.site.clock.now
+        began = {name: now - seconds for name, seconds in found.rested.items()}
+        tenants = {one: began[cell] for one, cell in found.pins.items() if cell in began}
+        lanes = {
+            client.key.lane_name: client.key.tenant_id
+            for client in gateway.clients.values()
+            if client.key.tenant_id in tenants
+        }
+        gateway.lanes.register.begin_empty(began | tenants, lanes, now)
+
+    # Opening
+
+    def _open(self, tenants: dict[str, str], life: int, then: Callable[[bool], None]) -> None:
+        if not tenants:
+            then(True)
+            return
+        gateway, at_us = self._gateway, self._at_us
+        before = {tenant_id: gateway.till.spent_here(tenant_id) for tenant_id in tenants}
+
+        def read() -> Takeover:
+            self._store.statements["open"] += 1
+            return self._books.open_tenants([*tenants], at_us, self._me)
+
+        def opened(found: Takeover) -> None:
+            tenure = self.cells.tenure
+            entered = {one for one, cell in tenants.items() if tenure.open(one, cell, life)}
+            for tenant_id in entered:
+                self._since_us.setdefault(tenant_id, at_us)
+                self._leaving.pop(tenant_id, None)
+                gateway.till.enter(tenant_id, found.opening, before[tenant_id])
+            self._enter(found, entered)
+            then(len(entered) == len(tenants))
+
+        if gateway.flush():
+            self._ask(read, opened, lambda: then(False))
+        else:
+            then(False)
+
+    def _enter(self, found: Takeover, entered: set[str]) -> None:
+        if not self._gateway.faults.has("doubt-not-held"):
+            for doubt in found.doubts:
+                if doubt.taken.tenant_id in entered:
+                    self._gateway.till.doubt(*doubt.account, doubt.nanos)
+                    self.doubts.append(doubt)
+                    if doubt.is_over:
+                        self._end(doubt, doubt)
+        for attempt_id, tenant_id in found.running.items():
+            if tenant_id in entered and attempt_id not in self.elsewhere:
+                self._adopt(attempt_id, tenant_id)
+
+    def _adopt(self, attempt_id: str, tenant_id: str) -> None:
+        """Another gateway, which lives and has lost the tenant, is in the middle of an attempt: its session counts."""
+        gateway = self._gateway
+        client = next((one for one in gateway.clients.values() if one.tenant.tenant_id == tenant_id), None)
+        if client is not None:
+            ask = self.elsewhere[attempt_id] = Ask(client.tenant, client.key, client.credential, "", 0, _untold)
+            gateway.lanes.adopt(ask, gateway.site.clock.now)
+
+    # Ceilings
+
+    def _ring_for_more(self) -> None:
+        if not self._is_raising:
+            self._is_raising = True
+            self._gateway.call_later(RAISE_SECONDS, self._raise)
+
+    def _raise(self) -> None:
+        till, tenure, at_us = self._gateway.till, self.cells.tenure, self._at_us
+        asked = self.cells.take_asked()
+        rows: list[Taken] = []
+        for ceiling in asked:
+            account = till.account_under(ceiling)
+            ceiling.is_asked = False
+            if account is None or ceiling.tenant_id not in tenure.tenants:
+                continue
+            wanted = ceiling.next_taken(account.used_nanos, account.left_nanos(at_us))
+            if wanted <= ceiling.taken:
+                account.taken(wanted, at_us)
+                continue
+            since_us = self._since_us.get(ceiling.tenant_id, at_us)
+            rows.append(Taken(ceiling.tenant_id, ceiling.key_id, ceiling.unit, self._me, wanted, since_us))
+
+        def written(found: Sequence[Taken]) -> None:
+            by_name = {(one.tenant_id, one.key_id, one.unit): one.taken for one in found}
+            for ceiling in asked:
+                taken = by_name.get((ceiling.tenant_id, ceiling.key_id, ceiling.unit))
+                account = till.account_under(ceiling) if taken is not None else None
+                if account is not None and taken is not None:
+                    account.taken(taken, at_us)
+            done(len(found) == len(rows))
+
+        def done(is_done: bool) -> None:
+            if is_done:
+                tell()
+            else:
+                self._gateway.call_later(RETRY_SECONDS, tell)
+
+        def tell() -> None:
+            self._is_raising = False
+            if self.cells.asked:
+                self._ring_for_more()
+            self.cells.answer_for_more()
+
+        if not rows:
+            done(True)
+        elif self._gateway.faults.has("ceiling-not-written"):
+            written(rows)
+        else:
+            self._ask(lambda: self._store.take(rows), written, lambda: done(False))
+
+    # What is looked at again
+
+    def _review(self) -> None:
+        self.cells.forget_elsewhere()
+        if (self.doubts or self.elsewhere) and not self._is_reviewing:
+            self._is_reviewing = True
+            self._review_left()
+        if self._leaving:
+            idle = [one for one in self._leaving if self._is_idle(one)]
+            if idle:
+                self._take_turn(lambda: self._lower(idle, self._next, self._next))
+        if self._gateway.is_busy():
+            self._gateway.call_later(REVIEW_SECONDS, self._review)
+
+    def _review_left(self) -> None:
+        doubts, at_us, elsewhere = self.doubts.copy(), self._at_us, [*self.elsewhere]
+
+        def read() -> tuple[list[Doubt], set[str]]:
+            self._store.statements["review"] += 1
+            return self._books.look_again(doubts, at_us, self._me)
+
+        def looked(found: tuple[list[Doubt], set[str]]) -> None:
+            now, running = found
+            for before, after in zip(doubts, now, strict=True):
+                if any(one is before for one in self.doubts):
+                    self._end(before, after)
+            for attempt_id in elsewhere:
+                if attempt_id not in running and attempt_id in self.elsewhere:
+                    self._gateway.lanes.release(self.elsewhere.pop(attempt_id))
+            self._is_reviewing = False
+
+        def failed() -> None:
+            self._is_reviewing = False
+
+        self._ask(read, looked, failed)
+
+    def _end(self, before: Doubt, after: Doubt) -> None:
+        till = self._gateway.till
+        found, left = become(before, after)
+        if found:
+            till.find(*before.account, found)
+        till.doubt(*before.account, left - before.nanos)
+        at = next(at for at, one in enumerate(self.doubts) if one is before)
+        if left:
+            after.nanos = left
+            self.doubts[at] = after
+        else:
+            del self.doubts[at]
+
+    def _lower(self, tenant_ids: Sequence[str], then: Callable[[], None], failed: Callable[[], None]) -> None:
+        """Nothing of these is held, and nothing is granted: what was taken of them and not used is let go."""
+        till, rows = self._gateway.till, list[Taken]()
+        for tenant_id in tenant_ids:
+            for (key_id, unit), account in till.accounts_by_name(tenant_id).items():
+                ceiling = account.ceiling
+                if ceiling is not None and ceiling.taken:
+                    used = account.used_nanos
+                    account.lower_ceiling(used)
+                    since_us = self._since_us.get(tenant_id, 0)
+                    rows.append(Taken(tenant_id, key_id, unit, self._me, used, since_us))
+
+        def lowered(_: Any) -> None:
+            for tenant_id in tenant_ids:
+                self._leaving.pop(tenant_id, None)
+            then()
+
+        if rows:
+            self._ask(lambda: self._store.lower(rows), lowered, failed)
+        else:
+            lowered(None)
+
+    # Ending, and the directory
+
+    def leave(self) -> None:
+        """This gateway ends: others may take what it owned at once."""
+        self.cells.tenure.lapse()
+        self._ask(lambda: self._store.end(self._me), lambda _: None, lambda: None)
+
+    def link(self, tenants: Mapping[str, Tenant]) -> None:
+        """Who draws on what, as this gateway has heard."""
+        for tenant_id, tenant in tenants.items():
+            self.links.put(
+                tenant_id, [capacity_name(one) for one in (tenant.credential, tenant.fallback) if one is not None]
+            )
+
+
+def _untold(_grant: object) -> None:
+    """It never waits here."""

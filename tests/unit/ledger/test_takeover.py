@@ -1,0 +1,41 @@
+"""What a gateway that took over does not know of the one before it is held, and no longer than that is so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+from sqlalchemy import Engine
+
+from tenantry.domain.cells import Component
+from tenantry.domain.doubts import Taken
+from tenantry.domain.prices import load_default_prices
+from tenantry.ledger.takeover import look_again, open_tenants
+from tenantry.storage.cells import CellStore, Lease
+from tests.template import new_store
+
+UTC = ZoneInfo("UTC")
+NOON_US = 1_795_608_000_000_000
+TAKEN = Taken("acme", "", "nanos", "gw-a", 1_000, NOON_US)
+PRICES = load_default_prices()
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    found = new_store(tmp_path / "store.db")
+    yield found
+    found.dispose()
+
+
+def test_what_a_gateway_that_lives_has_let_go_is_in_doubt_no_longer(engine: Engine, tmp_path: Path) -> None:
+    store = CellStore(engine)
+    store.join(Lease("gw-a", 30_000_000), "", "there", 0)
+    store.claim("gw-a", "acme", Component({"acme": "org-1"}, ("org-1",)), 0)
+    assert store.take([TAKEN]) == [TAKEN]
+    doubts = open_tenants(engine, tmp_path, PRICES, UTC, NOON_US, ["acme"], ("gw-b",)).doubts
+    assert [one.nanos for one in doubts] == [1_000]
+    store.lower([replace(TAKEN, taken=200)])
+    assert [one.nanos for one in look_again(engine, tmp_path, PRICES, UTC, NOON_US, doubts, {})[0]] == [200]
