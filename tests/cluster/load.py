@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tests.storm.clients import Answer, Leaving, ask
+from tests.storm.clients import ANSWER_SECONDS_MAX, Answer, Leaving, ask
 
 # What a client does after an answer that is none, before it tries again.
 AGAIN_SECONDS = 0.05
@@ -50,12 +50,20 @@ async def call(port: int, slug: str, key: str, script: dict[str, Any], **fields:
 class Load:
     """So many clients for each of the tenants in `keys`, at the ports by turns, in a thread of their own.
 
-    Some of their requests are streamed, some clients leave in the middle: the seed says which.
+    Some of their requests are streamed, some clients leave in the middle: the seed says which. Who has no answer after
+    `patience` seconds leaves, too.
     """
 
-    def __init__(self, ports: Sequence[int], keys: dict[str, str], clients: int, seed: int, **script: Any) -> None:
+    def __init__(
+        self,
+        ports: Sequence[int],
+        keys: dict[str, str],
+        clients: int,
+        seed: int,
+        patience: float = ANSWER_SECONDS_MAX,
+    ) -> None:
         self.calls: list[Call] = []
-        self._ports, self._keys, self._clients, self._seed, self._script = ports, keys, clients, seed, script
+        self._ports, self._keys, self._clients, self._seed, self._patience = ports, keys, clients, seed, patience
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
 
@@ -81,10 +89,11 @@ class Load:
         source = random.Random(f"{self._seed}-{slug}-{number}")
         while not self._stopping.is_set():
             port = self._ports[source.randrange(len(self._ports))]
-            script = {"gap_ms": source.choice((0, 5, 20)), "delay_ms": source.choice((0, 10, 50)), **self._script}
+            script = {"gap_ms": source.choice((0, 5, 20)), "delay_ms": source.choice((0, 10, 50))}
             leaving = Leaving("mid-stream") if source.random() < 0.05 else None
             stream = leaving is not None or source.random() < 0.5
-            done = await call(port, slug, self._keys[slug], script, leaving=leaving, stream=stream)
+            key, most = self._keys[slug], self._patience
+            done = await call(port, slug, key, script, leaving=leaving, stream=stream, seconds_max=most)
             self.calls.append(done)
             if not done.is_served:
                 await asyncio.sleep(AGAIN_SECONDS)
