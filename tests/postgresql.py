@@ -37,8 +37,8 @@ _NOBODY = 65534
 _KEEPER = Path(__file__).with_name("postgresql_keeper.py")
 _SETTINGS = ("max_connections=400", "listen_addresses=127.0.0.1", "unix_socket_directories=", "log_min_messages=fatal")
 _CARELESS = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_wal_size=2GB", "shared_buffers=64MB")
-# What was committed outlives a kill -9 of every process of the server, and no power cut.
-KEEPING = ("fsync=off", "max_wal_size=2GB", "shared_buffers=64MB")
+# As it is used: what was committed outlives a kill -9 of every process of the server, and `doctor` is content.
+KEEPING = ("max_wal_size=2GB", "shared_buffers=64MB")
 _START_SECONDS_MAX = 60.0
 _CLUSTER = ("-U", "tenantry", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8")
 # All that is here are tests: who is on this machine may look. One role has to say its password.

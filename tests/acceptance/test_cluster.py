@@ -12,7 +12,16 @@ import pytest
 
 from tests import postgresql
 from tests.cluster import haproxy
-from tests.cluster.parts import Site, cut_off, freeze, spray_budget, spray_sessions, stop_and_resume, storm_of_kills
+from tests.cluster.parts import (
+    Site,
+    cut_off,
+    freeze,
+    inspect,
+    spray_budget,
+    spray_sessions,
+    stop_and_resume,
+    storm_of_kills,
+)
 from tests.cluster.site import running
 
 pytestmark = [
@@ -59,3 +68,7 @@ def test_who_is_cut_off_from_the_store_grants_nothing_beside_who_takes_over(site
 
 def test_who_was_stopped_beyond_its_lease_settles_what_it_had_begun_and_grants_no_more(site: Site) -> None:
     stop_and_resume(site, "one")
+
+
+def test_after_all_that_the_site_is_whole_by_its_own_words(site: Site) -> None:
+    inspect(site)

@@ -16,7 +16,7 @@ class Balance:
     """All but the first three have to be 0.
 
     `unsent`: rows of attempts that stood in a journal and never reached the upstream. `missing`: what reached it and
-    has no row. `doubled`: attempts or answers with two rows. `strange`: rows of answers that the upstream has not given.
+    has no row. `doubled`: attempts or answers with two rows. `strange`: rows of answers that the upstream never gave.
     `sent_twice`: requests of clients that reached the upstream twice. `underbilled`: rows below what was billed.
     `overshoot_nanos`: spent beyond budgets, by the ledger or by the upstream, whichever is more.
     """

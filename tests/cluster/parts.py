@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import signal
 import time
@@ -16,6 +17,7 @@ from typing import Any
 from tests.cluster.books import Balance, balance
 from tests.cluster.load import AGAIN_SECONDS, Call, Load, call
 from tests.cluster.site import CONTROLS, GATEWAYS, Cluster, pause
+from tests.spawner import run
 from tests.stack import wait_for
 from tests.storm.clients import MESSAGE
 
@@ -31,6 +33,8 @@ CLIENTS = 4
 PROBE_SECONDS = 0.1
 # What has come to a gateway that is stopped waits there; a client does not, and asks elsewhere.
 PATIENCE_OF_CLIENTS_SECONDS = 2.0
+# A proof takes seconds, and on a machine that is busy with others' minutes.
+PROOF_SECONDS_MAX = 600.0
 
 
 @dataclass(slots=True)
@@ -147,6 +151,7 @@ def storm_of_kills(site: Site, victims: Sequence[str], seed: int) -> dict[str, A
         for victim in victims:
             pause(source.uniform(*KILL_SECONDS))
             kill_one(cluster, victim, [*tenants, limited], load, kills, source)
+        cluster.owners()  # the store is there again
     found = site.balanced()
     peak = cluster.upstream.peaks[f"secret-of-{limited}"]
     assert peak <= 3, peak
@@ -166,6 +171,7 @@ def kill_one(
     elif victim in CONTROLS:
         cluster.kill(victim)
         cluster.spawn(victim)
+        cluster.await_listening(victim)
     else:
         kill_gateways(cluster, victim, slugs, load, kills)
 
@@ -263,8 +269,10 @@ def stop_and_resume(site: Site, name: str, limit: int = 3) -> dict[str, Any]:
     return _without(site, name, partial(signal_it, signal.SIGSTOP), partial(signal_it, signal.SIGCONT), limit)
 
 
-def _without(site: Site, name: str, away: Callable[[], object], back: Callable[[], object], limit: int) -> dict[str, Any]:
-    """Clients come to every gateway meanwhile, and to HAProxy. Nobody sees more sessions than the limit, or overshoot."""
+def _without(
+    site: Site, name: str, away: Callable[[], object], back: Callable[[], object], limit: int
+) -> dict[str, Any]:
+    """Clients come to every gateway meanwhile, and to HAProxy: no limit of sessions is passed, and no budget."""
     cluster = site.cluster
     (limited, limited_key), (capped, capped_key) = site.tenant("limited", sessions_max=limit), site.tenant("away")
     for key in (limited_key, capped_key):
@@ -298,3 +306,22 @@ def _without(site: Site, name: str, away: Callable[[], object], back: Callable[[
         "of 50 calls spent": round(spent / price, 1),
         "books": found,
     }
+
+
+# What an operator is told of it
+
+
+def inspect(site: Site) -> dict[str, Any]:
+    """`ledger verify`, `doctor` and `verify isolation` on what all this has left."""
+    cluster = site.cluster
+    site.balanced()
+    ports = {"TENANTRY_GATEWAY_PORT": str(cluster.ports["one"])}
+    environ = os.environ | cluster.machines["a"].environ | ports
+    environ |= {"TENANTRY_CONTROL_PORT": str(cluster.ports["control-a"])}
+    found: dict[str, Any] = {}
+    for words in (("ledger", "verify"), ("doctor",), ("verify", "isolation", "--quick")):
+        done = run(*words, env=environ, cwd=cluster.folder, timeout=PROOF_SECONDS_MAX)
+        assert done.returncode == 0, done.stdout + done.stderr
+        lines = [line for line in done.stdout.splitlines() if line.strip()]
+        found[" ".join(words)] = f"{len(lines) - 1} findings, none failed" if words == ("doctor",) else lines[0]
+    return found

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import make_url, select
+from sqlalchemy.exc import SQLAlchemyError
 
 from tenantry.storage.cell_tables import cell_tenants, cells
 from tenantry.storage.directory import AlreadyThere
@@ -31,6 +32,7 @@ CONTROLS = {"control-a": "a", "control-b": "b"}
 ADDRESSES = {"a": "127.0.0.2", "b": "127.0.0.3"}
 # Small enough that a budget of some calls is taken in many steps.
 ENVELOPE_USD = "0.01"
+STORE_AWAY = "the database cannot be used"
 
 
 class Cluster:
@@ -86,11 +88,17 @@ class Cluster:
             self.processes[name] = spawn(word, env=environ, cwd=machine.folder, stdout=log, stderr=log)
 
     def await_listening(self, name: str) -> None:
-        """Raises: AssertionError: it has ended; with the end of what it said."""
+        """What finds the store away when it starts says so and ends; it is started again, as a service is.
+
+        Raises: AssertionError: it has ended for another reason; with the end of what it said.
+        """
 
         def is_there() -> bool:
             code = self.processes[name].poll()
-            assert code is None, f"{name} ended with {code}:\n{self.told(name)[-4000:]}"
+            if code is not None:
+                said = self.told(name)[-4000:]
+                assert STORE_AWAY in said.splitlines()[-1], f"{name} ended with {code}:\n{said}"
+                self.spawn(name)
             return listens(self.ports[name])
 
         wait_for(is_there, what=f"{name} listening")
@@ -145,12 +153,22 @@ class Cluster:
     # Who grants
 
     def owners(self) -> dict[str, str]:
-        """By slug, the gateway that a tenant's cell is owned by; "" for one that is none of the living."""
+        """By slug, the gateway that a tenant's cell is owned by; "" for one that is none of the living.
+
+        Waits for PostgreSQL, where that has just been killed.
+        """
+        found: dict[str, str] = wait_for(self._owners, what="the store answering")
+        return found
+
+    def _owners(self) -> dict[str, str] | None:
         names = {self.run_id(name): name for name in GATEWAYS if name in self.processes}
         query = select(cell_tenants.c.tenant_id, cells.c.gateway_id).join(cells, cells.c.name == cell_tenants.c.cell)
-        with self.site.engine.connect() as connection:
-            found = {row.tenant_id: row.gateway_id for row in connection.execute(query)}
-        tenants = self.site.directory.list_tenants()
+        try:
+            with self.site.engine.connect() as connection:
+                found = {row.tenant_id: row.gateway_id for row in connection.execute(query)}
+            tenants = self.site.directory.list_tenants()
+        except SQLAlchemyError:
+            return None
         return {one.slug: names.get(found.get(one.tenant_id, "-"), "") for one in tenants}
 
     def tenant(self, slug: str, budget_nanos: int | None = None, **limits: Any) -> str:
