@@ -127,3 +127,9 @@ def test_loopback_of_another_machine_is_not_this_ones() -> None:
     peers = Peers(Pools(), KEY)
     assert peers.of("gateway-1", Place("127.0.0.1", 3100, False, "ab" * 32).text()) is None
     assert peers.of("gateway-1", "") is None
+
+
+def test_that_a_gateway_cannot_be_reached_is_news_once() -> None:
+    peers = Peers(Pools(), KEY)
+    told = [peers.is_news("gateway-1", reason) for reason in ("", "refused", "refused", "too slow", "", "", "refused")]
+    assert told == [False, True, False, True, True, False, True]
