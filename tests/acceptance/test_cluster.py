@@ -61,9 +61,8 @@ def test_a_frozen_store_is_done_without_until_the_lease_ends(site: Site) -> None
     freeze(site, LEASE_SECONDS, until_refused=True)
 
 
-@pytest.mark.parametrize("name", ["two", "three"])
-def test_who_is_cut_off_from_the_store_grants_nothing_beside_who_takes_over(site: Site, name: str) -> None:
-    cut_off(site, name)
+def test_who_is_cut_off_from_the_store_grants_nothing_beside_who_takes_over(site: Site) -> None:
+    cut_off(site, "three")
 
 
 def test_who_was_stopped_beyond_its_lease_settles_what_it_had_begun_and_grants_no_more(site: Site) -> None:
