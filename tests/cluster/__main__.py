@@ -28,6 +28,7 @@ from tests.cluster.parts import (
     spray_sessions,
     stop_and_resume,
     storm_of_kills,
+    takeovers,
     victims_of,
 )
 from tests.cluster.site import running
@@ -35,6 +36,8 @@ from tests.cluster.site import running
 CLIENTS = 512
 # As it is by default, and one with which another machine is taken over sooner.
 LEASE_SECONDS, SHORT_LEASE_SECONDS = 30.0, 5.0
+# One that has another on its machine, one that has none, and all of a machine.
+TAKEN = ("one", "three", "machine")
 Part = tuple[float, Callable[[Site], dict[str, Any]]]
 
 
@@ -44,6 +47,7 @@ def parts(kills: int, seed: int) -> dict[str, Part]:
         "budget": (LEASE_SECONDS, partial(spray_budget, clients=CLIENTS)),
         "sessions": (LEASE_SECONDS, partial(spray_sessions, calls=5)),
         "kills": (SHORT_LEASE_SECONDS, partial(storm_of_kills, victims=victims_of(kills, seed), seed=seed)),
+        "takeovers": (SHORT_LEASE_SECONDS, partial(takeovers, victims=TAKEN * max(1, kills // 10), seed=seed)),
         "frozen-5": (LEASE_SECONDS, partial(freeze, seconds=5)),
         "frozen-60": (LEASE_SECONDS, partial(freeze, seconds=60)),
         "cut-one-machine": (LEASE_SECONDS, partial(cut_off, name="two")),

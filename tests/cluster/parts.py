@@ -194,6 +194,20 @@ def kill_gateways(cluster: Cluster, victim: str, slugs: Sequence[str], load: Loa
         cluster.await_listening(name)
 
 
+def takeovers(site: Site, victims: Sequence[str], seed: int) -> dict[str, Any]:
+    """Kill who grants for a tenant, again and again, when all else is at rest: how long its clients wait."""
+    cluster, source, kills = site.cluster, random.Random(seed), Kills()
+    for victim in victims:
+        slug, key = site.tenant("taken")
+        granting = victim if victim in GATEWAYS else "three"
+        wait_for(partial(is_served, cluster, granting, key), what=f"{granting} granting")
+        with Load([cluster.haproxy.port], {slug: key}, CLIENTS, seed) as load:
+            wait_for(partial(load.served, [slug], 0), what="the tenant being served")
+            kill_one(cluster, victim, [slug], load, kills, source)
+    found = site.balanced()
+    return {"kills": dict(kills.count), "takeovers": kills.takeovers, "books": found}
+
+
 def victims_of(count: int, seed: int) -> list[str]:
     """Gateways most of all; of everything something."""
     kinds = ["one", "two", "three", "machine", "one", "two", "three", "control-a", "control-b", "postmaster", "backend"]
@@ -243,6 +257,7 @@ def freeze(site: Site, seconds: float, until_refused: bool = False) -> dict[str,
             pause(PROBE_SECONDS)
     finally:
         cluster.thaw(frozen)
+    lasted = time.monotonic() - began
     for name, key in tenants.items():
         wait_for(partial(is_served, cluster, name, key), what=f"{name} serving again")
         assert heard[name].served, f"{name} refused at once"
@@ -252,7 +267,7 @@ def freeze(site: Site, seconds: float, until_refused: bool = False) -> dict[str,
         assert late == [], late
     found = site.balanced()
     return {
-        "frozen s": round(time.monotonic() - began, 1),
+        "frozen s": round(lasted, 1),
         "served until s": {name: round(max(one.served), 1) for name, one in heard.items()},
         "refused from s": {name: round(min(one.refused), 1) for name, one in heard.items() if one.refused},
         "retry-after": sorted({told for one in heard.values() for told in one.retry_after}),
