@@ -94,7 +94,10 @@ class Cells:
             and tenure.vouched.get(tenant.tenant_id) is tenant
         ):
             return True
-        return self.is_lent or self.may_grant(tenant.tenant_id, capacity_name(credential))
+        if self.is_lent or self.may_grant(tenant.tenant_id, capacity_name(credential)):
+            return True
+        tenure.vouched.clear()  # the requests that come now are told so before anything stands in the journal
+        return False
 
     def owner_of(self, tenant_id: str) -> Owner:
         """Who grants for a tenant."""
