@@ -30,7 +30,12 @@ INSTALL_HAPROXY = [ -x /usr/sbin/haproxy ] || command -v haproxy >/dev/null || {
   $$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends haproxy >/dev/null \
   || echo 'HAProxy could not be installed: tests with it are skipped'; }
 
-.PHONY: help run test cluster test-clients test-compiled compiled wheels check bench gates fairness storm native fuzz-native einvoices lock clean
+# Of the hundreds of processes that tests start, each would compile all modules of ours again.
+unexport PYTHONDONTWRITEBYTECODE
+
+STORE_TESTS := $(addprefix tests/unit/,storage ledger control billing web cli)
+
+.PHONY: help run test test-postgresql cluster test-clients test-compiled compiled wheels check bench gates fairness storm native fuzz-native einvoices lock clean
 
 # The byte work (docs/decisions/0009-native-bytes.md): CPython's limited API, so one library for 3.11 and later.
 NATIVE := $(addprefix src/tenantry/wire/,_bytes.abi3.so _plain.abi3.so)
@@ -39,7 +44,7 @@ C_FLAGS := -std=c11 -fPIC -shared -Wall -Wextra -Wpedantic -Wconversion -Wshadow
 COMPILE_C = $(CC) $(C_FLAGS) -isystem $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))')
 
 help: ## Show this help
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 15
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 17
 
 run: $(VENV)/.base ## Set up what is missing and run the gateway with a demo tenant
 	@$(BIN)/tenantry init
@@ -50,6 +55,11 @@ test: $(VENV)/.dev $(OLD_SDK)/.done ## Set up and run all tests
 	@$(INSTALL_HAPROXY)
 	@command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium) || echo 'no chromium: its tests are skipped'
 	$(BIN)/python -m tests -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
+
+# Where a store is made for each test, `make test` has it on both; here it is PostgreSQL's for all, shared ones included.
+test-postgresql: $(VENV)/.dev ## Run the tests of whatever uses a store on PostgreSQL alone
+	@$(INSTALL_POSTGRESQL)
+	TENANTRY_TEST_STORES=postgresql $(BIN)/python -m tests -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(STORE_TESTS)
 
 cluster: $(VENV)/.dev ## Kill, freeze and cut off three gateways (half an hour; CLUSTER='--kills 20 kills')
 	@$(INSTALL_POSTGRESQL)
@@ -111,7 +121,7 @@ lock: $(VENV)/.dev ## Lock the dependencies again, with hashes and without URLs
 	$(BIN)/pip install --quiet uv
 	for name in base editable build dev einvoice parquet pdf postgres traces sdk-0.97; do $(COMPILE) requirements/$$name.in -o requirements/$$name.txt; done
 
-clean: ## Remove what was installed and built; keeps .tenantry and clients
+clean: ## Remove what was installed and built; not .tenantry, clients
 	rm -rf .clients $(VENV) $(OLD_SDK) $(BUILDER) $(COMPILED) dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache .native .einvoices bench/.work $(NATIVE)
 
 # Of what runs, made again when its lock changes. A licence that would bind who hands Tenantry on is refused, also in

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +34,12 @@ def free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return one.getsockname()[1]
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now, and no two alike."""
+    with ExitStack() as stack:
+        return [stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1] for _ in range(count)]
 
 
 def await_port(port: int, process: subprocess.Popen[bytes]) -> None:
@@ -93,6 +100,13 @@ def cpu_seconds(process: subprocess.Popen[bytes]) -> float:
 def cpu_nanos(pid: int) -> int:
     """Time on a processor of all threads that a process has now."""
     return sum(int(one.read_text().split()[0]) for one in Path(f"/proc/{pid}/task").glob("*/schedstat"))
+
+
+def tree_seconds(pid: int) -> float:
+    """User and system time of a process, of its children now, and of those that have ended."""
+    own = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return sum(map(int, own[11:15])) / TICKS + sum(cpu_nanos(int(one)) for one in children) / 1e9
 
 
 def is_running(pid: int) -> bool:

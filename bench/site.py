@@ -57,16 +57,19 @@ def make_store(
     fresh: int = 0,
     limited: bool = False,
     tls: tuple[int, Path] | None = None,
+    store_url: str | None = None,
 ) -> Stored:
     """Everything on: authentication, limits, budgets, journal with sync, metering, pricing.
 
-    `tls` is the port of an upstream behind TLS and the certificate of its authority.
+    `store_url`: of an empty database of PostgreSQL; without, it is a file of SQLite's. `tls` is the port of an upstream
+    behind TLS and the certificate of its authority.
     """
     data = folder / f"data-{free_port()}"
-    settings = load_settings(None, {"TENANTRY_DATA_DIR": str(data)})
+    environ = {"TENANTRY_DATA_DIR": str(data)} | ({"TENANTRY_STORE_URL": store_url} if store_url else {})
+    settings = load_settings(None, environ)
     init_site(settings)
     site = open_site(settings)
-    stored = Stored({"TENANTRY_DATA_DIR": str(data)})
+    stored = Stored(environ)
     site.directory.set_tier("bench", AMPLE)
     plain = f"http://127.0.0.1:{upstream}"
     upstream_id = site.directory.set_upstream("bench", plain, capacity=capacity, shares_capacity=capacity is not None)
@@ -103,11 +106,12 @@ def start_gateway(
     core: int | None = None,
     python: str = sys.executable,
     module: str = "tenantry",
+    port: int | None = None,
     **environ: str,
 ) -> Proxy:
-    """The gateway alone on this store. `before` are words in front of its command."""
-    port = free_port()
-    environ |= stored.environ | {"TENANTRY_GATEWAY_PORT": str(port)}
+    """The gateway alone on this store. `before` are words in front of its command; `port`: any that is free."""
+    port = port or free_port()
+    environ = stored.environ | environ | {"TENANTRY_GATEWAY_PORT": str(port)}
     return start("Tenantry", port, *before, python, "-m", module, "gateway", key=stored.key, core=core, **environ)
 
 

@@ -22,7 +22,7 @@ BOOKED_SECONDS = 1.2
 BOOKED_SECONDS_MAX = 30.0
 
 NGINX = """
-worker_processes 1; daemon off; master_process off; error_log stderr crit; pid {folder}/nginx.pid;
+worker_processes {workers}; daemon off; master_process {master}; error_log stderr crit; pid {folder}/nginx.pid;
 events {{ worker_connections 8192; }}
 http {{
   access_log off; client_max_body_size 64m; client_body_buffer_size 512k; tcp_nodelay on; keepalive_requests 10000000;
@@ -83,12 +83,13 @@ class System:
                 time.sleep(BOOKED_SECONDS)
 
 
-def start_nginx(folder: Path, upstream: int, core: int | None = ITS_CORE) -> System:
+def start_nginx(folder: Path, upstream: int, core: int | None = ITS_CORE, workers: int = 1) -> System:
     port = free_port()
     inner = folder / f"nginx-{port}"
     inner.mkdir()
     conf = inner / "nginx.conf"
-    conf.write_text(NGINX.format(folder=inner, upstream=upstream, port=port))
+    master = "on" if workers > 1 else "off"
+    conf.write_text(NGINX.format(folder=inner, upstream=upstream, port=port, workers=workers, master=master))
     return System("nginx", start("nginx", port, "nginx", "-p", str(inner), "-c", str(conf), core=core))
 
 

@@ -1,3 +1,4 @@
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,11 +28,21 @@ LONGEST = (
 )
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """What is imported and collected stays: the collector of garbage never goes through it."""
+    gc.disable()
+    yield
+    gc.freeze()
+    gc.enable()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     def turn(item: pytest.Item) -> tuple[int, bool]:
         name = item.path.stem
         return LONGEST.index(name) if name in LONGEST else len(LONGEST), "acceptance" not in item.path.parts
 
+    items[:] = _without_further_cases(items)
     items.sort(key=turn)  # stable: the tests of a file keep their order
     if is_compiled():  # a compiled class calls its own methods, whatever a test puts in their place
         skipped = pytest.mark.skip(reason="the compiled form does not show this")
@@ -69,17 +80,23 @@ def fixtures() -> Path:
 
 # Whose tests run on both databases, where they make a store.
 UNIT = Path(__file__).parent / "unit"
-BOTH = tuple(UNIT / name for name in ("storage", "ledger", "control", "billing"))
+BOTH = tuple(UNIT / name for name in ("storage", "ledger", "control", "billing", "web", "cli"))
+# Of a table of cases these run the first on PostgreSQL: others ask the same questions of it.
+REPRESENTED = tuple(UNIT / name for name in ("web", "cli"))
 # What makes stores, or holds one, by the names of a module and of fixtures. A fixture that several tests share was made
 # before it is known in which database the test at hand is to be.
-MAKERS = ("new_store", "new_site", "init_from_template", "make_site", "Office", "Watched")
-HOLDERS = ("site", "engine", "directory", "api")
+MAKERS = ("new_store", "new_site", "init_from_template", "make_site", "served", "Office", "Watched")
+HOLDERS = ("site", "engine", "directory", "api", "shared", "filled")
+# "postgresql": these tests run on it alone, and so do those that share a store (`make test-postgresql`).
+STORES = os.environ.get("TENANTRY_TEST_STORES", "")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """The workers of a run share one server of PostgreSQL, which is there before them."""
     config.addinivalue_line("markers", "sqlite: of SQLite's own or its files, or slow and without a query of its own")
     is_worker = hasattr(config, "workerinput")
+    if STORES not in ("", template.POSTGRESQL) or (STORES and postgresql.binaries() is None):
+        raise pytest.UsageError(f"TENANTRY_TEST_STORES={STORES}: it is 'postgresql', which has to be installed")
     if not is_worker and config.getoption("numprocesses", None) and postgresql.binaries() is not None:
         os.environ[postgresql.VARIABLE] = postgresql.url()
     elif os.environ.get(postgresql.VARIABLE):
@@ -98,42 +115,54 @@ def pytest_report_header() -> list[str]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "database" in metafunc.fixturenames and _is_for_both(metafunc):
+    if "database" in metafunc.fixturenames and not STORES and _is_for_both(metafunc):
         skipped = pytest.mark.skipif(postgresql.binaries() is None, reason="PostgreSQL is not installed")
         kinds = [template.SQLITE, pytest.param(template.POSTGRESQL, marks=skipped)]
         metafunc.parametrize("database", kinds, indirect=True)
 
 
 def _is_for_both(metafunc: pytest.Metafunc) -> bool:
-    path = Path(metafunc.module.__file__ or "")
-    if not any(one == path or one in path.parents for one in BOTH):
-        return False
-    if metafunc.definition.get_closest_marker("sqlite") is not None:
+    if not _is_below(metafunc.definition, BOTH) or metafunc.definition.get_closest_marker("sqlite") is not None:
         return False
     fixtures = metafunc.definition._fixtureinfo.name2fixturedefs  # pytest tells no scope otherwise
     held = [fixtures[name][-1].scope for name in HOLDERS if name in fixtures]
     return all(scope == "function" for scope in held) if held else _makes_stores(metafunc)
 
 
+def _is_below(item: pytest.Item, folders: tuple[Path, ...]) -> bool:
+    return any(folder in item.path.parents for folder in folders)
+
+
 def _makes_stores(metafunc: pytest.Metafunc) -> bool:
     return any(hasattr(metafunc.module, name) for name in MAKERS)
 
 
-@pytest.fixture(autouse=True)
-def database(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """In which database the stores of a test are: its name, "sqlite" or "postgresql"."""
-    kind: str = getattr(request, "param", template.SQLITE)
-    if kind == template.SQLITE:
+def _without_further_cases(items: list[pytest.Item]) -> list[pytest.Item]:
+    seen: set[tuple[Path, str]] = set()
+    left: list[pytest.Item] = []
+    for item in items:
+        case = getattr(item, "callspec", None)
+        if case is not None and case.params.get("database") == template.POSTGRESQL and _is_below(item, REPRESENTED):
+            function = (item.path, getattr(item, "originalname", item.name))
+            if function in seen:
+                continue
+            seen.add(function)
+        left.append(item)
+    return left
+
+
+@pytest.fixture(scope="module", autouse=True)
+def database_of_module(request: pytest.FixtureRequest) -> Iterator[str]:
+    """In which database the stores are that tests of a module share."""
+    is_elsewhere = STORES == template.POSTGRESQL and _is_below(request.node, BOTH)
+    is_elsewhere &= request.node.get_closest_marker("sqlite") is None
+    with template.stores_in(template.POSTGRESQL if is_elsewhere else template.SQLITE) as kind:
         yield kind
-        return
-    monkeypatch.setattr(template.Where, "kind", kind)
-    stores: dict[Path, str] = {}
 
-    def of_folder(data_dir: Path) -> str:
-        if data_dir not in stores:
-            stores[data_dir] = postgresql.DATABASES.take()
-        return stores[data_dir]
 
-    monkeypatch.setattr("tenantry.settings.default_store", of_folder)
-    yield kind
-    postgresql.DATABASES.give_back()
+@pytest.fixture(autouse=True)
+def database(request: pytest.FixtureRequest, database_of_module: str) -> Iterator[str]:
+    """In which database the stores of a test are: its name, "sqlite" or "postgresql"."""
+    is_sqlite = request.node.get_closest_marker("sqlite") is not None
+    with template.stores_in(getattr(request, "param", template.SQLITE if is_sqlite else database_of_module)) as kind:
+        yield kind

@@ -201,35 +201,68 @@ class Databases:
     def __init__(self) -> None:
         self._idle: list[str] = []
         self._used: list[str] = []
+        self._of_folders: dict[Path, str] = {}
         self._count = 0
-        self._connections: list[Any] = []
+        self._connections: list[tuple[str, Any]] = []
         event.listen(Pool, "connect", self._note)
 
     def _note(self, connection: Any, _record: object) -> None:
         if not isinstance(connection, sqlite3.Connection):
-            self._connections.append(connection)
+            self._connections.append((connection.info.dbname, connection))
+
+    @property
+    def held(self) -> int:
+        return len(self._used)
 
     def take(self) -> str:
         """The URL of a migrated, empty one."""
-        if self._idle:
-            name = self._idle.pop()
-        else:
-            self._count += 1
-            name = f"of_{os.getpid()}_{self._count}"
-            new_database(name, _template())
-        self._used.append(name)
-        return _named(name)
+        return _named(self._hold(self._idle.pop() if self._idle else self._new(_template())))
 
-    def give_back(self) -> None:
-        """A test has ended: whatever it left open is ended too, and what it wrote is gone."""
-        while self._connections:
-            self._connections.pop().close()
-        while self._used:
-            name = self._used.pop()
+    def of_folder(self, folder: Path) -> str:
+        """The URL of that of a folder of data, which is taken when it is first asked for."""
+        if folder not in self._of_folders:
+            self._of_folders[folder] = make_url(self.take()).database or ""
+        return _named(self._of_folders[folder])
+
+    def has(self, url: str) -> bool:
+        """Whether it is in use as one that was migrated."""
+        return make_url(url).database in self._used
+
+    def copy(self, source: Path, target: Path) -> None:
+        """The folder `target` has what `source` has, to which nobody may be connected."""
+        self._of_folders[target] = self._hold(self._new(self._of_folders[source]))
+
+    def replace(self, target: Path, source: Path) -> None:
+        """The folder `target` has what `source` has; whoever is connected to either is cut off."""
+        name = self._of_folders[target]
+        drop_database(name)
+        new_database(name, self._of_folders[source])
+
+    def _new(self, source: str) -> str:
+        self._count += 1
+        name = f"of_{os.getpid()}_{self._count}"
+        new_database(name, source)
+        return name
+
+    def _hold(self, name: str) -> str:
+        self._used.append(name)
+        return name
+
+    def give_back(self, held: int = 0) -> None:
+        """All but the first `held` ones: whatever is open there is ended too, and what was written is gone."""
+        back, self._used = self._used[held:], self._used[:held]
+        if not back:
+            return
+        for name, connection in self._connections:
+            if name in back:
+                connection.close()
+        self._connections = [(name, connection) for name, connection in self._connections if name not in back]
+        self._of_folders = {folder: name for folder, name in self._of_folders.items() if name not in back}
+        for name in back:
             with as_admin(name) as engine, engine.connect() as connection:
                 connection.execute(text(_END_OTHERS))
                 connection.execute(text(f"DO $$ BEGIN {_EMPTY} END $$"))
-            self._idle.append(name)
+        self._idle += back
 
 
 _END_OTHERS = (

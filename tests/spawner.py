@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import tenantry
+from tests.patience import PATIENCE_SECONDS, patience_seconds
 
 # Linux has what this needs.
 COLD = os.environ.get("TENANTRY_TESTS_COLD") == "1" or not hasattr(os, "pidfd_open")
@@ -117,15 +118,20 @@ def spawn(
 
 
 def run(
-    *words: str, env: Mapping[str, str], cwd: Path, stdin: str = "", timeout: float = 60.0, cold: bool = COLD
+    *words: str,
+    env: Mapping[str, str],
+    cwd: Path,
+    stdin: str = "",
+    timeout: float = PATIENCE_SECONDS,
+    cold: bool = COLD,
 ) -> subprocess.CompletedProcess[str]:
-    """Run `tenantry` with these words to its end."""
+    """Run `tenantry` with these words to its end. `timeout`, in seconds, is longer on a busy machine."""
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         given.write(stdin.encode())
         given.seek(0)
         process = spawn(*words, env=env, cwd=cwd, stdin=given, stdout=out, stderr=err, cold=cold)
         try:
-            code = process.wait(timeout)
+            code = process.wait(patience_seconds(timeout))
         except subprocess.TimeoutExpired:
             process.kill()
             raise

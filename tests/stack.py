@@ -27,12 +27,10 @@ from tenantry.settings import Settings, load_settings
 from tenantry.storage.directory import AlreadyThere
 from tenantry.storage.directory.tenants import TenantChange
 from tenantry.storage.tables import journals, ledger
+from tests.patience import PATIENCE_SECONDS, patience_seconds
 from tests.spawner import COLD, Process, run, spawn
 from tests.template import init_from_template
 
-# How long a test waits for what has to come. It says nothing of speed (`python -m bench` does): on a machine that is
-# busy with something else everything takes ten times as long and is right all the same.
-PATIENCE_SECONDS = 60.0
 # After that what a test left running is killed at its end.
 STOP_SECONDS = 10.0
 
@@ -47,24 +45,27 @@ def free_ports(count: int) -> list[int]:
 
 def wait_for(condition: Callable[[], Any], seconds: float = PATIENCE_SECONDS, what: str = "the condition") -> Any:
     """What the condition says once that is true. `seconds` may ask for more patience than is usual, never for less."""
-    seconds = max(seconds, PATIENCE_SECONDS)
-    deadline = time.monotonic() + seconds
+    began = time.monotonic()
     while True:
         value = condition()
         if value:
             return value
-        if time.monotonic() > deadline:
-            raise AssertionError(f"{what} did not come true within {seconds} s")
+        _have_patience(began, what, seconds)
         time.sleep(0.02)
 
 
 async def until(condition: Callable[[], Any], what: str = "the condition") -> None:
     """`wait_for` in a loop that goes on meanwhile."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    began = time.monotonic()
     while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"{what} did not come true within {PATIENCE_SECONDS} s")
+        _have_patience(began, what)
         await asyncio.sleep(0.002)
+
+
+def _have_patience(began: float, what: str, least: float = PATIENCE_SECONDS) -> None:
+    waited = time.monotonic() - began
+    if waited > least and waited > patience_seconds(least):
+        raise AssertionError(f"{what} did not come true within {waited:.0f} s")
 
 
 def listens(port: int) -> bool:
@@ -272,9 +273,15 @@ def read_all(client: socket.socket) -> bytes:
     return b"".join(parts)
 
 
+class CutShort(ConnectionError):
+    """The connection ended before the answer did, as it does where the gateway is killed."""
+
+
 def parse(answer: bytes, head_only: bool = False) -> tuple[int, dict[str, str], bytes]:
-    """Status, header fields and decoded body of one response."""
-    head, _, body = answer.partition(b"\r\n\r\n")
+    """Status, header fields and decoded body of one response. Raises: CutShort."""
+    head, end, body = answer.partition(b"\r\n\r\n")
+    if not end:
+        raise CutShort(answer)
     lines = head.decode("latin-1").split("\r\n")
     fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
     if fields.get("transfer-encoding") == "chunked" and not head_only:
@@ -283,6 +290,7 @@ def parse(answer: bytes, head_only: bool = False) -> tuple[int, dict[str, str], 
 
 
 def dechunk(body: bytes) -> Iterator[bytes]:
+    """Raises: CutShort."""
     at = 0
     while (end := body.find(b"\r\n", at)) >= 0:
         length = int(body[at:end], 16)
@@ -290,4 +298,4 @@ def dechunk(body: bytes) -> Iterator[bytes]:
             return
         yield body[end + 2 : end + 2 + length]
         at = end + length + 4
-    raise AssertionError("the chunked body has no end")
+    raise CutShort("the chunked body has no end")

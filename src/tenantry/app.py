@@ -7,11 +7,12 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tenantry.cli.context import INTERRUPTED_WORDS
 from tenantry.cli.direct import run_direct
-from tenantry.settings import Settings
+from tenantry.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from tenantry.control.site import Site
@@ -24,7 +25,7 @@ class Processes:
         gc.disable()  # until it serves: nothing that is loaded is garbage
         from functools import partial
 
-        from tenantry.gateway.listening import SEAT, CannotListen, listening_socket
+        from tenantry.gateway.listening import SEAT, SEATS, CannotListen, listening_socket
         from tenantry.gateway.serving import serve_gateway
         from tenantry.running import READY, REPLACED, run, tell_supervisor
         from tenantry.starting import tell_started
@@ -39,8 +40,8 @@ class Processes:
         except CannotListen as error:
             return _refused(error)
         replaced = partial(tell_supervisor, REPLACED)
-        seat = int(os.environ.pop(SEAT, "0"))
-        return run(settings, serve_gateway(settings.gateway, listener, ready, replaced, seat), outlives=True)
+        seat, seats = (int(os.environ.pop(name, "0")) for name in (SEAT, SEATS))
+        return run(settings, serve_gateway(settings.gateway, listener, ready, replaced, seat, seats), outlives=True)
 
     def control(self, settings: Settings) -> int:
         from tenantry.certificate_files import BadCertificate
@@ -76,7 +77,13 @@ class Processes:
         from tenantry.running import run
         from tenantry.supervisor import Supervisor
 
-        return run(settings, Supervisor(settings, _greet if demo else None).run())
+        return run(settings, Supervisor(settings, _settings_now, _greet if demo else None).run())
+
+
+def _settings_now() -> Settings:
+    """What the files and variables say by now, as the processes that are started read them. Raises: SettingsError."""
+    named = os.environ.get("TENANTRY_CONFIG")
+    return load_settings(Path(named) if named else None, os.environ)
 
 
 def _refused(error: Exception) -> int:

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from tenantry.domain.pulse import LOOK_SECONDS, STEADY_SECONDS, Pulse
-from tenantry.gateway.listening import LISTENER, SEAT
+from tenantry.gateway.listening import LISTENER, SEAT, SEATS
 from tenantry.kernel import DISK_SLEEP, TRACED, state_of
 from tenantry.running import HEARTBEAT, READY, REPLACED, SUPERVISED, TELL_STACKS
 from tenantry.starting import STARTING, hold_starting
@@ -34,7 +34,7 @@ _HURRY_SECONDS = 1.0
 _READ_BYTES = 4096
 # Children need no credential from the environment: theirs are in the store. The sockets of systemd are for `serve`.
 _NOT_FOR_CHILDREN = frozenset(
-    {"ANTHROPIC_API_KEY", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", LISTENER, SEAT, STARTING}
+    {"ANTHROPIC_API_KEY", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", LISTENER, SEAT, SEATS, STARTING}
 )
 
 
@@ -146,15 +146,22 @@ class Child:
     """One process, kept alive until told to stop.
 
     `listener` is given to it, to be accepted from; `data_dir` is where it says until when it only starts. `seat`: which
-    it is of several that share the listener.
+    it is of `seats` that share the listener.
     """
 
     def __init__(
-        self, name: str, listener: socket.socket | None = None, data_dir: Path | None = None, seat: int = 0
+        self,
+        name: str,
+        listener: socket.socket | None = None,
+        data_dir: Path | None = None,
+        seat: int = 0,
+        seats: int = 1,
     ) -> None:
         self.name = name if seat == 0 else f"{name} {seat + 1}"
+        self.seats = seats
         self._command = name
         self._seat = seat
+        self._is_surplus = False
         self.life: Life | None = None
         self.ready = asyncio.Event()  # it has served
         self.ends = 0  # how often in a row it has ended, of itself
@@ -174,7 +181,7 @@ class Child:
             started, frozen = time.monotonic(), self._frozen
             self.life = await self._begin()
             code = await self._outlived()
-            if self._stopping:
+            if self._stopping or self._is_surplus:
                 return
             if self.life.is_renewed:
                 self.ends = 0
@@ -206,7 +213,7 @@ class Child:
     async def _begin(self) -> Life:
         """Start a process."""
         beats, its_end = os.pipe()
-        given = {HEARTBEAT: str(its_end), SEAT: str(self._seat)}
+        given = {HEARTBEAT: str(its_end), SEAT: str(self._seat), SEATS: str(self.seats)}
         descriptors = [its_end]
         if self._listener is not None:
             given[LISTENER] = str(self._listener.fileno())
@@ -269,6 +276,21 @@ class Child:
             return None
         self.life = life
         return life
+
+    def leave_to_others(self) -> None:
+        """Its place is about to be taken by another child's process: when that has come, none is started for it."""
+        self._is_surplus = True
+
+    def stay(self) -> None:
+        """Nobody has taken its place, or not for good: it is kept alive as before."""
+        self._is_surplus = False
+        if not self._stopping and self._keeper is not None and self._keeper.done():
+            self.start()
+
+    @property
+    def has_lives(self) -> bool:
+        """Whether some process of it runs, one that was replaced too."""
+        return bool(self._lives)
 
     async def renew(self, seconds: float) -> None:
         """Stop the process that runs; its keeper starts it again."""

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -17,10 +17,11 @@ from tenantry.control.alerting import SEND_SECONDS_MAX
 from tenantry.control.background import Chore, drain_until, ended_within, first_death, repeat_until
 from tenantry.control.courier import Courier
 from tenantry.control.exporting import Exporter
+from tenantry.control.leading import Leaders, leaders_of
 from tenantry.control.metrics import Metrics
 from tenantry.control.naming import Names
 from tenantry.control.own_certificate import TLS_SECONDS, OwnCertificate
-from tenantry.control.site import Site, bring_upstreams, open_site
+from tenantry.control.site import Site, bring_upstreams, host, open_site
 from tenantry.control.status.looking import LOOK_SECONDS, Watch
 from tenantry.domain.alerts import with_classic
 from tenantry.domain.prices import load_default_prices
@@ -34,6 +35,7 @@ from tenantry.setting_values import OFF
 from tenantry.settings import Settings
 from tenantry.storage.changes import StoreChanges
 from tenantry.storage.custody import note_master_key
+from tenantry.storage.in_use import StoreUse
 from tenantry.web.app import control_app
 from tenantry.web.connections import BoundedProtocol
 
@@ -94,6 +96,7 @@ class _ControlServer(uvicorn.Server):
 
 async def serve_control(settings: Settings) -> int:
     site = open_site(settings)
+    use = StoreUse(site.engine)
     note_master_key(site.engine, site.vault.master)
     for words in bring_upstreams(settings, site.directory):
         log.warning("%s", words)
@@ -121,23 +124,32 @@ async def serve_control(settings: Settings) -> int:
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # what it says of starting and stopping, we say
     server = _ControlServer(config)
     web = asyncio.create_task(server.serve())
+    leaders = leaders_of(site, host())
+    leaders.begin()
     caught_up = asyncio.Event()
-    booking = asyncio.create_task(drain_until(stop, drain, caught_up))
+    booking = asyncio.create_task(drain_until(stop, drain, caught_up, leaders.booking.leads))
     watched, delivered = StoreChanges(site.engine), StoreChanges(site.engine)
     courier = Courier(Outbox(site.engine), site.directory, _now_us, changes=delivered)
-    chores = [asyncio.create_task(repeat_until(stop, chore)) for chore in _chores(site, courier, watched)]
+    chores = [asyncio.create_task(repeat_until(stop, chore)) for chore in _chores(site, courier, watched, leaders)]
     time_of_day = SteadyTime(time.monotonic_ns, _now_us)
-    exporting = Chore("exports", EXPORT_SECONDS, Exporter(site.engine, settings).step, time_of_day.is_now)
+
+    def is_time() -> bool:
+        return leaders.site.leads() and time_of_day.is_now()
+
+    exporting = Chore("exports", EXPORT_SECONDS, Exporter(site.engine, settings).step, is_time)
     warming = Chore(
         "the sums of past days",
         WARM_SECONDS,
         lambda: app.state.figures.days.warm(site.engine, _now_us(), lambda: not stop.is_set()),
+        lambda: caught_up.is_set() or not leaders.booking.leads(),  # what is being booked is read when it is
     )
-    scheduled = [exporting, warming, *_on_schedule(site, time_of_day)]
+    chores.append(asyncio.create_task(repeat_until(stop, warming)))
+    scheduled = [exporting, *_on_schedule(site, leaders, is_time)]
     chores += [asyncio.create_task(repeat_until(stop, chore, caught_up)) for chore in scheduled]
     if certificate is not None:
         chores.append(asyncio.create_task(repeat_until(stop, Chore("the certificate", TLS_SECONDS, certificate.step))))
     named = {web: "the web server", booking: "the booking of journals"} | dict.fromkeys(chores, "a chore")
+    named |= leaders.keeping(stop)
     failed = await first_death(stop, named)
     stop.set()
     courier.stop()
@@ -145,6 +157,7 @@ async def serve_control(settings: Settings) -> int:
     server.end()
     left = await ended_within(STOP_SECONDS_MAX, named, raises=not failed)
     await _sent(courier)
+    await asyncio.to_thread(leaders.resign)
     if left:
         log.warning("stopped while these went on: %s", ", ".join(left))
         leave(1 if failed else 0)
@@ -152,6 +165,7 @@ async def serve_control(settings: Settings) -> int:
         await asyncio.to_thread(tracing.close)
     watched.close()
     delivered.close()
+    use.close()
     site.engine.dispose()
     log.info("stopped")
     return 1 if failed else 0
@@ -182,32 +196,41 @@ def _certificate(settings: Settings) -> OwnCertificate | None:
     return OwnCertificate(settings.control_tls_certificate, settings.control_tls_key)
 
 
-def _chores(site: Site, courier: Courier, changes: StoreChanges) -> list[Chore]:
+def _chores(site: Site, courier: Courier, changes: StoreChanges, leaders: Leaders) -> list[Chore]:
+    """Alerts: what gateways and disks of this machine say, by who books its journals; the rest by the site's leader."""
+    is_here, is_leading = leaders.booking.leads, leaders.site.leads
     settings = site.settings
     thresholds = with_classic(settings.usage_alert_threshold_percent)
     watch = open_watch(
-        site.engine, settings.zone, thresholds, settings.data_dir, settings.journal_dir, _now_us, changes
+        site.engine, settings.zone, thresholds, settings.data_dir, settings.journal_dir, _now_us, changes, is_leading
     )
     return [
-        Chore("the watch for alerts", ALERT_WATCH_SECONDS, watch.step, watch.is_due),
-        Chore("the delivery of alerts", ALERT_DELIVERY_SECONDS, courier.step, courier.is_due),
+        Chore("the watch for alerts", ALERT_WATCH_SECONDS, watch.step, lambda: is_here() and watch.is_due()),
+        Chore(
+            "the delivery of alerts",
+            ALERT_DELIVERY_SECONDS,
+            courier.step,
+            lambda: is_leading() and courier.is_due(),
+        ),
     ]
 
 
-def _on_schedule(site: Site, time_of_day: SteadyTime) -> list[Chore]:
+def _on_schedule(site: Site, leaders: Leaders, is_time: Callable[[], bool]) -> list[Chore]:
     """Looks for the status page, invoices and summaries, where the settings want them: what renders the latter takes
     some megabytes, and is loaded for that alone.
     """
     found: list[Chore] = []
     if site.settings.status_page:
         watch = Watch(site)
-        found.append(Chore("the status page", LOOK_SECONDS, watch.step, watch.is_due))
+        found.append(
+            Chore("the status page", LOOK_SECONDS, watch.step, lambda: leaders.site.leads() and watch.is_due())
+        )
     if site.settings.invoice_schedule != OFF:
         rounds = import_module("tenantry.control.rounds").InvoiceRounds(site)
-        found.append(Chore("the round of invoices", ROUND_SECONDS, rounds.step, time_of_day.is_now))
+        found.append(Chore("the round of invoices", ROUND_SECONDS, rounds.step, is_time))
     if site.settings.summary_schedule != OFF:
         summaries = import_module("tenantry.control.summaries").Summaries(site)
-        found.append(Chore("the weekly summaries", ROUND_SECONDS, summaries.step, time_of_day.is_now))
+        found.append(Chore("the weekly summaries", ROUND_SECONDS, summaries.step, is_time))
     return found
 
 

@@ -14,7 +14,7 @@ PREFIX: Final = "TENANTRY_"
 # Read by the command line, by the build and by a client (docs: its guide); the rest `serve` tells whom it starts.
 _NO_SETTINGS: Final = frozenset(
     {
-        *("config", "compile", "key", "supervised", "heartbeat", "listener", "seat", "starting"),
+        *("config", "compile", "key", "supervised", "heartbeat", "listener", "seat", "seats", "starting"),
         *("server", "server_ca_file", "admin_token", "admin_token_file"),
     }
 )

@@ -91,6 +91,7 @@ class GatewaySettings:
     cluster: bool
     lease_seconds: float
     envelope_nanos: int
+    rebalances: bool
     peer_host: str
     peer_port: int
 
@@ -142,6 +143,7 @@ class Settings:
     cluster: bool
     lease_seconds: float
     envelope_usd: float
+    rebalance: bool
     peer_host: str
     peer_port: int
     usage_alert_threshold_percent: int
@@ -216,6 +218,7 @@ class Settings:
             cluster=self.cluster or self.gateway_processes != 1,
             lease_seconds=self.lease_seconds,
             envelope_nanos=round(self.envelope_usd * 1_000_000_000),
+            rebalances=self.rebalance,
             peer_host=self.peer_host,
             peer_port=self.peer_port,
         )
@@ -272,6 +275,7 @@ SETTINGS: dict[str, Setting] = {
     # Three of the pauses that a busy machine makes, and a store's failover; who dies is replaced after it.
     "lease_seconds": Setting(seconds_between(2, 300), 30),
     "envelope_usd": Setting(read_dollars, 1.0),
+    "rebalance": Setting(read_flag, True),
     "peer_host": Setting(read_text, "127.0.0.1"),
     "peer_port": Setting(whole_number(0, PEER_PORT_MAX), 0),
     "usage_alert_threshold_percent": Setting(whole_number(1, 100), 90, "USAGE_ALERT_THRESHOLD_PERCENT"),

@@ -19,7 +19,7 @@ from tenantry.control.restarting import RestartDoor, ServeRuns
 from tenantry.control.site import SANDBOX, Site, bring_upstreams, ensure_sandbox_credential, open_site
 from tenantry.gateway.listening import BACKLOG, CannotListen
 from tenantry.setting_checks import reached_at
-from tenantry.settings import Settings
+from tenantry.settings import Settings, SettingsError
 from tenantry.starting import socket_for_serve
 
 log = logging.getLogger("tenantry.serve")
@@ -38,13 +38,21 @@ _SANDBOX_CREDENTIAL = "sandbox-credential-of-this-machine"
 
 
 class Supervisor:
-    """The `serve` command. `greet`, for a site that is tried out, makes its tenant and says how to use it."""
+    """The `serve` command. `greet`, for a site that is tried out, makes its tenant and says how to use it.
 
-    def __init__(self, settings: Settings, greet: Callable[[Site], str] | None = None) -> None:
+    `settings_now` reads them anew, for a restart; it raises SettingsError.
+    """
+
+    def __init__(
+        self, settings: Settings, settings_now: Callable[[], Settings], greet: Callable[[Site], str] | None = None
+    ) -> None:
         self._settings = settings
+        self._settings_now = settings_now
         self._greet = greet
-        self._children: dict[str, Child] = {}
+        self._listener: socket.socket | None = None
+        self._children: dict[str, Child] = {}  # but for gateways
         self._gateways: list[Child] = []
+        self._surplus: list[Child] = []  # gateways whose place others have taken; some end what they began
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
         self._tasks: set[asyncio.Task[object]] = set()
@@ -100,13 +108,11 @@ class Supervisor:
             log.warning("%s", words)
         with_sandbox = self._prepare_sandbox(site)
         # Stopped in this order: the drain's last round comes after the gateway's last line.
-        count = settings.gateway_processes or len(os.sched_getaffinity(0))
-        self._gateways = [Child("gateway", listener, settings.data_dir, seat) for seat in range(count)]
-        others = [Child(name) for name in ("control", *(["sandbox"] if with_sandbox else []))]
-        self._children = {one.name: one for one in (*self._gateways, *others)}
-        for child in self._children.values():
-            if child.name != "control":
-                child.start()
+        self._listener = listener
+        self._start_gateways(_count(settings))
+        self._children = {name: Child(name) for name in ("control", *(["sandbox"] if with_sandbox else []))}
+        if with_sandbox:
+            self._children["sandbox"].start()
         self._do(self._start_control())
         loop.add_signal_handler(signal.SIGHUP, lambda: self._do(self._restart()))
         door.open(self._restart)
@@ -115,16 +121,23 @@ class Supervisor:
             await self._tell_started(site)
             await self._stop.wait()
             log.info("stopping; requests in flight get up to %g s", settings.drain_seconds)
-        await asyncio.gather(*(one.stop(settings.drain_seconds + 5, self._hurry) for one in self._gateways))
+        gateways = [*self._gateways, *self._surplus]
+        await asyncio.gather(*(one.stop(settings.drain_seconds + 5, self._hurry) for one in gateways))
         for child in self._children.values():
-            if child not in self._gateways:
-                await child.stop(settings.drain_seconds + 5, self._hurry)
+            await child.stop(settings.drain_seconds + 5, self._hurry)
         return code
+
+    def _start_gateways(self, count: int) -> None:
+        """Start as many as are missing."""
+        for seat in range(len(self._gateways), count):
+            child = Child("gateway", self._listener, self._settings.data_dir, seat, count)
+            self._gateways.append(child)
+            child.start()
 
     async def _start_control(self) -> None:
         """Clients come first: what is not needed to serve them starts when the gateway serves, or takes long to."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._children["gateway"].ready.wait(), _ALONE_SECONDS_MAX)
+            await asyncio.wait_for(self._gateways[0].ready.wait(), _ALONE_SECONDS_MAX)
         if not self._stop.is_set():
             self._children["control"].start()
 
@@ -149,16 +162,36 @@ class Supervisor:
     async def _restart(self) -> str:
         """Replace the gateway without a gap, then start control anew. What came of it, in words; "": all is well.
 
-        Where there are several, one after the other.
+        Where there are several, one after the other; `gateway_processes` says how many there are from then on.
         """
-        for gateway in self._gateways:
-            log.info("starting a new %s, which takes the place of the one that serves", gateway.name)
-            if not await gateway.replace():
-                problem = f"the new {gateway.name} ended before it served; the log says why"
-                log.error("%s", problem)
-                return problem
+        try:
+            problem = await self._replace_gateways(_count(self._settings_now()))
+        except SettingsError as error:
+            problem = f"nothing was restarted: {'; '.join(error.problems)}"
+        if problem:
+            log.error("%s", problem)
+            return problem
         log.info("the new gateway serves; now control is stopped, to be started anew")
         self._do(self._children["control"].renew(_CONTROL_STOP_SECONDS))
+        return ""
+
+    async def _replace_gateways(self, count: int) -> str:
+        """By `count` of them, who take the places of those that are too many as well. What went wrong, or nothing."""
+        staying, surplus = self._gateways[:count], self._gateways[count:]
+        if count != len(self._gateways):
+            log.info("gateway_processes is %d from now on; it was %d", count, len(self._gateways))
+        for one in surplus:
+            one.leave_to_others()
+        for gateway in staying:
+            gateway.seats = count
+            log.info("starting a new %s, which takes the place of the one that serves", gateway.name)
+            if not await gateway.replace():
+                for one in surplus:
+                    one.stay()
+                return f"the new {gateway.name} ended before it served; the log says why"
+        self._gateways = staying
+        self._surplus = [one for one in (*self._surplus, *surplus) if one.has_lives]
+        self._start_gateways(count)
         return ""
 
     def _uses_sandbox(self, site: Site) -> bool:
@@ -177,7 +210,7 @@ class Supervisor:
 
     async def _wait_started(self) -> bool:
         """Wait until the gateway serves, however long it reads its journals. False: it ends again and again."""
-        gateway, until = self._children["gateway"], time.monotonic() + _START_SECONDS_MAX
+        gateway, until = self._gateways[0], time.monotonic() + _START_SECONDS_MAX
         while not gateway.ready.is_set() and not self._stop.is_set():
             if gateway.ends and time.monotonic() > until:
                 log.error("the gateway does not serve after %g s; see above", _START_SECONDS_MAX)
@@ -199,6 +232,11 @@ class Supervisor:
                     _START_SECONDS_MAX,
                 )
             await asyncio.sleep(_LOOK_SECONDS)
+
+
+def _count(settings: Settings) -> int:
+    """How many gateways; 0 in the settings: one for each core that this process may use."""
+    return settings.gateway_processes or len(os.sched_getaffinity(0))
 
 
 def _lacks_owner(site: Site) -> bool:

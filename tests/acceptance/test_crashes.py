@@ -135,7 +135,7 @@ def test_a_storm_of_kills_loses_and_doubles_nothing_and_leaves_no_money_held(own
         while not stop.is_set():
             try:
                 stack.message(key, "chunks=3;chunk-ms=5", stream=calls.random() < 0.7)
-            except (OSError, AssertionError, IndexError, ValueError):
+            except OSError:
                 time.sleep(0.01)  # the gateway is dead at the moment
 
     workers = [threading.Thread(target=work, args=(number,)) for number in range(8)]

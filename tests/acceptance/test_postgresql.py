@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,10 +14,21 @@ import pytest
 from sqlalchemy import text
 
 from tests import postgresql
+from tests.patience import patience_seconds
+from tests.spawner import run
 from tests.stack import Stack, tenantry, wait_for
 
 pytestmark = pytest.mark.skipif(postgresql.binaries() is None, reason="PostgreSQL is not installed")
 PASSWORD = "hunter2-of-the-store"
+# A proof takes seconds, and on a machine that is busy with others' minutes.
+PROOF_SECONDS_MAX = 600.0
+FILE = """
+[tenants.beta]
+name = "Beta"
+credential = "env:BETA_KEY"
+upstream = "sandbox"
+[tenants.beta.keys.production]
+"""
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +77,41 @@ def test_a_client_is_provisioned_served_capped_billed_and_cut_off(site: Stack) -
 def _refused(site: Stack, key: str) -> tuple[int, dict[str, str], bytes] | None:
     answer = site.message(key)
     return answer if answer[0] == 402 else None
+
+
+def test_tenants_of_a_file_are_planned_applied_and_found_to_drift(site: Stack, fixtures: Path) -> None:
+    shutil.copytree(fixtures / "classic", site.folder / "old")
+    old = ("old/env.proxy", "--routes", "old/tenant-routes.json", "--out", "moved")
+    assert "tenantry plan" in done(site, "import", "env-file", *old)
+    imported = tenantry(site, "plan", "moved/tenants.toml", "--json")
+    assert imported.returncode == 1, imported.stderr
+    assert len(json.loads(imported.stdout)["missing_secrets"]) > 1
+    (site.folder / "tenants.toml").write_text(FILE)
+    secret = {"BETA_KEY": "sandbox-canary-beta"}
+    applied = tenantry(site, "apply", "--yes", "--keys-out", "keys.jsonl", **secret)
+    assert applied.returncode == 0, applied.stderr
+    assert "ok   live check of beta" in applied.stdout
+    assert tenantry(site, "plan", **secret).returncode == 0
+    before = _by_hand(site).count("tenant.disabled")  # of other tests
+    done(site, "tenants", "disable", "beta", "--yes")
+    assert _by_hand(site).count("tenant.disabled") == before + 1
+
+
+def _by_hand(site: Stack) -> list[str]:
+    found = tenantry(site, "drift", "--json")
+    assert found.returncode == 1, found.stderr
+    return [one["action"] for one in json.loads(found.stdout)["by_hand"]]
+
+
+def test_isolation_is_proven_and_what_was_booked_leaves_as_files(site: Stack) -> None:
+    words = ("verify", "isolation", "--quick", "--json")
+    proof = run(*words, env=os.environ | site.environ, cwd=site.folder, timeout=PROOF_SECONDS_MAX)
+    assert proof.returncode == 0, proof.stdout + proof.stderr
+    assert json.loads(proof.stdout)["verdict"] == "PASS"
+    done(site, "export", "--month", f"{datetime.now(UTC):%Y-%m}", "--tenant", "acme", "--out", "books")
+    lines = [path.read_text().splitlines() for path in (site.folder / "books").glob("**/*.csv")]
+    assert [len(one) for one in lines if "attempt_id" in one[0]] == [1 + len(site.rows("acme"))]
+    done(site, "ledger", "verify")
 
 
 def test_a_gateway_goes_on_while_its_connections_to_the_store_are_cut(site: Stack) -> None:
@@ -117,3 +165,22 @@ def test_no_log_no_answer_and_no_command_line_has_the_password(site: Stack) -> N
     said += "".join(path.read_text(errors="replace") for path in site.folder.glob("*.log"))
     assert "not-this-one" not in said
     assert PASSWORD not in said
+
+
+def test_the_whole_site_is_served_by_one_command_and_ends_as_it_is_told(site: Stack) -> None:
+    site.stop()
+    served = site.serve(site.folder / "serve.log")
+    try:
+        key = site.tenant("served")
+        wait_for(lambda: _answers(site, key) or served.poll() is not None, what="an answer")
+        served.terminate()
+        assert served.wait(patience_seconds()) == 0
+    finally:
+        served.kill()
+        served.wait()
+
+
+def _answers(site: Stack, key: str) -> bool:
+    with contextlib.suppress(OSError):
+        return site.message(key)[0] == 200
+    return False

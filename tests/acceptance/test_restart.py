@@ -14,18 +14,17 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import anthropic
 import pytest
 
 from tenantry.ledger.live import read_live, sum_live
 from tenantry.starting import socket_for_serve
 from tests.authority import Authority
+from tests.callers import Callers
 from tests.stack import PATIENCE_SECONDS, Stack, read_all, request, tenantry, wait_for
 
 # More by hand: python -m bench.restarts
 RESTARTS = 3
 CALLS = 120
-WORKERS = 4
 
 
 class Serving:
@@ -81,51 +80,12 @@ def served(tmp_path: Path) -> Iterator[Serving]:
         stack.stop()
 
 
-class Callers:
-    """Threads that call with the stock SDK, without its retries, until they are told to stop."""
-
-    def __init__(self, stack: Stack, key: str, streams: bool = True) -> None:
-        self.failed: list[str] = []
-        self.done = 0
-        self._stop = threading.Event()
-        self._url = f"http://127.0.0.1:{stack.port}"
-        self._key = key
-        self._streams = streams
-        self._threads = [threading.Thread(target=self._work, args=(number,)) for number in range(WORKERS)]
-        for thread in self._threads:
-            thread.start()
-
-    def _work(self, number: int) -> None:
-        client = anthropic.Anthropic(base_url=self._url, api_key=self._key, max_retries=0, timeout=60)
-        scenario = {"x-sandbox-scenario": "chunks=4;chunk-ms=10"}
-        turn = number
-        while not self._stop.is_set():
-            turn += 1
-            try:
-                fields = {"model": "claude-sonnet-5-5", "max_tokens": 64, "extra_headers": scenario}
-                said = [{"role": "user", "content": "hi"}]
-                if self._streams and turn % 2:
-                    with client.messages.stream(messages=said, **fields) as stream:
-                        assert stream.get_final_message().stop_reason
-                else:
-                    assert client.messages.create(messages=said, **fields).content
-            except Exception as error:  # noqa: BLE001 -- whatever it is, a call failed
-                self.failed.append(f"{type(error).__name__}: {error}")
-            self.done += 1
-        client.close()
-
-    def stop(self) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-
 def test_no_call_fails_while_the_gateway_is_replaced_again_and_again(served: Serving) -> None:
     stack = served.stack
     key = stack.tenant("acme")
     stack.site.directory.set_budgets("acme", {"month": 10**12})
     wait_for(lambda: stack.message(key)[0] == 200, what="an answer")
-    callers, pids = Callers(stack, key), {served.gateway()}
+    callers, pids = Callers(stack.port, key), {served.gateway()}
     try:
         for number in range(RESTARTS):
             done = callers.done

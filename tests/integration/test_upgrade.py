@@ -20,7 +20,7 @@ from tenantry.storage.custody import settle_seals
 from tenantry.storage.database import open_store
 from tenantry.storage.directory import Directory
 from tenantry.storage.migrating import migrate
-from tenantry.storage.schema import schema_is_current
+from tenantry.storage.schema import Fit, look
 from tenantry.storage.snapshot import SnapshotLoader
 from tenantry.storage.tables import metadata
 from tenantry.storage.vault import Vault
@@ -121,7 +121,7 @@ def _insert(engine: Engine, table: str, row: dict[str, Any]) -> None:
 
 def test_everything_is_kept(old_store: Engine) -> None:
     migrate(old_store)
-    assert schema_is_current(old_store)
+    assert look(old_store) is Fit.CURRENT
     settle_seals(old_store, VAULT)
     snapshot = SnapshotLoader(old_store, VAULT).load()
     acme, idle = snapshot.tenants["tnt_1"], snapshot.tenants["tnt_2"]
@@ -196,7 +196,7 @@ def test_an_upgrade_that_fails_half_way_leaves_the_store_as_it_was(
     monkeypatch.undo()
     assert _dump(old_store) == before
     migrate(old_store)
-    assert schema_is_current(old_store)
+    assert look(old_store) is Fit.CURRENT
 
 
 _SHAPE = {

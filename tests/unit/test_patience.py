@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE_SECONDS, patience_seconds
+
 TESTS = Path(__file__).parents[1]
 CLOCKS = ("time.monotonic()", "time.perf_counter()", "time.time()")
 
@@ -47,3 +49,18 @@ def test_what_is_no_claim_of_speed_is_let_pass(source: str) -> None:
 def test_no_test_claims_how_fast_something_is() -> None:
     found = {str(path.relative_to(TESTS)): claims_of_speed(path.read_text("utf-8")) for path in TESTS.rglob("*.py")}
     assert {path: claims for path, claims in found.items() if claims} == {}
+
+
+@pytest.mark.parametrize(
+    ("load", "seconds"), [(0.2, PATIENCE_SECONDS), (4.0, PATIENCE_SECONDS), (12.0, 3 * PATIENCE_SECONDS)]
+)
+def test_on_a_busy_machine_more_is_waited_for(load: float, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    monkeypatch.setattr("os.getloadavg", lambda: (load, 0.0, 0.0))
+    assert patience_seconds() == seconds
+    assert patience_seconds(1.0) == seconds
+
+
+def test_patience_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.getloadavg", lambda: (10_000.0, 0.0, 0.0))
+    assert patience_seconds() == 10 * PATIENCE_SECONDS

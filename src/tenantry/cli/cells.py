@@ -1,18 +1,27 @@
-"""cells list."""
+"""cells list | move."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tenantry.cli.context import opened_site
+from tenantry.cli.context import confirm, fail, opened_site
 from tenantry.cli.options import AsJson
 from tenantry.cli.output import print_json, print_table, say, stamp
+
+if TYPE_CHECKING:
+    from tenantry.control.site import Site
+    from tenantry.storage.directory.gateways import CellRecord
 
 app = typer.Typer(help="Cells: what counts together, and which gateway owns it.", no_args_is_help=True)
 # Of the tenants of a cell, so many are named.
 _NAMED_MAX = 3
+# An owner hears of it when it renews its lease, ten times within one, which is five minutes at most.
+_MOVE_SECONDS_MAX = 60.0
+_LOOK_SECONDS = 0.1
 
 
 @app.command("list")
@@ -38,3 +47,34 @@ def list_cells(as_json: AsJson = False) -> None:
         for one in found
     ]
     print_table(["cell", "owner", "since", "epoch", "tenants", "of whom"], rows, right=["epoch", "tenants"])
+
+
+@app.command()
+def move(
+    cell: Annotated[str, typer.Argument(metavar="CELL", help="As `cells list` names it.")],
+    to: Annotated[str, typer.Option("--to", metavar="GATEWAY", help="As `gateways list` names it.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Let another gateway grant for the tenants of a cell, with all cells that tenants link with it.
+
+    Nobody is refused for it: new requests go to the new owner, and the old one finishes what it is in the middle of.
+    """
+    with opened_site() as site:
+        confirm(f"Move {cell} to {to}?", yes)
+        before = site.directory.move_cell(cell, to)
+        after = _moved(site, before)
+    if as_json:
+        print_json(asdict(after))
+    elif after.gateway_id == to:
+        say(f"{after.capacity} is {to}'s now; what {before.gateway_id} is in the middle of, it finishes.")
+    if after.gateway_id != to:
+        raise fail(f"{after.capacity} is still {after.gateway_id}'s; the log of that gateway says why")
+
+
+def _moved(site: Site, before: CellRecord) -> CellRecord:
+    """The cell, once its owner has seen to it."""
+    until = time.monotonic() + _MOVE_SECONDS_MAX
+    while site.directory.is_moving(before.name) and time.monotonic() < until:
+        time.sleep(_LOOK_SECONDS)
+    return next(one for one in site.directory.list_cells() if one.name == before.name)

@@ -20,7 +20,10 @@ class Commands(LaterGroup):
     """All of them, in the order of the help. A test holds the words equal to what the modules say."""
 
     table = {
-        "init": ("serving", "Make the master key, the database and the admin; running it again changes nothing."),
+        "init": (
+            "serving",
+            "Make master key, database and admin, or bring the database up to date; again, it changes nothing.",
+        ),
         "restart": ("serving", "Start gateway and control of a running `serve` anew, without a dropped call."),
         "serve": (
             "serving",
@@ -113,6 +116,7 @@ class Commands(LaterGroup):
         "ledger": ("ledger", "Prove, read and correct the ledger. No row of it is ever edited."),
         "gateways": ("gateways", "Gateways of a cluster: list them, and declare a lost machine."),
         "cells": ("cells", "Cells: what counts together, and which gateway owns it."),
+        "controls": ("controls", "Control processes: which live, and who does what one does at a time."),
         "service": ("service", "Units for systemd: service, socket, daily backup."),
         "verify": ("verify", "Prove what the gateway promises, on the running one."),
     }

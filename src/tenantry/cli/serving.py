@@ -18,6 +18,7 @@ from tenantry.settings import Settings
 
 if TYPE_CHECKING:
     from tenantry.control.init import Initialised
+    from tenantry.storage.migrating import Waiting
 
 
 def register(app: typer.Typer) -> None:
@@ -26,7 +27,7 @@ def register(app: typer.Typer) -> None:
 
 
 def init() -> None:
-    """Make the master key, the database and the admin; running it again changes nothing."""
+    """Make master key, database and admin, or bring the database up to date; again, it changes nothing."""
     from tenantry.control.init import init_site
 
     found = settings()
@@ -48,6 +49,8 @@ def _tell_initialised(found: Settings, done: Initialised, token_file: Path | Non
         say("Back it up apart from the database: without it no stored credential can be read.")
     for words in done.moved:
         say(f"{words[0].upper()}{words[1:]}.")
+    if done.waiting is not None:
+        _tell_waiting(done.waiting)
     if done.admin_token is None:
         say(f"Already initialised: {found.data_dir}")
         return
@@ -60,6 +63,13 @@ def _tell_initialised(found: Settings, done: Initialised, token_file: Path | Non
     with open(descriptor, "w") as file:
         file.write(done.admin_token + "\n")
     say(f"The admin token is in {token_file} (mode 0600): move it to where you keep secrets.")
+
+
+def _tell_waiting(waiting: Waiting) -> None:
+    say(f"The last step of the schema ({waiting.revision}) waits for what still runs in an earlier version:")
+    for one in waiting.users:
+        say(f"  {one}")
+    say("Restart those, then `tenantry init` again. Until then everything works as it is.")
 
 
 def _show_first_link(found: Settings) -> None:

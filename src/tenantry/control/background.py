@@ -37,22 +37,44 @@ RETRY_SECONDS = 2.0
 CHORE_RETRY_SECONDS_MAX = 30.0
 
 
-async def drain_until(stop: asyncio.Event, drain: Drain, caught_up: asyncio.Event | None = None) -> None:
-    """Book journals until `stop` is set, and once more after it.
+def _always() -> bool:
+    return True
+
+
+async def drain_until(
+    stop: asyncio.Event,
+    drain: Drain,
+    caught_up: asyncio.Event | None = None,
+    leads: Callable[[], bool] = _always,
+) -> None:
+    """Book journals until `stop` is set, and once more after it; while another process leads, none.
 
     `caught_up` is set while the last round succeeded: then what happened while no control process ran is booked.
     """
     with ThreadPoolExecutor(1, "booking", _give_way) as thread:
-        await _drain_in(thread, stop, drain, caught_up)
+        await _drain_in(thread, stop, drain, caught_up, leads)
 
 
 async def _drain_in(
-    thread: ThreadPoolExecutor, stop: asyncio.Event, drain: Drain, caught_up: asyncio.Event | None
+    thread: ThreadPoolExecutor,
+    stop: asyncio.Event,
+    drain: Drain,
+    caught_up: asyncio.Event | None,
+    leads: Callable[[], bool],
 ) -> None:
     loop = asyncio.get_running_loop()
     faults, now, whole_at = Repeats(), loop.time, loop.time()
     while True:
         last = stop.is_set()
+        if not leads():
+            drain.forget()  # another books meanwhile
+            whole_at = now()
+            if caught_up is not None:
+                caught_up.clear()
+            if last:
+                return
+            await pause(stop, until_next(now(), DRAIN_SECONDS))
+            continue
         wait, is_whole = DRAIN_SECONDS, last or now() >= whole_at
         try:
             # Asked here: a run has one file that grows, and what asks for its size 5 times a second needs no thread.
@@ -66,7 +88,7 @@ async def _drain_in(
                 caught_up.set()
         except (SQLAlchemyError, OSError) as error:
             # What was read stays unbooked in the journal; a fresh start reads it again from the cursor.
-            reason = _first_line(error)
+            reason = first_line(error)
             if faults.came(reason, now()):
                 log.error("journals could not be booked, trying again: %s", reason)
             drain.forget()
@@ -75,7 +97,7 @@ async def _drain_in(
                 caught_up.clear()
         if last:
             return
-        await _wait(stop, wait)
+        await pause(stop, wait)
 
 
 def until_next(now: float, seconds: float) -> float:
@@ -84,7 +106,7 @@ def until_next(now: float, seconds: float) -> float:
     return wait if wait > EARLY_SECONDS_MAX else wait + seconds
 
 
-async def _wait(stop: asyncio.Event, seconds: float) -> None:
+async def pause(stop: asyncio.Event, seconds: float) -> None:
     """Until `stop` is set, `seconds` at most. `wait_for` makes a task each time, which costs more than the wait."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
@@ -126,11 +148,11 @@ async def repeat_until(stop: asyncio.Event, chore: Chore, ready: asyncio.Event |
                 if faults.count and (count := faults.went_well(now())):
                     log.warning("%s goes on; it had failed %d times", chore.name, count)
             except Exception as error:  # noqa: BLE001 -- whatever goes wrong in one round, the next may succeed
-                reason = f"{type(error).__name__}: {_first_line(error)}"
+                reason = f"{type(error).__name__}: {first_line(error)}"
                 if faults.came(reason, now()):
                     log.error("%s failed, trying again: %s", chore.name, reason)
                 wait = max(RETRY_SECONDS, min(chore.every_seconds, CHORE_RETRY_SECONDS_MAX))
-        await _wait(stop, wait)
+        await pause(stop, wait)
 
 
 async def first_death(stop: asyncio.Event, tasks: Mapping[asyncio.Task[None], str]) -> bool:
@@ -146,7 +168,7 @@ async def first_death(stop: asyncio.Event, tasks: Mapping[asyncio.Task[None], st
     for task, name in tasks.items():
         if task.done():
             error = None if task.cancelled() else task.exception()
-            why = f"{type(error).__name__}: {_first_line(error)}" if error is not None else "without an error"
+            why = f"{type(error).__name__}: {first_line(error)}" if error is not None else "without an error"
             log.critical("%s has died (%s): this process ends, to be started again", name, why, exc_info=error)
     return True
 
@@ -160,5 +182,5 @@ async def ended_within(seconds: float, tasks: Mapping[asyncio.Task[None], str], 
     return sorted({tasks[task] for task in left})
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [""])[0]

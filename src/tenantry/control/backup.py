@@ -41,6 +41,7 @@ from tenantry.storage.custody import ForeignMasterKey, Owner, find_owner
 from tenantry.storage.database import copy_sqlite, is_sound, open_store, path_of_store
 from tenantry.storage.key_files import KeyFiles
 from tenantry.storage.migrating import MigrationBroken, migrate
+from tenantry.storage.schema import StoreOutdated
 from tenantry.storage.vault import MasterKeyUnusable
 
 _DATABASE = "tenantry.db"
@@ -300,7 +301,7 @@ def _verified(engine: Engine) -> Verification:
     try:
         migrate(engine)
         verified = verify(engine)
-    except (SQLAlchemyError, MigrationBroken) as error:
+    except (SQLAlchemyError, MigrationBroken, StoreOutdated) as error:
         raise RestoreRefused(f"the database of the backup cannot be used: {str(error).splitlines()[0]}") from error
     if verified.fault_count:
         first = verified.faults[0]

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 
 from tenantry.control.alerting import Message, Send, send
-from tenantry.ledger.outbox import BACKOFF_US_MIN, Due, Outbox
+from tenantry.ledger.outbox import BACKOFF_US_MIN, LEASE_US, Due, Outbox
+from tenantry.storage.cells import machine_us
 from tenantry.storage.changes import StoreChanges
 from tenantry.storage.directory import Directory
 from tenantry.storage.vault import SecretUnreadable
@@ -23,6 +24,11 @@ _IDLE_SECONDS_MAX = 600.0
 
 # What was raised is found at once, for the store has changed then; what is to be sent again, some seconds late at most.
 LOOK_US = BACKOFF_US_MIN
+
+# A process that was stopped after it took a lease sends nothing once another may have: by its own clock, suspends
+# counted, and so early that a delivery that begins ends within the lease.
+BEGIN_US_MAX = LEASE_US // 2
+_TOO_LATE = "its lease may be another's by now"
 
 Deliver = Callable[[Sequence[Due]], None]
 
@@ -131,23 +137,28 @@ class Courier:
     def _deliver(self, queue: Sequence[Due]) -> None:
         """To one target, in order, until one fails."""
         for due in queue:
+            before_us = machine_us()
             lease = None if self._stopping else self._outbox.lease(due.delivery_id, self._clock())
             if lease is None:
                 continue
-            error = self._attempt(due)
+            error = self._attempt(due, before_us + BEGIN_US_MAX)
+            if error == _TOO_LATE:
+                continue
             if error is not None:
                 if not self._outbox.mark_failed(due, lease, error, self._clock()):
                     log.error("alert %d was not delivered for a week and is given up: %s", due.alert_id, error)
                 break
             self._outbox.mark_sent(due.delivery_id, lease, self._clock())
 
-    def _attempt(self, due: Due) -> str | None:
+    def _attempt(self, due: Due, until_us: int) -> str | None:
         try:
             target = self._directory.find_open_target(due.target_id)
         except SecretUnreadable:
             return "its URL was sealed under another master key: remove it, and add it again"
         if target is None:
             return "it was removed"
+        if machine_us() > until_us:
+            return _TOO_LATE
         error = self._send(target, _message_of(due), self._clock())
         if error is not None:
             log.warning("alert target %s: %s; trying again later", target.name, error)

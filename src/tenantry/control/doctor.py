@@ -18,13 +18,14 @@ from sqlalchemy import Connection, Engine, Row, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from tenantry.certificate_files import BadCertificate, load_certificate
+from tenantry.control.controls import check_leaders
 from tenantry.control.findings import Finding
 from tenantry.control.form import describe_form
 from tenantry.control.process_check import check_control, check_gateways, check_journal
 from tenantry.control.reach_check import check_reach
 from tenantry.control.server_check import check_server
 from tenantry.control.site_check import check_backup, check_credentials, check_running, upstreams_in_use
-from tenantry.control.store_check import PART_OF_COPY, check_file, check_privacy
+from tenantry.control.store_check import SCHEMA_FAULTS, SCHEMA_WORDS, check_file, check_privacy
 from tenantry.ledger.quarantine import count_quarantined
 from tenantry.setting_checks import reached_at
 from tenantry.setting_tables import MAIN_CERTIFICATE
@@ -35,7 +36,7 @@ from tenantry.storage.custody import ForeignMasterKey, Owner, find_owner
 from tenantry.storage.database import open_store, path_of_store
 from tenantry.storage.directory.master_key import ROTATED
 from tenantry.storage.key_files import KeyFiles
-from tenantry.storage.schema import is_part_of_copy, schema_is_current
+from tenantry.storage.schema import USABLE, look
 from tenantry.storage.tables import audit_log, tenant_hosts, tenants, upstreams
 from tenantry.storage.vault import MasterKeyUnusable
 
@@ -159,17 +160,16 @@ def _database(settings: Settings, store: Path | None) -> Iterator[Finding]:
             return
     engine = open_store(settings.store_url, password=settings.store_password)
     try:
-        if not schema_is_current(engine):
-            if is_part_of_copy(engine):
-                yield Finding("database", False, *PART_OF_COPY)
-                return
-            yield Finding("database", False, "the schema is not this version's", "run `tenantry init`")
+        fit = look(engine)
+        if fit not in USABLE:
+            yield Finding("database", False, *SCHEMA_FAULTS[fit])
             return
-        yield Finding("database", True, f"{engine.dialect.name}, schema current")
+        yield Finding("database", True, f"{engine.dialect.name}, {SCHEMA_WORDS[fit]}")
         if store is None:
             yield from check_server(engine)
         yield _owner(settings, engine)
         yield from check_control(settings, engine, store)
+        yield from check_leaders(settings, engine)
         with engine.connect() as connection:
             known = list(connection.execute(select(upstreams)))
             lines = count_quarantined(connection)

@@ -2,7 +2,7 @@
 
 The order survives a kill at any point: the file takes its name, then its row in `exports` says that it is done. Killed
 in between, the file is written again, the same to the byte: its period has ended, and the ledger only grows at its end.
-Two control processes that do the same at once write the same, and one row.
+Two control processes that do the same at once write the same, and one row, which names the machine that has the file.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from pathlib import Path
 from sqlalchemy import Engine, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
+from tenantry.control.completeness import unbooked_elsewhere
+from tenantry.control.site import host
 from tenantry.domain.periods import MONTH, WEEK, Period, period_of, previous_period
 from tenantry.domain.values import value
 from tenantry.ledger.exports import Exported, Wanted, file_name, write_csv, write_exports
@@ -82,12 +84,17 @@ class Exporter:
         self._engine = engine
         self._settings = settings
         self._folder = settings.data_dir / "exports"
+        self._told = ""
 
     def step(self, now: datetime | None = None) -> int:
         """Write what is due; the number of files."""
         written = 0
         self._sweep()
-        for due in due_exports(self._engine, self._settings, now or datetime.now(UTC)):
+        found = due_exports(self._engine, self._settings, now or datetime.now(UTC))
+        if found and (unbooked := unbooked_elsewhere(self._engine, self._settings)):
+            self._wait(found, unbooked)
+            return 0
+        for due in found:
             wanted = [Wanted(file_name(due.period, slug, "csv"), tenant_id) for tenant_id, slug in due.missing]
             done = write_exports(self._engine, due.period, wanted, self._folder, write_csv)
             for one in done:
@@ -95,6 +102,12 @@ class Exporter:
             log.info("exported %s: %d files in %s", due.period.label, len(done), self._folder)
             written += len(done)
         return written
+
+    def _wait(self, found: list[Due], why: str) -> None:
+        words = f"exports wait ({', '.join(one.period.label for one in found)}): {why}"
+        if words != self._told:
+            log.warning("%s", words)
+            self._told = words
 
     def _note(self, period: Period, done: Exported) -> None:
         values = {
@@ -105,6 +118,7 @@ class Exporter:
             "cost_nanos": done.cost_nanos,
             "sha256": done.sha256,
             "written_at": now_utc(),
+            "machine": host(),
         }
         # Another control process was as quick.
         with contextlib.suppress(IntegrityError), self._engine.begin() as connection:

@@ -14,19 +14,21 @@ from tenantry.storage.database import open_store
 from tenantry.storage.directory import Directory
 from tenantry.storage.directory.admins import new_admin_token
 from tenantry.storage.key_files import KeyFiles, create_master_key_file
-from tenantry.storage.migrating import migrate
+from tenantry.storage.migrating import Waiting, migrate_in_use
 
 
 @dataclass(frozen=True, slots=True)
 class Initialised:
     """What `init` did. `admin_token` is there only when it was made just now; it is not shown again.
 
-    `moved`: upstreams whose address is another now, in words.
+    `moved`: upstreams whose address is another now, in words. `waiting`: the step of the schema that waits until no
+    earlier version runs.
     """
 
     made_master_key: bool
     admin_token: str | None
     moved: list[str]
+    waiting: Waiting | None = None
 
 
 def init_site(settings: Settings) -> Initialised:
@@ -34,6 +36,7 @@ def init_site(settings: Settings) -> Initialised:
 
     Raises:
         MasterKeyUnusable: the master key file cannot be used, or the database belongs to another key.
+        StoreOutdated: earlier versions run that would not survive this one's schema; or a later one has made it.
     """
     engine = open_store(settings.store_url, password=settings.store_password)
     files = KeyFiles(settings.master_key_file)
@@ -42,7 +45,7 @@ def init_site(settings: Settings) -> Initialised:
         _require_no_owner(engine, settings.master_key_file)
         create_master_key_file(settings.master_key_file)
     key = require_master_key(engine, files)
-    migrate(engine)
+    waiting = migrate_in_use(engine)
     note_master_key(engine, key)
     vault = open_vault(engine, files)
     settings.journal_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -53,7 +56,7 @@ def init_site(settings: Settings) -> Initialised:
     token = new_admin_token()
     is_new = directory.add_admin("admin", token)
     engine.dispose()
-    return Initialised(made_master_key, token if is_new else None, moved)
+    return Initialised(made_master_key, token if is_new else None, moved, waiting)
 
 
 def _require_no_owner(engine: Engine, path: Path) -> None:

@@ -7,11 +7,12 @@ import stat
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Final
 
 from tenantry.control.findings import Finding
 from tenantry.kernel import STOPPED, command_of, holders_of, state_of
 from tenantry.settings import Settings
-from tenantry.storage.schema import COPYING, known_revisions
+from tenantry.storage.schema import COMPATIBLE_NAME, Fit, fit_of
 
 # A transaction of Tenantry's takes milliseconds; whoever holds the file for longer is in the way.
 LOCK_SECONDS_MAX = 2.0
@@ -25,7 +26,22 @@ _RESTORE = (
     "docs/operations.md says how journals since the backup are booked"
 )
 
-PART_OF_COPY = "it holds a part of a copy", "run `tenantry store copy` again: it goes on where it was"
+# Of a schema that this version cannot use: what it is, and the cure.
+SCHEMA_FAULTS: Final[dict[Fit, tuple[str, str]]] = {
+    Fit.MISSING: ("the database has no tables", "run `tenantry init`"),
+    Fit.OUTDATED: ("its schema is that of an earlier version", "`tenantry init` brings it up to date"),
+    Fit.TOO_LATE: (
+        "its schema is that of a later version",
+        f"install the version that made it; or go back with a backup of this one: {_RESTORE}",
+    ),
+    Fit.COPYING: ("it holds a part of a copy", "run `tenantry store copy` again: it goes on where it was"),
+}
+# Of one that it can use.
+SCHEMA_WORDS: Final[dict[Fit, str]] = {
+    Fit.CURRENT: "schema current",
+    Fit.WAITING: "a last step of the schema waits until no earlier version runs: then `tenantry init`",
+    Fit.LATER: "schema of a later version, with which this one works: go on with the upgrade",
+}
 
 
 def check_file(settings: Settings, path: Path) -> Iterator[Finding]:
@@ -72,13 +88,18 @@ def _fault(settings: Settings, path: Path) -> tuple[str, str] | None:
     # Not through the store's own engine: it would wait for a lock, and write to the file.
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=LOCK_SECONDS_MAX)) as store:
         revision = _revision(store)
-        if revision not in known_revisions():
-            return _of_another_version(revision, begin)
+        if revision == "":
+            return "it is the database of another program", _RESTORE
+        fit = fit_of(revision, _compatible_from(store) if revision else None)
+        if fit is Fit.MISSING:
+            return SCHEMA_FAULTS[fit][0], begin
+        if fit in (Fit.COPYING, Fit.TOO_LATE):
+            return _numbered(fit, revision)
         verdict = str(store.execute("PRAGMA quick_check(1)").fetchone()[0])
         if verdict != "ok":
             return f"{path} is damaged: {verdict.splitlines()[-1]}", _RESTORE
-        if revision != known_revisions()[0]:
-            return f"its schema ({revision}) is that of an earlier version", "`tenantry init` brings it up to date"
+        if fit is Fit.OUTDATED:
+            return _numbered(fit, revision)
         store.execute("BEGIN IMMEDIATE")
         store.rollback()
     return None
@@ -93,17 +114,17 @@ def _revision(store: sqlite3.Connection) -> str | None:
     return str(row[0]) if row is not None else None
 
 
-def _of_another_version(revision: str | None, begin: str) -> tuple[str, str]:
-    if revision is None:
-        return "the database has no tables", begin
-    if not revision:
-        return "it is the database of another program", _RESTORE
-    if revision == COPYING:
-        return PART_OF_COPY
-    return (
-        f"its schema ({revision}) is that of a later version",
-        f"install the version that made it; or go back with a backup of this one: {_RESTORE}",
-    )
+def _compatible_from(store: sqlite3.Connection) -> str | None:
+    """Raises: sqlite3.DatabaseError."""
+    if store.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'meta'").fetchone() is None:
+        return None
+    row = store.execute("SELECT value FROM meta WHERE name = ?", (COMPATIBLE_NAME,)).fetchone()
+    return str(row[0]) if row is not None else None
+
+
+def _numbered(fit: Fit, revision: str | None) -> tuple[str, str]:
+    found, mend = SCHEMA_FAULTS[fit]
+    return found.replace("its schema is", f"its schema ({revision}) is"), mend
 
 
 def _told(path: Path, error: sqlite3.DatabaseError) -> tuple[str, str]:

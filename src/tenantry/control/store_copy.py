@@ -24,6 +24,7 @@ from tenantry.storage.audit import verify_chain
 from tenantry.storage.custody import open_vault
 from tenantry.storage.database import open_store, path_of_store, reading
 from tenantry.storage.key_files import KeyFiles
+from tenantry.storage.schema import require_current_schema
 from tenantry.storage.server import APPLICATION
 from tenantry.store_settings import read_secret, without_password
 
@@ -36,7 +37,7 @@ _APPLICATION: Final = f"{APPLICATION}-copy"
 # The programs of a site, by what they tell the server. Its own role sees its own sessions, whatever its rights.
 _OTHERS: Final = text(
     "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
-    "AND application_name = :name"
+    "AND (application_name = :name OR application_name LIKE :name || ' %')"
 )
 
 
@@ -75,6 +76,7 @@ def copy_store(
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with alone(settings), _opened(settings, source_url, password_file, must_exist=True) as source:
         vault = open_vault(source, KeyFiles(settings.master_key_file))
+        require_current_schema(source)  # of a later version's tables and columns this one would copy nothing
         with _opened(settings, target_url, password_file) as target, reading(source) as connection:
             went_on = _prepare(target, copying.site_of(connection))
             try:

@@ -13,7 +13,7 @@ Pure: the store decides which rows are read and written together (`storage/cells
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from tenantry.domain.directory import Tenant
@@ -63,6 +63,9 @@ class Linkage:
 
     def capacities_of(self, tenant_id: str) -> tuple[str, ...]:
         return self._capacities.get(tenant_id, ())
+
+    def tenants_of(self, capacity: str) -> Iterable[str]:
+        return self._tenants.get(capacity, ())
 
     def around(self, tenant_id: str) -> Component:
         """The component of a tenant; empty for one that draws on nothing."""
@@ -137,6 +140,23 @@ def judge(
     return Verdict(me, take, changed, is_whole=mine.issuperset(component.capacities))
 
 
+def group_of(name: str, owned: Collection[str], links: Linkage, pins: Mapping[str, str]) -> tuple[str, ...]:
+    """What moves with a cell: all that the same gateway owns and tenants link with it, as the directory or pins say."""
+    pinned: dict[str, list[str]] = {}
+    for tenant_id, cell in pins.items():
+        pinned.setdefault(cell, []).append(tenant_id)
+    found = {name: None}
+    waiting = [name]
+    while waiting:
+        cell = waiting.pop()
+        for tenant_id in (*links.tenants_of(cell), *pinned.get(cell, ())):
+            for other in (*links.capacities_of(tenant_id), pins.get(tenant_id, "")):
+                if other in owned and other not in found:
+                    found[other] = None
+                    waiting.append(other)
+    return tuple(sorted(found))
+
+
 def lease_end(sent_at: float, lease_seconds: float) -> float:
     """Until when a gateway may grant by its own clock, which was read before the statement was sent."""
     return sent_at + lease_seconds - lease_seconds / DRIFT_DIVISOR - MARGIN_SECONDS
@@ -196,6 +216,16 @@ class Tenure:
         """A tenant is granted for no longer."""
         self.vouched.clear()
         self.tenants.pop(tenant_id, None)
+
+    def release(self, names: Collection[str]) -> list[str]:
+        """These cells are to be another gateway's: nothing of them is granted from now on; the tenants that were."""
+        self.vouched.clear()
+        for name in names:
+            self.cells.pop(name, None)
+        gone = [tenant_id for tenant_id, cell in self.tenants.items() if cell in names]
+        for tenant_id in gone:
+            del self.tenants[tenant_id]
+        return gone
 
     def lapse(self) -> int:
         """The lease has run out: which cells are still owned, only the store can say. The life that begins now."""

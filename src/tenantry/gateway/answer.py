@@ -60,6 +60,14 @@ class Client(Connected):
         """It is granted for here, after all."""
         raise NotImplementedError
 
+    def want_body(self) -> None:
+        """Nothing is known that would refuse its request whatever the body says."""
+        raise NotImplementedError
+
+    def turn_away(self, answer: bytes) -> None:
+        """Give it this whole answer instead of reading its body."""
+        raise NotImplementedError
+
     def cut(self) -> None:
         """Close without the end that HTTP asks for: that is how a client learns that a body is not whole."""
         raise NotImplementedError

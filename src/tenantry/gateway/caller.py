@@ -13,7 +13,14 @@ from tenantry.domain.holds import Account
 from tenantry.domain.numerals import small_number
 from tenantry.domain.policies import has_policies
 from tenantry.gateway.authentication import Principal, authenticate
-from tenantry.gateway.headers import peer_head, peer_head_end, upstream_head, upstream_head_end
+from tenantry.gateway.headers import (
+    PEER_AHEAD,
+    peer_head,
+    peer_head_end,
+    peer_question_end,
+    upstream_head,
+    upstream_head_end,
+)
 from tenantry.gateway.parts import Parts
 from tenantry.gateway.tallies import AGENT_BYTES_MAX
 from tenantry.gateway.telling import BudgetLines
@@ -71,8 +78,8 @@ class Caller:
         self.target: Target = find_target(head.method, head.target)
         self.known = KnownHead(raw, head)
         self.agent = head.fields.get(b"user-agent", b"")[:AGENT_BYTES_MAX]
-        told = head.fields.get(b"x-stainless-retry-count")
-        self.retries = (small_number(told) or 0) if told is not None else 0
+        tried = head.fields.get(b"x-stainless-retry-count")
+        self.retries = (small_number(tried) or 0) if tried is not None else 0
         self._snapshot: Snapshot | None = None
         self._hosts: dict[bytes, bytes] | None = None
         self._host_slug: bytes | None = None
@@ -91,7 +98,10 @@ class Caller:
         self.is_metered = kind is Kind.MESSAGES
         self.is_inspected = self.is_metered or kind is Kind.COUNT_TOKENS
         self.is_encoded = head.fields.get(b"content-encoding", b"identity").lower() != b"identity"
-        self.is_plain = self.is_inspected and b"expect" not in head.fields and head.content_length is not None
+        told = head.fields
+        self.is_plain = (
+            self.is_inspected and b"expect" not in told and PEER_AHEAD not in told and head.content_length is not None
+        )
         self.has_policies = self.has_budget = self.shares_credential = True
         self.traceparent: str | None = None
 
@@ -165,9 +175,16 @@ class Caller:
 
     def head_for_peer(self, peer: str, size: int) -> bytes:
         """The head for another gateway, of a client at that address, for a body of `size` bytes."""
+        return self._start_for_peer(peer) + peer_head_end(self.head, size)
+
+    def question_for_peer(self, peer: str, size: int) -> bytes:
+        """The head that asks another gateway whether it would refuse such a request before its body has come."""
+        return self._start_for_peer(peer) + peer_question_end(size)
+
+    def _start_for_peer(self, peer: str) -> bytes:
         if not self._peer_head or self._peer != peer:
             self._peer, self._peer_head = peer, peer_head(self.head, peer)
-        return self._peer_head + peer_head_end(self.head, size)
+        return self._peer_head
 
     def begin_template(self, principal: Principal, credential: Credential, model: str, streaming: bool) -> bytes:
         """The journal's line for the beginning of an attempt, but for what differs (`ledger.templates`)."""

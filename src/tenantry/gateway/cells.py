@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from tenantry.domain.asks import capacity_name
+from tenantry.domain.asks import Ask, capacity_name
 from tenantry.domain.ceilings import Ceiling
 from tenantry.domain.cells import Tenure
 from tenantry.domain.directory import Credential, Tenant
@@ -56,16 +56,29 @@ class Cells:
     """`clock`: seconds that count suspends, read anew at each call.
 
     `wanted`: tenants that requests wait for. `asked`: ceilings that are to be raised. `ring` is called when there is
-    something of either. `is_lent`: another gateway has taken this one's place, and counts for what goes on here.
+    something of either. `guests`: sessions that other gateways still have of what is granted here. `is_lent`: another
+    gateway has taken this one's place, and counts for what goes on here.
     """
 
-    __slots__ = ("_elsewhere", "_for_more", "_waiting", "asked", "clock", "is_lent", "ring", "tenure", "wanted")
+    __slots__ = (
+        "_elsewhere",
+        "_for_more",
+        "_waiting",
+        "asked",
+        "clock",
+        "guests",
+        "is_lent",
+        "ring",
+        "tenure",
+        "wanted",
+    )
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.clock = clock
         self.ring: Callable[[], object] = _nobody
         self.tenure = Tenure()
         self.is_lent = False
+        self.guests: dict[bytes, Ask] = {}
         self.wanted: dict[str, None] = {}
         self.asked: list[Ceiling] = []
         self._elsewhere: dict[str, At] = {}
@@ -98,6 +111,10 @@ class Cells:
             return True
         tenure.vouched.clear()  # the requests that come now are told so before anything stands in the journal
         return False
+
+    def has_given(self, tenant_id: str) -> bool:
+        """Whether this gateway lives and does not grant for a tenant: who does is to begin anew with its requests."""
+        return self.has_lease and not self.is_lent and tenant_id not in self.tenure.tenants
 
     def owner_of(self, tenant_id: str) -> Owner:
         """Who grants for a tenant."""

@@ -24,6 +24,7 @@ from tenantry.ledger.journal import JournalUnavailable, JournalWriter
 from tenantry.ledger.live import LiveFile, LiveHealth
 from tenantry.storage.database import StoreReplaced
 from tenantry.storage.prices import PriceBook
+from tenantry.storage.schema import StoreLater
 from tenantry.storage.snapshot import DirectoryWatch, SnapshotLoader
 
 log = logging.getLogger("tenantry.gateway")
@@ -93,7 +94,8 @@ async def follow_directory(
 ) -> None:
     """Fails closed for what is new, open for what was known: a store that cannot be read leaves the last snapshot.
 
-    One that was replaced would leave it for good, and no revocation would ever arrive: then the gateway ends.
+    One that was replaced, or that a later version has made another of, would leave it for good, and no revocation would
+    ever arrive: then the gateway ends.
     """
     faults, now = Repeats(), gateway.parts.clock.now
     looked_at = now()
@@ -120,7 +122,7 @@ async def follow_directory(
             if faults.count and (count := faults.went_well(now())):
                 log.warning("the directory can be read again; it could not %d times", count)
             gateway.live.directory_fault = ""
-        except StoreReplaced as error:
+        except (StoreReplaced, StoreLater) as error:
             log.critical("%s The gateway ends: no change would reach it any more. `tenantry doctor` says more.", error)
             raise
         except Exception as error:

@@ -19,11 +19,13 @@ from tenantry.domain.errors import (
     TooManyConnections,
 )
 from tenantry.gateway.answer import Client
+from tenantry.gateway.authentication import Principal
 from tenantry.gateway.bodies import BESIDE_BYTES_MIN
 from tenantry.gateway.caller import Caller
 from tenantry.gateway.cells import MINE, At
 from tenantry.gateway.early import refusal_on_head
 from tenantry.gateway.exchange import CLIENT_STALL_SECONDS_MAX, Exchange
+from tenantry.gateway.foresight import NOTHING_KNOWN, Foresight
 from tenantry.gateway.hop import Hop
 from tenantry.gateway.parts import Parts
 from tenantry.gateway.population import Connected, Served
@@ -262,12 +264,17 @@ class ClientConnection(Client):
         if length is not None:
             if length > size_max:
                 raise _too_large(size_max)
-            if length >= BESIDE_BYTES_MIN:
-                self._look_ahead(caller, length)
-            if len(self._buffer) < length:
-                self._make_room(length)
-        elif head.chunked:
-            self._look_ahead(caller, 0)
+            if length >= BESIDE_BYTES_MIN and self._look_ahead(caller, length):
+                return
+        elif head.chunked and self._look_ahead(caller, 0):
+            return
+        self._ask_for_body(head)
+
+    def _ask_for_body(self, head: RequestHead) -> None:
+        """Nothing is wrong with the head. Raises: ApiError."""
+        length = self._length
+        if length is not None and len(self._buffer) < length:
+            self._make_room(length)
         expect = head.fields.get(b"expect")
         if expect is not None:
             if expect.lower() != b"100-continue":
@@ -290,18 +297,57 @@ class ClientConnection(Client):
             refusal.tenant_id = tenant_id
             raise refusal
 
-    def _look_ahead(self, caller: Caller, size: int) -> None:
-        """What no body could change is told before a large one has come. Raises: ApiError."""
+    def _look_ahead(self, caller: Caller, size: int) -> bool:
+        """What no body could change is told before a large one has come. True: another gateway is asked first, and
+        `want_body` or `turn_away` follows. Raises: ApiError."""
         if caller.target.route.open_to_all:
-            return
-        principal = caller.principal(self._parts)
-        cells = self._parts.cells
-        if cells is not None and cells.owner_of(principal.tenant.tenant_id) is not MINE:
-            return  # nothing is counted here
+            return False
+        parts = self._parts
+        principal, cells = caller.principal(parts), parts.cells
+        if cells is None or cells.owner_of(principal.tenant.tenant_id) is MINE:
+            self._look_here(caller, principal, size)
+            return False
+        if not self.may_pass:
+            return False
+        asked = Foresight(parts, cells, self, caller, principal, size)
+        self._exchange, self._state = asked, _ANSWERING
+        asked.ask()
+        return True
+
+    def _look_here(self, caller: Caller, principal: Principal, size: int) -> None:
+        """Raises: ApiError."""
         refusal = refusal_on_head(self._parts, principal, caller, size)
         if refusal is not None:
             refusal.tenant_id = principal.tenant.tenant_id
             raise refusal
+
+    def want_body(self) -> None:
+        caller, head = self._caller, self._head
+        self._exchange, self._state = None, _HEAD
+        if caller is None or head is None:
+            return
+        try:
+            cells, principal = self._parts.cells, caller.principal(self._parts)
+            if cells is not None and cells.owner_of(principal.tenant.tenant_id) is MINE:
+                self._look_here(caller, principal, self._length or 0)  # it is granted for here by now
+            self._ask_for_body(head)
+        except ApiError as refusal:
+            self._refuse_with_body_unread(refusal)
+            return
+        self._read_on()
+
+    def turn_away(self, answer: bytes) -> None:
+        self._exchange, self.keeps_alive = None, False
+        self.write(answer)
+        self.answered()
+
+    def _tell_ahead(self, caller: Caller, size: int) -> None:
+        """Answer a question about a body that has not come. Raises: ApiError: it would be refused."""
+        principal, cells = caller.principal(self._parts), self._parts.cells
+        if cells is None or cells.owner_of(principal.tenant.tenant_id) is MINE:
+            self._look_here(caller, principal, size)
+        self._state = _ANSWERING
+        self._answer(NOTHING_KNOWN, [], b"", new_request_id())
 
     def _begin_body(self, head: RequestHead) -> None:
         buffer, length = self._buffer, self._length
@@ -561,7 +607,11 @@ class ClientConnection(Client):
 
     def stop_when_idle(self) -> None:
         self.keeps_alive = False
-        if self._state == _HEAD and not self._buffer and self.transport is not None:
+        if self._state == _HEAD and not self._buffer:
+            self._end_idle()
+
+    def _end_idle(self) -> None:
+        if self.transport is not None:
             self.transport.close()
 
     @property

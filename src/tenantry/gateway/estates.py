@@ -6,25 +6,56 @@ Both are processes of one machine, under one clock (CLOCK_MONOTONIC): times need
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 
 from tenantry.domain.admission import BUCKETS, Bucket, Lane, Scope
-from tenantry.domain.asks import capacity_name
+from tenantry.domain.asks import Ask, capacity_name
 from tenantry.domain.directory import UNLIMITED, Credential, Snapshot
-from tenantry.gateway.handover import BucketState, LaneState, StandingState
+from tenantry.gateway.handover import BucketState, LaneState, RunningAttempt, RunningRequest, StandingState
 from tenantry.gateway.parts import Parts
 
 
-def lanes_of(parts: Parts) -> list[LaneState]:
+class Part:
+    """Of all that a gateway grants for, some cells with their tenants."""
+
+    __slots__ = ("cells", "tenants")
+
+    def __init__(self, cells: Collection[str], tenants: Collection[str]) -> None:
+        self.cells = cells
+        self.tenants = tenants
+
+
+def lanes_of(parts: Parts, part: Part | None = None) -> list[LaneState]:
     """The lanes that are not as if they had never been. Sessions are not in it: they belong to requests."""
     register, now = parts.lanes.register, parts.clock.now()
-    found = [_state(kind, lane.name, "", lane, now) for kind, lane in register.own()]
-    for shared in register.shared.values():
+    own, capacities = register.own(), register.shared.values()
+    if part is not None:
+        keys = {key.lane_name: key.tenant_id for key in parts.latest.snapshot.keys.values()}
+        own = ((kind, lane) for kind, lane in own if keys.get(lane.name, lane.name) in part.tenants)
+        capacities = [shared for shared in capacities if shared.name in part.cells]
+    found = [_state(kind, lane.name, "", lane, now) for kind, lane in own]
+    for shared in capacities:
         if shared.capacity is not None:
             found.append(_state("capacity", shared.name, "", shared.capacity, now))
         found += [_state("model", shared.name, model, lane, now) for model, lane in shared.models.items()]
     return [one for one in found if one is not None]
+
+
+def running_request(name: bytes, ask: Ask, attempt: RunningAttempt | None) -> RunningRequest:
+    """What another gateway has to know of a request that goes on here."""
+    return RunningRequest(
+        name,
+        ask.tenant.tenant_id,
+        ask.key.digest,
+        ask.credential.credential_id if ask.credential is not None else None,
+        ask.model,
+        ask.input_tokens,
+        ask.output_tokens,
+        ask.begun_at,
+        ask.is_open,
+        attempt,
+    )
 
 
 def _state(kind: str, name: str, model: str, lane: Lane, now: float) -> LaneState | None:
@@ -59,12 +90,14 @@ def take_lanes(parts: Parts, states: list[LaneState]) -> None:
             shared = register.shared_of(credential, now)
             lane = shared.capacity
             if state.kind == "model":
-                lane = shared.models[state.model] = Lane(UNLIMITED, now, Scope.MODEL, f"{shared.name} {state.model}")
+                made = Lane(UNLIMITED, now, Scope.MODEL, f"{shared.name} {state.model}")
+                lane = shared.models.setdefault(state.model, made)
         if lane is not None:
             _restore(lane, state, now)
 
 
 def _restore(lane: Lane, state: LaneState, now: float) -> None:
+    """Of several gateways before this one, the one that has counted for it last says the least that is left."""
     lane.mean_session = state.mean_session
     if state.closed_until > now:
         lane.close_until(state.closed_until)
@@ -74,15 +107,32 @@ def _restore(lane: Lane, state: LaneState, now: float) -> None:
             lane.learn(one.name, int(one.per_minute), math.ceil(one.size), now)
             bucket = _bucket(lane, one.name)
         if bucket is not None:
-            bucket.level, bucket.at = min(bucket.size, one.level), one.at
+            before, bucket.level, bucket.at = bucket.level, min(bucket.size, one.level), one.at
             bucket.refill(now)
+            bucket.level = min(bucket.level, before)
 
 
-def standings_of(parts: Parts) -> list[StandingState]:
+def shift_lanes(states: list[LaneState], seconds: float) -> None:
+    """Tell their times by a clock that is so far ahead."""
+    for state in states:
+        if state.closed_until:
+            state.closed_until += seconds
+        for bucket in state.buckets:
+            bucket.at += seconds
+
+
+def standings_of(parts: Parts, part: Part | None = None) -> list[StandingState]:
     """What is known of credentials at their upstreams."""
-    health = parts.health
-    found = {name: StandingState(name, one.breaker.state(), one.retries.fifths) for name, one in health.standings()}
-    for credential in credentials_of(parts.latest.snapshot):
+    health, drawn = parts.health, [*credentials_of(parts.latest.snapshot)]
+    if part is not None:
+        drawn = [one for one in drawn if capacity_name(one) in part.cells]
+    names = {one.credential_id for one in drawn}
+    found = {
+        name: StandingState(name, one.breaker.state(), one.retries.fifths)
+        for name, one in health.standings()
+        if part is None or name in names
+    }
+    for credential in drawn:
         until = health.dead_until(credential)
         if until is not None:
             state = found.setdefault(credential.credential_id, StandingState(credential.credential_id))

@@ -80,6 +80,8 @@ _UNSENT: Final = (
     State.CLAIMING,
     State.RAISING,
 )
+# What these wait for is another gateway's to give, when their tenant's cell has moved.
+_BEGIN_ANEW: Final = (State.WAITING, State.COUNTING, State.BACKING_OFF, State.RAISING)
 # When the time of these has passed, nobody has failed: it is decided again.
 _WITHOUT_FAULT: Final = (State.BACKING_OFF, State.RAISING)
 
@@ -444,6 +446,17 @@ class Exchange(Outbound):
         self._give_back()
         if client is not None:
             client.pass_to(owner, body)
+
+    def move_on(self) -> None:
+        if self.state in _BEGIN_ANEW:
+            self.begin_anew()
+
+    def begin_anew(self) -> None:
+        client, body = self._client, self.body
+        self.state = State.ENDED
+        self._give_back()
+        if client is not None:
+            client.take_back(body)
 
     def stop(self) -> None:
         if self.state in (State.READING, State.WAITING, State.CLAIMING):

@@ -25,6 +25,10 @@ _ENDING: Final = ".sock"
 _LOST: Final = -1
 
 
+# What this version can be told; both sides say it first, 0 where they do not. Members that are not known are passed
+# over, and missing ones have defaults; a message of another kind goes only to who says so (decision 0023).
+SPEAKS: Final = 1
+
 # From the one that comes
 
 
@@ -34,6 +38,8 @@ class AskListener(msgspec.Struct, tag=True):
 
 class Succeed(msgspec.Struct, tag=True):
     """I take your place."""
+
+    speaks: int = 0
 
 
 class Grown(msgspec.Struct, tag=True):
@@ -114,6 +120,7 @@ class Estate(msgspec.Struct, tag=True):
     requests: list[RunningRequest]
     lanes: list[LaneState]
     standings: list[StandingState]
+    speaks: int = 0
 
 
 class Grow(msgspec.Struct, tag=True):
@@ -268,7 +275,7 @@ def await_successor(run: Path, port: int, seat: int = 0) -> socket.socket:
     raw = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         raw.setblocking(False)
-        with short_name(run / _name(port, seat)) as name:
+        with short_name(run / socket_name(port, seat)) as name:
             raw.bind(name)
         raw.listen(_DESCRIPTORS_MAX)
     except OSError:
@@ -277,22 +284,31 @@ def await_successor(run: Path, port: int, seat: int = 0) -> socket.socket:
     return raw
 
 
-def _name(port: int, seat: int) -> str:
+def socket_name(port: int, seat: int = 0) -> str:
+    """Of the file in a run's folder on which its gateway is asked."""
     return f"{port}{_ENDING}" if seat == 0 else f"{port}.{seat}{_ENDING}"
 
 
-def find_gateways(journal_dir: Path, port: int, seat: int = 0) -> list[Wire]:
+def _seat_of(name: str, port: int) -> int | None:
+    """Whose socket it is; None: that of another port."""
+    its_port, _, its_seat = name.removesuffix(_ENDING).partition(".")
+    return int(its_seat or 0) if its_port == str(port) else None
+
+
+def find_gateways(journal_dir: Path, port: int, seat: int = 0, seats: int = 0) -> list[Wire]:
     """The living gateways of a site that serve `port` or did, the one that began last first.
 
-    `seat`: of several that serve one port, each has its own, and is followed by the next one of it.
+    `seat`: of several that serve one port, each has its own, and is followed by the next one of it. `seats`: how many
+    there are from now on; who has a seat beyond is followed by the others in turn. 0: that is not known.
 
     Raises:
         WireBroken: one lives, and does not answer.
     """
     found: list[Wire] = []
     # A run's name tells when it began.
-    for path in sorted(journal_dir.glob(f"*/{_name(port, seat)}"), reverse=True):
-        if not is_alive(path.parent):
+    for path in sorted(journal_dir.glob(f"*/{port}*{_ENDING}"), reverse=True):
+        its = _seat_of(path.name, port)
+        if its is None or (its % seats if 0 < seats <= its else its) != seat or not is_alive(path.parent):
             continue
         raw = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         raw.settimeout(ANSWER_SECONDS_MAX)

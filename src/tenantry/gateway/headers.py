@@ -13,6 +13,8 @@ from tenantry.wire.http1 import RequestHead, connection_options
 PEER_CLIENT: Final = b"x-tenantry-client"
 PEER_REFUSED: Final = b"x-tenantry-hop"
 PEER_REFUSED_LINE: Final = PEER_REFUSED + b": elsewhere\r\n"
+# A question, ahead of a body of so many bytes (0: not known): would it be refused whatever it says?
+PEER_AHEAD: Final = b"x-tenantry-ahead"
 # What is of the connection to a client, and is made anew for that to another gateway.
 _NOT_FOR_PEER: Final = frozenset(
     {
@@ -27,6 +29,7 @@ _NOT_FOR_PEER: Final = frozenset(
         b"upgrade",
         PEER_CLIENT,
         PEER_REFUSED,
+        PEER_AHEAD,
     }
 )
 _OF_CONNECTIONS: Final = frozenset({b"close", b"keep-alive", b""})
@@ -139,6 +142,11 @@ def peer_head_end(head: RequestHead, body_bytes: int) -> bytes:
     """What completes `peer_head` for a body of this length."""
     has_body = head.chunked or b"content-length" in head.fields
     return b"content-length: %d\r\n\r\n" % body_bytes if has_body else b"\r\n"
+
+
+def peer_question_end(body_bytes: int) -> bytes:
+    """What completes `peer_head` for a question ahead of a body of this length."""
+    return b"%b: %d\r\ncontent-length: 0\r\n\r\n" % (PEER_AHEAD, body_bytes)
 
 
 def upstream_head_end(method: bytes, body_bytes: int) -> bytes:

@@ -342,6 +342,9 @@ class Hop(Served):
             if client is not None:
                 client.pass_on(body)
 
+    def move_on(self) -> None:
+        """It is with another gateway already."""
+
     def stop(self) -> None:
         if self._state <= _CONNECTING:
             self._refuse(NotReady())

@@ -16,6 +16,7 @@ from tenantry.domain.till import Accounts
 from tenantry.gateway.client import ClientConnection
 from tenantry.gateway.estates import credentials_of, take_lanes, take_standings
 from tenantry.gateway.handover import (
+    SPEAKS,
     DescriptorLost,
     Estate,
     Grow,
@@ -249,7 +250,7 @@ def succeed(wires: Sequence[Wire]) -> list[Inheritance]:
     """
     found: list[Inheritance] = []
     for wire in wires:
-        wire.send(Succeed())
+        wire.send(Succeed(SPEAKS))
         estate = wire.wait()
         if not isinstance(estate, Estate):
             raise WireBroken("it does not say what it leaves")

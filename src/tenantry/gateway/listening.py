@@ -13,8 +13,9 @@ from tenantry.gateway.handover import WireBroken, ask_listener, find_gateways
 
 # The number of the descriptor that `serve` gives to a gateway.
 LISTENER: Final = "TENANTRY_LISTENER"
-# Which one it is of those that share that descriptor, from 0.
+# Which one it is of those that share that descriptor, from 0, and how many these are.
 SEAT: Final = "TENANTRY_SEAT"
+SEATS: Final = "TENANTRY_SEATS"
 # systemd's own (sd_listen_fds(3)): how many, for which process; the first is this one.
 _LISTEN_FDS, _LISTEN_PID, _LISTEN_FDS_START = "LISTEN_FDS", "LISTEN_PID", 3
 # What waits while no gateway accepts, and in a burst. The kernel takes no more than net.core.somaxconn.
@@ -84,7 +85,7 @@ def bind(host: str, port: int, *, is_only_ipv6: bool = False) -> socket.socket:
 def _taken_over(journal_dir: Path, port: int) -> socket.socket | None:
     """From a living gateway of this site that serves the port."""
     try:
-        wires = find_gateways(journal_dir, port)
+        wires = find_gateways(journal_dir, port, seats=1)  # any of them
         try:
             return ask_listener(wires)
         finally:

@@ -44,6 +44,8 @@ COUNT_SECONDS_MAX = 10.0
 PROMPT_SECONDS_MAX = 15.0
 # What the next answer would be too, and each may be billed: not asked for again under the same credential.
 _LASTING_FAULTS = frozenset({INVALID, ANSWER_TOO_LARGE})
+# Of an attempt that was not sent: another gateway makes one in its place.
+MOVED = "moved"
 
 # To look up a member of an enumeration takes CPython 3.11 longer than a call; these are on every request's way.
 _READ: Final = Event.READ
@@ -90,6 +92,10 @@ class Outbound(AttemptOwner):
 
     def pass_to(self, owner: At) -> None:
         """Another gateway grants for it, and goes on with it."""
+        raise NotImplementedError
+
+    def begin_anew(self) -> None:
+        """As if it had just come: who grants for its tenant is looked for."""
         raise NotImplementedError
 
     def _fail_safely(self) -> None:
@@ -181,7 +187,7 @@ class Outbound(AttemptOwner):
         parts, caller, principal, fields = self._parts, self.caller, self.principal, self.fields
         tenant = principal.tenant
         try:
-            if parts.population.is_stopping:
+            if parts.population.is_stopping and not self._is_given():
                 raise NotReady
             cells = parts.cells
             if (
@@ -354,6 +360,9 @@ class Outbound(AttemptOwner):
         if self._parts.population.heir is not None:
             self.pass_on()  # another attempt would have to be held here, where nothing is counted any more
             return
+        if self._is_given():
+            self.begin_anew()
+            return
         if self._reason == DROPPED_REUSED and tries.held is None and not tries.was_resent:
             self._follow(tries, tries.resend())
         else:
@@ -418,6 +427,10 @@ class Outbound(AttemptOwner):
             self._error, self._reason = JournalDown(), "journal_unavailable"
             self.on(Event.UNWRITTEN)
         elif self._parts.cells is not None and not self._may_leave(self._parts.cells):
+            if self._is_given() and self._attempt is not None:
+                self._attempt.close(MOVED)
+                self.begin_anew()
+                return
             self._error, self._reason = StoreAway(), StoreAway.reason
             self.on(Event.UNWRITTEN)
         elif self.state is _JOURNALLING:
@@ -428,6 +441,11 @@ class Outbound(AttemptOwner):
                 self._fail_safely()
         else:
             self.on(Event.WRITTEN)
+
+    def _is_given(self) -> bool:
+        """Whether another gateway of the site is to go on with it: its tenant's cell has moved."""
+        cells = self._parts.cells
+        return cells is not None and cells.has_given(self.principal.tenant.tenant_id)
 
     def _may_leave(self, cells: Cells) -> bool:
         """Whether this gateway still owns what the attempt was granted for, by a clock that is read now."""

@@ -71,6 +71,10 @@ class Served(Timed):
         """Another gateway begins anew with it: of one that is unsent."""
         raise NotImplementedError
 
+    def move_on(self) -> None:
+        """Another gateway is about to grant for its tenant: what is not being sent begins anew."""
+        raise NotImplementedError
+
     def look(self) -> None:
         """Called four times a second: count what a stream has produced."""
         raise NotImplementedError

@@ -9,9 +9,11 @@ import socket
 from collections.abc import Callable
 
 from tenantry.gateway.bridging import bridge
-from tenantry.gateway.estates import lanes_of, standings_of
+from tenantry.gateway.cells import Cells
+from tenantry.gateway.estates import lanes_of, running_request, standings_of
 from tenantry.gateway.exchange import Exchange
 from tenantry.gateway.handover import (
+    SPEAKS,
     AskListener,
     Estate,
     Grow,
@@ -123,8 +125,10 @@ class Retirement(Lender):
             parts.cells.is_lent = True
         unsent = [served for served in population.served if served.is_unsent]
         requests = [one for served in population.served - {*unsent} if (one := self._lend(served)) is not None]
+        if parts.cells is not None:
+            requests += self._lend_guests(parts.cells)
         self.begun.set()
-        wire.send(Estate(self._run_id, requests, lanes_of(parts), standings_of(parts)))
+        wire.send(Estate(self._run_id, requests, lanes_of(parts), standings_of(parts), SPEAKS))
         self._wire = wire
         for served in unsent:
             served.pass_on()
@@ -145,6 +149,9 @@ class Retirement(Lender):
         """What the other one has to know of a request that goes on here."""
         if not isinstance(served, Exchange):
             return None
+        cells = self._parts.cells
+        if cells is not None and served.principal.tenant.tenant_id not in cells.tenure.tenants:
+            return None  # its tenant has moved: another gateway counts for it, and this one tells it
         ask, attempt = served.in_hand
         running: RunningAttempt | None = None
         if attempt is not None and attempt.money is not None and attempt.money.is_open:
@@ -154,19 +161,13 @@ class Retirement(Lender):
             running = RunningAttempt(attempt.attempt_id, money.held_nanos, money.is_held, money.held_tokens)
         if ask is None:
             return None
-        turn = self._turns[served.name] = LentTurn(served.name, ask)
-        return RunningRequest(
-            turn.name,
-            ask.tenant.tenant_id,
-            ask.key.digest,
-            ask.credential.credential_id if ask.credential is not None else None,
-            ask.model,
-            ask.input_tokens,
-            ask.output_tokens,
-            ask.begun_at,
-            ask.is_open,
-            running,
-        )
+        self._turns[served.name] = LentTurn(served.name, ask)
+        return running_request(served.name, ask, running)
+
+    def _lend_guests(self, cells: Cells) -> list[RunningRequest]:
+        """What other gateways still have of the tenants that are granted for here, and tell this one of."""
+        self._turns.update({name: LentTurn(name, ask) for name, ask in cells.guests.items()})
+        return [running_request(name, ask, None) for name, ask in cells.guests.items()]
 
     # Lender
 
@@ -257,7 +258,9 @@ class Retirement(Lender):
         self._tell_turns()
 
     def _is_done(self) -> bool:
-        population = self._parts.population
+        population, cells = self._parts.population, self._parts.cells
+        if cells is not None and cells.guests:
+            return False  # it is told of these, and tells the next one
         return not (population.served or population.connections or self._bridges or self._passing or self._waiting)
 
     def close(self) -> None:

@@ -44,6 +44,7 @@ from tenantry.ledger.opening import costs_of, open_counters
 from tenantry.settings import GatewaySettings
 from tenantry.storage.custody import open_vault
 from tenantry.storage.database import open_store
+from tenantry.storage.in_use import StoreUse
 from tenantry.storage.key_files import KeyFiles
 from tenantry.storage.prices import PriceBook
 from tenantry.storage.snapshot import DirectoryWatch, SnapshotLoader
@@ -66,10 +67,11 @@ async def serve_gateway(
     ready: Callable[[], None] | None = None,
     replaced: Callable[[], None] | None = None,
     seat: int = 0,
+    seats: int = 0,
 ) -> int:
     """Serve until SIGTERM or SIGINT, then drain; or until another gateway takes its place. Returns the exit code.
 
-    `seat`: which it is of several that share the listener.
+    `seat`: which it is of several that share the listener; `seats`: how many these are, 0 where nobody says it.
 
     `listener` is bound. `ready` is called once connections are accepted, `replaced` when another one has taken over.
     """
@@ -79,6 +81,7 @@ async def serve_gateway(
     key_files = KeyFiles(settings.master_key_file)
     key_files.load()  # what is missing first is told first
     engine = open_store(settings.store_url, password=settings.store_password, must_exist=True)
+    use = StoreUse(engine)
     vault = open_vault(engine, key_files)
     watch = DirectoryWatch(engine)
     loader = SnapshotLoader(engine, vault, settings.zone)
@@ -92,8 +95,12 @@ async def serve_gateway(
     journal = JournalWriter(journal_dir, "gateway")
     wall = WallClock(time.monotonic_ns, _told_us)
     clock = Clock(loop.time, wall.now_us, loop.call_soon, loop.call_later)
+    if seat:
+        from tenantry.gateway.lone import wait_for_lone
+
+        await wait_for_lone(engine, journal_dir, port)
     # All that may fail has been done: from here on until it accepts, nobody admits anything.
-    inherited = succeed(find_gateways(journal_dir, port, seat))
+    inherited = succeed(find_gateways(journal_dir, port, seat, seats))
     running = [attempt_id for one in inherited for attempt_id in one.attempt_ids]
     opening = open_counters(engine, journal_dir, prices, settings.zone, _told_us(), running)
     cells = Cells(SUSPENDED_SECONDS) if settings.cluster else None
@@ -137,17 +144,19 @@ async def serve_gateway(
     gc.disable()
     died = await _first_of([ending.stop, retirement.begun], chores)
     server.close()
-    if membership is not None:
-        membership.accept_no_more()
     if retirement.begun.is_set():
         log.info("another gateway has taken over; what is in flight here goes on to its end")
         if replaced is not None:
             replaced()
         await retirement.ended(ending.stop, RETIRE_SECONDS_MAX)
+    if ending.stop.is_set() and membership is not None and not retirement.begun.is_set():
+        await ending.unless_hurried(membership.hand_over(settings.shutdown_seconds))
     if ending.stop.is_set():
         log.info("stopping: up to %g s for requests in flight", settings.shutdown_seconds)
     if not await ending.unless_hurried(gateway.drain(settings.shutdown_seconds)):
         await gateway.drain(0)
+    if membership is not None:
+        membership.accept_no_more()
     gateway.tell_tallies()
     for chore in chores:
         chore.cancel()
@@ -160,6 +169,7 @@ async def serve_gateway(
     journal.close()
     live.close()
     watch.close()
+    use.close()
     engine.dispose()
     log.info("stopped")
     return 1 if died else 0

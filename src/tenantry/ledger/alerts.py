@@ -48,6 +48,10 @@ _SETTLED_US = 3600 * SECOND_US
 _TOLD_MAX = 100_000
 
 
+def _always() -> bool:
+    return True
+
+
 class Watch(Protocol):
     """Something that can say what is the case."""
 
@@ -64,7 +68,8 @@ class AlertWatch:
     """Raises what the watches see, through the outbox.
 
     `of_store` are watches of what the store keeps: they look when it may have changed, and once a minute, for periods
-    end. `of_now` look when they are due.
+    end; and only while this process leads the site, so that several control processes do not ask the same. `of_now`
+    look when they are due.
     """
 
     def __init__(
@@ -74,8 +79,10 @@ class AlertWatch:
         of_now: list[WatchOfNow],
         clock: Callable[[], int],
         changes: StoreChanges | None = None,
+        is_leading: Callable[[], bool] = _always,
     ) -> None:
         self._outbox = outbox
+        self._is_leading = is_leading
         self._of_store = of_store
         self._of_now = of_now
         self._clock = clock
@@ -91,18 +98,19 @@ class AlertWatch:
     def _is_store_due(self, at_us: int) -> bool:
         if self._changes is None or self._changes.may_have():
             self._minute = None  # until a look has come to its end
-        return at_us // _MINUTE_US != self._minute
+        return self._is_leading() and at_us // _MINUTE_US != self._minute
 
     def step(self) -> int:
         """Raise what is new; how much that was."""
         at_us = self._clock()
-        minute = at_us // _MINUTE_US
         watches: list[Watch] = [one for one in self._of_now if one.is_due(at_us)]
-        if self._is_store_due(at_us):
+        is_store_due = self._is_store_due(at_us)
+        if is_store_due:
             self._minute = None
             watches = [*self._of_store, *watches]
         raised = sum(self._tell(alert, at_us) for watch in watches for alert in watch.look(at_us))
-        self._minute = minute
+        if is_store_due:
+            self._minute = at_us // _MINUTE_US
         return raised
 
     def _tell(self, alert: Alert, at_us: int) -> bool:
@@ -124,6 +132,7 @@ def open_watch(
     journal_dir: Path,
     clock: Callable[[], int],
     changes: StoreChanges | None = None,
+    is_leading: Callable[[], bool] = _always,
 ) -> AlertWatch:
     """The watch of a site. `thresholds` hold for tenants without their own; without `changes` each look is at all."""
     of_store: list[Watch] = [
@@ -133,7 +142,7 @@ def open_watch(
         RefusalWatch(engine, zone),
         QuarantineWatch(engine, zone),
     ]
-    return AlertWatch(Outbox(engine), of_store, [HealthWatch(data_dir, journal_dir)], clock, changes)
+    return AlertWatch(Outbox(engine), of_store, [HealthWatch(data_dir, journal_dir)], clock, changes, is_leading)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,9 @@
 A step reads what is new and books it in one transaction together with the cursor, so a crash at any point only means
 that lines are read again; the unique attempt id makes a second booking a no-op. Rows of one journal run are chained by
 hash in the order in which they were booked. A line that cannot be booked goes to quarantine and holds up no other.
+
+A transaction begins by moving the run's cursor on from where this drain found it. Whoever was stopped for a minute,
+while another control process went on, finds another cursor there, and books nothing on what it remembers.
 """
 
 from __future__ import annotations
@@ -12,10 +15,11 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import Connection, Engine, insert, select, update
+from sqlalchemy import Connection, Engine, select, update
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 
 from tenantry.domain.prices import PriceTable
@@ -29,6 +33,7 @@ from tenantry.ledger.rows import FIRST_HASH, chained, fits, row_insert, row_of, 
 from tenantry.ledger.tallies import book_tallies
 from tenantry.storage.columns import now_utc
 from tenantry.storage.database import write_much
+from tenantry.storage.many import insert_of
 from tenantry.storage.prices import PriceBook
 from tenantry.storage.tables import journals, ledger
 
@@ -43,6 +48,10 @@ _REASON_CHARS_MAX = 200
 IDS_AT_ONCE = 500
 
 
+class BookedElsewhere(Exception):
+    """Another control process has booked this journal meanwhile: it is read again from where that one stands."""
+
+
 # Of attempts that a transaction has booked. It does not raise.
 Watcher = Callable[[Sequence[EndedAttempt]], None]
 
@@ -50,7 +59,7 @@ Watcher = Callable[[Sequence[EndedAttempt]], None]
 class _Run:
     """How far one run has been read, and booked. `saved` is the cursor that the store has."""
 
-    __slots__ = ("damaged_lines", "head_hash", "is_known", "path", "reader", "saved", "seq")
+    __slots__ = ("head_hash", "is_known", "path", "reader", "saved", "seq")
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -58,7 +67,6 @@ class _Run:
         self.saved: tuple[int, int] = (1, 0)
         self.seq = 0
         self.head_hash = FIRST_HASH
-        self.damaged_lines = 0
         self.is_known = False
 
 
@@ -79,8 +87,9 @@ class _Batch:
 
 
 class Drain:
-    """Books the journals below `journal_dir`. One drain at a time per store. `prices`: those that ship.
+    """Books the journals below `journal_dir`. `prices`: those that ship.
 
+    Where two drains are at work at once, each line is booked by one of them.
     `watchers` are told what was booked, for monitoring: in this thread, after it stands in the store.
     """
 
@@ -98,7 +107,11 @@ class Drain:
         if not self._journal_dir.is_dir():
             return 0
         for path in sorted(entry for entry in self._journal_dir.iterdir() if entry.is_dir()):
-            booked += self._drain_run(self._runs.get(path.name) or self._load(path))
+            try:
+                booked += self._drain_run(self._runs.get(path.name) or self._load(path))
+            except BookedElsewhere:
+                del self._runs[path.name]
+                log.warning("the journal %s was booked by another control process meanwhile", path.name)
         return booked
 
     def has_news(self) -> bool:
@@ -125,7 +138,7 @@ class Drain:
             run.is_known = True
             run.saved = row.file_number, row.offset
             run.reader = RunReader(path, row.file_number, row.offset)
-            run.seq, run.head_hash, run.damaged_lines = row.seq, row.head_hash, row.damaged_lines
+            run.seq, run.head_hash = row.seq, row.head_hash
         return run
 
     def _drain_run(self, run: _Run) -> int:
@@ -149,7 +162,8 @@ class Drain:
         fold.ended = fold.orphans(self._price_book.table, _now_us(), last_signs(run.path))
         fold.open.clear()
         booked = self._book(run, _take(fold), closed=True)
-        shutil.rmtree(run.path)
+        with suppress(FileNotFoundError):  # another control process has found it dead, too
+            shutil.rmtree(run.path)
         del self._runs[run.path.name]
         return booked
 
@@ -193,6 +207,7 @@ class Drain:
         with self._engine.begin() as connection:
             in_order(connection)
             write_much(connection)
+            _move_cursor(connection, run, seq, head_hash, cursor, closed)
             if rows:
                 self._insert.execute(connection, rows)
                 add_to_rollup(connection, rows)
@@ -200,8 +215,9 @@ class Drain:
             keep_refused(connection, [one.tally for one in batch.tallies])
             lost = _not_booked(connection, batch.unusable)
             kept = put_aside(connection, name, lost, _now_us())
-            damaged = run.damaged_lines + (sum(one.reason == DAMAGED for one in lost) if kept else 0)
-            _save_cursor(connection, run, seq, head_hash, cursor, damaged, closed)
+            damaged = sum(one.reason == DAMAGED for one in lost) if kept else 0
+            if damaged:
+                _note_damage(connection, name, damaged)
         if kept:
             log.error(
                 "%d lines of the journal %s went to quarantine (`tenantry ledger quarantine`); the first: %s",
@@ -210,7 +226,7 @@ class Drain:
                 lost[0].reason[:_REASON_CHARS_MAX],
             )
         run.seq, run.head_hash, run.is_known = seq, head_hash, True
-        run.saved, run.damaged_lines = cursor, damaged
+        run.saved = cursor
         for watcher in self._watchers if attempts else ():
             watcher(attempts)
         return len(rows)
@@ -300,24 +316,28 @@ def already_booked(connection: Connection, attempt_ids: Sequence[str]) -> set[st
     return booked
 
 
-def _save_cursor(
-    connection: Connection,
-    run: _Run,
-    seq: int,
-    head_hash: str,
-    cursor: tuple[int, int],
-    damaged_lines: int,
-    closed: bool,
+def _move_cursor(
+    connection: Connection, run: _Run, seq: int, head_hash: str, cursor: tuple[int, int], closed: bool
 ) -> None:
+    """Raises: BookedElsewhere: it is not where this drain found it."""
+    columns = journals.c
     values = {
         "file_number": cursor[0],
         "offset": cursor[1],
         "seq": seq,
         "head_hash": head_hash,
-        "damaged_lines": damaged_lines,
         "closed_at": now_utc() if closed else None,
     }
     if run.is_known:
-        connection.execute(update(journals).where(journals.c.run_id == run.path.name).values(values))
+        here = (columns.file_number == run.saved[0]) & (columns.offset == run.saved[1]) & (columns.seq == run.seq)
+        move: Any = update(journals).where(columns.run_id == run.path.name, here).values(values)
     else:
-        connection.execute(insert(journals).values(run_id=run.path.name, **values))
+        new = insert_of(connection.dialect, journals).values(run_id=run.path.name, damaged_lines=0, **values)
+        move = new.on_conflict_do_nothing(index_elements=[columns.run_id])
+    if connection.execute(move.returning(columns.run_id)).first() is None:
+        raise BookedElsewhere((BookedElsewhere.__doc__ or "").strip())
+
+
+def _note_damage(connection: Connection, run_id: str, lines: int) -> None:
+    more = {"damaged_lines": journals.c.damaged_lines + lines}
+    connection.execute(update(journals).where(journals.c.run_id == run_id).values(more))

@@ -3,8 +3,8 @@
 The record is a file of JSON lines. A line of a tenant or a capacity replaces the one before it; a head tells when all
 of it was true, and how the gateway is. A bucket stands there as it was, with its rate: readers refill it, so that
 nothing has to be written because time passes. `LiveFile` is the only writer; `read_live` and `read_health` are the only
-readers. A last line without its end is passed over. A record that cannot be read, is of another version or was left by
-a dead gateway is unknown; it never stops who asks.
+readers. A last line without its end is passed over, and so are lines and members that a later version has added. A
+record that cannot be read or was left by a dead gateway is unknown; it never stops who asks.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -211,6 +211,16 @@ class LiveGateway:
 
 _ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder(Line)
+_KINDS = frozenset(one.__struct_config__.tag for one in (LiveHead, LiveTenant, LiveCapacity))
+
+
+class _Kind(msgspec.Struct):
+    """A line of any version's."""
+
+    line: str
+
+
+_KIND_DECODER = msgspec.json.Decoder(_Kind)
 
 
 def encode_line(line: Line) -> bytes:
@@ -348,7 +358,7 @@ def _read(path: Path) -> Live | None:
     try:
         with path.open("rb") as file:
             text = file.read(_FILE_BYTES_MAX)
-        for line in _DECODER.decode_lines(text[: text.rfind(b"\n") + 1]):
+        for line in _decode_known(text[: text.rfind(b"\n") + 1]):
             if isinstance(line, LiveHead):
                 head = line
             elif isinstance(line, LiveCapacity):
@@ -360,6 +370,14 @@ def _read(path: Path) -> Live | None:
     if head is None:
         return None
     return Live(head.at, tenants, announced, head.health, head)
+
+
+def _decode_known(text: bytes) -> Iterable[Line]:
+    """The lines of kinds that this version knows. Raises: as msgspec."""
+    try:
+        return _DECODER.decode_lines(text)
+    except msgspec.ValidationError:
+        return [_DECODER.decode(line) for line in text.splitlines() if _KIND_DECODER.decode(line).line in _KINDS]
 
 
 @value

@@ -58,11 +58,12 @@ class Doubt:
 
 @dataclass(slots=True)
 class Takeover:
-    """All that is to be known of the tenants. `running`: what living gateways are in the middle of for them."""
+    """All that is to be known of the tenants. `running`: what living gateways are in the middle of for them, with the
+    journals that this is in."""
 
     opening: Opening
     doubts: list[Doubt]
-    running: list[Begun]
+    running: list[tuple[str, Begun]]
 
 
 def open_tenants(
@@ -72,10 +73,11 @@ def open_tenants(
     zone: ZoneInfo,
     at_us: int,
     tenant_ids: Collection[str],
-    me: str,
+    me: Collection[str],
 ) -> Takeover:
-    """What was spent of these tenants' budgets, and what others than `me` may have spent. To be asked when the tenants'
-    cells are owned already: from then on nobody else takes anything of their budgets."""
+    """What was spent of these tenants' budgets, and what others than `me` may have spent: this gateway, and those whose
+    place it has taken. To be asked when the tenants' cells are owned already: from then on nobody else takes anything
+    of their budgets by itself."""
     wanted = {*tenant_ids}
     runs = read_runs(engine, journal_dir, prices)
     unbooked = _of(wanted, (one for run in runs for one in run.ended))
@@ -84,21 +86,44 @@ def open_tenants(
         opening = sum_up(connection, unbooked, periods, at_us, tenant_ids=wanted)
         taken = taken_of(connection, sorted(wanted), but=me)
         doubts = [one for one in _doubts(connection, taken, runs, periods) if not one.is_over or one.rest]
-    running = [one for run in runs if run.run_id != me for one in run.running if one.tenant_id in wanted]
+    running = [
+        (run.run_id, one) for run in runs if run.run_id not in me for one in run.running if one.tenant_id in wanted
+    ]
     return Takeover(opening, doubts, running)
 
 
 def look_again(
-    engine: Engine, journal_dir: Path, prices: PriceTable, zone: ZoneInfo, at_us: int, doubts: Sequence[Doubt]
+    engine: Engine,
+    journal_dir: Path,
+    prices: PriceTable,
+    zone: ZoneInfo,
+    at_us: int,
+    doubts: Sequence[Doubt],
+    attempts: Mapping[str, str],
 ) -> tuple[list[Doubt], set[str]]:
-    """The same doubts, as they are now, in this order; and the attempts that living gateways are in the middle of."""
+    """The same doubts, as they are now, in this order; and those of these attempts that have ended.
+
+    `attempts`: each with the journal that it is in. What cannot be read here has ended when it is booked.
+    """
     runs = read_runs(engine, journal_dir, prices)
     running = {one.attempt_id for run in runs for one in run.running}
-    if not doubts:
-        return [], running
+    readable = {run.run_id for run in runs}
     periods = [period_of(kind, at_us, zone) for kind in PERIODS]
     with reading(engine) as connection:
-        return _doubts(connection, [one.taken for one in doubts], runs, periods), running
+        ended = already_booked(connection, [*attempts]) if attempts else set[str]()
+        closed = closed_runs(connection, {*attempts.values()})
+        ended |= {name for name, run in attempts.items() if run in closed or (run in readable and name not in running)}
+        return _doubts(connection, _as_they_are_now(connection, doubts), runs, periods), ended
+
+
+def _as_they_are_now(connection: Connection, doubts: Sequence[Doubt]) -> list[Taken]:
+    """What is taken, in this order: who has given a cell away lowers it as its answers end. What is gone is booked."""
+    found = taken_of(connection, sorted({one.taken.tenant_id for one in doubts}), but=())
+    now = {(one.tenant_id, one.key_id, one.unit, one.gateway_id): one for one in found}
+    return [
+        now.get((one.taken.tenant_id, one.taken.key_id, one.taken.unit, one.taken.gateway_id), one.taken)
+        for one in doubts
+    ]
 
 
 def found_since(before: Doubt, now: Doubt) -> dict[str, int]:

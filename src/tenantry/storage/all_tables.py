@@ -6,9 +6,9 @@ from typing import Final
 
 from sqlalchemy import MetaData
 
-from tenantry.storage import billing_tables, cell_tables, people_tables, portal_tables
+from tenantry.storage import billing_tables, cell_tables, control_tables, people_tables, portal_tables
 from tenantry.storage.tables import metadata
 
-_MODULES: Final = (billing_tables, cell_tables, people_tables, portal_tables)
+_MODULES: Final = (billing_tables, cell_tables, control_tables, people_tables, portal_tables)
 
 ALL_TABLES: Final[MetaData] = metadata

@@ -215,4 +215,6 @@ def _is_sealed(connection: Connection, vault: Vault, row_hash: str, seal: str) -
 
 
 def _stream(connection: Connection, query: Select[*tuple[Any, ...]]) -> Iterator[Row[*tuple[Any, ...]]]:
-    yield from connection.execute(query, execution_options={"yield_per": READ_ROWS})
+    """Whoever leaves early leaves no cursor open."""
+    with connection.execute(query, execution_options={"yield_per": READ_ROWS}) as result:
+        yield from result

@@ -19,9 +19,10 @@ gateways = Table(
     Column("since_us", BigInteger, nullable=False),
     Column("lease_until_us", BigInteger, nullable=False),
     Column("forgotten_at_us", BigInteger),  # its machine was declared lost
+    Column("load", BigInteger),  # what it had to do lately (domain/balance.py); NULL: it does not say
 )
 
-# A capacity, and who owns it. `epoch` is another one with each owner.
+# A capacity, and who owns it. `epoch` is another one with each owner; `wanted_by`: the gateway that it is to move to.
 cells = Table(
     "cells",
     metadata,
@@ -29,6 +30,7 @@ cells = Table(
     Column("gateway_id", String(80), nullable=False),
     Column("epoch", BigInteger, nullable=False),
     Column("since_us", BigInteger, nullable=False),
+    Column("wanted_by", String(80)),
     Index("ix_cells_gateway_id", "gateway_id"),
 )
 

@@ -21,6 +21,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     and_,
+    case,
     cast,
     delete,
     extract,
@@ -71,6 +72,41 @@ class Claimed:
     pins: Mapping[str, str]
     is_whole: bool
     rested_us: Mapping[str, int]
+
+
+@value
+class Renewed:
+    """The lease goes on. `is_asked_to_move`: some of its cells are to be another's."""
+
+    is_asked_to_move: bool
+
+
+@value
+class Wish:
+    """A cell is to be another gateway's. `address` is "" where that one does not live."""
+
+    cell: str
+    to: str
+    address: str
+
+
+@value
+class Side:
+    """What one living gateway owns of some cells: which, and how many tenants are pinned to them."""
+
+    gateway_id: str
+    address: str
+    cells: tuple[str, ...]
+    tenants: int
+
+
+@value
+class Loaded:
+    """A gateway that lives, where it is reached, and what it has to do."""
+
+    gateway_id: str
+    address: str
+    load: int
 
 
 @value
@@ -142,18 +178,25 @@ class CellStore:
                     boot=self._boot,
                     since_us=at_us,
                     lease_until_us=self._now() + lease.lease_us,
+                    load=0,
                 )
             )
 
-    def renew(self, lease: Lease) -> bool:
-        """False: it has run out, and what was owned may be another's by now."""
+    def renew(self, lease: Lease, load: int = 0) -> Renewed | None:
+        """None: it has run out, and what was owned may be another's by now. `load`: as `domain/balance.py` counts."""
+        wanted = select(func.count()).where(cells.c.gateway_id == lease.gateway_id, cells.c.wanted_by.is_not(None))
         with self._at_once() as connection:
             done = connection.execute(
                 update(gateways)
                 .where(gateways.c.gateway_id == lease.gateway_id, self._is_live())
-                .values(lease_until_us=self._now() + lease.lease_us)
+                .values(
+                    lease_until_us=self._now() + lease.lease_us,
+                    load=case((gateways.c.load.is_(None), None), else_=load),  # it ends, and takes nothing
+                )
+                .returning(wanted.scalar_subquery())
             )
-            return done.rowcount == 1
+            row = done.first()
+            return Renewed(bool(row[0])) if row is not None else None
 
     def rejoin(self, lease: Lease) -> tuple[dict[str, int], dict[str, str]]:
         """Live again: the cells that nobody has taken meanwhile, with their epochs, and the pins of their tenants."""
@@ -252,7 +295,7 @@ class CellStore:
         connection.execute(
             statement.on_conflict_do_update(
                 index_elements=[cells.c.name],
-                set_={"gateway_id": new.gateway_id, "epoch": new.epoch, "since_us": new.since_us},
+                set_={"gateway_id": new.gateway_id, "epoch": new.epoch, "since_us": new.since_us, "wanted_by": None},
             ),
             [
                 {"name": name, "gateway_id": gateway_id, "epoch": epoch, "since_us": at_us}
@@ -283,19 +326,81 @@ class CellStore:
             )
             return changed.rowcount == 1
 
-    def give(self, gateway_id: str, name: str, epoch: int, to: str, at_us: int) -> bool:
-        """The owner of a cell, which holds nothing of it any more, makes it another's. False: it is the owner no more,
-        or the other one does not live."""
+    def give(
+        self, gateway_id: str, epochs: Mapping[str, int], to: str, at_us: int, lowered: Sequence[Taken] = ()
+    ) -> bool:
+        """The owner of these cells, which grants nothing of them any more, makes them another's, all or none.
+
+        `lowered`: what it has used of budgets and may still use. What is beyond that is the other one's to take, which
+        counts the rest as it counts what a dead owner had taken. False: it is the owner no more, or the other one does
+        not live.
+        """
         with self._deciding(claims=True) as connection:
-            _, addresses = self._read_cells(connection, (name,), to)
+            rows, addresses = self._read_cells(connection, [*epochs], to)
             if to not in addresses or gateway_id not in addresses:
                 return False
-            changed = connection.execute(
+            if any(
+                name not in rows or (rows[name].gateway_id, rows[name].epoch) != (gateway_id, epoch)
+                for name, epoch in epochs.items()
+            ):
+                return False
+            connection.execute(
                 update(cells)
-                .where(cells.c.name == name, cells.c.gateway_id == gateway_id, cells.c.epoch == epoch)
-                .values(gateway_id=to, epoch=epoch + 1, since_us=at_us)
+                .where(cells.c.name.in_([*epochs]))
+                .values(gateway_id=to, epoch=cells.c.epoch + 1, since_us=at_us, wanted_by=None)
             )
-            return changed.rowcount == 1
+            _lower(connection, lowered)
+            return True
+
+    def wish(self, name: str, to: str | None) -> None:
+        """A cell is to be another gateway's; its owner sees to it. None: it stays where it is."""
+        with self._engine.begin() as connection:
+            connection.execute(update(cells).where(cells.c.name == name).values(wanted_by=to))
+
+    def wishes(self, gateway_id: str) -> list[Wish]:
+        """What of this gateway's is to be another's."""
+        query = (
+            select(cells.c.name, cells.c.wanted_by, gateways.c.address)
+            .join(gateways, and_(gateways.c.gateway_id == cells.c.wanted_by, self._is_live()), isouter=True)
+            .where(cells.c.gateway_id == gateway_id, cells.c.wanted_by.is_not(None))
+            .order_by(cells.c.name)
+        )
+        with self._engine.connect() as connection:
+            return [Wish(row.name, row.wanted_by, row.address or "") for row in connection.execute(query)]
+
+    def sides(self, names: Sequence[str]) -> list[Side]:
+        """Who that lives owns these cells."""
+        pinned = select(cell_tenants.c.cell, func.count().label("pins")).group_by(cell_tenants.c.cell).subquery()
+        query = (
+            select(cells.c.name, gateways.c.gateway_id, gateways.c.address, pinned.c.pins)
+            .join(gateways, gateways.c.gateway_id == cells.c.gateway_id)
+            .join(pinned, pinned.c.cell == cells.c.name, isouter=True)
+            .where(cells.c.name.in_(names), self._is_live())
+            .order_by(cells.c.name)
+        )
+        found: dict[str, Side] = {}
+        with self._engine.connect() as connection:
+            for row in connection.execute(query):
+                before = found.get(row.gateway_id, Side(row.gateway_id, row.address, (), 0))
+                tenants = before.tenants + int(row.pins or 0)
+                found[row.gateway_id] = Side(row.gateway_id, row.address, (*before.cells, row.name), tenants)
+        return [*found.values()]
+
+    def take_no_more(self, gateway_id: str) -> None:
+        """A gateway ends: nobody gives it anything."""
+        with self._engine.begin() as connection:
+            connection.execute(update(gateways).where(gateways.c.gateway_id == gateway_id).values(load=None))
+
+    def loads(self) -> list[Loaded]:
+        """The gateways that live and say how much they have to do, by their names."""
+        query = select(gateways.c.gateway_id, gateways.c.address, gateways.c.load).where(
+            self._is_live(), gateways.c.load.is_not(None)
+        )
+        with self._engine.connect() as connection:
+            return [
+                Loaded(row.gateway_id, row.address, int(row.load))
+                for row in connection.execute(query.order_by(gateways.c.gateway_id))
+            ]
 
     def inherit(self, heir: str, gateway_ids: Collection[str], at_us: int) -> None:
         """All cells of these are the heir's, which has taken their place: they grant nothing any more."""
@@ -358,18 +463,24 @@ class CellStore:
     def lower(self, rows: Sequence[Taken]) -> None:
         """Of tenants that are granted for here no longer, and of which nothing is held: what was used of it in all."""
         with self._engine.begin() as connection:
-            for row in rows:
+            _lower(connection, rows)
+
+    def lend(self, owner: str, row: Taken) -> bool:
+        """The owner of a tenant lets another gateway, which still has answers of it, take more. False: it is none."""
+        with self._deciding() as connection:
+            if not self._owns(connection, owner, row.tenant_id):
+                return False
+            return (
                 connection.execute(
-                    update(ceilings)
-                    .where(
-                        ceilings.c.tenant_id == row.tenant_id,
-                        ceilings.c.key_id == row.key_id,
-                        ceilings.c.unit == row.unit,
-                        ceilings.c.gateway_id == row.gateway_id,
-                        ceilings.c.taken > row.taken,
-                    )
-                    .values(taken=row.taken)
-                )
+                    update(ceilings).where(_is_account(row), ceilings.c.taken < row.taken).values(taken=row.taken)
+                ).rowcount
+                == 1
+            )
+
+    def taken_by_others(self, tenant_ids: Sequence[str], us: Collection[str]) -> set[str]:
+        """Those of these tenants of whose budgets others have taken something."""
+        with self._engine.connect() as connection:
+            return {one.tenant_id for one in taken_of(connection, tenant_ids, but=us)}
 
     def tidy(self) -> None:
         """What gateways that live no longer had taken, where all of it is booked; and those of them that own nothing.
@@ -387,13 +498,29 @@ class CellStore:
             )
 
 
-def taken_of(connection: Connection, tenant_ids: Sequence[str], but: str) -> list[Taken]:
+def _lower(connection: Connection, rows: Sequence[Taken]) -> None:
+    for row in rows:
+        connection.execute(
+            update(ceilings).where(_is_account(row), ceilings.c.taken > row.taken).values(taken=row.taken)
+        )
+
+
+def _is_account(row: Taken) -> ColumnElement[bool]:
+    return and_(
+        ceilings.c.tenant_id == row.tenant_id,
+        ceilings.c.key_id == row.key_id,
+        ceilings.c.unit == row.unit,
+        ceilings.c.gateway_id == row.gateway_id,
+    )
+
+
+def taken_of(connection: Connection, tenant_ids: Sequence[str], but: Collection[str]) -> list[Taken]:
     """What gateways other than `but` have taken of these tenants' accounts."""
     rows = rows_where(connection, [*ceilings.c], ceilings.c.tenant_id, tenant_ids)
     return [
         Taken(row.tenant_id, row.key_id, row.unit, row.gateway_id, int(row.taken), int(row.since_us))
         for row in rows
-        if row.gateway_id != but
+        if row.gateway_id not in but
     ]
 
 

@@ -38,9 +38,10 @@ from sqlalchemy.types import TypeEngine
 
 from tenantry.storage.all_tables import ALL_TABLES
 from tenantry.storage.cell_tables import gateways
+from tenantry.storage.control_tables import controls
 from tenantry.storage.database import reading, write_much
 from tenantry.storage.migrating import migrate
-from tenantry.storage.schema import COPYING, applied_revision, known_revisions
+from tenantry.storage.schema import COPYING, applied_revision, known_revisions, require_current_schema
 from tenantry.storage.server import copy_rows, is_server
 from tenantry.storage.tables import audit_log, ledger
 
@@ -112,6 +113,7 @@ def prepare(target: Engine, site: str) -> bool:
                 raise TargetTaken("there is the unfinished copy of another site in it: name an empty database")
             return True
     migrate(target)
+    require_current_schema(target)
     with target.begin() as connection:
         if site_of(connection) == site and site:
             raise TargetTaken("this site is in it already, as it was at some time: name an empty database")
@@ -249,9 +251,10 @@ def _in_utc(at: object) -> object:
 
 
 def finish(target: Engine) -> None:
-    """The copy is a store from now on. No gateway runs, and a lease is told by the clock of the store that it is of."""
+    """The copy is a store from now on. No process of the site runs, and leases are of the other store's clock."""
     with target.begin() as connection:
         connection.execute(update(gateways).values(lease_until_us=0))
+        connection.execute(update(controls).values(lease_until_us=0))
         if is_server(connection):
             for table in tables():
                 _go_on_counting(connection, table)

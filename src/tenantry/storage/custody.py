@@ -20,7 +20,7 @@ from tenantry.storage.audit import HEAD_NAME, lock_head
 from tenantry.storage.columns import now_utc
 from tenantry.storage.in_force import FINGERPRINT_NAME
 from tenantry.storage.key_files import KeyFiles
-from tenantry.storage.schema import require_current_schema
+from tenantry.storage.schema import require_usable_schema
 from tenantry.storage.sealed_rows import columns_of, sealed_of
 from tenantry.storage.tables import admin_users, alert_targets, credentials, gateway_keys, meta, site_secrets, upstreams
 from tenantry.storage.vault import HashingKeys, MasterKey, MasterKeyUnusable, SecretUnreadable, Vault
@@ -125,7 +125,8 @@ def open_vault(engine: Engine, files: KeyFiles) -> Vault:
         StoreOutdated: the database needs `tenantry init`.
         SecretUnreadable: what the site keeps secret was changed.
     """
-    require_current_schema(engine)
+    with engine.connect() as connection:
+        require_usable_schema(connection)
     master = require_master_key(engine, files)
     with engine.connect() as connection:
         hashing = _read_hashing(connection, Vault(master, None, files.find))

@@ -11,6 +11,7 @@ import threading
 
 from sqlalchemy import Connection, Engine, text
 
+from tenantry.storage.schema import require_usable_schema
 from tenantry.storage.server import wait_for_notice
 from tenantry.storage.versions import CHANNEL, directory_version
 
@@ -24,7 +25,7 @@ class DirectoryNotices:
     """`take` never waits: the thread alone speaks with the server."""
 
     def __init__(self, engine: Engine) -> None:
-        """Raises: the store's own errors."""
+        """Raises: StoreOutdated; the store's own errors."""
         self._engine = engine
         self._lock = threading.Lock()
         self._moved = False
@@ -55,6 +56,7 @@ class DirectoryNotices:
     def _listen(self) -> Connection:
         connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         try:
+            require_usable_schema(connection)  # it may have been away while a later version came
             connection.execute(text(f"LISTEN {CHANNEL}"))
         except BaseException:
             connection.close()

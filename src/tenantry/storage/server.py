@@ -11,15 +11,16 @@ from contextlib import contextmanager
 from enum import IntEnum
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, func, select
+from sqlalchemy import URL, Connection, Engine, create_engine, func, select, text
 from sqlalchemy.exc import DBAPIError
 
 from tenantry.storage.answers import watch_answers
+from tenantry.storage.schema import known_revisions
 
 # The first version whose `pg_dump`, notices and locks are tested here; 14 and older end in 2026.
 SERVER_VERSION_MIN = 150_000
 CONNECT_SECONDS_MAX = 10
-# By which the server lists the connections of a site, as it lists others'.
+# By which the server lists the connections of a site, as it lists others'; behind it stands the schema that they know.
 APPLICATION = "tenantry"
 # As long as SQLite's writers wait for each other (storage/database.py).
 LOCK_MS_MAX = 10_000
@@ -28,6 +29,8 @@ LOCK_MS_MAX = 10_000
 SILENCE_MS_MAX = 5_000
 # A server that is gone without a word: asked after half a minute, given up after another.
 _KEEPALIVE = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 60_000}
+# Booking's transactions take a tenth of a second, others less. Below `LOCK_MS_MAX`, so that who waits gets its turn.
+FROZEN_SECONDS = 5
 # The processes of one machine are few, and none has more threads that ask at once.
 POOL_CONNECTIONS = 5
 
@@ -53,8 +56,9 @@ def open_server(url: URL, password: str | None) -> Engine:
         DriverMissing: psycopg is not installed.
     """
     options = f"-c timezone=UTC -c lock_timeout={LOCK_MS_MAX} -c client_encoding=UTF8"
-    own = {"application_name": APPLICATION, "connect_timeout": str(CONNECT_SECONDS_MAX), "options": options}
+    own = {"connect_timeout": str(CONNECT_SECONDS_MAX), "options": options}
     args = {name: value for name, value in (own | _KEEPALIVE).items() if name not in url.query}
+    args["application_name"] = f"{url.query.get('application_name', APPLICATION)} {known_revisions()[0]}"
     if password is not None:
         url = url.set(password=password)
     try:
@@ -85,6 +89,28 @@ def bound_silence(connection: Connection) -> None:
     """The server ends this transaction when who began it has said nothing for `SILENCE_MS_MAX`; its locks are free."""
     if is_server(connection):
         connection.execute(select(func.set_config("idle_in_transaction_session_timeout", str(SILENCE_MS_MAX), True)))
+
+
+# Sessions of ours that hold a lock which another waits for, while their own server process has waited for a word of
+# their client's: between two statements, or in the middle of a COPY.
+_FROZEN = text(
+    "SELECT pid, pg_terminate_backend(pid) FROM (SELECT DISTINCT holder.pid FROM pg_stat_activity AS waiting "
+    "CROSS JOIN LATERAL unnest(pg_blocking_pids(waiting.pid)) AS blocking (pid) "
+    "JOIN pg_stat_activity AS holder ON holder.pid = blocking.pid "
+    "WHERE waiting.datname = current_database() AND waiting.wait_event_type = 'Lock' "
+    "AND holder.usename = current_user AND holder.application_name = current_setting('application_name') "
+    "AND holder.wait_event = 'ClientRead' "
+    "AND holder.state_change < clock_timestamp() - make_interval(secs => :seconds)) AS frozen"
+)
+
+
+def end_frozen(connection: Connection, seconds: float = FROZEN_SECONDS) -> list[int]:
+    """End the sessions of processes of ours that were stopped in the middle of a transaction, where others wait for
+    them; their numbers. What they had not committed is undone, and they begin again when they go on.
+
+    Neither `idle_in_transaction_session_timeout` nor `statement_timeout` ends one that is stopped in a COPY.
+    """
+    return [row.pid for row in connection.execute(_FROZEN, {"seconds": seconds})]
 
 
 def notify(connection: Connection, channel: str) -> None:

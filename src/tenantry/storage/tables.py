@@ -320,6 +320,7 @@ exports = Table(
     Column("cost_nanos", BigInteger, nullable=False),
     Column("sha256", String(64), nullable=False),
     Column("written_at", DateTime(timezone=True), nullable=False),
+    Column("machine", Text),  # on whose disk the file lies
 )
 
 # Running totals per gateway run, so that booking one twice changes nothing.

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from datetime import UTC, date, datetime
 
 import pytest
 
@@ -33,6 +34,12 @@ def test_a_line_and_json_do_too(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert all(mark.isprintable() or mark in "\n\t" for mark in shown)
     assert json.loads(shown[shown.index("{") :]) == {"agent": EVIL}
+
+
+def test_a_day_and_a_moment_have_a_form_in_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """A plan has days where its file has them: it was a TypeError."""
+    print_json({"day": date(2026, 12, 29), "moment": datetime(2026, 12, 29, 8, 30, tzinfo=UTC)})
+    assert json.loads(capsys.readouterr().out) == {"day": "2026-12-29", "moment": "2026-12-29T08:30:00Z"}
 
 
 MODELS = ["model", "requests", "input", "write 5m", "write 1h", "cache read", "output", "searches", "cost"]

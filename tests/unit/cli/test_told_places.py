@@ -12,6 +12,7 @@ from tenantry.cli.serving import database_words
 from tenantry.settings import load_settings
 
 
+@pytest.mark.sqlite
 def test_init_says_where_the_books_are(tmp_path: Path) -> None:
     here = load_settings(None, {"TENANTRY_DATA_DIR": str(tmp_path)})
     assert database_words(here) == f"database in {tmp_path}"

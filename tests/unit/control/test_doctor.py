@@ -39,6 +39,7 @@ from tenantry.storage.database import open_store
 from tenantry.storage.directory.tenants import TenantChange
 from tenantry.storage.migrating import migrate
 from tenantry.storage.tables import ledger
+from tests import releases
 from tests.authority import Authority
 from tests.stack import PATIENCE_SECONDS, free_ports, wait_for
 from tests.template import init_from_template
@@ -117,6 +118,7 @@ def foreign(path: Path) -> None:
 def later(path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as store, store:
         store.execute("UPDATE alembic_version SET version_num = '9999'")
+        store.execute("UPDATE meta SET value = '9999' WHERE name = 'schema_compatible_from'")
 
 
 DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
@@ -588,3 +590,26 @@ def test_a_certificate_that_cannot_be_used_is_told(settings: Settings, tmp_path:
     found = {one.check: one for one in all_faults(replace(settings, tls_cert_file=cert, tls_key_file=key))}
     assert list(found) == ["certificate"]
     assert f"chmod o-rwx {key}; a gateway that runs goes on" in found["certificate"].found
+
+
+@pytest.mark.sqlite  # it changes tables, which other tests use again
+def test_doctor_says_how_far_an_upgrade_is(settings: Settings, tmp_path: Path) -> None:
+    with releases.becoming(tmp_path) as become:
+        become(releases.EXPAND)
+        engine = open_store(settings.store_url)
+        migrate(engine)
+        become(releases.EXPAND, releases.CONTRACT)
+        assert "a last step of the schema waits" in of_database(settings)
+        become()
+        assert "schema of a later version, with which this one works" in of_database(settings)
+        become(releases.EXPAND, releases.CONTRACT)
+        migrate(engine)
+        assert of_database(settings).endswith("schema current")
+        engine.dispose()
+
+
+def of_database(settings: Settings) -> str:
+    """What it says of a database that can be used."""
+    (found,) = [one for one in examine(settings) if one.check == "database"]
+    assert found.ok
+    return found.found

@@ -21,9 +21,9 @@ from tenantry.storage import copying
 from tenantry.storage.cell_tables import gateways
 from tenantry.storage.database import open_store
 from tenantry.storage.migrating import migrate
-from tenantry.storage.schema import StoreIncomplete, require_current_schema
+from tenantry.storage.schema import StoreIncomplete, StoreLater, require_current_schema
 from tenantry.storage.tables import ledger
-from tests import postgresql
+from tests import postgresql, releases
 from tests.template import init_from_template
 from tests.unit.ledger.books import attempt, book
 
@@ -248,6 +248,18 @@ def test_urls_that_cannot_be_right_are_told_before_anything_is_opened(settings: 
         assert "hunter2" not in str(refused.value)
     with pytest.raises(CopyRefused, match="no-such-file: No such file"):
         copy_store(settings, mine, server, tmp_path / "no-such-file")
+
+
+def test_a_store_with_tables_of_a_later_version_is_not_copied_without_them(
+    settings: Settings, target: str, tmp_path: Path
+) -> None:
+    with releases.becoming(tmp_path) as become:
+        become(releases.EXPAND)
+        engine = open_store(settings.store_url)
+        migrate(engine)
+        engine.dispose()
+    with pytest.raises(StoreLater, match="Install that version"):
+        copy_store(settings, settings.store_url, target, None)
 
 
 def test_doctor_says_what_a_part_of_a_copy_is(settings: Settings, target: str, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from random import Random
 from zoneinfo import ZoneInfo
@@ -13,7 +13,16 @@ import pytest
 from tenantry.domain import cells
 from tenantry.domain.budgets import Budget, Cap
 from tenantry.domain.ceilings import Ceiling, unknown
-from tenantry.domain.cells import CellRow, Component, Linkage, Tenure, judge, lease_end, names_to_read
+from tenantry.domain.cells import (
+    CellRow,
+    Component,
+    Linkage,
+    Tenure,
+    group_of,
+    judge,
+    lease_end,
+    names_to_read,
+)
 from tenantry.domain.holds import CEILING, Account, Hold, place
 
 UTC = ZoneInfo("UTC")
@@ -86,6 +95,22 @@ class Store:
         if owner != gateway_id or not self.is_live(gateway_id):
             return False
         self.takings[gateway_id, tenant_id] = taken
+        return True
+
+    def give(self, gateway_id: str, epochs: Mapping[str, int], to: str, lowered: Mapping[str, int]) -> bool:
+        is_mine = all(self.cells.get(name) == (gateway_id, epoch) for name, epoch in epochs.items())
+        if not is_mine or not self.is_live(gateway_id) or not self.is_live(to):
+            return False
+        for name, epoch in epochs.items():
+            self.cells[name] = (to, epoch + 1)
+        for tenant_id, taken in lowered.items():
+            self.takings[gateway_id, tenant_id] = min(taken, self.takings.get((gateway_id, tenant_id), 0))
+        return True
+
+    def lend(self, owner: str, gateway_id: str, tenant_id: str, taken: int) -> bool:
+        if self.cells.get(self.pins.get(tenant_id, ""), ("", 0))[0] != owner or not self.is_live(owner):
+            return False
+        self.takings[gateway_id, tenant_id] = max(taken, self.takings.get((gateway_id, tenant_id), 0))
         return True
 
     def taken(self) -> dict[tuple[str, str], int]:
@@ -249,6 +274,47 @@ class Cluster:
             gateway.doubts[other, tenant] = doubt
             account.doubt(doubt.nanos)
 
+    # Moves
+
+    def gives(self, name: str, tenant: str) -> None:
+        """What it is in the middle of stays here, under what is left of what it has taken."""
+        gateway, tenure = self.gateways[name], self.gateways[name].tenure
+        cell = tenure.tenants.get(tenant)
+        if gateway.is_dead or cell is None:
+            return
+        group = group_of(cell, tenure.cells, gateway.links, tenure.tenants)
+        epochs = {one: tenure.cells[one] for one in group}
+        gone = tenure.release(group)
+        lowered: dict[str, int] = {}
+        for one in gone:
+            self._lose(gateway, one)
+            lowered[one] = what_stays(gateway.accounts[one])
+            gateway.accounts[one].lower_ceiling(lowered[one])
+        # Whether or not it hears what became of that: it does not grant until it has asked.
+        self.store.give(name, epochs, self.random.choice([one for one in GATEWAYS if one != name]), lowered)
+
+    def lends(self, name: str, _tenant: str) -> None:
+        """An answer that has stayed may cost more: the next owner is asked, and holds it first."""
+        giver, store = self.gateways[name], self.store
+        stayed = [(one, hold) for one, hold in giver.flights if one not in giver.tenure.tenants]
+        owners = [
+            (one, tenant, hold)
+            for one in self.gateways.values()
+            for tenant, hold in stayed
+            if (name, tenant) in one.doubts
+        ]
+        if giver.is_dead or not owners:
+            return
+        owner, tenant, hold = self.random.choice(owners)
+        if owner.is_dead or tenant not in owner.tenure.tenants:
+            return
+        more = min(4 * LEAST, owner.accounts[tenant].left_nanos(NOON_US))
+        taken = store.taken().get((name, tenant), 0) + more
+        hold_what_is_lent(owner.accounts[tenant], owner.doubts[name, tenant], more)
+        if store.lend(owner.gateway_id, name, tenant, taken):
+            giver.accounts[tenant].taken(taken, NOON_US)
+            hold.extend(more, NOON_US)
+
     # Requests
 
     def is_asked(self, name: str, tenant: str) -> None:
@@ -346,6 +412,16 @@ class Cluster:
             assert real <= BUDGET, tenant
 
 
+def what_stays(account: Account) -> int:
+    """What a giver has used; that is what the next owner counts of it."""
+    return account.used_nanos
+
+
+def hold_what_is_lent(account: Account, doubt: Doubt, more: int) -> None:
+    account.doubt(more)
+    doubt.nanos += more
+
+
 def _held(gateway: Gateway, tenant: str) -> int:
     return sum(hold.held_nanos for one, hold in gateway.flights if one == tenant)
 
@@ -359,6 +435,8 @@ EVENTS: dict[Callable[[Cluster, str, str], None], float] = {
     Cluster.dies: 0.03,
     Cluster.claims: 8,
     Cluster.opens: 8,
+    Cluster.gives: 1,
+    Cluster.lends: 4,
     Cluster.is_asked: 12,
     Cluster.an_answer_ends: 6,
     Cluster.an_answer_grows: 3,
@@ -415,6 +493,26 @@ def test_a_tenant_that_changed_its_credential_stays_whose_it_was_until_it_is_mov
     assert judge("gw-b", "acme", component, rows, {"acme": "org-1"}).owner == "gw-a"
     found = judge("gw-a", "acme", component, rows, {"acme": "org-1"})
     assert found == cells.Verdict("gw-a", (), {}, is_whole=False)
+
+
+def test_what_moves_with_a_cell_is_what_tenants_link_with_it_here() -> None:
+    links = linkage({"acme": ("org-1",), "bolt": ("org-2", "org-1"), "cato": ("org-3",)})
+    owned = ("org-1", "org-2", "org-3")
+    assert group_of("org-1", owned, links, {}) == ("org-1", "org-2")
+    assert group_of("org-1", ("org-1", "org-3"), links, {}) == ("org-1",)
+    assert group_of("org-3", owned, links, {"cato": "org-2"}) == ("org-1", "org-2", "org-3")
+
+
+def test_what_is_given_away_is_granted_for_no_more() -> None:
+    tenure = Tenure()
+    tenure.take({"org-1": 1, "org-2": 4}, {}, tenure.life)
+    tenure.renewed(100.0, tenure.life)
+    assert tenure.open("acme", "org-1", tenure.life)
+    assert tenure.open("bolt", "org-2", tenure.life)
+    assert tenure.release(["org-1"]) == ["acme"]
+    assert not tenure.may_grant("acme", "org-1", 1.0)
+    assert not tenure.may_grant("bolt", "org-1", 1.0)
+    assert tenure.may_grant("bolt", "org-2", 1.0)
 
 
 def test_no_two_grant_and_no_budget_is_passed_in_any_order_of_events() -> None:
@@ -520,10 +618,44 @@ def _what_others_have_taken_counts_as_own(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Account, "find", nothing)
 
 
+def _who_gives_a_cell_goes_on_granting(patch: pytest.MonkeyPatch) -> None:
+    def release(self: Tenure, names: Collection[str]) -> list[str]:
+        return [tenant_id for tenant_id, cell in self.tenants.items() if cell in names]
+
+    patch.setattr(Tenure, "release", release)
+
+
+def _what_stays_with_the_giver_is_nothing(patch: pytest.MonkeyPatch) -> None:
+    def nothing(account: Account) -> int:
+        return 0
+
+    patch.setattr(sys.modules[__name__], "what_stays", nothing)
+
+
+def _what_is_lent_is_not_held(patch: pytest.MonkeyPatch) -> None:
+    def nothing(account: Account, doubt: Doubt, more: int) -> None:
+        pass
+
+    patch.setattr(sys.modules[__name__], "hold_what_is_lent", nothing)
+
+
+def _who_has_lost_a_cell_gives_it(patch: pytest.MonkeyPatch) -> None:
+    def give(self: Store, gateway_id: str, epochs: Mapping[str, int], to: str, lowered: Mapping[str, int]) -> bool:
+        for name, epoch in epochs.items():
+            self.cells[name] = (to, epoch + 1)
+        return True
+
+    patch.setattr(Store, "give", give)
+
+
 @pytest.mark.interpreted
 @pytest.mark.parametrize(
     "plant",
     [
+        _who_gives_a_cell_goes_on_granting,
+        _what_stays_with_the_giver_is_nothing,
+        _what_is_lent_is_not_held,
+        _who_has_lost_a_cell_gives_it,
         _everyone_else_is_dead,
         _no_margin_for_drift,
         _the_clock_is_read_when_the_answer_comes,

@@ -296,6 +296,7 @@ class ClientSocket:
         self.name = name
         self.received = b""
         self.is_open = True
+        self.is_read = True
         self.asked = 0
         self.answers: list[str] = []
         self.last = b""  # the latest answer, as it came
@@ -375,10 +376,10 @@ class ClientSocket:
         return False
 
     def pause_reading(self) -> None:
-        return
+        self.is_read = False
 
     def resume_reading(self) -> None:
-        return
+        self.is_read = True
 
     def get_write_buffer_size(self) -> int:
         return 0

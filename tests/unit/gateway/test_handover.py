@@ -12,12 +12,13 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tenantry.domain.allowances import Allowance, Sold
 from tenantry.domain.limits import Limits
 from tenantry.domain.plans import Dated, Terms
-from tenantry.gateway.handover import DescriptorLost, Passed, Wire, WireBroken, await_successor
+from tenantry.gateway.handover import DescriptorLost, Estate, Passed, Succeed, Wire, WireBroken, await_successor
 from tenantry.gateway.inheriting import Inheritance, succeed
 from tenantry.gateway.retiring import Retirement
 from tests.stack import until
@@ -404,3 +405,21 @@ def test_a_descriptor_that_is_lost_does_not_give_its_message_the_next_one(monkey
         one.close()
     sender.close()
     receiver.close()
+
+
+def test_a_gateway_of_another_version_says_what_it_can_be_told_and_what_it_adds_is_passed_over() -> None:
+    ours, theirs = socket.socketpair()
+    wire = Wire(ours)
+    estate = {"type": "Estate", "run_id": "r", "requests": [], "lanes": [], "standings": [], "more": [1], "speaks": 7}
+    earlier = {"type": "Succeed"}
+    for told in (estate, earlier):
+        payload = msgspec.msgpack.encode(told)
+        theirs.sendall(len(payload).to_bytes(4, "big") + payload)
+    assert wire.wait() == Estate("r", [], [], [], 7)
+    assert wire.wait() == Succeed(0)
+    payload = msgspec.msgpack.encode({"type": "Unheard"})
+    theirs.sendall(len(payload).to_bytes(4, "big") + payload)
+    with pytest.raises(WireBroken, match="says what this version does not know"):
+        wire.wait()
+    theirs.close()
+    wire.close()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections import deque
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tenantry.gateway.foresight import ASKED_SECONDS_MAX
 from tenantry.gateway.hop import ASK_SECONDS
 from tenantry.gateway.peers.calling import Peers
 from tenantry.gateway.peers.client import PeerConnection
@@ -33,8 +37,8 @@ class Neighbours(Peers):
 class Site(World):
     """A gateway that knows of another one, `b`, which grants for the tenant."""
 
-    def __init__(self, tmp_path: Path) -> None:
-        World.__init__(self, tmp_path, is_one_of_several=True)
+    def __init__(self, tmp_path: Path, budget_nanos: int | None = None) -> None:
+        World.__init__(self, tmp_path, is_one_of_several=True, budget_nanos=budget_nanos)
         self.parts = replace(self.parts, peers=Neighbours(self))
         self.own()
         self.is_at("b")
@@ -226,7 +230,148 @@ def test_the_owner_counts_what_is_passed_on_for_the_clients_own_address(site: Si
     assert b"x-tenantry-hop" not in passing.last
 
 
+def test_an_idle_connection_of_a_gateway_that_ends_says_so_for_a_request_that_comes_at_that_moment(site: Site) -> None:
+    passing = Passing(site)
+    passing.connection.pass_when_idle()
+    assert passing.answers == ["answer 503"]
+    assert b"\r\nx-tenantry-hop: elsewhere" in passing.last
+    assert b"\r\nconnection: close" in passing.last
+    passing.connection.data_received(request_bytes(ASK, x_tenantry_client="203.0.113.9"))
+    assert passing.answers == ["answer 503"]
+    assert site.sent == []
+
+
+def test_a_gateway_that_ends_says_so_behind_an_answer_that_had_promised_to_keep_the_connection(site: Site) -> None:
+    site.own(TENANT)
+    passing = Passing(site)
+    passing.connection.data_received(request_bytes(ASK | {"stream": True}, x_tenantry_client="203.0.113.9"))
+    site.turn()
+    site.connecting[0].made()
+    upstream = site.sent[-1]
+    upstream.head(200, STREAM)
+    passing.connection.stop_when_idle()
+    upstream.body(b'event: message_stop\ndata: {"type":"message_stop"}\n\n')
+    upstream.end()
+    assert [answer.partition(" ")[2][:3] for answer in passing.answers] == ["200", "503"]
+    assert b"\r\nx-tenantry-hop: elsewhere" in passing.last
+
+
 def test_a_gateway_that_does_not_say_whose_request_it_passes_on_is_refused(site: Site) -> None:
     passing = Passing(site)
     passing.connection.data_received(request_bytes(ASK))
     assert passing.answers == ["answer 400"]
+
+
+# Ahead of a large body
+
+LARGE_BYTES = 5_000_000
+
+
+def head_of_large(more: str = "") -> bytes:
+    """The head of a request whose body has not come."""
+    head = request_bytes(ASK).partition(b"\r\n\r\n")[0]
+    return re.sub(rb"content-length: \d+", b"content-length: %d" % LARGE_BYTES, head) + more.encode() + b"\r\n\r\n"
+
+
+def large_body() -> bytes:
+    whole = json.dumps(ASK).encode()
+    return whole + b" " * (LARGE_BYTES - len(whole))
+
+
+def asked_ahead(site: Site, client: ClientSocket, more: str = "") -> Connection:
+    client.connection.data_received(head_of_large(more))
+    site.connecting[0].made()
+    assert b"\r\nx-tenantry-ahead: 5000000\r\ncontent-length: 0\r\n\r\n" in site.heads[-1]
+    return site.sent[-1]
+
+
+def test_what_the_owner_would_refuse_is_refused_before_its_body_comes(site: Site) -> None:
+    client = site.client()
+    asked_ahead(site, client, "\r\nexpect: 100-continue").whole(402, b"{}", {"connection": "keep-alive"})
+    assert client.answers == ["answer 402"]
+    assert b"\r\nconnection: close\r\n" in client.last
+    client.connection.data_received(b" " * 100_000)  # it is read and forgotten
+    assert client.answers == ["answer 402"]
+    assert site.parts.population.body_bytes == 0
+    assert site.parts.population.served == set()
+
+
+def test_what_the_owner_knows_nothing_of_comes_and_is_passed_on(site: Site) -> None:
+    client = site.client()
+    asked_ahead(site, client).whole(200, b"")
+    client.connection.data_received(large_body())
+    assert b"\r\ncontent-length: 5000000\r\n\r\n" in site.heads[-1]
+    site.sent[-1].whole(200, b"{}")
+    assert client.answers == ["answer 200"]
+    assert site.parts.population.body_bytes == 0
+
+
+def test_no_more_of_a_body_is_held_than_a_socket_gives_at_once_while_the_owner_is_asked(site: Site) -> None:
+    client = site.client()
+    asking, body = asked_ahead(site, client), large_body()
+    client.connection.data_received(body[:100_000])
+    assert client.is_read is False
+    asking.whole(200, b"")
+    assert client.is_read is True
+    client.connection.data_received(body[100_000:])
+    site.sent[-1].whole(200, b"{}")
+    assert client.answers == ["answer 200"]
+
+
+@pytest.mark.parametrize("how", ["unreachable", "broken", "silent", "not its owner"])
+def test_where_the_owner_cannot_be_asked_the_body_is_read(site: Site, how: str) -> None:
+    client = site.client()
+    if how == "unreachable":
+        client.connection.data_received(head_of_large())
+        site.connecting[0].failed()
+    elif how == "broken":
+        asked_ahead(site, client).broken()
+    elif how == "silent":
+        asked_ahead(site, client)
+        site.pass_time(ASKED_SECONDS_MAX + 1)
+        site.parts.deadlines.sweep()
+    else:
+        asked_ahead(site, client).whole(503, b"{}", {"x-tenantry-hop": "elsewhere"})
+    site.is_at("b")
+    client.connection.data_received(large_body())
+    if site.connecting:
+        site.connecting[0].made()
+    site.sent[-1].whole(200, b"{}")
+    assert client.answers == ["answer 200"]
+
+
+def test_whose_it_is_is_asked_first_and_what_is_granted_here_is_read_here(site: Site) -> None:
+    assert site.cells is not None
+    site.cells.is_doubtful(TENANT)
+    client = site.client()
+    client.connection.data_received(head_of_large())
+    assert site.cells.take_wanted() == [TENANT]
+    site.own(TENANT)
+    site.said()
+    client.connection.data_received(large_body())
+    assert site.parts.population.body_bytes > 0
+    assert site.heads == deque()
+
+
+def test_a_client_that_leaves_while_the_owner_is_asked_leaves_nothing(site: Site) -> None:
+    client = site.client()
+    asked_ahead(site, client)
+    client.leave()
+    assert site.sent == []
+    assert site.parts.population.served == set()
+
+
+@pytest.mark.parametrize(("budget_nanos", "answer"), [(0, "answer 402"), (10**12, "answer 200")])
+def test_who_is_asked_says_what_it_would_refuse_and_keeps_the_connection(
+    tmp_path: Path, budget_nanos: int, answer: str
+) -> None:
+    site = Site(tmp_path, budget_nanos=budget_nanos)
+    site.own(TENANT)
+    passing = Passing(site)
+    question = request_bytes(ASK, x_tenantry_client="203.0.113.9", x_tenantry_ahead=str(LARGE_BYTES))
+    head = re.sub(rb"content-length: \d+", b"content-length: 0", question.partition(b"\r\n\r\n")[0]) + b"\r\n\r\n"
+    for _ in range(2):
+        passing.connection.data_received(head)
+    site.turn()
+    assert passing.answers == [answer, answer]
+    assert site.disk.events == []

@@ -19,6 +19,8 @@ from tenantry.ledger.journal import JournalWriter
 from tenantry.ledger.verification import verify
 from tenantry.settings import Settings, load_settings
 from tenantry.storage.database import open_store
+from tenantry.storage.schema import Fit, look
+from tests import releases
 from tests.template import init_from_template
 from tests.unit.ledger.books import PRICES, attempt, book, rows
 
@@ -271,3 +273,26 @@ def test_a_backup_replaces_an_older_one_whole_or_not_at_all(
         back_up(site, file, with_master_key=False)
     assert file.read_bytes() == before
     assert [path.name for path in file.parent.iterdir()] == ["b"]
+
+
+def test_a_backup_of_an_earlier_version_is_brought_up_to_date_and_one_of_a_later_is_refused_whole(
+    site: Site, tmp_path: Path
+) -> None:
+    earlier, later = tmp_path / "earlier.backup", tmp_path / "later.backup"
+    back_up(site, earlier, with_master_key=False)
+    with releases.becoming(tmp_path) as become:
+        become(releases.EXPAND, releases.CONTRACT)
+        newer = settings_in(tmp_path / "newer")
+        assert restore(newer, earlier, replace=False).verified.rows == 2
+        engine = open_store(newer.store_url)
+        assert look(engine) is Fit.CURRENT
+        engine.dispose()
+        newer.master_key_file.write_bytes(site.settings.master_key_file.read_bytes())
+        newer.master_key_file.chmod(0o600)
+        restored = open_site(newer)
+        back_up(restored, later, with_master_key=False)
+        restored.engine.dispose()
+    other = settings_in(tmp_path / "other")
+    with pytest.raises(RestoreRefused, match="that of a later version of Tenantry"):
+        restore(other, later, replace=False)
+    assert not (tmp_path / "other" / "tenantry.db").exists()

@@ -303,3 +303,32 @@ def test_a_journal_that_cannot_be_made_says_where(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(JournalUnavailable, match="file"):
         JournalWriter(tmp_path / "file", "gateway")
+
+
+def test_two_drains_of_one_journal_book_each_attempt_once_and_on_one_chain(
+    writer: JournalWriter, tmp_path: Path, engine: Engine
+) -> None:
+    one, other = (Drain(engine, tmp_path / "journal", load_default_prices()) for _ in range(2))
+    counts: list[int] = []
+    for number in range(6):
+        write(writer, begun(f"a{number}"), ended(f"a{number}"))
+        counts += [drain.step() for drain in ((one, other) if number % 3 else (other, one))]
+        counts.append(other.step())  # who had been overtaken reads on from where the other stands
+    found = verify(engine)
+    assert (sum(counts), found.rows, found.fault_count) == (6, 6, 0)
+
+
+def test_a_drain_that_was_stopped_for_long_books_nothing_on_what_it_remembers(
+    writer: JournalWriter, tmp_path: Path, engine: Engine
+) -> None:
+    stopped, other = (Drain(engine, tmp_path / "journal", load_default_prices()) for _ in range(2))
+    write(writer, begun("a1"), ended("a1"), begun("a2"))
+    assert stopped.step() == 1
+    write(writer, ended("a2"), begun("a3"), ended("a3"))
+    writer.close()
+    assert other.step() == 2  # to its end: the journal is gone
+    assert stopped.step() == 0
+    with engine.connect() as connection:
+        assert connection.execute(select(journals.c.closed_at)).scalar_one() is not None
+    found = verify(engine)
+    assert (found.rows, found.fault_count) == (3, 0)

@@ -19,7 +19,7 @@ from tenantry.domain.attempts import (
     Tally,
 )
 from tenantry.domain.usage import Iteration, Usage
-from tenantry.ledger.lines import SHAPES, decode_line
+from tenantry.ledger.lines import SHAPES, decode_begin, decode_end, decode_line
 
 USAGE = Usage(1, 2, 3, 4, 5, 6, 7, 8, "fast", "us", "batch", (Iteration("message", None, 1, 2, 3, 4, 5),) * 2)
 ENDED = AttemptEnded(
@@ -68,3 +68,16 @@ def test_what_a_line_of_an_older_version_has_none_of_is_as_it_was_then(
 def test_a_line_of_another_shape_is_no_event() -> None:
     assert decode_line(line_of("begin", {"attempt_id": 1})) is None
     assert decode_line(line_of("something", {})) is None
+
+
+@pytest.mark.parametrize(("kind", "event"), EVENTS)
+def test_what_a_later_version_adds_to_a_line_is_passed_over(kind: str, event: Any) -> None:
+    members = msgspec.to_builtins(event) | {"more": {"of": ["it"]}}
+    line = b"00000000 " + msgspec.json.encode({kind: members, "beside": 1}) + b"\n"
+    assert decode_line(line) == event
+
+
+def test_what_a_later_version_adds_to_a_line_that_is_booked_as_it_stands_is_passed_over() -> None:
+    (_, begun), (_, ended) = EVENTS[0], EVENTS[2]
+    assert decode_begin(msgspec.json.encode(msgspec.to_builtins(begun) | {"more": 1})).attempt_id == "att_1"
+    assert decode_end(msgspec.json.encode(msgspec.to_builtins(ended) | {"more": 1})).cost_nanos == 7

@@ -123,6 +123,18 @@ def test_what_is_written_is_read_back_and_a_last_line_that_is_torn_is_passed_ove
     assert path.stat().st_mode & 0o777 == 0o600
 
 
+def test_what_a_later_version_adds_to_the_record_is_passed_over(tmp_path: Path, gateways: list[JournalWriter]) -> None:
+    lines = (
+        '{"line":"weather","at":1,"rain":true}',
+        '{"line":"tenant","tenant_id":"t","at":1,"sessions":2,"mood":"good"}',
+        '{"line":"head","at":1795000000,"health":{"pulse":60},"more":{}}',
+    )
+    write(gateways[0], "".join(f"{line}\n" for line in lines))
+    told = read_live(tmp_path, 1795000000)[0].told
+    assert told is not None
+    assert (told.at, told.lines["t"].sessions, told.health) == (1795000000, 2, LiveHealth())
+
+
 @pytest.mark.parametrize("after", ["", '{"line":"head","at":1,"hea', '{"line":"tenant","tenant_id":"t"'])
 def test_how_a_gateway_is_does_not_cost_more_with_more_tenants(
     tmp_path: Path, gateways: list[JournalWriter], monkeypatch: pytest.MonkeyPatch, after: str

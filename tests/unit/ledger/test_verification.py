@@ -18,6 +18,7 @@ from sqlalchemy.pool import NullPool
 from tenantry.ledger.adjustments import Scope, book_adjustments
 from tenantry.ledger.verification import Verification, verify
 from tenantry.storage.tables import ledger
+from tests.template import SQLITE, stores_in
 from tests.unit.ledger.books import PRICES, attempt, book, new_store, random_attempts, rows
 
 # `entry_id` numbers rows in this database only; that it keeps their order is checked by the swaps.
@@ -29,7 +30,8 @@ TAMPERINGS = 1000
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sound ledger: three gateway runs and one of adjustments."""
     folder = tmp_path_factory.mktemp("ledger")
-    engine = new_store(folder / "base.db")
+    with stores_in(SQLITE):
+        engine = new_store(folder / "base.db")
     attempts = random_attempts(seed=5, count=24)
     for start in range(0, 24, 8):
         book(engine, folder, attempts[start : start + 8], f"gateway-{start}")
@@ -123,6 +125,7 @@ KINDS: list[Callable[[sqlite3.Connection, random.Random], str]] = [
 
 
 @pytest.mark.sqlite
+@pytest.mark.sqlite  # of a copy of a file
 def test_every_one_of_a_thousand_random_tamperings_is_found(base: Path, tmp_path: Path) -> None:
     seed = random.randrange(10**6)
     print("seed", seed)
@@ -142,6 +145,7 @@ def test_every_one_of_a_thousand_random_tamperings_is_found(base: Path, tmp_path
         assert found_in(path).fault_count > 0, told
 
 
+@pytest.mark.sqlite  # of a copy of a file
 @pytest.mark.parametrize(
     ("tampering", "what", "seq"),
     [
@@ -194,6 +198,7 @@ def test_hashes_of_the_first_schema_still_verify(tmp_path: Path) -> None:
     assert found_in(tmp_path / "x.db").faults == []
 
 
+@pytest.mark.sqlite  # of a copy of a file
 def test_how_much_is_checked_is_told(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tenantry.ledger.verification._ROWS_AT_ONCE", 5)
     told: list[float] = []

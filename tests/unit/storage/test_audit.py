@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import threading
 from collections.abc import Iterator
@@ -56,6 +57,13 @@ def test_no_secret_stands_in_the_audit_log(site: Site) -> None:
         dump = repr(connection.execute(select(audit_log)).all())
     assert "canary" not in dump
     assert key not in dump
+
+
+def test_who_reads_no_further_leaves_no_cursor_open(site: Site) -> None:
+    """On PostgreSQL it was a cursor of the server's, with a warning when it was collected."""
+    fill(site.directory)
+    assert next(site.directory.audit_entries("acme")).tenant == "acme"
+    gc.collect()
 
 
 def test_a_reading_is_logged_and_does_not_move_the_directory(site: Site) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from tenantry.domain.cells import Component
 from tenantry.storage.cell_tables import cells, gateways
-from tenantry.storage.cells import CellStore, Claimed, Lease, Taken, taken_of
+from tenantry.storage.cells import CellStore, Claimed, Lease, Loaded, Renewed, Side, Taken, Wish, taken_of
 from tenantry.storage.columns import now_utc
 from tenantry.storage.tables import journals
 from tests.template import new_store
@@ -20,6 +20,7 @@ from tests.unit.domain.test_cells import GATEWAYS, LEASE, TENANTS, Store, storm
 LEASE_US = int(LEASE * 1_000_000)
 TURNED = pytest.mark.sqlite  # they turn its clock; a server has its own
 ONE = Component({"acme": "org-1"}, ("org-1",))
+TWO = Component({"acme": "org-1"}, ("org-1", "org-2"))
 
 
 class Clock:
@@ -91,7 +92,7 @@ class RealStore(Store):
         return gateway_id in self._cells.live()
 
     def renew(self, gateway_id: str) -> bool:
-        return self._cells.renew(Lease(gateway_id, LEASE_US))
+        return self._cells.renew(Lease(gateway_id, LEASE_US)) is not None
 
     def rejoin(self, gateway_id: str) -> tuple[dict[str, int], dict[str, str]]:
         return self._cells.rejoin(Lease(gateway_id, LEASE_US))
@@ -105,9 +106,16 @@ class RealStore(Store):
     def take(self, gateway_id: str, tenant_id: str, taken: int) -> bool:
         return bool(self._cells.take([Taken(tenant_id, "", "nanos", gateway_id, taken, 0)]))
 
+    def give(self, gateway_id: str, epochs: Mapping[str, int], to: str, lowered: Mapping[str, int]) -> bool:
+        rows = [Taken(tenant_id, "", "nanos", gateway_id, taken, 0) for tenant_id, taken in lowered.items()]
+        return self._cells.give(gateway_id, epochs, to, 0, rows)
+
+    def lend(self, owner: str, gateway_id: str, tenant_id: str, taken: int) -> bool:
+        return self._cells.lend(owner, Taken(tenant_id, "", "nanos", gateway_id, taken, 0))
+
     def taken(self) -> dict[tuple[str, str], int]:
         with self._engine.connect() as connection:
-            return {(row.gateway_id, row.tenant_id): row.taken for row in taken_of(connection, TENANTS, "")}
+            return {(row.gateway_id, row.tenant_id): row.taken for row in taken_of(connection, TENANTS, ())}
 
 
 def test_the_storm_finds_nothing_over_real_tables(tmp_path: Path) -> None:
@@ -117,7 +125,7 @@ def test_the_storm_finds_nothing_over_real_tables(tmp_path: Path) -> None:
         engines.append(new_store(tmp_path / f"{seed}.db"))
         return RealStore(engines[-1])
 
-    assert storm(4, 200, make_store) > 0
+    assert storm(8, 200, make_store) > 0
     for one in engines:
         one.dispose()
 
@@ -170,8 +178,8 @@ def test_only_the_owner_of_a_tenant_takes_of_its_budget(store: CellStore, engine
     clock.now_us += LEASE_US
     assert store.take([Taken("acme", "", "nanos", "gw-a", 20, 0)]) == []
     with engine.connect() as connection:
-        assert taken_of(connection, ["acme"], but="gw-b") == [mine]
-        assert taken_of(connection, ["acme"], but="gw-a") == []
+        assert taken_of(connection, ["acme"], but=("gw-b",)) == [mine]
+        assert taken_of(connection, ["acme"], but=("gw-a",)) == []
 
 
 def test_what_was_taken_is_lowered_to_what_was_used_and_never_raised_by_it(store: CellStore, engine: Engine) -> None:
@@ -180,7 +188,7 @@ def test_what_was_taken_is_lowered_to_what_was_used_and_never_raised_by_it(store
     for used in (4, 9):
         store.lower([Taken("acme", "", "nanos", "gw-a", used, 0)])
     with engine.connect() as connection:
-        assert [one.taken for one in taken_of(connection, ["acme"], but="")] == [4]
+        assert [one.taken for one in taken_of(connection, ["acme"], but=())] == [4]
 
 
 def test_what_is_booked_to_its_end_is_kept_no_longer(store: CellStore, engine: Engine, clock: Clock) -> None:
@@ -188,25 +196,25 @@ def test_what_is_booked_to_its_end_is_kept_no_longer(store: CellStore, engine: E
     store.take([Taken("acme", "", "nanos", "gw-a", 10, 0)])
     store.tidy()
     with engine.connect() as connection:
-        assert len(taken_of(connection, ["acme"], but="")) == 1
+        assert len(taken_of(connection, ["acme"], but=())) == 1
     with engine.begin() as connection:
         anchor = {"file_number": 1, "offset": 0, "seq": 0, "head_hash": "", "damaged_lines": 0}
         connection.execute(insert(journals).values(run_id="gw-a", closed_at=now_utc(), **anchor))
     store.inherit("gw-b", ["gw-a"], 6)
     store.tidy()
     with engine.connect() as connection:
-        assert taken_of(connection, ["acme"], but="") == []
+        assert taken_of(connection, ["acme"], but=()) == []
         assert connection.execute(select(gateways.c.gateway_id)).scalars().all() == ["gw-b"]
 
 
 def test_an_owner_gives_a_cell_to_one_that_lives(store: CellStore, engine: Engine, clock: Clock) -> None:
     store.claim("gw-a", "acme", ONE, 5)
-    assert not store.give("gw-a", "org-1", 1, "gw-gone", 6)
-    assert not store.give("gw-b", "org-1", 1, "gw-b", 6)
-    assert store.give("gw-a", "org-1", 1, "gw-b", 6)
-    assert not store.give("gw-a", "org-1", 1, "gw-b", 6)
+    assert not store.give("gw-a", {"org-1": 1}, "gw-gone", 6)
+    assert not store.give("gw-b", {"org-1": 1}, "gw-b", 6)
+    assert store.give("gw-a", {"org-1": 1}, "gw-b", 6)
+    assert not store.give("gw-a", {"org-1": 1}, "gw-b", 6)
     with engine.connect() as connection:
-        assert connection.execute(select(cells)).one() == ("org-1", "gw-b", 2, 6)
+        assert connection.execute(select(cells)).one() == ("org-1", "gw-b", 2, 6, None)
 
 
 def test_an_owner_pins_a_tenant_to_another_cell(store: CellStore, clock: Clock) -> None:
@@ -224,3 +232,60 @@ def test_who_takes_the_place_of_another_has_its_cells(store: CellStore, clock: C
     assert store.live() == ["gw-b"]
     store.end(["gw-b"])
     assert store.live() == []
+
+
+def test_a_gift_is_of_all_cells_or_of_none_and_leaves_what_was_used(store: CellStore, engine: Engine) -> None:
+    store.claim("gw-a", "acme", TWO, 5)
+    store.take([Taken("acme", "", "nanos", "gw-a", 10, 0)])
+    lowered = [Taken("acme", "", "nanos", "gw-a", 4, 0)]
+    assert not store.give("gw-a", {"org-1": 1, "org-2": 7}, "gw-b", 6, lowered)
+    assert store.owner_of("acme") == ("gw-a", "gw-a:3000")
+    assert store.give("gw-a", {"org-1": 1, "org-2": 1}, "gw-b", 6, lowered)
+    assert store.owner_of("acme") == ("gw-b", "gw-b:3000")
+    with engine.connect() as connection:
+        assert [one.taken for one in taken_of(connection, ["acme"], but=())] == [4]
+
+
+def test_only_the_owner_lends_and_only_more(store: CellStore, engine: Engine) -> None:
+    store.claim("gw-a", "acme", ONE, 5)
+    store.take([Taken("acme", "", "nanos", "gw-a", 10, 0)])
+    store.give("gw-a", {"org-1": 1}, "gw-b", 6)
+    more = Taken("acme", "", "nanos", "gw-a", 12, 0)
+    assert not store.lend("gw-a", more)
+    assert store.lend("gw-b", more)
+    assert not store.lend("gw-b", Taken("acme", "", "nanos", "gw-a", 11, 0))
+    with engine.connect() as connection:
+        assert [one.taken for one in taken_of(connection, ["acme"], but=())] == [12]
+
+
+def test_what_is_to_move_is_told_with_the_lease_and_is_over_with_the_gift(store: CellStore) -> None:
+    store.claim("gw-a", "acme", ONE, 5)
+    assert store.renew(Lease("gw-a", LEASE_US)) == Renewed(is_asked_to_move=False)
+    store.wish("org-1", "gw-b")
+    assert store.renew(Lease("gw-b", LEASE_US)) == Renewed(is_asked_to_move=False)
+    assert store.renew(Lease("gw-a", LEASE_US)) == Renewed(is_asked_to_move=True)
+    assert store.wishes("gw-a") == [Wish("org-1", "gw-b", "gw-b:3000")]
+    assert store.give("gw-a", {"org-1": 1}, "gw-b", 6)
+    assert store.wishes("gw-b") == []
+    store.wish("org-1", "gw-gone")
+    assert store.wishes("gw-b") == [Wish("org-1", "gw-gone", "")]
+    store.wish("org-1", None)
+    assert store.wishes("gw-b") == []
+
+
+def test_who_ends_is_given_nothing(store: CellStore) -> None:
+    assert store.renew(Lease("gw-b", LEASE_US), 7) is not None
+    assert store.loads() == [Loaded("gw-a", "gw-a:3000", 0), Loaded("gw-b", "gw-b:3000", 7)]
+    store.take_no_more("gw-b")
+    assert store.renew(Lease("gw-b", LEASE_US), 7) is not None
+    assert store.loads() == [Loaded("gw-a", "gw-a:3000", 0)]
+
+
+def test_sides_tell_who_owns_what_is_linked_and_how_many_tenants(store: CellStore) -> None:
+    store.claim("gw-a", "acme", ONE, 5)
+    store.claim("gw-b", "bolt", Component({"bolt": "org-2"}, ("org-2",)), 5)
+    store.claim("gw-b", "cato", Component({"cato": "org-2"}, ("org-2",)), 5)
+    assert store.sides(["org-1", "org-2", "org-3"]) == [
+        Side("gw-a", "gw-a:3000", ("org-1",), 1),
+        Side("gw-b", "gw-b:3000", ("org-2",), 2),
+    ]

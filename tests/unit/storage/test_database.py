@@ -133,6 +133,7 @@ def test_a_database_of_a_later_version_is_not_migrated_and_says_so(tmp_path: Pat
     engine = new_store(tmp_path / "tenantry.db")
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        connection.execute(text("DELETE FROM meta WHERE name = 'schema_compatible_from'"))
     for use in (migrate, require_current_schema):
         with pytest.raises(StoreLater, match="later version"):
             use(engine)

@@ -28,7 +28,6 @@ def engine() -> Iterator[Engine]:
     made = open_store(postgresql.DATABASES.take())
     yield made
     made.dispose()
-    postgresql.DATABASES.give_back()
 
 
 def move(engine: Engine, tenant: str = "tnt_1") -> None:

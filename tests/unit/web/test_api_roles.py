@@ -2,23 +2,27 @@
 
 import hashlib
 import random
-import shutil
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
-from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from tenantry.domain.roles import ALLOWED, OF_ONE_TENANT, Permission, Role
+from tenantry.storage.all_tables import ALL_TABLES
 from tenantry.web.api.operations import Operation
 from tenantry.web.api.routes import OPERATIONS
+from tests.template import KeptStore
 from tests.unit.web.api_asks import Ask, asks, prepare
 from tests.unit.web.api_site import OWNER, Answer, Served, served
 
 REFUSED = (401, 403, 404)
 # They ask others than the store: an upstream that is not there, this machine.
 SLOW = ("check", "test_alert_target", "examine_site", "start_backup", "start_ledger_verification")
+# All of each table, but not when somebody was last here, which is noted once a minute.
+READ = {
+    table: select(*(one for one in table.c if (table.name, one.name) != ("admin_users", "used_at")))
+    for table in ALL_TABLES.sorted_tables
+}
 
 
 @pytest.fixture(scope="module")
@@ -43,11 +47,15 @@ def sent(api: Served, one: Operation, ask: Ask, slug: str, token: str | None) ->
 
 def state_of(api: Served) -> str:
     """A hash of all that the store holds."""
-    with closing(sqlite3.connect(api.site.settings.data_dir / "tenantry.db")) as store:
-        lines = [line for line in store.iterdump() if 'INSERT INTO "admin_users"' not in line]
-        # But for when it was last used, which is noted once a minute.
-        lines += map(str, store.execute("SELECT name, role, hint, tenants, revoked_at FROM admin_users"))
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    with api.site.engine.connect() as store:
+        lines = [f"{table.name} {row}" for table, query in READ.items() for row in store.execute(query)]
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def kept(api: Served, tmp_path_factory: pytest.TempPathFactory) -> KeptStore:
+    api.site.engine.dispose()
+    return KeptStore(api.site.settings.data_dir, tmp_path_factory.mktemp("kept"))
 
 
 @pytest.mark.parametrize("one", OPERATIONS, ids=lambda one: one.name)
@@ -76,25 +84,22 @@ def test_who_may_not_is_refused_and_changes_nothing(api: Served, one: Operation)
 
 
 @pytest.mark.parametrize("one", [one for one in OPERATIONS if one.name not in SLOW], ids=lambda one: one.name)
-def test_who_may_is_answered(api: Served, one: Operation, tmp_path: Path) -> None:
+def test_who_may_is_answered(api: Served, kept: KeptStore, one: Operation) -> None:
     ask = asks(api).get(one.name, Ask())
-    store = api.site.settings.data_dir / "tenantry.db"
     roles = [role for role in Role if one.permission in ALLOWED[role]]
     tokens = [api.tokens[role] for role in roles]
     if one.permission in OF_ONE_TENANT and not one.of_site:
         tokens += [api.tokens[f"{role} of acme"] for role in roles]
-    api.site.engine.dispose()
-    shutil.copy(store, tmp_path / "kept.db")
     try:
         for token in random.sample(tokens, min(2, len(tokens))):
             answer = sent(api, one, ask, "acme", token)
             assert answer.status == (ask.status or one.status), answer.body
             if one.is_write:
                 api.site.engine.dispose()
-                shutil.copy(tmp_path / "kept.db", store)
+                kept.bring_back()
     finally:
         api.site.engine.dispose()
-        shutil.copy(tmp_path / "kept.db", store)
+        kept.bring_back()
 
 
 def test_every_operation_has_a_request_that_works() -> None:

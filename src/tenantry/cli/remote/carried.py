@@ -38,6 +38,7 @@ _STARTS: Final = "starts a process where it is typed"
 _READS_FILES: Final = "reads files of this machine, writes others, and asks no control"
 _SYSTEMD: Final = "is about systemd where it is typed"
 _GATEWAYS: Final = "asks the store that gateways share, also where no control runs"
+_CONTROLS: Final = "asks the store that controls share, also where none of them runs"
 # Why not.
 HERE_ALONE: Final[dict[str, str]] = {
     "init": "makes a site where it is typed",
@@ -52,6 +53,8 @@ HERE_ALONE: Final[dict[str, str]] = {
     "import litellm": _READS_FILES,
     "keys master rotate": "makes a file of the new master key, and no key leaves or enters its machine",
     "cells list": _GATEWAYS,
+    "cells move": _GATEWAYS,
+    "controls list": _CONTROLS,
     "gateways list": _GATEWAYS,
     "gateways forget": _GATEWAYS,
     "simulate": "sends nothing, and reads and writes files of its own machine",

@@ -15,6 +15,7 @@ from tenantry.gateway.peers.proofs import (
     GREETING_BYTES,
     MAGIC,
     PROOF_BYTES,
+    REQUESTS,
     is_proof,
     new_nonce,
     proof_of_called,
@@ -50,10 +51,11 @@ class NotAPeer(Exception):
 class Introduction:
     """A connection to a gateway until both have proved what they are: an `asyncio.Protocol` by its methods."""
 
-    __slots__ = ("_called_id", "_fingerprint", "_greeting", "_heard", "_key", "_nonce", "done", "transport")
+    __slots__ = ("_called_id", "_fingerprint", "_greeting", "_heard", "_key", "_nonce", "_purpose", "done", "transport")
 
-    def __init__(self, key: bytes, called_id: str, fingerprint: str) -> None:
+    def __init__(self, key: bytes, called_id: str, fingerprint: str, purpose: bytes = REQUESTS) -> None:
         """`fingerprint`: the SHA-256 of the certificate that has to be shown; "" without TLS."""
+        self._purpose = purpose
         self._key = key
         self._called_id = called_id
         self._fingerprint = fingerprint
@@ -82,7 +84,8 @@ class Introduction:
                 self._fail("no gateway answers there")
                 return
             its_nonce = self._greeting[len(MAGIC) :]
-            self.transport.write(self._nonce + proof_of_caller(self._key, self._called_id, its_nonce, self._nonce))
+            proof = proof_of_caller(self._key, self._called_id, its_nonce, self._nonce, self._purpose)
+            self.transport.write(self._nonce + proof)
         if self._greeting and len(self._heard) >= PROOF_BYTES:
             expected = proof_of_called(self._key, self._called_id, self._greeting[len(MAGIC) :], self._nonce)
             if is_proof(self._heard, expected):
@@ -150,12 +153,15 @@ class PeerPool(Pool):
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Peers:
-    """The other gateways, by their names and addresses. `pools` counts what is idle to them with what else is."""
+    """The other gateways, by their names and addresses. `pools` counts what is idle to them with what else is.
+
+    `key` is that of the site's gateways, `machine` the mark of this machine.
+    """
 
     def __init__(self, pools: Pools, peer_key: bytes) -> None:
         self._pools = pools
-        self._key = peer_key
-        self._machine = machine_mark()
+        self.key = peer_key
+        self.machine = machine_mark()
         self._context: ssl.SSLContext | None = None
         self._lost: dict[str, str] = {}  # why gateways could not be reached
 
@@ -178,17 +184,43 @@ class Peers:
         pool = self._pools.find(key)
         if pool is not None:
             return pool
-        place = read_place(address)
-        if place is None or (not place.is_tls and place.mark != self._machine):
+        place = self._place(address)
+        if place is None:
             return None
-        context: ssl.SSLContext | None = None
-        if place.is_tls:
-            if self._context is None:
-                self._context = _calling_context()
-            context = self._context
-        pool = PeerPool(self._pools, key, place, gateway_id, self._key, context)
+        pool = PeerPool(self._pools, key, place, gateway_id, self.key, self._context_for(place))
         self._pools.remember(pool)
         return pool
+
+    async def introduce(self, gateway_id: str, address: str, purpose: bytes) -> asyncio.Transport:
+        """A connection to a gateway, of which both sides have proved what they are.
+
+        Raises: OSError, NotAPeer: there is none to be had.
+        """
+        place = self._place(address)
+        if place is None:
+            raise NotAPeer("it cannot be reached from this machine")
+        introduction = Introduction(self.key, gateway_id, place.mark if place.is_tls else "", purpose)
+        made, context = cast(Any, lambda: introduction), self._context_for(place)
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS_MAX):
+                await asyncio.get_running_loop().create_connection(made, place.host, place.port, ssl=context)
+                await introduction.done
+        except (OSError, ValueError, NotAPeer):
+            if introduction.transport is not None:
+                introduction.transport.abort()
+            raise
+        if introduction.transport is None:
+            raise NotAPeer("it closed the connection")
+        return introduction.transport
+
+    def _place(self, address: str) -> Place | None:
+        place = read_place(address)
+        return None if place is None or (not place.is_tls and place.mark != self.machine) else place
+
+    def _context_for(self, place: Place) -> ssl.SSLContext | None:
+        if place.is_tls and self._context is None:
+            self._context = _calling_context()
+        return self._context if place.is_tls else None
 
 
 def _calling_context() -> ssl.SSLContext:

@@ -10,15 +10,19 @@ import asyncio
 from typing import Final, cast
 
 from tenantry.domain.errors import AnotherGateway, ApiError, InvalidRequest
+from tenantry.domain.numerals import small_number
 from tenantry.gateway.caller import Caller
 from tenantry.gateway.client import HEAD_SECONDS_MAX, ClientConnection
-from tenantry.gateway.headers import PEER_CLIENT, PEER_REFUSED_LINE
+from tenantry.gateway.headers import PEER_AHEAD, PEER_CLIENT, PEER_REFUSED_LINE
 from tenantry.gateway.parts import Parts
 from tenantry.gateway.request import new_request_id
 from tenantry.wire.http1 import RequestHead
 
 # Who has connected, where clients are counted by their addresses: those are counted where they came from.
 _GATEWAYS: Final = "\0gateways"
+_ELSEWHERE: Final = (
+    b"HTTP/1.1 503 Service Unavailable\r\n" + PEER_REFUSED_LINE + b"content-length: 0\r\nconnection: close\r\n\r\n"
+)
 
 
 class PeerConnection(ClientConnection):
@@ -49,7 +53,11 @@ class PeerConnection(ClientConnection):
         if peer is None:
             raise InvalidRequest("A gateway has to say whose request it passes on.")
         self.peer = peer.decode("ascii", "replace")
-        ClientConnection._open(self, caller, head)
+        ahead = head.fields.get(PEER_AHEAD)
+        if ahead is None:
+            ClientConnection._open(self, caller, head)
+        else:
+            self._tell_ahead(caller, small_number(ahead) or 0)
 
     def _belong_to(self, tenant_id: str) -> None:
         """Connections of clients are counted where they came to."""
@@ -66,9 +74,20 @@ class PeerConnection(ClientConnection):
     def pass_when_idle(self) -> None:
         self.stop_when_idle()
 
+    def _end_idle(self) -> None:
+        self._linger()
+
+    def _linger(self) -> None:
+        """Unasked, where it was not announced: what the other gateway sends in this moment is answered by it. Of a
+        connection that only ends nobody could say whether a request had been read (RFC 9112 9.3.1).
+        """
+        self.write(_ELSEWHERE)
+        ClientConnection._linger(self)
+
     def pass_on(self, body: bytes | None = None) -> None:
         if body is None:
-            self.stop_when_idle()
+            self.keeps_alive = False
+            self._linger()
         else:
             self.keeps_alive = False
             self.refuse(AnotherGateway(), new_request_id())

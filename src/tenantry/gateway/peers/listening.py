@@ -11,19 +11,21 @@ from typing import Any, Final, cast
 
 from tenantry.gateway.listening import BACKLOG, bind
 from tenantry.gateway.parts import Parts
-from tenantry.gateway.peers.calling import keep_probing
+from tenantry.gateway.peers.calling import Peers, keep_probing
 from tenantry.gateway.peers.certificate import serving_context
 from tenantry.gateway.peers.client import PeerConnection
-from tenantry.gateway.peers.places import Place, machine_mark
+from tenantry.gateway.peers.places import Place
 from tenantry.gateway.peers.proofs import (
     CALL_BYTES,
     MAGIC,
+    MOVES,
     NONCE_BYTES,
     is_proof,
     new_nonce,
     proof_of_called,
     proof_of_caller,
 )
+from tenantry.gateway.peers.talking import Talk
 
 # A gateway proves what it is in a turn of its loop; nobody else has a reason to stay.
 PROOF_SECONDS_MAX: Final = 5.0
@@ -36,18 +38,34 @@ _ANY: Final = ("0.0.0.0", "::")  # noqa: S104 -- compared with, not bound
 class Called:
     """A connection that another gateway, or somebody else, has made, until it has proved what it is.
 
-    An `asyncio.Protocol` by its methods. `accept` is called with what goes on with the connection, and with what has
-    come behind the proof.
+    An `asyncio.Protocol` by its methods. `accept` is called with the connection, and with what has come behind the
+    proof; `accept_moves` where the proof says that it is to be about cells that move.
     """
 
-    __slots__ = ("_accept", "_gateway_id", "_heard", "_key", "_nonce", "_strangers", "_timer", "_transport")
+    __slots__ = (
+        "_accept",
+        "_accept_moves",
+        "_gateway_id",
+        "_heard",
+        "_key",
+        "_nonce",
+        "_strangers",
+        "_timer",
+        "_transport",
+    )
 
     def __init__(
-        self, key: bytes, gateway_id: str, accept: Callable[[asyncio.Transport, bytes], None], strangers: set[Called]
+        self,
+        key: bytes,
+        gateway_id: str,
+        accept: Callable[[asyncio.Transport, bytes], None],
+        strangers: set[Called],
+        accept_moves: Callable[[asyncio.Transport, bytes], None] | None = None,
     ) -> None:
         self._key = key
         self._gateway_id = gateway_id
         self._accept = accept
+        self._accept_moves = accept_moves
         self._nonce = new_nonce()
         self._heard = b""
         self._strangers = strangers
@@ -72,12 +90,16 @@ class Called:
         if len(self._heard) < CALL_BYTES:
             return
         its_nonce, proof = self._heard[:NONCE_BYTES], self._heard[NONCE_BYTES:CALL_BYTES]
+        accept = self._accept
         if not is_proof(proof, proof_of_caller(self._key, self._gateway_id, self._nonce, its_nonce)):
-            transport.abort()
-            return
+            about_moves = proof_of_caller(self._key, self._gateway_id, self._nonce, its_nonce, MOVES)
+            if self._accept_moves is None or not is_proof(proof, about_moves):
+                transport.abort()
+                return
+            accept = self._accept_moves
         self._leave()
         transport.write(proof_of_called(self._key, self._gateway_id, self._nonce, its_nonce))
-        self._accept(transport, self._heard[CALL_BYTES:])
+        accept(transport, self._heard[CALL_BYTES:])
 
     def _leave(self) -> None:
         self._strangers.discard(self)
@@ -111,15 +133,18 @@ class PeerServer:
         self._server.close()
 
 
-async def serve_peers(parts: Parts, key: bytes, gateway_id: str, host: str, port: int) -> PeerServer:
+async def serve_peers(
+    parts: Parts, peers: Peers, gateway_id: str, host: str, port: int, hear: Callable[[Talk], None]
+) -> PeerServer:
     """Listen on `host`, and on `port` or the one behind it, so that a gateway and its successor find a place; 0: any.
 
     Plain on loopback, where nobody listens in; elsewhere over TLS, under a certificate that is this process's own.
+    `hear` is given what others say of cells that move.
 
     Raises: OSError: neither can be listened on.
     """
     context: ssl.SSLContext | None = None
-    mark = machine_mark()
+    mark = peers.machine
     if host not in _LOOPBACK:
         context, mark = serving_context()
     strangers: set[Called] = set()
@@ -129,11 +154,20 @@ async def serve_peers(parts: Parts, key: bytes, gateway_id: str, host: str, port
         transport.set_protocol(cast(Any, connection))  # by its methods
         connection.connection_made(transport)
 
+    def accept_moves(transport: asyncio.Transport, unread: bytes) -> None:
+        talk = Talk(transport)
+        hear(talk)
+        talk.begin(unread)
+
     def called() -> Any:
-        return Called(key, gateway_id, accept, strangers)
+        return Called(peers.key, gateway_id, accept, strangers, accept_moves)
 
     raw = _bound(host, port)
-    server = await asyncio.get_running_loop().create_server(called, sock=raw, ssl=context, backlog=BACKLOG)
+    # Who does not come to an end with TLS proves nothing either.
+    seconds = None if context is None else PROOF_SECONDS_MAX
+    server = await asyncio.get_running_loop().create_server(
+        called, sock=raw, ssl=context, backlog=BACKLOG, ssl_handshake_timeout=seconds
+    )
     told = socket.gethostname() if host in _ANY else host
     return PeerServer(server, Place(told, raw.getsockname()[1], context is not None, mark))
 

@@ -24,7 +24,9 @@ PROOF_BYTES: Final = 32
 MAGIC: Final = b"TENANTRY-PEER-1\n"
 GREETING_BYTES: Final = len(MAGIC) + NONCE_BYTES
 CALL_BYTES: Final = NONCE_BYTES + PROOF_BYTES
-_CALLING: Final = b"calling"
+# What a connection is for, which is in the caller's proof: requests of clients, or what is said of cells that move.
+REQUESTS: Final = b"calling"
+MOVES: Final = b"calling for moves"
 _CALLED: Final = b"called"
 
 
@@ -37,8 +39,8 @@ def new_nonce() -> bytes:
     return os.urandom(NONCE_BYTES)
 
 
-def proof_of_caller(key: bytes, called_id: str, its_nonce: bytes, own_nonce: bytes) -> bytes:
-    return _prove(key, _CALLING, called_id, its_nonce + own_nonce)
+def proof_of_caller(key: bytes, called_id: str, its_nonce: bytes, own_nonce: bytes, purpose: bytes = REQUESTS) -> bytes:
+    return _prove(key, purpose, called_id, its_nonce + own_nonce)
 
 
 def proof_of_called(key: bytes, called_id: str, own_nonce: bytes, its_nonce: bytes) -> bytes:

@@ -119,6 +119,52 @@ class GatewayChanges(Changes):
         ]
         return sorted(found, key=lambda one: one.capacity)
 
+    def move_cell(self, cell: str, to: str) -> CellRecord:
+        """A cell is to be another gateway's, with all that tenants link with it; its owner sees to it in its time.
+
+        `cell`: its name, or that of the credential or upstream whose capacity it is. What was found is as it was.
+
+        Raises:
+            NotInDirectory: there is no such cell or gateway.
+            DirectoryError: the gateway does not live, has the cell already, or nobody that lives could give it.
+        """
+        found = self._cell(cell)
+        known = {one.gateway_id: one for one in self.list_gateways()}
+        heir = known.get(to)
+        if heir is None:
+            meant = did_you_mean(to, known, "`tenantry gateways list` names them")
+            raise NotInDirectory(f"there is no gateway {to!r}; {meant}")
+        if heir.state != LIVES:
+            raise DirectoryError(f"{to} does not live; `tenantry gateways list` says which do")
+        if found.is_live and found.gateway_id == to:
+            raise DirectoryError(f"{found.capacity} is {to}'s already")
+        if not found.is_live:
+            raise DirectoryError(f"nobody that lives owns {found.capacity}: who gets the next request of it has it")
+        self._cell_store().wish(found.name, to)
+        with self._engine.begin() as connection:
+            detail = {"capacity": found.capacity, "from": found.gateway_id, "to": to}
+            self._audit(connection, "cell.move", found.name, detail)
+        return found
+
+    def _cell(self, name: str) -> CellRecord:
+        cells = self.list_cells()
+        found = [one for one in cells if name in (one.name, one.capacity)]
+        if not found:
+            known = [one.capacity for one in cells]
+            raise NotInDirectory(
+                f"there is no cell {name!r}; {did_you_mean(name, known, '`tenantry cells list` names them')}"
+            )
+        if len(found) > 1:
+            names = ", ".join(one.name for one in found)
+            raise DirectoryError(f"{len(found)} cells are called {name!r}; name one of {names}")
+        return found[0]
+
+    def is_moving(self, cell: str) -> bool:
+        """Whether the owner of a cell has not seen yet to what `move_cell` asks for."""
+        with self._engine.connect() as connection:
+            query = select(cells.c.wanted_by).where(cells.c.name == cell)
+            return connection.execute(query).scalar() is not None
+
     def forget_gateway(self, gateway_id: str) -> None:
         """Its machine is lost, with its journal: what it has taken of budgets counts as spent from now on.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -38,12 +39,18 @@ class Problem(msgspec.Struct):
 
 
 class Described:
-    """The document, and the route that serves it."""
+    """The document, made when it is first asked for: that takes longer than all else of an application."""
 
     def __init__(self, operations: Sequence[Operation]) -> None:
-        self.document = describe(operations)
-        self._body = json.dumps(self.document, ensure_ascii=False).encode()
-        self._tag = etag_of(self._body)
+        self._operations = operations
+
+    @cached_property
+    def _body(self) -> bytes:
+        return json.dumps(describe(self._operations), ensure_ascii=False).encode()
+
+    @cached_property
+    def _tag(self) -> str:
+        return etag_of(self._body)
 
     async def answer(self, request: Request) -> Response:
         fields = {"etag": self._tag, "cache-control": "no-cache"}

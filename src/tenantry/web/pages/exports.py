@@ -5,13 +5,14 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import Row, select
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 
+from tenantry.control.export_files import exports_folder
 from tenantry.control.site import Site
 from tenantry.domain.periods import DAY, BadPeriod, read_period
 from tenantry.domain.roles import Permission, Principal
@@ -47,7 +48,7 @@ def list_exports(request: Request, principal: Principal) -> Response:
         problems={},
         forms=list(_WRITERS),
         is_whole=scope.is_whole,
-        folder=site.settings.data_dir / "exports",
+        folder=exports_folder(site.settings),
         may_make=any(principal.may(Permission.EXPORTS_MAKE, slug) for slug in scope.tenants) or scope.is_whole,
     )
 
@@ -58,12 +59,35 @@ def download(request: Request, principal: Principal) -> Response:
     with site.engine.connect() as connection:
         row = connection.execute(select(exports).where(exports.c.file_name == name)).first()
     is_seen = row is not None and (row.tenant_id in scope.by_id() or (scope.is_whole and not row.tenant_id))
-    path = site.settings.data_dir / "exports" / name
-    if row is None or not is_seen or not path.is_file():
+    if row is None or not is_seen:
         raise HTTPException(404, "there is no such export")
+    path = exports_folder(site.settings) / name
+    if not path.is_file():
+        _write_here(site, row)
     slug = scope.slug_of(row.tenant_id)
     audit_read(request, principal, "export", slug, period=row.period)
     return FileResponse(path, media_type="text/csv; charset=utf-8", filename=row.file_name)
+
+
+def _write_here(site: Site, row: Row[*tuple[Any, ...]]) -> None:
+    """A file that another machine wrote on schedule, on this one: its period has ended, so it is the same.
+
+    Raises: HTTPException 409: it is not, for something of the period was booked or corrected since.
+    """
+    period, wanted = read_period(row.period, site.settings.zone), Wanted(row.file_name, row.tenant_id or None)
+    folder = exports_folder(site.settings)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".from-ledger-", dir=folder) as name:
+            (done,) = write_exports(site.engine, period, [wanted], Path(name), write_csv)
+            if done.sha256 == row.sha256:
+                done.path.replace(folder / row.file_name)
+                return
+    except SumsDiffer as error:
+        raise HTTPException(409, str(error)) from None
+    where = f"on {row.machine}" if row.machine else "where it was written"
+    words = f"the file lies {where}, and something of {row.period} was corrected since: fetch it there, or make one now"
+    raise HTTPException(409, words)
 
 
 def make(request: Request, principal: Principal) -> Response:

@@ -17,7 +17,7 @@ from tenantry.domain.printable import stamp
 from tenantry.domain.roles import Principal
 from tenantry.storage.directory import DirectoryError, IssuedKey
 from tenantry.storage.records import KeyRecord, TenantRecord
-from tenantry.web.pages.showing import Once, figures_of, query, show, tenant_of
+from tenantry.web.pages.showing import first_time, new_mark, query, show, tenant_of
 from tenantry.web.pages.snippets import snippets
 from tenantry.web.pages_base.forms import posted
 from tenantry.web.pages_base.rendering import see_other
@@ -39,7 +39,7 @@ def issue(request: Request, principal: Principal) -> Response:
     problems, expires_at = _read_new(typed)
     if problems:
         return _form(request, principal, typed, problems)
-    if not figures_of(request).once.take(form.get("once")):
+    if not first_time(request, form.get("once")):
         return _shown_already(tenant)
     try:
         key = acting(request, principal).issue_key(tenant.slug, typed["label"], expires_at, slot=typed["slot"])
@@ -72,7 +72,7 @@ def _form(request: Request, principal: Principal, typed: Mapping[str, str], prob
         slots=[one.name for one in site_of(request).directory.list_slots(tenant.slug)],
         typed=typed,
         problems=problems,
-        once=Once.mark(),
+        once=new_mark(),
     )
 
 
@@ -90,7 +90,7 @@ def _rotation(request: Request, principal: Principal, grace: str, problems: Mapp
         key=_key_of(request),
         grace=grace,
         problems=problems,
-        once=Once.mark(),
+        once=new_mark(),
     )
 
 
@@ -101,7 +101,7 @@ def rotate(request: Request, principal: Principal) -> Response:
         stops_at = datetime.now(UTC) + read_duration(grace)
     except BadDuration as error:
         return _rotation(request, principal, grace, {"grace": str(error)})
-    if not figures_of(request).once.take(form.get("once")):
+    if not first_time(request, form.get("once")):
         return _shown_already(tenant)
     directory = acting(request, principal)
     try:

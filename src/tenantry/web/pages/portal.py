@@ -13,7 +13,7 @@ from tenantry.domain.people import PASSWORD_CHARS_MIN, BadPassword
 from tenantry.domain.portal import LINK_DAYS, LINK_DAYS_MAX
 from tenantry.domain.roles import Permission, Principal
 from tenantry.storage.directory import DirectoryError
-from tenantry.web.pages.showing import Once, figures_of, show, tenant_of
+from tenantry.web.pages.showing import first_time, new_mark, show, tenant_of
 from tenantry.web.pages_base.forms import posted
 from tenantry.web.pages_base.rendering import see_other
 from tenantry.web.pages_base.words import sentence
@@ -33,7 +33,7 @@ def make_link(request: Request, principal: Principal) -> Response:
     days = form.get("days")
     if not (days.isascii() and days.isdigit() and len(days) <= _DIGITS_MAX and 1 <= int(days) <= LINK_DAYS_MAX):
         return _shown(request, principal, {"days": days}, {"days": f"A number of days from 1 to {LINK_DAYS_MAX}."})
-    if not figures_of(request).once.take(form.get("once")):
+    if not first_time(request, form.get("once")):
         words = "That form had been sent already: its link was shown then. Make another if it is lost."
         return see_other(f"/tenants/{tenant.slug}/portal", words)
     shows_invoices = principal.may(Permission.INVOICES_READ, tenant.slug)
@@ -87,6 +87,6 @@ def _shown(
         link=link,
         typed={"days": str(LINK_DAYS), **typed},
         problems=problems,
-        once=Once.mark(),
+        once=new_mark(),
         chars_min=PASSWORD_CHARS_MIN,
     )

@@ -15,7 +15,7 @@ from tenantry.domain.keys import BadName, slugify
 from tenantry.domain.money import BadAmount, read_amount
 from tenantry.domain.periods import MONTH
 from tenantry.domain.roles import Permission, Principal
-from tenantry.web.pages.showing import Once, figures_of, require_whole_site, show
+from tenantry.web.pages.showing import first_time, new_mark, require_whole_site, show
 from tenantry.web.pages.snippets import snippets
 from tenantry.web.pages_base.forms import posted
 from tenantry.web.pages_base.rendering import see_other
@@ -49,7 +49,7 @@ def _form(request: Request, principal: Principal, typed: Mapping[str, str], prob
         upstreams=[one.name for one in directory.list_upstreams()],
         new=NEW_CREDENTIAL,
         may_store=principal.may(Permission.CREDENTIALS_CHANGE),
-        once=Once.mark(),
+        once=new_mark(),
     )
 
 
@@ -69,7 +69,7 @@ def do_provision(request: Request, principal: Principal) -> Response:
         problems["credential"] = "Choose one that is stored."
     if problems:
         return _form(request, principal, typed, problems)
-    if not figures_of(request).once.take(form.get("once")):
+    if not first_time(request, form.get("once")):
         words = "That form had been sent already. A key is shown once; issue another on the client's page."
         return see_other("/tenants", words)
     site = replace(site_of(request), directory=acting(request, principal))

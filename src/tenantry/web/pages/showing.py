@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import threading
-from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -27,8 +25,9 @@ from tenantry.web.routing import SLUG
 from tenantry.web.signin.sessions import acting
 from tenantry.web.tokens import site_of
 
-# Forms whose answer is shown once, such as a new key: that many are known to have been sent.
-_ONCE_MAX: Final = 1000
+# Under which forms that were sent are known for a day, beside the answers of the API; nobody has that name.
+_FORM: Final = "form:"
+_MARK_CHARS_MAX: Final = 64
 
 
 class Figures:
@@ -38,30 +37,16 @@ class Figures:
         self.days = DaySums(site.settings.zone)
         self.margins = RememberedMargins(site, self.days)
         self.history = MarginHistory(site)
-        self.once = Once()
 
 
-class Once:
-    """A form that is sent again, by a page that is loaded anew, does nothing again."""
+def new_mark() -> str:
+    """For a form whose answer is shown once, such as a new key."""
+    return secrets.token_hex(8)
 
-    def __init__(self) -> None:
-        self._used: OrderedDict[str, None] = OrderedDict()
-        self._lock = threading.Lock()
 
-    @staticmethod
-    def mark() -> str:
-        """For a form."""
-        return secrets.token_hex(8)
-
-    def take(self, mark: str) -> bool:
-        """Whether it is the first time."""
-        with self._lock:
-            if not mark or mark in self._used:
-                return False
-            self._used[mark] = None
-            while len(self._used) > _ONCE_MAX:
-                self._used.popitem(last=False)
-            return True
+def first_time(request: Request, mark: str) -> bool:
+    """Whether a form was not sent before, to this or another control: a page that is loaded anew does nothing again."""
+    return bool(mark) and site_of(request).directory.claim_answer(_FORM, mark[:_MARK_CHARS_MAX], b"")
 
 
 def figures_of(request: Request) -> Figures:

@@ -16,7 +16,7 @@ from tenantry.domain.roles import Principal
 from tenantry.storage.directory import AlreadyThere, DirectoryError, NotInDirectory
 from tenantry.storage.records import SlotRecord
 from tenantry.web.pages.keys import show_key
-from tenantry.web.pages.showing import Once, figures_of, show, tenant_of
+from tenantry.web.pages.showing import first_time, new_mark, show, tenant_of
 from tenantry.web.pages.terms import as_typed
 from tenantry.web.pages_base.forms import posted
 from tenantry.web.pages_base.rendering import see_other
@@ -44,7 +44,7 @@ def _form(
         of_tenant={name: as_typed(stands[name]) for name in KEY_LIMITS},
         typed=typed or {"key": "yes"},
         problems=problems,
-        once=Once.mark(),
+        once=new_mark(),
     )
 
 
@@ -55,7 +55,7 @@ def add(request: Request, principal: Principal) -> Response:
     if problems:
         return _form(request, principal, typed, problems)
     slug, name = tenant.slug, typed["name"]
-    if not figures_of(request).once.take(form.get("once")):
+    if not first_time(request, form.get("once")):
         return see_other(f"/tenants/{slug}#slots", "That form had been sent already: a key was shown then, if at all.")
     try:
         with acting(request, principal).transaction() as directory:

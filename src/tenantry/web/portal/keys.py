@@ -15,7 +15,7 @@ from tenantry.domain.durations import BadDuration, read_duration
 from tenantry.domain.portal import PortalVisit
 from tenantry.storage.directory import DirectoryError
 from tenantry.storage.records import KeyRecord
-from tenantry.web.pages.showing import Once, figures_of
+from tenantry.web.pages.showing import first_time, new_mark
 from tenantry.web.pages.snippets import snippets
 from tenantry.web.pages_base.forms import posted
 from tenantry.web.pages_base.rendering import see_other
@@ -40,7 +40,7 @@ def rotate(request: Request, visit: PortalVisit) -> Response:
         return _form(request, visit, key, grace, {"grace": "Choose one of them."})
     if grace not in GRACES:
         return _form(request, visit, key, grace, {"grace": "Choose one of them."})
-    if not figures_of(request).once.take(form.get("once")):
+    if not first_time(request, form.get("once")):
         return see_other(f"{HOME}#keys")
     try:
         new = acting_for(request, visit).rotate_key(key.key_id, stops_at)
@@ -84,5 +84,5 @@ def _form(request: Request, visit: PortalVisit, key: KeyRecord, grace: str, prob
         graces=GRACES,
         grace_problem=problems.get("grace", ""),
         refused=problems.get("form"),
-        once=Once.mark(),
+        once=new_mark(),
     )

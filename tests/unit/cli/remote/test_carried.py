@@ -20,6 +20,7 @@ ARGUMENTS = {
     "restore": ["backup.tar"],
     "keys master rotate": ["--yes"],
     "gateways forget": ["run-1", "--yes"],
+    "cells move": ["acme", "--to", "run-1", "--yes"],
     "service show": ["--system"],
     "service install": ["--user"],
     "store copy": ["--to", "sqlite:////srv/tenantry.db"],

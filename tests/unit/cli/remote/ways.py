@@ -16,11 +16,13 @@ from tenantry.cli.main import build_cli
 from tests.unit.web.api_asks import prepare
 from tests.unit.web.api_site import OWNER, Served, served
 
-# What is another each time: ids, keys, tokens, links, times, hashes, who did it; and the folders of two stores.
+# What is another each time: ids, keys, tokens, links, times, hashes, how long a dump is, who did it; and the folders
+# of two stores.
 _OWN = re.compile(
     r"sk-proxy-[\w-]+|\b(?:key|att|req|tnt|ptl|crd|prf)_\w+|tadm-[\w-]+|whsec_\w+|(?<=link=)[\w-]+|\b[0-9a-f]{64}\b"
     r"|\d{4}-\d\d-\d\dT[\d:.]+(?:Z|\+00:00)|(?<=acme-)\d[\dTZ.-]+|tenantry-\d{8}T\d{6}Z|/\S*/(?:one|two)/data"
     r"|\bcli:[^\s\"]+|\bapi:owner\b|(?<=gateway key \.\.\.)\S+"
+    r"|\d+(?= bytes, made)"
     r"|(?<=Signing secret \(shown only now\): )\S+"
 )
 

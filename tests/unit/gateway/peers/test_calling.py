@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tenantry.gateway.peers import listening
 from tenantry.gateway.peers.calling import PeerPool, Peers
 from tenantry.gateway.peers.certificate import serving_context
 from tenantry.gateway.peers.listening import Called
-from tenantry.gateway.peers.places import Place, machine_mark
-from tenantry.gateway.peers.proofs import GREETING_BYTES, derive_peer_key
+from tenantry.gateway.peers.places import Place, machine_mark, read_place
+from tenantry.gateway.peers.proofs import GREETING_BYTES, MAGIC, derive_peer_key
 from tenantry.gateway.upstream import ConnectFailed, Pools, UpstreamConnection
+from tests.unit.gateway.playbook import World
 
 KEY = derive_peer_key(b"p" * 32)
 ELSEWHERE = derive_peer_key(b"q" * 32)
@@ -121,6 +124,24 @@ def test_what_was_heard_on_one_connection_opens_no_other() -> None:
                 server.close()
 
     assert run(work) == b""
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2"], ids=["plain", "TLS"])
+def test_who_says_nothing_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    """Over TLS the handshake is waited for as long as the proof is: strangers hold no connection for a minute."""
+    monkeypatch.setattr(listening, "PROOF_SECONDS_MAX", 0.1)
+
+    async def work() -> bytes:
+        server = await listening.serve_peers(World(tmp_path).parts, KEY, "gateway-1", host, 0)
+        place = read_place(server.address)
+        assert place is not None
+        reader, writer = await asyncio.open_connection(place.host, place.port)
+        said = await reader.read()
+        writer.close()
+        server.close()
+        return said
+
+    assert run(work)[:16] == (b"" if host == "127.0.0.2" else MAGIC)
 
 
 def test_loopback_of_another_machine_is_not_this_ones() -> None:

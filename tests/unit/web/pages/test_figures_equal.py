@@ -50,7 +50,9 @@ def _end(end: Any) -> dict[str, Any]:
 
 
 def command(site: Site, *words: str) -> Any:
-    environ = {"TENANTRY_DATA_DIR": str(site.settings.data_dir), "TENANTRY_TIME_ZONE": site.settings.time_zone}
+    settings = site.settings
+    environ = {"TENANTRY_DATA_DIR": str(settings.data_dir), "TENANTRY_STORE_URL": settings.store_url}
+    environ["TENANTRY_TIME_ZONE"] = settings.time_zone
     done = run(*words, "--json", env=os.environ | environ, cwd=site.settings.data_dir)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

@@ -56,7 +56,8 @@ def test_who_looks_after_another_client_is_told_of_none(app: Starlette, site: Si
 
 
 def test_the_command_says_why(site: Site, refused: RefusedRequest) -> None:
-    environ = os.environ | {"TENANTRY_DATA_DIR": str(site.settings.data_dir)}
+    settings = site.settings
+    environ = os.environ | {"TENANTRY_DATA_DIR": str(settings.data_dir), "TENANTRY_STORE_URL": settings.store_url}
     told = run("ledger", "show", "req_0a", "--json", env=environ, cwd=site.settings.data_dir)
     assert json.loads(told.stdout)["reason"] == "key.budget"
     said = run("ledger", "show", "req_0b", env=environ, cwd=site.settings.data_dir)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from tenantry.settings import load_settings
 from tenantry.storage.directory.tenants import TenantChange
 from tenantry.web.app import control_app
 from tests.browser import Browser
+from tests.template import copy_data
 from tests.unit.ledger.books import MODEL, Attempt, attempt, book
 from tests.unit.web.pages.conftest import make_site
 
@@ -35,7 +35,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def site(filled: Path, tmp_path: Path) -> Iterator[Site]:
-    shutil.copytree(filled / "data", tmp_path / "data")
+    copy_data(filled / "data", tmp_path / "data")
     environ = {"TENANTRY_DATA_DIR": str(tmp_path / "data"), "TENANTRY_TIME_ZONE": "Europe/Berlin"}
     made = open_site(load_settings(None, environ))
     yield made

@@ -1,0 +1,133 @@
+"""Gives cells away of itself: to others when this gateway ends, to who has less to do, to who owns what they are linked
+with (decision 0021). What is decided is `domain/balance.py`'s."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from functools import partial
+from typing import Final
+
+from tenantry.domain.balance import group_loads, joins, spread, to_give
+from tenantry.gateway.asking import Asking, Fault
+from tenantry.gateway.cells import Cells
+from tenantry.gateway.claiming import Claimer
+from tenantry.gateway.moving import Mover
+from tenantry.gateway.parts import Parts
+from tenantry.storage.cells import CellStore, Loaded
+
+log = logging.getLogger("tenantry.gateway")
+
+# Linked cells of two owners cost a tenant its fallback until they are joined.
+JOIN_SECONDS: Final = 1.0
+# How much there is to do is looked at so often: what the last move has changed is in what all say by then.
+ROUND_SECONDS: Final = 10.0
+# What came lately stays: what it has to do is not known yet.
+SETTLE_SECONDS: Final = 60.0
+# Who asked for something so lately counts as load.
+LATELY_SECONDS: Final = 60.0
+
+
+class Balancer:
+    def __init__(
+        self, parts: Parts, cells: Cells, store: CellStore, claimer: Claimer, mover: Mover, asking: Asking, me: str
+    ) -> None:
+        self._parts = parts
+        self._cells = cells
+        self._store = store
+        self._claimer = claimer
+        self._mover = mover
+        self._asking = asking
+        self._me = me
+        self._since: dict[str, float] = {}  # when a cell was first seen here
+        self._load = 0
+        claimer.load = lambda: self._load
+
+    async def run(self) -> None:
+        """By the clock, for good."""
+        now = self._parts.clock.now
+        fault, due = Fault("cells could not be balanced", now), now() + ROUND_SECONDS
+        while True:
+            await asyncio.sleep(JOIN_SECONDS)
+            with fault.noted():  # open: what is owned stays owned
+                await self.join()
+                if now() >= due:
+                    due = now() + ROUND_SECONDS
+                    await self.balance()
+
+    # Load
+
+    def _by_cell(self) -> dict[str, int]:
+        """What there is to do for each cell."""
+        now, pins, found = self._parts.clock.now(), self._claimer.pins, dict[str, int]()
+        for kind, lane in self._parts.lanes.register.own():
+            cell = pins.get(lane.name) if kind == "tenant" else None
+            if cell is not None and (lane.sessions or now - lane.used_at < LATELY_SECONDS):
+                found[cell] = found.get(cell, 0) + 1 + lane.sessions
+        return found
+
+    def _groups(self) -> list[tuple[str, ...]]:
+        """What moves together."""
+        left, found = {**self._cells.tenure.cells}, list[tuple[str, ...]]()
+        while left:
+            group = self._claimer.group_of(next(iter(left)))
+            found.append(group)
+            for cell in group:
+                left.pop(cell, None)
+        return found
+
+    async def balance(self) -> None:
+        now, by_cell = self._parts.clock.now(), self._by_cell()
+        self._load = sum(by_cell.values())
+        self._since = {cell: self._since.get(cell, now) for cell in self._cells.tenure.cells}
+        if not self._parts.settings.rebalances or not self._load:
+            return
+        others = await self._others()
+        settled = [one for one in self._groups() if all(now - self._since.get(c, now) >= SETTLE_SECONDS for c in one)]
+        loads = {one.gateway_id: one.load for one in others}
+        found = to_give(self._me, group_loads(settled, by_cell), loads)
+        if found is not None:
+            cell, heir = found
+            await self._move(cell, next(one for one in others if one.gateway_id == heir), "it has less to do")
+
+    async def _others(self) -> list[Loaded]:
+        return [one for one in await self._asking.ask(self._store.loads) if one.gateway_id != self._me]
+
+    async def _move(self, cell: str, heir: Loaded, why: str) -> None:
+        problem = await self._mover.move([cell], heir.gateway_id, heir.address)
+        if problem:
+            log.warning("cell %s stays here, and was to be gateway %s's (%s): %s", cell, heir.gateway_id, why, problem)
+
+    # Joining
+
+    async def join(self) -> None:
+        """Where tenants draw on what two gateways own, the smaller side moves. Raises: the store's own errors."""
+        for tenant_id in [*self._claimer.split]:
+            component = self._claimer.links.around(tenant_id)
+            sides = await self._asking.ask(partial(self._store.sides, component.capacities))
+            heir = joins(self._me, {one.gateway_id: one.tenants for one in sides})
+            if heir is not None:
+                found = next(one for one in sides if one.gateway_id == heir)
+                mine = next(one for one in sides if one.gateway_id == self._me)
+                for cell in mine.cells:
+                    await self._move(cell, Loaded(found.gateway_id, found.address, 0), "tenants draw on both")
+            elif len(sides) < 2:
+                self._claimer.split.pop(tenant_id, None)  # what nobody owns is claimed with the next request
+
+    # The end
+
+    async def give_away(self) -> None:
+        """This gateway ends: others grant from now on, as far as there are any. Raises: the store's own errors."""
+        await self._claimer.close_down()
+        others = await self._others()
+        by_id = {one.gateway_id: one for one in others}
+        while by_id and (groups := self._groups()):
+            heirs = {one.gateway_id: one.load for one in by_id.values()}
+            given: dict[str, list[str]] = {}
+            for cell, heir in spread(group_loads(groups, self._by_cell()), heirs).items():
+                given.setdefault(heir, []).append(cell)
+            for heir, cells in given.items():
+                problem = await self._mover.move(cells, heir, by_id[heir].address)
+                if problem:
+                    log.warning("gateway %s gets nothing of this one, which ends: %s", heir, problem)
+                    del by_id[heir]

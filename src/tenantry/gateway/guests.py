@@ -1,0 +1,125 @@
+"""Sessions that other gateways still have of tenants that are granted for here: they count until they end (0021).
+
+A gateway that has given a cell away tells of its sessions as they end (`receiving.py`). Of others, and of one that
+tells nothing any more, the journal or the ledger says when (`leftovers.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from tenantry.domain.asks import Ask
+from tenantry.domain.directory import Credential, GatewayKey, Tenant
+from tenantry.gateway.estates import credentials_of
+from tenantry.gateway.handover import RunningRequest, Used
+from tenantry.gateway.inheriting import adopt, untold
+from tenantry.gateway.parts import Parts
+from tenantry.ledger.lines import Begun
+
+_PREFIX = "att_"
+
+
+class _Guest:
+    """`attempt_id`: "" for what costs nothing. `is_told`: who has it says when it ends."""
+
+    __slots__ = ("ask", "attempt_id", "is_told", "run_id")
+
+    def __init__(self, ask: Ask, attempt_id: str, run_id: str, *, is_told: bool) -> None:
+        self.ask = ask
+        self.attempt_id = attempt_id
+        self.run_id = run_id
+        self.is_told = is_told
+
+
+class Guests:
+    """By the name of the request. `asks` has what each was given, for who takes this gateway's place."""
+
+    def __init__(self, parts: Parts, asks: dict[bytes, Ask]) -> None:
+        self._parts = parts
+        self._asks = asks
+        self._by_name: dict[bytes, _Guest] = {}
+
+    # Coming
+
+    def take(self, requests: Collection[RunningRequest], run_id: str, own: Collection[bytes], shift: float) -> None:
+        """They are told of from now on. `own`: what is served here, and counts already; `shift`: of their clock."""
+        snapshot = self._parts.latest.snapshot
+        credentials = {one.credential_id: one for one in credentials_of(snapshot)}
+        for one in requests:
+            tenant, key = snapshot.tenants.get(one.tenant_id), snapshot.keys.get(one.key)
+            credential = credentials.get(one.credential_id) if one.credential_id is not None else None
+            is_known = credential is not None or one.credential_id is None
+            if not one.has_session or one.name in own or tenant is None or key is None or not is_known:
+                continue
+            attempt_id = one.attempt.attempt_id if one.attempt is not None else ""
+            known = self._by_name.get(one.name)
+            if known is not None:
+                known.attempt_id, known.run_id, known.is_told = attempt_id or known.attempt_id, run_id, True
+                continue
+            ask = Ask(tenant, key, credential, one.model, one.input_tokens, untold)
+            ask.output_tokens = one.output_tokens
+            self._enter(one.name, _Guest(ask, attempt_id, run_id, is_told=True), one.begun_at + shift)
+
+    def find(self, begun: Begun, run_id: str, own: Collection[bytes]) -> None:
+        """A journal says that a gateway is in the middle of an attempt."""
+        name = begun.attempt_id.removeprefix(_PREFIX).rpartition("_")[0].encode()
+        if name in self._by_name or name in own:
+            return
+        known = self._known(begun)
+        if known is not None:
+            tenant, key, credential = known
+            ask = Ask(tenant, key, credential, begun.model_requested, 0, untold)
+            self._enter(name, _Guest(ask, begun.attempt_id, run_id, is_told=False), self._parts.clock.now())
+
+    def _known(self, begun: Begun) -> tuple[Tenant, GatewayKey, Credential] | None:
+        snapshot = self._parts.latest.snapshot
+        tenant = snapshot.tenants.get(begun.tenant_id)
+        key = next((one for one in snapshot.keys.values() if one.key_id == begun.key_id), None)
+        credential = next((one for one in credentials_of(snapshot) if one.credential_id == begun.credential_id), None)
+        return None if tenant is None or key is None or credential is None else (tenant, key, credential)
+
+    def _enter(self, name: bytes, guest: _Guest, begun_at: float) -> None:
+        self._by_name[name] = guest
+        self._asks[name] = guest.ask
+        adopt(self._parts, guest.ask, begun_at)
+
+    # Going
+
+    def used(self, used: Used) -> None:
+        """Who has it says what it has used, and whether it goes on."""
+        guest = self._by_name.get(used.name)
+        if guest is not None:
+            self._parts.lanes.settled(guest.ask, used.input_tokens, used.output_tokens)
+            if not used.has_session:
+                self._release(used.name)
+
+    def are_told_no_more(self, names: Collection[bytes]) -> None:
+        """Who has them has gone, or cannot be heard: the journal or the ledger is asked from now on."""
+        for name in names:
+            guest = self._by_name.get(name)
+            if guest is not None:
+                guest.is_told = False
+                if not guest.attempt_id:
+                    self._release(name)
+
+    def ended(self, attempt_ids: Collection[str]) -> None:
+        for name in [name for name, one in self._by_name.items() if not one.is_told and one.attempt_id in attempt_ids]:
+            self._release(name)
+
+    def _release(self, name: bytes) -> None:
+        del self._asks[name]
+        self._parts.lanes.release(self._by_name.pop(name).ask)
+
+    # Asking
+
+    def watched(self) -> Mapping[str, str]:
+        """The attempts of which nobody tells, with the journals that they are in."""
+        return {one.attempt_id: one.run_id for one in self._by_name.values() if not one.is_told}
+
+    def of(self, tenant_ids: Collection[str]) -> list[tuple[bytes, Ask, str]]:
+        """Those of some tenants: name, what it was given, attempt."""
+        return [
+            (name, one.ask, one.attempt_id)
+            for name, one in self._by_name.items()
+            if one.ask.tenant.tenant_id in tenant_ids
+        ]

@@ -1,0 +1,172 @@
+"""What other gateways have left of tenants that are granted for here, and what is left here of those that are not.
+
+Others may have spent, and have sessions, until their journals say otherwise: that is looked at again (0021).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import Engine
+
+from tenantry.domain.prices import PriceTable
+from tenantry.gateway.asking import Asking, Fault
+from tenantry.gateway.cells import Cells
+from tenantry.gateway.exchange import Exchange
+from tenantry.gateway.guests import Guests
+from tenantry.gateway.parts import Parts
+from tenantry.gateway.raising import Raiser
+from tenantry.ledger.takeover import Doubt, Takeover, found_since, look_again
+from tenantry.storage.cells import CellStore, Taken
+
+# What is looked at again: doubts, sessions elsewhere, what was taken of what is granted elsewhere by now.
+REVIEW_SECONDS: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where what was spent is found."""
+
+    engine: Engine
+    journal_dir: Path
+    prices: PriceTable
+
+
+class Leftovers:
+    def __init__(
+        self, parts: Parts, cells: Cells, store: CellStore, site: Site, raiser: Raiser, asking: Asking, me: str
+    ) -> None:
+        self.guests = Guests(parts, cells.guests)
+        self.turn = asyncio.Lock()  # what is lowered is lowered in the order in which tenants come and go
+        self._parts = parts
+        self._cells = cells
+        self._store = store
+        self._site = site
+        self._raiser = raiser
+        self._asking = asking
+        self._me = me
+        self._doubts: list[Doubt] = []
+        self._leaving: dict[str, None] = {}  # tenants that are granted for here no longer
+
+    # Coming and going
+
+    def enter(self, found: Takeover, entered: Collection[str]) -> None:
+        """These tenants are granted for here from now on."""
+        for doubt in found.doubts:
+            if doubt.taken.tenant_id in entered:
+                self._parts.till.doubt(*doubt.account, doubt.nanos)
+                self._doubts.append(doubt)
+                if doubt.is_over:
+                    self._end(doubt, doubt)
+        own = self.own_names()
+        for run_id, begun in found.running:
+            if begun.tenant_id in entered:
+                self.guests.find(begun, run_id, own)
+        for tenant_id in entered:
+            self._leaving.pop(tenant_id, None)
+
+    def own_names(self) -> set[bytes]:
+        """The requests that are served here."""
+        return {one.name for one in self._parts.population.served if isinstance(one, Exchange)}
+
+    def lose(self, tenant_ids: Collection[str]) -> None:
+        """Other gateways grant for these: what they count is theirs."""
+        lost = {*tenant_ids}
+        for doubt in self._doubts:
+            if doubt.taken.tenant_id in lost:
+                self._parts.till.doubt(*doubt.account, -doubt.nanos)
+        self._doubts = [one for one in self._doubts if one.taken.tenant_id not in lost]
+        self._leaving.update(dict.fromkeys(tenant_ids))
+
+    def is_idle(self, tenant_id: str) -> bool:
+        """Whether no request of a tenant holds money or a session here."""
+        accounts = self._parts.till.accounts_by_name(tenant_id).values()
+        if any(one.held_nanos != one.unknown_nanos for one in accounts):
+            return False
+        served = self._parts.population.served
+        return all(one.is_unsent for one in served if one.principal.tenant.tenant_id == tenant_id)
+
+    # Looking again
+
+    async def review(self) -> None:
+        """For good."""
+        fault = Fault("what other gateways have left could not be looked at", self._parts.clock.now)
+        while True:
+            await asyncio.sleep(REVIEW_SECONDS)
+            self._cells.forget_elsewhere()
+            with fault.noted():  # closed: what is in doubt stays held
+                if self._doubts or self.guests.watched():
+                    await self._review()
+                if self._leaving:
+                    async with self.turn:
+                        await self.lower([*self._leaving])
+
+    async def _review(self) -> None:
+        site, doubts, attempts = self._site, self._doubts.copy(), self.guests.watched()
+        zone, at_us = self._parts.settings.zone, self._parts.clock.wall_us()
+        look = partial(look_again, site.engine, site.journal_dir, site.prices, zone, at_us, doubts, attempts)
+        now, ended = await self._asking.ask(look)
+        for before, after in zip(doubts, now, strict=True):
+            if any(one is before for one in self._doubts):  # else its tenant was lost meanwhile, or more was lent
+                self._end(before, after)
+        self.guests.ended(ended)
+
+    def _end(self, before: Doubt, after: Doubt) -> None:
+        """What was found since then counts as what it is, and is in doubt no more."""
+        till = self._parts.till
+        found = {} if before is after else found_since(before, after)
+        left = 0 if after.is_over else min(before.nanos, after.nanos)
+        if after.rest:
+            for kind, starts_us in after.starts_us.items():
+                found[kind] = found.get(kind, 0) + (after.rest if after.spent_at_us >= starts_us else 0)
+        if found:
+            till.find(*before.account, found)
+        till.doubt(*before.account, left - before.nanos)
+        at = next(number for number, one in enumerate(self._doubts) if one is before)
+        if left:
+            after.nanos = left
+            self._doubts[at] = after
+        else:
+            del self._doubts[at]
+
+    async def lower(self, tenant_ids: Collection[str]) -> None:
+        """Nothing of these is granted here: what was taken of them and is not used is let go.
+
+        Raises: the store's own errors.
+        """
+        await self._raiser.lower(tenant_ids)
+        for tenant_id in tenant_ids:
+            if self.is_idle(tenant_id):
+                self._leaving.pop(tenant_id, None)
+
+    # Lending
+
+    async def lend(self, wanted: Taken) -> Taken | None:
+        """Let a gateway that still has answers of a tenant take more of its budget, as far as there is more."""
+        doubt = next((one for one in self._doubts if _is_of(one.taken, wanted)), None)
+        account = self._parts.till.accounts_by_name(wanted.tenant_id).get((wanted.key_id, wanted.unit))
+        if doubt is None or account is None or wanted.tenant_id not in self._cells.tenure.tenants:
+            return None
+        more = min(wanted.taken - doubt.taken.taken, account.left_nanos(self._parts.clock.wall_us()))
+        if more <= 0:
+            return None
+        lent = replace(doubt.taken, taken=doubt.taken.taken + more)
+        # Held before it stands in the store: if that cannot be told, it stays held until the journal says more.
+        self._parts.till.doubt(*doubt.account, more)
+        after = replace(doubt, taken=lent, nanos=doubt.nanos + more)
+        self._doubts[self._doubts.index(doubt)] = after
+        return lent if await self._asking.ask(partial(self._store.lend, self._me, lent)) else None
+
+
+def _is_of(taken: Taken, other: Taken) -> bool:
+    return (taken.tenant_id, taken.key_id, taken.unit, taken.gateway_id) == (
+        other.tenant_id,
+        other.key_id,
+        other.unit,
+        other.gateway_id,
+    )

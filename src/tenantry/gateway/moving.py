@@ -1,0 +1,241 @@
+"""Gives cells to other gateways, with all that the next owner has to know of them (decision 0021).
+
+From one turn of the event loop on nothing of a cell is granted here. What was in the middle of being sent ends here;
+its sessions, and the levels and pauses of limits, go over as an estate *before* the store makes the cell the other
+one's, so that who grants always knows of it. Until the last answer has ended the other one is told. Money needs no
+telling: what the answers that stay may still cost stands in the store as taken, and is held by the next owner.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Final
+
+from tenantry.gateway.asking import Asking, Fault
+from tenantry.gateway.cells import Cells
+from tenantry.gateway.claiming import Claimer
+from tenantry.gateway.estates import Part, lanes_of, running_request, standings_of
+from tenantry.gateway.exchange import Exchange
+from tenantry.gateway.guests import Guests
+from tenantry.gateway.handover import RunningAttempt, RunningRequest, Used
+from tenantry.gateway.lending import LentTurn
+from tenantry.gateway.parts import Parts
+from tenantry.gateway.peers.calling import NotAPeer, Peers
+from tenantry.gateway.peers.proofs import MOVES
+from tenantry.gateway.peers.talking import CellEstate, Given, Kept, Lent, More, Said, Talk, Withdrawn
+from tenantry.gateway.raising import Raiser
+from tenantry.storage.cells import CellStore, Taken
+
+log = logging.getLogger("tenantry.gateway")
+
+# The next owner writes an estate down in a turn of its loop; requests of the cell wait meanwhile.
+KEPT_SECONDS_MAX: Final = 5.0
+# How often the next owner is told what has been given back. Telling it late holds others up, and lets nobody pass.
+TELL_SECONDS: Final = 0.02
+
+
+class _Left:
+    """What has stayed here of cells that were given away: it is told to their owner until it has ended."""
+
+    def __init__(self, talk: Talk, tenants: Sequence[str], turns: dict[bytes, LentTurn]) -> None:
+        self.talk = talk
+        self.tenants = {*tenants}
+        self.turns = turns
+
+    def tell(self) -> bool:
+        """False: all has ended, or nobody hears."""
+        for turn in list(self.turns.values()):
+            news = turn.news()
+            if news is not None:
+                self.talk.say(Used(turn.name, *news))
+                if not turn.ask.is_open:
+                    del self.turns[turn.name]
+        return bool(self.turns) and self.talk.is_open
+
+
+class Mover:
+    """`me`: the journal's name of this gateway."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        cells: Cells,
+        store: CellStore,
+        claimer: Claimer,
+        guests: Guests,
+        raiser: Raiser,
+        asking: Asking,
+        me: str,
+    ) -> None:
+        self._parts = parts
+        self._cells = cells
+        self._store = store
+        self._claimer = claimer
+        self._guests = guests
+        self._raiser = raiser
+        self._asking = asking
+        self._me = me
+        self._left: list[_Left] = []
+        self._has_left = asyncio.Event()
+        raiser.ask_owner = self._ask_owner
+
+    # By the clock
+
+    async def tell(self) -> None:
+        """Tell the owners of what was given away how what has stayed here goes on, for good."""
+        while True:
+            await self._has_left.wait()
+            self.tell_now()
+            await asyncio.sleep(TELL_SECONDS)
+
+    def tell_now(self) -> None:
+        for one in self._left.copy():
+            if not one.tell():
+                one.talk.close()
+                self._left.remove(one)
+        if not self._left:
+            self._has_left.clear()
+
+    async def follow_wishes(self) -> None:
+        """Move what the store says is to be another's, for good."""
+        fault = Fault("cells could not be moved as was asked", self._parts.clock.now)
+        while True:
+            await self._claimer.wished.wait()
+            self._claimer.wished.clear()
+            with fault.noted():  # open: what is owned stays owned; the next renewal asks again
+                await self.grant_wishes()
+
+    # Moving
+
+    async def move(self, cells: Iterable[str], to: str, address: str) -> str:
+        """Give cells of this gateway to another, all that tenants link with them too. "" or why it was not done."""
+        peers = self._parts.peers
+        owned = self._cells.tenure.cells.keys()
+        names = sorted({name for cell in cells for name in self._claimer.group_of(cell)} & owned)
+        if not names or peers is None:
+            return ""
+        try:
+            talk = await self._call(peers, to, address)
+        except (OSError, ValueError, NotAPeer) as error:
+            return f"gateway {to} cannot be reached: {error or 'too slow'}"
+        try:
+            async with self._claimer.turn:
+                return await self._give(talk, names, to, address)
+        except BaseException:
+            talk.close()  # who has the cells is found in the store, and what is in flight here in the journal
+            raise
+
+    async def _call(self, peers: Peers, to: str, address: str) -> Talk:
+        talk = Talk(await peers.introduce(to, address, MOVES))
+        talk.begin(b"")
+        return talk
+
+    async def _give(self, talk: Talk, names: list[str], to: str, address: str) -> str:
+        tenure = self._cells.tenure
+        epochs = {name: tenure.cells[name] for name in names if name in tenure.cells}
+        if not epochs or not self._cells.has_lease:
+            return ""
+        # From here on until the store has spoken nobody grants anything of them.
+        tenants = self._claimer.release([*epochs])
+        part = Part(epochs, {*tenants})
+        requests, turns = self._lend(part)
+        kept = asyncio.get_running_loop().create_future()
+        talk.on_message = lambda message: self._on_message(message, kept)
+        talk.on_end = lambda: None if kept.done() else kept.set_result(False)
+        talk.say(
+            CellEstate(
+                self._me,
+                {name: epoch + 1 for name, epoch in epochs.items()},
+                self._parts.clock.now(),
+                self._machine(),
+                self._in_use(tenants),
+                requests,
+                lanes_of(self._parts, part),
+                standings_of(self._parts, part),
+            )
+        )
+        try:
+            is_kept: bool = await asyncio.wait_for(kept, KEPT_SECONDS_MAX)
+        except TimeoutError:
+            is_kept = False
+        if not is_kept:
+            talk.close()
+            return f"gateway {to} does not take them"
+        if not await self._claimer.give(epochs, tenants, to):
+            talk.say(Withdrawn())
+            talk.close()
+            return f"gateway {to} does not live, or they are not this gateway's any more"
+        talk.say(Given())
+        for tenant_id in tenants:
+            self._cells.is_at(tenant_id, to, address)
+        self._left.append(_Left(talk, tenants, turns))
+        self._has_left.set()
+        log.info("%d cells with %d tenants are gateway %s's from now on", len(epochs), len(tenants), to)
+        return ""
+
+    def _machine(self) -> str:
+        peers = self._parts.peers
+        return peers.machine if peers is not None else ""
+
+    def _in_use(self, tenants: Sequence[str]) -> list[str]:
+        """Those that have asked for anything since they were granted for here, as far as is known."""
+        return [tenant_id for tenant_id in tenants if self._parts.till.accounts_by_name(tenant_id)]
+
+    def _lend(self, part: Part) -> tuple[list[RunningRequest], dict[bytes, LentTurn]]:
+        """What goes on here, and what others tell this gateway of, for the next owner."""
+        requests: list[RunningRequest] = []
+        turns: dict[bytes, LentTurn] = {}
+        for name, ask, attempt_id in self._guests.of(part.tenants):
+            requests.append(running_request(name, ask, RunningAttempt(attempt_id, 0, False) if attempt_id else None))
+            turns[name] = LentTurn(name, ask)
+        for served in self._parts.population.served:
+            if not isinstance(served, Exchange) or served.principal.tenant.tenant_id not in part.tenants:
+                continue
+            ask, attempt = served.in_hand
+            if ask is None or not ask.is_open:
+                continue
+            money = attempt.money if attempt is not None else None
+            running = None
+            if attempt is not None and money is not None and money.is_open:
+                running = RunningAttempt(attempt.attempt_id, money.held_nanos, money.is_held)
+            requests.append(running_request(served.name, ask, running))
+            turns[served.name] = LentTurn(served.name, ask)
+        return requests, turns
+
+    # Hearing
+
+    def _on_message(self, message: Said, kept: asyncio.Future[bool]) -> None:
+        if isinstance(message, Kept):
+            if not kept.done():
+                kept.set_result(True)
+        elif isinstance(message, Lent):
+            self._raiser.is_taken(Taken(message.tenant_id, message.key_id, message.unit, self._me, message.taken, 0))
+
+    def _ask_owner(self, row: Taken) -> None:
+        """An answer that has stayed here may cost more than was taken for it."""
+        for one in self._left:
+            if row.tenant_id in one.tenants:
+                one.talk.say(More(row.tenant_id, row.key_id, row.unit, row.taken))
+
+    # Wishes, and the end
+
+    async def grant_wishes(self) -> None:
+        """Raises: the store's own errors."""
+        ask = self._asking.ask
+        for wish in await ask(partial(self._store.wishes, self._me)):
+            if wish.cell not in self._cells.tenure.cells:
+                continue  # it is claimed anew when a request comes, and asked for again
+            why_not = "it does not live" if not wish.address else await self.move([wish.cell], wish.to, wish.address)
+            if wish.to == self._me or why_not:
+                if why_not:
+                    log.warning("cell %s stays here and does not go to gateway %s: %s", wish.cell, wish.to, why_not)
+                await ask(partial(self._store.wish, wish.cell, None))
+
+    def close(self) -> None:
+        for one in self._left:
+            one.tell()
+            one.talk.close()
+        self._left.clear()

@@ -1,0 +1,132 @@
+"""Takes of budgets what an owner may spend and hold of them, ahead of need and off the way of requests (0021)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection
+from functools import partial
+from typing import Final
+
+from tenantry.domain.ceilings import Ceiling
+from tenantry.domain.holds import Account
+from tenantry.gateway.asking import Asking, Fault
+from tenantry.gateway.cells import Cells
+from tenantry.gateway.parts import Parts
+from tenantry.storage.cells import CellStore, Taken
+
+# Ceilings are raised ahead of need: half of an envelope has to last for so long.
+RAISE_SECONDS: Final = 0.1
+# After a failure, before the store is asked again.
+RETRY_SECONDS: Final = 0.3
+# What an answer that is being streamed may take more of a budget whose cell has moved, before it is asked for: a step
+# of 2,048 tokens of the dearest model (`StreamMeter`), at 75 dollars a million.
+STEP_NANOS: Final = 160_000_000
+STEP_TOKENS: Final = 4_096
+
+
+class Raiser:
+    """`since_us`: when a tenant was first opened here. `ask_owner`: of accounts whose tenants are granted for elsewhere
+    by now, for the answers that have stayed here."""
+
+    def __init__(self, parts: Parts, cells: Cells, store: CellStore, gateway_id: str, asking: Asking) -> None:
+        self.since_us: dict[str, int] = {}
+        self.ask_owner: Callable[[Taken], None] = _nobody
+        self.rung = asyncio.Event()
+        self._parts = parts
+        self._cells = cells
+        self._store = store
+        self._me = gateway_id
+        self._asking = asking
+        self._lowered = 0  # how often something was
+
+    async def run(self) -> None:
+        """Take more of the budgets that are nearly used up to what was taken, for good."""
+        fault = Fault("no more could be taken of budgets", self._parts.clock.now)
+        while True:
+            try:
+                await asyncio.wait_for(self.rung.wait(), RAISE_SECONDS)
+            except TimeoutError:
+                if not self._cells.asked:
+                    continue
+            self.rung.clear()
+            is_done = False
+            with fault.noted():  # closed: what was taken is not passed
+                is_done = await self.raise_asked()
+            if not is_done:
+                await asyncio.sleep(RETRY_SECONDS)
+            self._cells.answer_for_more()
+
+    async def raise_asked(self) -> bool:
+        till, tenure, at_us = self._parts.till, self._cells.tenure, self._parts.clock.wall_us()
+        asked, lowered = self._cells.take_asked(), self._lowered
+        rows: list[Taken] = []
+        for ceiling in asked:
+            account = till.account_under(ceiling)
+            ceiling.is_asked = False
+            if account is None:
+                continue
+            if ceiling.tenant_id not in tenure.tenants:
+                if self._steps(ceiling):
+                    self.ask_owner(self._row(ceiling, account.used_nanos + 2 * self._steps(ceiling)))
+                continue
+            wanted = ceiling.next_taken(account.used_nanos, account.left_nanos(at_us))
+            if wanted <= ceiling.taken:
+                account.taken(wanted, at_us)
+                continue
+            rows.append(self._row(ceiling, wanted))
+        written = await self._asking.ask(partial(self._store.take, rows)) if rows else []
+        if lowered != self._lowered:
+            return False  # what was written may have been lowered again since
+        for row in written:
+            self.is_taken(row)
+        return len(written) == len(rows)
+
+    def _row(self, ceiling: Ceiling, taken: int) -> Taken:
+        since_us = self.since_us.get(ceiling.tenant_id, 0)
+        return Taken(ceiling.tenant_id, ceiling.key_id, ceiling.unit, self._me, taken, since_us)
+
+    def is_taken(self, row: Taken) -> None:
+        """It stands in the store."""
+        account = self._parts.till.accounts_by_name(row.tenant_id).get((row.key_id, row.unit))
+        if account is not None and account.ceiling is not None:
+            account.taken(row.taken, self._parts.clock.wall_us())
+
+    # Letting go
+
+    def lowered(self, tenant_ids: Collection[str]) -> list[Taken]:
+        """Nothing of these is granted here any more: what is taken from now on, here at once, and in the store next.
+
+        That is what was spent and is held, and a step for each answer that goes on.
+        """
+        self._lowered += 1
+        rows: list[Taken] = []
+        for tenant_id in tenant_ids:
+            for account in self._parts.till.accounts_by_name(tenant_id).values():
+                ceiling = account.ceiling
+                if ceiling is not None and ceiling.taken:
+                    rows.append(self._row(ceiling, self._lower(account, ceiling)))
+        return rows
+
+    def _lower(self, account: Account, ceiling: Ceiling) -> int:
+        used = account.used_nanos
+        taken = min(ceiling.taken, used + self._steps(ceiling))
+        account.lower_ceiling(used)
+        if taken > used:
+            account.taken(taken, self._parts.clock.wall_us())
+        return taken
+
+    def _steps(self, ceiling: Ceiling) -> int:
+        streams = sum(
+            1 for one in self._parts.population.streams if one.principal.tenant.tenant_id == ceiling.tenant_id
+        )
+        return streams * (STEP_NANOS if ceiling.unit == "nanos" else STEP_TOKENS)
+
+    async def lower(self, tenant_ids: Collection[str]) -> None:
+        """Raises: the store's own errors; then it is to be asked again."""
+        rows = self.lowered(tenant_ids)
+        if rows:
+            await self._asking.ask(partial(self._store.lower, rows))
+
+
+def _nobody(_row: Taken) -> None:
+    """Nobody is asked yet."""
