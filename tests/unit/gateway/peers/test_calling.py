@@ -132,7 +132,9 @@ def test_who_says_nothing_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(listening, "PROOF_SECONDS_MAX", 0.1)
 
     async def work() -> bytes:
-        server = await listening.serve_peers(World(tmp_path).parts, KEY, "gateway-1", host, 0)
+        server = await listening.serve_peers(
+            World(tmp_path).parts, Peers(Pools(), KEY), "gateway-1", host, 0, lambda _talk: None
+        )
         place = read_place(server.address)
         assert place is not None
         reader, writer = await asyncio.open_connection(place.host, place.port)
