@@ -52,8 +52,11 @@ class Link:
         except OSError:
             writer.close()
             return
-        with contextlib.suppress(asyncio.CancelledError):
+        try:
             await asyncio.gather(self._copy(reader, back), self._copy(there, writer))
+        finally:
+            back.close()
+            writer.close()
 
     async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):

@@ -138,11 +138,13 @@ class Upstream:
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         ended = (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, asyncio.CancelledError)
-        with contextlib.suppress(*ended):
-            while await self._one(reader, writer):
-                pass
-        with contextlib.suppress(OSError):
-            writer.close()
+        try:
+            with contextlib.suppress(*ended):
+                while await self._one(reader, writer):
+                    pass
+        finally:
+            with contextlib.suppress(OSError):
+                writer.close()
 
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Read and answer one request; whether the connection goes on."""
