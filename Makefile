@@ -24,12 +24,18 @@ INSTALL_POSTGRESQL = [ -n "$$(ls /usr/lib/postgresql/*/bin/initdb 2>/dev/null)" 
   $$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql >/dev/null \
   || echo 'PostgreSQL could not be installed: tests on it are skipped'; }
 
+# In front of the gateways of a cluster (tests/cluster).
+INSTALL_HAPROXY = [ -x /usr/sbin/haproxy ] || command -v haproxy >/dev/null || { \
+  echo 'Installing HAProxy (once)...'; sudo=; [ "$$(id -u)" = 0 ] || sudo='sudo -n'; \
+  $$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends haproxy >/dev/null \
+  || echo 'HAProxy could not be installed: tests with it are skipped'; }
+
 # Of the hundreds of processes that tests start, each would compile all modules of ours again.
 unexport PYTHONDONTWRITEBYTECODE
 
 STORE_TESTS := $(addprefix tests/unit/,storage ledger control billing web cli)
 
-.PHONY: help run test test-postgresql test-clients test-compiled compiled wheels check bench gates fairness storm native fuzz-native einvoices lock clean
+.PHONY: help run test test-postgresql cluster test-clients test-compiled compiled wheels check bench gates fairness storm native fuzz-native einvoices lock clean
 
 # The byte work (docs/decisions/0009-native-bytes.md): CPython's limited API, so one library for 3.11 and later.
 NATIVE := $(addprefix src/tenantry/wire/,_bytes.abi3.so _plain.abi3.so)
@@ -46,6 +52,7 @@ run: $(VENV)/.base ## Set up what is missing and run the gateway with a demo ten
 
 test: $(VENV)/.dev $(OLD_SDK)/.done ## Set up and run all tests
 	@$(INSTALL_POSTGRESQL)
+	@$(INSTALL_HAPROXY)
 	@command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium) || echo 'no chromium: its tests are skipped'
 	$(BIN)/python -m tests -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
@@ -53,6 +60,11 @@ test: $(VENV)/.dev $(OLD_SDK)/.done ## Set up and run all tests
 test-postgresql: $(VENV)/.dev ## Run the tests of whatever uses a store on PostgreSQL alone
 	@$(INSTALL_POSTGRESQL)
 	TENANTRY_TEST_STORES=postgresql $(BIN)/python -m tests -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(STORE_TESTS)
+
+cluster: $(VENV)/.dev ## Kill, freeze and cut off three gateways (half an hour; CLUSTER='--kills 20 kills')
+	@$(INSTALL_POSTGRESQL)
+	@$(INSTALL_HAPROXY)
+	$(BIN)/python -m tests.cluster $(CLUSTER)
 
 # Of the registries' current versions: not pinned, and not in the locks. CLIENTS=--fresh installs again what is of today,
 # CLIENTS=--accept writes the page even where a cell got worse.

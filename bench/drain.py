@@ -64,7 +64,7 @@ def main() -> None:
 
 def into_server(count: int) -> None:
     """Book into a new database each time, and verify each."""
-    server, drained, rates, verified = start(careless=False), list[float](), list[float](), list[float]()
+    server, drained, rates, verified = start(settings=()), list[float](), list[float](), list[float]()
     served: list[float] = []
     try:
         for number in range(ROUNDS):

@@ -10,6 +10,7 @@ from tenantry.control.form import is_compiled
 from tenantry.setting_checks import unknown_variables
 from tenantry.settings import SETTINGS
 from tests import postgresql, template
+from tests.cluster import haproxy
 from tests.stack import Stack
 
 # How long an example takes is the machine's, which may be busy.
@@ -19,6 +20,7 @@ settings.load_profile("steady")
 FIXTURES = Path(__file__).parent / "fixtures"
 # Files that take longest, and begin first: what comes last should be short, so that no worker waits for another.
 LONGEST = (
+    "test_cluster",
     *("test_pages", "test_isolation", "test_planted_callers", "test_faults_neighbours", "test_crashes", "test_restart"),
     *("test_planted_shares", "test_planted_answers", "test_faults_money", "test_hostile_upstreams", "test_lanes"),
     *("test_limits_commands", "test_ledger_commands", "test_memory", "test_lives", "test_rotation", "test_budgets"),
@@ -101,12 +103,15 @@ def pytest_configure(config: pytest.Config) -> None:
         postgresql.url()  # kept: it is no setting of the processes that tests start (below)
 
 
-def pytest_report_header() -> str:
-    """Which server tests are run on, or that they are not."""
-    home = postgresql.binaries()
-    if home is None:
-        return "PostgreSQL: not installed, so tests on it are skipped"
-    return f"PostgreSQL: {home}, in a temporary folder on a port of its own"
+def pytest_report_header() -> list[str]:
+    """Which server and which balancer tests are run on, or that they are not."""
+    home, balancer = postgresql.binaries(), haproxy.binary()
+    return [
+        f"PostgreSQL: {home}, in a temporary folder on a port of its own"
+        if home is not None
+        else "PostgreSQL: not installed, so tests on it are skipped",
+        f"HAProxy: {balancer}" if balancer is not None else "HAProxy: not installed, so tests with it are skipped",
+    ]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

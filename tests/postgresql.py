@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,8 @@ _NOBODY = 65534
 _KEEPER = Path(__file__).with_name("postgresql_keeper.py")
 _SETTINGS = ("max_connections=400", "listen_addresses=127.0.0.1", "unix_socket_directories=", "log_min_messages=fatal")
 _CARELESS = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_wal_size=2GB", "shared_buffers=64MB")
+# As it is used: what was committed outlives a kill -9 of every process of the server, and `doctor` is content.
+KEEPING = ("max_wal_size=2GB", "shared_buffers=64MB")
 _START_SECONDS_MAX = 60.0
 _CLUSTER = ("-U", "tenantry", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8")
 # All that is here are tests: who is on this machine may look. One role has to say its password.
@@ -56,33 +58,36 @@ def binaries() -> Path | None:
 class Server:
     """A server that runs. `url` is its owner's."""
 
-    def __init__(self, folder: Path, *, careless: bool = True) -> None:
-        """`careless`: it syncs nothing. Raises: RuntimeError: it did not start; its last words."""
+    def __init__(self, folder: Path, settings: Sequence[str] = _CARELESS) -> None:
+        """Raises: RuntimeError: it did not start; its last words."""
         home = binaries()
         if home is None:
             raise RuntimeError("PostgreSQL is not installed")
-        self.folder = folder
+        self.folder, self._home, self._settings = folder, home, (*_SETTINGS, *settings)
         self._who = {"user": _NOBODY, "group": _NOBODY, "extra_groups": ()} if os.getuid() == 0 else {}
         if self._who:
             os.chown(folder, _NOBODY, _NOBODY)
-        data = ("-D", str(folder / "data"))
-        self._run(str(home / "initdb"), *data, *_CLUSTER, "--no-sync")
+        self._run(str(home / "initdb"), "-D", str(folder / "data"), *_CLUSTER, "--no-sync")
         (folder / "data" / "pg_hba.conf").write_text(_WHO_MAY)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
-        options = [word for setting in (*_SETTINGS, *(_CARELESS if careless else ())) for word in ("-c", setting)]
-        with (folder / "log").open("wb") as log:
+        self.url = f"postgresql://tenantry@127.0.0.1:{self.port}/postgres"
+        self.launch()
+
+    def launch(self) -> None:
+        """Start it, on the data and the port that it has. Raises: RuntimeError."""
+        options = [word for setting in self._settings for word in ("-c", setting)]
+        with (self.folder / "log").open("wb") as log:
             self.process = subprocess.Popen(
-                [str(home / "postgres"), *data, "-p", str(self.port), *options],
+                [str(self._home / "postgres"), "-D", str(self.folder / "data"), "-p", str(self.port), *options],
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
-                cwd=folder,
+                cwd=self.folder,
                 start_new_session=True,  # Ctrl-C is for the tests, which then end it
                 **self._who,
             )
-        self.url = f"postgresql://tenantry@127.0.0.1:{self.port}/postgres"
         self._wait()
 
     def _run(self, *command: str) -> None:
@@ -108,7 +113,7 @@ class Server:
             self.process.wait(_START_SECONDS_MAX)
 
 
-def start(*, careless: bool = True) -> Server:
+def start(settings: Sequence[str] = _CARELESS) -> Server:
     """In a temporary folder. Both are gone with this process, also when it is killed. Raises: RuntimeError."""
     folder = Path(tempfile.mkdtemp(prefix="tenantry-postgresql-")).resolve()
     keeper = subprocess.Popen(
@@ -123,7 +128,7 @@ def start(*, careless: bool = True) -> Server:
         keeper.communicate(b".")
 
     try:
-        server = Server(folder, careless=careless)
+        server = Server(folder, settings)
     except BaseException:
         end()
         raise

@@ -78,10 +78,10 @@ async def ask(
     except (TimeoutError, ConnectionError):
         pass
     finally:
+        writer.close()
         if not answer.left:
             _understand(bytes(received), answer)
         answer.seconds = time.monotonic() - started
-        writer.close()
     return answer
 
 

@@ -13,6 +13,7 @@ import socket
 import struct
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -102,6 +103,8 @@ class Upstream:
     def __init__(self, **always: Any) -> None:
         self.always = always
         self.asked: list[Asked] = []
+        self.peaks: dict[str, int] = {}  # the most requests at once, by secret
+        self._at_once: Counter[str] = Counter()
         self._tags: dict[str, int] = {}
         self._loop = asyncio.new_event_loop()
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=2048)
@@ -135,11 +138,13 @@ class Upstream:
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         ended = (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, asyncio.CancelledError)
-        with contextlib.suppress(*ended):
-            while await self._one(reader, writer):
-                pass
-        with contextlib.suppress(OSError):
-            writer.close()
+        try:
+            with contextlib.suppress(*ended):
+                while await self._one(reader, writer):
+                    pass
+        finally:
+            with contextlib.suppress(OSError):
+                writer.close()
 
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Read and answer one request; whether the connection goes on."""
@@ -168,9 +173,12 @@ class Upstream:
         )
         self.asked.append(entry)
         answer = _Answer(script, entry, reader, writer)
+        self._at_once[entry.secret] += 1
+        self.peaks[entry.secret] = max(self.peaks.get(entry.secret, 0), self._at_once[entry.secret])
         try:
             goes_on = await answer.give()
         finally:
+            self._at_once[entry.secret] -= 1
             answer.bill()
         if script.idle_ms is not None:
             await asyncio.sleep(script.idle_ms / 1000)
@@ -203,7 +211,7 @@ class _Answer:
         if script.bills and not self._entry.streaming:
             self._entry.shown_tokens = self._shown_tokens
         if script.delay_ms:
-            await asyncio.sleep(script.delay_ms / 1000)
+            await self._wait(script.delay_ms / 1000)
         if script.cut == "after-body":
             return await self._end()
         if script.status != 200:
@@ -212,6 +220,12 @@ class _Answer:
         if self._entry.streaming:
             return await self._stream()
         return await self._whole()
+
+    async def _wait(self, seconds: float) -> None:
+        """As long as who asked is there: a session of one that was killed is over."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._reader.read(1)
 
     def bill(self) -> None:
         entry = self._entry

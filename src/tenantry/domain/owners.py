@@ -107,7 +107,10 @@ class Cells:
             and tenure.vouched.get(tenant.tenant_id) is tenant
         ):
             return True
-        return self.is_lent or self.may_grant(tenant.tenant_id, capacity_name(credential))
+        if self.is_lent or self.may_grant(tenant.tenant_id, capacity_name(credential)):
+            return True
+        tenure.vouched.clear()  # the requests that come now are told so before anything stands in the journal
+        return False
 
     def has_given(self, tenant_id: str) -> bool:
         """Whether this gateway lives and does not grant for a tenant: who does is to begin anew with its requests."""

@@ -125,12 +125,21 @@ class Hop(Served):
 
     def _on_connected(self, found: UpstreamConnection | ConnectFailed) -> None:
         self._connecting = None
+        self._note(found.reason if isinstance(found, ConnectFailed) else "")
         if isinstance(found, ConnectFailed):
-            owner = self._owner
-            log.warning("gateway %s cannot be reached: %s", owner.gateway_id if owner is not None else "", found.reason)
             self._ask_again()
         else:
             self._send(found)
+
+    def _note(self, reason: str) -> None:
+        """Why the owner could not be reached; "": it was."""
+        owner, peers = self._owner, self._parts.peers
+        if owner is None or peers is None or not peers.is_news(owner.gateway_id, reason):
+            return
+        if reason:
+            log.warning("gateway %s cannot be reached: %s", owner.gateway_id, reason)
+        else:
+            log.warning("gateway %s is reached again", owner.gateway_id)
 
     def _send(self, connection: UpstreamConnection) -> None:
         client = self._client

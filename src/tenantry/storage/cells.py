@@ -38,7 +38,7 @@ from tenantry.domain.values import value
 from tenantry.storage.cell_tables import ceilings, cell_tenants, cells, gateways
 from tenantry.storage.database import Store
 from tenantry.storage.many import insert_of, rows_where
-from tenantry.storage.server import Lock, take_turn
+from tenantry.storage.server import Lock, bound_silence, take_turn
 from tenantry.storage.tables import journals
 
 _BOOT_FILE: Final = Path("/proc/sys/kernel/random/boot_id")
@@ -139,15 +139,26 @@ class CellStore:
                 connection.commit()
             return
         with self._engine.begin() as connection:
+            bound_silence(connection)
             if claims:
                 take_turn(connection, Lock.CLAIMS)
             yield connection
+
+    @contextmanager
+    def _at_once(self) -> Generator[Connection]:
+        """For one statement, which takes effect when it is done: nobody waits for who is cut off before its commit."""
+        if self._is_sqlite:
+            with self._engine.begin() as connection:
+                yield connection
+            return
+        with self._engine.connect() as connection:
+            yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
     # Leases
 
     def join(self, lease: Lease, address: str, machine: str, at_us: int) -> None:
         """A gateway process begins to live. `at_us` is unix time."""
-        with self._engine.begin() as connection:
+        with self._at_once() as connection:
             connection.execute(
                 insert(gateways).values(
                     gateway_id=lease.gateway_id,
@@ -163,7 +174,7 @@ class CellStore:
     def renew(self, lease: Lease, load: int = 0) -> Renewed | None:
         """None: it has run out, and what was owned may be another's by now. `load`: as `domain/balance.py` counts."""
         wanted = select(func.count()).where(cells.c.gateway_id == lease.gateway_id, cells.c.wanted_by.is_not(None))
-        with self._engine.begin() as connection:
+        with self._at_once() as connection:
             done = connection.execute(
                 update(gateways)
                 .where(gateways.c.gateway_id == lease.gateway_id, self._is_live())
@@ -191,7 +202,7 @@ class CellStore:
     def end(self, gateway_ids: Collection[str]) -> None:
         """These live no longer: they have said so, or their process is known to be dead."""
         if gateway_ids:
-            with self._engine.begin() as connection:
+            with self._at_once() as connection:
                 connection.execute(
                     update(gateways)
                     .where(gateways.c.gateway_id.in_(gateway_ids), self._is_live())

@@ -24,6 +24,9 @@ CONNECT_SECONDS_MAX = 10
 APPLICATION = "tenantry"
 # As long as SQLite's writers wait for each other (storage/database.py).
 LOCK_MS_MAX = 10_000
+# A machine that is cut off in the middle of a transaction keeps its locks until the server ends that; without this the
+# kernel does, after two hours (tcp(7)). Between two statements of one that decides are some lines of Python.
+SILENCE_MS_MAX = 5_000
 # A server that is gone without a word: asked after half a minute, given up after another.
 _KEEPALIVE = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 60_000}
 # Booking's transactions take a tenth of a second, others less. Below `LOCK_MS_MAX`, so that who waits gets its turn.
@@ -80,6 +83,12 @@ def take_turn(connection: Connection, lock: Lock) -> None:
     """
     if is_server(connection):
         connection.execute(select(func.pg_advisory_xact_lock(int(lock))))
+
+
+def bound_silence(connection: Connection) -> None:
+    """The server ends this transaction when who began it has said nothing for `SILENCE_MS_MAX`; its locks are free."""
+    if is_server(connection):
+        connection.execute(select(func.set_config("idle_in_transaction_session_timeout", str(SILENCE_MS_MAX), True)))
 
 
 # Sessions of ours that hold a lock which another waits for, while their own server process has waited for a word of

@@ -14,6 +14,7 @@ from tenantry.gateway.foresight import ASKED_SECONDS_MAX
 from tenantry.gateway.hop import ASK_SECONDS
 from tenantry.gateway.peers.calling import Peers
 from tenantry.gateway.peers.client import PeerConnection
+from tenantry.gateway.upstream import Pools
 from tests.unit.gateway.playbook import MODEL, ClientSocket, Connection, UpstreamPool, World, request_bytes
 
 ASK = {"model": MODEL, "max_tokens": 100, "messages": [{"role": "user", "content": "hi"}]}
@@ -25,6 +26,7 @@ class Neighbours(Peers):
     """The other gateways; `nobody` where none can be reached."""
 
     def __init__(self, world: World) -> None:
+        Peers.__init__(self, Pools(), b"k" * 32)
         self.pools: dict[str, UpstreamPool] = {}
         self._world = world
 

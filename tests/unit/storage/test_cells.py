@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, insert, select
+from sqlalchemy import Engine, insert, select, update
+from sqlalchemy.exc import DBAPIError
 
 from tenantry.domain.cells import Component
 from tenantry.storage.cell_tables import cells, gateways
-from tenantry.storage.cells import CellStore, Lease, Loaded, Renewed, Side, Taken, Wish, taken_of
+from tenantry.storage.cells import CellStore, Claimed, Lease, Loaded, Renewed, Side, Taken, Wish, taken_of
 from tenantry.storage.columns import now_utc
 from tenantry.storage.server import Lock, take_turn
 from tenantry.storage.tables import journals
@@ -49,6 +50,33 @@ def store(engine: Engine, clock: Clock) -> CellStore:
     for name in ("gw-a", "gw-b"):
         found.join(Lease(name, LEASE_US), f"{name}:3000", "here", 0)
     return found
+
+
+def test_who_is_cut_off_in_the_middle_of_a_claim_keeps_nobody_waiting(
+    store: CellStore, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if engine.dialect.name == "sqlite":
+        pytest.skip("the processes of a machine's file die with their locks")
+    monkeypatch.setattr("tenantry.storage.server.SILENCE_MS_MAX", 100)
+    found: list[Claimed | None] = []
+
+    def begin_a_claim_that_is_cut_off() -> None:
+        with store._deciding(claims=True) as cut_off:
+            cut_off.execute(select(gateways).with_for_update())
+            found.append(store.claim("gw-b", "acme", ONE, 0))
+
+    with pytest.raises(DBAPIError):
+        begin_a_claim_that_is_cut_off()
+    assert [one.owner for one in found if one is not None] == ["gw-b"]
+
+
+def test_who_is_cut_off_behind_a_renewal_keeps_nobody_waiting(store: CellStore, engine: Engine) -> None:
+    if engine.dialect.name == "sqlite":
+        pytest.skip("the processes of a machine's file die with their locks")
+    with store._at_once() as cut_off:
+        cut_off.execute(update(gateways).values(lease_until_us=0))
+        found = store.claim("gw-b", "acme", ONE, 0)
+        assert found is None  # its own lease has run out: what was written counts, and is waited for by nobody
 
 
 class RealStore(Store):

@@ -163,6 +163,20 @@ class Peers:
         self.key = peer_key
         self.machine = machine_mark()
         self._context: ssl.SSLContext | None = None
+        self._lost: dict[str, str] = {}  # why gateways could not be reached
+
+    def is_news(self, gateway_id: str, reason: str) -> bool:
+        """Whether something else is known now of how a gateway is reached ("": it is), than before.
+
+        Each of its requests finds that out; who reads the log wants to know once.
+        """
+        if reason == self._lost.get(gateway_id, ""):
+            return False
+        if reason:
+            self._lost[gateway_id] = reason
+        else:
+            del self._lost[gateway_id]
+        return True
 
     def of(self, gateway_id: str, address: str) -> Pool | None:
         """The way to a gateway; None where it cannot be reached from here."""

@@ -132,7 +132,9 @@ def test_who_says_nothing_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(listening, "PROOF_SECONDS_MAX", 0.1)
 
     async def work() -> bytes:
-        server = await listening.serve_peers(World(tmp_path).parts, KEY, "gateway-1", host, 0)
+        server = await listening.serve_peers(
+            World(tmp_path).parts, Peers(Pools(), KEY), "gateway-1", host, 0, lambda _talk: None
+        )
         place = read_place(server.address)
         assert place is not None
         reader, writer = await asyncio.open_connection(place.host, place.port)
@@ -148,3 +150,9 @@ def test_loopback_of_another_machine_is_not_this_ones() -> None:
     peers = Peers(Pools(), KEY)
     assert peers.of("gateway-1", Place("127.0.0.1", 3100, False, "ab" * 32).text()) is None
     assert peers.of("gateway-1", "") is None
+
+
+def test_that_a_gateway_cannot_be_reached_is_news_once() -> None:
+    peers = Peers(Pools(), KEY)
+    told = [peers.is_news("gateway-1", reason) for reason in ("", "refused", "refused", "too slow", "", "", "refused")]
+    assert told == [False, True, False, True, True, False, True]
