@@ -61,7 +61,7 @@ test-postgresql: $(VENV)/.dev ## Run the tests of whatever uses a store on Postg
 	@$(INSTALL_POSTGRESQL)
 	TENANTRY_TEST_STORES=postgresql $(BIN)/python -m tests -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(STORE_TESTS)
 
-cluster: $(VENV)/.dev ## Kill, freeze and cut off three gateways (half an hour; CLUSTER='--kills 20 kills')
+cluster: $(VENV)/.dev ## Kill, freeze, cut off three gateways (half an hour)
 	@$(INSTALL_POSTGRESQL)
 	@$(INSTALL_HAPROXY)
 	$(BIN)/python -m tests.cluster $(CLUSTER)

@@ -116,5 +116,5 @@ def init_from_template(settings: Settings) -> None:
         is_whole = True
     with pytest.MonkeyPatch.context() as patch:
         if is_whole:  # that nothing is missing Alembic finds out in 10 ms
-            patch.setattr(init, "migrate", lambda _engine: None)
+            patch.setattr(init, "migrate_in_use", lambda _engine: None)
         init.init_site(settings)

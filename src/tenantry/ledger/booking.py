@@ -308,10 +308,11 @@ def _first_line(error: Exception) -> str:
 
 
 def already_booked(connection: Connection, attempt_ids: Sequence[str]) -> set[str]:
-    """Those of the attempts that have a row."""
+    """Those of the attempts that have a row. None has a NUL in its id: PostgreSQL has no such text, and asks for none."""
     booked: set[str] = set()
-    for start in range(0, len(attempt_ids), IDS_AT_ONCE):
-        some = attempt_ids[start : start + IDS_AT_ONCE]
+    askable = [one for one in attempt_ids if "\0" not in one]
+    for start in range(0, len(askable), IDS_AT_ONCE):
+        some = askable[start : start + IDS_AT_ONCE]
         booked.update(connection.execute(select(ledger.c.attempt_id).where(ledger.c.attempt_id.in_(some))).scalars())
     return booked
 

@@ -221,6 +221,7 @@ class Storm:
             # What is still to come after some minutes are the ends of long waits.
             world.advance(61, TICK_SECONDS if number < 3 else LATE_TICK_SECONDS)
             world.parts.recorder.flush()
+            world.read_beside()  # of what has begun anew meanwhile
             # Twice at least: a client that takes no bytes is closed after 75 s.
             if number and not world.parts.population.served and not world.time.pending:
                 return
