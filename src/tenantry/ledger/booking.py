@@ -308,7 +308,7 @@ def _first_line(error: Exception) -> str:
 
 
 def already_booked(connection: Connection, attempt_ids: Sequence[str]) -> set[str]:
-    """Those of the attempts that have a row. None has a NUL in its id: PostgreSQL has no such text, and asks for none."""
+    """Those of the attempts that have a row. With a NUL in its id none has: PostgreSQL has no such text."""
     booked: set[str] = set()
     askable = [one for one in attempt_ids if "\0" not in one]
     for start in range(0, len(askable), IDS_AT_ONCE):
