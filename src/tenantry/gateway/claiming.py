@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final
 
 from tenantry.domain.asks import capacity_name
-from tenantry.domain.cells import Component, Linkage, group_of, lease_end
+from tenantry.domain.cells import Component, Linkage, group_of, groups_of, lease_end
 from tenantry.domain.directory import Change, Snapshot, Tenant
 from tenantry.domain.owners import At, Cells
 from tenantry.gateway.asking import Asking, Fault
@@ -294,17 +294,22 @@ class Claimer:
 
     # Giving
 
-    def group_of(self, cell: str) -> tuple[str, ...]:
-        """What of this gateway's moves with a cell."""
-        return group_of(cell, self._cells.tenure.cells, self.links, self.pins)
+    def group_of(self, cells: Iterable[str]) -> tuple[str, ...]:
+        """What of this gateway's moves with cells."""
+        return group_of(cells, self._cells.tenure.cells, self.links, self.pins)
 
-    def tenants_of(self, cells: Collection[str]) -> list[str]:
-        return [tenant_id for tenant_id, cell in self.pins.items() if cell in cells]
+    def groups(self) -> list[tuple[str, ...]]:
+        """All that this gateway owns, by what moves together."""
+        return groups_of(self._cells.tenure.cells, self.links, self.pins)
+
+    def _tenants_of(self, cells: Iterable[str]) -> list[str]:
+        given = {*cells}
+        return [tenant_id for tenant_id, cell in self.pins.items() if cell in given]
 
     def release(self, cells: Sequence[str]) -> list[str]:
         """Grant nothing of these any more, from this moment on; what is not being sent begins anew. The tenants that
         are pinned to them. To be called within a turn."""
-        tenants = self.tenants_of(cells)
+        tenants = self._tenants_of(cells)
         self._parts.recorder.flush()  # what is granted is sent, and what has ended is found by the next one
         self._cells.tenure.release(cells)
         self._leftovers.lose(tenants)

@@ -114,7 +114,7 @@ class Mover:
         """Give cells of this gateway to another, all that tenants link with them too. "" or why it was not done."""
         peers = self._parts.peers
         owned = self._cells.tenure.cells.keys()
-        names = sorted({name for cell in cells for name in self._claimer.group_of(cell)} & owned)
+        names = sorted(owned & {*self._claimer.group_of(cells)})
         if not names or peers is None:
             return ""
         try:
