@@ -15,7 +15,7 @@ from tenantry.domain.asks import Ask, capacity_name
 from tenantry.domain.ceilings import Ceiling
 from tenantry.domain.cells import Linkage, lease_end
 from tenantry.domain.directory import Credential, Tenant
-from tenantry.domain.doubts import Doubt, Taken, become
+from tenantry.domain.doubts import Doubt, Taken
 from tenantry.domain.opening import Opening
 from tenantry.domain.owners import Cells
 from tenantry.simulation.store import Claimed, Line, Store
@@ -87,7 +87,6 @@ class Ownership:
         self.cells.ring = self._ring
         self.cells.asked = Asked(self._ring_for_more)
         self.links = Linkage()
-        self.doubts: list[Doubt] = []
         self.elsewhere: dict[str, Ask] = {}  # sessions of attempts of other gateways, by attempt
         self._pins: dict[str, str] = {}
         self._since_us: dict[str, int] = {}
@@ -197,11 +196,7 @@ class Ownership:
         self._ask(lambda: self._store.rejoin(self._me, self._lease), heard, done)
 
     def _lose(self, tenant_ids: Sequence[str]) -> None:
-        lost = {*tenant_ids}
-        for doubt in self.doubts:
-            if doubt.taken.tenant_id in lost:
-                self._gateway.till.doubt(*doubt.account, -doubt.nanos)
-        self.doubts = [one for one in self.doubts if one.taken.tenant_id not in lost]
+        self._gateway.suspense.lose({*tenant_ids})
         self._leaving.update(dict.fromkeys(tenant_ids))
 
     # Claims
@@ -356,12 +351,7 @@ class Ownership:
 
     def _enter(self, found: Takeover, entered: set[str]) -> None:
         if not self._gateway.faults.has("doubt-not-held"):
-            for doubt in found.doubts:
-                if doubt.taken.tenant_id in entered:
-                    self._gateway.till.doubt(*doubt.account, doubt.nanos)
-                    self.doubts.append(doubt)
-                    if doubt.is_over:
-                        self._end(doubt, doubt)
+            self._gateway.suspense.enter(found.doubts, entered)
         for attempt_id, tenant_id in found.running.items():
             if tenant_id in entered and attempt_id not in self.elsewhere:
                 self._adopt(attempt_id, tenant_id)
@@ -429,7 +419,7 @@ class Ownership:
 
     def _review(self) -> None:
         self.cells.forget_elsewhere()
-        if (self.doubts or self.elsewhere) and not self._is_reviewing:
+        if (self._gateway.suspense.all() or self.elsewhere) and not self._is_reviewing:
             self._is_reviewing = True
             self._review_left()
         if self._leaving:
@@ -440,7 +430,7 @@ class Ownership:
             self._gateway.call_later(REVIEW_SECONDS, self._review)
 
     def _review_left(self) -> None:
-        doubts, at_us, elsewhere = self.doubts.copy(), self._at_us, [*self.elsewhere]
+        doubts, at_us, elsewhere = self._gateway.suspense.all(), self._at_us, [*self.elsewhere]
 
         def read() -> tuple[list[Doubt], set[str]]:
             self._store.statements["review"] += 1
@@ -449,8 +439,7 @@ class Ownership:
         def looked(found: tuple[list[Doubt], set[str]]) -> None:
             now, running = found
             for before, after in zip(doubts, now, strict=True):
-                if any(one is before for one in self.doubts):
-                    self._end(before, after)
+                self._gateway.suspense.look(before, after)
             for attempt_id in elsewhere:
                 if attempt_id not in running and attempt_id in self.elsewhere:
                     self._gateway.lanes.release(self.elsewhere.pop(attempt_id))
@@ -460,19 +449,6 @@ class Ownership:
             self._is_reviewing = False
 
         self._ask(read, looked, failed)
-
-    def _end(self, before: Doubt, after: Doubt) -> None:
-        till = self._gateway.till
-        found, left = become(before, after)
-        if found:
-            till.find(*before.account, found)
-        till.doubt(*before.account, left - before.nanos)
-        at = next(at for at, one in enumerate(self.doubts) if one is before)
-        if left:
-            after.nanos = left
-            self.doubts[at] = after
-        else:
-            del self.doubts[at]
 
     def _lower(self, tenant_ids: Sequence[str], then: Callable[[], None], failed: Callable[[], None]) -> None:
         """Nothing of these is held, and nothing is granted: what was taken of them and not used is let go."""
