@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Final
 
+from tenantry.domain.doubts import Taken
 from tenantry.domain.owners import Cells
 from tenantry.gateway.asking import Asking, Fault
 from tenantry.gateway.claiming import Claimer
@@ -27,7 +28,7 @@ from tenantry.gateway.peers.calling import NotAPeer, Peers
 from tenantry.gateway.peers.proofs import MOVES
 from tenantry.gateway.peers.talking import CellEstate, Given, Kept, Lent, More, Said, Talk, Withdrawn
 from tenantry.gateway.raising import Raiser
-from tenantry.storage.cells import CellStore, Taken
+from tenantry.storage.cells import CellStore
 
 log = logging.getLogger("tenantry.gateway")
 
