@@ -217,6 +217,10 @@ class Tenure:
         """Whether a request of the tenant may go out under a capacity; "" for what draws on none."""
         return now < self.until and tenant_id in self.tenants and (not capacity or capacity in self.cells)
 
+    def owns(self, capacities: Iterable[str]) -> bool:
+        """Whether all of these are this gateway's."""
+        return self.cells.keys() >= {*capacities}
+
     def renewed(self, until: float, life: int) -> None:
         """The lease goes on until then."""
         if life == self.life and not self.is_between:

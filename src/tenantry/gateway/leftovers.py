@@ -6,7 +6,7 @@ Others may have spent, and have sessions, until their journals say otherwise: th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -60,10 +60,7 @@ class Leftovers:
     def enter(self, found: Takeover, entered: Collection[str]) -> None:
         """These tenants are granted for here from now on."""
         self._doubts.enter(found.doubts, entered)
-        own = self.own_names()
-        for run_id, begun in found.running:
-            if begun.tenant_id in entered:
-                self.guests.find(begun, run_id, own)
+        self.guests.find([one for one in found.running if one[1].tenant_id in entered], self.own_names())
         for tenant_id in entered:
             self._leaving.pop(tenant_id, None)
 
@@ -76,13 +73,11 @@ class Leftovers:
         self._doubts.lose({*tenant_ids})
         self._leaving.update(dict.fromkeys(tenant_ids))
 
-    def is_idle(self, tenant_id: str) -> bool:
-        """Whether no request of a tenant holds money or a session here."""
-        accounts = self._parts.till.accounts_by_name(tenant_id).values()
-        if any(one.held_nanos != one.unknown_nanos for one in accounts):
-            return False
-        served = self._parts.population.served
-        return all(one.is_unsent for one in served if one.principal.tenant.tenant_id == tenant_id)
+    def idle_of(self, tenant_ids: Iterable[str]) -> list[str]:
+        """Those of these tenants of which no request holds money or a session here."""
+        till, served = self._parts.till, self._parts.population.served
+        sent = {one.principal.tenant.tenant_id for one in served if not one.is_unsent}
+        return [one for one in tenant_ids if one not in sent and not till.has_holds(one)]
 
     # Looking again
 
@@ -114,9 +109,8 @@ class Leftovers:
         Raises: the store's own errors.
         """
         await self._raiser.lower(tenant_ids)
-        for tenant_id in tenant_ids:
-            if self.is_idle(tenant_id):
-                self._leaving.pop(tenant_id, None)
+        for tenant_id in self.idle_of(tenant_ids):
+            self._leaving.pop(tenant_id, None)
 
     # Lending
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from tenantry.domain.asks import Ask, capacity_name
+from tenantry.domain.asks import Ask, capacities_of
 from tenantry.domain.ceilings import Ceiling
 from tenantry.domain.cells import Linkage, lease_end
 from tenantry.domain.directory import Credential, Tenant
@@ -250,7 +250,7 @@ class Ownership:
             then(tenant_id, None)
             return
         known = self._pins.get(tenant_id)
-        if known in tenure.cells and tenure.cells.keys() >= {*self.links.capacities_of(tenant_id)}:
+        if known in tenure.cells and tenure.owns(self.links.capacities_of(tenant_id)):
             then(tenant_id, known)
             return
         life, home = tenure.life, component.homes[tenant_id]
@@ -286,6 +286,7 @@ class Ownership:
     def _part(self, tenant_id: str, cell: str, home: str, then: Callable[[], None], failed: Callable[[], None]) -> None:
         """A tenant draws on a capacity that another gateway owns: it goes there, when nothing of it is held here."""
         self.cells.tenure.close(tenant_id)
+        self._lose([tenant_id])
         if not self._is_idle(tenant_id):
             then()
             return
@@ -301,10 +302,7 @@ class Ownership:
         )
 
     def _is_idle(self, tenant_id: str) -> bool:
-        accounts = self._gateway.till.accounts_by_name(tenant_id).values()
-        if any(one.held_nanos != one.unknown_nanos for one in accounts):
-            return False
-        return self._gateway.is_unsent(tenant_id)
+        return not self._gateway.till.has_holds(tenant_id) and self._gateway.is_unsent(tenant_id)
 
     def _begin_empty(self, found: Claimed) -> None:
         """Limits of what was another's begin as if that one had used all there was."""
@@ -482,9 +480,7 @@ class Ownership:
     def link(self, tenants: Mapping[str, Tenant]) -> None:
         """Who draws on what, as this gateway has heard."""
         for tenant_id, tenant in tenants.items():
-            self.links.put(
-                tenant_id, [capacity_name(one) for one in (tenant.credential, tenant.fallback) if one is not None]
-            )
+            self.links.put(tenant_id, capacities_of(tenant))
 
 
 def _untold(_grant: object) -> None:
