@@ -23,6 +23,8 @@ from tenantry.domain.values import value
 DRIFT_DIVISOR: Final = 100
 # Between the look at the lease and the first byte upstream: a turn of the event loop, and the kernel's.
 MARGIN_SECONDS: Final = 0.5
+# So often a lease is renewed within itself: nine may fail, and a store that comes back is heard of soon.
+RENEWALS_PER_LEASE: Final = 10
 NEVER: Final = float("-inf")
 
 

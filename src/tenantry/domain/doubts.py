@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from tenantry.domain.ceilings import unknown
 from tenantry.domain.values import value
+
+# What is in doubt, and sessions elsewhere, are looked at again so often.
+REVIEW_SECONDS: Final = 1.0
 
 
 @value

@@ -11,24 +11,20 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Final
 
 from tenantry.domain.asks import capacities_of
-from tenantry.domain.cells import Component, Linkage, group_of, groups_of, lease_end
+from tenantry.domain.cells import RENEWALS_PER_LEASE, Component, Linkage, group_of, groups_of, lease_end
 from tenantry.domain.directory import Change, Snapshot
-from tenantry.domain.owners import At, Cells
+from tenantry.domain.owners import RETRY_SECONDS, At, Cells
 from tenantry.gateway.asking import Asking, Fault
 from tenantry.gateway.leftovers import Leftovers, Site
 from tenantry.gateway.parts import Parts
-from tenantry.gateway.raising import RETRY_SECONDS, Raiser
+from tenantry.gateway.raising import Raiser
 from tenantry.ledger.journal import is_alive
 from tenantry.ledger.takeover import Takeover, closed_runs, open_tenants
 from tenantry.storage.cells import CellStore, Claimed, Lease
 
 log = logging.getLogger("tenantry.gateway")
-
-# So often a lease is renewed within itself: nine may fail, and a store that comes back is heard of soon.
-RENEWALS_PER_LEASE: Final = 10
 
 
 def _nothing(_cells: object) -> None:

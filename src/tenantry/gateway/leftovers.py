@@ -10,11 +10,10 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
 
 from sqlalchemy import Engine
 
-from tenantry.domain.doubts import Taken
+from tenantry.domain.doubts import REVIEW_SECONDS, Taken
 from tenantry.domain.owners import Cells
 from tenantry.domain.prices import PriceTable
 from tenantry.domain.suspense import Suspense
@@ -25,9 +24,6 @@ from tenantry.gateway.parts import Parts
 from tenantry.gateway.raising import Raiser
 from tenantry.ledger.takeover import Takeover, look_again
 from tenantry.storage.cells import CellStore
-
-# What is looked at again: doubts, sessions elsewhere, what was taken of what is granted elsewhere by now.
-REVIEW_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)

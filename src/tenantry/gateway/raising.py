@@ -8,18 +8,14 @@ from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Final
 
-from tenantry.domain.ceilings import Ceiling
+from tenantry.domain.ceilings import RAISE_SECONDS, Ceiling
 from tenantry.domain.doubts import Taken
 from tenantry.domain.holds import NANOS, Account
-from tenantry.domain.owners import Cells
+from tenantry.domain.owners import RETRY_SECONDS, Cells
 from tenantry.gateway.asking import Asking, Fault
 from tenantry.gateway.parts import Parts
 from tenantry.storage.cells import CellStore
 
-# Ceilings are raised ahead of need: half of an envelope has to last for so long.
-RAISE_SECONDS: Final = 0.1
-# After a failure, before the store is asked again.
-RETRY_SECONDS: Final = 0.3
 # What an answer that is being streamed may take more of a budget whose cell has moved, before it is asked for: a step
 # of 2,048 tokens of the dearest model (`StreamMeter`), at 75 dollars a million.
 STEP_NANOS: Final = 160_000_000

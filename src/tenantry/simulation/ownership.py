@@ -12,24 +12,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from tenantry.domain.asks import Ask, capacities_of
-from tenantry.domain.ceilings import Ceiling
-from tenantry.domain.cells import Linkage, lease_end
+from tenantry.domain.ceilings import RAISE_SECONDS, Ceiling
+from tenantry.domain.cells import RENEWALS_PER_LEASE, Linkage, lease_end
 from tenantry.domain.directory import Credential, Tenant
-from tenantry.domain.doubts import Doubt, Taken
+from tenantry.domain.doubts import REVIEW_SECONDS, Doubt, Taken
 from tenantry.domain.opening import Opening
-from tenantry.domain.owners import Cells
+from tenantry.domain.owners import RETRY_SECONDS, Cells
 from tenantry.simulation.store import Claimed, Line, Store
 
 if TYPE_CHECKING:
     from tenantry.simulation.gateway import Gateway
 
 T = TypeVar("T")
-
-# As in `gateway/claiming.py`.
-RENEWALS_PER_LEASE = 10
-RAISE_SECONDS = 0.1
-REVIEW_SECONDS = 1.0
-RETRY_SECONDS = 0.3
 
 
 @dataclass(slots=True)
