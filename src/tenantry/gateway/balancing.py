@@ -14,7 +14,8 @@ from tenantry.gateway.asking import Asking, Fault
 from tenantry.gateway.claiming import Claimer
 from tenantry.gateway.moving import Mover
 from tenantry.gateway.parts import Parts
-from tenantry.storage.cells import CellStore, Loaded
+from tenantry.storage.cells import CellStore
+from tenantry.storage.leases import Loaded
 
 log = logging.getLogger("tenantry.gateway")
 

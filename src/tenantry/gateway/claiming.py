@@ -22,7 +22,8 @@ from tenantry.gateway.parts import Parts
 from tenantry.gateway.raising import Raiser
 from tenantry.ledger.journal import is_alive
 from tenantry.ledger.takeover import Takeover, closed_runs, open_tenants
-from tenantry.storage.cells import CellStore, Claimed, Lease
+from tenantry.storage.cells import CellStore, Claimed
+from tenantry.storage.leases import Lease
 
 log = logging.getLogger("tenantry.gateway")
 

@@ -27,7 +27,7 @@ from tenantry.ledger.events import EndedAttempt
 from tenantry.ledger.lines import Begun
 from tenantry.ledger.opening import ReadRun, counted_tokens, read_runs, sum_up
 from tenantry.ledger.quarantine import counted_nanos
-from tenantry.storage.cells import forgotten, taken_of
+from tenantry.storage.ceilings import forgotten, taken_of
 from tenantry.storage.database import reading
 from tenantry.storage.tables import journals, ledger
 

@@ -31,7 +31,8 @@ from tenantry.gateway.raising import STEP_NANOS, Raiser
 from tenantry.gateway.receiving import Receiver
 from tenantry.gateway.upstream import Pools
 from tenantry.ledger.takeover import Takeover
-from tenantry.storage.cells import CellStore, Lease
+from tenantry.storage.cells import CellStore
+from tenantry.storage.leases import Lease
 from tests.stack import until
 from tests.template import new_store
 from tests.unit.gateway.playbook import OPEN, Connection, World, end_events, message, start_event
