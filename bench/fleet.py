@@ -37,8 +37,9 @@ from tenantry.simulation.planned_fleet import POLLS_PER_SECOND, PlannedFleet
 from tenantry.simulation.scenario import BALANCERS, Fleet, Traffic
 from tenantry.simulation.upstream import Manner, Organization
 from tenantry.storage.cell_tables import ceilings, cell_tenants, cells, gateways
-from tenantry.storage.cells import CellStore, Lease
+from tenantry.storage.cells import CellStore
 from tenantry.storage.database import open_store
+from tenantry.storage.leases import Lease
 from tenantry.storage.migrating import migrate
 from tenantry.storage.versions import directory_version
 

@@ -95,7 +95,7 @@ _CHANGES: dict[str, tuple[str, str]] = {
         '    Column("forgotten_at_us", BigInteger),',
         '    Column("note", String(40)),\n    Column("forgotten_at_us", BigInteger),',
     ),
-    "storage/cells.py": ("insert(gateways).values(", f'insert(gateways).values(note="{NOTE}", '),
+    "storage/leases.py": ("insert(gateways).values(", f'insert(gateways).values(note="{NOTE}", '),
     "gateway/serving.py": ('"gateway listening on %s:%d"', f'"{NOTE}: gateway listening on %s:%d"'),
 }
 

@@ -10,9 +10,9 @@ from queue import SimpleQueue
 
 from tenantry.control.alerting import Message, Send, send
 from tenantry.ledger.outbox import BACKOFF_US_MIN, LEASE_US, Due, Outbox
-from tenantry.storage.cells import machine_us
 from tenantry.storage.changes import StoreChanges
 from tenantry.storage.directory import Directory
+from tenantry.storage.leases import machine_us
 from tenantry.storage.vault import SecretUnreadable
 
 log = logging.getLogger("tenantry.alerts")

@@ -27,10 +27,10 @@ from tenantry.control.presence import locked
 from tenantry.control.site import Site
 from tenantry.domain.repeats import Repeats
 from tenantry.domain.values import value
-from tenantry.storage.cells import machine_us
 from tenantry.storage.columns import new_id
 from tenantry.storage.controls import ControlRecord, ControlStore
 from tenantry.storage.database import path_of_store
+from tenantry.storage.leases import machine_us
 from tenantry.storage.server import end_frozen
 
 log = logging.getLogger("tenantry.control")

@@ -109,6 +109,11 @@ def capacity_name(credential: Credential | None) -> str:
     return upstream.upstream_id if upstream.shares_capacity else credential.credential_id
 
 
+def capacities_of(tenant: Tenant) -> list[str]:
+    """What its requests draw on, the first one first; nothing, where it has no credential."""
+    return [capacity_name(one) for one in (tenant.credential, tenant.fallback) if one is not None]
+
+
 @lru_cache(maxsize=1024)
 def undated(model: str) -> str:
     """Dated and undated ids are one model (reference 5.6)."""

@@ -20,6 +20,8 @@ ENVELOPE_TOKENS_MIN: Final = 1_000_000
 ENVELOPE_DIVISOR: Final = 50
 # More is asked for when so much of an envelope is left: one part in two.
 LOW_DIVISOR: Final = 2
+# Ceilings are raised ahead of need: half of an envelope has to last for so long.
+RAISE_SECONDS: Final = 0.1
 
 
 def envelope(left: int, least: int) -> int:

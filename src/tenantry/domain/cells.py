@@ -23,6 +23,8 @@ from tenantry.domain.values import value
 DRIFT_DIVISOR: Final = 100
 # Between the look at the lease and the first byte upstream: a turn of the event loop, and the kernel's.
 MARGIN_SECONDS: Final = 0.5
+# So often a lease is renewed within itself: nine may fail, and a store that comes back is heard of soon.
+RENEWALS_PER_LEASE: Final = 10
 NEVER: Final = float("-inf")
 
 
@@ -140,13 +142,42 @@ def judge(
     return Verdict(me, take, changed, is_whole=mine.issuperset(component.capacities))
 
 
-def group_of(name: str, owned: Collection[str], links: Linkage, pins: Mapping[str, str]) -> tuple[str, ...]:
-    """What moves with a cell: all that the same gateway owns and tenants link with it, as the directory or pins say."""
-    pinned: dict[str, list[str]] = {}
+def group_of(names: Iterable[str], owned: Collection[str], links: Linkage, pins: Mapping[str, str]) -> tuple[str, ...]:
+    """What moves with cells: all that the same gateway owns and tenants link with them, as the directory or pins say.
+
+    Looks at each pin once, however many cells there are.
+    """
+    return _walk(names, owned, links, pins, _by_cell(pins))
+
+
+def groups_of(owned: Collection[str], links: Linkage, pins: Mapping[str, str]) -> list[tuple[str, ...]]:
+    """All that a gateway owns, by what moves together. Looks at each pin once, however many cells there are."""
+    left, pinned, found = dict.fromkeys(owned), _by_cell(pins), list[tuple[str, ...]]()
+    while left:
+        group = _walk((next(iter(left)),), owned, links, pins, pinned)
+        found.append(group)
+        for cell in group:
+            left.pop(cell, None)
+    return found
+
+
+def _by_cell(pins: Mapping[str, str]) -> dict[str, list[str]]:
+    """The tenants that are pinned to each cell."""
+    found: dict[str, list[str]] = {}
     for tenant_id, cell in pins.items():
-        pinned.setdefault(cell, []).append(tenant_id)
-    found = {name: None}
-    waiting = [name]
+        found.setdefault(cell, []).append(tenant_id)
+    return found
+
+
+def _walk(
+    names: Iterable[str],
+    owned: Collection[str],
+    links: Linkage,
+    pins: Mapping[str, str],
+    pinned: Mapping[str, Collection[str]],
+) -> tuple[str, ...]:
+    found = dict.fromkeys(names)
+    waiting = list(found)
     while waiting:
         cell = waiting.pop()
         for tenant_id in (*links.tenants_of(cell), *pinned.get(cell, ())):
@@ -188,6 +219,10 @@ class Tenure:
         """Whether a request of the tenant may go out under a capacity; "" for what draws on none."""
         return now < self.until and tenant_id in self.tenants and (not capacity or capacity in self.cells)
 
+    def owns(self, capacities: Iterable[str]) -> bool:
+        """Whether all of these are this gateway's."""
+        return self.cells.keys() >= {*capacities}
+
     def renewed(self, until: float, life: int) -> None:
         """The lease goes on until then."""
         if life == self.life and not self.is_between:
@@ -219,12 +254,13 @@ class Tenure:
         self.vouched.clear()
         self.tenants.pop(tenant_id, None)
 
-    def release(self, names: Collection[str]) -> list[str]:
+    def release(self, names: Iterable[str]) -> list[str]:
         """These cells are to be another gateway's: nothing of them is granted from now on; the tenants that were."""
         self.vouched.clear()
-        for name in names:
+        given = {*names}
+        for name in given:
             self.cells.pop(name, None)
-        gone = [tenant_id for tenant_id, cell in self.tenants.items() if cell in names]
+        gone = [tenant_id for tenant_id, cell in self.tenants.items() if cell in given]
         for tenant_id in gone:
             del self.tenants[tenant_id]
         return gone

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
+from tenantry.domain.ceilings import unknown
 from tenantry.domain.values import value
+
+# What is in doubt, and sessions elsewhere, are looked at again so often.
+REVIEW_SECONDS: Final = 1.0
 
 
 @value
@@ -18,6 +23,11 @@ class Taken:
     gateway_id: str
     taken: int
     since_us: int
+
+    @property
+    def name(self) -> tuple[str, str, str, str]:
+        """Of which account ("" is the tenant's own key), and by whom."""
+        return self.tenant_id, self.key_id, self.unit, self.gateway_id
 
 
 @dataclass(slots=True)
@@ -59,3 +69,25 @@ def become(before: Doubt, now: Doubt) -> tuple[dict[str, int], int]:
         for kind, starts_us in now.starts_us.items():
             found[kind] = found.get(kind, 0) + (now.rest if now.spent_at_us >= starts_us else 0)
     return found, left
+
+
+def weigh(
+    taken: Taken,
+    total: int,
+    known: Mapping[str, int],
+    starts_us: Mapping[str, int],
+    *,
+    is_known_whole: bool,
+    lost_at_us: int | None,
+) -> Doubt:
+    """What is in doubt of what a gateway has taken, of which `total` is known, by kinds of the current periods `known`.
+
+    `is_known_whole`: its journal is booked to its end, or can be read to its end and its process is dead. `lost_at_us`:
+    when its machine was declared lost.
+    """
+    doubt = Doubt(taken, unknown(taken.taken, total), known, starts_us)
+    if is_known_whole:
+        doubt.is_over = True
+    elif lost_at_us is not None:
+        doubt.is_over, doubt.rest, doubt.spent_at_us = True, doubt.nanos, lost_at_us
+    return doubt

@@ -18,6 +18,10 @@ from tenantry.domain.directory import Credential, Tenant
 ELSEWHERE_SECONDS: Final = 1.0
 # How long a request waits for the store to say whose its tenant is, or for more of its budget to be taken.
 WAIT_SECONDS_MAX: Final = 10.0
+# After a failure, before the store is asked again.
+RETRY_SECONDS: Final = 0.3
+# Before it is asked again about an owner that cannot be reached, or that says it is none.
+ASK_SECONDS: Final = 0.1
 
 
 class At:

@@ -136,6 +136,10 @@ class Till:
                 found[key_id, TOKENS] = account.tokens
         return found
 
+    def has_holds(self, tenant_id: str) -> bool:
+        """Whether requests hold anything of a tenant's accounts; what is held for other gateways does not count."""
+        return any(one.held_nanos != one.unknown_nanos for one in self.accounts_by_name(tenant_id).values())
+
     def account_under(self, ceiling: Ceiling) -> Account | None:
         """The account that a ceiling is of, unless it has another by now."""
         account = self._accounts.get((ceiling.tenant_id, ceiling.key_id))

@@ -14,7 +14,8 @@ from tenantry.gateway.asking import Asking, Fault
 from tenantry.gateway.claiming import Claimer
 from tenantry.gateway.moving import Mover
 from tenantry.gateway.parts import Parts
-from tenantry.storage.cells import CellStore, Loaded
+from tenantry.storage.cells import CellStore
+from tenantry.storage.leases import Loaded
 
 log = logging.getLogger("tenantry.gateway")
 
@@ -66,16 +67,6 @@ class Balancer:
                 found[cell] = found.get(cell, 0) + 1 + lane.sessions
         return found
 
-    def _groups(self) -> list[tuple[str, ...]]:
-        """What moves together."""
-        left, found = {**self._cells.tenure.cells}, list[tuple[str, ...]]()
-        while left:
-            group = self._claimer.group_of(next(iter(left)))
-            found.append(group)
-            for cell in group:
-                left.pop(cell, None)
-        return found
-
     async def balance(self) -> None:
         now, by_cell = self._parts.clock.now(), self._by_cell()
         self._load = sum(by_cell.values())
@@ -83,7 +74,10 @@ class Balancer:
         if not self._parts.settings.rebalances or not self._load:
             return
         others = await self._others()
-        settled = [one for one in self._groups() if all(now - self._since.get(c, now) >= SETTLE_SECONDS for c in one)]
+        if not others:
+            return
+        since, groups = self._since, self._claimer.groups()
+        settled = [group for group in groups if all(now - since.get(cell, now) >= SETTLE_SECONDS for cell in group)]
         loads = {one.gateway_id: one.load for one in others}
         found = to_give(self._me, group_loads(settled, by_cell), loads)
         if found is not None:
@@ -121,7 +115,7 @@ class Balancer:
         await self._claimer.close_down()
         others = await self._others()
         by_id = {one.gateway_id: one for one in others}
-        while by_id and (groups := self._groups()):
+        while by_id and (groups := self._claimer.groups()):
             heirs = {one.gateway_id: one.load for one in by_id.values()}
             given: dict[str, list[str]] = {}
             for cell, heir in spread(group_loads(groups, self._by_cell()), heirs).items():

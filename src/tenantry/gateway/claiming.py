@@ -9,26 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Final
 
-from tenantry.domain.asks import capacity_name
-from tenantry.domain.cells import Component, Linkage, group_of, lease_end
-from tenantry.domain.directory import Change, Snapshot, Tenant
-from tenantry.domain.owners import At, Cells
+from tenantry.domain.asks import capacities_of
+from tenantry.domain.cells import RENEWALS_PER_LEASE, Component, Linkage, group_of, groups_of, lease_end
+from tenantry.domain.directory import Change, Snapshot
+from tenantry.domain.owners import RETRY_SECONDS, At, Cells
 from tenantry.gateway.asking import Asking, Fault
 from tenantry.gateway.leftovers import Leftovers, Site
 from tenantry.gateway.parts import Parts
-from tenantry.gateway.raising import RETRY_SECONDS, Raiser
+from tenantry.gateway.raising import Raiser
 from tenantry.ledger.journal import is_alive
 from tenantry.ledger.takeover import Takeover, closed_runs, open_tenants
-from tenantry.storage.cells import CellStore, Claimed, Lease
+from tenantry.storage.cells import CellStore, Claimed
+from tenantry.storage.leases import Lease
 
 log = logging.getLogger("tenantry.gateway")
-
-# So often a lease is renewed within itself: nine may fail, and a store that comes back is heard of soon.
-RENEWALS_PER_LEASE: Final = 10
 
 
 def _nothing(_cells: object) -> None:
@@ -87,10 +84,11 @@ class Claimer:
         self._link(change.snapshot, tenants)
 
     def _link(self, snapshot: Snapshot, tenant_ids: Iterable[str]) -> None:
-        owned = self._cells.tenure.cells
+        tenure = self._cells.tenure
         for tenant_id in tenant_ids:
-            self.links.put(tenant_id, _capacities(snapshot.tenants.get(tenant_id)))
-            if tenant_id in self.pins and not owned.keys() >= {*self.links.capacities_of(tenant_id)}:
+            tenant = snapshot.tenants.get(tenant_id)
+            self.links.put(tenant_id, capacities_of(tenant) if tenant is not None else ())
+            if tenant_id in self.pins and not tenure.owns(self.links.capacities_of(tenant_id)):
                 self.split[tenant_id] = None
 
     def ring(self) -> None:
@@ -185,36 +183,54 @@ class Claimer:
             tenure, settled = self._cells.tenure, True
             life, opening = tenure.life, dict[str, str]()
             for tenant_id in tenant_ids:
-                component = self.links.around(tenant_id)
-                if not component.homes or isinstance(self._cells.owner_of(tenant_id), At):
+                draws = self.links.capacities_of(tenant_id)
+                if not draws or isinstance(self._cells.owner_of(tenant_id), At):
                     continue
-                found = await self._owner_of(tenant_id, component)
+                found = await self._owner_of(tenant_id, draws)
                 if found == "":
                     settled = False
                 elif found is not None and tenant_id not in tenure.tenants:
                     opening[tenant_id] = found
             return await self._open(opening, life) and settled
 
-    async def _owner_of(self, tenant_id: str, component: Component) -> str | None:
-        """The cell of a tenant that is this gateway's; None: it is another's, "": it is between two owners."""
+    async def _owner_of(self, tenant_id: str, draws: Sequence[str]) -> str | None:
+        """The cell of a tenant that is this gateway's; None: it is another's, "": it is between two owners.
+
+        `draws`: what it draws on. All that is linked with it is walked over where it is to be claimed alone.
+        """
         tenure = self._cells.tenure
         known = self.pins.get(tenant_id)
-        if known in tenure.cells and tenure.cells.keys() >= {*self.links.capacities_of(tenant_id)}:
-            return known
-        life = tenure.life
-        found = await self._claimed(tenant_id, component, is_here=known in tenure.cells)
+        if known in tenure.cells:
+            if tenure.owns(draws):
+                return known
+        else:
+            at = await self._asking.ask(partial(self._store.owner_of, tenant_id))
+            if at is not None and at[0] != self._me and not await self._asking.ask(partial(self._is_dead, at[0])):
+                self._cells.is_at(tenant_id, *at)
+                return None  # found by reading alone
+            if self._is_ending and at is None:
+                return ""  # it is claimed by who goes on
+        life, component = tenure.life, self.links.around(tenant_id)
+        if not component.homes:
+            return ""  # it has gone meanwhile
+        found = await self._claimed(tenant_id, component)
         if found is None:
             return ""
         if found.owner != self._me:
             self._cells.is_at(tenant_id, found.owner, found.address)
             return None
+        return await self._taken(tenant_id, component.homes[tenant_id], found, life)
+
+    async def _taken(self, tenant_id: str, home: str, found: Claimed, life: int) -> str:
+        """What the store says is this gateway's. `home`: what the tenant draws on first."""
+        tenure = self._cells.tenure
         if not tenure.take(found.cells, found.pins, life):
             return ""
         self.taken({**found.cells})
         self.pins.update({one: cell for one, cell in found.pins.items() if cell in tenure.cells})
         self._begin_empty(found)
         self._note_split(tenant_id, found)
-        cell, home = found.pins.get(tenant_id, ""), component.homes[tenant_id]
+        cell = found.pins.get(tenant_id, "")
         if cell not in tenure.cells:
             return ""
         return cell if home in tenure.cells else await self._part(tenant_id, cell, home)
@@ -225,14 +241,9 @@ class Claimer:
         else:
             self.split[tenant_id] = None
 
-    async def _claimed(self, tenant_id: str, component: Component, *, is_here: bool) -> Claimed | None:
-        """What a claim comes to. That another one lives which grants for the tenant is found by reading alone."""
+    async def _claimed(self, tenant_id: str, component: Component) -> Claimed | None:
+        """What a claim comes to; again, where it finds that who owns the tenant is dead."""
         ask, store = self._asking.ask, self._store
-        at = None if is_here else await ask(partial(store.owner_of, tenant_id))
-        if at is not None and at[0] != self._me and not await ask(partial(self._is_dead, at[0])):
-            return Claimed(*at, {}, {}, is_whole=False, rested_us={})
-        if self._is_ending and not is_here and at is None:
-            return None  # it is claimed by who goes on
         claim = partial(store.claim, self._me, tenant_id, component)
         found = await ask(partial(claim, self._parts.clock.wall_us()))
         if found is not None and found.owner != self._me and await ask(partial(self._is_dead, found.owner)):
@@ -252,7 +263,8 @@ class Claimer:
     async def _part(self, tenant_id: str, cell: str, home: str) -> str:
         """A tenant draws on a capacity that another gateway owns: it goes there, when nothing of it is held here."""
         self._cells.tenure.close(tenant_id)
-        if not self._leftovers.is_idle(tenant_id):
+        self._leftovers.lose([tenant_id])
+        if not self._leftovers.idle_of([tenant_id]):
             return ""
         await self._leftovers.lower([tenant_id])
         await self._asking.ask(partial(self._store.repin, self._me, tenant_id, cell, home))
@@ -294,17 +306,22 @@ class Claimer:
 
     # Giving
 
-    def group_of(self, cell: str) -> tuple[str, ...]:
-        """What of this gateway's moves with a cell."""
-        return group_of(cell, self._cells.tenure.cells, self.links, self.pins)
+    def group_of(self, cells: Iterable[str]) -> tuple[str, ...]:
+        """What of this gateway's moves with cells."""
+        return group_of(cells, self._cells.tenure.cells, self.links, self.pins)
 
-    def tenants_of(self, cells: Collection[str]) -> list[str]:
-        return [tenant_id for tenant_id, cell in self.pins.items() if cell in cells]
+    def groups(self) -> list[tuple[str, ...]]:
+        """All that this gateway owns, by what moves together."""
+        return groups_of(self._cells.tenure.cells, self.links, self.pins)
+
+    def _tenants_of(self, cells: Iterable[str]) -> list[str]:
+        given = {*cells}
+        return [tenant_id for tenant_id, cell in self.pins.items() if cell in given]
 
     def release(self, cells: Sequence[str]) -> list[str]:
         """Grant nothing of these any more, from this moment on; what is not being sent begins anew. The tenants that
         are pinned to them. To be called within a turn."""
-        tenants = self.tenants_of(cells)
+        tenants = self._tenants_of(cells)
         self._parts.recorder.flush()  # what is granted is sent, and what has ended is found by the next one
         self._cells.tenure.release(cells)
         self._leftovers.lose(tenants)
@@ -338,9 +355,3 @@ class Claimer:
 
     def _now(self) -> float:
         return self._parts.clock.now()
-
-
-def _capacities(tenant: Tenant | None) -> list[str]:
-    if tenant is None:
-        return []
-    return [capacity_name(one) for one in (tenant.credential, tenant.fallback) if one is not None]

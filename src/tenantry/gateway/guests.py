@@ -6,10 +6,9 @@ tells nothing any more, the journal or the ledger says when (`leftovers.py`).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from tenantry.domain.asks import Ask
-from tenantry.domain.directory import Credential, GatewayKey, Tenant
 from tenantry.gateway.estates import credentials_of
 from tenantry.gateway.handover import RunningRequest, Used
 from tenantry.gateway.inheriting import adopt, untold
@@ -60,23 +59,21 @@ class Guests:
             ask.output_tokens = one.output_tokens
             self._enter(one.name, _Guest(ask, attempt_id, run_id, is_told=True), one.begun_at + shift)
 
-    def find(self, begun: Begun, run_id: str, own: Collection[bytes]) -> None:
-        """A journal says that a gateway is in the middle of an attempt."""
-        name = begun.attempt_id.removeprefix(_PREFIX).rpartition("_")[0].encode()
-        if name in self._by_name or name in own:
+    def find(self, running: Sequence[tuple[str, Begun]], own: Collection[bytes]) -> None:
+        """Journals say that gateways are in the middle of these attempts, each with the journal that it is in."""
+        if not running:
             return
-        known = self._known(begun)
-        if known is not None:
-            tenant, key, credential = known
-            ask = Ask(tenant, key, credential, begun.model_requested, 0, untold)
-            self._enter(name, _Guest(ask, begun.attempt_id, run_id, is_told=False), self._parts.clock.now())
-
-    def _known(self, begun: Begun) -> tuple[Tenant, GatewayKey, Credential] | None:
-        snapshot = self._parts.latest.snapshot
-        tenant = snapshot.tenants.get(begun.tenant_id)
-        key = next((one for one in snapshot.keys.values() if one.key_id == begun.key_id), None)
-        credential = next((one for one in credentials_of(snapshot) if one.credential_id == begun.credential_id), None)
-        return None if tenant is None or key is None or credential is None else (tenant, key, credential)
+        snapshot, now = self._parts.latest.snapshot, self._parts.clock.now()
+        keys = {one.key_id: one for one in snapshot.keys.values()}
+        credentials = {one.credential_id: one for one in credentials_of(snapshot)}
+        for run_id, begun in running:
+            name = begun.attempt_id.removeprefix(_PREFIX).rpartition("_")[0].encode()
+            tenant, key = snapshot.tenants.get(begun.tenant_id), keys.get(begun.key_id)
+            credential = credentials.get(begun.credential_id)
+            is_counted = name in self._by_name or name in own
+            if not is_counted and tenant is not None and key is not None and credential is not None:
+                ask = Ask(tenant, key, credential, begun.model_requested, 0, untold)
+                self._enter(name, _Guest(ask, begun.attempt_id, run_id, is_told=False), now)
 
     def _enter(self, name: bytes, guest: _Guest, begun_at: float) -> None:
         self._by_name[name] = guest

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Final
 
 from tenantry.domain.errors import AnotherGateway, ApiError, NotReady, StoreAway, UpstreamBroken
-from tenantry.domain.owners import MINE, WAIT_SECONDS_MAX, At, Cells
+from tenantry.domain.owners import ASK_SECONDS, MINE, WAIT_SECONDS_MAX, At, Cells
 from tenantry.gateway.answer import Client
 from tenantry.gateway.authentication import Principal
 from tenantry.gateway.caller import Caller
@@ -45,8 +45,6 @@ HEAD_SECONDS_MAX: Final = 4000.0
 IDLE_SECONDS_MAX: Final = 360.0
 # As long as clients of this gateway's own may take no byte (`exchange.py`).
 STALL_SECONDS_MAX: Final = 60.0
-# Before the store is asked again about an owner that cannot be reached, or that says it is none.
-ASK_SECONDS: Final = 0.1
 LOST: Final = "The gateway that serves this account broke off before it answered. Try again."
 
 # What it waits for: the store, a connection, the head of the answer, its end.

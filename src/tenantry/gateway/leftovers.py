@@ -6,27 +6,24 @@ Others may have spent, and have sessions, until their journals say otherwise: th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
 
 from sqlalchemy import Engine
 
-from tenantry.domain.doubts import Taken, become
+from tenantry.domain.doubts import REVIEW_SECONDS, Taken
 from tenantry.domain.owners import Cells
 from tenantry.domain.prices import PriceTable
+from tenantry.domain.suspense import Suspense
 from tenantry.gateway.asking import Asking, Fault
 from tenantry.gateway.exchange import Exchange
 from tenantry.gateway.guests import Guests
 from tenantry.gateway.parts import Parts
 from tenantry.gateway.raising import Raiser
-from tenantry.ledger.takeover import Doubt, Takeover, look_again
+from tenantry.ledger.takeover import Takeover, look_again
 from tenantry.storage.cells import CellStore
-
-# What is looked at again: doubts, sessions elsewhere, what was taken of what is granted elsewhere by now.
-REVIEW_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,23 +48,15 @@ class Leftovers:
         self._raiser = raiser
         self._asking = asking
         self._me = me
-        self._doubts: list[Doubt] = []
+        self._doubts = Suspense(parts.till)
         self._leaving: dict[str, None] = {}  # tenants that are granted for here no longer
 
     # Coming and going
 
     def enter(self, found: Takeover, entered: Collection[str]) -> None:
         """These tenants are granted for here from now on."""
-        for doubt in found.doubts:
-            if doubt.taken.tenant_id in entered:
-                self._parts.till.doubt(*doubt.account, doubt.nanos)
-                self._doubts.append(doubt)
-                if doubt.is_over:
-                    self._end(doubt, doubt)
-        own = self.own_names()
-        for run_id, begun in found.running:
-            if begun.tenant_id in entered:
-                self.guests.find(begun, run_id, own)
+        self._doubts.enter(found.doubts, entered)
+        self.guests.find([one for one in found.running if one[1].tenant_id in entered], self.own_names())
         for tenant_id in entered:
             self._leaving.pop(tenant_id, None)
 
@@ -77,20 +66,14 @@ class Leftovers:
 
     def lose(self, tenant_ids: Collection[str]) -> None:
         """Other gateways grant for these: what they count is theirs."""
-        lost = {*tenant_ids}
-        for doubt in self._doubts:
-            if doubt.taken.tenant_id in lost:
-                self._parts.till.doubt(*doubt.account, -doubt.nanos)
-        self._doubts = [one for one in self._doubts if one.taken.tenant_id not in lost]
+        self._doubts.lose({*tenant_ids})
         self._leaving.update(dict.fromkeys(tenant_ids))
 
-    def is_idle(self, tenant_id: str) -> bool:
-        """Whether no request of a tenant holds money or a session here."""
-        accounts = self._parts.till.accounts_by_name(tenant_id).values()
-        if any(one.held_nanos != one.unknown_nanos for one in accounts):
-            return False
-        served = self._parts.population.served
-        return all(one.is_unsent for one in served if one.principal.tenant.tenant_id == tenant_id)
+    def idle_of(self, tenant_ids: Iterable[str]) -> list[str]:
+        """Those of these tenants of which no request holds money or a session here."""
+        till, served = self._parts.till, self._parts.population.served
+        sent = {one.principal.tenant.tenant_id for one in served if not one.is_unsent}
+        return [one for one in tenant_ids if one not in sent and not till.has_holds(one)]
 
     # Looking again
 
@@ -101,35 +84,20 @@ class Leftovers:
             await asyncio.sleep(REVIEW_SECONDS)
             self._cells.forget_elsewhere()
             with fault.noted():  # closed: what is in doubt stays held
-                if self._doubts or self.guests.watched():
+                if self._doubts.all() or self.guests.watched():
                     await self._review()
                 if self._leaving:
                     async with self.turn:
                         await self.lower([*self._leaving])
 
     async def _review(self) -> None:
-        site, doubts, attempts = self._site, self._doubts.copy(), self.guests.watched()
+        site, doubts, attempts = self._site, self._doubts.all(), self.guests.watched()
         zone, at_us = self._parts.settings.zone, self._parts.clock.wall_us()
         look = partial(look_again, site.engine, site.journal_dir, site.prices, zone, at_us, doubts, attempts)
         now, ended = await self._asking.ask(look)
         for before, after in zip(doubts, now, strict=True):
-            if any(one is before for one in self._doubts):  # else its tenant was lost meanwhile, or more was lent
-                self._end(before, after)
+            self._doubts.look(before, after)
         self.guests.ended(ended)
-
-    def _end(self, before: Doubt, after: Doubt) -> None:
-        """What was found since then counts as what it is, and is in doubt no more."""
-        till = self._parts.till
-        found, left = become(before, after)
-        if found:
-            till.find(*before.account, found)
-        till.doubt(*before.account, left - before.nanos)
-        at = next(number for number, one in enumerate(self._doubts) if one is before)
-        if left:
-            after.nanos = left
-            self._doubts[at] = after
-        else:
-            del self._doubts[at]
 
     async def lower(self, tenant_ids: Collection[str]) -> None:
         """Nothing of these is granted here: what was taken of them and is not used is let go.
@@ -137,33 +105,17 @@ class Leftovers:
         Raises: the store's own errors.
         """
         await self._raiser.lower(tenant_ids)
-        for tenant_id in tenant_ids:
-            if self.is_idle(tenant_id):
-                self._leaving.pop(tenant_id, None)
+        for tenant_id in self.idle_of(tenant_ids):
+            self._leaving.pop(tenant_id, None)
 
     # Lending
 
     async def lend(self, wanted: Taken) -> Taken | None:
         """Let a gateway that still has answers of a tenant take more of its budget, as far as there is more."""
-        doubt = next((one for one in self._doubts if _is_of(one.taken, wanted)), None)
-        account = self._parts.till.accounts_by_name(wanted.tenant_id).get((wanted.key_id, wanted.unit))
-        if doubt is None or account is None or wanted.tenant_id not in self._cells.tenure.tenants:
+        if wanted.tenant_id not in self._cells.tenure.tenants:
             return None
-        more = min(wanted.taken - doubt.taken.taken, account.left_nanos(self._parts.clock.wall_us()))
-        if more <= 0:
-            return None
-        lent = replace(doubt.taken, taken=doubt.taken.taken + more)
         # Held before it stands in the store: if that cannot be told, it stays held until the journal says more.
-        self._parts.till.doubt(*doubt.account, more)
-        after = replace(doubt, taken=lent, nanos=doubt.nanos + more)
-        self._doubts[self._doubts.index(doubt)] = after
+        lent = self._doubts.lend(wanted, self._parts.clock.wall_us())
+        if lent is None:
+            return None
         return lent if await self._asking.ask(partial(self._store.lend, self._me, lent)) else None
-
-
-def _is_of(taken: Taken, other: Taken) -> bool:
-    return (taken.tenant_id, taken.key_id, taken.unit, taken.gateway_id) == (
-        other.tenant_id,
-        other.key_id,
-        other.unit,
-        other.gateway_id,
-    )

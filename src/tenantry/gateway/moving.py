@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Final
 
+from tenantry.domain.doubts import Taken
 from tenantry.domain.owners import Cells
 from tenantry.gateway.asking import Asking, Fault
 from tenantry.gateway.claiming import Claimer
@@ -27,7 +28,7 @@ from tenantry.gateway.peers.calling import NotAPeer, Peers
 from tenantry.gateway.peers.proofs import MOVES
 from tenantry.gateway.peers.talking import CellEstate, Given, Kept, Lent, More, Said, Talk, Withdrawn
 from tenantry.gateway.raising import Raiser
-from tenantry.storage.cells import CellStore, Taken
+from tenantry.storage.cells import CellStore
 
 log = logging.getLogger("tenantry.gateway")
 
@@ -114,7 +115,7 @@ class Mover:
         """Give cells of this gateway to another, all that tenants link with them too. "" or why it was not done."""
         peers = self._parts.peers
         owned = self._cells.tenure.cells.keys()
-        names = sorted({name for cell in cells for name in self._claimer.group_of(cell)} & owned)
+        names = sorted(owned & {*self._claimer.group_of(cells)})
         if not names or peers is None:
             return ""
         try:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Final
 
-from tenantry.domain.ceilings import Ceiling
-from tenantry.domain.holds import Account
-from tenantry.domain.owners import Cells
+from tenantry.domain.ceilings import RAISE_SECONDS, Ceiling
+from tenantry.domain.doubts import Taken
+from tenantry.domain.holds import NANOS, Account
+from tenantry.domain.owners import RETRY_SECONDS, Cells
 from tenantry.gateway.asking import Asking, Fault
 from tenantry.gateway.parts import Parts
-from tenantry.storage.cells import CellStore, Taken
+from tenantry.storage.cells import CellStore
 
-# Ceilings are raised ahead of need: half of an envelope has to last for so long.
-RAISE_SECONDS: Final = 0.1
-# After a failure, before the store is asked again.
-RETRY_SECONDS: Final = 0.3
 # What an answer that is being streamed may take more of a budget whose cell has moved, before it is asked for: a step
 # of 2,048 tokens of the dearest model (`StreamMeter`), at 75 dollars a million.
 STEP_NANOS: Final = 160_000_000
@@ -58,7 +56,7 @@ class Raiser:
 
     async def raise_asked(self) -> bool:
         till, tenure, at_us = self._parts.till, self._cells.tenure, self._parts.clock.wall_us()
-        asked, lowered = self._cells.take_asked(), self._lowered
+        asked, lowered, streams = self._cells.take_asked(), self._lowered, self._streams()
         rows: list[Taken] = []
         for ceiling in asked:
             account = till.account_under(ceiling)
@@ -66,8 +64,8 @@ class Raiser:
             if account is None:
                 continue
             if ceiling.tenant_id not in tenure.tenants:
-                if self._steps(ceiling):
-                    self.ask_owner(self._row(ceiling, account.used_nanos + 2 * self._steps(ceiling)))
+                if ceiling.tenant_id in streams:
+                    self.ask_owner(self._row(ceiling, account.used_nanos + 2 * _steps(ceiling, streams)))
                 continue
             wanted = ceiling.next_taken(account.used_nanos, account.left_nanos(at_us))
             if wanted <= ceiling.taken:
@@ -99,33 +97,36 @@ class Raiser:
         That is what was spent and is held, and a step for each answer that goes on.
         """
         self._lowered += 1
-        rows: list[Taken] = []
+        rows, streams = list[Taken](), self._streams()
         for tenant_id in tenant_ids:
             for account in self._parts.till.accounts_by_name(tenant_id).values():
                 ceiling = account.ceiling
                 if ceiling is not None and ceiling.taken:
-                    rows.append(self._row(ceiling, self._lower(account, ceiling)))
+                    rows.append(self._row(ceiling, self._lower(account, ceiling, streams)))
         return rows
 
-    def _lower(self, account: Account, ceiling: Ceiling) -> int:
+    def _lower(self, account: Account, ceiling: Ceiling, streams: Mapping[str, int]) -> int:
         used = account.used_nanos
-        taken = min(ceiling.taken, used + self._steps(ceiling))
+        taken = min(ceiling.taken, used + _steps(ceiling, streams))
         account.lower_ceiling(used)
         if taken > used:
             account.taken(taken, self._parts.clock.wall_us())
         return taken
 
-    def _steps(self, ceiling: Ceiling) -> int:
-        streams = sum(
-            1 for one in self._parts.population.streams if one.principal.tenant.tenant_id == ceiling.tenant_id
-        )
-        return streams * (STEP_NANOS if ceiling.unit == "nanos" else STEP_TOKENS)
+    def _streams(self) -> Mapping[str, int]:
+        """How many answers are being streamed, by tenant."""
+        return Counter(one.principal.tenant.tenant_id for one in self._parts.population.streams)
 
     async def lower(self, tenant_ids: Collection[str]) -> None:
         """Raises: the store's own errors; then it is to be asked again."""
         rows = self.lowered(tenant_ids)
         if rows:
             await self._asking.ask(partial(self._store.lower, rows))
+
+
+def _steps(ceiling: Ceiling, streams: Mapping[str, int]) -> int:
+    """What the answers that are being streamed may take of an account before it is asked for."""
+    return streams.get(ceiling.tenant_id, 0) * (STEP_NANOS if ceiling.unit == NANOS else STEP_TOKENS)
 
 
 def _nobody(_row: Taken) -> None:

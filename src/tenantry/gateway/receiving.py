@@ -12,6 +12,7 @@ import logging
 from collections.abc import Mapping
 from typing import Final
 
+from tenantry.domain.doubts import Taken
 from tenantry.domain.owners import Cells
 from tenantry.gateway.asking import Fault
 from tenantry.gateway.estates import shift_lanes, take_lanes, take_standings
@@ -19,7 +20,6 @@ from tenantry.gateway.handover import Used
 from tenantry.gateway.leftovers import Leftovers
 from tenantry.gateway.parts import Parts
 from tenantry.gateway.peers.talking import CellEstate, Given, Kept, Lent, More, Said, Talk, Withdrawn
-from tenantry.storage.cells import Taken
 
 log = logging.getLogger("tenantry.gateway")
 

@@ -16,8 +16,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, Engine, case, func, select
 
-from tenantry.domain.ceilings import unknown
-from tenantry.domain.doubts import Doubt, Taken
+from tenantry.domain.doubts import Doubt, Taken, weigh
 from tenantry.domain.holds import TOKENS
 from tenantry.domain.opening import PERIODS, Opening
 from tenantry.domain.periods import Period, period_of
@@ -28,7 +27,7 @@ from tenantry.ledger.events import EndedAttempt
 from tenantry.ledger.lines import Begun
 from tenantry.ledger.opening import ReadRun, counted_tokens, read_runs, sum_up
 from tenantry.ledger.quarantine import counted_nanos
-from tenantry.storage.cells import forgotten, taken_of
+from tenantry.storage.ceilings import forgotten, taken_of
 from tenantry.storage.database import reading
 from tenantry.storage.tables import journals, ledger
 
@@ -98,11 +97,8 @@ def look_again(
 def _as_they_are_now(connection: Connection, doubts: Sequence[Doubt]) -> list[Taken]:
     """What is taken, in this order: who has given a cell away lowers it as its answers end. What is gone is booked."""
     found = taken_of(connection, sorted({one.taken.tenant_id for one in doubts}), but=())
-    now = {(one.tenant_id, one.key_id, one.unit, one.gateway_id): one for one in found}
-    return [
-        now.get((one.taken.tenant_id, one.taken.key_id, one.taken.unit, one.taken.gateway_id), one.taken)
-        for one in doubts
-    ]
+    now = {one.name: one for one in found}
+    return [now.get(one.taken.name, one.taken) for one in doubts]
 
 
 def closed_runs(connection: Connection, run_ids: Collection[str]) -> set[str]:
@@ -126,12 +122,9 @@ def _doubts(
     for one in taken:
         run = by_run.get(one.gateway_id)
         total, known = _known(connection, one, run, periods)
-        doubt = Doubt(one, unknown(one.taken, total), known, starts_us)
-        if one.gateway_id in closed or (run is not None and not run.is_alive):
-            doubt.is_over = True
-        elif one.gateway_id in lost:
-            doubt.is_over, doubt.rest, doubt.spent_at_us = True, doubt.nanos, lost[one.gateway_id]
-        found.append(doubt)
+        is_whole = one.gateway_id in closed or (run is not None and not run.is_alive)
+        lost_at_us = lost.get(one.gateway_id)
+        found.append(weigh(one, total, known, starts_us, is_known_whole=is_whole, lost_at_us=lost_at_us))
     return found
 
 

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tenantry.domain.ceilings import unknown
-from tenantry.domain.doubts import Doubt, Taken
+from tenantry.domain.doubts import Doubt, Taken, weigh
 from tenantry.domain.opening import Opening
 from tenantry.simulation.disk import Ledger, Run
 from tenantry.simulation.ownership import Takeover
@@ -78,11 +77,7 @@ class MachineBooks:
                 for period in periods:
                     if period.start_us <= ended.end.ended_at_us < period.end_us:
                         known[period.kind] += nanos
-            doubt = Doubt(one, unknown(one.taken, total), known, starts_us)
-            if one.gateway_id in ledger.closed or (run is not None and run.died_us is not None):
-                doubt.is_over = True
-            elif one.gateway_id in self._store.forgotten_us:
-                doubt.is_over, doubt.rest = True, doubt.nanos
-                doubt.spent_at_us = self._store.forgotten_us[one.gateway_id]
-            found.append(doubt)
+            is_whole = one.gateway_id in ledger.closed or (run is not None and run.died_us is not None)
+            lost_at_us = self._store.forgotten_us.get(one.gateway_id)
+            found.append(weigh(one, total, known, starts_us, is_known_whole=is_whole, lost_at_us=lost_at_us))
         return found

@@ -18,6 +18,7 @@ from tenantry.domain.lanes import Lanes
 from tenantry.domain.opening import Opening
 from tenantry.domain.prices import PriceTable
 from tenantry.domain.standing import Standing
+from tenantry.domain.suspense import Suspense
 from tenantry.domain.till import Till
 from tenantry.domain.wall import WallClock
 from tenantry.simulation.clock import Clock, Timer
@@ -113,6 +114,7 @@ class Gateway:
         self.ownership = own(self) if own is not None else None
         asked = self.ownership.cells.asked if self.ownership is not None else None
         self.till = Till(site.prices, site.zone, opening, asked, envelope_nanos)
+        self.suspense = Suspense(self.till)
         self.calls: dict[Any, None] = {}  # those that have not ended, in their order
         self.is_dead = False
         self.is_stopping = False

@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from tenantry.domain.owners import MINE, WAIT_SECONDS_MAX, At, Cells
+from tenantry.domain.owners import ASK_SECONDS, MINE, WAIT_SECONDS_MAX, At, Cells
 from tenantry.simulation.calls import NOT_THE_OWNER, Call
 from tenantry.simulation.clock import Timer
 from tenantry.simulation.gateway import Gateway
 
-# As in `gateway/hop.py`.
-ASK_SECONDS = 0.1
 # From one gateway to another in the same network.
 TRIP_SECONDS = 0.0005
 UNREACHABLE_SECONDS = 1.0

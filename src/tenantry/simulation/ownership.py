@@ -11,25 +11,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from tenantry.domain.asks import Ask, capacity_name
-from tenantry.domain.ceilings import Ceiling
-from tenantry.domain.cells import Linkage, lease_end
+from tenantry.domain.asks import Ask, capacities_of
+from tenantry.domain.ceilings import RAISE_SECONDS, Ceiling
+from tenantry.domain.cells import RENEWALS_PER_LEASE, Linkage, lease_end
 from tenantry.domain.directory import Credential, Tenant
-from tenantry.domain.doubts import Doubt, Taken, become
+from tenantry.domain.doubts import REVIEW_SECONDS, Doubt, Taken
 from tenantry.domain.opening import Opening
-from tenantry.domain.owners import Cells
+from tenantry.domain.owners import RETRY_SECONDS, Cells
 from tenantry.simulation.store import Claimed, Line, Store
 
 if TYPE_CHECKING:
     from tenantry.simulation.gateway import Gateway
 
 T = TypeVar("T")
-
-# As in `gateway/claiming.py`.
-RENEWALS_PER_LEASE = 10
-RAISE_SECONDS = 0.1
-REVIEW_SECONDS = 1.0
-RETRY_SECONDS = 0.3
 
 
 @dataclass(slots=True)
@@ -87,7 +81,6 @@ class Ownership:
         self.cells.ring = self._ring
         self.cells.asked = Asked(self._ring_for_more)
         self.links = Linkage()
-        self.doubts: list[Doubt] = []
         self.elsewhere: dict[str, Ask] = {}  # sessions of attempts of other gateways, by attempt
         self._pins: dict[str, str] = {}
         self._since_us: dict[str, int] = {}
@@ -197,11 +190,7 @@ class Ownership:
         self._ask(lambda: self._store.rejoin(self._me, self._lease), heard, done)
 
     def _lose(self, tenant_ids: Sequence[str]) -> None:
-        lost = {*tenant_ids}
-        for doubt in self.doubts:
-            if doubt.taken.tenant_id in lost:
-                self._gateway.till.doubt(*doubt.account, -doubt.nanos)
-        self.doubts = [one for one in self.doubts if one.taken.tenant_id not in lost]
+        self._gateway.suspense.lose({*tenant_ids})
         self._leaving.update(dict.fromkeys(tenant_ids))
 
     # Claims
@@ -255,7 +244,7 @@ class Ownership:
             then(tenant_id, None)
             return
         known = self._pins.get(tenant_id)
-        if known in tenure.cells and tenure.cells.keys() >= {*self.links.capacities_of(tenant_id)}:
+        if known in tenure.cells and tenure.owns(self.links.capacities_of(tenant_id)):
             then(tenant_id, known)
             return
         life, home = tenure.life, component.homes[tenant_id]
@@ -291,6 +280,7 @@ class Ownership:
     def _part(self, tenant_id: str, cell: str, home: str, then: Callable[[], None], failed: Callable[[], None]) -> None:
         """A tenant draws on a capacity that another gateway owns: it goes there, when nothing of it is held here."""
         self.cells.tenure.close(tenant_id)
+        self._lose([tenant_id])
         if not self._is_idle(tenant_id):
             then()
             return
@@ -306,10 +296,7 @@ class Ownership:
         )
 
     def _is_idle(self, tenant_id: str) -> bool:
-        accounts = self._gateway.till.accounts_by_name(tenant_id).values()
-        if any(one.held_nanos != one.unknown_nanos for one in accounts):
-            return False
-        return self._gateway.is_unsent(tenant_id)
+        return not self._gateway.till.has_holds(tenant_id) and self._gateway.is_unsent(tenant_id)
 
     def _begin_empty(self, found: Claimed) -> None:
         """Limits of what was another's begin as if that one had used all there was."""
@@ -356,12 +343,7 @@ class Ownership:
 
     def _enter(self, found: Takeover, entered: set[str]) -> None:
         if not self._gateway.faults.has("doubt-not-held"):
-            for doubt in found.doubts:
-                if doubt.taken.tenant_id in entered:
-                    self._gateway.till.doubt(*doubt.account, doubt.nanos)
-                    self.doubts.append(doubt)
-                    if doubt.is_over:
-                        self._end(doubt, doubt)
+            self._gateway.suspense.enter(found.doubts, entered)
         for attempt_id, tenant_id in found.running.items():
             if tenant_id in entered and attempt_id not in self.elsewhere:
                 self._adopt(attempt_id, tenant_id)
@@ -429,7 +411,7 @@ class Ownership:
 
     def _review(self) -> None:
         self.cells.forget_elsewhere()
-        if (self.doubts or self.elsewhere) and not self._is_reviewing:
+        if (self._gateway.suspense.all() or self.elsewhere) and not self._is_reviewing:
             self._is_reviewing = True
             self._review_left()
         if self._leaving:
@@ -440,7 +422,7 @@ class Ownership:
             self._gateway.call_later(REVIEW_SECONDS, self._review)
 
     def _review_left(self) -> None:
-        doubts, at_us, elsewhere = self.doubts.copy(), self._at_us, [*self.elsewhere]
+        doubts, at_us, elsewhere = self._gateway.suspense.all(), self._at_us, [*self.elsewhere]
 
         def read() -> tuple[list[Doubt], set[str]]:
             self._store.statements["review"] += 1
@@ -449,8 +431,7 @@ class Ownership:
         def looked(found: tuple[list[Doubt], set[str]]) -> None:
             now, running = found
             for before, after in zip(doubts, now, strict=True):
-                if any(one is before for one in self.doubts):
-                    self._end(before, after)
+                self._gateway.suspense.look(before, after)
             for attempt_id in elsewhere:
                 if attempt_id not in running and attempt_id in self.elsewhere:
                     self._gateway.lanes.release(self.elsewhere.pop(attempt_id))
@@ -460,19 +441,6 @@ class Ownership:
             self._is_reviewing = False
 
         self._ask(read, looked, failed)
-
-    def _end(self, before: Doubt, after: Doubt) -> None:
-        till = self._gateway.till
-        found, left = become(before, after)
-        if found:
-            till.find(*before.account, found)
-        till.doubt(*before.account, left - before.nanos)
-        at = next(at for at, one in enumerate(self.doubts) if one is before)
-        if left:
-            after.nanos = left
-            self.doubts[at] = after
-        else:
-            del self.doubts[at]
 
     def _lower(self, tenant_ids: Sequence[str], then: Callable[[], None], failed: Callable[[], None]) -> None:
         """Nothing of these is held, and nothing is granted: what was taken of them and not used is let go."""
@@ -506,9 +474,7 @@ class Ownership:
     def link(self, tenants: Mapping[str, Tenant]) -> None:
         """Who draws on what, as this gateway has heard."""
         for tenant_id, tenant in tenants.items():
-            self.links.put(
-                tenant_id, [capacity_name(one) for one in (tenant.credential, tenant.fallback) if one is not None]
-            )
+            self.links.put(tenant_id, capacities_of(tenant))
 
 
 def _untold(_grant: object) -> None:

@@ -6,7 +6,7 @@ from sqlalchemy import BigInteger, Column, Index, Integer, String, Table, Text
 
 from tenantry.storage.tables import metadata
 
-# One row for each life of a gateway process. `lease_until_us` is of the store's clock (storage/cells.py), the others
+# One row for each life of a gateway process. `lease_until_us` is of the store's clock (storage/leases.py), the others
 # are unix time. `boot` names what that clock began with, where it is a machine's.
 gateways = Table(
     "gateways",

@@ -1,7 +1,4 @@
-"""Who owns which cells, in the store: leases, claims, and what was taken of budgets (decision 0021).
-
-Time is the store's own clock. On PostgreSQL that is its server's; on SQLite, whose file all gateways of one machine
-share, it is that machine's CLOCK_BOOTTIME, which counts suspends and which nobody sets.
+"""Who owns which cells, in the store: claims, moves, and what owners take of budgets (decision 0021).
 
 What is read here to decide does not change before it is written: SQLite has one writer, from its first statement on;
 on PostgreSQL claims queue behind one lock, and lock the rows of leases and cells, so that a renewal or a ceiling that
@@ -10,52 +7,18 @@ is under way comes before them or sees what they have written.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Final
+from collections.abc import Collection, Mapping, Sequence
 
-from sqlalchemy import (
-    BigInteger,
-    ColumnElement,
-    Connection,
-    and_,
-    case,
-    cast,
-    delete,
-    extract,
-    func,
-    insert,
-    literal,
-    select,
-    update,
-)
+from sqlalchemy import Connection, and_, delete, func, select, update
 
 from tenantry.domain.cells import CellRow, Component, judge, names_to_read
 from tenantry.domain.doubts import Taken
 from tenantry.domain.values import value
+from tenantry.storage.ceilings import lower_taken, raise_taken, taken_of, write_taken
 from tenantry.storage.cell_tables import ceilings, cell_tenants, cells, gateways
-from tenantry.storage.database import Store
+from tenantry.storage.leases import Lease, LeaseStore
 from tenantry.storage.many import insert_of, rows_where
-from tenantry.storage.server import Lock, bound_silence, take_turn
 from tenantry.storage.tables import journals
-
-_BOOT_FILE: Final = Path("/proc/sys/kernel/random/boot_id")
-_NO_BOOT: Final = ""
-
-
-def machine_us() -> int:
-    """The clock that counts suspends, microseconds."""
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
-
-
-@value
-class Lease:
-    """Whose it is, and for how long it is renewed."""
-
-    gateway_id: str
-    lease_us: int
 
 
 @value
@@ -73,13 +36,6 @@ class Claimed:
     pins: Mapping[str, str]
     is_whole: bool
     rested_us: Mapping[str, int]
-
-
-@value
-class Renewed:
-    """The lease goes on. `is_asked_to_move`: some of its cells are to be another's."""
-
-    is_asked_to_move: bool
 
 
 @value
@@ -101,118 +57,22 @@ class Side:
     tenants: int
 
 
-@value
-class Loaded:
-    """A gateway that lives, where it is reached, and what it has to do."""
+class CellStore(LeaseStore):
+    """Cells, leases, and what was taken of budgets."""
 
-    gateway_id: str
-    address: str
-    load: int
-
-
-class CellStore:
-    """Cells and leases in one store. `clock_us` is that of SQLite's machine."""
-
-    def __init__(self, engine: Store, clock_us: Callable[[], int] = machine_us, boot: str | None = None) -> None:
-        self._engine = engine
-        self._clock_us = clock_us
-        self._is_sqlite = engine.dialect.name == "sqlite"
-        self._boot = (boot if boot is not None else boot_id()) if self._is_sqlite else _NO_BOOT
-
-    # The clock
-
-    def _now(self) -> ColumnElement[int]:
-        if self._is_sqlite:
-            return literal(self._clock_us())
-        return cast(extract("epoch", func.clock_timestamp()) * 1_000_000, BigInteger)
-
-    def _is_live(self) -> ColumnElement[bool]:
-        return and_(gateways.c.lease_until_us > self._now(), gateways.c.boot == self._boot)
-
-    @contextmanager
-    def _deciding(self, *, claims: bool = False) -> Generator[Connection]:
-        """A transaction in which what was read to decide is still so when it is written."""
-        if self._is_sqlite:
-            with self._engine.connect() as connection:
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-                yield connection
-                connection.commit()
-            return
-        with self._engine.begin() as connection:
-            bound_silence(connection)
-            if claims:
-                take_turn(connection, Lock.CLAIMS)
-            yield connection
-
-    @contextmanager
-    def _at_once(self) -> Generator[Connection]:
-        """For one statement, which takes effect when it is done: nobody waits for who is cut off before its commit."""
-        if self._is_sqlite:
-            with self._engine.begin() as connection:
-                yield connection
-            return
-        with self._engine.connect() as connection:
-            yield connection.execution_options(isolation_level="AUTOCOMMIT")
-
-    # Leases
-
-    def join(self, lease: Lease, address: str, machine: str, at_us: int) -> None:
-        """A gateway process begins to live. `at_us` is unix time."""
-        with self._at_once() as connection:
-            connection.execute(
-                insert(gateways).values(
-                    gateway_id=lease.gateway_id,
-                    address=address,
-                    machine=machine,
-                    boot=self._boot,
-                    since_us=at_us,
-                    lease_until_us=self._now() + lease.lease_us,
-                    load=0,
-                )
-            )
-
-    def renew(self, lease: Lease, load: int = 0) -> Renewed | None:
-        """None: it has run out, and what was owned may be another's by now. `load`: as `domain/balance.py` counts."""
-        wanted = select(func.count()).where(cells.c.gateway_id == lease.gateway_id, cells.c.wanted_by.is_not(None))
-        with self._at_once() as connection:
-            done = connection.execute(
-                update(gateways)
-                .where(gateways.c.gateway_id == lease.gateway_id, self._is_live())
-                .values(
-                    lease_until_us=self._now() + lease.lease_us,
-                    load=case((gateways.c.load.is_(None), None), else_=load),  # it ends, and takes nothing
-                )
-                .returning(wanted.scalar_subquery())
-            )
-            row = done.first()
-            return Renewed(bool(row[0])) if row is not None else None
+    # Living again
 
     def rejoin(self, lease: Lease) -> tuple[dict[str, int], dict[str, str]]:
         """Live again: the cells that nobody has taken meanwhile, with their epochs, and the pins of their tenants."""
-        with self._deciding(claims=True) as connection:
+        with self.deciding(claims=True) as connection:
             connection.execute(
                 update(gateways)
                 .where(gateways.c.gateway_id == lease.gateway_id)
-                .values(lease_until_us=self._now() + lease.lease_us, boot=self._boot)
+                .values(lease_until_us=self.now() + lease.lease_us, boot=self.boot)
             )
             rows = connection.execute(select(cells.c.name, cells.c.epoch).where(cells.c.gateway_id == lease.gateway_id))
             mine = {row.name: int(row.epoch) for row in rows}
             return mine, _pins_of_cells(connection, [*mine])
-
-    def end(self, gateway_ids: Collection[str]) -> None:
-        """These live no longer: they have said so, or their process is known to be dead."""
-        if gateway_ids:
-            with self._at_once() as connection:
-                connection.execute(
-                    update(gateways)
-                    .where(gateways.c.gateway_id.in_(gateway_ids), self._is_live())
-                    .values(lease_until_us=self._now())
-                )
-
-    def live(self) -> list[str]:
-        """The gateways whose leases have not run out."""
-        with self._engine.connect() as connection:
-            return list(connection.execute(select(gateways.c.gateway_id).where(self._is_live())).scalars())
 
     # Claims
 
@@ -221,7 +81,7 @@ class CellStore:
 
         None: the claimant's own lease has run out.
         """
-        with self._deciding(claims=True) as connection:
+        with self.deciding(claims=True) as connection:
             pins = _pins_of(connection, [*component.homes])
             names = names_to_read(component, pins)
             rows, addresses = self._read_cells(connection, names, gateway_id)
@@ -247,8 +107,8 @@ class CellStore:
         """For how long the leases of these cells' owners have run out; of those of another boot nothing is known."""
         if not owners:
             return {}
-        query = select(gateways.c.gateway_id, self._now() - gateways.c.lease_until_us).where(
-            gateways.c.gateway_id.in_({*owners.values()}), gateways.c.boot == self._boot
+        query = select(gateways.c.gateway_id, self.now() - gateways.c.lease_until_us).where(
+            gateways.c.gateway_id.in_({*owners.values()}), gateways.c.boot == self.boot
         )
         rested = {gateway_id: int(since) for gateway_id, since in connection.execute(query)}
         return {name: max(0, rested[owner]) for name, owner in owners.items() if owner in rested}
@@ -268,7 +128,7 @@ class CellStore:
             .with_for_update()
         ).all()
         live = select(gateways.c.gateway_id, gateways.c.address).where(
-            gateways.c.gateway_id.in_(owners), self._is_live()
+            gateways.c.gateway_id.in_(owners), self.is_live()
         )
         addresses = {row.gateway_id: str(row.address) for row in connection.execute(live)}
         rows = {
@@ -305,7 +165,7 @@ class CellStore:
 
     def repin(self, gateway_id: str, tenant_id: str, cell: str, to: str) -> bool:
         """The owner of the cell that a tenant is pinned to gives it to another cell. False: it is the owner no more."""
-        with self._deciding(claims=True) as connection:
+        with self.deciding(claims=True) as connection:
             if not self._owns(connection, gateway_id, tenant_id):
                 return False
             changed = connection.execute(
@@ -324,7 +184,7 @@ class CellStore:
         counts the rest as it counts what a dead owner had taken. False: it is the owner no more, or the other one does
         not live.
         """
-        with self._deciding(claims=True) as connection:
+        with self.deciding(claims=True) as connection:
             rows, addresses = self._read_cells(connection, [*epochs], to)
             if to not in addresses or gateway_id not in addresses:
                 return False
@@ -338,23 +198,23 @@ class CellStore:
                 .where(cells.c.name.in_([*epochs]))
                 .values(gateway_id=to, epoch=cells.c.epoch + 1, since_us=at_us, wanted_by=None)
             )
-            _lower(connection, lowered)
+            lower_taken(connection, lowered)
             return True
 
     def wish(self, name: str, to: str | None) -> None:
         """A cell is to be another gateway's; its owner sees to it. None: it stays where it is."""
-        with self._engine.begin() as connection:
+        with self.engine.begin() as connection:
             connection.execute(update(cells).where(cells.c.name == name).values(wanted_by=to))
 
     def wishes(self, gateway_id: str) -> list[Wish]:
         """What of this gateway's is to be another's."""
         query = (
             select(cells.c.name, cells.c.wanted_by, gateways.c.address)
-            .join(gateways, and_(gateways.c.gateway_id == cells.c.wanted_by, self._is_live()), isouter=True)
+            .join(gateways, and_(gateways.c.gateway_id == cells.c.wanted_by, self.is_live()), isouter=True)
             .where(cells.c.gateway_id == gateway_id, cells.c.wanted_by.is_not(None))
             .order_by(cells.c.name)
         )
-        with self._engine.connect() as connection:
+        with self.engine.connect() as connection:
             return [Wish(row.name, row.wanted_by, row.address or "") for row in connection.execute(query)]
 
     def sides(self, names: Sequence[str]) -> list[Side]:
@@ -364,38 +224,22 @@ class CellStore:
             select(cells.c.name, gateways.c.gateway_id, gateways.c.address, pinned.c.pins)
             .join(gateways, gateways.c.gateway_id == cells.c.gateway_id)
             .join(pinned, pinned.c.cell == cells.c.name, isouter=True)
-            .where(cells.c.name.in_(names), self._is_live())
+            .where(cells.c.name.in_(names), self.is_live())
             .order_by(cells.c.name)
         )
         found: dict[str, Side] = {}
-        with self._engine.connect() as connection:
+        with self.engine.connect() as connection:
             for row in connection.execute(query):
                 before = found.get(row.gateway_id, Side(row.gateway_id, row.address, (), 0))
                 tenants = before.tenants + int(row.pins or 0)
                 found[row.gateway_id] = Side(row.gateway_id, row.address, (*before.cells, row.name), tenants)
         return [*found.values()]
 
-    def take_no_more(self, gateway_id: str) -> None:
-        """A gateway ends: nobody gives it anything."""
-        with self._engine.begin() as connection:
-            connection.execute(update(gateways).where(gateways.c.gateway_id == gateway_id).values(load=None))
-
-    def loads(self) -> list[Loaded]:
-        """The gateways that live and say how much they have to do, by their names."""
-        query = select(gateways.c.gateway_id, gateways.c.address, gateways.c.load).where(
-            self._is_live(), gateways.c.load.is_not(None)
-        )
-        with self._engine.connect() as connection:
-            return [
-                Loaded(row.gateway_id, row.address, int(row.load))
-                for row in connection.execute(query.order_by(gateways.c.gateway_id))
-            ]
-
     def inherit(self, heir: str, gateway_ids: Collection[str], at_us: int) -> None:
         """All cells of these are the heir's, which has taken their place: they grant nothing any more."""
         if not gateway_ids:
             return
-        with self._deciding(claims=True) as connection:
+        with self.deciding(claims=True) as connection:
             connection.execute(
                 update(cells)
                 .where(cells.c.gateway_id.in_(gateway_ids))
@@ -403,8 +247,8 @@ class CellStore:
             )
             connection.execute(
                 update(gateways)
-                .where(gateways.c.gateway_id.in_(gateway_ids), self._is_live())
-                .values(lease_until_us=self._now())
+                .where(gateways.c.gateway_id.in_(gateway_ids), self.is_live())
+                .values(lease_until_us=self.now())
             )
 
     def owner_of(self, tenant_id: str) -> tuple[str, str] | None:
@@ -413,9 +257,9 @@ class CellStore:
             select(gateways.c.gateway_id, gateways.c.address)
             .join(cells, cells.c.gateway_id == gateways.c.gateway_id)
             .join(cell_tenants, cell_tenants.c.cell == cells.c.name)
-            .where(cell_tenants.c.tenant_id == tenant_id, self._is_live())
+            .where(cell_tenants.c.tenant_id == tenant_id, self.is_live())
         )
-        with self._engine.connect() as connection:
+        with self.engine.connect() as connection:
             row = connection.execute(query).first()
         return (row.gateway_id, row.address) if row is not None else None
 
@@ -430,7 +274,7 @@ class CellStore:
         )
         if connection.execute(query).first() is None:
             return False
-        live = select(gateways.c.number).where(gateways.c.gateway_id == gateway_id, self._is_live())
+        live = select(gateways.c.number).where(gateways.c.gateway_id == gateway_id, self.is_live())
         return connection.execute(live).first() is not None
 
     # Ceilings
@@ -438,37 +282,28 @@ class CellStore:
     def take(self, rows: Sequence[Taken]) -> list[Taken]:
         """Write what is taken, where the taker still owns the tenant; those that were written."""
         written: list[Taken] = []
-        with self._deciding() as connection:
-            statement = insert_of(connection.dialect, ceilings)
-            upsert = statement.on_conflict_do_update(
-                index_elements=[*ceilings.primary_key.columns], set_={"taken": statement.excluded.taken}
-            )
+        with self.deciding() as connection:
             for row in sorted(rows, key=lambda one: (one.tenant_id, one.key_id, one.unit)):
                 if self._owns(connection, row.gateway_id, row.tenant_id):
-                    connection.execute(upsert, _values(row))
+                    write_taken(connection, row)
                     written.append(row)
         return written
 
     def lower(self, rows: Sequence[Taken]) -> None:
         """Of tenants that are granted for here no longer, and of which nothing is held: what was used of it in all."""
-        with self._engine.begin() as connection:
-            _lower(connection, rows)
+        with self.engine.begin() as connection:
+            lower_taken(connection, rows)
 
     def lend(self, owner: str, row: Taken) -> bool:
         """The owner of a tenant lets another gateway, which still has answers of it, take more. False: it is none."""
-        with self._deciding() as connection:
+        with self.deciding() as connection:
             if not self._owns(connection, owner, row.tenant_id):
                 return False
-            return (
-                connection.execute(
-                    update(ceilings).where(_is_account(row), ceilings.c.taken < row.taken).values(taken=row.taken)
-                ).rowcount
-                == 1
-            )
+            return raise_taken(connection, row)
 
     def taken_by_others(self, tenant_ids: Sequence[str], us: Collection[str]) -> set[str]:
         """Those of these tenants of whose budgets others have taken something."""
-        with self._engine.connect() as connection:
+        with self.engine.connect() as connection:
             return {one.tenant_id for one in taken_of(connection, tenant_ids, but=us)}
 
     def tidy(self) -> None:
@@ -478,58 +313,13 @@ class CellStore:
         """
         booked = select(journals.c.run_id).where(journals.c.closed_at.is_not(None))
         owners = select(cells.c.gateway_id)
-        with self._engine.begin() as connection:
+        with self.engine.begin() as connection:
             connection.execute(delete(ceilings).where(ceilings.c.gateway_id.in_(booked)))
             connection.execute(
                 delete(gateways).where(
-                    gateways.c.gateway_id.in_(booked), gateways.c.gateway_id.not_in(owners), ~self._is_live()
+                    gateways.c.gateway_id.in_(booked), gateways.c.gateway_id.not_in(owners), ~self.is_live()
                 )
             )
-
-
-def _lower(connection: Connection, rows: Sequence[Taken]) -> None:
-    for row in rows:
-        connection.execute(
-            update(ceilings).where(_is_account(row), ceilings.c.taken > row.taken).values(taken=row.taken)
-        )
-
-
-def _is_account(row: Taken) -> ColumnElement[bool]:
-    return and_(
-        ceilings.c.tenant_id == row.tenant_id,
-        ceilings.c.key_id == row.key_id,
-        ceilings.c.unit == row.unit,
-        ceilings.c.gateway_id == row.gateway_id,
-    )
-
-
-def taken_of(connection: Connection, tenant_ids: Sequence[str], but: Collection[str]) -> list[Taken]:
-    """What gateways other than `but` have taken of these tenants' accounts."""
-    rows = rows_where(connection, [*ceilings.c], ceilings.c.tenant_id, tenant_ids)
-    return [
-        Taken(row.tenant_id, row.key_id, row.unit, row.gateway_id, int(row.taken), int(row.since_us))
-        for row in rows
-        if row.gateway_id not in but
-    ]
-
-
-def forgotten(connection: Connection, gateway_ids: Sequence[str]) -> dict[str, int]:
-    """Those of these gateways that were declared lost, and when, in unix microseconds."""
-    query = select(gateways.c.gateway_id, gateways.c.forgotten_at_us).where(
-        gateways.c.gateway_id.in_(gateway_ids), gateways.c.forgotten_at_us.is_not(None)
-    )
-    return {row.gateway_id: int(row.forgotten_at_us) for row in connection.execute(query)}
-
-
-def _values(row: Taken) -> dict[str, object]:
-    return {
-        "tenant_id": row.tenant_id,
-        "key_id": row.key_id,
-        "unit": row.unit,
-        "gateway_id": row.gateway_id,
-        "taken": row.taken,
-        "since_us": row.since_us,
-    }
 
 
 def _pins_of(connection: Connection, tenant_ids: Sequence[str]) -> dict[str, str]:
@@ -540,11 +330,3 @@ def _pins_of(connection: Connection, tenant_ids: Sequence[str]) -> dict[str, str
 def _pins_of_cells(connection: Connection, names: Sequence[str]) -> dict[str, str]:
     rows = rows_where(connection, [*cell_tenants.c], cell_tenants.c.cell, names)
     return {row.tenant_id: row.cell for row in rows}
-
-
-def boot_id() -> str:
-    """Which start of this machine it is; "" where that is not told."""
-    try:
-        return _BOOT_FILE.read_text().strip()
-    except OSError:  # not Linux: leases of before the last boot run out by themselves
-        return _NO_BOOT

@@ -10,13 +10,10 @@ from collections.abc import Collection
 from typing import Final
 
 from sqlalchemy import (
-    BigInteger,
     ColumnElement,
     Connection,
     Engine,
-    cast,
     delete,
-    extract,
     func,
     insert,
     select,
@@ -27,6 +24,7 @@ from tenantry.domain.values import value
 from tenantry.storage.cell_tables import gateways
 from tenantry.storage.control_tables import controls, leaders
 from tenantry.storage.many import insert_of
+from tenantry.storage.server import server_us
 from tenantry.storage.tables import journals
 
 # The periodic work of the whole site: alerts, exports, invoices, summaries.
@@ -68,7 +66,7 @@ class ControlStore:
     def join(self, one: ControlRecord) -> None:
         """Raises: SQLAlchemyError."""
         with self._engine.begin() as connection:
-            connection.execute(delete(controls).where(controls.c.lease_until_us < _now() - _KEPT_US))
+            connection.execute(delete(controls).where(controls.c.lease_until_us < server_us() - _KEPT_US))
             connection.execute(
                 insert(controls).values(
                     control_id=one.control_id,
@@ -76,7 +74,7 @@ class ControlStore:
                     pid=one.pid,
                     address=one.address,
                     since_us=one.since_us,
-                    lease_until_us=_now() + LEASE_US,
+                    lease_until_us=server_us() + LEASE_US,
                     is_booking=one.is_booking,
                     runs="",
                 )
@@ -91,7 +89,7 @@ class ControlStore:
         with self._engine.begin() as connection:
             mine = update(controls).where(controls.c.control_id == control_id)
             told = {"is_booking": is_booking, "runs": "\n".join(runs)}
-            if not connection.execute(mine.values(lease_until_us=_now() + LEASE_US, **told)).rowcount:
+            if not connection.execute(mine.values(lease_until_us=server_us() + LEASE_US, **told)).rowcount:
                 return None
             leader, live = connection.execute(select(_leader(), _count_live())).one()
             if is_booking and leader is None:
@@ -115,7 +113,7 @@ class ControlStore:
         with self._engine.begin() as connection:
             connection.execute(delete(leaders).where(leaders.c.control_id == control_id))
             ended = update(controls).where(controls.c.control_id == control_id)
-            connection.execute(ended.values(lease_until_us=_now(), is_booking=False))
+            connection.execute(ended.values(lease_until_us=server_us(), is_booking=False))
 
     def list_controls(self) -> list[ControlRecord]:
         """The one that began last first; of those that have ended, those of a day."""
@@ -152,12 +150,8 @@ class ControlStore:
             return sorted({row.machine for row in connection.execute(query) if row.gateway_id not in found})
 
 
-def _now() -> ColumnElement[int]:
-    return cast(extract("epoch", func.clock_timestamp()) * 1_000_000, BigInteger)
-
-
 def _is_live() -> ColumnElement[bool]:
-    return controls.c.lease_until_us > _now()
+    return controls.c.lease_until_us > server_us()
 
 
 def _is_led_by_living() -> ColumnElement[bool]:

@@ -11,7 +11,19 @@ from contextlib import contextmanager
 from enum import IntEnum
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, func, select, text
+from sqlalchemy import (
+    URL,
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Engine,
+    cast,
+    create_engine,
+    extract,
+    func,
+    select,
+    text,
+)
 from sqlalchemy.exc import DBAPIError
 
 from tenantry.storage.answers import watch_answers
@@ -45,6 +57,11 @@ class Lock(IntEnum):
     BOOKING = 0x7E4A_0001  # rows of the ledger, and the sums made of them
     MIGRATION = 0x7E4A_0002
     CLAIMS = 0x7E4A_0021  # of cells, by gateways
+
+
+def server_us() -> ColumnElement[int]:
+    """The server's clock, microseconds: not the time at which the transaction began."""
+    return cast(extract("epoch", func.clock_timestamp()) * 1_000_000, BigInteger)
 
 
 def open_server(url: URL, password: str | None) -> Engine:

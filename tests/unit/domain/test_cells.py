@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from random import Random
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -19,6 +20,7 @@ from tenantry.domain.cells import (
     Linkage,
     Tenure,
     group_of,
+    groups_of,
     judge,
     lease_end,
     names_to_read,
@@ -285,7 +287,7 @@ class Cluster:
         cell = tenure.tenants.get(tenant)
         if gateway.is_dead or cell is None:
             return
-        group = group_of(cell, tenure.cells, gateway.links, tenure.tenants)
+        group = group_of([cell], tenure.cells, gateway.links, tenure.tenants)
         epochs = {one: tenure.cells[one] for one in group}
         gone = tenure.release(group)
         lowered: dict[str, int] = {}
@@ -513,9 +515,31 @@ def test_a_tenant_that_changed_its_credential_stays_whose_it_was_until_it_is_mov
 def test_what_moves_with_a_cell_is_what_tenants_link_with_it_here() -> None:
     links = linkage({"acme": ("org-1",), "bolt": ("org-2", "org-1"), "cato": ("org-3",)})
     owned = ("org-1", "org-2", "org-3")
-    assert group_of("org-1", owned, links, {}) == ("org-1", "org-2")
-    assert group_of("org-1", ("org-1", "org-3"), links, {}) == ("org-1",)
-    assert group_of("org-3", owned, links, {"cato": "org-2"}) == ("org-1", "org-2", "org-3")
+    assert group_of(["org-1"], owned, links, {}) == ("org-1", "org-2")
+    assert group_of(["org-1"], ("org-1", "org-3"), links, {}) == ("org-1",)
+    assert group_of(["org-3"], owned, links, {"cato": "org-2"}) == ("org-1", "org-2", "org-3")
+    assert groups_of(owned, links, {}) == [("org-1", "org-2"), ("org-3",)]
+    assert groups_of(owned, links, {"cato": "org-2"}) == [("org-1", "org-2", "org-3")]
+
+
+class Pins(dict[str, str]):
+    """Which counts how often it was looked through."""
+
+    looks = 0
+
+    def items(self) -> Any:
+        self.looks += 1
+        return super().items()
+
+
+def test_what_moves_together_is_found_by_one_look_at_the_pins_however_many_cells_there_are() -> None:
+    pins = Pins((f"tenant-{number}", f"org-{number}") for number in range(200))
+    links = linkage({tenant_id: (cell,) for tenant_id, cell in pins.items()})
+    pins.looks = 0
+    assert len(groups_of([*pins.values()], links, pins)) == 200
+    assert pins.looks == 1
+    assert group_of([*pins.values()], [*pins.values()], links, pins) == tuple(sorted(pins.values()))
+    assert pins.looks == 2
 
 
 def test_what_is_given_away_is_granted_for_no_more() -> None:

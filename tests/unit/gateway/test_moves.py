@@ -14,6 +14,8 @@ from sqlalchemy import Engine
 
 from tenantry.domain.cells import Component
 from tenantry.domain.directory import Change, GatewayKey, Tenant
+from tenantry.domain.doubts import Doubt, Taken
+from tenantry.domain.opening import Opening
 from tenantry.domain.owners import At
 from tenantry.gateway.asking import Asking
 from tenantry.gateway.balancing import SETTLE_SECONDS, Balancer
@@ -28,7 +30,9 @@ from tenantry.gateway.peers.talking import MESSAGE_BYTES_MAX, CellEstate, Given,
 from tenantry.gateway.raising import STEP_NANOS, Raiser
 from tenantry.gateway.receiving import Receiver
 from tenantry.gateway.upstream import Pools
-from tenantry.storage.cells import CellStore, Lease
+from tenantry.ledger.takeover import Takeover
+from tenantry.storage.cells import CellStore
+from tenantry.storage.leases import Lease
 from tests.stack import until
 from tests.template import new_store
 from tests.unit.gateway.playbook import OPEN, Connection, World, end_events, message, start_event
@@ -377,6 +381,22 @@ def test_linked_cells_of_two_owners_are_joined(tmp_path: Path) -> None:
     found = run(work)
     assert found is not None
     assert found[0] == "gw-b"
+
+
+def test_who_gives_up_a_tenant_holds_nothing_of_it_for_others_any_more(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with two(tmp_path, budget_nanos=10 * 10**9) as (a, b):
+            doubt = Doubt(Taken("tnt_acme", "", "nanos", "gw-c", 500, 0), 500, {}, {})
+            a.leftovers.enter(Takeover(Opening(0), [doubt], []), {"tnt_acme"})
+            account = a.world.parts.till.accounts_of(*_caller(a.world))[0]
+            assert account.unknown_nanos == 500
+            assert b.store.claim("gw-b", "tnt_bolt", Component({"tnt_bolt": "crd_b"}, ("crd_b",)), 0) is not None
+            a.claimer.links.put("tnt_acme", ["crd_b"])
+            assert not await a.claimer.claim_for(["tnt_acme"])
+            assert a.store.owner_of("tnt_acme") == ("gw-b", b.address)
+            assert account.unknown_nanos == 0
+
+    run(work)
 
 
 def test_a_gateway_that_ends_gives_all_it_has_and_claims_nothing(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from tenantry.domain.cells import Component
 from tenantry.domain.doubts import Taken
 from tenantry.domain.prices import load_default_prices
 from tenantry.ledger.takeover import look_again, open_tenants
-from tenantry.storage.cells import CellStore, Lease
+from tenantry.storage.cells import CellStore
+from tenantry.storage.leases import Lease
 from tests.template import new_store
 
 UTC = ZoneInfo("UTC")

@@ -71,11 +71,10 @@ def test_what_a_machine_that_is_off_had_taken_is_held_until_it_is_on_again() -> 
     fleet.ask("a", WANTS, None)
     fleet.clock.run(fleet.clock.now + 20.0)
     heirs = [one for one in fleet.gateways() if one.name == fleet.store.owner_of("tnt_a")]
-    ownership = heirs[0].ownership  # on the other machine, where the journal cannot be read
-    assert ownership is not None
-    assert [one.taken.gateway_id for one in ownership.doubts] == [owner]
+    # On the other machine, where the journal cannot be read.
+    assert [one.taken.gateway_id for one in heirs[0].suspense.all()] == [owner]
     fleet.clock.run(fleet.clock.now + 400.0)
-    assert all(not one.ownership.doubts for one in fleet.gateways() if one.ownership is not None)
+    assert all(not one.suspense.all() for one in fleet.gateways())
 
 
 def spend_at_two_machines(*planted: str) -> Fleet:

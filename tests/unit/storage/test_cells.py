@@ -10,9 +10,12 @@ from sqlalchemy import Engine, insert, select, update
 from sqlalchemy.exc import DBAPIError
 
 from tenantry.domain.cells import Component
+from tenantry.domain.doubts import Taken
+from tenantry.storage.ceilings import taken_of
 from tenantry.storage.cell_tables import cells, gateways
-from tenantry.storage.cells import CellStore, Claimed, Lease, Loaded, Renewed, Side, Taken, Wish, taken_of
+from tenantry.storage.cells import CellStore, Claimed, Side, Wish
 from tenantry.storage.columns import now_utc
+from tenantry.storage.leases import Lease, Loaded, Renewed
 from tenantry.storage.server import Lock, take_turn
 from tenantry.storage.tables import journals
 from tests.template import new_store
@@ -61,7 +64,7 @@ def test_who_is_cut_off_in_the_middle_of_a_claim_keeps_nobody_waiting(
     found: list[Claimed | None] = []
 
     def begin_a_claim_that_is_cut_off() -> None:
-        with store._deciding(claims=True) as cut_off:
+        with store.deciding(claims=True) as cut_off:
             cut_off.execute(select(gateways).with_for_update())
             found.append(store.claim("gw-b", "acme", ONE, 0))
 
@@ -73,7 +76,7 @@ def test_who_is_cut_off_in_the_middle_of_a_claim_keeps_nobody_waiting(
 def test_who_is_cut_off_behind_a_renewal_keeps_nobody_waiting(store: CellStore, engine: Engine) -> None:
     if engine.dialect.name == "sqlite":
         pytest.skip("the processes of a machine's file die with their locks")
-    with store._at_once() as cut_off:
+    with store.at_once() as cut_off:
         cut_off.execute(update(gateways).values(lease_until_us=0))
         found = store.claim("gw-b", "acme", ONE, 0)
         assert found is None  # its own lease has run out: what was written counts, and is waited for by nobody

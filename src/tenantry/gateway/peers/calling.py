@@ -112,6 +112,25 @@ class Introduction:
         pass
 
 
+async def introduce(introduction: Introduction, place: Place, context: ssl.SSLContext | None) -> asyncio.Transport:
+    """A connection to a gateway, of which both sides have proved what they are; there is none left of one that fails.
+
+    Raises: OSError, ValueError, NotAPeer: time-outs and TLS are among the first.
+    """
+    made = cast(Any, lambda: introduction)
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS_MAX):
+            await asyncio.get_running_loop().create_connection(made, place.host, place.port, ssl=context)
+            await introduction.done
+    except BaseException:  # who waited for it may have left
+        if introduction.transport is not None:
+            introduction.transport.abort()
+        raise
+    if introduction.transport is None:
+        raise NotAPeer("it closed the connection")
+    return introduction.transport
+
+
 class PeerPool(Pool):
     """Idle connections to one gateway."""
 
@@ -130,25 +149,13 @@ class PeerPool(Pool):
     async def open_connection(self) -> UpstreamConnection | ConnectFailed:
         place = self._place
         self.begin_making()
-        introduction: Introduction | None = None
         try:
-            async with asyncio.timeout(CONNECT_SECONDS_MAX):
-                introduction = Introduction(self._peer_key, self._called_id, place.mark if place.is_tls else "")
-                await self._introduce(introduction)
-            return self.adopt(introduction.transport, is_tls=place.is_tls)
-        except (OSError, ValueError, NotAPeer) as error:  # time-outs and TLS among the first
-            if introduction is not None and introduction.transport is not None:
-                introduction.transport.abort()
+            introduction = Introduction(self._peer_key, self._called_id, place.mark if place.is_tls else "")
+            return self.adopt(await introduce(introduction, place, self._context), is_tls=place.is_tls)
+        except (OSError, ValueError, NotAPeer) as error:
             return ConnectFailed(str(error) or "too slow")
         finally:
             self.end_making()
-
-    async def _introduce(self, introduction: Introduction) -> None:
-        """Raises: OSError, NotAPeer."""
-        loop, place = asyncio.get_running_loop(), self._place
-        made = cast(Any, lambda: introduction)
-        await loop.create_connection(made, place.host, place.port, ssl=self._context)
-        await introduction.done
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -192,26 +199,12 @@ class Peers:
         return pool
 
     async def introduce(self, gateway_id: str, address: str, purpose: bytes) -> asyncio.Transport:
-        """A connection to a gateway, of which both sides have proved what they are.
-
-        Raises: OSError, NotAPeer: there is none to be had.
-        """
+        """A connection to a gateway for a purpose (`proofs.py`). Raises: OSError, ValueError, NotAPeer."""
         place = self._place(address)
         if place is None:
             raise NotAPeer("it cannot be reached from this machine")
         introduction = Introduction(self.key, gateway_id, place.mark if place.is_tls else "", purpose)
-        made, context = cast(Any, lambda: introduction), self._context_for(place)
-        try:
-            async with asyncio.timeout(CONNECT_SECONDS_MAX):
-                await asyncio.get_running_loop().create_connection(made, place.host, place.port, ssl=context)
-                await introduction.done
-        except (OSError, ValueError, NotAPeer):
-            if introduction.transport is not None:
-                introduction.transport.abort()
-            raise
-        if introduction.transport is None:
-            raise NotAPeer("it closed the connection")
-        return introduction.transport
+        return await introduce(introduction, place, self._context_for(place))
 
     def _place(self, address: str) -> Place | None:
         place = read_place(address)

@@ -8,7 +8,7 @@ import socket
 from dataclasses import dataclass
 from typing import Final
 
-from tenantry.storage.cells import boot_id
+from tenantry.storage.leases import boot_id
 
 _PLACE: Final = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^\[\]/:#]+):([0-9]{1,5})#(plain|tls)-([0-9a-f]{64})")
 _PLAIN: Final = "plain"

@@ -1,0 +1,75 @@
+"""What is held in a till for gateways that had its tenants before, until what they spent is known (decision 0021)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+
+from tenantry.domain.doubts import Doubt, Taken, become
+from tenantry.domain.till import Till
+
+
+class Suspense:
+    """One doubt for each account and gateway; each is found by its name, however many there are."""
+
+    __slots__ = ("_by_name", "_till")
+
+    def __init__(self, till: Till) -> None:
+        self._till = till
+        self._by_name: dict[tuple[str, str, str, str], Doubt] = {}
+
+    def all(self) -> list[Doubt]:
+        return list(self._by_name.values())
+
+    def enter(self, doubts: Iterable[Doubt], tenant_ids: Collection[str]) -> None:
+        """Hold those of these tenants, which are granted for here from now on."""
+        for doubt in doubts:
+            if doubt.taken.tenant_id in tenant_ids:
+                self._forget(self._by_name.get(doubt.taken.name))
+                self._till.doubt(*doubt.account, doubt.nanos)
+                self._by_name[doubt.taken.name] = doubt
+                if doubt.is_over:
+                    self.look(doubt, doubt)
+
+    def lose(self, tenant_ids: Collection[str]) -> None:
+        """Other gateways grant for these: what they hold for others is theirs."""
+        for doubt in self.all():
+            if doubt.taken.tenant_id in tenant_ids:
+                self._forget(doubt)
+
+    def _forget(self, doubt: Doubt | None) -> None:
+        if doubt is not None:
+            self._till.doubt(*doubt.account, -doubt.nanos)
+            del self._by_name[doubt.taken.name]
+
+    def look(self, before: Doubt, after: Doubt) -> None:
+        """What was found since then counts as what it is, and is in doubt no more.
+
+        Nothing, where `before` is held no longer: its tenant was lost meanwhile, or more was lent.
+        """
+        name = before.taken.name
+        if self._by_name.get(name) is not before:
+            return
+        found, left = become(before, after)
+        if found:
+            self._till.find(*before.account, found)
+        self._till.doubt(*before.account, left - before.nanos)
+        if left:
+            after.nanos = left
+            self._by_name[name] = after
+        else:
+            del self._by_name[name]
+
+    def lend(self, wanted: Taken, at_us: int) -> Taken | None:
+        """Hold more for a gateway that wants to take more of an account; how much it may have taken. None: no more."""
+        doubt = self._by_name.get(wanted.name)
+        account = self._till.accounts_by_name(wanted.tenant_id).get((wanted.key_id, wanted.unit))
+        if doubt is None or account is None:
+            return None
+        more = min(wanted.taken - doubt.taken.taken, account.left_nanos(at_us))
+        if more <= 0:
+            return None
+        lent = replace(doubt.taken, taken=doubt.taken.taken + more)
+        self._till.doubt(*doubt.account, more)
+        self._by_name[wanted.name] = replace(doubt, taken=lent, nanos=doubt.nanos + more)
+        return lent
