@@ -24,6 +24,7 @@ from tenantry.gateway.peers.proofs import (
     new_nonce,
     proof_of_called,
     proof_of_caller,
+    whom,
 )
 from tenantry.gateway.peers.talking import Talk
 
@@ -39,15 +40,15 @@ class Called:
     """A connection that another gateway, or somebody else, has made, until it has proved what it is.
 
     An `asyncio.Protocol` by its methods. `accept` is called with the connection, and with what has come behind the
-    proof; `accept_moves` where the proof says that it is to be about cells that move.
+    proof; `accept_moves` where the proof says that it is to be about cells that move. `me`: as `proofs.whom` tells it.
     """
 
     __slots__ = (
         "_accept",
         "_accept_moves",
-        "_gateway_id",
         "_heard",
         "_key",
+        "_me",
         "_nonce",
         "_strangers",
         "_timer",
@@ -57,13 +58,13 @@ class Called:
     def __init__(
         self,
         key: bytes,
-        gateway_id: str,
+        me: str,
         accept: Callable[[asyncio.Transport, bytes], None],
         strangers: set[Called],
         accept_moves: Callable[[asyncio.Transport, bytes], None] | None = None,
     ) -> None:
         self._key = key
-        self._gateway_id = gateway_id
+        self._me = me
         self._accept = accept
         self._accept_moves = accept_moves
         self._nonce = new_nonce()
@@ -91,14 +92,14 @@ class Called:
             return
         its_nonce, proof = self._heard[:NONCE_BYTES], self._heard[NONCE_BYTES:CALL_BYTES]
         accept = self._accept
-        if not is_proof(proof, proof_of_caller(self._key, self._gateway_id, self._nonce, its_nonce)):
-            about_moves = proof_of_caller(self._key, self._gateway_id, self._nonce, its_nonce, MOVES)
+        if not is_proof(proof, proof_of_caller(self._key, self._me, self._nonce, its_nonce)):
+            about_moves = proof_of_caller(self._key, self._me, self._nonce, its_nonce, MOVES)
             if self._accept_moves is None or not is_proof(proof, about_moves):
                 transport.abort()
                 return
             accept = self._accept_moves
         self._leave()
-        transport.write(proof_of_called(self._key, self._gateway_id, self._nonce, its_nonce))
+        transport.write(proof_of_called(self._key, self._me, self._nonce, its_nonce))
         accept(transport, self._heard[CALL_BYTES:])
 
     def _leave(self) -> None:
@@ -159,17 +160,19 @@ async def serve_peers(
         hear(talk)
         talk.begin(unread)
 
-    def called() -> Any:
-        return Called(peers.key, gateway_id, accept, strangers, accept_moves)
-
     raw = _bound(host, port)
+    place = Place(socket.gethostname() if host in _ANY else host, raw.getsockname()[1], context is not None, mark)
+    me = whom(gateway_id, place.text())
+
+    def called() -> Any:
+        return Called(peers.key, me, accept, strangers, accept_moves)
+
     # Who does not come to an end with TLS proves nothing either.
     seconds = None if context is None else PROOF_SECONDS_MAX
     server = await asyncio.get_running_loop().create_server(
         called, sock=raw, ssl=context, backlog=BACKLOG, ssl_handshake_timeout=seconds
     )
-    told = socket.gethostname() if host in _ANY else host
-    return PeerServer(server, Place(told, raw.getsockname()[1], context is not None, mark))
+    return PeerServer(server, place)
 
 
 def _bound(host: str, port: int) -> socket.socket:

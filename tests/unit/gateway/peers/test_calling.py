@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from tenantry.gateway.peers.calling import PeerPool, Peers
 from tenantry.gateway.peers.certificate import serving_context
 from tenantry.gateway.peers.listening import Called
 from tenantry.gateway.peers.places import Place, machine_mark, read_place
-from tenantry.gateway.peers.proofs import GREETING_BYTES, MAGIC, derive_peer_key
+from tenantry.gateway.peers.proofs import GREETING_BYTES, MAGIC, derive_peer_key, whom
 from tenantry.gateway.upstream import ConnectFailed, Pools, UpstreamConnection
 from tests.unit.gateway.playbook import World
 
@@ -29,7 +31,7 @@ class Listening:
         self.accepted = 0
         self.strangers: set[Called] = set()
         self._context, self.mark = serving_context() if is_tls else (None, machine_mark())
-        self._called = lambda: Called(key, gateway_id, self._accept, self.strangers)
+        self._called = lambda: Called(key, whom(gateway_id, self.place().text()), self._accept, self.strangers)
 
     def _accept(self, _transport: asyncio.Transport, _unread: bytes) -> None:
         self.accepted += 1
@@ -124,6 +126,47 @@ def test_what_was_heard_on_one_connection_opens_no_other() -> None:
                 server.close()
 
     assert run(work) == b""
+
+
+@pytest.mark.parametrize("is_tls", [False, True])
+def test_who_has_the_store_say_that_a_gateway_is_at_his_place_passes_no_proofs_on_to_it(is_tls: bool) -> None:
+    """He needs no secret for that: he hears the one side's proofs, and has only to say them to the other."""
+
+    async def work() -> tuple[Any, int]:
+        async with Listening(is_tls=is_tls) as listening:
+            context, mark = serving_context() if is_tls else (None, machine_mark())
+
+            async def between(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                found, own = await asyncio.open_connection(
+                    "127.0.0.1", listening.port, ssl=anybody() if is_tls else None
+                )
+                ways = (pass_on(found, writer), pass_on(reader, own))
+                await asyncio.gather(*ways)
+
+            server = await asyncio.start_server(between, "127.0.0.1", 0, ssl=context)
+            port: int = server.sockets[0].getsockname()[1]
+            found = await call(Place("127.0.0.1", port, is_tls, mark))
+            if isinstance(found, UpstreamConnection):
+                found.close()
+            server.close()
+            return found, listening.accepted
+
+    found, accepted = run(work)
+    assert isinstance(found, ConnectFailed)
+    assert accepted == 0
+
+
+def anybody() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while data := await reader.read(65536):
+            writer.write(data)
+    writer.close()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2"], ids=["plain", "TLS"])
