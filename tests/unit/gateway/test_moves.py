@@ -46,7 +46,7 @@ class Hearing:
         self.ended = asyncio.Event()
         self.talks: list[Talk] = []
         hear = self._hear if takes else None
-        self._called: Any = lambda: Called(KEY, whom("gw-b", self.address), _refuse_requests, set(), hear)
+        self._called: Any = lambda: Called(KEY, whom("gw-b", self.address), _refuse_requests, {}, hear)
 
     def _hear(self, transport: asyncio.Transport, unread: bytes) -> None:
         talk = Talk(transport)
@@ -172,7 +172,7 @@ class Side:
             talk.begin(unread)
 
         def called() -> Any:
-            return Called(self._peers.key, whom(self.name, self.address), _refuse_requests, set(), hear)
+            return Called(self._peers.key, whom(self.name, self.address), _refuse_requests, {}, hear)
 
         self._server = await asyncio.get_running_loop().create_server(called, "127.0.0.1", 0)
         self.address = Place("127.0.0.1", self._server.sockets[0].getsockname()[1], False, machine_mark()).text()

@@ -30,7 +30,8 @@ from tenantry.gateway.peers.talking import Talk
 
 # A gateway proves what it is in a turn of its loop; nobody else has a reason to stay.
 PROOF_SECONDS_MAX: Final = 5.0
-# Connections that have proved nothing yet: gateways make some at once, and each takes 3 KiB.
+# Connections that have proved nothing yet: gateways make some at once, and each takes 3 KiB. The oldest gives way to a
+# new one, or whoever says nothing on so many would keep all gateways out.
 STRANGERS_MAX: Final = 256
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 _ANY: Final = ("0.0.0.0", "::")  # noqa: S104 -- compared with, not bound
@@ -60,7 +61,7 @@ class Called:
         key: bytes,
         me: str,
         accept: Callable[[asyncio.Transport, bytes], None],
-        strangers: set[Called],
+        strangers: dict[Called, None],
         accept_moves: Callable[[asyncio.Transport, bytes], None] | None = None,
     ) -> None:
         self._key = key
@@ -76,10 +77,9 @@ class Called:
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         made = self._transport = cast(asyncio.Transport, transport)  # a stream transport by construction
         if len(self._strangers) >= STRANGERS_MAX:
-            made.abort()
-            return
+            next(iter(self._strangers)).give_way()
         keep_probing(transport)
-        self._strangers.add(self)
+        self._strangers[self] = None
         self._timer = asyncio.get_running_loop().call_later(PROOF_SECONDS_MAX, made.abort)
         made.write(MAGIC + self._nonce)
 
@@ -102,8 +102,14 @@ class Called:
         transport.write(proof_of_called(self._key, self._me, self._nonce, its_nonce))
         accept(transport, self._heard[CALL_BYTES:])
 
+    def give_way(self) -> None:
+        """It has proved nothing, and there is no room for more of its kind."""
+        if self._transport is not None:
+            self._transport.abort()
+        self._leave()
+
     def _leave(self) -> None:
-        self._strangers.discard(self)
+        self._strangers.pop(self, None)
         self._transport = None
         if self._timer is not None:
             self._timer.cancel()
@@ -148,7 +154,7 @@ async def serve_peers(
     mark = peers.machine
     if host not in _LOOPBACK:
         context, mark = serving_context()
-    strangers: set[Called] = set()
+    strangers: dict[Called, None] = {}
 
     def accept(transport: asyncio.Transport, unread: bytes) -> None:
         connection = PeerConnection(parts, unread)

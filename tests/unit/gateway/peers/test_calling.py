@@ -29,7 +29,7 @@ class Listening:
 
     def __init__(self, *, is_tls: bool, key: bytes = KEY, gateway_id: str = "gateway-1") -> None:
         self.accepted = 0
-        self.strangers: set[Called] = set()
+        self.strangers: dict[Called, None] = {}
         self._context, self.mark = serving_context() if is_tls else (None, machine_mark())
         self._called = lambda: Called(key, whom(gateway_id, self.place().text()), self._accept, self.strangers)
 
@@ -187,6 +187,25 @@ def test_who_says_nothing_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.
         return said
 
     assert run(work)[:16] == (b"" if host == "127.0.0.2" else MAGIC)
+
+
+def test_who_says_nothing_on_many_connections_keeps_no_gateway_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listening, "STRANGERS_MAX", 3)
+
+    async def work() -> tuple[bytes, int, int]:
+        async with Listening(is_tls=False) as called:
+            silent = [await asyncio.open_connection("127.0.0.1", called.port) for _ in range(3)]
+            greeted = [await reader.readexactly(GREETING_BYTES) for reader, _ in silent]
+            assert len(greeted) == len(called.strangers)
+            found = await call(called.place())
+            assert isinstance(found, UpstreamConnection)
+            found.close()
+            oldest = await silent[0][0].read()  # it has given way
+            for _, writer in silent:
+                writer.close()
+            return oldest, called.accepted, len(called.strangers)
+
+    assert run(work) == (b"", 1, 2)
 
 
 def test_loopback_of_another_machine_is_not_this_ones() -> None:
