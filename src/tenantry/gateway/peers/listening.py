@@ -14,6 +14,7 @@ from tenantry.gateway.parts import Parts
 from tenantry.gateway.peers.calling import Peers, keep_probing
 from tenantry.gateway.peers.certificate import serving_context
 from tenantry.gateway.peers.client import PeerConnection
+from tenantry.gateway.peers.handshakes import PeerHandshakes
 from tenantry.gateway.peers.places import Place
 from tenantry.gateway.peers.proofs import (
     CALL_BYTES,
@@ -131,7 +132,7 @@ class Called:
 class PeerServer:
     """Accepts other gateways until it is closed. `address` is where they reach this one."""
 
-    def __init__(self, server: asyncio.Server, place: Place) -> None:
+    def __init__(self, server: asyncio.Server | PeerHandshakes, place: Place) -> None:
         self._server = server
         self.address = place.text()
 
@@ -173,11 +174,10 @@ async def serve_peers(
     def called() -> Any:
         return Called(peers.key, me, accept, strangers, accept_moves)
 
-    # Who does not come to an end with TLS proves nothing either.
-    seconds = None if context is None else PROOF_SECONDS_MAX
-    server = await asyncio.get_running_loop().create_server(
-        called, sock=raw, ssl=context, backlog=BACKLOG, ssl_handshake_timeout=seconds
-    )
+    if context is not None:
+        # Who does not come to an end with TLS proves nothing either.
+        return PeerServer(PeerHandshakes(raw, context, called, PROOF_SECONDS_MAX), place)
+    server = await asyncio.get_running_loop().create_server(called, sock=raw, backlog=BACKLOG)
     return PeerServer(server, place)
 
 

@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest
 
+from tenantry.gateway import handshake_room
 from tenantry.gateway.peers import listening
 from tenantry.gateway.peers.calling import PeerPool, Peers
 from tenantry.gateway.peers.certificate import serving_context
 from tenantry.gateway.peers.listening import Called
 from tenantry.gateway.peers.places import Place, machine_mark, read_place
-from tenantry.gateway.peers.proofs import GREETING_BYTES, MAGIC, derive_peer_key, whom
+from tenantry.gateway.peers.proofs import GREETING_BYTES, MAGIC, MOVES, derive_peer_key, whom
 from tenantry.gateway.upstream import ConnectFailed, Pools, UpstreamConnection
+from tests.stack import until
 from tests.unit.gateway.playbook import World
 
 KEY = derive_peer_key(b"p" * 32)
@@ -206,6 +208,31 @@ def test_who_says_nothing_on_many_connections_keeps_no_gateway_out(monkeypatch: 
             return oldest, called.accepted, len(called.strangers)
 
     assert run(work) == (b"", 1, 2)
+
+
+def test_handshakes_that_never_end_are_bounded_and_keep_no_gateway_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handshake_room, "HANDSHAKES_PER_PEER_MAX", 3)
+    monkeypatch.setattr(handshake_room, "YIELD_SECONDS", 0.0)
+    monkeypatch.setattr(listening, "PROOF_SECONDS_MAX", 3600.0)
+
+    async def work() -> None:
+        server = await listening.serve_peers(
+            World(tmp_path).parts, Peers(Pools(), KEY), "gateway-1", "127.0.0.2", 0, lambda _talk: None
+        )
+        place = read_place(server.address)
+        assert place is not None
+        silent = [await asyncio.open_connection(place.host, place.port) for _ in range(3)]
+        made = await Peers(Pools(), KEY).introduce("gateway-1", server.address, MOVES)
+        await until(silent[0][0].at_eof, what="the oldest giving way")
+        assert not silent[1][0].at_eof()
+        for _, writer in silent:
+            writer.close()
+        made.close()
+        server.close()
+
+    run(work)
 
 
 def test_loopback_of_another_machine_is_not_this_ones() -> None:
