@@ -17,7 +17,7 @@ from tenantry.gateway.peers.calling import PeerPool, Peers
 from tenantry.gateway.peers.certificate import serving_context
 from tenantry.gateway.peers.listening import Called
 from tenantry.gateway.peers.places import Place, machine_mark, read_place
-from tenantry.gateway.peers.proofs import GREETING_BYTES, MAGIC, MOVES, derive_peer_key, whom
+from tenantry.gateway.peers.proofs import CALL_BYTES, GREETING_BYTES, MAGIC, MOVES, NONCE_BYTES, derive_peer_key, whom
 from tenantry.gateway.upstream import ConnectFailed, Pools, UpstreamConnection
 from tests.stack import until
 from tests.unit.gateway.playbook import World
@@ -156,6 +156,26 @@ def test_who_has_the_store_say_that_a_gateway_is_at_his_place_passes_no_proofs_o
     found, accepted = run(work)
     assert isinstance(found, ConnectFailed)
     assert accepted == 0
+
+
+def test_who_takes_any_proof_and_has_none_of_its_own_is_no_gateway() -> None:
+    async def work() -> Any:
+        async def pretend(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(MAGIC + b"n" * NONCE_BYTES)
+            heard = await reader.readexactly(CALL_BYTES)
+            writer.write(heard[NONCE_BYTES:])  # the caller's own
+            await reader.read()
+            writer.close()
+
+        server = await asyncio.start_server(pretend, "127.0.0.1", 0)
+        port: int = server.sockets[0].getsockname()[1]
+        found = await call(Place("127.0.0.1", port, False, machine_mark()))
+        if isinstance(found, UpstreamConnection):
+            found.close()
+        server.close()
+        return found
+
+    assert run(work) == ConnectFailed("it cannot prove to be that gateway of this site")
 
 
 def anybody() -> ssl.SSLContext:
