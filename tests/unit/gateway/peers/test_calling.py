@@ -138,18 +138,20 @@ def test_who_has_the_store_say_that_a_gateway_is_at_his_place_passes_no_proofs_o
         async with Listening(is_tls=is_tls) as listening:
             context, mark = serving_context() if is_tls else (None, machine_mark())
 
+            ended = asyncio.Event()
+
             async def between(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-                found, own = await asyncio.open_connection(
-                    "127.0.0.1", listening.port, ssl=anybody() if is_tls else None
-                )
-                ways = (pass_on(found, writer), pass_on(reader, own))
-                await asyncio.gather(*ways)
+                theirs = anybody() if is_tls else None
+                found, own = await asyncio.open_connection("127.0.0.1", listening.port, ssl=theirs)
+                await asyncio.gather(pass_on(found, writer), pass_on(reader, own))
+                ended.set()
 
             server = await asyncio.start_server(between, "127.0.0.1", 0, ssl=context)
             port: int = server.sockets[0].getsockname()[1]
             found = await call(Place("127.0.0.1", port, is_tls, mark))
             if isinstance(found, UpstreamConnection):
                 found.close()
+            await ended.wait()
             server.close()
             return found, listening.accepted
 
@@ -164,14 +166,16 @@ def test_who_takes_any_proof_and_has_none_of_its_own_is_no_gateway() -> None:
             writer.write(MAGIC + b"n" * NONCE_BYTES)
             heard = await reader.readexactly(CALL_BYTES)
             writer.write(heard[NONCE_BYTES:])  # the caller's own
-            await reader.read()
-            writer.close()
+            await pass_on(reader, writer)
+            ended.set()
 
+        ended = asyncio.Event()
         server = await asyncio.start_server(pretend, "127.0.0.1", 0)
         port: int = server.sockets[0].getsockname()[1]
         found = await call(Place("127.0.0.1", port, False, machine_mark()))
         if isinstance(found, UpstreamConnection):
             found.close()
+        await ended.wait()
         server.close()
         return found
 
