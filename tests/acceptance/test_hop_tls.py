@@ -28,6 +28,7 @@ from tenantry.gateway.peers.proofs import (
     derive_peer_key,
     proof_of_called,
     proof_of_caller,
+    whom,
 )
 from tenantry.storage.cell_tables import gateways
 from tenantry.storage.custody import open_vault
@@ -236,7 +237,7 @@ def test_garbage_and_wrong_secrets_are_shut_out_and_the_gateway_goes_on(machines
         with _strange(place) as stranger:
             greeting = stranger.recv(GREETING_BYTES)
             secret = derive_peer_key(pepper) if pepper else os.urandom(32)
-            proof = proof_of_caller(secret, owner, greeting[len(MAGIC) :], b"n" * NONCE_BYTES)
+            proof = proof_of_caller(secret, whom(owner, place.text()), greeting[len(MAGIC) :], b"n" * NONCE_BYTES)
             stranger.sendall(b"n" * NONCE_BYTES + proof + forged)
             assert read_all(stranger) == b""
     assert machines.call("b", key)[0] == 200
@@ -251,10 +252,11 @@ def test_who_has_the_secrets_is_heard_so_that_the_refusals_before_are_of_those_a
     files = KeyFiles(machines.stack.settings.master_key_file)
     files.load()
     secret = derive_peer_key(open_vault(machines.stack.site.engine, files).pepper)
+    called = whom(owner, place.text())
     with _strange(place) as friend:
         its = friend.recv(GREETING_BYTES)[len(MAGIC) :]
-        friend.sendall(b"n" * NONCE_BYTES + proof_of_caller(secret, owner, its, b"n" * NONCE_BYTES))
-        assert friend.recv(4096) == proof_of_called(secret, owner, its, b"n" * NONCE_BYTES)
+        friend.sendall(b"n" * NONCE_BYTES + proof_of_caller(secret, called, its, b"n" * NONCE_BYTES))
+        assert friend.recv(4096) == proof_of_called(secret, called, its, b"n" * NONCE_BYTES)
         friend.sendall(ask(key).replace(b"host:", b"x-tenantry-client: 203.0.113.9\r\nhost:", 1))
         assert re.match(rb"HTTP/1\.1 200 ", read_all(friend))
 

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
 import socket
 from typing import Final, cast
 
 from tenantry.domain.errors import InvalidRequest
+from tenantry.gateway.accepting import Acceptor
 from tenantry.gateway.certificates import Certificates
 from tenantry.gateway.client import HEAD_SECONDS_MAX, LINGER_SECONDS_MAX, ClientConnection, may_stay
 from tenantry.gateway.handshake_room import HandshakeRoom
-from tenantry.gateway.listening import BACKLOG
 from tenantry.gateway.parts import Parts
 from tenantry.gateway.request import new_request_id
 from tenantry.wire.http1 import response_head
@@ -25,11 +24,6 @@ log = logging.getLogger("tenantry.gateway")
 
 # From accept to the end of the handshake: as long as a head may take.
 HANDSHAKE_SECONDS_MAX: Final = HEAD_SECONDS_MAX
-# In a turn of the event loop; nginx's `multi_accept` is off, uvloop takes what is there.
-ACCEPTS_AT_ONCE: Final = 64
-# After an accept that failed for want of descriptors or memory, as asyncio does it.
-ACCEPT_RETRY_SECONDS: Final = 1.0
-_SCARCE: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 # RFC 8446 5.1: how a client's first record begins.
 _HANDSHAKE_RECORD: Final = b"\x16"
 _PLAIN_BYTES_MAX: Final = 64 * 1024
@@ -44,38 +38,11 @@ class TlsServer:
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._room = HandshakeRoom()
-        self._listener = listener.dup()
-        self._listener.listen(BACKLOG)
-        self._listener.setblocking(False)
-        self._begin()
-
-    def _begin(self) -> None:
-        if self._listener.fileno() >= 0:
-            self._loop.add_reader(self._listener, self._accept)
+        self._acceptor = Acceptor(listener.dup(), self._arrive)
 
     def close(self) -> None:
         """Accept no more. Who is in the middle of a handshake comes to its end."""
-        if self._listener.fileno() >= 0:
-            self._loop.remove_reader(self._listener)
-            self._listener.close()
-
-    def _accept(self) -> None:
-        for _ in range(ACCEPTS_AT_ONCE):
-            try:
-                raw, address = self._listener.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as error:
-                self._rest(error)
-                return
-            self._arrive(raw, str(address[0]) if address else "")
-
-    def _rest(self, error: OSError) -> None:
-        """Others have to end first; a loop that asked again at once would do nothing else."""
-        log.error("a connection could not be accepted: %s", error)
-        if error.errno in _SCARCE:
-            self._loop.remove_reader(self._listener)
-            self._loop.call_later(ACCEPT_RETRY_SECONDS, self._begin)
+        self._acceptor.close()
 
     def _arrive(self, raw: socket.socket, peer: str) -> None:
         connection = ClientConnection(self._parts, peer)
@@ -83,7 +50,6 @@ class TlsServer:
             self._parts.population.depart(connection, peer)
             raw.close()
             return
-        raw.setblocking(False)
         with contextlib.suppress(OSError):  # no TCP
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         task = self._loop.create_task(self._serve(raw, connection, peer))

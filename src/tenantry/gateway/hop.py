@@ -148,7 +148,7 @@ class Hop(Served):
         self._expect(HEAD_SECONDS_MAX)
         connection.send(answer, self._caller.head_for_peer(client.peer, len(self._body)), self._body)
         if self._has_ended:
-            self._end_sending(connection)
+            connection.end_sending()
 
     def _ask_again(self) -> None:
         """Nothing of it is with anybody: whose it is, the store says."""
@@ -280,15 +280,8 @@ class Hop(Served):
         connection = self._connection
         if self._state == _RELAYING:
             return True
-        return self._state == _SENT and connection is not None and self._end_sending(connection)
-
-    def _end_sending(self, connection: UpstreamConnection) -> bool:
-        """Tell the owner, who knows whether the client is to be waited for. False: over TLS that cannot be said."""
-        transport = connection.transport
-        if transport is None or not transport.can_write_eof():
-            return False
-        transport.write_eof()
-        return True
+        # The owner knows whether the client is to be waited for.
+        return self._state == _SENT and connection is not None and connection.end_sending()
 
     def client_paused(self) -> None:
         if self._state == _RELAYING:

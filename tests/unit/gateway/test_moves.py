@@ -25,7 +25,7 @@ from tenantry.gateway.moving import Mover
 from tenantry.gateway.peers.calling import NotAPeer, Peers
 from tenantry.gateway.peers.listening import Called
 from tenantry.gateway.peers.places import Place, machine_mark
-from tenantry.gateway.peers.proofs import MOVES, derive_peer_key
+from tenantry.gateway.peers.proofs import MOVES, derive_peer_key, whom
 from tenantry.gateway.peers.talking import MESSAGE_BYTES_MAX, CellEstate, Given, Kept, Said, Talk
 from tenantry.gateway.raising import STEP_NANOS, Raiser
 from tenantry.gateway.receiving import Receiver
@@ -49,8 +49,8 @@ class Hearing:
         self.was_told = asyncio.Event()
         self.ended = asyncio.Event()
         self.talks: list[Talk] = []
-        called = Called(KEY, "gw-b", _refuse_requests, set(), self._hear if takes else None)
-        self._called: Any = lambda: called
+        hear = self._hear if takes else None
+        self._called: Any = lambda: Called(KEY, whom("gw-b", self.address), _refuse_requests, {}, hear)
 
     def _hear(self, transport: asyncio.Transport, unread: bytes) -> None:
         talk = Talk(transport)
@@ -69,9 +69,12 @@ class Hearing:
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
 
+    @property
+    def address(self) -> str:
+        return Place("127.0.0.1", self._server.sockets[0].getsockname()[1], False, machine_mark()).text()
+
     async def connect(self) -> asyncio.Transport:
-        place = Place("127.0.0.1", self._server.sockets[0].getsockname()[1], False, machine_mark())
-        return await Peers(Pools(), KEY).introduce("gw-b", place.text(), MOVES)
+        return await Peers(Pools(), KEY).introduce("gw-b", self.address, MOVES)
 
     async def call(self) -> Talk:
         talk = Talk(await self.connect())
@@ -172,7 +175,9 @@ class Side:
             self.receiver.hear(talk)
             talk.begin(unread)
 
-        called: Any = lambda: Called(self._peers.key, self.name, _refuse_requests, set(), hear)  # noqa: E731
+        def called() -> Any:
+            return Called(self._peers.key, whom(self.name, self.address), _refuse_requests, {}, hear)
+
         self._server = await asyncio.get_running_loop().create_server(called, "127.0.0.1", 0)
         self.address = Place("127.0.0.1", self._server.sockets[0].getsockname()[1], False, machine_mark()).text()
         self.store.join(Lease(self.name, LEASE_US), self.address, "here", 0)

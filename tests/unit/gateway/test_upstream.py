@@ -339,6 +339,22 @@ def test_a_connection_that_is_closing_is_not_handed_out() -> None:
     on_uvloop(run)
 
 
+def test_a_connection_whose_sending_side_is_closed_is_not_used_again_whatever_its_answer_promises() -> None:
+    """That an answer keeps the connection may have been said before the end of what is sent had come."""
+
+    async def run() -> None:
+        pool = Peer(answer_once(lambda client: client.recv(1))).pool(Pools())
+        connection, told = await connected(pool), Told()
+        connection.send(told, REQUEST, b"")
+        assert connection.end_sending()
+        await told.ended
+        assert told.lines[-1] == "end"
+        taken = pool.take()
+        assert taken is None
+
+    on_uvloop(run)
+
+
 def test_what_lies_unread_on_a_connection_reaches_nobody_but_its_own_tenant() -> None:
     # What came while the loop was busy cannot be told from the answer to the next request on that connection.
     is_answered = threading.Event()

@@ -20,6 +20,7 @@ from tenantry.gateway.peers.proofs import (
     new_nonce,
     proof_of_called,
     proof_of_caller,
+    whom,
 )
 from tenantry.gateway.upstream import ConnectFailed, Pool, Pools, UpstreamConnection
 from tenantry.gateway.upstream.pool import Key
@@ -51,14 +52,13 @@ class NotAPeer(Exception):
 class Introduction:
     """A connection to a gateway until both have proved what they are: an `asyncio.Protocol` by its methods."""
 
-    __slots__ = ("_called_id", "_fingerprint", "_greeting", "_heard", "_key", "_nonce", "_purpose", "done", "transport")
+    __slots__ = ("_called", "_fingerprint", "_greeting", "_heard", "_key", "_nonce", "_purpose", "done", "transport")
 
-    def __init__(self, key: bytes, called_id: str, fingerprint: str, purpose: bytes = REQUESTS) -> None:
-        """`fingerprint`: the SHA-256 of the certificate that has to be shown; "" without TLS."""
+    def __init__(self, key: bytes, called_id: str, place: Place, purpose: bytes = REQUESTS) -> None:
         self._purpose = purpose
         self._key = key
-        self._called_id = called_id
-        self._fingerprint = fingerprint
+        self._called = whom(called_id, place.text())
+        self._fingerprint = place.mark if place.is_tls else ""  # of the certificate that has to be shown
         self._nonce = new_nonce()
         self._greeting = b""
         self._heard = b""
@@ -84,10 +84,10 @@ class Introduction:
                 self._fail("no gateway answers there")
                 return
             its_nonce = self._greeting[len(MAGIC) :]
-            proof = proof_of_caller(self._key, self._called_id, its_nonce, self._nonce, self._purpose)
+            proof = proof_of_caller(self._key, self._called, its_nonce, self._nonce, self._purpose)
             self.transport.write(self._nonce + proof)
         if self._greeting and len(self._heard) >= PROOF_BYTES:
-            expected = proof_of_called(self._key, self._called_id, self._greeting[len(MAGIC) :], self._nonce)
+            expected = proof_of_called(self._key, self._called, self._greeting[len(MAGIC) :], self._nonce)
             if is_proof(self._heard, expected):
                 self.done.set_result(None)
             else:
@@ -150,7 +150,7 @@ class PeerPool(Pool):
         place = self._place
         self.begin_making()
         try:
-            introduction = Introduction(self._peer_key, self._called_id, place.mark if place.is_tls else "")
+            introduction = Introduction(self._peer_key, self._called_id, place)
             return self.adopt(await introduce(introduction, place, self._context), is_tls=place.is_tls)
         except (OSError, ValueError, NotAPeer) as error:
             return ConnectFailed(str(error) or "too slow")
@@ -203,7 +203,7 @@ class Peers:
         place = self._place(address)
         if place is None:
             raise NotAPeer("it cannot be reached from this machine")
-        introduction = Introduction(self.key, gateway_id, place.mark if place.is_tls else "", purpose)
+        introduction = Introduction(self.key, gateway_id, place, purpose)
         return await introduce(introduction, place, self._context_for(place))
 
     def _place(self, address: str) -> Place | None:

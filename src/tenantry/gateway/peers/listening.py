@@ -14,6 +14,7 @@ from tenantry.gateway.parts import Parts
 from tenantry.gateway.peers.calling import Peers, keep_probing
 from tenantry.gateway.peers.certificate import serving_context
 from tenantry.gateway.peers.client import PeerConnection
+from tenantry.gateway.peers.handshakes import PeerHandshakes
 from tenantry.gateway.peers.places import Place
 from tenantry.gateway.peers.proofs import (
     CALL_BYTES,
@@ -24,12 +25,14 @@ from tenantry.gateway.peers.proofs import (
     new_nonce,
     proof_of_called,
     proof_of_caller,
+    whom,
 )
 from tenantry.gateway.peers.talking import Talk
 
 # A gateway proves what it is in a turn of its loop; nobody else has a reason to stay.
 PROOF_SECONDS_MAX: Final = 5.0
-# Connections that have proved nothing yet: gateways make some at once, and each takes 3 KiB.
+# Connections that have proved nothing yet: gateways make some at once, and each takes 3 KiB. The oldest gives way to a
+# new one, or whoever says nothing on so many would keep all gateways out.
 STRANGERS_MAX: Final = 256
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 _ANY: Final = ("0.0.0.0", "::")  # noqa: S104 -- compared with, not bound
@@ -39,15 +42,15 @@ class Called:
     """A connection that another gateway, or somebody else, has made, until it has proved what it is.
 
     An `asyncio.Protocol` by its methods. `accept` is called with the connection, and with what has come behind the
-    proof; `accept_moves` where the proof says that it is to be about cells that move.
+    proof; `accept_moves` where the proof says that it is to be about cells that move. `me`: as `proofs.whom` tells it.
     """
 
     __slots__ = (
         "_accept",
         "_accept_moves",
-        "_gateway_id",
         "_heard",
         "_key",
+        "_me",
         "_nonce",
         "_strangers",
         "_timer",
@@ -57,13 +60,13 @@ class Called:
     def __init__(
         self,
         key: bytes,
-        gateway_id: str,
+        me: str,
         accept: Callable[[asyncio.Transport, bytes], None],
-        strangers: set[Called],
+        strangers: dict[Called, None],
         accept_moves: Callable[[asyncio.Transport, bytes], None] | None = None,
     ) -> None:
         self._key = key
-        self._gateway_id = gateway_id
+        self._me = me
         self._accept = accept
         self._accept_moves = accept_moves
         self._nonce = new_nonce()
@@ -75,10 +78,9 @@ class Called:
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         made = self._transport = cast(asyncio.Transport, transport)  # a stream transport by construction
         if len(self._strangers) >= STRANGERS_MAX:
-            made.abort()
-            return
+            next(iter(self._strangers)).give_way()
         keep_probing(transport)
-        self._strangers.add(self)
+        self._strangers[self] = None
         self._timer = asyncio.get_running_loop().call_later(PROOF_SECONDS_MAX, made.abort)
         made.write(MAGIC + self._nonce)
 
@@ -91,18 +93,24 @@ class Called:
             return
         its_nonce, proof = self._heard[:NONCE_BYTES], self._heard[NONCE_BYTES:CALL_BYTES]
         accept = self._accept
-        if not is_proof(proof, proof_of_caller(self._key, self._gateway_id, self._nonce, its_nonce)):
-            about_moves = proof_of_caller(self._key, self._gateway_id, self._nonce, its_nonce, MOVES)
+        if not is_proof(proof, proof_of_caller(self._key, self._me, self._nonce, its_nonce)):
+            about_moves = proof_of_caller(self._key, self._me, self._nonce, its_nonce, MOVES)
             if self._accept_moves is None or not is_proof(proof, about_moves):
                 transport.abort()
                 return
             accept = self._accept_moves
         self._leave()
-        transport.write(proof_of_called(self._key, self._gateway_id, self._nonce, its_nonce))
+        transport.write(proof_of_called(self._key, self._me, self._nonce, its_nonce))
         accept(transport, self._heard[CALL_BYTES:])
 
+    def give_way(self) -> None:
+        """It has proved nothing, and there is no room for more of its kind."""
+        if self._transport is not None:
+            self._transport.abort()
+        self._leave()
+
     def _leave(self) -> None:
-        self._strangers.discard(self)
+        self._strangers.pop(self, None)
         self._transport = None
         if self._timer is not None:
             self._timer.cancel()
@@ -124,7 +132,7 @@ class Called:
 class PeerServer:
     """Accepts other gateways until it is closed. `address` is where they reach this one."""
 
-    def __init__(self, server: asyncio.Server, place: Place) -> None:
+    def __init__(self, server: asyncio.Server | PeerHandshakes, place: Place) -> None:
         self._server = server
         self.address = place.text()
 
@@ -147,7 +155,7 @@ async def serve_peers(
     mark = peers.machine
     if host not in _LOOPBACK:
         context, mark = serving_context()
-    strangers: set[Called] = set()
+    strangers: dict[Called, None] = {}
 
     def accept(transport: asyncio.Transport, unread: bytes) -> None:
         connection = PeerConnection(parts, unread)
@@ -159,17 +167,18 @@ async def serve_peers(
         hear(talk)
         talk.begin(unread)
 
-    def called() -> Any:
-        return Called(peers.key, gateway_id, accept, strangers, accept_moves)
-
     raw = _bound(host, port)
-    # Who does not come to an end with TLS proves nothing either.
-    seconds = None if context is None else PROOF_SECONDS_MAX
-    server = await asyncio.get_running_loop().create_server(
-        called, sock=raw, ssl=context, backlog=BACKLOG, ssl_handshake_timeout=seconds
-    )
-    told = socket.gethostname() if host in _ANY else host
-    return PeerServer(server, Place(told, raw.getsockname()[1], context is not None, mark))
+    place = Place(socket.gethostname() if host in _ANY else host, raw.getsockname()[1], context is not None, mark)
+    me = whom(gateway_id, place.text())
+
+    def called() -> Any:
+        return Called(peers.key, me, accept, strangers, accept_moves)
+
+    if context is not None:
+        # Who does not come to an end with TLS proves nothing either.
+        return PeerServer(PeerHandshakes(raw, context, called, PROOF_SECONDS_MAX), place)
+    server = await asyncio.get_running_loop().create_server(called, sock=raw, backlog=BACKLOG)
+    return PeerServer(server, place)
 
 
 def _bound(host: str, port: int) -> socket.socket:

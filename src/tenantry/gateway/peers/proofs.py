@@ -1,9 +1,11 @@
 """How two gateways of a site prove to each other what they are, once for each connection between them.
 
-The one that is called draws a nonce; the caller answers with another one, and an HMAC over both and over whom it calls;
-the called one answers with its own. Nothing that was heard on one connection is of use on another one, at another
-gateway or at another site: the nonces are fresh, the name is in the proof, and the key is derived from the site's
-secrets. Only behind both proofs does a request come, and no client's connection ever gives any.
+The one that is called draws a nonce; the caller answers with another one, and an HMAC over both and over whom it calls
+where; the called one answers with its own. Nothing that was heard on one connection is of use on another one, at
+another gateway or at another site: the nonces are fresh, the name is in the proof, and the key is derived from the
+site's secrets. The place is in it too, as the store tells it, with the certificate that is shown there: whoever has the
+store say that a gateway is at his own place can pass no proofs on to it. Only behind both proofs does a request come,
+and no client's connection ever gives any.
 """
 
 from __future__ import annotations
@@ -39,12 +41,17 @@ def new_nonce() -> bytes:
     return os.urandom(NONCE_BYTES)
 
 
-def proof_of_caller(key: bytes, called_id: str, its_nonce: bytes, own_nonce: bytes, purpose: bytes = REQUESTS) -> bytes:
-    return _prove(key, purpose, called_id, its_nonce + own_nonce)
+def whom(gateway_id: str, address: str) -> str:
+    """The gateway that is called, and where: each side by what it knows itself."""
+    return f"{gateway_id}@{address}"
 
 
-def proof_of_called(key: bytes, called_id: str, own_nonce: bytes, its_nonce: bytes) -> bytes:
-    return _prove(key, _CALLED, called_id, own_nonce + its_nonce)
+def proof_of_caller(key: bytes, called: str, its_nonce: bytes, own_nonce: bytes, purpose: bytes = REQUESTS) -> bytes:
+    return _prove(key, purpose, called, its_nonce + own_nonce)
+
+
+def proof_of_called(key: bytes, called: str, own_nonce: bytes, its_nonce: bytes) -> bytes:
+    return _prove(key, _CALLED, called, own_nonce + its_nonce)
 
 
 def is_proof(given: bytes, expected: bytes) -> bool:
@@ -52,6 +59,6 @@ def is_proof(given: bytes, expected: bytes) -> bool:
     return hmac.compare_digest(given, expected)
 
 
-def _prove(key: bytes, role: bytes, called_id: str, nonces: bytes) -> bytes:
+def _prove(key: bytes, role: bytes, called: str, nonces: bytes) -> bytes:
     """Nonces are of a fixed length and stand last, so no two different meanings have the same text."""
-    return hmac.digest(key, role + b"\0" + called_id.encode() + b"\0" + nonces, hashlib.sha256)
+    return hmac.digest(key, role + b"\0" + called.encode() + b"\0" + nonces, hashlib.sha256)

@@ -121,6 +121,7 @@ class UpstreamConnection:
     __slots__ = (
         "_acked_before",
         "_chunk_parser",
+        "_has_ended",
         "_head_parser",
         "_is_answering",
         "_is_reused",
@@ -159,6 +160,7 @@ class UpstreamConnection:
         self._size_begun: bytes = b""  # of a chunk, that stands at the end of what has come
         self._is_answering = False
         self._keep_alive = False  # by the head of the answer
+        self._has_ended = False  # what is sent
 
     # The exchange's side
 
@@ -187,6 +189,15 @@ class UpstreamConnection:
     def resume(self) -> None:
         if self.transport is not None:
             self.transport.resume_reading()
+
+    def end_sending(self) -> bool:
+        """Say that nothing follows the request: no other one goes out here. False: over TLS that cannot be said."""
+        transport = self.transport
+        if transport is None or not transport.can_write_eof():
+            return False
+        self._has_ended = True
+        transport.write_eof()
+        return True
 
     def abandon(self) -> None:
         """Close at once; the sink hears nothing more."""
@@ -383,6 +394,7 @@ class UpstreamConnection:
             is_alone
             and sink is not None
             and self._keep_alive
+            and not self._has_ended
             and transport is not None
             and not transport.is_closing()
             and transport.get_write_buffer_size() == 0

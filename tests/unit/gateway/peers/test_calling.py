@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tenantry.gateway import handshake_room
 from tenantry.gateway.peers import listening
 from tenantry.gateway.peers.calling import PeerPool, Peers
 from tenantry.gateway.peers.certificate import serving_context
 from tenantry.gateway.peers.listening import Called
 from tenantry.gateway.peers.places import Place, machine_mark, read_place
-from tenantry.gateway.peers.proofs import GREETING_BYTES, MAGIC, derive_peer_key
+from tenantry.gateway.peers.proofs import CALL_BYTES, GREETING_BYTES, MAGIC, MOVES, NONCE_BYTES, derive_peer_key, whom
 from tenantry.gateway.upstream import ConnectFailed, Pools, UpstreamConnection
+from tests.stack import until
 from tests.unit.gateway.playbook import World
 
 KEY = derive_peer_key(b"p" * 32)
@@ -27,9 +31,9 @@ class Listening:
 
     def __init__(self, *, is_tls: bool, key: bytes = KEY, gateway_id: str = "gateway-1") -> None:
         self.accepted = 0
-        self.strangers: set[Called] = set()
+        self.strangers: dict[Called, None] = {}
         self._context, self.mark = serving_context() if is_tls else (None, machine_mark())
-        self._called = lambda: Called(key, gateway_id, self._accept, self.strangers)
+        self._called = lambda: Called(key, whom(gateway_id, self.place().text()), self._accept, self.strangers)
 
     def _accept(self, _transport: asyncio.Transport, _unread: bytes) -> None:
         self.accepted += 1
@@ -126,6 +130,71 @@ def test_what_was_heard_on_one_connection_opens_no_other() -> None:
     assert run(work) == b""
 
 
+@pytest.mark.parametrize("is_tls", [False, True])
+def test_who_has_the_store_say_that_a_gateway_is_at_his_place_passes_no_proofs_on_to_it(is_tls: bool) -> None:
+    """He needs no secret for that: he hears the one side's proofs, and has only to say them to the other."""
+
+    async def work() -> tuple[Any, int]:
+        async with Listening(is_tls=is_tls) as listening:
+            context, mark = serving_context() if is_tls else (None, machine_mark())
+
+            ended = asyncio.Event()
+
+            async def between(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                theirs = anybody() if is_tls else None
+                found, own = await asyncio.open_connection("127.0.0.1", listening.port, ssl=theirs)
+                await asyncio.gather(pass_on(found, writer), pass_on(reader, own))
+                ended.set()
+
+            server = await asyncio.start_server(between, "127.0.0.1", 0, ssl=context)
+            port: int = server.sockets[0].getsockname()[1]
+            found = await call(Place("127.0.0.1", port, is_tls, mark))
+            if isinstance(found, UpstreamConnection):
+                found.close()
+            await ended.wait()
+            server.close()
+            return found, listening.accepted
+
+    found, accepted = run(work)
+    assert isinstance(found, ConnectFailed)
+    assert accepted == 0
+
+
+def test_who_takes_any_proof_and_has_none_of_its_own_is_no_gateway() -> None:
+    async def work() -> Any:
+        async def pretend(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(MAGIC + b"n" * NONCE_BYTES)
+            heard = await reader.readexactly(CALL_BYTES)
+            writer.write(heard[NONCE_BYTES:])  # the caller's own
+            await pass_on(reader, writer)
+            ended.set()
+
+        ended = asyncio.Event()
+        server = await asyncio.start_server(pretend, "127.0.0.1", 0)
+        port: int = server.sockets[0].getsockname()[1]
+        found = await call(Place("127.0.0.1", port, False, machine_mark()))
+        if isinstance(found, UpstreamConnection):
+            found.close()
+        await ended.wait()
+        server.close()
+        return found
+
+    assert run(work) == ConnectFailed("it cannot prove to be that gateway of this site")
+
+
+def anybody() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while data := await reader.read(65536):
+            writer.write(data)
+    writer.close()
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2"], ids=["plain", "TLS"])
 def test_who_says_nothing_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str) -> None:
     """Over TLS the handshake is waited for as long as the proof is: strangers hold no connection for a minute."""
@@ -144,6 +213,50 @@ def test_who_says_nothing_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.
         return said
 
     assert run(work)[:16] == (b"" if host == "127.0.0.2" else MAGIC)
+
+
+def test_who_says_nothing_on_many_connections_keeps_no_gateway_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listening, "STRANGERS_MAX", 3)
+
+    async def work() -> tuple[bytes, int, int]:
+        async with Listening(is_tls=False) as called:
+            silent = [await asyncio.open_connection("127.0.0.1", called.port) for _ in range(3)]
+            greeted = [await reader.readexactly(GREETING_BYTES) for reader, _ in silent]
+            assert len(greeted) == len(called.strangers)
+            found = await call(called.place())
+            assert isinstance(found, UpstreamConnection)
+            found.close()
+            oldest = await silent[0][0].read()  # it has given way
+            for _, writer in silent:
+                writer.close()
+            return oldest, called.accepted, len(called.strangers)
+
+    assert run(work) == (b"", 1, 2)
+
+
+def test_handshakes_that_never_end_are_bounded_and_keep_no_gateway_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handshake_room, "HANDSHAKES_PER_PEER_MAX", 3)
+    monkeypatch.setattr(handshake_room, "YIELD_SECONDS", 0.0)
+    monkeypatch.setattr(listening, "PROOF_SECONDS_MAX", 3600.0)
+
+    async def work() -> None:
+        server = await listening.serve_peers(
+            World(tmp_path).parts, Peers(Pools(), KEY), "gateway-1", "127.0.0.2", 0, lambda _talk: None
+        )
+        place = read_place(server.address)
+        assert place is not None
+        silent = [await asyncio.open_connection(place.host, place.port) for _ in range(3)]
+        made = await Peers(Pools(), KEY).introduce("gateway-1", server.address, MOVES)
+        await until(silent[0][0].at_eof, what="the oldest giving way")
+        assert not silent[1][0].at_eof()
+        for _, writer in silent:
+            writer.close()
+        made.close()
+        server.close()
+
+    run(work)
 
 
 def test_loopback_of_another_machine_is_not_this_ones() -> None:
