@@ -267,7 +267,12 @@ class Child:
             self._coming = None
 
     async def _come(self) -> Life | None:
+        if self._stopping:
+            return None
         life = await self._begin()
+        if self._stopping:  # `stop` has not seen it
+            await life.stop(_HURRY_SECONDS, asyncio.Event())
+            return None
         waits = [asyncio.create_task(life.ready.wait()), asyncio.create_task(life.ended())]
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for one in waits:

@@ -33,6 +33,7 @@ _LOOK_SECONDS = 0.05
 _ALONE_SECONDS_MAX = 5.0
 # Control's last round of booking.
 _CONTROL_STOP_SECONDS = 30.0
+_IS_STOPPING = "nothing was restarted: `tenantry serve` is stopping"
 # Only the sandbox on this machine ever sees it, and it opens nothing.
 _SANDBOX_CREDENTIAL = "sandbox-credential-of-this-machine"
 
@@ -55,6 +56,7 @@ class Supervisor:
         self._surplus: list[Child] = []  # gateways whose place others have taken; some end what they began
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
+        self._turn = asyncio.Lock()  # of restarts
         self._tasks: set[asyncio.Task[object]] = set()
 
     async def run(self) -> int:
@@ -123,6 +125,8 @@ class Supervisor:
             log.info("stopping; requests in flight get up to %g s", settings.drain_seconds)
         gateways = [*self._gateways, *self._surplus]
         await asyncio.gather(*(one.stop(settings.drain_seconds + 5, self._hurry) for one in gateways))
+        async with self._turn:  # a restart that was under way has seen that, and starts nothing more
+            pass
         for child in self._children.values():
             await child.stop(settings.drain_seconds + 5, self._hurry)
         return code
@@ -162,18 +166,23 @@ class Supervisor:
     async def _restart(self) -> str:
         """Replace the gateway without a gap, then start control anew. What came of it, in words; "": all is well.
 
-        Where there are several, one after the other; `gateway_processes` says how many there are from then on.
+        Where there are several, one after the other; `gateway_processes` says how many there are from then on. Who asks
+        while another restart is under way waits for its end, and is given one of its own, by the settings of then.
         """
-        try:
-            problem = await self._replace_gateways(_count(self._settings_now()))
-        except SettingsError as error:
-            problem = f"nothing was restarted: {'; '.join(error.problems)}"
-        if problem:
-            log.error("%s", problem)
-            return problem
-        log.info("the new gateway serves; now control is stopped, to be started anew")
-        self._do(self._children["control"].renew(_CONTROL_STOP_SECONDS))
-        return ""
+        async with self._turn:
+            if self._stop.is_set():
+                problem = _IS_STOPPING
+            else:
+                try:
+                    problem = await self._replace_gateways(_count(self._settings_now()))
+                except SettingsError as error:
+                    problem = f"nothing was restarted: {'; '.join(error.problems)}"
+            if problem:
+                log.error("%s", problem)
+                return problem
+            log.info("the new gateway serves; now control is stopped, to be started anew")
+            self._do(self._children["control"].renew(_CONTROL_STOP_SECONDS))
+            return ""
 
     async def _replace_gateways(self, count: int) -> str:
         """By `count` of them, who take the places of those that are too many as well. What went wrong, or nothing."""
@@ -185,7 +194,10 @@ class Supervisor:
         for gateway in staying:
             gateway.seats = count
             log.info("starting a new %s, which takes the place of the one that serves", gateway.name)
-            if not await gateway.replace():
+            is_replaced = await gateway.replace()
+            if self._stop.is_set():
+                return _IS_STOPPING
+            if not is_replaced:
                 for one in surplus:
                     one.stay()
                 return f"the new {gateway.name} ended before it served; the log says why"

@@ -181,3 +181,14 @@ def test_a_gateway_that_is_killed_under_load_costs_retries_at_most(serving: Serv
     assert len({row["attempt_id"] for row in rows}) == len(rows)
     # What was killed between its line in the journal and its first byte has a row, and was not billed.
     assert len(rows) >= len(stack.billed()) > before
+
+
+def test_one_of_several_shares_the_store_also_where_the_settings_say_one_by_the_time_it_is_started_again(
+    tmp_path: Path,
+) -> None:
+    stack = Stack(tmp_path, TENANTRY_GATEWAY_PROCESSES="1", TENANTRY_SEATS="2")
+    try:
+        stack.start("gateway")
+        assert [one.state for one in stack.site.directory.list_gateways()] == ["lives"]
+    finally:
+        stack.stop()

@@ -103,7 +103,8 @@ async def serve_gateway(
     inherited = succeed(find_gateways(journal_dir, port, seat, seats))
     running = [attempt_id for one in inherited for attempt_id in one.attempt_ids]
     opening = open_counters(engine, journal_dir, prices, settings.zone, _told_us(), running)
-    cells = Cells(SUSPENDED_SECONDS) if settings.cluster else None
+    # One of several is that, whatever the settings say by now: the others go on until `serve` is told to restart.
+    cells = Cells(SUSPENDED_SECONDS) if settings.cluster or seats > 1 else None
     parts = build_parts(settings, snapshot, vault.pepper, prices, journal, opening, clock, _beside, cells)
     gateway = GatewayProcess(parts)
     membership = None
