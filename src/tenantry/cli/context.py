@@ -17,6 +17,7 @@ from tenantry.settings import Settings, SettingsError, load_settings
 
 if TYPE_CHECKING:
     import typer
+    from sqlalchemy.exc import DatabaseError
 
     from tenantry.control.site import Site
 
@@ -24,6 +25,8 @@ FAILED = 1
 USAGE = 2
 # As a shell says of a command that Ctrl-C has ended: 128 and the number of the signal.
 INTERRUPTED = 130
+# Of PostgreSQL (postgresql.org/docs/current/errcodes-appendix.html).
+_INSUFFICIENT_PRIVILEGE = "42501"
 INTERRUPTED_WORDS = "interrupted; what was begun and not finished is undone"
 
 
@@ -152,10 +155,15 @@ def _message_of(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, StoreMissing | StoreOutdated):
         return f"{error} `tenantry doctor` says more."
-    if isinstance(error, DatabaseError) and type(error) in (DatabaseError, OperationalError):
+    if isinstance(error, DatabaseError) and (type(error) in (DatabaseError, OperationalError) or _is_of_setup(error)):
         reason = str(error).splitlines()[0]
         return f"the database cannot be used: {reason}; `tenantry doctor` says what to do"
     return None
+
+
+def _is_of_setup(error: DatabaseError) -> bool:
+    """PostgreSQL was not asked anything yet (an option of `store_url` that there is not), or the role may not."""
+    return error.statement is None or getattr(error.orig, "sqlstate", None) == _INSUFFICIENT_PRIVILEGE
 
 
 def confirm(question: str, yes: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tenantry.cli.context import opened_site
+from tenantry.cli.context import confirm, opened_site
 from tenantry.cli.options import AsJson
 from tenantry.cli.output import print_json, print_table, say, stamp
 from tenantry.domain.money import format_usd
@@ -53,7 +53,6 @@ def forget(
     Until then that is held, for its journal may still come back and say what was spent. It is written to the audit log.
     """
     with opened_site() as site:
-        if not yes:
-            typer.confirm("Is its journal lost for good? What it says would never be booked", abort=True)
+        confirm(f"Is the journal of {gateway} lost for good? What it says would never be booked.", yes)
         site.directory.forget_gateway(gateway)
     say(f"{gateway} is lost; what it had taken of budgets counts as spent.")

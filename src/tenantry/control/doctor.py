@@ -43,6 +43,7 @@ from tenantry.storage.vault import MasterKeyUnusable
 DESCRIPTORS_MIN = 4096
 DISK_BYTES_MIN = 1 << 30
 # Dated price rows and TLS certificates need a clock that is right within minutes; before this day it is surely wrong.
+_SERVER_MEND = "check store_url, store_password_file, and that the server runs and has this role and database"
 _CLOCK_EARLIEST = 1_795_000_000  # 2026-11-18
 # Let's Encrypt's are renewed 30 days before their end (letsencrypt.org/docs/faq): so late, that has failed.
 CERTIFICATE_DAYS_MIN = 14
@@ -163,6 +164,8 @@ def _database(settings: Settings, store: Path | None) -> Iterator[Finding]:
         fit = look(engine)
         if fit not in USABLE:
             yield Finding("database", False, *SCHEMA_FAULTS[fit])
+            if store is None:
+                yield from check_server(engine)
             return
         yield Finding("database", True, f"{engine.dialect.name}, {SCHEMA_WORDS[fit]}")
         if store is None:
@@ -180,9 +183,8 @@ def _database(settings: Settings, store: Path | None) -> Iterator[Finding]:
         yield check_backup(engine)
         used = upstreams_in_use(engine)
     except (SQLAlchemyError, OSError) as error:
-        yield Finding(
-            "database", False, str(error).splitlines()[0], "check store_url, the server, and the file's owner"
-        )
+        mend = "check store_url and the file's owner" if store is not None else _SERVER_MEND
+        yield Finding("database", False, str(error).splitlines()[0], mend)
         return
     finally:
         engine.dispose()

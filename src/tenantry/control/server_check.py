@@ -29,6 +29,7 @@ def check_server(engine: Engine) -> Iterator[Finding]:
     with engine.connect() as connection:
         version = int(str(connection.execute(text("SHOW server_version_num")).scalar_one()))
         yield _version(version)
+        yield from _encoding(connection)
         yield _rights(connection)
         yield _commits(connection)
     yield _dump_program(version)
@@ -40,6 +41,14 @@ def _version(version: int) -> Finding:
         mend = f"a server of version {SERVER_VERSION_MIN // _MAJOR} or later, with `pg_dump` and `pg_restore`"
         return Finding("database server", False, f"{told} is older than what Tenantry is tested with", mend)
     return Finding("database server", True, told)
+
+
+def _encoding(connection: Connection) -> Iterator[Finding]:
+    """Another one refuses names that it has no letters for, when somebody gives one."""
+    encoding = str(connection.execute(text("SHOW server_encoding")).scalar_one())
+    if encoding != "UTF8":
+        mend = "make a database with ENCODING 'UTF8' TEMPLATE template0 (docs/postgresql.md), and `tenantry store copy`"
+        yield Finding("database encoding", False, f"is {encoding}: not every text can be written", mend)
 
 
 def _rights(connection: Connection) -> Finding:

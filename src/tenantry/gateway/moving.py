@@ -28,7 +28,7 @@ from tenantry.gateway.peers.calling import NotAPeer, Peers
 from tenantry.gateway.peers.proofs import MOVES
 from tenantry.gateway.peers.talking import CellEstate, Given, Kept, Lent, More, Said, Talk, Withdrawn
 from tenantry.gateway.raising import Raiser
-from tenantry.storage.cells import CellStore
+from tenantry.storage.cells import CellStore, Wish
 
 log = logging.getLogger("tenantry.gateway")
 
@@ -227,13 +227,25 @@ class Mover:
         """Raises: the store's own errors."""
         ask = self._asking.ask
         for wish in await ask(partial(self._store.wishes, self._me)):
-            if wish.cell not in self._cells.tenure.cells:
-                continue  # it is claimed anew when a request comes, and asked for again
-            why_not = "it does not live" if not wish.address else await self.move([wish.cell], wish.to, wish.address)
+            why_not = await self._grant_wish(wish)
             if wish.to == self._me or why_not:
                 if why_not:
                     log.warning("cell %s stays here and does not go to gateway %s: %s", wish.cell, wish.to, why_not)
                 await ask(partial(self._store.wish, wish.cell, None))
+
+    async def _grant_wish(self, wish: Wish) -> str:
+        """Why it was not done, or ""."""
+        if not wish.address:
+            return "it does not live"
+        if wish.cell not in self._cells.tenure.cells:
+            # It is this gateway's by the store, and nobody has asked for anything since: what was left with it is taken
+            # as for a request, and goes on to the next one.
+            tenant_id = next(iter(self._claimer.links.tenants_of(wish.cell)), None)
+            if tenant_id is None:
+                return "no tenant draws on it"
+            self._cells.is_doubtful(tenant_id)
+            await self._claimer.claim_for([tenant_id])
+        return await self.move([wish.cell], wish.to, wish.address)
 
     def close(self) -> None:
         for one in self._left:

@@ -76,3 +76,19 @@ def test_programs_that_no_backup_can_be_made_with_are_told(
     assert not told.ok
     assert found in told.found
     assert "apt-get install postgresql-client" in told.mend
+
+
+def test_a_database_that_cannot_write_every_text_is_told(guarded: Engine) -> None:
+    name = f"latin_{os.getpid()}"
+    with postgresql.as_admin() as admin, admin.connect() as connection:
+        connection.execute(
+            text(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C' OWNER guarded")
+        )
+    engine = open_store(guarded.url.set(database=name, password=None).render_as_string(), password="of-a-test")
+    try:
+        found = checked(engine)["database encoding"]
+    finally:
+        engine.dispose()
+        postgresql.drop_database(name)
+    assert (found.ok, found.found) == (False, "is LATIN1: not every text can be written")
+    assert "database encoding" not in checked(guarded)

@@ -274,6 +274,31 @@ def test_who_cannot_be_reached_gets_nothing_and_nothing_changes(tmp_path: Path) 
     run(work)
 
 
+def test_a_cell_of_which_nobody_has_asked_for_anything_since_it_came_moves_on(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with two(tmp_path) as (a, b):
+            assert await a.mover.move(["crd_acme"], "gw-b", b.address) == ""
+            assert "crd_acme" not in b.cells.tenure.cells
+            b.store.wish("crd_acme", "gw-a")
+            b.world.own()  # it has its lease
+            await b.mover.grant_wishes()
+            assert a.store.owner_of("tnt_acme") == ("gw-a", a.address)
+            assert not b.cells.tenure.cells
+
+    run(work)
+
+
+def test_a_cell_that_no_tenant_draws_on_stays_and_is_asked_for_no_more(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with two(tmp_path) as (a, b):
+            assert a.store.claim("gw-a", "tnt_gone", Component({"tnt_gone": "crd_gone"}, ("crd_gone",)), 0) is not None
+            a.store.wish("crd_gone", b.name)
+            await a.mover.grant_wishes()
+            assert a.store.wishes("gw-a") == []
+
+    run(work)
+
+
 def test_what_waits_is_refused_nowhere_and_begins_anew(tmp_path: Path) -> None:
     async def work() -> None:
         async with two(tmp_path, limits=replace(OPEN, sessions_max=1)) as (a, b):

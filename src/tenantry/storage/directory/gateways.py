@@ -151,9 +151,11 @@ class GatewayChanges(Changes):
         found = [one for one in cells if name in (one.name, one.capacity)]
         if not found:
             known = [one.capacity for one in cells]
-            raise NotInDirectory(
-                f"there is no cell {name!r}; {did_you_mean(name, known, '`tenantry cells list` names them')}"
-            )
+            meant = did_you_mean(name, known, "`tenantry cells list` names them")
+            for one in cells:
+                if name in one.tenants:
+                    meant = f"the tenant {name} is of the cell {one.capacity}"
+            raise NotInDirectory(f"there is no cell {name!r}; {meant}")
         if len(found) > 1:
             names = ", ".join(one.name for one in found)
             raise DirectoryError(f"{len(found)} cells are called {name!r}; name one of {names}")
