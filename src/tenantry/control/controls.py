@@ -93,5 +93,8 @@ def check_leaders(settings: Settings, engine: Engine) -> Iterator[Finding]:
         yield Finding("controls", ok, words, mend)
     if path_of_store(settings.store_url) is None:
         for machine in ControlStore(engine).list_unbooked_machines(runs_in(settings.journal_dir)):
-            mend = f"{_START} there; a machine that is lost for good: `tenantry gateways forget`"
+            mend = f"{_START} there; lost for good: `tenantry gateways forget`, as `gateways list` names its gateways"
             yield Finding(f"journals of {machine}", False, "nobody books them", mend)
+        for machine, gateway in ControlStore(engine).list_lone_gateways():
+            found = f"grants by itself on {machine}, beside gateways elsewhere: limits and budgets count there anew"
+            yield Finding(gateway, False, found, "`cluster = true` in each tenantry.toml, then `tenantry restart`")

@@ -65,6 +65,7 @@ def _require_no_owner(engine: Engine, path: Path) -> None:
     if owner is not None:
         raise ForeignMasterKey(
             f"there is no master key at {path}, and the database belongs to {owner}: put that key back (mode 0600; "
-            "`tenantry restore` does from a backup made with --with-master-key). If it is lost for good, its "
-            "credentials and gateway keys are too: move the database away, and `tenantry init` begins an empty site"
+            "on a further machine of the site, a copy of the first one's; `tenantry restore` does from a backup made "
+            "with --with-master-key). If it is lost for good, its credentials and gateway keys are too: move the "
+            "database away, and `tenantry init` begins an empty site"
         )

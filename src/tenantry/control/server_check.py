@@ -47,7 +47,9 @@ def _encoding(connection: Connection) -> Iterator[Finding]:
     """Another one refuses names that it has no letters for, when somebody gives one."""
     encoding = str(connection.execute(text("SHOW server_encoding")).scalar_one())
     if encoding != "UTF8":
-        mend = "make a database with ENCODING 'UTF8' TEMPLATE template0 (docs/postgresql.md), and `tenantry store copy`"
+        mend = (
+            "`tenantry backup`, then `tenantry restore` into a database made with ENCODING 'UTF8' (docs/postgresql.md)"
+        )
         yield Finding("database encoding", False, f"is {encoding}: not every text can be written", mend)
 
 

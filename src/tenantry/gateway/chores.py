@@ -126,10 +126,11 @@ async def follow_directory(
             log.critical("%s The gateway ends: no change would reach it any more. `tenantry doctor` says more.", error)
             raise
         except Exception as error:
-            fault = gateway.live.directory_fault = f"{type(error).__name__}: {error}"[:FAULT_CHARS_MAX]
+            first = (str(error).splitlines() or [""])[0]  # behind it the driver gives advice, and a link
+            fault = gateway.live.directory_fault = f"{type(error).__name__}: {first}"[:FAULT_CHARS_MAX]
             if faults.came(fault, now()):
                 if isinstance(error, SQLAlchemyError | OSError):  # a store that is away is told in a line
-                    log.error("%s: %s", _UNREAD, (str(error).splitlines() or [type(error).__name__])[0])
+                    log.error("%s: %s", _UNREAD, first or type(error).__name__)
                 else:
                     log.exception(_UNREAD)
             watch.forget()

@@ -149,6 +149,17 @@ class ControlStore:
             found = {*here, *(run for runs in told for run in runs.split("\n"))}
             return sorted({row.machine for row in connection.execute(query) if row.gateway_id not in found})
 
+    def list_lone_gateways(self) -> list[tuple[str, str]]:
+        """Machines, with their newest gateway, that grant by themselves beside gateways of other machines.
+
+        As the living controls find their journals: who serves by itself tells the store nothing.
+        """
+        with self._engine.connect() as connection:
+            query = select(controls.c.machine, controls.c.runs).where(_is_live(), controls.c.is_booking)
+            newest = [(row.machine, max(row.runs.split("\n"))) for row in connection.execute(query) if row.runs]
+            joined = {*connection.execute(select(gateways.c.gateway_id)).scalars()}
+        return sorted(one for one in newest if one[1] not in joined) if len(newest) > 1 else []
+
 
 def _is_live() -> ColumnElement[bool]:
     return controls.c.lease_until_us > server_us()

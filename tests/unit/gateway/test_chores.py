@@ -33,6 +33,7 @@ def follow_three_rounds(
     follow: Callable[[], Change],
     read_prices: Callable[[], None],
     corrected: list[tuple[Any, ...]],
+    live: Any = None,
 ) -> list[float]:
     """Look at the directory three times, in which something has changed each time. How long was slept between."""
     slept: list[float] = []
@@ -51,7 +52,7 @@ def follow_three_rounds(
         ),
         applying=lambda change: (),
         correct=lambda *told: corrected.append(told),
-        live=SimpleNamespace(directory_fault="", tell_closed=lambda closed: None),
+        live=SimpleNamespace(directory_fault="", tell_closed=lambda closed: None) if live is None else live,
     )
     watch = SimpleNamespace(changed=lambda: True, forget=lambda: None)
     loader, book = SimpleNamespace(follow=follow, closed=[]), SimpleNamespace(read=read_prices)
@@ -107,7 +108,9 @@ def test_a_store_that_is_away_is_one_line_of_the_log(
     def follow() -> Change:
         raise OperationalError("SELECT 1", None, Exception("connection refused\nIs the server running?"))
 
-    follow_three_rounds(tmp_path, monkeypatch, [100.0], follow, lambda: None, [])
+    live = SimpleNamespace()
+    follow_three_rounds(tmp_path, monkeypatch, [100.0], follow, lambda: None, [], live)
+    assert live.directory_fault == "OperationalError: (builtins.Exception) connection refused"
     assert [(record.levelname, bool(record.exc_info)) for record in caplog.records] == [("ERROR", False)]
     assert caplog.messages[0].endswith("stays in force: (builtins.Exception) connection refused")
 

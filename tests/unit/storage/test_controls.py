@@ -128,6 +128,24 @@ def test_a_machine_with_a_journal_that_nobody_books_is_told(engine: Engine, stor
     assert store.list_unbooked_machines([]) == ["web-1", "web-2"]
 
 
+def test_a_gateway_that_grants_by_itself_beside_those_of_other_machines_is_told(
+    engine: Engine, store: ControlStore
+) -> None:
+    def told() -> list[tuple[str, str]]:
+        return store.list_lone_gateways()
+
+    renew(store, 0, "gateway-1", "gateway-2")
+    assert told() == []  # nobody is beside it
+    renew(store, 2, "gateway-3")
+    assert told() == [("web-1", "gateway-2"), ("web-2", "gateway-3")]
+    with engine.begin() as connection:
+        row = {"gateway_id": "gateway-2", "address": "", "machine": "web-1", "boot": ""}
+        connection.execute(insert(gateways).values(since_us=1, lease_until_us=1, **row))
+    assert told() == [("web-2", "gateway-3")]
+    renew(store, 2)
+    assert told() == []
+
+
 @pytest.mark.parametrize("where", ["between two statements", "in a COPY"])
 def test_who_is_stopped_while_others_wait_for_it_is_ended(where: str, engine: Engine) -> None:
     got, entered, go_on, failed = (threading.Event() for _ in range(4))
