@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tenantry.cli.context import confirm, fail, opened_site
+from tenantry.cli.context import confirm, fail, if_interrupted, opened_site
 from tenantry.cli.options import AsJson
 from tenantry.cli.output import print_json, print_table, say, stamp
 
@@ -63,15 +63,17 @@ def move(
     with opened_site() as site:
         confirm(f"Move {cell} to {to}?", yes)
         before = site.directory.move_cell(cell, to)
-        after = _moved(site, before)
+        owner = before.gateway_id
+        with if_interrupted(lambda: f"{before.capacity} goes to {to} as soon as {owner} sees to it"):
+            after = _moved(site, before)
         is_waiting = site.directory.is_moving(before.name)
     if as_json:
         print_json(asdict(after))
     elif after.gateway_id == to:
         say(f"{after.capacity} is {to}'s now; what {before.gateway_id} is in the middle of, it finishes.")
     if after.gateway_id != to and is_waiting:
-        owner = f"{after.capacity} is still {after.gateway_id}'s, which has not seen to it in {_MOVE_SECONDS_MAX:.0f} s"
-        raise fail(f"{owner}; it goes to {to} as soon as it does")
+        still = f"{after.capacity} is still {after.gateway_id}'s, which has not seen to it in {_MOVE_SECONDS_MAX:.0f} s"
+        raise fail(f"{still}; it goes to {to} as soon as it does")
     if after.gateway_id != to:
         raise fail(f"{after.capacity} is still {after.gateway_id}'s; the log of that gateway says why")
 

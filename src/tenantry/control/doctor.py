@@ -37,6 +37,7 @@ from tenantry.storage.database import open_store, path_of_store
 from tenantry.storage.directory.master_key import ROTATED
 from tenantry.storage.key_files import KeyFiles
 from tenantry.storage.schema import USABLE, look
+from tenantry.storage.server import DriverMissing
 from tenantry.storage.tables import audit_log, tenant_hosts, tenants, upstreams
 from tenantry.storage.vault import MasterKeyUnusable
 
@@ -159,7 +160,11 @@ def _database(settings: Settings, store: Path | None) -> Iterator[Finding]:
         yield from check_privacy(store)
         if faults:
             return
-    engine = open_store(settings.store_url, password=settings.store_password)
+    try:
+        engine = open_store(settings.store_url, password=settings.store_password)
+    except DriverMissing as error:
+        yield Finding("database", False, str(error), "install it here, into the same environment")
+        return
     try:
         fit = look(engine)
         if fit not in USABLE:

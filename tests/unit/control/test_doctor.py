@@ -87,6 +87,12 @@ def test_a_site_that_is_well_has_no_finding(settings: Settings) -> None:
 # The database
 
 
+def test_a_driver_that_is_missing_is_told_beside_all_else(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    found = faults(replace(settings, store_url="postgresql://tenantry@127.0.0.1:9/tenantry"))
+    assert "pip install 'tenantry[postgres]'" in found["database"].found
+
+
 def delete(path: Path) -> None:
     path.unlink()
 
