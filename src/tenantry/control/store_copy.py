@@ -135,7 +135,7 @@ def _read_urls(settings: Settings, source: str, target: str) -> tuple[str, str]:
                 "of mode 0600 that has it with --password-file"
             )
         if not is_store_url(url):
-            raise CopyRefused(f"{option}: a store is sqlite:////PATH or postgresql://USER@HOST/DATABASE, not {url!r}")
+            raise CopyRefused(f"{option}: a store is sqlite:////PATH or postgresql://USER@HOST/DATABASE")
     if _parsed(source).get_backend_name() == _parsed(target).get_backend_name():
         raise CopyRefused(
             "both are of one kind: `tenantry backup`, and `tenantry restore` with the other in store_url, move a "

@@ -237,7 +237,7 @@ def test_urls_that_cannot_be_right_are_told_before_anything_is_opened(settings: 
     cases = {
         (mine, "postgresql://tenantry:hunter2@nowhere.invalid/tenantry"): "--to: everybody on this machine sees",
         (mine, server + "?password=hunter2"): "--to: everybody on this machine sees",
-        (mine, "mysql://nowhere.invalid"): "--to: a store is",
+        (mine, "postgres://tenantry:hunter2@nowhere.invalid/tenantry"): "--to: a store is",
         (mine, f"sqlite:///{tmp_path}/other.db"): "both are of one kind",
         (f"sqlite:///{tmp_path}/other.db", server): "neither is the store of this site",
         (mine, "postgresql://tenantry@nowhere.invalid:port/x"): "is no URL of a store",

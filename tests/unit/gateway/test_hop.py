@@ -89,12 +89,25 @@ def test_it_is_passed_on_and_its_answer_back_and_nothing_is_journalled(site: Sit
 
 def test_the_head_is_the_clients_with_its_address_and_without_what_it_cannot_say(site: Site) -> None:
     client = site.client()
-    client.ask(ASK, x_tenantry_client="203.0.113.9", connection="x-own, close", x_own="1")
+    said = {"x_tenantry_client": "203.0.113.9", "x_tenantry_ahead": "5000000", "X_Tenantry_Hop": "elsewhere"}
+    client.ask(ASK, **said, connection="x-own, close", x_own="1")
     site.connecting[0].made()
     lines = site.heads[-1].split(b"\r\n")
     assert [line for line in lines if line.startswith(b"x-tenantry")] == [b"x-tenantry-client: 192.0.2.1"]
     assert b"connection: x-own" in lines
     assert b"x-own: 1" in lines
+
+
+def test_a_body_in_chunks_goes_on_with_its_length_and_nothing_else_that_frames_it(site: Site) -> None:
+    client, body = site.client(), json.dumps(ASK).encode()
+    head = re.sub(rb"content-length: \d+", b"transfer-encoding: chunked", request_bytes(ASK).partition(b"\r\n\r\n")[0])
+    client.connection.data_received(head + b"\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
+    site.connecting[0].made()
+    site.sent[-1].whole(200, b"")  # nothing would refuse it
+    lines = site.heads[-1].split(b"\r\n")
+    assert [line for line in lines if line.startswith((b"content-", b"transfer-"))] == [
+        b"content-length: %d" % len(body)
+    ]
 
 
 def test_a_gateway_that_does_not_grant_is_asked_about_and_the_request_goes_to_who_does(site: Site) -> None:
@@ -351,6 +364,17 @@ def test_whose_it_is_is_asked_first_and_what_is_granted_here_is_read_here(site: 
     client.connection.data_received(large_body())
     assert site.parts.population.body_bytes > 0
     assert site.heads == deque()
+
+
+def test_no_client_asks_ahead_of_its_body(site: Site) -> None:
+    site.own(TENANT)
+    client = site.client()
+    client.ask(ASK, x_tenantry_ahead=str(LARGE_BYTES))
+    site.turn()
+    site.connecting[0].made()
+    site.sent[-1].whole(200, b"{}")
+    assert client.answers == ["answer 200"]
+    assert [kind for kind, _ in site.disk.events].count("begin") == 1
 
 
 def test_a_client_that_leaves_while_the_owner_is_asked_leaves_nothing(site: Site) -> None:
