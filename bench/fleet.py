@@ -18,7 +18,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Engine, insert
-from tests.postgresql import Server, start
+from tests.postgresql import KEEPING, Server, start
 
 from bench.drain import book
 from tenantry.domain.budgets import Budget, Cap
@@ -63,7 +63,7 @@ def main() -> None:
     words = [int(word) for word in sys.argv[1:]]
     count = words[0] if words else GATEWAYS
     tenants = words[1] if len(words) > 1 else TENANTS
-    server = start(careless=False)
+    server = start(KEEPING)
     try:
         costs = measure(server, count, tenants)
     finally:

@@ -96,8 +96,13 @@ class Balancer:
 
     async def join(self) -> None:
         """Where tenants draw on what two gateways own, the smaller side moves. Raises: the store's own errors."""
-        for tenant_id in [*self._claimer.split]:
+        split = dict.fromkeys(self._claimer.split)
+        while split:
+            tenant_id = next(iter(split))
             component = self._claimer.links.around(tenant_id)
+            together = (tenant_id, *component.homes)
+            for one in together:
+                split.pop(one, None)
             sides = await self._asking.ask(partial(self._store.sides, component.capacities))
             heir = joins(self._me, {one.gateway_id: one.tenants for one in sides})
             if heir is not None:
@@ -106,7 +111,8 @@ class Balancer:
                 for cell in mine.cells:
                     await self._move(cell, Loaded(found.gateway_id, found.address, 0), "tenants draw on both")
             elif len(sides) < 2:
-                self._claimer.split.pop(tenant_id, None)  # what nobody owns is claimed with the next request
+                for one in together:  # what nobody owns is claimed with the next request
+                    self._claimer.split.pop(one, None)
 
     # The end
 

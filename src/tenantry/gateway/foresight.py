@@ -164,6 +164,9 @@ class Foresight(Served):
         """Whoever takes this gateway's place is given the request when its body has come."""
         self._go_on()
 
+    def move_on(self) -> None:
+        """Nothing is granted here. Who is asked says whether it grants, and the body is passed to who does."""
+
     def stop(self) -> None:
         self._refuse(NotReady())
 

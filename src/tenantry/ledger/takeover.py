@@ -8,8 +8,9 @@ declares its machine lost: then the rest counts as spent.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import add
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -29,6 +30,7 @@ from tenantry.ledger.opening import ReadRun, counted_tokens, read_runs, sum_up
 from tenantry.ledger.quarantine import counted_nanos
 from tenantry.storage.ceilings import forgotten, taken_of
 from tenantry.storage.database import reading
+from tenantry.storage.many import VALUES_AT_ONCE
 from tenantry.storage.tables import journals, ledger
 
 _DAY_US = 86_400 * 1_000_000
@@ -118,52 +120,74 @@ def _doubts(
     gateway_ids = sorted({one.gateway_id for one in taken})
     closed, lost = closed_runs(connection, gateway_ids), forgotten(connection, gateway_ids)
     starts_us = {period.kind: period.start_us for period in periods}
+    spent = _known(connection, taken, by_run, periods)
     found: list[Doubt] = []
     for one in taken:
-        run = by_run.get(one.gateway_id)
-        total, known = _known(connection, one, run, periods)
+        run, lost_at_us = by_run.get(one.gateway_id), lost.get(one.gateway_id)
+        total, *current = spent[one.name]
+        known = {period.kind: nanos for period, nanos in zip(periods, current, strict=True)}
         is_whole = one.gateway_id in closed or (run is not None and not run.is_alive)
-        lost_at_us = lost.get(one.gateway_id)
         found.append(weigh(one, total, known, starts_us, is_known_whole=is_whole, lost_at_us=lost_at_us))
     return found
 
 
 def _known(
-    connection: Connection, taken: Taken, run: ReadRun | None, periods: Sequence[Period]
-) -> tuple[int, dict[str, int]]:
-    """What of it is booked or can be read here: in all, and by kinds of the periods."""
+    connection: Connection, taken: Sequence[Taken], runs: Mapping[str, ReadRun], periods: Sequence[Period]
+) -> dict[tuple[str, str, str, str], list[int]]:
+    """What of each is booked or can be read here: in all, then in each of the periods. By names.
+
+    What many tenants are in doubt about is asked for together: it is looked at again each second.
+    """
+    found = {one.name: [0] * (1 + len(periods)) for one in taken}
+    alike: dict[tuple[str, str], list[Taken]] = {}
+    for one in taken:
+        alike.setdefault((one.gateway_id, one.unit), []).append(one)
+    for (gateway_id, unit), some in alike.items():
+        run = runs.get(gateway_id)
+        unbooked = _unbooked(connection, run, {one.tenant_id for one in some}, unit, periods) if run is not None else ()
+        for tenant_id, key_id, *sums in (*_booked(connection, gateway_id, unit, some, periods), *unbooked):
+            for holder in {"", key_id}:
+                counts = found.get((tenant_id, holder, unit, gateway_id))
+                if counts is not None:
+                    counts[:] = map(add, counts, sums)
+    return found
+
+
+def _booked(
+    connection: Connection, gateway_id: str, unit: str, taken: Sequence[Taken], periods: Sequence[Period]
+) -> Iterator[tuple[Any, ...]]:
+    """Tenant, key, and what is booked of it: in all, then in each of the periods."""
     columns: Any = ledger.c
     amount = func.coalesce(columns.cost_nanos, columns.held_nanos, 0)
-    if taken.unit == TOKENS:
+    if unit == TOKENS:
         amount = sum((columns[name] for name in PRICED_TOKENS[1:]), columns[PRICED_TOKENS[0]])
     sums = [func.sum(amount)]
     for period in periods:
         is_in = (columns.ended_at_us >= period.start_us) & (columns.ended_at_us < period.end_us)
         sums.append(func.sum(case((is_in, amount), else_=0)))
-    query = select(*sums).where(
-        columns.tenant_id == taken.tenant_id,
-        columns.ended_at_us >= taken.since_us - _DAY_US,  # for the index: clocks may differ by as much
-        columns.journal_run == taken.gateway_id,
-        columns.adjusts.is_(None),
-    )
-    if taken.key_id:
-        query = query.where(columns.key_id == taken.key_id)
-    row = connection.execute(query).one()
-    total, known = int(row[0] or 0), {period.kind: int(row[at + 1] or 0) for at, period in enumerate(periods)}
-    for one in _unbooked(connection, taken, run):
-        nanos = counted_tokens(one) if taken.unit == TOKENS else counted_nanos(one)
-        total += nanos
-        for period in periods:
-            if period.start_us <= one.end.ended_at_us < period.end_us:
-                known[period.kind] += nanos
-    return total, known
+    since_us = min(one.since_us for one in taken) - _DAY_US  # for the index: clocks may differ by as much
+    tenant_ids = sorted({one.tenant_id for one in taken})
+    for first in range(0, len(tenant_ids), VALUES_AT_ONCE):
+        query = select(columns.tenant_id, columns.key_id, *sums).where(
+            columns.tenant_id.in_(tenant_ids[first : first + VALUES_AT_ONCE]),
+            columns.ended_at_us >= since_us,
+            columns.journal_run == gateway_id,
+            columns.adjusts.is_(None),
+        )
+        rows: Any = connection.execute(query.group_by(columns.tenant_id, columns.key_id))
+        for tenant_id, key_id, *found in rows:
+            yield tenant_id, key_id, *(int(one or 0) for one in found)  # PostgreSQL's sums are decimals
 
 
-def _unbooked(connection: Connection, taken: Taken, run: ReadRun | None) -> list[EndedAttempt]:
-    if run is None:
-        return []
-    mine = [
-        one for one in run.ended if one.begun.tenant_id == taken.tenant_id and taken.key_id in ("", one.begun.key_id)
-    ]
-    booked = already_booked(connection, [one.begun.attempt_id for one in mine])
-    return [one for one in mine if one.begun.attempt_id not in booked]
+def _unbooked(
+    connection: Connection, run: ReadRun, tenant_ids: Collection[str], unit: str, periods: Sequence[Period]
+) -> Iterator[tuple[Any, ...]]:
+    """The same, of each attempt that has ended and is not booked yet."""
+    ended = [one for one in run.ended if one.begun.tenant_id in tenant_ids]
+    booked = already_booked(connection, [one.begun.attempt_id for one in ended])
+    for one in ended:
+        if one.begun.attempt_id not in booked:
+            amount = counted_tokens(one) if unit == TOKENS else counted_nanos(one)
+            at_us = one.end.ended_at_us
+            sums = (amount if period.start_us <= at_us < period.end_us else 0 for period in periods)
+            yield one.begun.tenant_id, one.begun.key_id, amount, *sums

@@ -50,7 +50,7 @@ class ControlRecord:
 
 
 @value
-class Standing:
+class Renewal:
     """Where a control stands after a renewal. `live`: how many there are, itself among them."""
 
     is_leading: bool
@@ -80,7 +80,7 @@ class ControlStore:
                 )
             )
 
-    def renew(self, control_id: str, runs: Collection[str], *, is_booking: bool, at_us: int) -> Standing | None:
+    def renew(self, control_id: str, runs: Collection[str], *, is_booking: bool, at_us: int) -> Renewal | None:
         """Go on living, and lead where nobody alive does. None: its row is gone. `at_us` is unix time.
 
         `runs`: of journals, that it finds on its machine. Who books none does not lead: what it would tell rests on
@@ -97,7 +97,7 @@ class ControlStore:
             elif leader == control_id and not is_booking:
                 connection.execute(delete(leaders).where(leaders.c.control_id == control_id))
                 leader = None
-        return Standing(leader == control_id, int(live))
+        return Renewal(leader == control_id, int(live))
 
     def _take(self, connection: Connection, control_id: str, at_us: int) -> str | None:
         new = insert_of(connection.dialect, leaders).values(name=SITE, control_id=control_id, since_us=at_us)

@@ -377,6 +377,17 @@ def test_no_client_asks_ahead_of_its_body(site: Site) -> None:
     assert [kind for kind, _ in site.disk.events].count("begin") == 1
 
 
+def test_a_cell_that_moves_while_its_owner_is_asked_about_a_body_changes_nothing(site: Site) -> None:
+    client = site.client()
+    asking = asked_ahead(site, client)
+    for one in list(site.parts.population.served):
+        one.move_on()
+    asking.whole(200, b"")
+    client.connection.data_received(large_body())
+    site.sent[-1].whole(200, b"{}")
+    assert client.answers == ["answer 200"]
+
+
 def test_a_client_that_leaves_while_the_owner_is_asked_leaves_nothing(site: Site) -> None:
     client = site.client()
     asked_ahead(site, client)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event
 
 from tenantry.domain.cells import Component
 from tenantry.domain.directory import Change, GatewayKey, Tenant
@@ -157,6 +157,7 @@ class Side:
         cells, peers = world.parts.cells, world.parts.peers
         assert cells is not None
         assert peers is not None
+        self.engine = engine
         self.cells, self.store, self.asking = cells, CellStore(engine), Asking()
         site = Site(engine, folder / "journal", world.parts.prices)
         self.raiser = Raiser(world.parts, cells, self.store, name, self.asking)
@@ -425,6 +426,22 @@ def test_who_gives_up_a_tenant_holds_nothing_of_it_for_others_any_more(tmp_path:
             assert not await a.claimer.claim_for(["tnt_acme"])
             assert a.store.owner_of("tnt_acme") == ("gw-b", b.address)
             assert account.unknown_nanos == 0
+
+    run(work)
+
+
+def test_the_sides_of_what_many_tenants_link_are_asked_for_once(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with two(tmp_path) as (a, b):
+            names = [f"tnt_client-{number}" for number in range(20)]
+            for name in names:
+                a.claimer.links.put(name, ("crd_acme", "crd_b"))
+                a.claimer.split[name] = None
+            assert b.store.claim("gw-b", names[0], Component({names[0]: "crd_b"}, ("crd_b",)), 0) is not None
+            asked: list[str] = []
+            event.listen(a.engine, "before_cursor_execute", lambda *told: asked.append(told[2]))
+            await a.balancer.join()
+            assert len([one for one in asked if " AS pins" in one]) == 1
 
     run(work)
 

@@ -5,13 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from tenantry.domain.errors import NoRoomForBodies, TooManyBodies
+from tenantry.gateway.exchange import Exchange
+from tenantry.gateway.foresight import Foresight
+from tenantry.gateway.hop import Hop
 from tenantry.gateway.population import (
     BODY_BYTES_MAX,
     SMALL_HOLDING_BYTES,
     SPARE_BODY_BYTES,
     TENANT_BODY_BYTES_MAX,
     Population,
+    Served,
 )
 from tests.unit.gateway.playbook import OPEN, World, message, request_bytes
 
@@ -87,3 +93,9 @@ def test_a_tenant_s_connections_are_bounded_and_those_of_others_are_not_touched(
     again = world.client("again")
     again.connection.data_received(request_bytes({}))
     assert again.answers == ["answer 400"]
+
+
+@pytest.mark.parametrize("kind", [Exchange, Foresight, Hop])
+def test_whoever_is_served_can_be_told_all_that_there_is_to_tell(kind: type[Served]) -> None:
+    told = {name for name in vars(Served) if not name.startswith("_") and name != "principal"}
+    assert {name for name in told if getattr(kind, name) is getattr(Served, name)} == set()

@@ -8,7 +8,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event
 
 from tenantry.domain.cells import Component
 from tenantry.domain.doubts import Taken
@@ -40,3 +40,18 @@ def test_what_a_gateway_that_lives_has_let_go_is_in_doubt_no_longer(engine: Engi
     assert [one.nanos for one in doubts] == [1_000]
     store.lower([replace(TAKEN, taken=200)])
     assert [one.nanos for one in look_again(engine, tmp_path, PRICES, UTC, NOON_US, doubts, {})[0]] == [200]
+
+
+def test_what_many_tenants_are_in_doubt_about_is_asked_for_together(engine: Engine, tmp_path: Path) -> None:
+    names = [f"client-{number}" for number in range(50)]
+    store = CellStore(engine)
+    store.join(Lease("gw-a", 30_000_000), "", "there", 0)
+    store.claim("gw-a", names[0], Component(dict.fromkeys(names, "org-1"), ("org-1",)), 0)
+    store.take([replace(TAKEN, tenant_id=name) for name in names])
+    asked: list[object] = []
+    event.listen(engine, "before_cursor_execute", lambda *told: asked.append(told))
+    doubts = open_tenants(engine, tmp_path, PRICES, UTC, NOON_US, names, ("gw-b",)).doubts
+    assert [one.nanos for one in doubts] == [1_000] * 50
+    asked.clear()
+    assert len(look_again(engine, tmp_path, PRICES, UTC, NOON_US, doubts, {})[0]) == 50
+    assert len(asked) < 20

@@ -12,7 +12,7 @@ from sqlalchemy.exc import OperationalError
 from tenantry.storage.cell_tables import gateways
 from tenantry.storage.columns import now_utc
 from tenantry.storage.control_tables import controls, leaders
-from tenantry.storage.controls import ControlRecord, ControlStore, Standing
+from tenantry.storage.controls import ControlRecord, ControlStore, Renewal
 from tenantry.storage.database import open_store
 from tenantry.storage.server import Lock, copy_rows, end_frozen, take_turn
 from tenantry.storage.tables import journals
@@ -44,7 +44,7 @@ def store(engine: Engine) -> ControlStore:
     return made
 
 
-def renew(store: ControlStore, number: int, *runs: str, is_booking: bool = True) -> Standing | None:
+def renew(store: ControlStore, number: int, *runs: str, is_booking: bool = True) -> Renewal | None:
     return store.renew(f"ctl_{number}", runs, is_booking=is_booking, at_us=1)
 
 
@@ -55,10 +55,10 @@ def lapse(engine: Engine, number: int) -> None:
 
 
 def test_the_first_that_books_leads_and_all_know_how_many_live(store: ControlStore) -> None:
-    assert renew(store, 1, is_booking=False) == Standing(False, 3)
-    assert renew(store, 0) == Standing(True, 3)
-    assert renew(store, 2) == Standing(False, 3)
-    assert renew(store, 0) == Standing(True, 3)
+    assert renew(store, 1, is_booking=False) == Renewal(False, 3)
+    assert renew(store, 0) == Renewal(True, 3)
+    assert renew(store, 2) == Renewal(False, 3)
+    assert renew(store, 0) == Renewal(True, 3)
     told = {one.control_id: (one.is_booking, one.is_leading) for one in store.list_controls()}
     assert told == {"ctl_0": (True, True), "ctl_1": (False, False), "ctl_2": (True, False)}
 
@@ -66,30 +66,30 @@ def test_the_first_that_books_leads_and_all_know_how_many_live(store: ControlSto
 def test_another_leads_once_the_lease_of_the_leader_has_run_out_and_it_does_not_when_it_wakes(
     engine: Engine, store: ControlStore
 ) -> None:
-    assert renew(store, 0) == Standing(True, 3)
+    assert renew(store, 0) == Renewal(True, 3)
     lapse(engine, 0)
-    assert renew(store, 2) == Standing(True, 2)
-    assert renew(store, 0) == Standing(False, 3)
+    assert renew(store, 2) == Renewal(True, 2)
+    assert renew(store, 0) == Renewal(False, 3)
     assert [one.control_id for one in store.list_controls() if one.is_leading] == ["ctl_2"]
 
 
 def test_a_leader_that_nobody_followed_leads_on(engine: Engine, store: ControlStore) -> None:
     renew(store, 0)
     lapse(engine, 0)
-    assert renew(store, 0) == Standing(True, 3)
+    assert renew(store, 0) == Renewal(True, 3)
 
 
 def test_who_leaves_or_books_no_more_is_followed_at_once(store: ControlStore) -> None:
     renew(store, 0)
-    assert renew(store, 0, is_booking=False) == Standing(False, 3)
-    assert renew(store, 2) == Standing(True, 3)
+    assert renew(store, 0, is_booking=False) == Renewal(False, 3)
+    assert renew(store, 2) == Renewal(True, 3)
     store.leave("ctl_2")
-    assert renew(store, 0) == Standing(True, 2)
+    assert renew(store, 0) == Renewal(True, 2)
     assert [one.control_id for one in store.list_controls() if not one.is_live] == ["ctl_2"]
 
 
 def test_of_many_that_ask_at_once_one_leads(store: ControlStore) -> None:
-    found: list[Standing | None] = []
+    found: list[Renewal | None] = []
     threads = [threading.Thread(target=lambda number=number: found.append(renew(store, number))) for number in range(3)]
     for one in threads:
         one.start()
