@@ -186,6 +186,14 @@ def test_only_the_owner_of_a_tenant_takes_of_its_budget(store: CellStore, engine
         assert taken_of(connection, ["acme"], but=("gw-a",)) == []
 
 
+def test_who_takes_more_has_taken_so_much_in_all(store: CellStore, engine: Engine) -> None:
+    store.claim("gw-a", "acme", ONE, 5)
+    for taken in (10, 31):
+        store.take([Taken("acme", "", "nanos", "gw-a", taken, 0)])
+    with engine.connect() as connection:
+        assert [one.taken for one in taken_of(connection, ["acme"], but=())] == [31]
+
+
 def test_what_was_taken_is_lowered_to_what_was_used_and_never_raised_by_it(store: CellStore, engine: Engine) -> None:
     store.claim("gw-a", "acme", ONE, 5)
     store.take([Taken("acme", "", "nanos", "gw-a", 10, 0)])
