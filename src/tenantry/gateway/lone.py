@@ -16,10 +16,30 @@ from sqlalchemy import Engine, select
 from tenantry.gateway.handover import socket_name
 from tenantry.ledger.journal import is_alive
 from tenantry.storage.cell_tables import gateways
+from tenantry.storage.leases import LeaseStore
 
 log = logging.getLogger("tenantry.gateway")
 
 LOOK_SECONDS: Final = 0.2
+
+
+class AmongOthers(Exception):
+    """Gateways of other machines share the store, and this one is told to grant by itself."""
+
+
+def require_alone(engine: Engine, journal_dir: Path) -> None:
+    """Who grants by itself counts each budget and each limit anew, so no gateway of another machine may grant beside it.
+
+    Those whose journals are here are this machine's: they are replaced, or dead.
+
+    Raises: AmongOthers.
+    """
+    others = [one for one in LeaseStore(engine).live() if not (journal_dir / one).is_dir()]
+    if others:
+        raise AmongOthers(
+            f"gateway {others[0]} of another machine grants on this store: put `cluster = true` into tenantry.toml, so "
+            "that they share limits and budgets, and start again. If it is not there any more, its lease runs out soon"
+        )
 
 
 async def wait_for_lone(engine: Engine, journal_dir: Path, port: int) -> None:

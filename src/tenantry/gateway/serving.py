@@ -99,12 +99,17 @@ async def serve_gateway(
         from tenantry.gateway.lone import wait_for_lone
 
         await wait_for_lone(engine, journal_dir, port)
+    joins = settings.cluster or seats > 1
+    if not joins and engine.dialect.name != "sqlite":  # whose file no other machine has
+        from tenantry.gateway.lone import require_alone
+
+        require_alone(engine, journal_dir)
     # All that may fail has been done: from here on until it accepts, nobody admits anything.
     inherited = succeed(find_gateways(journal_dir, port, seat, seats))
     running = [attempt_id for one in inherited for attempt_id in one.attempt_ids]
     opening = open_counters(engine, journal_dir, prices, settings.zone, _told_us(), running)
     # One of several is that, whatever the settings say by now: the others go on until `serve` is told to restart.
-    cells = Cells(SUSPENDED_SECONDS) if settings.cluster or seats > 1 else None
+    cells = Cells(SUSPENDED_SECONDS) if joins else None
     parts = build_parts(settings, snapshot, vault.pepper, prices, journal, opening, clock, _beside, cells)
     gateway = GatewayProcess(parts)
     membership = None
