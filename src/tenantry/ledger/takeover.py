@@ -148,9 +148,13 @@ def _known(
     )
     if taken.key_id:
         query = query.where(columns.key_id == taken.key_id)
+    if taken.unit == TOKENS:
+        query = query.where(columns.begun_at_us >= taken.since_us)  # before a plan had any, they were not counted
     row = connection.execute(query).one()
     total, known = int(row[0] or 0), {period.kind: int(row[at + 1] or 0) for at, period in enumerate(periods)}
     for one in _unbooked(connection, taken, run):
+        if taken.unit == TOKENS and one.begun.begun_at_us < taken.since_us:
+            continue
         nanos = counted_tokens(one) if taken.unit == TOKENS else counted_nanos(one)
         total += nanos
         for period in periods:
