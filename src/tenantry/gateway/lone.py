@@ -28,7 +28,7 @@ class AmongOthers(Exception):
 
 
 def require_alone(engine: Engine, journal_dir: Path) -> None:
-    """Who grants by itself counts each budget and each limit anew, so no gateway of another machine may grant beside it.
+    """Who grants by itself counts budgets and limits anew, so no gateway of another machine may grant beside it.
 
     Those whose journals are here are this machine's: they are replaced, or dead.
 

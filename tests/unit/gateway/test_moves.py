@@ -157,8 +157,7 @@ class Side:
         cells, peers = world.parts.cells, world.parts.peers
         assert cells is not None
         assert peers is not None
-        self.engine = engine
-        self.cells, self.store, self.asking = cells, CellStore(engine), Asking()
+        self.engine, self.cells, self.store, self.asking = engine, cells, CellStore(engine), Asking()
         site = Site(engine, folder / "journal", world.parts.prices)
         self.raiser = Raiser(world.parts, cells, self.store, name, self.asking)
         self.leftovers = Leftovers(world.parts, cells, self.store, site, self.raiser, self.asking, name)
@@ -168,6 +167,7 @@ class Side:
         self.balancer = Balancer(world.parts, cells, self.store, self.claimer, self.mover, self.asking, name)
         self.receiver = Receiver(world.parts, cells, self.leftovers, peers.machine)
         self.claimer.taken = self.receiver.taken
+        self.receiver.pass_on, self.mover.pass_back = self.mover.ask_owner, self.receiver.pass_back
         self._peers = peers
 
     async def listen(self) -> None:

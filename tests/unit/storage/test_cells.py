@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from tenantry.domain.cells import Component
 from tenantry.domain.doubts import Taken
-from tenantry.storage.ceilings import taken_of
+from tenantry.storage.ceilings import forgotten, taken_of
 from tenantry.storage.cell_tables import cells, gateways
 from tenantry.storage.cells import CellStore, Claimed, Side, Wish
 from tenantry.storage.columns import now_utc
@@ -164,6 +164,15 @@ def test_who_comes_back_before_anybody_claimed_goes_on_in_its_epoch(store: CellS
     assert store.owner_of("acme") == ("gw-a", "gw-a:3000")
 
 
+def test_who_comes_back_is_lost_no_more(store: CellStore, engine: Engine) -> None:
+    store.claim("gw-a", "acme", ONE, 0)
+    with engine.begin() as connection:
+        connection.execute(update(gateways).where(gateways.c.gateway_id == "gw-a").values(forgotten_at_us=5))
+    store.rejoin(Lease("gw-a", LEASE_US))
+    with engine.connect() as connection:
+        assert not forgotten(connection, ["gw-a"])
+
+
 @TURNED
 def test_a_lease_of_before_the_machine_was_started_again_counts_no_more(engine: Engine, clock: Clock) -> None:
     before, now = CellStore(engine, clock, boot="before"), CellStore(engine, clock, boot="now")
@@ -256,6 +265,14 @@ def test_a_gift_is_of_all_cells_or_of_none_and_leaves_what_was_used(store: CellS
     assert store.owner_of("acme") == ("gw-b", "gw-b:3000")
     with engine.connect() as connection:
         assert [one.taken for one in taken_of(connection, ["acme"], but=())] == [4]
+
+
+def test_a_gift_tells_also_what_cost_more_than_was_taken_for_it(store: CellStore, engine: Engine) -> None:
+    store.claim("gw-a", "acme", ONE, 5)
+    store.take([Taken("acme", "", "nanos", "gw-a", 10, 0)])
+    assert store.give("gw-a", {"org-1": 1}, "gw-b", 6, [Taken("acme", "", "nanos", "gw-a", 12, 0)])
+    with engine.connect() as connection:
+        assert [one.taken for one in taken_of(connection, ["acme"], but=())] == [12]
 
 
 def test_only_the_owner_lends_and_only_more(store: CellStore, engine: Engine) -> None:
