@@ -68,7 +68,7 @@ class CellStore(LeaseStore):
             connection.execute(
                 update(gateways)
                 .where(gateways.c.gateway_id == lease.gateway_id)
-                .values(lease_until_us=self.now() + lease.lease_us, boot=self.boot)
+                .values(lease_until_us=self.now() + lease.lease_us, boot=self.boot, forgotten_at_us=None)
             )
             rows = connection.execute(select(cells.c.name, cells.c.epoch).where(cells.c.gateway_id == lease.gateway_id))
             mine = {row.name: int(row.epoch) for row in rows}
@@ -300,6 +300,11 @@ class CellStore(LeaseStore):
             if not self._owns(connection, owner, row.tenant_id):
                 return False
             return raise_taken(connection, row)
+
+    def taken_by(self, gateway_id: str, tenant_id: str) -> list[Taken]:
+        """What a gateway has taken of a tenant's accounts."""
+        with self.engine.connect() as connection:
+            return [one for one in taken_of(connection, [tenant_id], but=()) if one.gateway_id == gateway_id]
 
     def taken_by_others(self, tenant_ids: Sequence[str], us: Collection[str]) -> set[str]:
         """Those of these tenants of whose budgets others have taken something."""

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from tenantry.domain.cells import Component
 from tenantry.domain.doubts import Taken
-from tenantry.storage.ceilings import taken_of
+from tenantry.storage.ceilings import forgotten, taken_of
 from tenantry.storage.cell_tables import cells, gateways
 from tenantry.storage.cells import CellStore, Claimed, Side, Wish
 from tenantry.storage.columns import now_utc
@@ -162,6 +162,15 @@ def test_who_comes_back_before_anybody_claimed_goes_on_in_its_epoch(store: CellS
     assert store.owner_of("acme") is None
     assert store.rejoin(Lease("gw-a", LEASE_US)) == ({"org-1": 1}, {"acme": "org-1"})
     assert store.owner_of("acme") == ("gw-a", "gw-a:3000")
+
+
+def test_who_comes_back_is_lost_no_more(store: CellStore, engine: Engine) -> None:
+    store.claim("gw-a", "acme", ONE, 0)
+    with engine.begin() as connection:
+        connection.execute(update(gateways).where(gateways.c.gateway_id == "gw-a").values(forgotten_at_us=5))
+    store.rejoin(Lease("gw-a", LEASE_US))
+    with engine.connect() as connection:
+        assert not forgotten(connection, ["gw-a"])
 
 
 @TURNED
