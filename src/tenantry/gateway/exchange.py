@@ -26,6 +26,7 @@ from tenantry.domain.errors import (
     UpstreamDown,
     UpstreamTimedOut,
 )
+from tenantry.domain.holds import CEILING
 from tenantry.domain.lanes import Ask
 from tenantry.domain.life import TABLE, Do, Event, State, straight
 from tenantry.domain.owners import At
@@ -278,8 +279,9 @@ class Exchange(Outbound):
 
     def on_short(self) -> None:
         money = self._attempt.money if self._attempt is not None else None
-        self._error = self._parts.telling.budget_interruption(money.short if money is not None else None)
-        self._reason = "budget_reached"
+        short = money.short if money is not None else None
+        self._error = self._parts.telling.budget_interruption(short)
+        self._reason = "store_away" if short is not None and short.period == CEILING else "budget_reached"
         self.on(Event.SHORT)
 
     def on_settled(self, booked: Settlement) -> None:

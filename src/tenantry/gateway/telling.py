@@ -12,8 +12,8 @@ from zoneinfo import ZoneInfo
 from tenantry.domain.admission import LACK_MIN, Bucket, Lane, Obstacle, Scope
 from tenantry.domain.budget_answers import Use, budget_refusal, nearest_cap, refusal_message, use_headers
 from tenantry.domain.directory import Tenant
-from tenantry.domain.errors import ApiError, BudgetReached, RateLimited
-from tenantry.domain.holds import Account, Short
+from tenantry.domain.errors import ApiError, BudgetReached, RateLimited, StoreAway
+from tenantry.domain.holds import CEILING, Account, Short
 from tenantry.domain.limits import Limits
 from tenantry.gateway.authentication import Principal
 
@@ -84,6 +84,8 @@ class Telling:
         """What ends a stream whose next step does not fit."""
         if short is None:
             return BudgetReached()
+        if short.period == CEILING:
+            return StoreAway()  # there may be more of the budget, and it could not be taken in time
         return BudgetReached(refusal_message(short, self._zone, self._contact))
 
     # Header lines
