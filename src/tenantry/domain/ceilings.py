@@ -32,14 +32,22 @@ def envelope(left: int, least: int) -> int:
 class Ceiling:
     """What an owner has taken of one account. `mark`: beyond which use more is asked for.
 
-    `tenant_id`, `key_id` and `unit` say whose it is; `asked` is where those gather that want more.
+    `tenant_id`, `key_id` and `unit` say whose it is; `asked` is where those gather that want more. `since_us`: when the
+    account began to count, 0 where that was with its tenant.
     """
 
-    __slots__ = ("asked", "is_asked", "key_id", "least", "mark", "taken", "tenant_id", "unit", "wanted")
+    __slots__ = ("asked", "is_asked", "key_id", "least", "mark", "since_us", "taken", "tenant_id", "unit", "wanted")
 
     def __init__(
-        self, least: int, tenant_id: str = "", key_id: str = "", unit: str = "", asked: list[Ceiling] | None = None
+        self,
+        least: int,
+        tenant_id: str = "",
+        key_id: str = "",
+        unit: str = "",
+        asked: list[Ceiling] | None = None,
+        since_us: int = 0,
     ) -> None:
+        self.since_us = since_us
         self.least = least
         self.tenant_id = tenant_id
         self.key_id = key_id
@@ -58,9 +66,12 @@ class Ceiling:
             if self.asked is not None:
                 self.asked.append(self)
 
-    def next_taken(self, used: int, left: int) -> int:
-        """What is to be taken: so much is used, and so much is left of the budget beside it. It never becomes less."""
-        ahead = max(self.taken if self.wanted else 0, used + envelope(left, self.least))
+    def next_taken(self, used: int, left: int, step: int = 0) -> int:
+        """What is to be taken: so much is used, and so much is left of the budget beside it. It never becomes less.
+
+        `step`: what all streams together may need at once. When more is asked for there has to be as much.
+        """
+        ahead = max(self.taken if self.wanted else 0, used + envelope(left, max(self.least, LOW_DIVISOR * step)))
         return max(self.taken, min(used + max(0, left), ahead + self.wanted))
 
     def take(self, taken: int, used: int, left: int) -> None:

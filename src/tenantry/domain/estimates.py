@@ -322,6 +322,12 @@ class StreamMeter:
         """What to hold before the request is sent, in nano-dollars."""
         return self._total()
 
+    @property
+    def step_nanos(self) -> int:
+        """What it may have to hold beside what it holds, at once, as it grows."""
+        amount = self._output_nanos * STEP_TOKENS
+        return amount if self._history is None else self._history.scale(amount)
+
     def first_bound(self) -> Bound:
         """The same, and what of it is output: to be asked before `started`."""
         return Bound(self._total(), self._output_nanos, self.held_tokens, self.max_tokens)

@@ -396,8 +396,9 @@ class Account:
         self.held_nanos += nanos
         self._bound()
 
-    def find(self, spent: Mapping[str, int]) -> None:
-        """So much was found to have been spent, by kinds of its current periods, by such a gateway."""
+    def find(self, spent: Mapping[str, int], at_us: int) -> None:
+        """So much was found at `at_us` to have been spent by such a gateway, by kinds of the periods that hold that."""
+        self.advance(at_us)
         for kind in self._spent:
             self._spent[kind] += spent.get(MONTH if kind == PLAN else kind, 0)
         self._bound()

@@ -21,15 +21,15 @@ class Suspense:
     def all(self) -> list[Doubt]:
         return list(self._by_name.values())
 
-    def enter(self, doubts: Iterable[Doubt], tenant_ids: Collection[str]) -> None:
-        """Hold those of these tenants, which are granted for here from now on."""
+    def enter(self, doubts: Iterable[Doubt], tenant_ids: Collection[str], at_us: int) -> None:
+        """Hold those of these tenants, which are granted for here from now on; `at_us`: when that was read."""
         for doubt in doubts:
             if doubt.taken.tenant_id in tenant_ids:
                 self._forget(self._by_name.get(doubt.taken.name))
                 self._till.doubt(*doubt.account, doubt.nanos)
                 self._by_name[doubt.taken.name] = doubt
                 if doubt.is_over:
-                    self.look(doubt, doubt)
+                    self.look(doubt, doubt, at_us)
 
     def lose(self, tenant_ids: Collection[str]) -> None:
         """Other gateways grant for these: what they hold for others is theirs."""
@@ -42,8 +42,8 @@ class Suspense:
             self._till.doubt(*doubt.account, -doubt.nanos)
             del self._by_name[doubt.taken.name]
 
-    def look(self, before: Doubt, after: Doubt) -> None:
-        """What was found since then counts as what it is, and is in doubt no more.
+    def look(self, before: Doubt, after: Doubt, at_us: int) -> None:
+        """What was found at `at_us` counts as what it is, and is in doubt no more.
 
         Nothing, where `before` is held no longer: its tenant was lost meanwhile, or more was lent.
         """
@@ -52,7 +52,7 @@ class Suspense:
             return
         found, left = become(before, after)
         if found:
-            self._till.find(*before.account, found)
+            self._till.find(*before.account, found, at_us)
         self._till.doubt(*before.account, left - before.nanos)
         if left:
             after.nanos = left
@@ -60,8 +60,9 @@ class Suspense:
         else:
             del self._by_name[name]
 
-    def lend(self, wanted: Taken, at_us: int) -> Taken | None:
-        """Hold more for a gateway that wants to take more of an account; how much it may have taken. None: no more."""
+    def lend(self, wanted: Taken, at_us: int) -> tuple[Taken, int] | None:
+        """Hold more for a gateway that wants to take more of an account: how much it may have taken, and how much more
+        that is. `lent` has to follow. None: there is no more."""
         doubt = self._by_name.get(wanted.name)
         account = self._till.accounts_by_name(wanted.tenant_id).get((wanted.key_id, wanted.unit))
         if doubt is None or account is None:
@@ -69,7 +70,17 @@ class Suspense:
         more = min(wanted.taken - doubt.taken.taken, account.left_nanos(at_us))
         if more <= 0:
             return None
-        lent = replace(doubt.taken, taken=doubt.taken.taken + more)
         self._till.doubt(*doubt.account, more)
-        self._by_name[wanted.name] = replace(doubt, taken=lent, nanos=doubt.nanos + more)
-        return lent
+        return replace(doubt.taken, taken=doubt.taken.taken + more), more
+
+    def lent(self, taken: Taken, more: int, *, is_lent: bool) -> bool:
+        """It stands in the store, or does not. False: who wanted it is not to be told, and does not spend it.
+
+        Only now it is of the doubt: a look at the store that was begun before must not take it for less.
+        """
+        doubt = self._by_name.get(taken.name)
+        if doubt is None or not is_lent:
+            self._till.doubt(taken.tenant_id, taken.key_id, taken.unit, -more)
+            return False
+        self._by_name[taken.name] = replace(doubt, taken=taken, nanos=doubt.nanos + more)
+        return True

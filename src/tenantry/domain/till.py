@@ -62,7 +62,10 @@ class Till:
         self._asked = asked
         self._envelope_nanos = envelope_nanos
         self._opened: dict[str, Opening] = {}  # tenants that were opened later, each with what was read for it
-        self._doubted: dict[tuple[str, str, str], int] = {}  # of accounts that nobody has used yet
+        # Of accounts that nobody has used yet: what others may have spent, and what they were found to have, and when.
+        self._doubted: dict[tuple[str, str, str], int] = {}
+        self._found: dict[tuple[str, str, str], list[tuple[int, Mapping[str, int]]]] = {}
+        self._tokens_since: dict[str, int] = {}  # of tenants that were in use before their tokens were counted
         self._keys: dict[str, list[str]] = {}  # the keys of each tenant that have accounts; "" is the tenant's own
 
     def accounts_of(self, tenant: Tenant, key: GatewayKey) -> Accounts:
@@ -93,18 +96,21 @@ class Till:
         self._accounts[tenant_id, key_id] = account
         self._keys.setdefault(tenant_id, []).append(key_id)
         self._limit(account, tenant_id, key_id)
-        doubted = self._doubted.pop((tenant_id, key_id, account.unit), 0) if self._doubted else 0
-        if doubted:
-            account.doubt(doubted)
+        self._count_others(account, tenant_id, key_id)
         for at_us, nanos in self._corrections.pop((tenant_id, key_id), ()):
             account.correct(nanos, at_us)
         return account
 
-    def _count_tokens(self, tenant: Tenant, own: Account) -> None:
-        """An account of tokens, from when a plan of the tenant includes tokens; it stays then."""
+    def _count_tokens(self, tenant: Tenant, own: Account, since_us: int = 0) -> None:
+        """An account of tokens, from when a plan of the tenant includes tokens; it stays then.
+
+        `since_us`: where that is later than the tenant's first use here.
+        """
         allowance = tenant.allowance
         if allowance is None or not allowance.counts_tokens or own.tokens is not None:
             return
+        if since_us:
+            self._tokens_since[tenant.tenant_id] = since_us
         opening = self._opened.get(tenant.tenant_id, self._opening)
         opened = opening.tokens.get(tenant.tenant_id, {})
         booked = dict(allowance.booked_tokens)
@@ -112,6 +118,7 @@ class Till:
         spent = {kind: max(opened.get(kind, 0), booked.get(kind, 0)) for kind in (DAY, MONTH)}
         own.tokens = Account(own.holder, NO_BUDGET, self._zone, spent, opening.at_us, allowance, TOKENS)
         self._limit(own.tokens, tenant.tenant_id, "")
+        self._count_others(own.tokens, tenant.tenant_id, "")
 
     # Where several gateways serve
 
@@ -124,7 +131,17 @@ class Till:
                 account.limit_by(None)
         elif account.ceiling is None:
             least = ENVELOPE_TOKENS_MIN if account.unit == TOKENS else self._envelope_nanos
-            account.limit_by(Ceiling(least, tenant_id, key_id, account.unit, self._asked))
+            since_us = self._tokens_since.get(tenant_id, 0) if account.unit == TOKENS else 0
+            account.limit_by(Ceiling(least, tenant_id, key_id, account.unit, self._asked, since_us))
+
+    def _count_others(self, account: Account, tenant_id: str, key_id: str) -> None:
+        """What others may have spent, and were found to have spent, before anybody asked for this account here."""
+        name = (tenant_id, key_id, account.unit)
+        for at_us, spent in self._found.pop(name, ()):
+            account.find(spent, at_us)
+        doubted = self._doubted.pop(name, 0)
+        if doubted:
+            account.doubt(doubted)
 
     def accounts_by_name(self, tenant_id: str) -> dict[tuple[str, str], Account]:
         """The accounts of a tenant, by key ("" is its own) and unit."""
@@ -156,6 +173,8 @@ class Till:
         self._opened[tenant_id] = opening
         for key_id in {"", *self._keys.get(tenant_id, ())}:
             self._corrections.pop((tenant_id, key_id), None)
+        for found in [name for name in self._found if name[0] == tenant_id]:
+            del self._found[found]  # the opening has it
         for name, account in self.accounts_by_name(tenant_id).items():
             spent = opening.tokens.get(tenant_id, {}) if name[1] == TOKENS else opening.of(tenant_id, name[0])
             account.begin_again(spent, opening.at_us, account.spent_here - spent_before.get(name, 0))
@@ -169,19 +188,13 @@ class Till:
             name = (tenant_id, key_id, unit)
             self._doubted[name] = self._doubted.get(name, 0) + nanos
 
-    def find(self, tenant_id: str, key_id: str, unit: str, spent: Mapping[str, int]) -> None:
-        """So much was found to have been spent, by kinds of the current periods, by such a gateway."""
-        account, opened = self.accounts_by_name(tenant_id).get((key_id, unit)), self._opened.get(tenant_id)
+    def find(self, tenant_id: str, key_id: str, unit: str, spent: Mapping[str, int], at_us: int) -> None:
+        """So much was found at `at_us` to have been spent by such a gateway, by kinds of the periods that hold that."""
+        account = self.accounts_by_name(tenant_id).get((key_id, unit))
         if account is not None:
-            account.find(spent)
-        elif opened is not None:
-            kinds = (
-                opened.tokens.setdefault(tenant_id, {})
-                if unit == TOKENS
-                else opened.spent.setdefault((tenant_id, key_id), {})
-            )
-            for kind, nanos in spent.items():
-                kinds[kind] = kinds.get(kind, 0) + nanos
+            account.find(spent, at_us)
+        else:
+            self._found.setdefault((tenant_id, key_id, unit), []).append((at_us, spent))
 
     def opened_entries(self) -> dict[str, int]:
         """Up to which row of the ledger corrections are in what was read for tenants later than for the others."""
@@ -224,7 +237,7 @@ class Till:
             if tenant is not None and account is not None:
                 account.apply(tenant.budget, at_us, tenant.allowance)
                 self._limit(account, tenant_id, "")
-                self._count_tokens(tenant, account)
+                self._count_tokens(tenant, account, at_us)
                 if account.tokens is not None:
                     account.tokens.apply(NO_BUDGET, at_us, tenant.allowance)
                     self._limit(account.tokens, tenant_id, "")
@@ -355,6 +368,11 @@ class Money(Hold):
         self.history = history
         self.bound = bound
         self.is_held = is_held
+
+    @property
+    def step_nanos(self) -> int:
+        """What it may need beside what is held, at once: of a stream, where there is a budget."""
+        return self._meter.step_nanos if self._meter is not None and self.is_held and self.is_open else 0
 
     def started(self, model: str | None, usage: Usage, at_us: int, now: float) -> bool:
         """The prompt's cost is known. False: even that does not fit. `now`: seconds that only go on."""

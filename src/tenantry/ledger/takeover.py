@@ -139,22 +139,27 @@ def _known(
     What many tenants are in doubt about is asked for together: it is looked at again each second.
     """
     found = {one.name: [0] * (1 + len(periods)) for one in taken}
-    alike: dict[tuple[str, str], list[Taken]] = {}
+    alike: dict[tuple[str, str, int], list[Taken]] = {}
     for one in taken:
-        alike.setdefault((one.gateway_id, one.unit), []).append(one)
-    for (gateway_id, unit), some in alike.items():
+        # What was begun before a plan had any tokens was not counted.
+        begun_us = one.since_us if one.unit == TOKENS else 0
+        alike.setdefault((one.gateway_id, one.unit, begun_us), []).append(one)
+    for (gateway_id, unit, begun_us), some in alike.items():
         run = runs.get(gateway_id)
-        unbooked = _unbooked(connection, run, {one.tenant_id for one in some}, unit, periods) if run is not None else ()
-        for tenant_id, key_id, *sums in (*_booked(connection, gateway_id, unit, some, periods), *unbooked):
+        names = {one.name for one in some}
+        tenant_ids = {one.tenant_id for one in some}
+        unbooked = _unbooked(connection, run, tenant_ids, unit, begun_us, periods) if run is not None else ()
+        for tenant_id, key_id, *sums in (*_booked(connection, gateway_id, unit, begun_us, some, periods), *unbooked):
             for holder in {"", key_id}:
-                counts = found.get((tenant_id, holder, unit, gateway_id))
+                name = (tenant_id, holder, unit, gateway_id)
+                counts = found[name] if name in names else None
                 if counts is not None:
                     counts[:] = map(add, counts, sums)
     return found
 
 
 def _booked(
-    connection: Connection, gateway_id: str, unit: str, taken: Sequence[Taken], periods: Sequence[Period]
+    connection: Connection, gateway_id: str, unit: str, begun_us: int, taken: Sequence[Taken], periods: Sequence[Period]
 ) -> Iterator[tuple[Any, ...]]:
     """Tenant, key, and what is booked of it: in all, then in each of the periods."""
     columns: Any = ledger.c
@@ -171,6 +176,7 @@ def _booked(
         query = select(columns.tenant_id, columns.key_id, *sums).where(
             columns.tenant_id.in_(tenant_ids[first : first + VALUES_AT_ONCE]),
             columns.ended_at_us >= since_us,
+            columns.begun_at_us >= begun_us,
             columns.journal_run == gateway_id,
             columns.adjusts.is_(None),
         )
@@ -180,10 +186,15 @@ def _booked(
 
 
 def _unbooked(
-    connection: Connection, run: ReadRun, tenant_ids: Collection[str], unit: str, periods: Sequence[Period]
+    connection: Connection,
+    run: ReadRun,
+    tenant_ids: Collection[str],
+    unit: str,
+    begun_us: int,
+    periods: Sequence[Period],
 ) -> Iterator[tuple[Any, ...]]:
     """The same, of each attempt that has ended and is not booked yet."""
-    ended = [one for one in run.ended if one.begun.tenant_id in tenant_ids]
+    ended = [one for one in run.ended if one.begun.tenant_id in tenant_ids and one.begun.begun_at_us >= begun_us]
     booked = already_booked(connection, [one.begun.attempt_id for one in ended])
     for one in ended:
         if one.begun.attempt_id not in booked:

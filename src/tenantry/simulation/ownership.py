@@ -343,7 +343,7 @@ class Ownership:
 
     def _enter(self, found: Takeover, entered: set[str]) -> None:
         if not self._gateway.faults.has("doubt-not-held"):
-            self._gateway.suspense.enter(found.doubts, entered)
+            self._gateway.suspense.enter(found.doubts, entered, found.opening.at_us)
         for attempt_id, tenant_id in found.running.items():
             if tenant_id in entered and attempt_id not in self.elsewhere:
                 self._adopt(attempt_id, tenant_id)
@@ -431,7 +431,7 @@ class Ownership:
         def looked(found: tuple[list[Doubt], set[str]]) -> None:
             now, running = found
             for before, after in zip(doubts, now, strict=True):
-                self._gateway.suspense.look(before, after)
+                self._gateway.suspense.look(before, after, at_us)
             for attempt_id in elsewhere:
                 if attempt_id not in running and attempt_id in self.elsewhere:
                     self._gateway.lanes.release(self.elsewhere.pop(attempt_id))

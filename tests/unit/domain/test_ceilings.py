@@ -6,9 +6,16 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from tenantry.domain.allowances import Allowance, Sold
 from tenantry.domain.budgets import Budget, Cap
 from tenantry.domain.ceilings import ENVELOPE_NANOS_MIN, Ceiling, envelope, unknown
+from tenantry.domain.directory import NO_BUDGET, Change, GatewayKey, KeyStatus, Snapshot, Tenant, TenantStatus
 from tenantry.domain.holds import CEILING, Account, Hold, Short, place, take_plainly
+from tenantry.domain.limits import Limits
+from tenantry.domain.opening import Opening
+from tenantry.domain.plans import BLOCK, Dated, Terms
+from tenantry.domain.prices import load_default_prices
+from tenantry.domain.till import Till
 
 UTC = ZoneInfo("UTC")
 NOON = 1_795_608_000_000_000
@@ -107,7 +114,7 @@ def test_what_others_may_have_spent_is_held_and_not_taken_again() -> None:
     acme = account(1_000)
     acme.doubt(unknown(400, 150))
     assert (acme.used_nanos, acme.left_nanos(NOON)) == (0, 750)
-    acme.find({"day": 100, "week": 100, "month": 100})
+    acme.find({"day": 100, "week": 100, "month": 100}, NOON)
     acme.doubt(-100)
     assert (acme.used_nanos, acme.left_nanos(NOON), acme.spent["month"]) == (0, 750, 100)
     acme.doubt(-150)
@@ -123,3 +130,57 @@ def test_an_account_that_is_opened_again_goes_on_under_what_it_has_taken() -> No
     assert (acme.spent["month"], acme.held_nanos, acme.used_nanos) == (305, 40, 55)
     hold.settle(40, NOON)
     assert acme.spent["month"] == 345
+
+
+@pytest.mark.parametrize("is_used", [True, False])
+def test_what_is_found_after_the_end_of_a_period_counts_in_the_next_one(*, is_used: bool) -> None:
+    budget = Budget((Cap("day", 10 * DOLLAR, ()),), "hard")
+    till, acme = till_of(), tenant(budget)
+    if is_used:
+        till.accounts_of(acme, KEY)
+    till.doubt("acme", "", "nanos", 5 * DOLLAR)
+    later = NOON + DAY_US
+    till.find("acme", "", "nanos", dict.fromkeys(("day", "week", "month"), 5 * DOLLAR), later)
+    till.doubt("acme", "", "nanos", -5 * DOLLAR)
+    assert till.accounts_of(acme, KEY)[0].left_nanos(later + 1) == 5 * DOLLAR
+
+
+TOKENS_A_MONTH = Allowance(
+    (Dated(None, "small"),),
+    (Sold("small", (Dated(None, Terms(included_tokens=1_000, overage=BLOCK)),)),),
+)
+
+
+def test_tokens_that_others_may_have_used_are_held_from_the_first_request_on() -> None:
+    till, acme = till_of(), tenant(NO_BUDGET, TOKENS_A_MONTH)
+    till.doubt("acme", "", "tokens", 400)
+    till.find("acme", "", "tokens", {"day": 100, "month": 100}, NOON)
+    tokens = till.accounts_of(acme, KEY)[0].tokens
+    assert tokens is not None
+    assert (tokens.unknown_nanos, tokens.left_nanos(NOON)) == (400, 500)
+
+
+def test_an_account_of_tokens_that_began_after_its_tenant_says_since_when_it_counts() -> None:
+    till, acme = till_of(), tenant(NO_BUDGET)
+    own = till.accounts_of(acme, KEY)[0]
+    changed = tenant(NO_BUDGET, TOKENS_A_MONTH)
+    till.apply(Change(Snapshot(2, {}, {"acme": changed}), None, None), NOON + 5)
+    assert own.tokens is not None
+    assert own.tokens.ceiling is not None
+    assert own.tokens.ceiling.since_us == NOON + 5
+
+
+KEY = GatewayKey("key", "acme", b"digest", KeyStatus.ACTIVE)
+
+
+def till_of() -> Till:
+    till = Till(load_default_prices(), UTC, Opening(NOON), [])
+    till.enter("acme", Opening(NOON), {})
+    return till
+
+
+def tenant(budget: Budget, allowance: Allowance | None = None) -> Tenant:
+    limits = Limits(sessions_max=5, requests_per_minute=None, queue_wait_ms_max=0)
+    return Tenant(
+        "acme", "acme", "acme", TenantStatus.ACTIVE, "test", limits, None, None, budget=budget, allowance=allowance
+    )
