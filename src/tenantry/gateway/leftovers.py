@@ -41,6 +41,7 @@ class Leftovers:
     ) -> None:
         self.guests = Guests(parts, cells.guests)
         self.turn = asyncio.Lock()  # what is lowered is lowered in the order in which tenants come and go
+        self._lending = asyncio.Lock()  # one at a time: each knows what the one before has lent
         self._parts = parts
         self._cells = cells
         self._store = store
@@ -55,7 +56,7 @@ class Leftovers:
 
     def enter(self, found: Takeover, entered: Collection[str]) -> None:
         """These tenants are granted for here from now on."""
-        self._doubts.enter(found.doubts, entered)
+        self._doubts.enter(found.doubts, entered, found.opening.at_us)
         self.guests.find([one for one in found.running if one[1].tenant_id in entered], self.own_names())
         for tenant_id in entered:
             self._leaving.pop(tenant_id, None)
@@ -96,7 +97,7 @@ class Leftovers:
         look = partial(look_again, site.engine, site.journal_dir, site.prices, zone, at_us, doubts, attempts)
         now, ended = await self._asking.ask(look)
         for before, after in zip(doubts, now, strict=True):
-            self._doubts.look(before, after)
+            self._doubts.look(before, after, at_us)
         self.guests.ended(ended)
 
     async def lower(self, tenant_ids: Collection[str]) -> None:
@@ -114,8 +115,26 @@ class Leftovers:
         """Let a gateway that still has answers of a tenant take more of its budget, as far as there is more."""
         if wanted.tenant_id not in self._cells.tenure.tenants:
             return None
-        # Held before it stands in the store: if that cannot be told, it stays held until the journal says more.
-        lent = self._doubts.lend(wanted, self._parts.clock.wall_us())
-        if lent is None:
-            return None
-        return lent if await self._asking.ask(partial(self._store.lend, self._me, lent)) else None
+        async with self._lending:
+            self._open(wanted)
+            found = self._doubts.lend(wanted, self._parts.clock.wall_us())  # held before it stands in the store
+            if found is None:
+                return None
+            lent, more = found
+            is_lent = False
+            try:
+                is_lent = await self._asking.ask(partial(self._store.lend, self._me, lent))
+            finally:
+                is_lent = self._doubts.lent(lent, more, is_lent=is_lent)
+            return lent if is_lent else None
+
+    def _open(self, taken: Taken) -> None:
+        """Have the account, of which it may be that nobody has asked for anything here yet."""
+        till, snapshot, tenant_id = self._parts.till, self._parts.latest.snapshot, taken.tenant_id
+        tenant = snapshot.tenants.get(tenant_id)
+        if tenant is None or (taken.key_id, taken.unit) in till.accounts_by_name(tenant_id):
+            return
+        for key in snapshot.keys.values():
+            if key.tenant_id == tenant_id and taken.key_id in ("", key.key_id):
+                till.accounts_of(tenant, key)
+                return

@@ -45,6 +45,7 @@ class Membership:
         self._balancer = Balancer(parts, cells, store, self._claimer, self._mover, asking, run_id)
         self._receiver = Receiver(parts, cells, self._leftovers, peers.machine)
         self._claimer.taken = self._receiver.taken
+        self._receiver.pass_on, self._mover.pass_back = self._mover.ask_owner, self._receiver.pass_back
         self._parts = parts
         self._now = parts.clock.now
         self._peers = peers

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final
 
@@ -36,6 +36,8 @@ log = logging.getLogger("tenantry.gateway")
 KEPT_SECONDS_MAX: Final = 5.0
 # How often the next owner is told what has been given back. Telling it late holds others up, and lets nobody pass.
 TELL_SECONDS: Final = 0.02
+# A question of an answer that has stayed follows its cell through so many hands: cells that go round do not keep it up.
+PASSED_MAX: Final = 8
 
 
 class _Left:
@@ -79,9 +81,12 @@ class Mover:
         self._raiser = raiser
         self._asking = asking
         self._me = me
+        self.pass_back: Callable[[Lent], object] = _nobody
         self._left: list[_Left] = []
         self._has_left = asyncio.Event()
-        raiser.ask_owner = self._ask_owner
+        self._fault = Fault("what was lent could not be looked up", parts.clock.now)
+        self._tasks: set[asyncio.Task[None]] = set()
+        raiser.ask_owner = self.ask_owner
 
     # By the clock
 
@@ -212,14 +217,27 @@ class Mover:
         if isinstance(message, Kept):
             if not kept.done():
                 kept.set_result(True)
+        elif isinstance(message, Lent) and message.gateway_id not in ("", self._me):
+            self.pass_back(message)
         elif isinstance(message, Lent):
-            self._raiser.is_taken(Taken(message.tenant_id, message.key_id, message.unit, self._me, message.taken, 0))
+            task = asyncio.get_running_loop().create_task(self._take_lent(message))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
-    def _ask_owner(self, row: Taken) -> None:
-        """An answer that has stayed here may cost more than was taken for it."""
-        for one in self._left:
-            if row.tenant_id in one.tenants:
-                one.talk.say(More(row.tenant_id, row.key_id, row.unit, row.taken))
+    async def _take_lent(self, lent: Lent) -> None:
+        """What counts is what stands in the store: it may have been lowered from here since it was lent."""
+        with self._fault.noted():  # closed: no more is spent than before
+            async with self._claimer.turn:
+                for row in await self._asking.ask(partial(self._store.taken_by, self._me, lent.tenant_id)):
+                    if (row.key_id, row.unit) == (lent.key_id, lent.unit):
+                        self._raiser.is_taken(row)
+
+    def ask_owner(self, row: Taken, passed: int = 0) -> None:
+        """An answer that has stayed here, or at who gave the cell to this one, may cost more than was taken for it."""
+        for one in reversed(self._left):
+            if row.tenant_id in one.tenants and passed < PASSED_MAX:
+                one.talk.say(More(row.tenant_id, row.key_id, row.unit, row.taken, row.gateway_id, passed))
+                return
 
     # Wishes, and the end
 
@@ -252,3 +270,7 @@ class Mover:
             one.tell()
             one.talk.close()
         self._left.clear()
+
+
+def _nobody(_lent: Lent) -> None:
+    """Nobody has given anything to this gateway."""

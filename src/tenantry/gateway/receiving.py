@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from tenantry.domain.doubts import Taken
@@ -43,6 +43,7 @@ class Receiver:
         self._cells = cells
         self._leftovers = leftovers
         self._machine = machine
+        self.pass_on: Callable[[Taken, int], object] = _nobody  # what the next owner is to be asked
         self.takes = True  # until this gateway ends
         self._fault = Fault("no more could be lent of budgets", parts.clock.now)
         self._arrivals: list[_Arrival] = []
@@ -146,13 +147,28 @@ class Receiver:
     async def _lend(self, arrival: _Arrival, more: More) -> None:
         if arrival.estate is None:
             return
-        wanted = Taken(more.tenant_id, more.key_id, more.unit, arrival.estate.gateway_id, more.taken, 0)
+        gateway_id = more.gateway_id or arrival.estate.gateway_id
+        wanted = Taken(more.tenant_id, more.key_id, more.unit, gateway_id, more.taken, 0)
+        if wanted.tenant_id not in self._cells.tenure.tenants:
+            self.pass_on(wanted, more.passed + 1)
+            return
         lent = None
         with self._fault.noted():  # closed: it takes no more than it had
             lent = await self._leftovers.lend(wanted)
         if lent is not None:
-            arrival.talk.say(Lent(lent.tenant_id, lent.key_id, lent.unit, lent.taken))
+            arrival.talk.say(Lent(lent.tenant_id, lent.key_id, lent.unit, lent.taken, gateway_id))
+
+    def pass_back(self, lent: Lent) -> None:
+        """The next owner has lent something to who gave the cell to this one."""
+        for arrival in self._arrivals:
+            estate = arrival.estate
+            if estate is not None and estate.gateway_id == lent.gateway_id and lent.tenant_id in estate.tenants:
+                arrival.talk.say(lent)
 
     def close(self) -> None:
         for arrival in self._arrivals:
             arrival.talk.close()
+
+
+def _nobody(_wanted: Taken, _passed: int) -> None:
+    """Nothing has been given to anybody from here."""

@@ -168,6 +168,7 @@ class Side:
         self.balancer = Balancer(world.parts, cells, self.store, self.claimer, self.mover, self.asking, name)
         self.receiver = Receiver(world.parts, cells, self.leftovers, peers.machine)
         self.claimer.taken = self.receiver.taken
+        self.receiver.pass_on, self.mover.pass_back = self.mover.ask_owner, self.receiver.pass_back
         self._peers = peers
 
     async def listen(self) -> None:

@@ -51,12 +51,18 @@ class Withdrawn(msgspec.Struct, tag=True):
 
 
 class More(msgspec.Struct, tag=True):
-    """May an answer that has stayed take so much of an account in all? `Lent` says how much it may."""
+    """May an answer that has stayed take so much of an account in all? `Lent` says how much it may.
+
+    `gateway_id`: where it has stayed; "": with who says this. Who has given the cell on since passes both on; `passed`:
+    how often that was done.
+    """
 
     tenant_id: str
     key_id: str
     unit: str
     taken: int
+    gateway_id: str = ""
+    passed: int = 0
 
 
 class Lent(msgspec.Struct, tag=True):
@@ -64,6 +70,7 @@ class Lent(msgspec.Struct, tag=True):
     key_id: str
     unit: str
     taken: int
+    gateway_id: str = ""
 
 
 Said = CellEstate | Kept | Given | Withdrawn | Used | More | Lent
