@@ -138,7 +138,8 @@ class Raiser:
 
     def _lower(self, account: Account, ceiling: Ceiling, streams: Mapping[str, int]) -> int:
         used = account.used_nanos
-        taken = min(ceiling.taken, used + _steps(ceiling, streams))
+        # Where answers cost more than was held for them, more is used than was taken.
+        taken = max(used, min(ceiling.taken, used + _steps(ceiling, streams)))
         account.lower_ceiling(used)
         if taken > used:
             account.taken(taken, self._parts.clock.wall_us())

@@ -199,6 +199,8 @@ class CellStore(LeaseStore):
                 .values(gateway_id=to, epoch=cells.c.epoch + 1, since_us=at_us, wanted_by=None)
             )
             lower_taken(connection, lowered)
+            for row in lowered:  # what cost more than was held for it, too: it is still the owner's to take
+                raise_taken(connection, row)
             return True
 
     def wish(self, name: str, to: str | None) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, event, update
 
 from tenantry.domain.cells import Component
 from tenantry.domain.doubts import Taken
@@ -16,7 +16,9 @@ from tenantry.domain.prices import load_default_prices
 from tenantry.ledger.takeover import look_again, open_tenants
 from tenantry.storage.cells import CellStore
 from tenantry.storage.leases import Lease
+from tenantry.storage.tables import journals
 from tests.template import new_store
+from tests.unit.ledger.books import attempt, book, rows
 
 UTC = ZoneInfo("UTC")
 NOON_US = 1_795_608_000_000_000
@@ -55,3 +57,19 @@ def test_what_many_tenants_are_in_doubt_about_is_asked_for_together(engine: Engi
     asked.clear()
     assert len(look_again(engine, tmp_path, PRICES, UTC, NOON_US, doubts, {})[0]) == 50
     assert len(asked) < 20
+
+
+def test_tokens_that_were_used_before_a_plan_counted_them_are_not_of_what_was_taken(
+    engine: Engine, tmp_path: Path
+) -> None:
+    earlier, later = NOON_US - 60_000_000, NOON_US + 60_000_000
+    book(engine, tmp_path / "journals", [attempt(1, earlier, "acme"), attempt(2, later, "acme")])
+    run, store = rows(engine)[0]["journal_run"], CellStore(engine)
+    with engine.begin() as connection:
+        connection.execute(update(journals).values(closed_at=None))  # it lives
+    store.join(Lease(run, 30_000_000), "", "there", 0)
+    store.claim(run, "acme", Component({"acme": "org-1"}, ("org-1",)), 0)
+    of_tokens = replace(TAKEN, unit="tokens", gateway_id=run, taken=1_300)
+    assert store.take([of_tokens]) == [of_tokens]
+    found = open_tenants(engine, tmp_path / "elsewhere", PRICES, UTC, later, ["acme"], ("gw-b",)).doubts
+    assert [(one.nanos, one.known["month"]) for one in found] == [(1_300 - 1_010, 1_010)]

@@ -267,6 +267,14 @@ def test_a_gift_is_of_all_cells_or_of_none_and_leaves_what_was_used(store: CellS
         assert [one.taken for one in taken_of(connection, ["acme"], but=())] == [4]
 
 
+def test_a_gift_tells_also_what_cost_more_than_was_taken_for_it(store: CellStore, engine: Engine) -> None:
+    store.claim("gw-a", "acme", ONE, 5)
+    store.take([Taken("acme", "", "nanos", "gw-a", 10, 0)])
+    assert store.give("gw-a", {"org-1": 1}, "gw-b", 6, [Taken("acme", "", "nanos", "gw-a", 12, 0)])
+    with engine.connect() as connection:
+        assert [one.taken for one in taken_of(connection, ["acme"], but=())] == [12]
+
+
 def test_only_the_owner_lends_and_only_more(store: CellStore, engine: Engine) -> None:
     store.claim("gw-a", "acme", ONE, 5)
     store.take([Taken("acme", "", "nanos", "gw-a", 10, 0)])
