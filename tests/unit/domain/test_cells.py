@@ -386,7 +386,7 @@ class Cluster:
             account, known = gateway.accounts[tenant], store.known(other, tenant)
             found = known - doubt.known
             less = doubt.nanos if other in store.closed else min(doubt.nanos, found)
-            account.find({"month": found})
+            account.find({"month": found}, NOON_US)
             account.doubt(-less)
             doubt.known, doubt.nanos = known, doubt.nanos - less
             if other in store.closed:

@@ -40,8 +40,16 @@ class Held:
         self.suspense = Suspense(self.till)
 
     def enter(self, doubt: Doubt) -> Doubt:
-        self.suspense.enter([doubt], {"acme"})
+        self.suspense.enter([doubt], {"acme"}, NOON)
         return doubt
+
+    def look(self, before: Doubt, after: Doubt) -> None:
+        self.suspense.look(before, after, NOON)
+
+    def lend(self, wanted: Taken) -> Taken | None:
+        """It stands in the store at once."""
+        found = self.suspense.lend(wanted, NOON)
+        return found[0] if found is not None and self.suspense.lent(*found, is_lent=True) else None
 
     @property
     def left(self) -> int:
@@ -65,16 +73,16 @@ def doubt(nanos: int, known: int = 0, *, is_known_whole: bool = False, lost_at_u
 def test_what_is_taken_and_not_known_is_held_until_it_is_found(held: Held) -> None:
     first = held.enter(doubt(400, 100))
     assert held.left == 700
-    held.suspense.look(first, doubt(400, 250))
+    held.look(first, doubt(400, 250))
     assert (held.left, held.account.spent["month"]) == (700, 150)
     [second] = held.suspense.all()
-    held.suspense.look(second, doubt(400, 250, is_known_whole=True))
+    held.look(second, doubt(400, 250, is_known_whole=True))
     assert (held.left, held.suspense.all()) == (850, [])
 
 
 def test_what_a_lost_machine_had_taken_counts_as_spent(held: Held) -> None:
     first = held.enter(doubt(400, 100))
-    held.suspense.look(first, doubt(400, 100, lost_at_us=NOON))
+    held.look(first, doubt(400, 100, lost_at_us=NOON))
     assert (held.left, held.account.spent["month"], held.suspense.all()) == (700, 300, [])
 
 
@@ -90,16 +98,35 @@ def test_of_a_tenant_that_was_lost_meanwhile_nothing_more_is_found(held: Held) -
     first = held.enter(doubt(400))
     held.suspense.lose({"bolt"})
     held.suspense.lose({"acme"})
-    held.suspense.look(first, doubt(400, 250))
+    held.look(first, doubt(400, 250))
     assert (held.left, held.account.spent["month"]) == (1_000, 0)
 
 
 def test_what_is_lent_is_held_first_and_never_more_than_is_left(held: Held) -> None:
     first = held.enter(doubt(400))
-    assert held.suspense.lend(taken(500), NOON) == taken(500)
+    assert held.lend(taken(500)) == taken(500)
     assert held.left == 500
-    held.suspense.look(first, doubt(400, 400, is_known_whole=True))
+    held.look(first, doubt(400, 400, is_known_whole=True))
     assert held.left == 500  # what was looked at before it was lent says nothing of it
-    assert held.suspense.lend(taken(5_000), NOON) == taken(1_000)
-    assert held.suspense.lend(taken(5_000), NOON) is None
-    assert held.suspense.lend(taken(500, "gw-c"), NOON) is None
+    assert held.lend(taken(5_000)) == taken(1_000)
+    assert held.lend(taken(5_000)) is None
+    assert held.lend(taken(500, "gw-c")) is None
+
+
+def test_a_look_while_something_is_being_lent_does_not_forget_it(held: Held) -> None:
+    first = held.enter(doubt(400))
+    found = held.suspense.lend(taken(500), NOON)
+    assert found is not None
+    held.look(first, doubt(400, 150))
+    assert held.left == 500
+    assert held.suspense.lent(*found, is_lent=True)
+    [second] = held.suspense.all()
+    assert (second.nanos, held.left) == (350, 500)
+
+
+def test_what_could_not_be_lent_is_held_no_longer_and_who_wanted_it_is_not_told(held: Held) -> None:
+    held.enter(doubt(400))
+    found = held.suspense.lend(taken(500), NOON)
+    assert found is not None
+    assert not held.suspense.lent(*found, is_lent=False)
+    assert held.left == 600
