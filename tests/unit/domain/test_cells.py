@@ -661,7 +661,7 @@ def _who_has_lost_a_cell_goes_on_taking(patch: pytest.MonkeyPatch) -> None:
 
 
 def _what_others_have_taken_counts_as_own(patch: pytest.MonkeyPatch) -> None:
-    def nothing(self: Account, spent: Mapping[str, int]) -> None:
+    def nothing(self: Account, spent: Mapping[str, int], at_us: int) -> None:
         pass
 
     patch.setattr(Account, "find", nothing)
