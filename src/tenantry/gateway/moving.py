@@ -126,7 +126,7 @@ class Mover:
         try:
             talk = await self._call(peers, to, address)
         except (OSError, ValueError, NotAPeer) as error:
-            return f"gateway {to} cannot be reached: {error or 'too slow'}"
+            return f"gateway {to} cannot be reached: {str(error) or 'too slow'}"
         try:
             async with self._claimer.turn:
                 return await self._give(talk, names, to, address)

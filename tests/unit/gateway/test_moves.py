@@ -300,6 +300,21 @@ def test_a_cell_that_no_tenant_draws_on_stays_and_is_asked_for_no_more(tmp_path:
     run(work)
 
 
+def test_a_gateway_that_does_not_answer_in_time_is_called_too_slow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def says_nothing(*_: object) -> Talk:
+        raise TimeoutError
+
+    async def work() -> None:
+        async with two(tmp_path) as (a, b):
+            monkeypatch.setattr(a.mover, "_call", says_nothing)
+            problem = await a.mover.move(["crd_acme"], "gw-b", b.address)
+            assert problem == "gateway gw-b cannot be reached: too slow"
+
+    run(work)
+
+
 def test_what_waits_is_refused_nowhere_and_begins_anew(tmp_path: Path) -> None:
     async def work() -> None:
         async with two(tmp_path, limits=replace(OPEN, sessions_max=1)) as (a, b):
