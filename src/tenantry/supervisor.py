@@ -124,7 +124,10 @@ class Supervisor:
             await self._stop.wait()
             log.info("stopping; requests in flight get up to %g s", settings.drain_seconds)
         gateways = [*self._gateways, *self._surplus]
-        await asyncio.gather(*(one.stop(settings.drain_seconds + 5, self._hurry) for one in gateways))
+        stopping = [asyncio.create_task(one.stop(settings.drain_seconds + 5, self._hurry)) for one in gateways]
+        await asyncio.sleep(0)  # from here on none of them is started again
+        listener.close()  # else who comes while streams end would wait for nobody
+        await asyncio.gather(*stopping)
         async with self._turn:  # a restart that was under way has seen that, and starts nothing more
             pass
         for child in self._children.values():

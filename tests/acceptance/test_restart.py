@@ -20,7 +20,7 @@ from tenantry.ledger.live import read_live, sum_live
 from tenantry.starting import socket_for_serve
 from tests.authority import Authority
 from tests.callers import Callers
-from tests.stack import PATIENCE_SECONDS, Stack, read_all, request, tenantry, wait_for
+from tests.stack import PATIENCE_SECONDS, Stack, listens, read_all, request, tenantry, wait_for
 
 # More by hand: python -m bench.restarts
 RESTARTS = 3
@@ -333,7 +333,9 @@ def test_a_second_serve_of_a_site_is_refused(served: Serving) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_second_signal_ends_serve_at_once(tmp_path: Path, number: int) -> None:
+def test_who_comes_when_serve_stops_does_not_wait_for_others_streams_and_a_second_signal_ends_it_at_once(
+    tmp_path: Path, number: int
+) -> None:
     stack = Stack(tmp_path, TENANTRY_DRAIN_SECONDS="600")
     serving = Serving(stack)
     try:
@@ -344,6 +346,7 @@ def test_a_second_signal_ends_serve_at_once(tmp_path: Path, number: int) -> None
         wait_for(lambda: len(stack.billed()) == 2, what="the stream upstream")
         serving.process.send_signal(number)
         serving.wait("stopping: up to")
+        wait_for(lambda: not listens(stack.port), what="connections being refused")
         assert serving.process.poll() is None
         serving.process.send_signal(number)
         assert serving.process.wait(PATIENCE_SECONDS) == 0  # and not when it has waited for the stream

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
 from sqlalchemy import Engine
@@ -87,10 +87,14 @@ class Membership:
             async with asyncio.timeout(seconds):
                 await self._balancer.give_away()
 
-    async def hand_over(self, seconds: float) -> None:
-        """What this gateway owns is others', and who is connected is passed on to them, before it refuses anybody."""
+    async def hand_over(self, seconds: float, close_listener: Callable[[], None]) -> None:
+        """What this gateway owns is others', and who is connected is passed on to them, before it refuses anybody.
+
+        Who connects meanwhile is served as before, until `close_listener`.
+        """
         parts = self._parts
         await self.give_away(seconds)
+        close_listener()
         if parts.cells is None or parts.cells.tenure.cells:
             return  # there is nobody else
         parts.population.is_stopping = True  # answers from now on are the last ones of their connections

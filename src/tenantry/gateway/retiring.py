@@ -115,10 +115,7 @@ class Retirement(Lender):
         if before is not None:
             self._move(before)
         parts.recorder.flush()  # what has ended stands in the journal, where the other one looks for it
-        if self._listener is not None:
-            self._close_server()
-            self._listener.close()
-            self._listener = None
+        self.close_listener()
         population.is_stopping = True
         population.heir = self
         if parts.cells is not None:
@@ -137,6 +134,13 @@ class Retirement(Lender):
         waiting, self._waiting = self._waiting, []
         for entry in waiting:
             self.take(*entry)
+
+    def close_listener(self) -> None:
+        """Nobody new comes to this gateway. Where nobody else has the socket, who waits there is refused at once."""
+        self._close_server()
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
 
     def _move(self, wire: Wire) -> None:
         with contextlib.suppress(WireBroken):  # it is gone already

@@ -149,14 +149,14 @@ async def serve_gateway(
     gc.freeze()
     gc.disable()
     died = await _first_of([ending.stop, retirement.begun], chores)
-    server.close()
     if retirement.begun.is_set():
         log.info("another gateway has taken over; what is in flight here goes on to its end")
         if replaced is not None:
             replaced()
         await retirement.ended(ending.stop, RETIRE_SECONDS_MAX)
     if ending.stop.is_set() and membership is not None and not retirement.begun.is_set():
-        await ending.unless_hurried(membership.hand_over(settings.shutdown_seconds))
+        await ending.unless_hurried(membership.hand_over(settings.shutdown_seconds, retirement.close_listener))
+    retirement.close_listener()
     if ending.stop.is_set():
         log.info("stopping: up to %g s for requests in flight", settings.shutdown_seconds)
     if not await ending.unless_hurried(gateway.drain(settings.shutdown_seconds)):
