@@ -25,6 +25,7 @@ class Processes:
         gc.disable()  # until it serves: nothing that is loaded is garbage
         from functools import partial
 
+        from tenantry.domain.cells import AmongOthers
         from tenantry.gateway.listening import SEAT, SEATS, CannotListen, listening_socket
         from tenantry.gateway.serving import serve_gateway
         from tenantry.running import READY, REPLACED, run, tell_supervisor
@@ -41,7 +42,10 @@ class Processes:
             return _refused(error)
         replaced = partial(tell_supervisor, REPLACED)
         seat, seats = (int(os.environ.pop(name, "0")) for name in (SEAT, SEATS))
-        return run(settings, serve_gateway(settings.gateway, listener, ready, replaced, seat, seats), outlives=True)
+        try:
+            return run(settings, serve_gateway(settings.gateway, listener, ready, replaced, seat, seats), outlives=True)
+        except AmongOthers as error:
+            return _refused(error)
 
     def control(self, settings: Settings) -> int:
         from tenantry.certificate_files import BadCertificate

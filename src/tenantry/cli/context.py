@@ -145,17 +145,13 @@ def _message_of(error: Exception) -> str | None:
     from sqlalchemy.exc import DatabaseError, OperationalError
 
     from tenantry.control.refusals import ProvisionFailed
-    from tenantry.gateway.lone import AmongOthers
     from tenantry.storage.database import StoreMissing
     from tenantry.storage.directory import DirectoryError
     from tenantry.storage.schema import StoreOutdated
     from tenantry.storage.server import DriverMissing
     from tenantry.storage.vault import MasterKeyUnusable, SecretUnreadable
 
-    told_as_it_is = (
-        DirectoryError | DriverMissing | ProvisionFailed | MasterKeyUnusable | SecretUnreadable | AmongOthers
-    )
-    if isinstance(error, told_as_it_is):
+    if isinstance(error, DirectoryError | DriverMissing | ProvisionFailed | MasterKeyUnusable | SecretUnreadable):
         return str(error)
     if isinstance(error, StoreMissing | StoreOutdated):
         return f"{error} `tenantry doctor` says more."

@@ -28,6 +28,10 @@ RENEWALS_PER_LEASE: Final = 10
 NEVER: Final = float("-inf")
 
 
+class AmongOthers(Exception):
+    """Gateways of other machines share the store, and this one is told to grant by itself."""
+
+
 @value
 class Component:
     """What counts together with one tenant: the capacity that each tenant draws on first, and all capacities."""

@@ -13,6 +13,7 @@ from typing import Final
 
 from sqlalchemy import Engine, select
 
+from tenantry.domain.cells import AmongOthers
 from tenantry.gateway.handover import socket_name
 from tenantry.ledger.journal import is_alive
 from tenantry.storage.cell_tables import gateways
@@ -21,10 +22,6 @@ from tenantry.storage.leases import LeaseStore
 log = logging.getLogger("tenantry.gateway")
 
 LOOK_SECONDS: Final = 0.2
-
-
-class AmongOthers(Exception):
-    """Gateways of other machines share the store, and this one is told to grant by itself."""
 
 
 def require_alone(engine: Engine, journal_dir: Path) -> None:

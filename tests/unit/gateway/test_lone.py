@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from tenantry.gateway.lone import AmongOthers, require_alone
+from tenantry.domain.cells import AmongOthers
+from tenantry.gateway.lone import require_alone
 from tenantry.storage.cells import CellStore
 from tenantry.storage.leases import Lease
 from tests.template import new_store
