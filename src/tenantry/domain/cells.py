@@ -26,6 +26,8 @@ MARGIN_SECONDS: Final = 0.5
 # So often a lease is renewed within itself: nine may fail, and a store that comes back is heard of soon.
 RENEWALS_PER_LEASE: Final = 10
 NEVER: Final = float("-inf")
+# A cell that nobody owned before has this one, and each owner one more than the one before.
+FIRST_EPOCH: Final = 1
 
 
 class AmongOthers(Exception):
@@ -231,6 +233,13 @@ class Tenure:
         """The lease goes on until then."""
         if life == self.life and not self.is_between:
             self.until = max(self.until, until)
+
+    def strange(self, cells: Mapping[str, int]) -> list[str]:
+        """Those of these cells, with their epochs, that somebody owned before this gateway, which knows nothing of it.
+
+        It may be itself that the store has given them to, by an answer that never came here.
+        """
+        return [name for name, epoch in cells.items() if epoch > FIRST_EPOCH and self.cells.get(name) != epoch]
 
     def take(self, cells: Mapping[str, int], pins: Mapping[str, str], life: int) -> bool:
         """These are owned, each in its epoch, and these tenants pinned so. False: that was said in another life."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 
 from tenantry.domain.asks import capacities_of
@@ -28,8 +28,9 @@ from tenantry.storage.leases import Lease
 log = logging.getLogger("tenantry.gateway")
 
 
-def _nothing(_cells: object) -> None:
+def _nothing(_cells: object) -> frozenset[str]:
     """Nobody has left an estate."""
+    return frozenset()
 
 
 def _no_load() -> int:
@@ -38,7 +39,8 @@ def _no_load() -> int:
 
 class Claimer:
     """`load`: what this gateway has to do, to be told with its lease. `wished`: set when the store says that a cell of
-    this gateway is to be another's. `taken`: called with cells, and their epochs, that are owned from this moment on.
+    this gateway is to be another's. `taken`: called with cells, and their epochs, that are owned from this moment on;
+    those of which an estate has told what counts.
 
     `split`: tenants that draw on what two gateways own, as the last look said.
     """
@@ -55,7 +57,7 @@ class Claimer:
         leftovers: Leftovers,
     ) -> None:
         self.load: Callable[[], int] = _no_load
-        self.taken: Callable[[dict[str, int]], None] = _nothing
+        self.taken: Callable[[dict[str, int]], Collection[str]] = _nothing
         self.wished = asyncio.Event()
         self.split: dict[str, None] = {}
         self.links = Linkage()
@@ -224,11 +226,12 @@ class Claimer:
     async def _taken(self, tenant_id: str, home: str, found: Claimed, life: int) -> str:
         """What the store says is this gateway's. `home`: what the tenant draws on first."""
         tenure = self._cells.tenure
+        strange = tenure.strange(found.cells)
         if not tenure.take(found.cells, found.pins, life):
             return ""
-        self.taken({**found.cells})
+        told = self.taken({**found.cells})
         self.pins.update({one: cell for one, cell in found.pins.items() if cell in tenure.cells})
-        self._begin_empty(found)
+        self._begin_empty(found, [name for name in strange if name not in told])
         self._note_split(tenant_id, found)
         cell = found.pins.get(tenant_id, "")
         if cell not in tenure.cells:
@@ -271,12 +274,12 @@ class Claimer:
         self.pins.pop(tenant_id, None)
         return ""
 
-    def _begin_empty(self, found: Claimed) -> None:
-        """Limits of what was another's begin as if that one had used all there was."""
-        if not found.rested_us:
+    def _begin_empty(self, found: Claimed, names: Sequence[str]) -> None:
+        """Limits of what was another's begin as if that one had used all there was; until now, where nobody knows."""
+        if not names:
             return
         now, snapshot = self._parts.clock.now(), self._parts.latest.snapshot
-        began = {name: now - us / 1_000_000 for name, us in found.rested_us.items()}
+        began = {name: now - found.rested_us.get(name, 0) / 1_000_000 for name in names}
         tenants = {one: began[cell] for one, cell in found.pins.items() if cell in began}
         lanes = {key.lane_name: key.tenant_id for key in snapshot.keys.values() if key.tenant_id in tenants}
         self._parts.lanes.register.begin_empty(began | tenants, lanes, now)

@@ -47,6 +47,7 @@ class Receiver:
         self.takes = True  # until this gateway ends
         self._fault = Fault("no more could be lent of budgets", parts.clock.now)
         self._arrivals: list[_Arrival] = []
+        self._told: dict[str, int] = {}  # cells of which an estate was entered, with the epoch in which they came
         self._tasks: set[asyncio.Task[None]] = set()
 
     def hear(self, talk: Talk) -> None:
@@ -105,8 +106,8 @@ class Receiver:
 
     # Taking
 
-    def taken(self, cells: Mapping[str, int]) -> None:
-        """These are this gateway's from this moment on, each in its epoch."""
+    def taken(self, cells: Mapping[str, int]) -> set[str]:
+        """These are this gateway's from this moment on, each in its epoch; those that came with an estate."""
         for arrival in self._arrivals.copy():
             estate = arrival.estate
             if estate is None or arrival.is_entered:
@@ -116,6 +117,8 @@ class Receiver:
                 self._drop(arrival)  # it was never given: the cell has gone another way since
             elif 0 in epochs:
                 self._enter(arrival, estate)
+                self._told.update(estate.cells)
+        return {name for name, epoch in cells.items() if self._told.get(name) == epoch}
 
     def _enter(self, arrival: _Arrival, estate: CellEstate) -> None:
         parts, guests = self._parts, self._leftovers.guests

@@ -67,7 +67,7 @@ class Call(Answers):
         self._started_at = 0.0
         self._delay = 0.0
         self._raises_until: float | None = None
-        self._has_had_turn = False
+        self._has_had_turn = self._is_turn_told = False
         gateway.calls[self] = None
 
     @property
@@ -229,6 +229,9 @@ class Call(Answers):
         self._started_at = now
         if not self._has_had_turn:
             self._has_had_turn = True
+            for whose in (self.client.tenant.tenant_id, self.client.credential.upstream.upstream_id):
+                self.gateway.turns[whose] += 1
+        if self._may_leave():
             self._tell_turn()
         if not standing.breaker.may_send(now):
             self.reason = "upstream_down"
@@ -242,11 +245,11 @@ class Call(Answers):
         self._go(money)
 
     def _tell_turn(self) -> None:
-        gateway, tenant = self.gateway, self.client.tenant
-        for whose in (tenant.tenant_id, self.client.credential.upstream.upstream_id):
-            gateway.turns[whose] += 1
-        if gateway.site.on_turn is not None:
-            gateway.site.on_turn(gateway, self.client)
+        """It is granted, by a gateway that may; one whose lease has run out counts when it goes out all the same."""
+        told = self.gateway.site.on_turn
+        if told is not None and not self._is_turn_told:
+            self._is_turn_told = True
+            told(self.gateway, self.client)
 
     def _may_raise(self) -> bool:
         """Whether the budget has the money, and as much of it was not taken beforehand, but may be yet."""
@@ -338,6 +341,8 @@ class Call(Answers):
             self.reason = "journal_unavailable"
         elif not self._may_leave():
             written, self.reason = False, "store_away"
+        else:
+            self._tell_turn()
         self.on(Event.WRITTEN if written else Event.UNWRITTEN)
 
     def _connect(self) -> None:

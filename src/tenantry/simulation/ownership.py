@@ -255,16 +255,21 @@ class Ownership:
             elif found.owner != self._me:
                 self.cells.is_at(tenant_id, found.owner, found.owner)
                 then(tenant_id, None)
-            elif not tenure.take(found.cells, found.pins, life):
-                then(tenant_id, "")
             else:
-                self._pins.update({one: cell for one, cell in found.pins.items() if cell in tenure.cells})
-                self._begin_empty(found)
-                cell = found.pins.get(tenant_id, "")
-                if cell in tenure.cells and home not in tenure.cells:
-                    self._part(tenant_id, cell, home, lambda: then(tenant_id, ""), failed)
-                else:
-                    then(tenant_id, cell if cell in tenure.cells else "")
+                taken(found)
+
+        def taken(found: Claimed) -> None:
+            strange = tenure.strange(found.cells)
+            if not tenure.take(found.cells, found.pins, life):
+                then(tenant_id, "")
+                return
+            self._pins.update({one: cell for one, cell in found.pins.items() if cell in tenure.cells})
+            self._begin_empty(found, strange)
+            cell = found.pins.get(tenant_id, "")
+            if cell in tenure.cells and home not in tenure.cells:
+                self._part(tenant_id, cell, home, lambda: then(tenant_id, ""), failed)
+            else:
+                then(tenant_id, cell if cell in tenure.cells else "")
 
         def looked(found: Claimed | None) -> None:
             if found is None or found.owner == self._me or not self._books.is_dead(found.owner, self._me):
@@ -298,13 +303,13 @@ class Ownership:
     def _is_idle(self, tenant_id: str) -> bool:
         return not self._gateway.till.has_holds(tenant_id) and self._gateway.is_unsent(tenant_id)
 
-    def _begin_empty(self, found: Claimed) -> None:
-        """Limits of what was another's begin as if that one had used all there was."""
-        if not found.rested:
+    def _begin_empty(self, found: Claimed, names: Sequence[str]) -> None:
+        """Limits of what was another's begin as if that one had used all there was; until now, where nobody knows."""
+        if not names:
             return
         gateway = self._gateway
         now = gateway.site.clock.now
-        began = {name: now - seconds for name, seconds in found.rested.items()}
+        began = {name: now - found.rested.get(name, 0.0) for name in names}
         tenants = {one: began[cell] for one, cell in found.pins.items() if cell in began}
         lanes = {
             client.key.lane_name: client.key.tenant_id

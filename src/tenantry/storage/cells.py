@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from sqlalchemy import Connection, and_, delete, func, select, update
 
-from tenantry.domain.cells import CellRow, Component, judge, names_to_read
+from tenantry.domain.cells import FIRST_EPOCH, CellRow, Component, judge, names_to_read
 from tenantry.domain.doubts import Taken
 from tenantry.domain.values import value
 from tenantry.storage.ceilings import lower_taken, raise_taken, taken_of, write_taken
@@ -90,7 +90,7 @@ class CellStore(LeaseStore):
             found = judge(gateway_id, tenant_id, component, rows, pins)
             epochs = {name: row.epoch for name, row in rows.items() if row.gateway_id == gateway_id and row.is_live}
             for name in found.take:
-                epochs[name] = rows[name].epoch + 1 if name in rows else 1
+                epochs[name] = rows[name].epoch + 1 if name in rows else FIRST_EPOCH
             self._write_cells(connection, gateway_id, {name: epochs[name] for name in found.take}, at_us)
             self._write_pins(connection, found.pins)
             rested = self._rested(connection, {name: rows[name].gateway_id for name in found.take if name in rows})

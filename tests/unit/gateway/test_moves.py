@@ -37,6 +37,7 @@ from tests.stack import until
 from tests.template import new_store
 from tests.unit.gateway.playbook import OPEN, Connection, World, end_events, message, start_event
 
+LIMITED = replace(OPEN, requests_per_minute=60)
 KEY = derive_peer_key(b"p" * 32)
 ESTATE = CellEstate("gw-a", {"org-1": 2}, 5.0, "here", ["acme"], [], [], [])
 
@@ -262,6 +263,40 @@ def test_an_estate_of_a_gift_that_never_was_is_not_entered(tmp_path: Path) -> No
             assert not b.cells.guests
 
     run(work)
+
+
+def _level(side: Side) -> float:
+    """What is left of the tenant's requests a minute."""
+    tenant = side.world.parts.latest.snapshot.tenants["tnt_acme"]
+    bucket = side.world.parts.lanes.register.tenant_lane(tenant, True, side.world.time.now).requests
+    assert bucket is not None
+    return bucket.level
+
+
+def test_limits_of_what_was_anothers_begin_empty_also_where_the_stores_answer_never_came(tmp_path: Path) -> None:
+    async def work() -> float:
+        async with two(tmp_path, limits=LIMITED) as (a, b):
+            a.store.end(["gw-a"])
+            acme = Component({"tnt_acme": "crd_acme"}, ("crd_acme",))
+            assert b.store.claim("gw-b", "tnt_acme", acme, 0) is not None  # and the connection broke
+            b.world.own()  # it has its lease
+            assert await b.claimer.claim_for(["tnt_acme"])
+            return _level(b)
+
+    assert run(work) == 0.0
+
+
+def test_limits_that_come_with_an_estate_go_on_as_they_were(tmp_path: Path) -> None:
+    async def work() -> tuple[float, float]:
+        async with two(tmp_path, limits=LIMITED) as (a, b):
+            a.stream()
+            assert await a.mover.move(["crd_acme"], "gw-b", b.address) == ""
+            b.world.own()
+            assert await b.claimer.claim_for(["tnt_acme"])
+            return _level(a), _level(b)
+
+    left, found = run(work)
+    assert found == left > 0.0
 
 
 def test_who_cannot_be_reached_gets_nothing_and_nothing_changes(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from tenantry.simulation.fleet import Fleet
 from tenantry.simulation.fleet_promises import FleetPromises
 from tenantry.simulation.gateway import Wants
 from tenantry.simulation.promises import PromiseBroken
-from tenantry.simulation.storm import MODEL
+from tenantry.simulation.storm import MODEL, run_storm
 
 WANTS = Wants(MODEL, 100, 50, 256, is_stream=False)
 
@@ -58,6 +58,11 @@ def test_a_stopped_gateway_has_lost_its_tenants_by_the_time_that_it_goes_on() ->
     fleet.clock.run(fleet.clock.now + 200.0)  # every promise is looked at after each event, also when it goes on
     assert fleet.outcomes["served"] > 1  # those that came to the others while it was stopped
     assert not fleet.open
+
+
+def test_a_turn_of_a_gateway_that_may_not_send_counts_against_nothing() -> None:
+    """What seed 1.33 of the storm found: who waits in line at a gateway whose lease has run out goes nowhere."""
+    assert not run_storm("1.33", 10, load_default_prices()).broken
 
 
 def test_what_a_machine_that_is_off_had_taken_is_held_until_it_is_on_again() -> None:
