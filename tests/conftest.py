@@ -9,13 +9,14 @@ from hypothesis import HealthCheck, settings
 from tenantry.control.form import is_compiled
 from tenantry.setting_checks import unknown_variables
 from tenantry.settings import SETTINGS
-from tests import postgresql, template
+from tests import postgresql, template, temporary
 from tests.cluster import haproxy
 from tests.stack import Stack
 
 # How long an example takes is the machine's, which may be busy.
 settings.register_profile("steady", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("steady")
+temporary.put_in_memory()
 
 FIXTURES = Path(__file__).parent / "fixtures"
 # Files that take longest, and begin first: what comes last should be short, so that no worker waits for another.
