@@ -188,6 +188,9 @@ class Outbound(AttemptOwner):
         tenant = principal.tenant
         try:
             if parts.population.is_stopping and not self._is_given():
+                if parts.population.heir is not None:
+                    self.pass_on()
+                    return
                 raise NotReady
             cells = parts.cells
             if (
