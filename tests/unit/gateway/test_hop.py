@@ -276,6 +276,20 @@ def test_a_gateway_that_ends_says_so_behind_an_answer_that_had_promised_to_keep_
     assert b"\r\nx-tenantry-hop: elsewhere" in passing.last
 
 
+def test_what_was_passed_on_is_refused_by_no_gateway_that_stops_or_has_lost_its_lease_but_sent_back(site: Site) -> None:
+    assert site.cells is not None
+    asked = request_bytes(ASK, x_tenantry_client="203.0.113.9")
+    stopping, lapsed = Passing(site), Passing(site)
+    site.own(TENANT)
+    site.parts.population.is_stopping = True
+    stopping.connection.data_received(asked)
+    site.parts.population.is_stopping = False
+    site.cells.tenure.lapse()
+    lapsed.connection.data_received(asked)
+    assert all(b"\r\nx-tenantry-hop: elsewhere" in said for said in (stopping.said[0], lapsed.said[0]))
+    assert site.disk.events == []
+
+
 def test_a_gateway_that_does_not_say_whose_request_it_passes_on_is_refused(site: Site) -> None:
     passing = Passing(site)
     passing.connection.data_received(request_bytes(ASK))
@@ -473,3 +487,25 @@ def test_a_request_of_which_a_part_had_come_when_this_gateway_gave_way_goes_back
     passing.connection.data_received(asked[20:])
     assert passing.answers[0] == "answer 200"
     assert all(b"\r\nx-tenantry-hop: elsewhere" in one for one in passing.said[1:])
+
+
+@pytest.mark.parametrize("sends_away", [True, False])
+def test_a_gateway_that_ends_refuses_who_waits_for_another_one_where_there_is_none(
+    site: Site, *, sends_away: bool
+) -> None:
+    async def work() -> None:
+        client = site.client()
+        client.ask(ASK)
+        site.connecting[0].failed()
+        ending = asyncio.create_task(site.process.drain(600, sends_away=sends_away))
+        await asyncio.sleep(0)
+        if not sends_away:
+            site.answer()
+            site.is_at("c")
+            site.said()
+            site.connecting[0].made()
+            site.sent[-1].whole(200, b"{}")
+        await ending
+        assert client.answers == ["answer 503" if sends_away else "answer 200"]
+
+    asyncio.run(work())
