@@ -113,8 +113,16 @@ class Claimer:
         if before:
             self._before = before
             await ask(partial(store.inherit, self._me, before, at_us))
-            await self._live_again(inherits=True)
+            await self._take_inherited()
             await self._open_inherited(at_us)
+
+    async def _take_inherited(self) -> None:
+        """Others know already that it has these cells, and pass requests here: it has its lease, so they wait."""
+        tenure = self._cells.tenure
+        life, sent_at = tenure.life, self._cells.clock()
+        cells, self.pins = await self._asking.ask_of_lease(partial(self._store.rejoin, self._lease))
+        tenure.take(cells, {}, life)
+        tenure.renewed(lease_end(sent_at, self._seconds), life)
 
     async def _open_inherited(self, at_us: int) -> None:
         """What was spent was read when those before had stopped granting, as for every gateway that starts. Of whom a
@@ -151,14 +159,12 @@ class Claimer:
             log.warning("the lease of this gateway has run out; it asks for what of its cells nobody has taken")
             await self._live_again()
 
-    async def _live_again(self, *, inherits: bool = False) -> None:
+    async def _live_again(self) -> None:
         tenure = self._cells.tenure
         async with self.turn:
             tenure.lapse()
             sent_at = self._cells.clock()
             cells, self.pins = await self._asking.ask_of_lease(partial(self._store.rejoin, self._lease))
-            if inherits:
-                tenure.take(cells, {}, tenure.life)
             self._leftovers.lose(tenure.keep(cells, self.pins, lease_end(sent_at, self._seconds)))
 
     # Claims

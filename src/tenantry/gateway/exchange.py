@@ -462,7 +462,7 @@ class Exchange(Outbound):
 
     def stop(self) -> None:
         if self.state in (State.READING, State.WAITING, State.CLAIMING):
-            self._error, self._reason = NotReady(), "gateway_stopping"
+            self._error, self._reason = self._or_elsewhere(NotReady()), "gateway_stopping"
         self.on(Event.STOP)
 
     def cut(self, reason: str, error: ApiError) -> None:

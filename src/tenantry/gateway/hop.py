@@ -154,13 +154,16 @@ class Hop(Served):
         """Nothing of it is with anybody: whose it is, the store says."""
         tenant_id, now = self.principal.tenant.tenant_id, self._parts.clock.now()
         self._answer = self._connection = None
+        self._state = _ASKING
+        if self._parts.population.heir is not None:
+            self.pass_on()  # who has taken this gateway's place asks, for all that come from now on
+            return
         self._cells.is_doubtful(tenant_id)
         if self._asks_until == NEVER:
             self._asks_until = now + WAIT_SECONDS_MAX
         elif now >= self._asks_until:
             self._refuse(AnotherGateway())
             return
-        self._state = _ASKING
         self._expect(self._asks_until - now)
         self._stop_waiting = self._parts.clock.call_later(ASK_SECONDS, self._ask).cancel
 

@@ -51,6 +51,7 @@ class Membership:
         self._peers = peers
         self._run_id = run_id
         self._server: PeerServer | None = None
+        self.has_handed_over = False  # others grant for all that this gateway did
         cells.ring = self._claimer.ring
         gateway.followers.append(self._claimer.apply)
 
@@ -97,6 +98,7 @@ class Membership:
         close_listener()
         if parts.cells is None or parts.cells.tenure.cells:
             return  # there is nobody else
+        self.has_handed_over = True
         parts.population.is_stopping = True  # answers from now on are the last ones of their connections
         for connection in list(parts.population.connections):
             connection.stop_when_idle()

@@ -188,7 +188,10 @@ class Outbound(AttemptOwner):
         tenant = principal.tenant
         try:
             if parts.population.is_stopping and not self._is_given():
-                raise NotReady
+                if parts.population.heir is not None:
+                    self.pass_on()
+                    return
+                raise self._or_elsewhere(NotReady())
             cells = parts.cells
             if (
                 cells is not None
@@ -251,7 +254,7 @@ class Outbound(AttemptOwner):
             self.pass_to(owner)
             return False
         if not cells.has_lease:
-            raise StoreAway
+            raise self._or_elsewhere(StoreAway())
         until = self.came_at + WAIT_SECONDS_MAX
         if self._parts.clock.now() >= until:
             raise StoreAway
@@ -259,6 +262,11 @@ class Outbound(AttemptOwner):
         self._expect_by(until)
         self.on(Event.CLAIM)
         return False
+
+    def _or_elsewhere(self, error: ApiError) -> ApiError:
+        """What refuses before anything was done: a gateway that has passed it on looks for one that grants by now."""
+        client = self._client
+        return AnotherGateway() if client is not None and not client.may_pass else error
 
     def _on_claimed(self) -> None:
         self._stop_waiting = None

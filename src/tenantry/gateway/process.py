@@ -179,13 +179,16 @@ class GatewayProcess:
                 recorder.tally(tally)
             yield
 
-    async def drain(self, seconds: float) -> None:
-        """Refuse new work, let what runs end within `seconds`, then end it with an `error` event."""
+    async def drain(self, seconds: float, *, sends_away: bool = True) -> None:
+        """Refuse new work, let what runs end within `seconds`, then end it with an `error` event.
+
+        `sends_away`: who is not being served yet is refused at once; else it goes on to the gateways that serve it now.
+        """
         parts, population = self.parts, self.parts.population
         population.is_stopping = True
         for connection in list(population.connections):
             connection.stop_when_idle()
-        for served in list(population.served):
+        for served in list(population.served) if sends_away else ():
             if served in population.served:  # what one gives back may have ended another
                 served.stop()
         until = parts.clock.now() + seconds

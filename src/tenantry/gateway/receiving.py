@@ -72,7 +72,7 @@ class Receiver:
             self._cells.ring()
 
     def _keep(self, arrival: _Arrival, estate: CellEstate) -> None:
-        if not self.takes:
+        if not self.takes or self._cells.is_lent:
             arrival.talk.close()
             return
         for other in self._arrivals.copy():  # what was left with the same cells before was never given

@@ -159,10 +159,12 @@ async def serve_gateway(
     retirement.close_listener()
     if ending.stop.is_set():
         log.info("stopping: up to %g s for requests in flight", settings.shutdown_seconds)
-    if not await ending.unless_hurried(gateway.drain(settings.shutdown_seconds)):
-        await gateway.drain(0)
+    others_grant = False
     if membership is not None:
         membership.accept_no_more()
+        others_grant = membership.has_handed_over
+    if not await ending.unless_hurried(gateway.drain(settings.shutdown_seconds, sends_away=not others_grant)):
+        await gateway.drain(0)
     gateway.tell_tallies()
     for chore in chores:
         chore.cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections import deque
@@ -14,6 +15,7 @@ from tenantry.gateway.foresight import ASKED_SECONDS_MAX
 from tenantry.gateway.hop import ASK_SECONDS
 from tenantry.gateway.peers.calling import Peers
 from tenantry.gateway.peers.client import PeerConnection
+from tenantry.gateway.population import Connected, Heir
 from tenantry.gateway.upstream import Pools
 from tests.unit.gateway.playbook import MODEL, ClientSocket, Connection, UpstreamPool, World, request_bytes
 
@@ -215,9 +217,14 @@ class Passing(ClientSocket):
     """Another gateway's connection to this one."""
 
     def __init__(self, world: World) -> None:
+        self.said: list[bytes] = []  # to the other gateway, as it was written
         ClientSocket.__init__(self, world, "p")
         self.connection = PeerConnection(world.parts)
         self.connection.connection_made(self)  # type: ignore[arg-type]
+
+    def write(self, data: bytes) -> None:
+        self.said.append(data)
+        ClientSocket.write(self, data)
 
 
 def test_a_request_is_passed_on_once(site: Site) -> None:
@@ -267,6 +274,20 @@ def test_a_gateway_that_ends_says_so_behind_an_answer_that_had_promised_to_keep_
     upstream.end()
     assert [answer.partition(" ")[2][:3] for answer in passing.answers] == ["200", "503"]
     assert b"\r\nx-tenantry-hop: elsewhere" in passing.last
+
+
+def test_what_was_passed_on_is_refused_by_no_gateway_that_stops_or_has_lost_its_lease_but_sent_back(site: Site) -> None:
+    assert site.cells is not None
+    asked = request_bytes(ASK, x_tenantry_client="203.0.113.9")
+    stopping, lapsed = Passing(site), Passing(site)
+    site.own(TENANT)
+    site.parts.population.is_stopping = True
+    stopping.connection.data_received(asked)
+    site.parts.population.is_stopping = False
+    site.cells.tenure.lapse()
+    lapsed.connection.data_received(asked)
+    assert all(b"\r\nx-tenantry-hop: elsewhere" in said for said in (stopping.said[0], lapsed.said[0]))
+    assert site.disk.events == []
 
 
 def test_a_gateway_that_does_not_say_whose_request_it_passes_on_is_refused(site: Site) -> None:
@@ -410,3 +431,81 @@ def test_who_is_asked_says_what_it_would_refuse_and_keeps_the_connection(
     site.turn()
     assert passing.answers == [answer, answer]
     assert site.disk.events == []
+
+
+# While this gateway gives its place to another
+
+
+class Successor(Heir):
+    """The gateway that has taken this one's place. `passed`: the requests that it was given."""
+
+    def __init__(self, site: Site) -> None:
+        self.passed: list[bytes] = []
+        site.parts.population.heir, site.parts.population.is_stopping = self, True
+        for connection in list(site.parts.population.connections):
+            connection.pass_when_idle()
+
+    def take(self, connection: Connected, transport: asyncio.Transport, peer: str, unread: bytes) -> None:
+        self.passed.append(unread)
+
+
+def test_what_another_gateway_has_sent_back_goes_to_who_has_taken_this_ones_place(site: Site) -> None:
+    client = site.client()
+    owner = site.passed(client)
+    successor = Successor(site)
+    owner.whole(503, b"{}", {"x-tenantry-hop": "elsewhere"})  # it gives way too
+    assert client.answers == []
+    (unread,) = successor.passed
+    assert unread.startswith(b"POST /v1/messages HTTP/1.1\r\n")
+    assert unread.endswith(json.dumps(ASK).encode())
+    assert site.parts.population.served == set()
+
+
+def test_what_the_store_gives_back_to_this_gateway_goes_to_who_has_taken_its_place(site: Site) -> None:
+    client = site.client()
+    client.ask(ASK)
+    site.connecting[0].failed()
+    successor = Successor(site)
+    site.answer()
+    site.own(TENANT)
+    site.said()
+    assert client.answers == []
+    assert len(successor.passed) == 1
+
+
+def test_a_request_of_which_a_part_had_come_when_this_gateway_gave_way_goes_back_to_who_passed_it_on(
+    site: Site,
+) -> None:
+    site.own(TENANT)
+    passing, asked = Passing(site), request_bytes(ASK, x_tenantry_client="203.0.113.9")
+    passing.connection.data_received(asked)
+    site.turn()
+    site.connecting[0].made()
+    site.sent[-1].whole(200, b"{}")
+    passing.connection.data_received(asked[:20])
+    Successor(site)
+    passing.connection.data_received(asked[20:])
+    assert passing.answers[0] == "answer 200"
+    assert all(b"\r\nx-tenantry-hop: elsewhere" in one for one in passing.said[1:])
+
+
+@pytest.mark.parametrize("sends_away", [True, False])
+def test_a_gateway_that_ends_refuses_who_waits_for_another_one_where_there_is_none(
+    site: Site, *, sends_away: bool
+) -> None:
+    async def work() -> None:
+        client = site.client()
+        client.ask(ASK)
+        site.connecting[0].failed()
+        ending = asyncio.create_task(site.process.drain(600, sends_away=sends_away))
+        await asyncio.sleep(0)
+        if not sends_away:
+            site.answer()
+            site.is_at("c")
+            site.said()
+            site.connecting[0].made()
+            site.sent[-1].whole(200, b"{}")
+        await ending
+        assert client.answers == ["answer 503" if sends_away else "answer 200"]
+
+    asyncio.run(work())

@@ -350,6 +350,18 @@ def test_a_gateway_that_does_not_answer_in_time_is_called_too_slow(
     run(work)
 
 
+def test_nothing_is_given_to_a_gateway_whose_place_another_has_taken(tmp_path: Path) -> None:
+    """That one would have the cells, and nothing of what was left with them."""
+
+    async def work() -> None:
+        async with two(tmp_path) as (a, b):
+            b.cells.is_lent = True
+            assert await a.mover.move(["crd_acme"], "gw-b", b.address) == "gateway gw-b does not take them"
+            assert a.store.owner_of("tnt_acme") == ("gw-a", a.address)
+
+    run(work)
+
+
 def test_what_waits_is_refused_nowhere_and_begins_anew(tmp_path: Path) -> None:
     async def work() -> None:
         async with two(tmp_path, limits=replace(OPEN, sessions_max=1)) as (a, b):

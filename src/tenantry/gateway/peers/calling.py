@@ -75,7 +75,10 @@ class Introduction:
                 self._fail("it shows another certificate than the store names")
 
     def data_received(self, data: bytes) -> None:
-        if self.done.done() or self.transport is None:
+        if self.transport is None:
+            return
+        if self.done.done():  # unasked, it says that it gives way: a request that was sent to it now would be lost
+            self.transport.abort()
             return
         self._heard += data
         if not self._greeting and len(self._heard) >= GREETING_BYTES:

@@ -104,7 +104,7 @@ class Called:
         accept(transport, self._heard[CALL_BYTES:])
 
     def give_way(self) -> None:
-        """It has proved nothing, and there is no room for more of its kind."""
+        """It has proved nothing, and there is no room for more of its kind, or for nobody any more."""
         if self._transport is not None:
             self._transport.abort()
         self._leave()
@@ -132,13 +132,16 @@ class Called:
 class PeerServer:
     """Accepts other gateways until it is closed. `address` is where they reach this one."""
 
-    def __init__(self, server: asyncio.Server | PeerHandshakes, place: Place) -> None:
+    def __init__(self, server: asyncio.Server | PeerHandshakes, place: Place, strangers: dict[Called, None]) -> None:
         self._server = server
+        self._strangers = strangers
         self.address = place.text()
 
     def close(self) -> None:
-        """Accept no more; who is connected stays."""
+        """Accept no more; who is connected stays. Who has not proved anything yet has sent no request, and is told."""
         self._server.close()
+        for one in list(self._strangers):
+            one.give_way()
 
 
 async def serve_peers(
@@ -176,9 +179,9 @@ async def serve_peers(
 
     if context is not None:
         # Who does not come to an end with TLS proves nothing either.
-        return PeerServer(PeerHandshakes(raw, context, called, PROOF_SECONDS_MAX), place)
+        return PeerServer(PeerHandshakes(raw, context, called, PROOF_SECONDS_MAX), place, strangers)
     server = await asyncio.get_running_loop().create_server(called, sock=raw, backlog=BACKLOG)
-    return PeerServer(server, place)
+    return PeerServer(server, place, strangers)
 
 
 def _bound(host: str, port: int) -> socket.socket:

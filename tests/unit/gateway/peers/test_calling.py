@@ -13,7 +13,7 @@ import pytest
 
 from tenantry.gateway import handshake_room
 from tenantry.gateway.peers import listening
-from tenantry.gateway.peers.calling import PeerPool, Peers
+from tenantry.gateway.peers.calling import Introduction, PeerPool, Peers
 from tenantry.gateway.peers.certificate import serving_context
 from tenantry.gateway.peers.listening import Called
 from tenantry.gateway.peers.places import Place, machine_mark, read_place
@@ -213,6 +213,46 @@ def test_who_says_nothing_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.
         return said
 
     assert run(work)[:16] == (b"" if host == "127.0.0.2" else MAGIC)
+
+
+def test_a_gateway_that_accepts_no_more_ends_who_has_not_proved_anything_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else that one would prove what it is, and send a request to a process that ends."""
+    monkeypatch.setattr(listening, "PROOF_SECONDS_MAX", 3600.0)
+
+    async def work() -> None:
+        server = await listening.serve_peers(
+            World(tmp_path).parts, Peers(Pools(), KEY), "gateway-1", "127.0.0.1", 0, lambda _talk: None
+        )
+        place = read_place(server.address)
+        assert place is not None
+        reader, writer = await asyncio.open_connection(place.host, place.port)
+        await reader.readexactly(GREETING_BYTES)
+        server.close()
+        await until(reader.at_eof, what="the connection being ended")
+        writer.close()
+
+    run(work)
+
+
+def test_a_gateway_that_says_something_before_it_is_asked_is_asked_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gives way at this very moment, and nobody could say whether a request had been read."""
+
+    async def work() -> None:
+        async with Listening(is_tls=False) as called:
+            accepted: list[asyncio.Transport] = []
+            monkeypatch.setattr(called, "_accept", lambda transport, _unread: accepted.append(transport))
+            introduction = Introduction(KEY, "gateway-1", called.place())
+            made: Any = lambda: introduction  # noqa: E731 -- as the loop takes it
+            await asyncio.get_running_loop().create_connection(made, "127.0.0.1", called.port)
+            await introduction.done
+            accepted[0].write(b"HTTP/1.1 503 Service Unavailable\r\n\r\n")
+            transport = introduction.transport
+            assert transport is not None
+            await until(transport.is_closing, what="the connection being given up")
+
+    run(work)
 
 
 def test_who_says_nothing_on_many_connections_keeps_no_gateway_out(monkeypatch: pytest.MonkeyPatch) -> None:
