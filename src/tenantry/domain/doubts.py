@@ -35,7 +35,7 @@ class Doubt:
     """What one gateway may have spent of one account beside what is known of it.
 
     `known`: of what it has spent, by kinds of the current periods, which began at `starts_us`. `is_over`: nothing of it
-    is in doubt any more, and `rest` is what is to be counted as spent, in the periods that hold `spent_at_us`.
+    is in doubt any more. `rest` counts as spent, in the periods that hold `spent_at_us`: its machine was declared lost.
     """
 
     taken: Taken
@@ -51,24 +51,29 @@ class Doubt:
         """Tenant, key ("" is the tenant's own), unit."""
         return self.taken.tenant_id, self.taken.key_id, self.taken.unit
 
+    def rest_since(self, starts_us: int) -> int:
+        """What of the rest counts in a period that began then and goes on."""
+        return self.rest if self.spent_at_us >= starts_us else 0
+
+
+def rest_of(doubt: Doubt) -> dict[str, int]:
+    """What counts as spent though nobody knows it, by kinds of the current periods."""
+    return {kind: rest for kind, starts_us in doubt.starts_us.items() if (rest := doubt.rest_since(starts_us))}
+
 
 def found_since(before: Doubt, now: Doubt) -> dict[str, int]:
-    """What was found to have been spent between two looks, by kinds of the periods that are current now."""
-    return {
-        kind: found - (before.known.get(kind, 0) if before.starts_us.get(kind) == now.starts_us.get(kind) else 0)
-        for kind, found in now.known.items()
-    }
+    """What counts as spent beside what did at the look before, by kinds of the periods that are current now.
 
-
-def become(before: Doubt, now: Doubt) -> tuple[dict[str, int], int]:
-    """What counts as spent from now on, by kinds of periods, and how much is still in doubt. `before is now`: it was
-    looked at for the first time, and what is known of it has been counted."""
-    found = {} if before is now else found_since(before, now)
-    left = 0 if now.is_over else min(before.nanos, now.nanos)
-    if now.rest:
-        for kind, starts_us in now.starts_us.items():
-            found[kind] = found.get(kind, 0) + (now.rest if now.spent_at_us >= starts_us else 0)
-    return found, left
+    What is found of a lost machine after all is counted as what it is, and no more in the rest: that may be less.
+    """
+    found: dict[str, int] = {}
+    for kind, starts_us in now.starts_us.items():
+        counted = now.known.get(kind, 0) + now.rest_since(starts_us)
+        if before.starts_us.get(kind) == starts_us:
+            counted -= before.known.get(kind, 0) + before.rest_since(starts_us)
+        if counted:
+            found[kind] = counted
+    return found
 
 
 def weigh(

@@ -397,10 +397,16 @@ class Account:
         self._bound()
 
     def find(self, spent: Mapping[str, int], at_us: int) -> None:
-        """So much was found at `at_us` to have been spent by such a gateway, by kinds of the periods that hold that."""
+        """So much was found at `at_us` to have been spent by such a gateway, by kinds of the periods that hold that.
+
+        Less than 0, where it had counted as spent before anybody knew.
+        """
         self.advance(at_us)
         for kind in self._spent:
-            self._spent[kind] += spent.get(MONTH if kind == PLAN else kind, 0)
+            more = spent.get(MONTH if kind == PLAN else kind, 0)
+            if more < 0 and kind == PLAN and self.periods[kind].start_us != self.periods[MONTH].start_us:
+                continue  # what was less in the month may have been so before the window began
+            self._spent[kind] += more
         self._bound()
 
     def begin_again(self, spent: Mapping[str, int], at_us: int, since_nanos: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
-from tenantry.domain.doubts import Doubt, Taken, become
+from tenantry.domain.doubts import Doubt, Taken, found_since, rest_of
 from tenantry.domain.till import Till
 
 
@@ -26,10 +26,8 @@ class Suspense:
         for doubt in doubts:
             if doubt.taken.tenant_id in tenant_ids:
                 self._forget(self._by_name.get(doubt.taken.name))
-                self._till.doubt(*doubt.account, doubt.nanos)
-                self._by_name[doubt.taken.name] = doubt
-                if doubt.is_over:
-                    self.look(doubt, doubt, at_us)
+                self._find(doubt, rest_of(doubt), at_us)  # what is known is in the opening
+                self._keep(doubt, 0)
 
     def lose(self, tenant_ids: Collection[str]) -> None:
         """Other gateways grant for these: what they hold for others is theirs."""
@@ -42,23 +40,32 @@ class Suspense:
             self._till.doubt(*doubt.account, -doubt.nanos)
             del self._by_name[doubt.taken.name]
 
+    def _find(self, doubt: Doubt, found: dict[str, int], at_us: int) -> None:
+        if found:
+            self._till.find(*doubt.account, found, at_us)
+
+    def _keep(self, doubt: Doubt, held_nanos: int) -> None:
+        """Hold it in the place of `held_nanos`; of one that is over, know what counts as spent."""
+        if doubt.is_over:
+            doubt.nanos = 0
+        if doubt.nanos != held_nanos:
+            self._till.doubt(*doubt.account, doubt.nanos - held_nanos)
+        if doubt.nanos or doubt.rest:
+            self._by_name[doubt.taken.name] = doubt
+        else:
+            self._by_name.pop(doubt.taken.name, None)
+
     def look(self, before: Doubt, after: Doubt, at_us: int) -> None:
         """What was found at `at_us` counts as what it is, and is in doubt no more.
 
         Nothing, where `before` is held no longer: its tenant was lost meanwhile, or more was lent.
         """
-        name = before.taken.name
-        if self._by_name.get(name) is not before:
+        if after is before or self._by_name.get(before.taken.name) is not before:
             return
-        found, left = become(before, after)
-        if found:
-            self._till.find(*before.account, found, at_us)
-        self._till.doubt(*before.account, left - before.nanos)
-        if left:
-            after.nanos = left
-            self._by_name[name] = after
-        else:
-            del self._by_name[name]
+        if not before.is_over:
+            after.nanos = min(before.nanos, after.nanos)
+        self._find(before, found_since(before, after), at_us)
+        self._keep(after, before.nanos)
 
     def lend(self, wanted: Taken, at_us: int) -> tuple[Taken, int] | None:
         """Hold more for a gateway that wants to take more of an account: how much it may have taken, and how much more

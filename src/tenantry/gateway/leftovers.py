@@ -22,7 +22,7 @@ from tenantry.gateway.exchange import Exchange
 from tenantry.gateway.guests import Guests
 from tenantry.gateway.parts import Parts
 from tenantry.gateway.raising import Raiser
-from tenantry.ledger.takeover import Takeover, look_again
+from tenantry.ledger.takeover import Looked, Takeover, look_again
 from tenantry.storage.cells import CellStore
 
 
@@ -50,6 +50,7 @@ class Leftovers:
         self._asking = asking
         self._me = me
         self._doubts = Suspense(parts.till)
+        self._looked = Looked()
         self._leaving: dict[str, None] = {}  # tenants that are granted for here no longer
 
     # Coming and going
@@ -95,7 +96,7 @@ class Leftovers:
         site, doubts, attempts = self._site, self._doubts.all(), self.guests.watched()
         zone, at_us = self._parts.settings.zone, self._parts.clock.wall_us()
         look = partial(look_again, site.engine, site.journal_dir, site.prices, zone, at_us, doubts, attempts)
-        now, ended = await self._asking.ask(look)
+        now, ended = await self._asking.ask(partial(look, self._looked))
         for before, after in zip(doubts, now, strict=True):
             self._doubts.look(before, after, at_us)
         self.guests.ended(ended)

@@ -8,8 +8,9 @@ declares its machine lost: then the rest counts as spent.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from operator import add
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,9 @@ from tenantry.ledger.opening import ReadRun, counted_tokens, read_runs, sum_up
 from tenantry.ledger.quarantine import counted_nanos
 from tenantry.storage.ceilings import forgotten, taken_of
 from tenantry.storage.database import reading
+from tenantry.storage.journals import Booked, find_booked
 from tenantry.storage.many import VALUES_AT_ONCE
-from tenantry.storage.tables import journals, ledger
+from tenantry.storage.tables import ledger
 
 _DAY_US = 86_400 * 1_000_000
 _EVER_US = 0
@@ -45,6 +47,27 @@ class Takeover:
     opening: Opening
     doubts: list[Doubt]
     running: list[tuple[str, Begun]]
+
+
+Sums = list[tuple[Any, ...]]
+
+
+class Looked:
+    """What was summed at the look before: only of what was booked since then there is something to sum."""
+
+    def __init__(self) -> None:
+        self._before: dict[Any, tuple[int, Sums]] = {}
+        self._now: dict[Any, tuple[int, Sums]] = {}
+
+    def begin(self) -> None:
+        self._before, self._now = self._now, {}
+
+    def sums(self, what: Any, rows: int, sum_up: Callable[[], Iterable[tuple[Any, ...]]]) -> Sums:
+        """`what` is asked for, where so many `rows` of its journal are booked."""
+        known = self._before.get(what)
+        found = known if known is not None and known[0] == rows else (rows, [*sum_up()])
+        self._now[what] = found
+        return found[1]
 
 
 def open_tenants(
@@ -66,7 +89,7 @@ def open_tenants(
     with reading(engine) as connection:
         opening = sum_up(connection, unbooked, periods, at_us, tenant_ids=wanted)
         taken = taken_of(connection, sorted(wanted), but=me)
-        doubts = [one for one in _doubts(connection, taken, runs, periods) if not one.is_over or one.rest]
+        doubts = [one for one in _doubts(connection, taken, runs, periods, Looked()) if not one.is_over or one.rest]
     running = [
         (run.run_id, one) for run in runs if run.run_id not in me for one in run.running if one.tenant_id in wanted
     ]
@@ -81,11 +104,15 @@ def look_again(
     at_us: int,
     doubts: Sequence[Doubt],
     attempts: Mapping[str, str],
+    looked: Looked | None = None,
 ) -> tuple[list[Doubt], set[str]]:
     """The same doubts, as they are now, in this order; and those of these attempts that have ended.
 
-    `attempts`: each with the journal that it is in. What cannot be read here has ended when it is booked.
+    `attempts`: each with the journal that it is in. What cannot be read here has ended when it is booked. `looked`:
+    what was found at the look before, which this one makes its own.
     """
+    looked = Looked() if looked is None else looked
+    looked.begin()
     runs = read_runs(engine, journal_dir, prices)
     running = {one.attempt_id for run in runs for one in run.running}
     readable = {run.run_id for run in runs}
@@ -94,7 +121,7 @@ def look_again(
         ended = already_booked(connection, [*attempts]) if attempts else set[str]()
         closed = closed_runs(connection, {*attempts.values()})
         ended |= {name for name, run in attempts.items() if run in closed or (run in readable and name not in running)}
-        return _doubts(connection, _as_they_are_now(connection, doubts), runs, periods), ended
+        return _doubts(connection, _as_they_are_now(connection, doubts), runs, periods, looked), ended
 
 
 def _as_they_are_now(connection: Connection, doubts: Sequence[Doubt]) -> list[Taken]:
@@ -106,8 +133,7 @@ def _as_they_are_now(connection: Connection, doubts: Sequence[Doubt]) -> list[Ta
 
 def closed_runs(connection: Connection, run_ids: Collection[str]) -> set[str]:
     """Those of these journals that are booked to their end."""
-    query = select(journals.c.run_id).where(journals.c.run_id.in_(run_ids), journals.c.closed_at.is_not(None))
-    return set(connection.execute(query).scalars())
+    return {name for name, booked in find_booked(connection, run_ids).items() if booked.is_whole}
 
 
 def _of(wanted: set[str], attempts: Iterable[EndedAttempt]) -> list[EndedAttempt]:
@@ -115,13 +141,14 @@ def _of(wanted: set[str], attempts: Iterable[EndedAttempt]) -> list[EndedAttempt
 
 
 def _doubts(
-    connection: Connection, taken: Sequence[Taken], runs: Sequence[ReadRun], periods: Sequence[Period]
+    connection: Connection, taken: Sequence[Taken], runs: Sequence[ReadRun], periods: Sequence[Period], looked: Looked
 ) -> list[Doubt]:
     by_run = {run.run_id: run for run in runs}
     gateway_ids = sorted({one.gateway_id for one in taken})
-    closed, lost = closed_runs(connection, gateway_ids), forgotten(connection, gateway_ids)
+    booked, lost = find_booked(connection, gateway_ids), forgotten(connection, gateway_ids)
+    closed = {name for name, one in booked.items() if one.is_whole}
     starts_us = {period.kind: period.start_us for period in periods}
-    spent = _known(connection, taken, by_run, periods)
+    spent = _known(connection, taken, by_run, periods, booked, looked)
     found: list[Doubt] = []
     for one in taken:
         run, lost_at_us = by_run.get(one.gateway_id), lost.get(one.gateway_id)
@@ -133,11 +160,17 @@ def _doubts(
 
 
 def _known(
-    connection: Connection, taken: Sequence[Taken], runs: Mapping[str, ReadRun], periods: Sequence[Period]
+    connection: Connection,
+    taken: Sequence[Taken],
+    runs: Mapping[str, ReadRun],
+    periods: Sequence[Period],
+    booked: Mapping[str, Booked],
+    looked: Looked,
 ) -> dict[tuple[str, str, str, str], list[int]]:
     """What of each is booked or can be read here: in all, then in each of the periods. By names.
 
-    What many tenants are in doubt about is asked for together: it is looked at again each second.
+    What many tenants are in doubt about is asked for together, and where something was booked: it is looked at again
+    each second.
     """
     found = {one.name: [0] * (1 + len(periods)) for one in taken}
     alike: dict[tuple[str, str, int], list[Taken]] = {}
@@ -152,7 +185,11 @@ def _known(
             if run is not None
             else ()
         )
-        for tenant_id, key_id, *sums in (*_booked(connection, gateway_id, unit, begun_us, some, periods), *unbooked):
+        rows = booked[gateway_id].rows if gateway_id in booked else 0
+        what = gateway_id, unit, begun_us, frozenset(names), tuple((one.start_us, one.end_us) for one in periods)
+        sum_up = partial(_booked, connection, gateway_id, unit, begun_us, some, periods)
+        in_ledger = looked.sums(what, rows, sum_up)
+        for tenant_id, key_id, *sums in (*in_ledger, *unbooked):
             for holder in {"", key_id}:
                 name = (tenant_id, holder, unit, gateway_id)
                 if name in names:

@@ -16,9 +16,9 @@ from tenantry.domain.doubts import Taken
 from tenantry.domain.values import value
 from tenantry.storage.ceilings import lower_taken, raise_taken, taken_of, write_taken
 from tenantry.storage.cell_tables import ceilings, cell_tenants, cells, gateways
+from tenantry.storage.journals import booked_to_end
 from tenantry.storage.leases import Lease, LeaseStore
 from tenantry.storage.many import insert_of, rows_where
-from tenantry.storage.tables import journals
 
 
 @value
@@ -314,12 +314,8 @@ class CellStore(LeaseStore):
             return {one.tenant_id for one in taken_of(connection, tenant_ids, but=us)}
 
     def tidy(self) -> None:
-        """What gateways that live no longer had taken, where all of it is booked; and those of them that own nothing.
-
-        A journal is booked to its end when its process is dead (`journals.closed_at`).
-        """
-        booked = select(journals.c.run_id).where(journals.c.closed_at.is_not(None))
-        owners = select(cells.c.gateway_id)
+        """What gateways had taken whose journals are booked to their end; and those of them that own nothing."""
+        booked, owners = booked_to_end(), select(cells.c.gateway_id)
         with self.engine.begin() as connection:
             connection.execute(delete(ceilings).where(ceilings.c.gateway_id.in_(booked)))
             connection.execute(

@@ -23,9 +23,9 @@ from sqlalchemy import (
 from tenantry.domain.values import value
 from tenantry.storage.cell_tables import gateways
 from tenantry.storage.control_tables import controls, leaders
+from tenantry.storage.journals import booked_to_end
 from tenantry.storage.many import insert_of
 from tenantry.storage.server import server_us
-from tenantry.storage.tables import journals
 
 # The periodic work of the whole site: alerts, exports, invoices, summaries.
 SITE: Final = "site"
@@ -140,9 +140,8 @@ class ControlStore:
 
         Those of the runs `here` are left out. A control and a gateway of one machine may know it by different names.
         """
-        booked = select(journals.c.run_id).where(journals.c.closed_at.is_not(None))
         query = select(gateways.c.gateway_id, gateways.c.machine).where(
-            gateways.c.forgotten_at_us.is_(None), gateways.c.gateway_id.not_in(booked)
+            gateways.c.forgotten_at_us.is_(None), gateways.c.gateway_id.not_in(booked_to_end())
         )
         with self._engine.connect() as connection:
             told = connection.execute(select(controls.c.runs).where(_is_live(), controls.c.is_booking)).scalars()

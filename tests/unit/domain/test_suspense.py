@@ -8,7 +8,7 @@ import pytest
 
 from tenantry.domain.budgets import Budget, Cap
 from tenantry.domain.directory import GatewayKey, KeyStatus, Tenant, TenantStatus
-from tenantry.domain.doubts import Doubt, Taken, weigh
+from tenantry.domain.doubts import Doubt, Taken, found_since, weigh
 from tenantry.domain.holds import Account
 from tenantry.domain.limits import Limits
 from tenantry.domain.opening import Opening
@@ -83,7 +83,39 @@ def test_what_is_taken_and_not_known_is_held_until_it_is_found(held: Held) -> No
 def test_what_a_lost_machine_had_taken_counts_as_spent(held: Held) -> None:
     first = held.enter(doubt(400, 100))
     held.look(first, doubt(400, 100, lost_at_us=NOON))
-    assert (held.left, held.account.spent["month"], held.suspense.all()) == (700, 300, [])
+    assert (held.left, held.account.spent["month"], held.account.unknown_nanos) == (700, 300, 0)
+
+
+def test_what_is_booked_of_a_machine_that_was_declared_lost_counts_once(held: Held) -> None:
+    first = held.enter(doubt(400, 100, lost_at_us=NOON))
+    assert (held.left, held.account.spent["month"]) == (700, 300)
+    held.look(first, doubt(400, 250, lost_at_us=NOON))
+    assert (held.left, held.account.spent["month"]) == (700, 300)
+    [second] = held.suspense.all()
+    held.look(second, doubt(400, 260, is_known_whole=True))
+    assert (held.left, held.account.spent["month"], held.suspense.all()) == (840, 160, [])
+
+
+def test_what_is_booked_of_a_lost_machine_in_another_period_is_no_longer_of_this_one(held: Held) -> None:
+    first = held.enter(doubt(400, lost_at_us=NOON))
+    after = doubt(400, 300, lost_at_us=NOON)
+    after.known = {"day": 0, "week": 0, "month": 300}
+    held.look(first, after)
+    assert held.account.spent == {"day": 100, "week": 100, "month": 400}
+
+
+def test_what_was_lost_counts_nothing_in_a_period_that_began_later(held: Held) -> None:
+    first = held.enter(doubt(400, lost_at_us=NOON))
+    after = doubt(400, 300, is_known_whole=True)
+    after.starts_us = {"day": NOON + 1, "week": NOON - 1, "month": NOON - 1}
+    after.known = {"day": 50, "week": 300, "month": 300}
+    assert found_since(first, after) == {"day": 50, "week": -100, "month": -100}
+
+
+def test_a_machine_that_was_declared_lost_and_lives_is_in_doubt_again(held: Held) -> None:
+    first = held.enter(doubt(400, 100, lost_at_us=NOON))
+    held.look(first, doubt(400, 150))
+    assert (held.left, held.account.spent["month"], held.account.unknown_nanos) == (700, 50, 250)
 
 
 def test_a_doubt_that_is_entered_again_is_held_once(held: Held) -> None:

@@ -13,7 +13,10 @@ from sqlalchemy import Engine, event, update
 from tenantry.domain.cells import Component
 from tenantry.domain.doubts import Taken
 from tenantry.domain.prices import load_default_prices
-from tenantry.ledger.takeover import look_again, open_tenants
+from tenantry.ledger.booking import Drain
+from tenantry.ledger.journal import JournalWriter
+from tenantry.ledger.takeover import Looked, look_again, open_tenants
+from tenantry.storage.cell_tables import gateways
 from tenantry.storage.cells import CellStore
 from tenantry.storage.leases import Lease
 from tenantry.storage.tables import journals
@@ -57,6 +60,60 @@ def test_what_many_tenants_are_in_doubt_about_is_asked_for_together(engine: Engi
     asked.clear()
     assert len(look_again(engine, tmp_path, PRICES, UTC, NOON_US, doubts, {})[0]) == 50
     assert len(asked) < 20
+
+
+def test_what_was_booked_is_summed_again_where_more_was_booked(engine: Engine, tmp_path: Path) -> None:
+    writer = JournalWriter(tmp_path / "there", "gateway")
+    drain, store = Drain(engine, tmp_path / "there", PRICES), CellStore(engine)
+    store.join(Lease(writer.run_id, 30_000_000), "", "there", 0)
+    store.claim(writer.run_id, "acme", Component({"acme": "org-1"}, ("org-1",)), 0)
+    store.take([replace(TAKEN, gateway_id=writer.run_id, taken=10_000)])
+    asked: list[str] = []
+    event.listen(engine, "before_cursor_execute", lambda *told: asked.append(told[2]))
+    looked, doubts = Looked(), open_tenants(engine, tmp_path, PRICES, UTC, NOON_US, ["acme"], ("gw-b",)).doubts
+    for number in (1, 2):
+        _write(writer, number)
+        drain.step()
+        asked.clear()
+        doubts, _ = look_again(engine, tmp_path, PRICES, UTC, NOON_US, doubts, {}, looked)
+        assert _sums(asked) == 1
+        again, _ = look_again(engine, tmp_path, PRICES, UTC, NOON_US, doubts, {}, looked)
+        assert (_sums(asked), again) == (1, doubts)
+    assert [(one.nanos, one.known["month"]) for one in doubts] == [(10_000 - 2_003, 2_003)]
+    writer.close()
+
+
+def _write(writer: JournalWriter, number: int) -> None:
+    begun, end = attempt(number, NOON_US, "acme")
+    writer.begin(begun)
+    writer.end(end)
+    writer.flush()
+
+
+def _sums(asked: list[str]) -> int:
+    return len([one for one in asked if "sum(" in one])
+
+
+def test_what_a_lost_machine_has_spent_is_found_when_its_journal_is(engine: Engine, tmp_path: Path) -> None:
+    writer = JournalWriter(tmp_path / "there", "gateway")
+    drain, store = Drain(engine, tmp_path / "there", PRICES), CellStore(engine)
+    store.join(Lease(writer.run_id, 30_000_000), "", "there", 0)
+    store.claim(writer.run_id, "acme", Component({"acme": "org-1"}, ("org-1",)), 0)
+    store.take([replace(TAKEN, gateway_id=writer.run_id, taken=10_000)])
+    with engine.begin() as connection:
+        connection.execute(update(gateways).values(forgotten_at_us=NOON_US))
+
+    def rest() -> list[tuple[int, int]]:
+        doubts = open_tenants(engine, tmp_path, PRICES, UTC, NOON_US, ["acme"], ("gw-b",)).doubts
+        return [(one.rest, one.known["month"]) for one in doubts]
+
+    assert rest() == [(10_000, 0)]
+    _write(writer, 1)
+    drain.step()
+    assert rest() == [(10_000 - 1_001, 1_001)]
+    writer.close()
+    drain.step()
+    assert rest() == []
 
 
 def test_tokens_that_were_used_before_a_plan_counted_them_are_not_of_what_was_taken(

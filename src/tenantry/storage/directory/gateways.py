@@ -12,7 +12,8 @@ from tenantry.domain.values import value
 from tenantry.storage.cell_tables import ceilings, cell_tenants, cells, gateways
 from tenantry.storage.cells import CellStore
 from tenantry.storage.directory.changes import Changes, DirectoryError, NotInDirectory
-from tenantry.storage.tables import credentials, journals, tenants, upstreams
+from tenantry.storage.journals import booked_to_end
+from tenantry.storage.tables import credentials, tenants, upstreams
 
 LIVES, ENDED, LOST = "lives", "ended", "lost"
 
@@ -59,9 +60,7 @@ class GatewayChanges(Changes):
         """The one that began last first."""
         live = {*self._cell_store().live()}
         with self._engine.connect() as connection:
-            booked = set(
-                connection.execute(select(journals.c.run_id).where(journals.c.closed_at.is_not(None))).scalars()
-            )
+            booked = set(connection.execute(booked_to_end()).scalars())
             owned = select(cells.c.gateway_id, func.count()).group_by(cells.c.gateway_id)
             counted = {gateway_id: int(count) for gateway_id, count in connection.execute(owned)}
             pinned = (
