@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from tenantry.domain.attempts import AttemptBegun, AttemptEnded, AttemptProgress
@@ -23,10 +23,8 @@ from tenantry.domain.till import Till
 from tenantry.domain.wall import WallClock
 from tenantry.simulation.clock import Clock, Timer
 from tenantry.simulation.disk import Journal
+from tenantry.simulation.owning import Owning
 from tenantry.simulation.upstream import Organization
-
-if TYPE_CHECKING:
-    from tenantry.simulation.ownership import Ownership
 
 # As the gateway's chores look (docs/architecture.md, "Beside requests").
 WALL_LOOK_SECONDS = 0.5
@@ -99,7 +97,7 @@ class Gateway:
         make_journal: Callable[[Callable[[], int]], Journal] | None = None,
         skew_us: int = 0,
         planted: frozenset[str] = frozenset(),
-        own: Callable[[Gateway], Ownership] | None = None,
+        own: Callable[[Gateway], Owning] | None = None,
         envelope_nanos: int = ENVELOPE_NANOS_MIN,
     ) -> None:
         self.name = name

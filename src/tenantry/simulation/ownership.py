@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from tenantry.domain.asks import Ask, capacities_of
 from tenantry.domain.ceilings import RAISE_SECONDS, Ceiling
@@ -18,10 +18,8 @@ from tenantry.domain.directory import Credential, Tenant
 from tenantry.domain.doubts import REVIEW_SECONDS, Doubt, Taken
 from tenantry.domain.opening import Opening
 from tenantry.domain.owners import RETRY_SECONDS, Cells
+from tenantry.simulation.gateway import Gateway
 from tenantry.simulation.store import Claimed, Line, Store
-
-if TYPE_CHECKING:
-    from tenantry.simulation.gateway import Gateway
 
 T = TypeVar("T")
 
