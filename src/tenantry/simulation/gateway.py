@@ -14,6 +14,7 @@ from tenantry.domain.attempts import AttemptBegun, AttemptEnded, AttemptProgress
 from tenantry.domain.breaker import Breakers
 from tenantry.domain.ceilings import ENVELOPE_NANOS_MIN
 from tenantry.domain.directory import Change, Credential, GatewayKey, Tenant
+from tenantry.domain.envelopes import Envelopes
 from tenantry.domain.lanes import Lanes
 from tenantry.domain.opening import Opening
 from tenantry.domain.prices import PriceTable
@@ -113,6 +114,7 @@ class Gateway:
         asked = self.ownership.cells.asked if self.ownership is not None else None
         self.till = Till(site.prices, site.zone, opening, asked, envelope_nanos)
         self.suspense = Suspense(self.till)
+        self.envelopes = Envelopes(self.till, name)
         self.calls: dict[Any, None] = {}  # those that have not ended, in their order
         self.is_dead = False
         self.is_stopping = False
