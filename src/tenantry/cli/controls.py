@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import typer
 
-from tenantry.cli.context import opened_site
+from tenantry.cli.context import opened
 from tenantry.cli.options import AsJson
 from tenantry.cli.output import print_json, print_table, say
+from tenantry.cli.remote.api import Api
 
 app = typer.Typer(help="Control processes: which live, and who does what one does at a time.", no_args_is_help=True)
 
@@ -16,25 +15,28 @@ app = typer.Typer(help="Control processes: which live, and who does what one doe
 @app.command("list")
 def list_all(as_json: AsJson = False) -> None:
     """Every control process that shares this store; who books its machine's journals, and who leads the site."""
-    from tenantry.control.controls import list_controls
+    with opened() as at:
+        if isinstance(at, Api):
+            found = at.items("controls")
+        else:
+            from tenantry.control.controls import list_controls
 
-    with opened_site() as site:
-        found = list_controls(site.settings, site.engine)
+            found = [one.as_json() for one in list_controls(at.settings, at.engine)]
     if as_json:
-        print_json([asdict(one) for one in found])
+        print_json(found)
         return
     if not found:
         say("No control process runs: `tenantry serve` starts one.")
         return
     rows = [
         [
-            one.machine,
-            one.pid,
-            one.state,
-            one.address,
-            one.since or "",
-            "yes" if one.books else "",
-            "yes" if one.leads else "",
+            one["machine"],
+            one["pid"],
+            one["state"],
+            one["address"],
+            one["since"] or "",
+            "yes" if one["books"] else "",
+            "yes" if one["leads"] else "",
         ]
         for one in found
     ]

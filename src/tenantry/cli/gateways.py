@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
-from tenantry.cli.context import confirm, opened_site
+from tenantry.cli.context import confirm, opened
 from tenantry.cli.options import AsJson
-from tenantry.cli.output import print_json, print_table, say, stamp
-from tenantry.domain.money import format_usd
+from tenantry.cli.output import print_json, print_table, say
+from tenantry.cli.remote.api import Api
+from tenantry.control.cluster import gateway_view
+from tenantry.storage.directory.gateways import ENDED
 
 app = typer.Typer(help="Gateways of a cluster: list them, and declare a lost machine.", no_args_is_help=True)
 
@@ -18,10 +19,13 @@ app = typer.Typer(help="Gateways of a cluster: list them, and declare a lost mac
 @app.command("list")
 def list_gateways(as_json: AsJson = False) -> None:
     """Every gateway that shares this store, and what it owns; the newest first."""
-    with opened_site() as site:
-        found = site.directory.list_gateways()
+    with opened() as at:
+        if isinstance(at, Api):
+            found = at.items("gateways")
+        else:
+            found = [gateway_view(one).as_json() for one in at.directory.list_gateways()]
     if as_json:
-        print_json([asdict(one) for one in found])
+        print_json(found)
         return
     if not found:
         say("No gateway shares this store: `cluster` and `gateway_processes` are not set (docs/scaling.md).")
@@ -29,14 +33,14 @@ def list_gateways(as_json: AsJson = False) -> None:
     columns = ["gateway", "state", "address", "machine", "since", "cells", "tenants", "taken"]
     rows = [
         [
-            one.gateway_id,
-            one.state if one.is_booked or one.state != "ended" else "ended, not all booked",
-            one.address,
-            one.machine,
-            stamp(one.since),
-            one.cells,
-            one.tenants,
-            format_usd(one.taken_nanos),
+            one["gateway_id"],
+            one["state"] if one["is_booked"] or one["state"] != ENDED else "ended, not all booked",
+            one["address"],
+            one["machine"],
+            one["since"],
+            one["cells"],
+            one["tenants"],
+            one["taken_usd"],
         ]
         for one in found
     ]
@@ -52,7 +56,10 @@ def forget(
 
     Until then that is held, for its journal may still come back and say what was spent. It is written to the audit log.
     """
-    with opened_site() as site:
+    with opened() as at:
         confirm(f"Is the journal of {gateway} lost for good? What it says would never be booked.", yes)
-        site.directory.forget_gateway(gateway)
+        if isinstance(at, Api):
+            at.write("POST", "gateways", gateway, "forget")
+        else:
+            at.directory.forget_gateway(gateway)
     say(f"{gateway} is lost; what it had taken of budgets counts as spent.")

@@ -51,8 +51,13 @@ def list_controls(settings: Settings, engine: Engine) -> list[ControlView]:
     """
     store = path_of_store(settings.store_url)
     if store is None:
-        return [_of_store(one) for one in ControlStore(engine).list_controls()]
-    return list(_of_machine(settings, store))
+        return sorted((_of_store(one) for one in ControlStore(engine).list_controls()), key=place_of)
+    return sorted(_of_machine(settings, store), key=place_of)
+
+
+def place_of(one: ControlView) -> tuple[bool, str, int, str]:
+    """Where it stands in a list: those that live first, by machine."""
+    return one.state != LIVES, one.machine, one.pid, one.control_id
 
 
 def _of_store(one: ControlRecord) -> ControlView:

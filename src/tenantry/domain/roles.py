@@ -50,6 +50,7 @@ class Permission(StrEnum):
     DECLARATION_READ = "declaration.read"
     DECLARATION_APPLY = "declaration.apply"  # which may change everything
     LEDGER_CORRECT = "ledger.correct"
+    GATEWAYS_CHANGE = "gateways.change"
     ADMINS_CHANGE = "admins.change"
 
 
@@ -82,6 +83,7 @@ ALLOWED: Final[Mapping[Role, frozenset[Permission]]] = {
         Permission.AUDIT_READ,
         Permission.BACKUPS_MAKE,
         Permission.DECLARATION_READ,
+        Permission.GATEWAYS_CHANGE,
     },
     Role.BILLING: _LOOKS
     | {

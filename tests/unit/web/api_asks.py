@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from tenantry.domain.cells import Component
 from tenantry.domain.roles import Role
+from tenantry.storage.cells import CellStore
+from tenantry.storage.leases import Lease
 from tests.unit.web.api_site import Served
 
 TOML = b'[tiers.standard]\nsessions_max = 5\n[tenants.acme]\nname = "Acme"\ntier = "standard"\n'
+HOUR_US = 3600 * 1_000_000
 PROVISION = {"name": "Initech", "tier": "standard", "credential": "main"}
 
 
@@ -109,6 +113,9 @@ def asks(api: Served) -> dict[str, Ask]:
         "find_declaration_drift": Ask(data=TOML, fields=toml),
         "show_task": Ask(path={"task_id": "tsk_x"}, status=404),
         "download_proof": Ask(path={"report": "prf_x.html"}, status=404),
+        "forget_gateway": Ask(path={"gateway_id": "gateway-ended"}),
+        "show_cell": Ask(path={"cell": "main"}),
+        "move_cell": Ask({"to": "gateway-free"}, path={"cell": "main"}),
         "start_proof": Ask({"tenants": ["acme"]}, status=422),
     }
 
@@ -126,3 +133,18 @@ def prepare(api: Served) -> None:
     directory.create_admin("another", None)
     directory.invite_person("ana", Role.OPERATOR)
     directory.add_slot("acme", "writer", {"sessions_max": 1})
+
+
+def prepare_cluster(api: Served) -> None:
+    """Three gateways: one that owns the cell of `main`, one that owns nothing, and one that has ended.
+
+    By themselves, for no ledger is complete while nobody books the journals of other machines.
+    """
+    store, directory = CellStore(api.site.engine), api.site.directory
+    for number, name in enumerate(("gateway-ended", "gateway-free", "gateway-owner")):
+        store.join(Lease(name, HOUR_US), f"127.0.0.1:{3100 + number}#ab", f"machine-{number}", number * HOUR_US)
+    store.end(["gateway-ended"])
+    main = next(one.credential_id for one in directory.list_credentials() if one.name == "main")
+    tenant_id = directory.get_tenant("acme").tenant_id
+    component = Component({tenant_id: main}, (main,))
+    assert store.claim("gateway-owner", tenant_id, component, HOUR_US) is not None

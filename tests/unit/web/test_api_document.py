@@ -14,7 +14,7 @@ from tenantry.domain.roles import ALLOWED, Permission
 from tenantry.web.api.openapi import describe
 from tenantry.web.api.operations import ROOT, Operation, operation
 from tenantry.web.api.routes import OPERATIONS
-from tests.unit.web.api_asks import prepare
+from tests.unit.web.api_asks import prepare, prepare_cluster
 from tests.unit.web.api_site import OWNER, Served, served
 
 DOCUMENT = describe(OPERATIONS)
@@ -32,6 +32,7 @@ LEFT_OUT = ("start_proof", "start_backup", "start_ledger_verification", "check",
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with served(tmp_path_factory.mktemp("document")) as made:
         prepare(made)
+        prepare_cluster(made)
         yield made
 
 

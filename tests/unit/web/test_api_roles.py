@@ -12,7 +12,7 @@ from tenantry.storage.all_tables import ALL_TABLES
 from tenantry.web.api.operations import Operation
 from tenantry.web.api.routes import OPERATIONS
 from tests.template import KeptStore
-from tests.unit.web.api_asks import Ask, asks, prepare
+from tests.unit.web.api_asks import Ask, asks, prepare, prepare_cluster
 from tests.unit.web.api_site import OWNER, Answer, Served, served
 
 REFUSED = (401, 403, 404)
@@ -30,6 +30,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """With tokens of each role: of all the site (`viewer`), and of acme alone (`viewer of acme`)."""
     with served(tmp_path_factory.mktemp("roles")) as made:
         prepare(made)
+        prepare_cluster(made)
         for role in Role:
             made.tokens[role.value] = made.site.directory.create_admin(f"all-{role}", None, role)
             made.tokens[f"{role} of acme"] = made.site.directory.create_admin(f"acme-{role}", None, role, ["acme"])
@@ -121,6 +122,8 @@ def test_what_changes_anything_needs_more_than_to_look() -> None:
         "alert-targets": Permission.ALERTS_CHANGE,
         "thresholds": Permission.ALERTS_CHANGE,
         "backups": Permission.BACKUPS_MAKE,
+        "gateways": Permission.GATEWAYS_CHANGE,
+        "cells": Permission.GATEWAYS_CHANGE,
         "ledger": Permission.LEDGER_CORRECT,
         "invoices": Permission.INVOICES_ISSUE,
         "billing-details": Permission.INVOICES_ISSUE,

@@ -30,6 +30,7 @@ CARRIED: Final[frozenset[str]] = frozenset(
         *("invoice", "invoices list", "invoices show", "invoices credit", "invoices verify", "invoices details"),
         *("alerts list", "alerts test", "alerts thresholds"),
         *("alerts targets list", "alerts targets add", "alerts targets remove"),
+        *("gateways list", "gateways forget", "cells list", "cells move", "controls list"),
         *("ledger verify", "ledger show", "ledger quarantine", "ledger recompute"),
     }
 )
@@ -37,8 +38,6 @@ CARRIED: Final[frozenset[str]] = frozenset(
 _STARTS: Final = "starts a process where it is typed"
 _READS_FILES: Final = "reads files of this machine, writes others, and asks no control"
 _SYSTEMD: Final = "is about systemd where it is typed"
-_GATEWAYS: Final = "asks the store that gateways share, also where no control runs"
-_CONTROLS: Final = "asks the store that controls share, also where none of them runs"
 # Why not.
 HERE_ALONE: Final[dict[str, str]] = {
     "init": "makes a site where it is typed",
@@ -52,11 +51,6 @@ HERE_ALONE: Final[dict[str, str]] = {
     "import env-file": _READS_FILES,
     "import litellm": _READS_FILES,
     "keys master rotate": "makes a file of the new master key, and no key leaves or enters its machine",
-    "cells list": _GATEWAYS,
-    "cells move": _GATEWAYS,
-    "controls list": _CONTROLS,
-    "gateways list": _GATEWAYS,
-    "gateways forget": _GATEWAYS,
     "simulate": "sends nothing, and reads and writes files of its own machine",
     "service show": _SYSTEMD,
     "service install": _SYSTEMD,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from sqlalchemy import func, select, update
@@ -40,7 +41,8 @@ class GatewayRecord:
 class CellRecord:
     """A capacity and whose it is. `capacity` is the credential's name, or the upstream's where that shares its own.
 
-    `tenants`: the slugs of those that are pinned to it.
+    `tenants`: the slugs of those that are pinned to it. `moves_to`: the gateway that it was asked to move to, until
+    its owner has seen to that.
     """
 
     name: str
@@ -50,6 +52,7 @@ class CellRecord:
     epoch: int
     since: datetime
     tenants: tuple[str, ...]
+    moves_to: str | None = None
 
 
 class GatewayChanges(Changes):
@@ -76,7 +79,9 @@ class GatewayChanges(Changes):
                 .group_by(ceilings.c.gateway_id)
             )
             sums = {gateway_id: int(nanos) for gateway_id, nanos in connection.execute(taken)}
-            rows = connection.execute(select(gateways).order_by(gateways.c.number.desc())).all()
+            rows = connection.execute(
+                select(gateways).order_by(gateways.c.since_us.desc(), gateways.c.gateway_id)
+            ).all()
         return [
             GatewayRecord(
                 row.gateway_id,
@@ -114,26 +119,23 @@ class GatewayChanges(Changes):
                 int(row.epoch),
                 _time(row.since_us),
                 tuple(pinned.get(row.name, ())),
+                row.wanted_by,
             )
             for row in rows
         ]
-        return sorted(found, key=lambda one: one.capacity)
+        return sorted(found, key=lambda one: (one.capacity, one.name))
 
     def move_cell(self, cell: str, to: str) -> CellRecord:
         """A cell is to be another gateway's, with all that tenants link with it; its owner sees to it in its time.
 
-        `cell`: its name, or that of the credential or upstream whose capacity it is. What was found is as it was.
+        `cell`: as `get_cell` finds it. Whose it was is returned.
 
         Raises:
             NotInDirectory: there is no such cell or gateway.
             DirectoryError: the gateway does not live, has the cell already, or nobody that lives could give it.
         """
-        found = self._cell(cell)
-        known = {one.gateway_id: one for one in self.list_gateways()}
-        heir = known.get(to)
-        if heir is None:
-            meant = did_you_mean(to, known, "`tenantry gateways list` names them")
-            raise NotInDirectory(f"there is no gateway {to!r}; {meant}")
+        found = self.get_cell(cell)
+        heir = self.get_gateway(to)
         if heir.state != LIVES:
             raise DirectoryError(f"{to} does not live; `tenantry gateways list` says which do")
         if found.is_live and found.gateway_id == to:
@@ -144,9 +146,15 @@ class GatewayChanges(Changes):
         with self._engine.begin() as connection:
             detail = {"capacity": found.capacity, "from": found.gateway_id, "to": to}
             self._audit(connection, "cell.move", found.name, detail)
-        return found
+        return replace(found, moves_to=to)
 
-    def _cell(self, name: str) -> CellRecord:
+    def get_cell(self, name: str) -> CellRecord:
+        """`name`: its own, or that of the credential or upstream whose capacity it is.
+
+        Raises:
+            NotInDirectory: there is no such cell.
+            DirectoryError: several are called that.
+        """
         cells = self.list_cells()
         found = [one for one in cells if name in (one.name, one.capacity)]
         if not found:
@@ -161,11 +169,13 @@ class GatewayChanges(Changes):
             raise DirectoryError(f"{len(found)} cells are called {name!r}; name one of {names}")
         return found[0]
 
-    def is_moving(self, cell: str) -> bool:
-        """Whether the owner of a cell has not seen yet to what `move_cell` asks for."""
-        with self._engine.connect() as connection:
-            query = select(cells.c.wanted_by).where(cells.c.name == cell)
-            return connection.execute(query).scalar() is not None
+    def get_gateway(self, gateway_id: str) -> GatewayRecord:
+        """Raises: NotInDirectory."""
+        known = {one.gateway_id: one for one in self.list_gateways()}
+        if gateway_id not in known:
+            meant = did_you_mean(gateway_id, known, "`tenantry gateways list` names them")
+            raise NotInDirectory(f"there is no gateway {gateway_id!r}; {meant}")
+        return known[gateway_id]
 
     def forget_gateway(self, gateway_id: str) -> None:
         """Its machine is lost, with its journal: what it has taken of budgets counts as spent from now on.
@@ -174,11 +184,7 @@ class GatewayChanges(Changes):
             NotInDirectory: there is no such gateway.
             DirectoryError: it lives, or its journal is booked to its end, so that nothing is in doubt.
         """
-        known = {one.gateway_id: one for one in self.list_gateways()}
-        found = known.get(gateway_id)
-        if found is None:
-            meant = did_you_mean(gateway_id, known, "`tenantry gateways list` names them")
-            raise NotInDirectory(f"there is no gateway {gateway_id!r}; {meant}")
+        found = self.get_gateway(gateway_id)
         if found.state == LIVES:
             raise DirectoryError(f"{gateway_id} lives; stop it first")
         if found.is_booked:

@@ -14,6 +14,7 @@ from tenantry.web.api import (
     alerts,
     audit,
     budgets,
+    cluster,
     credentials,
     declared,
     exports,
@@ -60,6 +61,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *ledger.OPERATIONS,
     *declared.OPERATIONS,
     *site.OPERATIONS,
+    *cluster.OPERATIONS,
 )
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY"})

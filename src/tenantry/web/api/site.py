@@ -102,7 +102,7 @@ def list_lanes(call: Call, query: Paged) -> Page[LaneView]:
 
 
 @value
-class GatewayView(View):
+class GatewayHealthView(View):
     """A gateway that lives. `credentials_dead`: until when. What it does not tell is empty."""
 
     run_id: str
@@ -116,23 +116,23 @@ class GatewayView(View):
 
 @value
 class HealthView(View):
-    gateways: list[GatewayView]
+    gateways: list[GatewayHealthView]
 
 
 @operation("GET", "/health", Permission.SITE_READ)
 def show_health(call: Call) -> HealthView:
     """Show each gateway that lives, and what it tells of upstreams and credentials."""
     names = {row.credential_id: row.name for row in call.site.directory.list_credentials()}
-    found: list[GatewayView] = []
+    found: list[GatewayHealthView] = []
     for one in read_live(call.site.settings.journal_dir):
         if one.told is None:
-            found.append(GatewayView(one.run_id, False, [], {}, [], True, ""))
+            found.append(GatewayHealthView(one.run_id, False, [], {}, [], True, ""))
             continue
         health = one.told.health
         dead = {names.get(name, name): until for name, until in health.credentials_dead.items()}
         spent = [names.get(name, name) for name in health.credentials_spent]
         fault, works = health.directory_fault, health.journal_works
-        found.append(GatewayView(one.run_id, one.is_fresh, health.upstreams_down, dead, spent, works, fault))
+        found.append(GatewayHealthView(one.run_id, one.is_fresh, health.upstreams_down, dead, spent, works, fault))
     return HealthView(found)
 
 

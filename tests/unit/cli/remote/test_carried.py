@@ -19,8 +19,6 @@ from tests.unit.cli.test_examples import KNOWN
 ARGUMENTS = {
     "restore": ["backup.tar"],
     "keys master rotate": ["--yes"],
-    "gateways forget": ["run-1", "--yes"],
-    "cells move": ["acme", "--to", "run-1", "--yes"],
     "service show": ["--system"],
     "service install": ["--user"],
     "store copy": ["--to", "sqlite:////srv/tenantry.db"],

@@ -8,13 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from tenantry.control.live_check import LiveCheck
 from tenantry.domain.alerts import Alert, AlertKind
 from tenantry.domain.roles import Role
 from tenantry.ledger.outbox import Outbox
+from tenantry.storage.cell_tables import cells
+from tenantry.storage.cells import CellStore
 from tests.unit.cli.remote.control import listening
 from tests.unit.cli.remote.ways import changed_alike, make, read_alike, refused_alike, run
+from tests.unit.web.api_asks import prepare_cluster
 from tests.unit.web.api_site import Served
 
 READ = [
@@ -26,6 +30,9 @@ READ = [
     "alerts targets list",
     "alerts targets list --tenant acme",
     "alerts thresholds acme",
+    "gateways list",
+    "cells list",
+    "controls list",
     "audit --tenant acme",
     "audit --since 2020-01-01",
     "audit --verify",
@@ -63,6 +70,8 @@ WRITTEN = [
     "alerts thresholds acme 50,80,100",
     "alerts thresholds acme none",
     "alerts thresholds acme default",
+    "gateways forget gateway-ended --yes",
+    "gateways list",
 ]
 REFUSED = [
     "keys admin create owner",
@@ -103,6 +112,15 @@ REFUSED = [
     "alerts targets add x --webhook https://hook.invalid/x --tenant nobody",
     "alerts targets remove nothing --yes",
     "alerts targets remove there",
+    "gateways forget nothing --yes",
+    "gateways forget gateway-free --yes",
+    "gateways forget gateway-ended",
+    "cells move nothing --to gateway-free --yes",
+    "cells move acme --to gateway-free --yes",
+    "cells move main --to nothing --yes",
+    "cells move main --to gateway-ended --yes",
+    "cells move main --to gateway-owner --yes",
+    "cells move main --to gateway-free",
     "audit --tenant nobody",
     "audit --since sometime",
     "audit --out file.txt",
@@ -118,12 +136,13 @@ REFUSED = [
     "provision Initech --credential main --upstream anthropic",
 ]
 # What has a test of its own here.
-BY_THEMSELVES = ["backup", "doctor", "provision", "verify isolation", "alerts test"]
+BY_THEMSELVES = ["backup", "cells move", "doctor", "provision", "verify isolation", "alerts test"]
 
 
 def prepared(folder: Path) -> Iterator[Served]:
     for one in make(folder):
         one.ids["portal"] = one.ids.pop("acme portal")
+        prepare_cluster(one)
         outbox = Outbox(one.site.engine)
         for slug in ("acme", "globex"):
             tenant_id = one.site.directory.get_tenant(slug).tenant_id
@@ -227,6 +246,32 @@ def test_a_client_is_provisioned_with_its_guide_alike(
         assert sorted(path.name for path in (tmp_path / one / "clients").iterdir()) == [
             *("initech.html", "initech.md", "umbrella.html", "umbrella.md")
         ]
+
+
+@pytest.mark.parametrize(("sees_to_it", "ends"), [(True, 0), (False, 1)])
+def test_a_cell_is_moved_alike_and_who_asks_is_told_when_its_owner_has_seen_to_it(
+    api: Served, second: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sees_to_it: bool, ends: int
+) -> None:
+    """The owner is one statement here: what it does to give a cell has tests of its own."""
+    if not sees_to_it:
+        monkeypatch.setattr("tenantry.cli.cells._MOVE_SECONDS_MAX", 0.0)
+
+    def give(store: CellStore, name: str, to: str) -> None:
+        with store.engine.begin() as connection:
+            connection.execute(update(cells).where(cells.c.name == name).values(gateway_id=to))
+
+    if sees_to_it:
+        monkeypatch.setattr(CellStore, "wish", give)
+    command = "cells move main --to gateway-free --yes"
+    with listening(second) as server:
+        said = changed_alike(command, (api, second), server, tmp_path, monkeypatch, ends)
+        changed_alike("cells list", (api, second), server, tmp_path, monkeypatch)
+    assert ("main is gateway-free's now" in said) is sees_to_it
+    (line,) = second.site.directory.newest_audit(1, action="cell.move")
+    assert (line.actor, line.detail) == (
+        "api:owner",
+        {"capacity": "main", "from": "gateway-owner", "to": "gateway-free"},
+    )
 
 
 def test_a_proof_is_followed_and_ends_as_it_does_there(
