@@ -7,40 +7,19 @@ from sqlalchemy import insert, update
 from starlette.applications import Starlette
 
 from tenantry.control.site import Site
-from tenantry.domain.cells import Component
-from tenantry.domain.doubts import Taken
 from tenantry.domain.roles import Role
 from tenantry.storage.cell_tables import cells
 from tenantry.storage.cells import CellStore
 from tenantry.storage.columns import now_utc
-from tenantry.storage.leases import Lease
 from tenantry.storage.tables import journals
 from tenantry.web.pages import gateways
 from tests.browser import Browser, add_person, signed_in
-
-HOUR_US = 3600 * 1_000_000
-DOLLAR = 1_000_000_000
+from tests.gateways import make_gateways
 
 
 @pytest.fixture
 def store(site: Site) -> CellStore:
-    """`gw-a` grants for acme, `gw-b` for nobody, and `gw-dead` has ended with two dollars of acme's budget taken."""
-    store = CellStore(site.engine)
-    for number, name in enumerate(("gw-dead", "gw-a", "gw-b")):
-        store.join(Lease(name, HOUR_US), f"127.0.0.1:{3100 + number}#ab", f"machine-{number}", number * HOUR_US)
-    claim(site, store, "gw-dead", "acme")
-    tenant_id = site.directory.get_tenant("acme").tenant_id
-    store.take([Taken(tenant_id, "", "nanos", "gw-dead", 2 * DOLLAR, 0)])
-    store.end(["gw-dead"])
-    claim(site, store, "gw-a", "acme")
-    return store
-
-
-def claim(site: Site, store: CellStore, gateway_id: str, slug: str) -> None:
-    (sandbox,) = site.directory.list_credentials()
-    tenant_id = site.directory.get_tenant(slug).tenant_id
-    component = Component({tenant_id: sandbox.credential_id}, (sandbox.credential_id,))
-    assert store.claim(gateway_id, tenant_id, component, HOUR_US) is not None
+    return make_gateways(site, "acme")
 
 
 def move_path(site: Site) -> str:
