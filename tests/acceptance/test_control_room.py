@@ -35,6 +35,7 @@ from tests.chromium import (
     seen_after_ms,
     violations,
 )
+from tests.gateways import make_gateways
 from tests.stack import Stack, tenantry, wait_for
 
 pytestmark = pytest.mark.skipif(EXECUTABLE is None, reason="there is no chromium: apt-get install chromium")
@@ -363,6 +364,8 @@ def pages_of(stack: Stack) -> dict[str, str]:
         "exports": "/exports",
         "audit": "/audit",
         "settings": "/settings",
+        "gateways": "/gateways",
+        "cell-move": f"/gateways/cells/{stack.site.directory.list_cells()[0].name}/move",
         "isolation": "/isolation",
     }
 
@@ -383,6 +386,7 @@ def test_every_page_is_for_everybody_in_both_themes_and_widths(
     issue(stack.site, find_client(stack.site, "globex"), last)
     say(connect("globex", key))
     wait_for(lambda: stack.rows("globex"), 30, "the row")
+    make_gateways(stack.site, "globex")
     SCREENSHOTS.mkdir(exist_ok=True)
     found: list[str] = []
     for size_name, size in SIZES.items():

@@ -15,7 +15,6 @@ from tenantry.domain.errors import (
     HeadTooLarge,
     InvalidRequest,
     RequestTimedOut,
-    RequestTooLarge,
     TooManyConnections,
 )
 from tenantry.domain.owners import MINE, At
@@ -27,23 +26,16 @@ from tenantry.gateway.early import refusal_on_head
 from tenantry.gateway.exchange import CLIENT_STALL_SECONDS_MAX, Exchange
 from tenantry.gateway.foresight import NOTHING_KNOWN, Foresight
 from tenantry.gateway.hop import Hop
+from tenantry.gateway.incoming import BODY_SECONDS_MAX, IncomingBody, too_large
 from tenantry.gateway.parts import Parts
 from tenantry.gateway.population import Connected, Served
 from tenantry.gateway.request import new_request_id
-from tenantry.wire.chunked import BadChunk, BodyTooLarge, ChunkedDecoder
 from tenantry.wire.http1 import CONTINUE, HEAD_BYTES_MAX, BadHead, RequestHead, parse_request_head, response_head
 from tenantry.wire.routes import Kind
 
 log = logging.getLogger("tenantry.gateway")
 
 HEAD_SECONDS_MAX = 10.0
-# 1 KiB/s at the least, from any moment on: in each of these spans so many bytes of a body have to come. What came fast
-# before buys no time.
-BODY_SECONDS_MAX = 60.0
-BODY_SPAN_BYTES_MIN = 60 * 1024
-# What a small piece of a body takes beside its bytes: its object, its place in a list. For larger ones it is nothing.
-PIECE_BYTES = 64
-SMALL_PIECE_BYTES = 4096
 IDLE_SECONDS_MAX = 75.0
 # RFC 9112 9.6: read on for a while after a refusal, or the client may lose the answer to a reset.
 LINGER_SECONDS_MAX = 2.0
@@ -78,19 +70,16 @@ class ClientConnection(Client):
         "_body",
         "_buffer",
         "_caller",
-        "_chunks",
         "_eof",
         "_exchange",
         "_head",
-        "_holder",
         "_is_next_planned",
         "_is_reading",
-        "_left",
         "_length",
         "_parts",
-        "_span_bytes",
         "_stalls",
         "_state",
+        "_tenant_id",
         "_unsent",
     )
 
@@ -104,16 +93,13 @@ class ClientConnection(Client):
         self._head: RequestHead | None = None
         self._caller: Caller | None = None
         self._exchange: Served | None = None
-        self._chunks: ChunkedDecoder | None = None
-        self._body: list[bytes] = []
-        self._span_bytes = 0  # of a body, in this span
-        self._left = 0
+        self._body: IncomingBody | None = None
         self._length: int | None = None  # of the request's body, where its head tells it
         self._eof = is_last  # of what the client sends
         self._is_next_planned = False  # the next request of a pipeline
         self._is_reading = True  # from the socket
         self._unsent = 0  # bytes that a lingering client had not taken when it was last looked at
-        self._holder = ""  # the tenant that uses the connection
+        self._tenant_id = ""  # who uses the connection
         self._stalls = 0  # how often in a row it had taken none since
 
     # asyncio.Protocol
@@ -152,7 +138,8 @@ class ClientConnection(Client):
             else:
                 self._read_head(data)
         elif state == _BODY:
-            self._read_body(data)
+            if self._body is not None:
+                self._read_body(self._body, data)
         elif state == _ANSWERING:
             self._buffer += data
             self._bound_buffer()
@@ -184,10 +171,10 @@ class ClientConnection(Client):
         population.depart(self, self.peer)
         self._parts.deadlines.forget(self)
         self.let_go()
-        if self._holder:
-            population.part(self._holder)
-            self._holder = ""
-        self._body.clear()
+        if self._tenant_id:
+            population.part(self._tenant_id)
+            self._tenant_id = ""
+        self._body = None
         self._buffer = b""
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
@@ -263,7 +250,7 @@ class ClientConnection(Client):
         size_max, length = route.body_bytes_max, self._length
         if length is not None:
             if length > size_max:
-                raise _too_large(size_max)
+                raise too_large(size_max)
             if length >= BESIDE_BYTES_MIN and self._look_ahead(caller, length):
                 return
         elif head.chunked and self._look_ahead(caller, 0):
@@ -285,12 +272,12 @@ class ClientConnection(Client):
 
     def _belong_to(self, tenant_id: str) -> None:
         """Count the connection as one of the tenant whose request it carries. Raises: ApiError."""
-        if tenant_id == self._holder:
+        if tenant_id == self._tenant_id:
             return
         population = self._parts.population
-        if self._holder:
-            population.part(self._holder)
-        self._holder = tenant_id
+        if self._tenant_id:
+            population.part(self._tenant_id)
+        self._tenant_id = tenant_id
         if population.join(tenant_id) > self._parts.settings.connections_per_tenant_max:
             self.keeps_alive = False
             refusal = TooManyConnections()
@@ -356,73 +343,45 @@ class ClientConnection(Client):
             self._request_complete(buffer[:length])
             return
         self._state = _BODY
-        self._span_bytes = 0
         self._expect(BODY_SECONDS_MAX)
-        self._left = length or 0
-        self._chunks = ChunkedDecoder(self._body_bytes_max) if head.chunked else None
+        body = self._body = IncomingBody(None if head.chunked else length or 0, self._body_bytes_max)
         self._buffer = b""
-        self._read_body(buffer)
+        self._read_body(body, buffer)
 
-    def _read_body(self, data: bytes) -> None:
-        self._span_bytes += len(data)
-        if self._span_bytes >= BODY_SPAN_BYTES_MIN:
-            self._span_bytes = 0
+    def _read_body(self, body: IncomingBody, data: bytes) -> None:
+        if body.ends_span(len(data)):
             self._expect(BODY_SECONDS_MAX)
         try:
-            self._count_piece(len(data))
+            more = body.uncounted(len(data))
+            if more:
+                self._make_room(more)
+            whole = body.feed(data)
         except ApiError as refusal:
             self._refuse_with_body_unread(refusal)
             return
-        if self._chunks is not None:
-            self._read_chunks(self._chunks, data)
-        elif len(data) < self._left:
-            self._left -= len(data)
-            self._body.append(data)
-        else:
-            self._body.append(data[: self._left])
-            self._buffer = data[self._left :]
-            self._request_complete(b"".join(self._body))
-
-    def _read_chunks(self, chunks: ChunkedDecoder, data: bytes) -> None:
-        try:
-            self._body.append(chunks.feed(data))
-        except BadChunk as error:
-            self._refuse_with_body_unread(InvalidRequest(f"Malformed request body: {error}."))
-            return
-        except BodyTooLarge:
-            self._refuse_with_body_unread(_too_large(self._body_bytes_max))
-            return
-        if chunks.complete:
-            self._buffer = chunks.rest
-            self._request_complete(b"".join(self._body))
+        if whole is not None:
+            self._buffer = body.rest
+            self._request_complete(whole)
 
     @property
     def _body_bytes_max(self) -> int:
         return self._caller.target.route.body_bytes_max if self._caller is not None else 0
 
-    def _count_piece(self, size: int) -> None:
-        """A piece of a body has come, which is counted already where the head told a length. Raises: ApiError."""
-        beside = PIECE_BYTES if 0 < size < SMALL_PIECE_BYTES else 0
-        more = beside if self._chunks is None else beside + size
-        if more:
-            self._make_room(more)
-
     def _make_room(self, size: int) -> None:
         """Count so many bytes before they are read, until their turn has come. Raises: ApiError."""
-        refusal = self._parts.population.make_room(self._holder, size)
+        refusal = self._parts.population.make_room(self._tenant_id, size)
         if refusal is not None:
-            refusal.tenant_id = self._holder or None
+            refusal.tenant_id = self._tenant_id or None
             raise refusal
         self.held_bytes += size
 
     def let_go(self) -> None:
         if self.held_bytes:
-            self._parts.population.let_go(self._holder, self.held_bytes)
+            self._parts.population.let_go(self._tenant_id, self.held_bytes)
             self.held_bytes = 0
 
     def _request_complete(self, body: bytes) -> None:
-        self._body = []
-        self._chunks = None
+        self._body = None
         caller, head = self._caller, self._head
         if caller is None or head is None:
             return
@@ -570,7 +529,7 @@ class ClientConnection(Client):
         self._state = _LINGERING
         self.let_go()
         self._buffer = b""
-        self._body = []
+        self._body = None
         if transport is None:
             return
         self._expect(LINGER_SECONDS_MAX)
@@ -595,7 +554,7 @@ class ClientConnection(Client):
         self._exchange = self._head = None
         self._state = _PASSING
         self.let_go()
-        self._body = []
+        self._body = None
         if transport is not None and heir is not None:
             self._expect(CLIENT_STALL_SECONDS_MAX)
             heir.take(self, transport, self.peer, unread)
@@ -675,9 +634,3 @@ def _behind_empty_lines(buffer: bytes) -> bytes:
     while buffer.startswith(b"\r\n", at) and len(buffer) > at + 2:
         at += 2
     return buffer[at:]
-
-
-def _too_large(size_max: int) -> ApiError:
-    if size_max == 0:
-        return InvalidRequest("This endpoint takes no request body.")
-    return RequestTooLarge()

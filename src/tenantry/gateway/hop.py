@@ -10,31 +10,21 @@ who is: a cell that moves, or whose owner dies, refuses nobody for that.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Final
 
 from tenantry.domain.errors import AnotherGateway, ApiError, NotReady, StoreAway, UpstreamBroken
 from tenantry.domain.owners import ASK_SECONDS, MINE, WAIT_SECONDS_MAX, At, Cells
 from tenantry.gateway.answer import Client
+from tenantry.gateway.at_peer import AtPeer
 from tenantry.gateway.authentication import Principal
 from tenantry.gateway.caller import Caller
 from tenantry.gateway.deadlines import NEVER
 from tenantry.gateway.headers import PEER_REFUSED_LINE
 from tenantry.gateway.parts import Parts
 from tenantry.gateway.peers.calling import CONNECT_SECONDS_MAX
-from tenantry.gateway.population import Served
 from tenantry.gateway.relay import error_event, is_event_stream
-from tenantry.gateway.request import new_request_id
-from tenantry.gateway.upstream import (
-    STALE,
-    ConnectFailed,
-    Connecting,
-    ResponseHead,
-    ResponseSink,
-    UpstreamConnection,
-)
+from tenantry.gateway.upstream import STALE, ResponseHead, UpstreamConnection
 from tenantry.gateway.upstream.parsed import BODILESS
-from tenantry.wire.bytework import plain_chunk
 from tenantry.wire.http1 import LAST_CHUNK, chunk
 
 log = logging.getLogger("tenantry.gateway")
@@ -57,44 +47,28 @@ _EVENT_ENDS: Final = (b"\n\n", b"\r\n\r\n", b"\n\n\r\n")  # the last one with th
 _LAST_EVENTS: Final = (b"event: message_stop", b"event: error")
 
 
-class Hop(Served):
+class Hop(AtPeer):
     """One request, for one client: an `Exchange` that decides nothing."""
 
     __slots__ = (
-        "_answer",
         "_asks_until",
         "_body",
-        "_caller",
-        "_cells",
-        "_client",
-        "_connecting",
-        "_connection",
         "_has_ended",
         "_is_chunked",
         "_is_flowing",
         "_is_stream",
         "_last",
         "_owner",
-        "_parts",
         "_state",
-        "_stop_waiting",
     )
 
     def __init__(
         self, parts: Parts, cells: Cells, client: Client, caller: Caller, principal: Principal, body: bytes
     ) -> None:
-        Served.__init__(self, principal)
-        self._parts = parts
-        self._cells = cells
-        self._client: Client | None = client
-        self._caller = caller
+        AtPeer.__init__(self, parts, cells, client, caller, principal)
         self._body = body
         self._state = _ASKING
         self._owner: At | None = None
-        self._connecting: Connecting | None = None
-        self._connection: UpstreamConnection | None = None
-        self._answer: PeerAnswer | None = None
-        self._stop_waiting: Callable[[], None] | None = None
         self._has_ended = False  # the client sends no more
         self._is_chunked = False  # as the client is given the answer
         self._is_stream = False
@@ -108,26 +82,19 @@ class Hop(Served):
         """Pass it to who is known to grant."""
         self._owner = owner
         self._parts.population.served.add(self)
-        peers = self._parts.peers
-        pool = peers.of(owner.gateway_id, owner.address) if peers is not None else None
-        if pool is None:
+        if not self._reach(owner):
             self._refuse(AnotherGateway())
-            return
-        connection = pool.take()
-        if connection is not None:
-            self._send(connection)
-            return
+
+    def on_connecting(self) -> None:
         self._state = _CONNECTING
         self._expect(CONNECT_SECONDS_MAX + CONNECT_SECONDS_MAX)
-        self._connecting = pool.connect(self._on_connected)
 
-    def _on_connected(self, found: UpstreamConnection | ConnectFailed) -> None:
-        self._connecting = None
-        self._note(found.reason if isinstance(found, ConnectFailed) else "")
-        if isinstance(found, ConnectFailed):
-            self._ask_again()
-        else:
-            self._send(found)
+    def on_unreached(self, reason: str) -> None:
+        self._note(reason)
+        self._ask_again()
+
+    def on_reached(self) -> None:
+        self._note("")
 
     def _note(self, reason: str) -> None:
         """Why the owner could not be reached; "": it was."""
@@ -139,14 +106,13 @@ class Hop(Served):
         else:
             log.warning("gateway %s is reached again", owner.gateway_id)
 
-    def _send(self, connection: UpstreamConnection) -> None:
+    def on_connected(self, connection: UpstreamConnection) -> None:
         client = self._client
         if client is None:
             return
-        self._connection, self._state = connection, _SENT
-        answer = self._answer = PeerAnswer(self)
+        self._state = _SENT
         self._expect(HEAD_SECONDS_MAX)
-        connection.send(answer, self._caller.head_for_peer(client.peer, len(self._body)), self._body)
+        self._send(connection, self._caller.head_for_peer(client.peer, len(self._body)), self._body)
         if self._has_ended:
             connection.end_sending()
 
@@ -165,13 +131,9 @@ class Hop(Served):
             self._refuse(AnotherGateway())
             return
         self._expect(self._asks_until - now)
-        self._stop_waiting = self._parts.clock.call_later(ASK_SECONDS, self._ask).cancel
+        self._stop_waiting = self._parts.clock.call_later(ASK_SECONDS, self._ask_store).cancel
 
-    def _ask(self) -> None:
-        self._stop_waiting = self._cells.wait_for(self.principal.tenant.tenant_id, self._on_told)
-
-    def _on_told(self) -> None:
-        self._stop_waiting = None
+    def on_told(self) -> None:
         owner = self._cells.owner_of(self.principal.tenant.tenant_id)
         if isinstance(owner, At):
             self.go(owner)
@@ -273,11 +235,6 @@ class Hop(Served):
 
     # The client, the clock, the operator
 
-    def client_gone(self) -> None:
-        """The owner finds its connection closed, and does with the request what it does when a client leaves."""
-        self._client = None
-        self._leave()
-
     def client_ended(self) -> bool:
         self._has_ended = True
         connection = self._connection
@@ -315,19 +272,6 @@ class Hop(Served):
         else:
             self._refuse(AnotherGateway() if self._state == _SENT or self._cells.has_lease else StoreAway())
 
-    @property
-    def model(self) -> str:
-        return ""
-
-    @property
-    def is_waiting(self) -> bool:
-        return False
-
-    @property
-    def is_unsent(self) -> bool:
-        """Nothing of it goes upstream from here."""
-        return True
-
     def pass_on(self) -> None:
         """What has not been sent yet begins anew at the gateway that takes this one's place."""
         client, body = self._client, self._body
@@ -349,78 +293,9 @@ class Hop(Served):
         else:
             self._refuse(error)
 
-    def look(self) -> None:
-        """What its stream produces is counted where it is granted."""
-
     # The end
-
-    def _refuse(self, error: ApiError) -> None:
-        client = self._client
-        self._leave()
-        if client is not None:
-            client.refuse(error, new_request_id())
-
-    def _expect(self, seconds: float) -> None:
-        """The state has to pass within `seconds`."""
-        client = self._client
-        self.deadline = self._parts.clock.now() + seconds
-        if client is not None:
-            self._parts.deadlines.set(client, self.deadline)
-
-    def _cease(self) -> None:
-        """Nobody is waited for any more."""
-        stop, self._stop_waiting = self._stop_waiting, None
-        if stop is not None:
-            stop()
-        connecting, self._connecting = self._connecting, None
-        if connecting is not None:
-            connecting.cancel()
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.abandon()
-        answer, self._answer = self._answer, None
-        if answer is not None:
-            answer.hop = None
 
     def _leave(self) -> None:
         self._state = _ENDED
-        self._cease()
-        self._client = None
         self._body = b""
-        self._parts.deadlines.forget(self)
-        self._parts.population.leave(self)
-
-
-class PeerAnswer(ResponseSink):
-    """The answer of the owner, as its connection tells of it; `hop` is None when nobody wants it any more."""
-
-    __slots__ = ("hop",)
-
-    def __init__(self, hop: Hop) -> None:
-        self.hop: Hop | None = hop
-
-    def on_head(self, head: ResponseHead) -> None:
-        if self.hop is not None:
-            self.hop.on_head(head)
-
-    def on_whole(self, head: ResponseHead, body: bytes) -> None:
-        if self.hop is not None:
-            self.hop.on_whole(head, body)
-
-    def on_chunk(self, data: bytes) -> bool:
-        return self.hop is not None and plain_chunk(data) > 0 and self.hop.on_chunk(data)
-
-    def on_body(self, data: bytes) -> None:
-        if self.hop is not None:
-            self.hop.on_body(data)
-
-    def on_flush(self) -> None:
-        """All that came has been written."""
-
-    def on_end(self) -> None:
-        if self.hop is not None:
-            self.hop.on_end()
-
-    def on_broken(self, reason: str) -> None:
-        if self.hop is not None:
-            self.hop.on_broken(reason)
+        AtPeer._leave(self)

@@ -19,7 +19,7 @@ from tenantry.domain.till import Money
 from tenantry.simulation.answers import Answers
 from tenantry.simulation.attempts import Attempt
 from tenantry.simulation.gateway import Client, Gateway, Wants
-from tenantry.simulation.ownership import Ownership
+from tenantry.simulation.owning import Owning
 from tenantry.simulation.upstream import Job
 
 # What a journal's write or the end of a pause may take (`gateway/outbound.py`).
@@ -151,7 +151,7 @@ class Call(Answers):
 
     # Where several gateways serve, as in `gateway/outbound.py`
 
-    def _is_ours(self, ownership: Ownership) -> bool:
+    def _is_ours(self, ownership: Owning) -> bool:
         """Whether this gateway grants for the tenant; else it waits until that is known, or goes to who does."""
         tenant, cells = self.client.tenant, ownership.cells
         if ownership.may_admit(tenant):

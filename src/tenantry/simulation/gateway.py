@@ -7,13 +7,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from tenantry.domain.attempts import AttemptBegun, AttemptEnded, AttemptProgress
 from tenantry.domain.breaker import Breakers
 from tenantry.domain.ceilings import ENVELOPE_NANOS_MIN
 from tenantry.domain.directory import Change, Credential, GatewayKey, Tenant
+from tenantry.domain.envelopes import Envelopes
 from tenantry.domain.lanes import Lanes
 from tenantry.domain.opening import Opening
 from tenantry.domain.prices import PriceTable
@@ -23,10 +24,8 @@ from tenantry.domain.till import Till
 from tenantry.domain.wall import WallClock
 from tenantry.simulation.clock import Clock, Timer
 from tenantry.simulation.disk import Journal
+from tenantry.simulation.owning import Owning
 from tenantry.simulation.upstream import Organization
-
-if TYPE_CHECKING:
-    from tenantry.simulation.ownership import Ownership
 
 # As the gateway's chores look (docs/architecture.md, "Beside requests").
 WALL_LOOK_SECONDS = 0.5
@@ -99,7 +98,7 @@ class Gateway:
         make_journal: Callable[[Callable[[], int]], Journal] | None = None,
         skew_us: int = 0,
         planted: frozenset[str] = frozenset(),
-        own: Callable[[Gateway], Ownership] | None = None,
+        own: Callable[[Gateway], Owning] | None = None,
         envelope_nanos: int = ENVELOPE_NANOS_MIN,
     ) -> None:
         self.name = name
@@ -115,6 +114,7 @@ class Gateway:
         asked = self.ownership.cells.asked if self.ownership is not None else None
         self.till = Till(site.prices, site.zone, opening, asked, envelope_nanos)
         self.suspense = Suspense(self.till)
+        self.envelopes = Envelopes(self.till, name)
         self.calls: dict[Any, None] = {}  # those that have not ended, in their order
         self.is_dead = False
         self.is_stopping = False

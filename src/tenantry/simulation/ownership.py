@@ -1,7 +1,7 @@
 """What one simulated gateway owns: the edge that `gateway/claiming.py` is in production, around the same decisions.
 
 It asks the store through a line that may be slow, lost or cut; who grants, until when, what is taken of budgets and
-what others may have spent of them is decided by `domain/`: `Tenure`, `Cells`, `Ceiling`, `Doubt`.
+what others may have spent of them is decided by `domain/`: `Tenure`, `Cells`, `Envelopes`, `Doubt`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from tenantry.domain.asks import Ask, capacities_of
 from tenantry.domain.ceilings import RAISE_SECONDS, Ceiling
@@ -18,10 +18,8 @@ from tenantry.domain.directory import Credential, Tenant
 from tenantry.domain.doubts import REVIEW_SECONDS, Doubt, Taken
 from tenantry.domain.opening import Opening
 from tenantry.domain.owners import RETRY_SECONDS, Cells
+from tenantry.simulation.gateway import Gateway
 from tenantry.simulation.store import Claimed, Line, Store
-
-if TYPE_CHECKING:
-    from tenantry.simulation.gateway import Gateway
 
 T = TypeVar("T")
 
@@ -83,7 +81,6 @@ class Ownership:
         self.links = Linkage()
         self.elsewhere: dict[str, Ask] = {}  # sessions of attempts of other gateways, by attempt
         self._pins: dict[str, str] = {}
-        self._since_us: dict[str, int] = {}
         self._leaving: dict[str, None] = {}
         self._turns: deque[Callable[[], None]] = deque()  # what is done one after the other
         self._has_turn = False
@@ -335,7 +332,7 @@ class Ownership:
             tenure = self.cells.tenure
             entered = {one for one, cell in tenants.items() if tenure.open(one, cell, life)}
             for tenant_id in entered:
-                self._since_us.setdefault(tenant_id, at_us)
+                self._gateway.envelopes.since_us.setdefault(tenant_id, at_us)
                 self._leaving.pop(tenant_id, None)
                 gateway.till.enter(tenant_id, found.opening, before[tenant_id])
             self._enter(found, entered)
@@ -369,28 +366,16 @@ class Ownership:
             self._gateway.call_later(RAISE_SECONDS, self._raise)
 
     def _raise(self) -> None:
-        till, tenure, at_us = self._gateway.till, self.cells.tenure, self._at_us
-        asked = self.cells.take_asked()
-        rows: list[Taken] = []
-        for ceiling in asked:
-            account = till.account_under(ceiling)
-            ceiling.is_asked = False
-            if account is None or ceiling.tenant_id not in tenure.tenants:
-                continue
-            wanted = ceiling.next_taken(account.used_nanos, account.left_nanos(at_us))
-            if wanted <= ceiling.taken:
-                account.taken(wanted, at_us)
-                continue
-            since_us = self._since_us.get(ceiling.tenant_id, at_us)
-            rows.append(Taken(ceiling.tenant_id, ceiling.key_id, ceiling.unit, self._me, wanted, since_us))
+        envelopes, at_us = self._gateway.envelopes, self._at_us
+        lowerings = envelopes.lowerings
+        rows = envelopes.raises(self.cells.take_asked(), self.cells.tenure.tenants, at_us).rows
 
         def written(found: Sequence[Taken]) -> None:
-            by_name = {(one.tenant_id, one.key_id, one.unit): one.taken for one in found}
-            for ceiling in asked:
-                taken = by_name.get((ceiling.tenant_id, ceiling.key_id, ceiling.unit))
-                account = till.account_under(ceiling) if taken is not None else None
-                if account is not None and taken is not None:
-                    account.taken(taken, at_us)
+            if lowerings != envelopes.lowerings:
+                done(False)  # what was written may have been lowered again since
+                return
+            for row in found:
+                envelopes.taken(row, at_us)
             done(len(found) == len(rows))
 
         def done(is_done: bool) -> None:
@@ -449,17 +434,9 @@ class Ownership:
 
     def _lower(self, tenant_ids: Sequence[str], then: Callable[[], None], failed: Callable[[], None]) -> None:
         """Nothing of these is held, and nothing is granted: what was taken of them and not used is let go."""
-        till, rows = self._gateway.till, list[Taken]()
-        for tenant_id in tenant_ids:
-            for (key_id, unit), account in till.accounts_by_name(tenant_id).items():
-                ceiling = account.ceiling
-                if ceiling is not None and ceiling.taken:
-                    used = account.used_nanos
-                    account.lower_ceiling(used)
-                    since_us = self._since_us.get(tenant_id, 0)
-                    rows.append(Taken(tenant_id, key_id, unit, self._me, used, since_us))
+        rows = self._gateway.envelopes.lowered(tenant_ids, self._at_us)
 
-        def lowered(_: Any) -> None:
+        def lowered(_: object) -> None:
             for tenant_id in tenant_ids:
                 self._leaving.pop(tenant_id, None)
             then()

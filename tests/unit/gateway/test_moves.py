@@ -15,6 +15,7 @@ from sqlalchemy import Engine, event
 from tenantry.domain.cells import Component
 from tenantry.domain.directory import Change, GatewayKey, Tenant
 from tenantry.domain.doubts import Doubt, Taken
+from tenantry.domain.envelopes import STEP_AHEAD_NANOS
 from tenantry.domain.opening import Opening
 from tenantry.domain.owners import At
 from tenantry.gateway.asking import Asking
@@ -27,7 +28,7 @@ from tenantry.gateway.peers.listening import Called
 from tenantry.gateway.peers.places import Place, machine_mark
 from tenantry.gateway.peers.proofs import MOVES, derive_peer_key, whom
 from tenantry.gateway.peers.talking import MESSAGE_BYTES_MAX, CellEstate, Given, Kept, Said, Talk
-from tenantry.gateway.raising import STEP_NANOS, Raiser
+from tenantry.gateway.raising import Raiser
 from tenantry.gateway.receiving import Receiver
 from tenantry.gateway.upstream import Pools
 from tenantry.ledger.takeover import Takeover
@@ -396,7 +397,7 @@ def test_what_stays_is_held_by_the_next_owner_which_lends_more(tmp_path: Path) -
             used = account.used_nanos
             assert await a.mover.move(["crd_acme"], "gw-b", b.address) == ""
             assert account.ceiling is not None
-            assert account.ceiling.taken == used + STEP_NANOS
+            assert account.ceiling.taken == used + STEP_AHEAD_NANOS
             b.claimer.ring()
             b.world.own()
             await b.claimer.claim_for(["tnt_acme"])
@@ -407,7 +408,7 @@ def test_what_stays_is_held_by_the_next_owner_which_lends_more(tmp_path: Path) -
             a.cells.asked.append(account.ceiling)
             await a.raiser.raise_asked()
             await until(lambda: account.ceiling is not None and account.ceiling.taken > before)
-            assert theirs.unknown_nanos == account.ceiling.taken == used + 2 * STEP_NANOS
+            assert theirs.unknown_nanos == account.ceiling.taken == used + 2 * STEP_AHEAD_NANOS
 
     run(work)
 

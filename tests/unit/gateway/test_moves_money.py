@@ -12,10 +12,10 @@ from sqlalchemy import select
 
 from tenantry.domain.budgets import Budget, Cap
 from tenantry.domain.doubts import Taken
+from tenantry.domain.envelopes import STEP_AHEAD_NANOS
 from tenantry.domain.errors import StoreAway
 from tenantry.domain.holds import CEILING, Account, Short
 from tenantry.domain.periods import MONTH
-from tenantry.gateway.raising import STEP_NANOS
 from tenantry.storage.cell_tables import ceilings
 from tests.stack import until
 from tests.unit.gateway.playbook import Connection, World, end_events, message, start_event, text_event
@@ -82,7 +82,7 @@ def test_the_next_owner_lends_also_where_nobody_has_asked_it_for_anything_of_the
             await give(a, b)
             before = taken(a)
             await ask_more(a)
-            await until(lambda: taken(a) == before + STEP_NANOS)
+            await until(lambda: taken(a) == before + STEP_AHEAD_NANOS)
             assert account_of(b).unknown_nanos == taken(a)
 
     run(work)
@@ -163,7 +163,7 @@ def test_an_answer_whose_cell_has_moved_on_twice_gets_more_from_who_has_it_now(t
             await give(b, c)
             before = taken(a)
             await ask_more(a)
-            await until(lambda: taken(a) == before + STEP_NANOS)
+            await until(lambda: taken(a) == before + STEP_AHEAD_NANOS)
             assert account_of(c).unknown_nanos == taken(a)
             await c.close()
 

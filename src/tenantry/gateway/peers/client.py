@@ -44,7 +44,7 @@ class PeerConnection(ClientConnection):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.let_go()
-        self._holder = ""
+        self._tenant_id = ""
         self.peer = _GATEWAYS
         ClientConnection.connection_lost(self, exc)
 
@@ -61,7 +61,7 @@ class PeerConnection(ClientConnection):
 
     def _belong_to(self, tenant_id: str) -> None:
         """Connections of clients are counted where they came to."""
-        self._holder = tenant_id
+        self._tenant_id = tenant_id
 
     def refuse(self, error: ApiError, request_id: str, lines: bytes = b"") -> None:
         """Where another one grants, the gateway that asked is told so, and asks that one: nothing has been sent."""

@@ -41,6 +41,7 @@ ENTRIES: Final[tuple[Entry, ...]] = (
     Entry("/credentials", "Credentials", Permission.CREDENTIALS_READ, SITE),
     Entry("/upstreams", "Upstreams", Permission.SITE_READ, SITE),
     Entry("/tiers", "Tiers", Permission.SITE_READ, SITE),
+    Entry("/gateways", "Gateways", Permission.SITE_READ, SITE),
     Entry("/isolation", "Isolation", Permission.PROOF_RUN, SITE),
     Entry("/audit", "Audit", Permission.AUDIT_READ, SITE),
     Entry("/settings", "Settings", Permission.SITE_READ, SITE),

@@ -34,7 +34,7 @@ PAGES = (
     *("/parts/isolation", "/billing", "/tenants/acme/billing", "/tenants/acme/invoice", "/invoices/month"),
     *("/prices", "/prices/new?model=claude-x-1", "/prices/claude-haiku-5-5", "/recompute", "/parts/recompute"),
     *("/margins", "/margins?tenant=acme&month=2026-10", "/parts/margins", "/plan-simulation?tenant=acme"),
-    *("/invoices/run", "/parts/invoices"),
+    *("/invoices/run", "/parts/invoices", "/gateways", "/parts/gateways"),
 )
 
 

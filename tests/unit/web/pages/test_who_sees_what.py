@@ -147,6 +147,7 @@ def test_what_changes_anything_needs_more_than_to_look(table: list[Kept]) -> Non
         "enable": Permission.TENANTS_CHANGE,
         "provision": Permission.TENANTS_CHANGE,
         "isolation": Permission.PROOF_RUN,
+        "cells": Permission.GATEWAYS_CHANGE,
         "prices": Permission.PRICES_CHANGE,
         "recompute": Permission.LEDGER_CORRECT,
         "invoices": Permission.INVOICES_ISSUE,
