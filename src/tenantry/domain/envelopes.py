@@ -63,7 +63,7 @@ class Envelopes:
             if account is None:
                 continue
             if ceiling.tenant_id not in tenant_ids:
-                if ceiling.tenant_id in streams:
+                if ceiling.tenant_id in streams or account.used_nanos > ceiling.taken:
                     wanted = account.used_nanos + 2 * _steps(ceiling, streams)
                     found.of_owners.append(self._row(ceiling, wanted))
                 continue

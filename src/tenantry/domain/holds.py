@@ -451,6 +451,12 @@ class Account:
         self.advance(at_us)
         self.since_nanos += cost_nanos
 
+    def exceed(self, nanos: int) -> None:
+        """So much more was billed, or is owed, than had been held: that is to be known wherever it counts."""
+        self.excess_nanos += nanos
+        if self.ceiling is not None:
+            self.ceiling.ask(0)
+
     def correct(self, nanos: int, counted_at_us: int) -> None:
         """Count a correction of what was spent at `counted_at_us`, in those periods that hold it and are known."""
         for kind, period in self.periods.items():
@@ -515,7 +521,7 @@ class Hold:
             return True
         self._add(more)
         for account in self._accounts:
-            account.excess_nanos += more
+            account.exceed(more)
         return False
 
     def settle(self, cost_nanos: int, at_us: int) -> bool:
@@ -533,7 +539,7 @@ class Hold:
         for account in self._accounts:
             account.spend(cost_nanos, at_us)
             if cost_nanos > held:
-                account.excess_nanos += cost_nanos - held
+                account.exceed(cost_nanos - held)
         return True
 
     def void(self) -> bool:

@@ -12,11 +12,12 @@ from tenantry.domain.till import Till
 class Suspense:
     """One doubt for each account and gateway; each is found by its name, however many there are."""
 
-    __slots__ = ("_by_name", "_till")
+    __slots__ = ("_by_name", "_lending", "_till")
 
     def __init__(self, till: Till) -> None:
         self._till = till
         self._by_name: dict[tuple[str, str, str, str], Doubt] = {}
+        self._lending: set[tuple[str, str, str, str]] = set()  # held, and perhaps not in the store yet
 
     def all(self) -> list[Doubt]:
         return list(self._by_name.values())
@@ -27,7 +28,7 @@ class Suspense:
             if doubt.taken.tenant_id in tenant_ids:
                 self._forget(self._by_name.get(doubt.taken.name))
                 self._find(doubt, rest_of(doubt), at_us)  # what is known is in the opening
-                self._keep(doubt, 0)
+                self._keep(doubt, 0, may_grow=not doubt.is_over)
 
     def lose(self, tenant_ids: Collection[str]) -> None:
         """Other gateways grant for these: what they hold for others is theirs."""
@@ -44,28 +45,30 @@ class Suspense:
         if found:
             self._till.find(*doubt.account, found, at_us)
 
-    def _keep(self, doubt: Doubt, held_nanos: int) -> None:
+    def _keep(self, doubt: Doubt, held_nanos: int, *, may_grow: bool) -> None:
         """Hold it in the place of `held_nanos`; of one that is over, know what counts as spent."""
         if doubt.is_over:
             doubt.nanos = 0
         if doubt.nanos != held_nanos:
             self._till.doubt(*doubt.account, doubt.nanos - held_nanos)
-        if doubt.nanos or doubt.rest:
+        if doubt.nanos or doubt.rest or may_grow:
             self._by_name[doubt.taken.name] = doubt
         else:
             self._by_name.pop(doubt.taken.name, None)
 
-    def look(self, before: Doubt, after: Doubt, at_us: int) -> None:
+    def look(self, before: Doubt, after: Doubt, at_us: int, *, may_grow: bool = False) -> None:
         """What was found at `at_us` counts as what it is, and is in doubt no more.
 
-        Nothing, where `before` is held no longer: its tenant was lost meanwhile, or more was lent.
+        `may_grow`: answers of the tenant go on where that is, which may cost more than was held for them. Nothing is
+        done where `before` is held no longer: its tenant was lost meanwhile, or more was lent.
         """
-        if after is before or self._by_name.get(before.taken.name) is not before:
+        name = before.taken.name
+        if self._by_name.get(name) is not before:
             return
-        if not before.is_over:
-            after.nanos = min(before.nanos, after.nanos)
+        if name in self._lending:
+            after.nanos = min(before.nanos, after.nanos)  # what is being lent is held already
         self._find(before, found_since(before, after), at_us)
-        self._keep(after, before.nanos)
+        self._keep(after, before.nanos, may_grow=may_grow and not after.is_over)
 
     def lend(self, wanted: Taken, at_us: int) -> tuple[Taken, int] | None:
         """Hold more for a gateway that wants to take more of an account: how much it may have taken, and how much more
@@ -78,6 +81,7 @@ class Suspense:
         if more <= 0:
             return None
         self._till.doubt(*doubt.account, more)
+        self._lending.add(wanted.name)
         return replace(doubt.taken, taken=doubt.taken.taken + more), more
 
     def lent(self, taken: Taken, more: int, *, is_lent: bool) -> bool:
@@ -85,6 +89,7 @@ class Suspense:
 
         Only now it is of the doubt: a look at the store that was begun before must not take it for less.
         """
+        self._lending.discard(taken.name)
         doubt = self._by_name.get(taken.name)
         if doubt is None or not is_lent:
             self._till.doubt(taken.tenant_id, taken.key_id, taken.unit, -more)

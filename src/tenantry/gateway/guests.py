@@ -113,6 +113,10 @@ class Guests:
         """The attempts of which nobody tells, with the journals that they are in."""
         return {one.attempt_id: one.run_id for one in self._by_name.values() if not one.is_told}
 
+    def whose(self) -> set[tuple[str, str]]:
+        """The tenants whose answers go on elsewhere, each with the journal that they are in."""
+        return {(one.ask.tenant.tenant_id, one.run_id) for one in self._by_name.values()}
+
     def of(self, tenant_ids: Collection[str]) -> list[tuple[bytes, Ask, str]]:
         """Those of some tenants: name, what it was given, attempt."""
         return [

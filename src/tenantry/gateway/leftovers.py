@@ -51,6 +51,7 @@ class Leftovers:
         self._me = me
         self._doubts = Suspense(parts.till)
         self._looked = Looked()
+        self._went_on: set[tuple[str, str]] = set()  # at the last look
         self._leaving: dict[str, None] = {}  # tenants that are granted for here no longer
 
     # Coming and going
@@ -97,8 +98,11 @@ class Leftovers:
         zone, at_us = self._parts.settings.zone, self._parts.clock.wall_us()
         look = partial(look_again, site.engine, site.journal_dir, site.prices, zone, at_us, doubts, attempts)
         now, ended = await self._asking.ask(partial(look, self._looked))
+        # Of one that has just ended, what it cost beyond what was held may not stand in the store yet.
+        go_on, self._went_on = self.guests.whose() | self._went_on, self.guests.whose()
         for before, after in zip(doubts, now, strict=True):
-            self._doubts.look(before, after, at_us)
+            may_grow = (before.taken.tenant_id, before.taken.gateway_id) in go_on
+            self._doubts.look(before, after, at_us, may_grow=may_grow)
         self.guests.ended(ended)
 
     async def lower(self, tenant_ids: Collection[str]) -> None:
@@ -106,8 +110,9 @@ class Leftovers:
 
         Raises: the store's own errors.
         """
+        idle = self.idle_of(tenant_ids)  # before it is told what they used: of the others that may be more by then
         await self._raiser.lower(tenant_ids)
-        for tenant_id in self.idle_of(tenant_ids):
+        for tenant_id in idle:
             self._leaving.pop(tenant_id, None)
 
     # Lending

@@ -36,11 +36,11 @@ def raise_taken(connection: Connection, row: Taken) -> bool:
     return found.rowcount == 1
 
 
-def lower_taken(connection: Connection, rows: Sequence[Taken]) -> None:
-    """What is taken becomes less, where it was more."""
+def settle_taken(connection: Connection, rows: Sequence[Taken]) -> None:
+    """So much is taken where anything was: less, as a rule; more, where something cost more than was held for it."""
     for row in rows:
         connection.execute(
-            update(ceilings).where(_is_account(row), ceilings.c.taken > row.taken).values(taken=row.taken)
+            update(ceilings).where(_is_account(row), ceilings.c.taken != row.taken).values(taken=row.taken)
         )
 
 

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, and_, delete, func, select, update
 from tenantry.domain.cells import FIRST_EPOCH, CellRow, Component, judge, names_to_read
 from tenantry.domain.doubts import Taken
 from tenantry.domain.values import value
-from tenantry.storage.ceilings import lower_taken, raise_taken, taken_of, write_taken
+from tenantry.storage.ceilings import raise_taken, settle_taken, taken_of, write_taken
 from tenantry.storage.cell_tables import ceilings, cell_tenants, cells, gateways
 from tenantry.storage.journals import booked_to_end
 from tenantry.storage.leases import Lease, LeaseStore
@@ -198,9 +198,7 @@ class CellStore(LeaseStore):
                 .where(cells.c.name.in_([*epochs]))
                 .values(gateway_id=to, epoch=cells.c.epoch + 1, since_us=at_us, wanted_by=None)
             )
-            lower_taken(connection, lowered)
-            for row in lowered:  # what cost more than was held for it, too: it is still the owner's to take
-                raise_taken(connection, row)
+            settle_taken(connection, lowered)
             return True
 
     def wish(self, name: str, to: str | None) -> None:
@@ -292,9 +290,9 @@ class CellStore(LeaseStore):
         return written
 
     def lower(self, rows: Sequence[Taken]) -> None:
-        """Of tenants that are granted for here no longer, and of which nothing is held: what was used of it in all."""
+        """Of tenants that are granted for here no longer: what was used in all, and what stays here may use."""
         with self.engine.begin() as connection:
-            lower_taken(connection, rows)
+            settle_taken(connection, rows)
 
     def lend(self, owner: str, row: Taken) -> bool:
         """The owner of a tenant lets another gateway, which still has answers of it, take more. False: it is none."""

@@ -184,3 +184,14 @@ def tenant(budget: Budget, allowance: Allowance | None = None) -> Tenant:
     return Tenant(
         "acme", "acme", "acme", TenantStatus.ACTIVE, "test", limits, None, None, budget=budget, allowance=allowance
     )
+
+
+def test_what_cost_more_than_was_held_for_it_is_to_be_taken_at_once() -> None:
+    acme = account(1_000)
+    assert acme.ceiling is not None
+    raise_ceiling(acme)
+    hold = held(acme, 40)
+    assert not acme.ceiling.is_asked
+    hold.settle(170, NOON)
+    assert acme.ceiling.is_asked
+    assert raise_ceiling(acme) == 270

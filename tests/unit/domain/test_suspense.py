@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -162,3 +163,40 @@ def test_what_could_not_be_lent_is_held_no_longer_and_who_wanted_it_is_not_told(
     assert found is not None
     assert not held.suspense.lent(*found, is_lent=False)
     assert held.left == 600
+
+
+def test_what_cost_more_than_was_held_for_it_is_held_when_it_is_told(held: Held) -> None:
+    held.enter(doubt(400, 400))
+    [first] = held.suspense.all()
+    held.suspense.look(first, doubt(400, 400), NOON, may_grow=True)
+    [second] = held.suspense.all()
+    held.look(second, doubt(600, 400))
+    assert held.account.unknown_nanos == 200
+    [third] = held.suspense.all()
+    held.look(third, doubt(600, 600))
+    assert (held.left, held.suspense.all()) == (800, [])
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_in_any_history_of_answers_that_stayed_all_that_was_told_of_is_counted(seed: int) -> None:
+    """One gateway has left: its answers end (some above what was held), are booked, are told of, get more; and the next
+    owner looks, in any order. At each look it counts all that the store had by then."""
+    random, held = Random(seed), Held()
+    used, known, told = 300, 0, 300
+    held.enter(doubt(told))
+    for _ in range(60):
+        event = random.choice(("costs", "costs", "books", "tells", "lends", "looks"))
+        if event == "costs":
+            used += random.choice((0, 1, 40))
+        elif event == "books":
+            known = random.randint(known, used)
+        elif event == "tells":
+            told = max(told, used)
+        elif event == "lends":
+            lent = held.lend(taken(told + 30))
+            told = max(told, lent.taken) if lent is not None else told
+        else:
+            for one in held.suspense.all():
+                held.suspense.look(one, doubt(told, known), NOON, may_grow=True)
+            counted = held.account.spent["month"] + held.account.unknown_nanos
+            assert counted == max(told, known), (seed, used, known, told)

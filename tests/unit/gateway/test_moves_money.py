@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from tenantry.domain.budgets import Budget, Cap
 from tenantry.domain.doubts import Taken
@@ -33,13 +33,13 @@ async def raise_all(side: Side) -> None:
 
 async def stream(side: Side) -> Connection:
     """A stream whose money is held."""
-    side.world.client().ask(message(stream=True, max_tokens=50_000))
+    side.world.client().ask(message(stream=True, max_tokens=50_000) | LARGE)
     side.world.turn()
     await raise_all(side)
     side.world.connecting[0].made()
     connection = side.world.sent[-1]
     connection.head(200, {"content-type": "text/event-stream"})
-    connection.body(start_event())
+    connection.body(start_event().replace(b"claude-haiku-5-5", b"claude-opus-4-8"))
     side.world.turn()
     return connection
 
@@ -149,6 +149,69 @@ def test_a_look_at_the_store_that_began_before_something_was_lent_does_not_forge
             await until(lambda: taken(a) > before)
             await b.leftovers._review()  # pyright: ignore[reportPrivateUsage]
             assert account_of(b).unknown_nanos == taken(a)
+
+    run(work)
+
+
+def end_dearly(side: Side, connection: Connection) -> int:
+    """The answer ends, and has cost more than was held for it: how much more than the store has."""
+    before = taken(side)
+    connection.body(end_events(50_000))
+    connection.end()
+    side.world.turn()
+    more = account_of(side).used_nanos - before
+    assert more > 0
+    return more
+
+
+def test_what_an_answer_that_stayed_cost_beyond_its_hold_is_held_before_it_is_booked(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with two(tmp_path, budget_nanos=100 * USD) as (a, b):
+            connection = await stream(a)
+            await give(a, b)
+            end_dearly(a, connection)
+            await a.raiser.raise_asked()
+            await until(lambda: b.world.parts.till.accounts_by_name("tnt_acme") != {})
+            await until(lambda: account_of(b).unknown_nanos == account_of(a).used_nanos)
+            await until(lambda: _in_store(a) == account_of(a).used_nanos)
+
+    run(work)
+
+
+def test_what_an_answer_that_stayed_cost_is_held_also_where_no_money_is_left(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with two(tmp_path, budget_nanos=USD) as (a, b):
+            connection = await stream(a)
+            await give(a, b)
+            theirs, used = opened(b.world), taken(a)
+            b.world.client().ask(message())
+            theirs.held_nanos += theirs.left_nanos(0)
+            end_dearly(a, connection)
+            b.receiver.taken({"crd_acme": 2})
+            await a.leftovers.lower(["tnt_acme"])
+            await b.leftovers._review()  # pyright: ignore[reportPrivateUsage]
+            assert theirs.unknown_nanos == account_of(a).used_nanos > used
+
+    run(work)
+
+
+def test_an_answer_that_stays_is_doubted_until_it_has_ended_though_all_that_was_taken_is_known(
+    tmp_path: Path,
+) -> None:
+    async def work() -> None:
+        async with two(tmp_path, budget_nanos=100 * USD) as (a, b):
+            connection = await stream(a)
+            await give(a, b)
+            b.receiver.taken({"crd_acme": 2})
+            account = account_of(a)
+            with a.engine.begin() as connected:
+                connected.execute(update(ceilings).values(taken=0))  # another answer's excess has used it up
+            await b.leftovers._review()  # pyright: ignore[reportPrivateUsage]
+            assert opened(b.world).unknown_nanos == 0
+            end_dearly(a, connection)
+            await a.leftovers.lower(["tnt_acme"])
+            await b.leftovers._review()  # pyright: ignore[reportPrivateUsage]
+            assert opened(b.world).unknown_nanos == account.used_nanos
 
     run(work)
 

@@ -203,13 +203,14 @@ def test_who_takes_more_has_taken_so_much_in_all(store: CellStore, engine: Engin
         assert [one.taken for one in taken_of(connection, ["acme"], but=())] == [31]
 
 
-def test_what_was_taken_is_lowered_to_what_was_used_and_never_raised_by_it(store: CellStore, engine: Engine) -> None:
+def test_what_was_taken_becomes_what_was_used_also_where_that_is_more(store: CellStore, engine: Engine) -> None:
     store.claim("gw-a", "acme", ONE, 5)
     store.take([Taken("acme", "", "nanos", "gw-a", 10, 0)])
-    for used in (4, 9):
-        store.lower([Taken("acme", "", "nanos", "gw-a", used, 0)])
-    with engine.connect() as connection:
-        assert [one.taken for one in taken_of(connection, ["acme"], but=())] == [4]
+    for used in (4, 19):
+        store.lower([Taken("acme", "", "nanos", "gw-a", used, 0), Taken("bolt", "", "nanos", "gw-a", used, 0)])
+        with engine.connect() as connection:
+            found = taken_of(connection, ["acme", "bolt"], but=())
+        assert [(one.tenant_id, one.taken) for one in found] == [("acme", used)]
 
 
 def test_what_is_booked_to_its_end_is_kept_no_longer(store: CellStore, engine: Engine, clock: Clock) -> None:
