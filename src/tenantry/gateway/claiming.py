@@ -23,7 +23,7 @@ from tenantry.gateway.raising import Raiser
 from tenantry.ledger.journal import is_alive
 from tenantry.ledger.takeover import Takeover, closed_runs, open_tenants
 from tenantry.storage.cells import CellStore, Claimed
-from tenantry.storage.leases import Lease
+from tenantry.storage.leases import Lease, Loaded
 
 log = logging.getLogger("tenantry.gateway")
 
@@ -74,6 +74,8 @@ class Claimer:
         self._seconds = parts.settings.lease_seconds
         self._lease = Lease(gateway_id, int(self._seconds * 1_000_000))
         self._is_ending = False
+        self._is_aside = False
+        self._heirs: Sequence[Loaded] = ()  # who claims in the place of this one, which stands aside
         self._before: Sequence[str] = ()  # whose place this gateway has taken
         self._rung = asyncio.Event()
         self._link(parts.latest.snapshot, parts.latest.snapshot.tenants)
@@ -218,6 +220,10 @@ class Claimer:
                 return None  # found by reading alone
             if self._is_ending and at is None:
                 return ""  # it is claimed by who goes on
+            if self._heirs and (at is None or at[0] != self._me):
+                heir = min(self._heirs, key=lambda one: (one.load, one.gateway_id))
+                self._cells.is_at(tenant_id, heir.gateway_id, heir.address)  # which claims what is passed to it
+                return None
         life, component = tenure.life, self.links.around(tenant_id)
         if not component.homes:
             return ""  # it has gone meanwhile
@@ -349,7 +355,19 @@ class Claimer:
         at_us = self._parts.clock.wall_us()
         return await self._asking.ask(partial(self._store.give, self._me, epochs, to, at_us, lowered))
 
-    # Ending
+    # Standing aside, and ending
+
+    async def stand_aside(self, heirs: Sequence[Loaded]) -> None:
+        """Others claim what is asked for here, and give nothing to this gateway, until it takes part again."""
+        self._heirs = heirs
+        if not self._is_aside:
+            await self._asking.ask(partial(self._store.take_no_more, self._me))
+            self._is_aside = True
+
+    async def take_part(self) -> None:
+        self._heirs, self._is_aside = (), False
+        if not self._is_ending:
+            await self._asking.ask(partial(self._store.take_again, self._me))
 
     async def close_down(self) -> None:
         """Claim nothing any more, and be given nothing."""

@@ -145,9 +145,14 @@ class LeaseStore:
             return list(connection.execute(select(gateways.c.gateway_id).where(self.is_live())).scalars())
 
     def take_no_more(self, gateway_id: str) -> None:
-        """A gateway ends: nobody gives it anything."""
+        """A gateway ends, or can send nothing: nobody gives it anything."""
         with self.engine.begin() as connection:
             connection.execute(update(gateways).where(gateways.c.gateway_id == gateway_id).values(load=None))
+
+    def take_again(self, gateway_id: str) -> None:
+        """It has nothing to do, and may be given something."""
+        with self.engine.begin() as connection:
+            connection.execute(update(gateways).where(gateways.c.gateway_id == gateway_id).values(load=0))
 
     def loads(self) -> list[Loaded]:
         """The gateways that live and say how much they have to do, by their names."""

@@ -19,7 +19,7 @@ from tenantry.domain.envelopes import STEP_AHEAD_NANOS
 from tenantry.domain.opening import Opening
 from tenantry.domain.owners import At
 from tenantry.gateway.asking import Asking
-from tenantry.gateway.balancing import SETTLE_SECONDS, Balancer
+from tenantry.gateway.balancing import SETTLE_SECONDS, SOUND_SECONDS, Balancer
 from tenantry.gateway.claiming import Claimer
 from tenantry.gateway.leftovers import Leftovers, Site
 from tenantry.gateway.moving import Mover
@@ -523,3 +523,51 @@ def test_a_gateway_that_ends_gives_all_it_has_and_claims_nothing(tmp_path: Path)
             assert a.store.owner_of("tnt_acme") is None
 
     run(work)
+
+
+def test_a_gateway_that_cannot_write_its_journal_leaves_all_to_others_until_it_can(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with two(tmp_path, slugs=("acme", "bolt")) as (a, b):
+            a.world.parts.recorder.works = False
+            assert await a.balancer.stand_aside()
+            assert a.store.owner_of("tnt_acme") == ("gw-b", b.address)
+            assert [one.gateway_id for one in a.store.loads()] == ["gw-b"]
+            a.cells.is_doubtful("tnt_bolt")
+            assert await a.claimer.claim_for(["tnt_bolt"])
+            at = a.cells.owner_of("tnt_bolt")
+            assert isinstance(at, At)
+            assert (at.gateway_id, a.store.owner_of("tnt_bolt")) == ("gw-b", None)
+            a.world.parts.recorder.works = True
+            assert await a.balancer.stand_aside()  # a nearly full disk takes short lines
+            a.world.time.now += SOUND_SECONDS
+            assert not await a.balancer.stand_aside()
+            assert [one.gateway_id for one in a.store.loads()] == ["gw-a", "gw-b"]
+            a.cells.is_doubtful("tnt_bolt")
+            await a.claimer.claim_for(["tnt_bolt"])
+            assert a.store.owner_of("tnt_bolt") == ("gw-a", a.address)
+
+    run(work)
+
+
+def test_a_gateway_that_cannot_write_its_journal_and_has_no_other_beside_it_keeps_what_it_has(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with two(tmp_path) as (a, b):
+            b.store.end(["gw-b"])
+            a.world.parts.recorder.works = False
+            assert await a.balancer.stand_aside()
+            assert a.store.owner_of("tnt_acme") == ("gw-a", a.address)
+            assert "crd_acme" in a.cells.tenure.cells
+
+    run(work)
+
+
+def test_that_a_cell_cannot_move_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def work() -> None:
+        async with two(tmp_path) as (a, b):
+            b.listen_no_more()
+            a.world.parts.recorder.works = False
+            for _ in range(3):
+                await a.balancer.stand_aside()
+
+    run(work)
+    assert caplog.text.count("gateway gw-b gets nothing of this one, whose journal cannot be written") == 1
