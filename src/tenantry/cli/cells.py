@@ -42,6 +42,7 @@ def list_cells(as_json: AsJson = False) -> None:
     rows = [
         [
             one["capacity"],
+            one["name"],
             one["gateway_id"] if one["is_live"] else f"nobody ({one['gateway_id']} has ended)",
             one["since"],
             one["epoch"],
@@ -50,7 +51,8 @@ def list_cells(as_json: AsJson = False) -> None:
         ]
         for one in found
     ]
-    print_table(["cell", "owner", "since", "epoch", "tenants", "of whom"], rows, right=["epoch", "tenants"])
+    columns = ["cell", "in the log", "owner", "since", "epoch", "tenants", "of whom"]
+    print_table(columns, rows, right=["epoch", "tenants"])
 
 
 @app.command()

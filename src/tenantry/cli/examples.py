@@ -44,7 +44,10 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "import env-file": ("tenantry import env-file .env.proxy --routes tenant-routes.json --grace 30d",),
     "import litellm": ("tenantry import litellm config.yaml --out gateway",),
     "gateways list": ("tenantry gateways list", "tenantry gateways list --json"),
-    "gateways forget": ("tenantry gateways forget gateway-01795967154446435262-10075",),
+    "gateways forget": (
+        "tenantry gateways forget gateway-01795967154446435262-10075",
+        "tenantry gateways forget gateway-01795967154446435262-10075 --yes --json",
+    ),
     "controls list": ("tenantry controls list", "tenantry controls list --json"),
     "cells list": ("tenantry cells list", "tenantry cells list --json"),
     "cells move": ("tenantry cells move acme --to gateway-01795967154446435262-10075",),

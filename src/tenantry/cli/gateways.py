@@ -51,15 +51,21 @@ def list_gateways(as_json: AsJson = False) -> None:
 def forget(
     gateway: Annotated[str, typer.Argument(metavar="GATEWAY", help="As `gateways list` names it.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Declare the machine of a gateway lost, with its journal: what it had taken of budgets counts as spent.
 
-    Until then that is held, for its journal may still come back and say what was spent. It is written to the audit log.
+    Until then that is held. Should its journal be found after all, what that says is booked, and counts instead. It is
+    written to the audit log.
     """
     with opened() as at:
-        confirm(f"Is the journal of {gateway} lost for good? What it says would never be booked.", yes)
+        confirm(f"Is the machine of {gateway} lost, with its journal? What it had taken counts as spent.", yes)
         if isinstance(at, Api):
-            at.write("POST", "gateways", gateway, "forget")
+            found = at.write("POST", "gateways", gateway, "forget")
         else:
             at.directory.forget_gateway(gateway)
+            found = gateway_view(at.directory.get_gateway(gateway)).as_json()
+    if as_json:
+        print_json(found)
+        return
     say(f"{gateway} is lost; what it had taken of budgets counts as spent.")

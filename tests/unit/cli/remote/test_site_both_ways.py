@@ -71,6 +71,7 @@ WRITTEN = [
     "alerts thresholds acme none",
     "alerts thresholds acme default",
     "gateways forget gateway-ended --yes",
+    "gateways forget gateway-ended --yes --json",
     "gateways list",
 ]
 REFUSED = [
