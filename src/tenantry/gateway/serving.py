@@ -100,10 +100,13 @@ async def serve_gateway(
 
         await wait_for_lone(engine, journal_dir, port)
     joins = settings.cluster or seats > 1
-    if not joins and engine.dialect.name != "sqlite":  # whose file no other machine has
-        from tenantry.gateway.lone import require_alone
+    if engine.dialect.name != "sqlite":  # whose file no other machine has
+        from tenantry.gateway.lone import require_alone, require_nobody_alone
 
-        require_alone(engine, journal_dir)
+        if joins:
+            await require_nobody_alone(engine, journal_dir)
+        else:
+            require_alone(engine, journal_dir)
     # All that may fail has been done: from here on until it accepts, nobody admits anything.
     inherited = succeed(find_gateways(journal_dir, port, seat, seats))
     running = [attempt_id for one in inherited for attempt_id in one.attempt_ids]

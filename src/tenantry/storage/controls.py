@@ -24,6 +24,7 @@ from tenantry.domain.values import value
 from tenantry.storage.cell_tables import gateways
 from tenantry.storage.control_tables import controls, leaders
 from tenantry.storage.journals import booked_to_end
+from tenantry.storage.leases import joined_of
 from tenantry.storage.many import insert_of
 from tenantry.storage.server import server_us
 
@@ -55,6 +56,15 @@ class Renewal:
 
     is_leading: bool
     live: int
+
+
+@value
+class _Newest:
+    """The newest gateway of a machine. `has_joined`: it is one of several, or was."""
+
+    machine: str
+    run_id: str
+    has_joined: bool
 
 
 class ControlStore:
@@ -153,11 +163,20 @@ class ControlStore:
 
         As the living controls find their journals: who serves by itself tells the store nothing.
         """
+        newest = self._list_newest()
+        return [(one.machine, one.run_id) for one in newest if not one.has_joined] if len(newest) > 1 else []
+
+    def list_lone_machines(self) -> list[tuple[str, str]]:
+        """The same, also where there is no other."""
+        return [(one.machine, one.run_id) for one in self._list_newest() if not one.has_joined]
+
+    def _list_newest(self) -> list[_Newest]:
+        """By their machines, as living controls name them."""
+        query = select(controls.c.machine, controls.c.runs).where(_is_live(), controls.c.is_booking)
         with self._engine.connect() as connection:
-            query = select(controls.c.machine, controls.c.runs).where(_is_live(), controls.c.is_booking)
-            newest = [(row.machine, max(row.runs.split("\n"))) for row in connection.execute(query) if row.runs]
-            joined = {*connection.execute(select(gateways.c.gateway_id)).scalars()}
-        return sorted(one for one in newest if one[1] not in joined) if len(newest) > 1 else []
+            newest = sorted((row.machine, max(row.runs.split("\n"))) for row in connection.execute(query) if row.runs)
+            joined = joined_of(connection, [run_id for _, run_id in newest])
+        return [_Newest(machine, run_id, run_id in joined) for machine, run_id in newest]
 
 
 def _is_live() -> ColumnElement[bool]:

@@ -166,6 +166,12 @@ class LeaseStore:
             ]
 
 
+def joined_of(connection: Connection, gateway_ids: Collection[str]) -> set[str]:
+    """Those of these that are among several, or were: who serves by itself tells the store nothing."""
+    query = select(gateways.c.gateway_id).where(gateways.c.gateway_id.in_(gateway_ids))
+    return set(connection.execute(query).scalars())
+
+
 def boot_id() -> str:
     """Which start of this machine it is; "" where that is not told."""
     try:
