@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -86,10 +87,11 @@ class Site:
             for line in Path("/proc/net/tcp").read_text().splitlines()[1:]
             if line.split()[1] == place and line.split()[3] == "0A"
         }
-        try:
-            held = {os.readlink(one) for one in Path(f"/proc/{pid}/fd").iterdir()}
-        except OSError:
-            return False
+        held: set[str] = set()
+        with contextlib.suppress(OSError):  # it has ended
+            for one in Path(f"/proc/{pid}/fd").iterdir():
+                with contextlib.suppress(OSError):  # a client's connection, which has ended meanwhile
+                    held.add(os.readlink(one))
         return any(f"socket:[{inode}]" in held for inode in listening)
 
     def wait_for_gateways(self, count: int) -> None:

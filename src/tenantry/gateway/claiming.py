@@ -2,14 +2,16 @@
 
 The lease is renewed by the clock; cells are claimed when requests wait for them, and given away where that is wanted.
 Each does its statements in a thread. What a claim, a gift, a lapse and a return to life write and then say of it here
-is one step (`turn`): none of them is heard out of order.
+is one step (`turn`): none of them is heard out of order. Between the two steps of a gift, which wait for another
+gateway, nothing of its cells is claimed, and all others are.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 from tenantry.domain.asks import capacities_of
@@ -73,6 +75,8 @@ class Claimer:
         self._leftovers = leftovers
         self._seconds = parts.settings.lease_seconds
         self._lease = Lease(gateway_id, int(self._seconds * 1_000_000))
+        self._giving: dict[str, None] = {}  # cells that were released, until it is known whose they are
+        self._given: dict[str, None] = {}  # their tenants
         self._is_ending = False
         self._is_aside = False
         self._heirs: Sequence[Loaded] = ()  # who claims in the place of this one, which stands aside
@@ -177,7 +181,7 @@ class Claimer:
         while True:
             await self._rung.wait()
             self._rung.clear()
-            wanted = self._cells.take_wanted()
+            wanted = [one for one in self._cells.take_wanted() if one not in self._given]
             if not wanted:
                 continue
             is_settled = False
@@ -195,6 +199,9 @@ class Claimer:
             for tenant_id in tenant_ids:
                 draws = self.links.capacities_of(tenant_id)
                 if not draws or isinstance(self._cells.owner_of(tenant_id), At):
+                    continue
+                if tenant_id in self._given:
+                    settled = False
                     continue
                 found = await self._owner_of(tenant_id, draws)
                 if found == "":
@@ -238,6 +245,9 @@ class Claimer:
     async def _taken(self, tenant_id: str, home: str, found: Claimed, life: int) -> str:
         """What the store says is this gateway's. `home`: what the tenant draws on first."""
         tenure = self._cells.tenure
+        if self._giving.keys() & found.cells.keys():  # they are this gateway's for as long as the store has not spoken
+            kept = {name: epoch for name, epoch in found.cells.items() if name not in self._giving}
+            found = replace(found, cells=kept, is_whole=False)
         strange = tenure.strange(found.cells)
         if not tenure.take(found.cells, found.pins, life):
             return ""
@@ -329,31 +339,44 @@ class Claimer:
         """All that this gateway owns, by what moves together."""
         return groups_of(self._cells.tenure.cells, self.links, self.pins)
 
-    def _tenants_of(self, cells: Iterable[str]) -> list[str]:
-        given = {*cells}
-        return [tenant_id for tenant_id, cell in self.pins.items() if cell in given]
-
-    def release(self, cells: Sequence[str]) -> list[str]:
-        """Grant nothing of these any more, from this moment on; what is not being sent begins anew. The tenants that
-        are pinned to them. To be called within a turn."""
-        tenants = self._tenants_of(cells)
+    def release(self, cells: Collection[str]) -> dict[str, str]:
+        """Grant nothing of these any more, from this moment on; what is not being sent begins anew, and waits for
+        `settle`. The tenants that are pinned to them, each with its cell. To be called within a turn."""
+        tenants = {tenant_id: cell for tenant_id, cell in self.pins.items() if cell in cells}
+        self._giving.update(dict.fromkeys(cells))
+        self._given.update(dict.fromkeys(tenants))
         self._parts.recorder.flush()  # what is granted is sent, and what has ended is found by the next one
         self._cells.tenure.release(cells)
         self._leftovers.lose(tenants)
         for tenant_id in tenants:
             self.pins.pop(tenant_id, None)
             self.split.pop(tenant_id, None)
-        gone = {*tenants}
         for served in list(self._parts.population.served):
-            if served.principal.tenant.tenant_id in gone:
+            if served.principal.tenant.tenant_id in tenants:
                 served.move_on()
         return tenants
 
-    async def give(self, epochs: dict[str, int], tenants: Sequence[str], to: str) -> bool:
+    async def give(self, epochs: Mapping[str, int], tenants: Collection[str], to: str) -> bool:
         """The store's word that what was released is another's. Raises: the store's own errors: then nobody knows."""
         lowered = self._raiser.lowered(tenants)
         at_us = self._parts.clock.wall_us()
         return await self._asking.ask(partial(self._store.give, self._me, epochs, to, at_us, lowered))
+
+    def settle(self, epochs: Mapping[str, int], tenants: Mapping[str, str], stayed_in: int | None) -> None:
+        """Whose these are is known, or the store is to be asked: who waits for them goes on.
+
+        `stayed_in`: the store was asked for nothing, so they are this gateway's as before, if its life is that one yet.
+        """
+        tenure = self._cells.tenure
+        for cell in epochs:
+            self._giving.pop(cell, None)
+        if stayed_in is not None and tenure.take(epochs, {}, stayed_in):
+            self.pins.update(tenants)
+        for tenant_id in tenants:
+            self._given.pop(tenant_id, None)
+            if self.pins.get(tenant_id) not in tenure.cells:
+                self.pins.pop(tenant_id, None)  # a return to life has read it meanwhile
+        self._cells.answer([*tenants])
 
     # Standing aside, and ending
 

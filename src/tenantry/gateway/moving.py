@@ -9,12 +9,14 @@ telling: what the answers that stay may still cost stands in the store as taken,
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from tenantry.domain.doubts import Taken
+from tenantry.domain.gifts import Stage, Word, after
 from tenantry.domain.owners import Cells
 from tenantry.gateway.asking import Asking, Fault
 from tenantry.gateway.claiming import Claimer
@@ -38,12 +40,53 @@ KEPT_SECONDS_MAX: Final = 5.0
 TELL_SECONDS: Final = 0.02
 # A question of an answer that has stayed follows its cell through so many hands: cells that go round do not keep it up.
 PASSED_MAX: Final = 8
+# Why cells have stayed, by the stage in which that was heard: of the next owner, or of the store.
+_WHY_NOT: Final = {
+    Stage.ASKED: "gateway {} does not take them",
+    Stage.KEPT: "gateway {} does not live, or they are not this gateway's any more",
+}
+
+
+class _Gift:
+    """Cells on their way to another gateway, each with the epoch in which they are this one's, and their tenants.
+
+    `turns`: what goes on here. `life`: that in which it was begun. `was`: the stage before the one it is in.
+    """
+
+    def __init__(
+        self,
+        talk: Talk,
+        epochs: dict[str, int],
+        tenants: dict[str, str],
+        turns: dict[bytes, LentTurn],
+        life: int,
+    ) -> None:
+        self.talk = talk
+        self.epochs = epochs
+        self.tenants = tenants
+        self.turns = turns
+        self.life = life
+        self.stage = self.was = Stage.ASKED
+        self._is_heard_of = asyncio.Event()
+
+    def on(self, word: Word) -> None:
+        """Something is heard."""
+        stage = after(self.stage, word)
+        if stage is not self.stage:
+            self.was, self.stage = self.stage, stage
+            self._is_heard_of.set()
+
+    async def hear(self, seconds: float) -> None:
+        """Wait for the next owner's word, for so long."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._is_heard_of.wait(), seconds)
+        self.on(Word.LOST)  # where nothing was heard
 
 
 class _Left:
     """What has stayed here of cells that were given away: it is told to their owner until it has ended."""
 
-    def __init__(self, talk: Talk, tenants: Sequence[str], turns: dict[bytes, LentTurn]) -> None:
+    def __init__(self, talk: Talk, tenants: Collection[str], turns: dict[bytes, LentTurn]) -> None:
         self.talk = talk
         self.tenants = {*tenants}
         self.turns = turns
@@ -85,7 +128,7 @@ class Mover:
         self._left: list[_Left] = []
         self._has_left = asyncio.Event()
         self._fault = Fault("what was lent could not be looked up", parts.clock.now)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         raiser.ask_owner = self.ask_owner
 
     # By the clock
@@ -127,30 +170,55 @@ class Mover:
             talk = await self._call(peers, to, address)
         except (OSError, ValueError, NotAPeer) as error:
             return f"gateway {to} cannot be reached: {str(error) or 'too slow'}"
-        try:
-            async with self._claimer.turn:
-                return await self._give(talk, names, to, address)
-        except BaseException:
-            talk.close()  # who has the cells is found in the store, and what is in flight here in the journal
-            raise
+        # Whoever waits for it may leave: what the store is asked by then has its effect, and has to be heard of.
+        giving = asyncio.get_running_loop().create_task(self._give(talk, names, to, address))
+        self._tasks.add(giving)
+        giving.add_done_callback(self._is_over)
+        return await asyncio.shield(giving)
+
+    def _is_over(self, giving: asyncio.Task[str]) -> None:
+        self._tasks.discard(giving)
+        if not giving.cancelled():
+            giving.exception()  # who waited for it was told
 
     async def _call(self, peers: Peers, to: str, address: str) -> Talk:
         talk = Talk(await peers.introduce(to, address, MOVES))
         talk.begin(b"")
         return talk
 
-    async def _give(self, talk: Talk, names: list[str], to: str, address: str) -> str:
+    async def _give(self, talk: Talk, names: Sequence[str], to: str, address: str) -> str:
+        """Why it was not done, or "". Raises: the store's own errors: then a claim finds who has the cells."""
+        claimer = self._claimer
+        async with claimer.turn:
+            gift = self._ask(talk, names)
+        if gift is None:
+            talk.close()
+            return ""
+        try:
+            await gift.hear(KEPT_SECONDS_MAX)
+            if gift.stage is Stage.KEPT:
+                async with claimer.turn:
+                    await self._make_theirs(gift, to, address)
+        finally:
+            if gift.stage is Stage.WITHDRAWN:
+                talk.say(Withdrawn())  # else who claims them one day would take that for what is left then
+            if gift.stage is not Stage.GIVEN:
+                talk.close()  # what is in flight here is found in the journal
+            claimer.settle(gift.epochs, gift.tenants, gift.life if gift.was is Stage.ASKED else None)
+        return _WHY_NOT[gift.was].format(to) if gift.stage is not Stage.GIVEN else ""
+
+    def _ask(self, talk: Talk, names: Sequence[str]) -> _Gift | None:
+        """From here on until the store has spoken nobody grants anything of these cells. None: they are gone."""
         tenure = self._cells.tenure
         epochs = {name: tenure.cells[name] for name in names if name in tenure.cells}
         if not epochs or not self._cells.has_lease:
-            return ""
-        # From here on until the store has spoken nobody grants anything of them.
-        tenants = self._claimer.release([*epochs])
+            return None
+        tenants = self._claimer.release(epochs)
         part = Part(epochs, {*tenants})
         requests, turns = self._lend(part)
-        kept = asyncio.get_running_loop().create_future()
-        talk.on_message = lambda message: self._on_message(message, kept)
-        talk.on_end = lambda: None if kept.done() else kept.set_result(False)
+        gift = _Gift(talk, epochs, tenants, turns, tenure.life)
+        talk.on_message = lambda message: self._on_message(message, gift)
+        talk.on_end = lambda: gift.on(Word.LOST)
         talk.say(
             CellEstate(
                 self._me,
@@ -163,30 +231,29 @@ class Mover:
                 standings_of(self._parts, part),
             )
         )
+        return gift
+
+    async def _make_theirs(self, gift: _Gift, to: str, address: str) -> None:
+        """By the store's word, within a turn. Raises: the store's own errors."""
+        word = Word.UNHEARD
         try:
-            is_kept: bool = await asyncio.wait_for(kept, KEPT_SECONDS_MAX)
-        except TimeoutError:
-            is_kept = False
-        if not is_kept:
-            talk.close()
-            return f"gateway {to} does not take them"
-        if not await self._claimer.give(epochs, tenants, to):
-            talk.say(Withdrawn())
-            talk.close()
-            return f"gateway {to} does not live, or they are not this gateway's any more"
-        talk.say(Given())
-        for tenant_id in tenants:
+            word = Word.AGREED if await self._claimer.give(gift.epochs, gift.tenants, to) else Word.REFUSED
+        finally:
+            gift.on(word)
+        if gift.stage is not Stage.GIVEN:
+            return
+        gift.talk.say(Given())
+        for tenant_id in gift.tenants:
             self._cells.is_at(tenant_id, to, address)
-        self._left.append(_Left(talk, tenants, turns))
+        self._left.append(_Left(gift.talk, gift.tenants, gift.turns))
         self._has_left.set()
-        log.info("%d cells with %d tenants are gateway %s's from now on", len(epochs), len(tenants), to)
-        return ""
+        log.info("%d cells with %d tenants are gateway %s's from now on", len(gift.epochs), len(gift.tenants), to)
 
     def _machine(self) -> str:
         peers = self._parts.peers
         return peers.machine if peers is not None else ""
 
-    def _in_use(self, tenants: Sequence[str]) -> list[str]:
+    def _in_use(self, tenants: Collection[str]) -> list[str]:
         """Those that have asked for anything since they were granted for here, as far as is known."""
         return [tenant_id for tenant_id in tenants if self._parts.till.accounts_by_name(tenant_id)]
 
@@ -213,10 +280,9 @@ class Mover:
 
     # Hearing
 
-    def _on_message(self, message: Said, kept: asyncio.Future[bool]) -> None:
+    def _on_message(self, message: Said, gift: _Gift) -> None:
         if isinstance(message, Kept):
-            if not kept.done():
-                kept.set_result(True)
+            gift.on(Word.KEPT)
         elif isinstance(message, Lent) and message.gateway_id not in ("", self._me):
             self.pass_back(message)
         elif isinstance(message, Lent):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -175,8 +176,11 @@ class Side:
     async def listen(self) -> None:
         def hear(transport: asyncio.Transport, unread: bytes) -> None:
             talk = Talk(transport)
+            self.talks.append(talk)
             self.receiver.hear(talk)
             talk.begin(unread)
+
+        self.talks: list[Talk] = []
 
         def called() -> Any:
             return Called(self._peers.key, whom(self.name, self.address), _refuse_requests, {}, hear)
@@ -359,6 +363,101 @@ def test_nothing_is_given_to_a_gateway_whose_place_another_has_taken(tmp_path: P
             b.cells.is_lent = True
             assert await a.mover.move(["crd_acme"], "gw-b", b.address) == "gateway gw-b does not take them"
             assert a.store.owner_of("tnt_acme") == ("gw-a", a.address)
+
+    run(work)
+
+
+def test_claims_of_other_cells_do_not_wait_for_a_next_owner_that_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And nothing is claimed of what it was asked about; who waits for that goes on when it is known to have stayed."""
+    monkeypatch.setattr("tenantry.gateway.moving.KEPT_SECONDS_MAX", 3600.0)
+
+    async def work() -> None:
+        async with two(tmp_path, slugs=("acme", "bolt")) as (a, b):
+            asked = _hangs(b, monkeypatch)
+            moving = asyncio.create_task(a.mover.move(["crd_acme"], "gw-b", b.address))
+            await until(asked.is_set)
+            a.world.client().ask(message())
+            assert not await a.claimer.claim_for(["tnt_acme"])
+            assert await a.claimer.claim_for(["tnt_bolt"])
+            assert not moving.done()
+            assert [*a.cells.tenure.cells] == ["crd_bolt"]
+            for talk in b.talks:
+                talk.close()
+            assert await moving == "gateway gw-b does not take them"
+            assert a.cells.tenure.cells == {"crd_bolt": 1, "crd_acme": 1}
+            assert await a.claimer.claim_for(a.cells.take_wanted())
+            assert a.cells.may_grant("tnt_acme", "crd_acme")
+
+    run(work)
+
+
+def _hangs(side: Side, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """It does not say that it has an estate; set when it has been sent one."""
+    asked = asyncio.Event()
+    monkeypatch.setattr(side.receiver, "_keep", lambda *_: asked.set())
+    return asked
+
+
+def test_what_is_linked_with_cells_on_their_way_is_claimed_without_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work() -> None:
+        async with two(tmp_path, slugs=("acme", "bolt")) as (a, b):
+            asked = _hangs(b, monkeypatch)
+            moving = asyncio.create_task(a.mover.move(["crd_acme"], "gw-b", b.address))
+            await until(asked.is_set)
+            a.claimer.links.put("tnt_bolt", ["crd_bolt", "crd_acme"])  # its fallback, as of now
+            assert await a.claimer.claim_for(["tnt_bolt"])
+            assert [*a.cells.tenure.cells] == ["crd_bolt"]
+            assert [*a.claimer.split] == ["tnt_bolt"]
+            for talk in b.talks:
+                talk.close()
+            await moving
+
+    run(work)
+
+
+def test_a_gift_goes_on_to_its_end_when_nobody_waits_for_it_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store may have been asked: what it says has to be heard."""
+
+    async def work() -> None:
+        async with two(tmp_path) as (a, b):
+            give, is_asked, may_answer = a.store.give, threading.Event(), threading.Event()
+
+            def answer_late(*told: Any) -> bool:
+                is_asked.set()
+                may_answer.wait()
+                return give(*told)
+
+            monkeypatch.setattr(a.store, "give", answer_late)
+            moving = asyncio.create_task(a.mover.move(["crd_acme"], "gw-b", b.address))
+            await until(is_asked.is_set)
+            moving.cancel()
+            await asyncio.gather(moving, return_exceptions=True)
+            may_answer.set()
+            await until(lambda: isinstance(a.cells.owner_of("tnt_acme"), At))
+            assert a.store.owner_of("tnt_acme") == ("gw-b", b.address)
+
+    run(work)
+
+
+def test_what_the_store_has_not_answered_is_found_by_a_claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work() -> None:
+        async with two(tmp_path) as (a, b):
+
+            def away(*_: object) -> bool:
+                raise OSError("the store is away")
+
+            monkeypatch.setattr(a.store, "give", away)
+            with pytest.raises(OSError, match="away"):
+                await a.mover.move(["crd_acme"], "gw-b", b.address)
+            assert not a.cells.tenure.cells
+            assert await a.claimer.claim_for(["tnt_acme"])
+            assert a.cells.may_grant("tnt_acme", "crd_acme")
 
     run(work)
 
