@@ -67,7 +67,7 @@ def _of_site(
     if silent:
         which = "A gateway lives of which" if silent == 1 else f"{silent} gateways live of which"
         words = f"{which} no control tells: what goes on there is not in these figures. Start control on its machine."
-        found.append(Concern(SOON, words, "Settings", "/settings"))
+        found.append(Concern(SOON, words, "Look", "/gateways"))
     if not live.gateways and not silent:
         found.append(Concern(URGENT, "No gateway runs: every request fails.", "Settings", "/settings"))
     if not all(one.journal_works for one in live.health):
