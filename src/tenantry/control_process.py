@@ -17,7 +17,8 @@ from tenantry.control.alerting import SEND_SECONDS_MAX
 from tenantry.control.background import Chore, drain_until, ended_within, first_death, repeat_until
 from tenantry.control.courier import Courier
 from tenantry.control.exporting import Exporter
-from tenantry.control.leading import Leaders, leaders_of
+from tenantry.control.leading import Leaders, StoreLeader, leaders_of
+from tenantry.control.live_everywhere import TOLD_SECONDS, Teller
 from tenantry.control.metrics import Metrics
 from tenantry.control.naming import Names
 from tenantry.control.own_certificate import TLS_SECONDS, OwnCertificate
@@ -144,6 +145,9 @@ async def serve_control(settings: Settings) -> int:
         lambda: caught_up.is_set() or not leaders.booking.leads(),  # what is being booked is read when it is
     )
     chores.append(asyncio.create_task(repeat_until(stop, warming)))
+    if isinstance(leaders.site, StoreLeader):
+        teller = Teller(site.engine, leaders.site.control_id, settings.journal_dir)
+        chores.append(asyncio.create_task(repeat_until(stop, _telling(teller, leaders))))
     scheduled = [exporting, *_on_schedule(site, leaders, is_time)]
     chores += [asyncio.create_task(repeat_until(stop, chore, caught_up)) for chore in scheduled]
     if certificate is not None:
@@ -169,6 +173,16 @@ async def serve_control(settings: Settings) -> int:
     site.engine.dispose()
     log.info("stopped")
     return 1 if failed else 0
+
+
+def _telling(teller: Teller, leaders: Leaders) -> Chore:
+    """To controls of other machines, where there are any."""
+    return Chore(
+        "what other machines are told",
+        TOLD_SECONDS,
+        teller.step,
+        lambda: leaders.booking.leads() and leaders.live() > 1 and teller.is_due(),
+    )
 
 
 async def _sent(courier: Courier) -> None:

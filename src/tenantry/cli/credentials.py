@@ -13,6 +13,7 @@ from tenantry.cli.output import print_json, print_table, say
 from tenantry.cli.remote.api import Api
 from tenantry.cli.secrets import read_secret
 from tenantry.control.credential_check import Verdict, check_credential
+from tenantry.control.live_everywhere import health_everywhere
 from tenantry.control.site import UPSTREAM
 from tenantry.control.views import credential_views
 from tenantry.domain.alerts import mend_spent
@@ -55,7 +56,7 @@ def list_credentials(as_json: AsJson = False) -> None:
         if isinstance(at, Api):
             rows = at.items("credentials")
         else:
-            dead = dead_credentials(at.settings.journal_dir)
+            dead = dead_credentials(health_everywhere(at.engine, at.settings.journal_dir))
             found = credential_views(at.directory.list_credentials(), at.directory.list_tenants(), dead)
             rows = [one.as_json() for one in found]
     if as_json:

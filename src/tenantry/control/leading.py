@@ -208,6 +208,10 @@ class StoreLeader:
         self._until_us = 0
         self.live = 1  # controls, this one among them
 
+    @property
+    def control_id(self) -> str:
+        return self._me.control_id
+
     def leads(self) -> bool:
         return self._clock_us() < self._until_us
 

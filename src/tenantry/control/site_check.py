@@ -9,6 +9,7 @@ from pathlib import Path
 from sqlalchemy import Engine, func, or_, select
 
 from tenantry.control.findings import Finding
+from tenantry.control.live_everywhere import health_everywhere
 from tenantry.domain.alerts import mend_spent
 from tenantry.ledger.journal import is_alive
 from tenantry.ledger.live import dead_credentials
@@ -39,7 +40,7 @@ def check_running(engine: Engine, journal_dir: Path) -> Finding:
 def check_credentials(engine: Engine, journal_dir: Path) -> Iterator[Finding]:
     """Credentials that their upstream does not take, by gateways that live and by the newest rows of the ledger."""
     is_well = True
-    dead = dead_credentials(journal_dir)
+    dead = dead_credentials(health_everywhere(engine, journal_dir))
     for name, one in sorted(dead.items()):
         if one.is_spent:
             is_well = False

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from tenantry.control.live_everywhere import health_everywhere, live_everywhere
 from tenantry.control.site import Site
 from tenantry.control.views import TenantView, View, key_view, tenant_view
 from tenantry.domain.alerts import mend_spent
 from tenantry.domain.limits import LIMITS
 from tenantry.domain.printable import stamp
 from tenantry.domain.values import value
-from tenantry.ledger.live import LiveUse, dead_credentials, read_live, sum_live
+from tenantry.ledger.live import LiveUse, dead_credentials, sum_live
 from tenantry.ledger.tallies import list_refusals
 
 
@@ -73,7 +74,7 @@ def tenant_detail(site: Site, slug: str) -> TenantDetail:
 def tenant_now(site: Site, slug: str) -> TenantNow:
     """Raises: NotInDirectory."""
     tenant = site.directory.get_tenant(slug)
-    now = sum_live(read_live(site.settings.journal_dir))
+    now = sum_live(live_everywhere(site.engine, site.settings.journal_dir))
     use = now.tenants.get(tenant.tenant_id) or LiveUse.idle(tenant.limits)
     return TenantNow(
         slug,
@@ -109,7 +110,8 @@ def put_together(detail: dict[str, Any], now: dict[str, Any], keys: Iterable[dic
 
 def _credential_state(site: Site, credential: str | None) -> str:
     """Why its credential is not used now, and the cure; "" where it is."""
-    dead = dead_credentials(site.settings.journal_dir).get(credential or "")
+    told = health_everywhere(site.engine, site.settings.journal_dir)
+    dead = dead_credentials(told).get(credential or "")
     if dead is None:
         return ""
     return f"{dead.words}. {mend_spent(credential or '')}." if dead.is_spent else dead.words

@@ -328,10 +328,10 @@ class DeadCredential:
         return f"{SPENT if self.is_spent else 'refused upstream'} until {self.until or 'who knows'}"
 
 
-def dead_credentials(journal_dir: Path) -> dict[str, DeadCredential]:
-    """By name, as the gateways that live tell now."""
+def dead_credentials(gateways: Iterable[LiveGateway]) -> dict[str, DeadCredential]:
+    """By name, as these tell now."""
     found: dict[str, DeadCredential] = {}
-    for gateway in read_health(journal_dir):
+    for gateway in gateways:
         if gateway.told is not None and gateway.is_fresh:
             health = gateway.told.health
             for name, until in health.credentials_dead.items():
@@ -352,12 +352,25 @@ def _read_head(path: Path) -> Live | None:
 
 
 def _read(path: Path) -> Live | None:
+    try:
+        with path.open("rb") as file:
+            return decode_live(file.read(_FILE_BYTES_MAX))
+    except OSError:
+        return None
+
+
+def encode_live(live: Live) -> bytes:
+    """A record that says the same, each thing once."""
+    capacities = [LiveCapacity(name, announced) for name, announced in live.announced.items()]
+    return b"".join(map(encode_line, (*live.lines.values(), *capacities, live.head)))
+
+
+def decode_live(text: bytes) -> Live | None:
+    """What a record tells; None where it cannot be read, or has no head yet."""
     head: LiveHead | None = None
     tenants: dict[str, LiveTenant] = {}
     announced: dict[str, dict[str, dict[str, int]]] = {}
     try:
-        with path.open("rb") as file:
-            text = file.read(_FILE_BYTES_MAX)
         for line in _decode_known(text[: text.rfind(b"\n") + 1]):
             if isinstance(line, LiveHead):
                 head = line
@@ -365,7 +378,7 @@ def _read(path: Path) -> Live | None:
                 announced[line.name] = line.announced
             else:
                 tenants[line.tenant_id] = line
-    except (OSError, *_UNREADABLE):
+    except _UNREADABLE:
         return None
     if head is None:
         return None

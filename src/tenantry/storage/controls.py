@@ -22,7 +22,7 @@ from sqlalchemy import (
 
 from tenantry.domain.values import value
 from tenantry.storage.cell_tables import gateways
-from tenantry.storage.control_tables import controls, leaders
+from tenantry.storage.control_tables import controls, leaders, live_records
 from tenantry.storage.journals import booked_to_end
 from tenantry.storage.leases import joined_of
 from tenantry.storage.many import insert_of
@@ -77,6 +77,8 @@ class ControlStore:
         """Raises: SQLAlchemyError."""
         with self._engine.begin() as connection:
             connection.execute(delete(controls).where(controls.c.lease_until_us < server_us() - _KEPT_US))
+            living = select(controls.c.control_id).where(_is_live())
+            connection.execute(delete(live_records).where(live_records.c.control_id.not_in(living)))
             connection.execute(
                 insert(controls).values(
                     control_id=one.control_id,
@@ -124,6 +126,20 @@ class ControlStore:
             connection.execute(delete(leaders).where(leaders.c.control_id == control_id))
             ended = update(controls).where(controls.c.control_id == control_id)
             connection.execute(ended.values(lease_until_us=server_us(), is_booking=False))
+
+    def tell_live(self, control_id: str, told: bytes) -> None:
+        """What the gateways of its machine do now, for controls of other machines."""
+        with self._engine.begin() as connection:
+            new = insert_of(connection.dialect, live_records).values(control_id=control_id, told=told)
+            connection.execute(
+                new.on_conflict_do_update(index_elements=[live_records.c.control_id], set_={"told": new.excluded.told})
+            )
+
+    def list_live(self) -> list[bytes]:
+        """What was told of each machine, by the control that lives and books there."""
+        query = select(live_records.c.told).join(controls, controls.c.control_id == live_records.c.control_id)
+        with self._engine.connect() as connection:
+            return list(connection.execute(query.where(_is_live(), controls.c.is_booking)).scalars())
 
     def list_controls(self) -> list[ControlRecord]:
         """The one that began last first; of those that have ended, those of a day."""

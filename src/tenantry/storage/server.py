@@ -6,6 +6,7 @@ Nothing of its driver is loaded where the store is SQLite.
 from __future__ import annotations
 
 import importlib
+import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
@@ -62,6 +63,13 @@ class Lock(IntEnum):
 def server_us() -> ColumnElement[int]:
     """The server's clock, microseconds: not the time at which the transaction began."""
     return cast(extract("epoch", func.clock_timestamp()) * 1_000_000, BigInteger)
+
+
+def store_us(connection: Connection) -> int:
+    """The clock of a store, microseconds: its server's; on SQLite, which one machine shares, that machine's time."""
+    if connection.dialect.name == "sqlite":
+        return time.time_ns() // 1000
+    return connection.execute(select(server_us())).scalar_one()
 
 
 def open_server(url: URL, password: str | None) -> Engine:

@@ -19,7 +19,7 @@ from starlette.routing import Route
 from tenantry.control.host_names import is_own_host
 from tenantry.control.metrics import Metrics
 from tenantry.control.people.passwords import Passwords
-from tenantry.control.site import Site
+from tenantry.control.site import Site, host
 from tenantry.control.status.board import Boards
 from tenantry.control.tasks import Tasks
 from tenantry.domain.roles import Permission
@@ -69,11 +69,11 @@ def control_app(site: Site, metrics: Metrics | None = None) -> Starlette:
     )
     app.state.site = site
     app.state.guesses = Guesses(time.monotonic)
-    app.state.throttle = Throttle(time.monotonic)
+    app.state.throttle = Throttle(site.engine, time.monotonic)
     app.state.provider = provider_of(settings)
     app.state.passwords = Passwords()
     app.state.figures, app.state.live = Figures(site), LiveFeed()
-    app.state.tasks, app.state.boards = Tasks(), Boards(site)
+    app.state.tasks, app.state.boards = Tasks(site.engine, host()), Boards(site)
     app.state.presenting = asyncio.Semaphore(PRESENTED_AT_ONCE)
     return app
 

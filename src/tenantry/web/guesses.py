@@ -3,7 +3,8 @@
 A token has 256 bits and cannot be guessed; what is bounded here is what trying costs: processor time, and lines of the
 audit log. A guess is taken before the token is looked at, and given back when it was right, so that many at once are
 counted too. When all addresses together have guessed too often, those that an admin came from lately go on, each
-within its own allowance: nobody locks the admins out from elsewhere.
+within its own allowance: nobody locks the admins out from elsewhere. Each process counts for itself: it is its own
+processor time. Guesses at passwords and codes are counted in the store (signin/throttle.py).
 """
 
 from __future__ import annotations
@@ -51,26 +52,38 @@ class _Allowance:
         return (1 - self.left) * self.seconds_each
 
 
-class Guesses:
-    """Asked by the event loop alone. `now`: seconds that never go back.
+class Telling:
+    """Of what is wrong the audit log is told some lines a minute at most. `now`: as `Guesses` has it."""
 
-    `most` and `seconds_each`: what each address has, or whatever else is counted apart, such as a name.
-    """
-
-    def __init__(
-        self, now: Callable[[], float], most: int = ADDRESS_GUESSES, seconds_each: float = ADDRESS_SECONDS_EACH
-    ) -> None:
+    def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._most, self._seconds_each = most, seconds_each
+        self._allowance = _Allowance(TOLD_AT_ONCE, TOLD_SECONDS_EACH, TOLD_AT_ONCE, now())
+        self._untold = 0
+
+    def to_tell(self) -> int:
+        """One was wrong, or refused: how many have been since the last line of the audit log; 0: no line now."""
+        self._untold += 1
+        self._allowance.fill(self._now())
+        if self._allowance.left < 1:
+            return 0
+        self._allowance.left -= 1
+        count, self._untold = self._untold, 0
+        return count
+
+
+class Guesses:
+    """Asked by the event loop alone. `now`: seconds that never go back."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
         self._addresses: OrderedDict[str, _Allowance] = OrderedDict()
         self._trusted: OrderedDict[str, float] = OrderedDict()
         self._all = _Allowance(ALL_GUESSES, ALL_SECONDS_EACH, ALL_GUESSES, now())
-        self._telling = _Allowance(TOLD_AT_ONCE, TOLD_SECONDS_EACH, TOLD_AT_ONCE, now())
-        self._untold = 0
+        self._telling = Telling(now)
 
     def take(self, address: str) -> int:
         """Take a guess; 0, or the whole seconds after which there is one again."""
-        now, key = self._now(), _key_of(address)
+        now, key = self._now(), network_of(address)
         own = self._of(key, now)
         own.fill(now)
         self._all.fill(now)
@@ -85,7 +98,7 @@ class Guesses:
 
     def was_right(self, address: str) -> None:
         """The token is one: the guess is given back, and the address trusted for a day."""
-        now, key = self._now(), _key_of(address)
+        now, key = self._now(), network_of(address)
         for one in (self._of(key, now), self._all):
             one.left = min(one.most, one.left + 1)
         self._trusted[key] = now
@@ -94,19 +107,13 @@ class Guesses:
             self._trusted.popitem(last=False)
 
     def to_tell(self) -> int:
-        """One was wrong, or refused: how many have been since the last line of the audit log; 0: no line now."""
-        self._untold += 1
-        self._telling.fill(self._now())
-        if self._telling.left < 1:
-            return 0
-        self._telling.left -= 1
-        count, self._untold = self._untold, 0
-        return count
+        """As `Telling` has it."""
+        return self._telling.to_tell()
 
     def _of(self, key: str, now: float) -> _Allowance:
         own = self._addresses.get(key)
         if own is None:
-            own = self._addresses[key] = _Allowance(self._most, self._seconds_each, self._most, now)
+            own = self._addresses[key] = _Allowance(ADDRESS_GUESSES, ADDRESS_SECONDS_EACH, ADDRESS_GUESSES, now)
             while len(self._addresses) > ADDRESSES_MAX:
                 self._addresses.popitem(last=False)
         self._addresses.move_to_end(key)
@@ -120,7 +127,8 @@ class Guesses:
         return len(self._addresses) + len(self._trusted)
 
 
-def _key_of(address: str) -> str:
+def network_of(address: str) -> str:
+    """What is counted as one address."""
     try:
         parsed = ipaddress.ip_address(address[:_ADDRESS_CHARS_MAX].partition("%")[0])
     except ValueError:

@@ -59,7 +59,7 @@ def site_of(request: Request) -> Site:
 
 
 def tasks_of(request: Request) -> Tasks:
-    """Those of this process."""
+    """Those of this site."""
     return request.app.state.tasks
 
 

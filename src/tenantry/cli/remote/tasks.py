@@ -22,7 +22,7 @@ def followed(
 ) -> dict[str, Any]:
     """The result of a task that is begun by a POST. `line` is given each line of its progress, `came` how far it is.
 
-    Raises: ServerFailed: it failed, or control was started anew meanwhile. KeyboardInterrupt: it goes on there.
+    Raises: ServerFailed: it failed, or its control was started anew meanwhile. KeyboardInterrupt: it goes on there.
     """
     task: dict[str, Any] = api.write("POST", *path, body=body)
     told, wait = 0, _WAIT_SECONDS

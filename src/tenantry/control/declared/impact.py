@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from tenantry.control.declared.changes import leaving
 from tenantry.control.declared.model import Declaration, TenantBlock
 from tenantry.control.declared.state import Standing
+from tenantry.control.live_everywhere import live_everywhere
+from tenantry.control.site import Site
 from tenantry.domain.money import format_usd
 from tenantry.domain.plans import Terms
-from tenantry.ledger.live import read_live, sum_live
+from tenantry.ledger.live import sum_live
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +62,10 @@ def _commitment(blocks: Iterable[TenantBlock], plans: Mapping[str, Terms]) -> Co
     )
 
 
-def read_running(journal_dir: Path) -> Counter[str]:
-    """Requests in flight by tenant id, over every gateway that runs on this machine."""
+def read_running(site: Site) -> Counter[str]:
+    """Requests in flight by tenant id, over every gateway that runs."""
     running: Counter[str] = Counter()
-    for tenant_id, use in sum_live(read_live(journal_dir)).tenants.items():
+    for tenant_id, use in sum_live(live_everywhere(site.engine, site.settings.journal_dir)).tenants.items():
         running[tenant_id] = use.sessions
     return running
 

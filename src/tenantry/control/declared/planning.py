@@ -62,7 +62,7 @@ def make_plan(site: Site, declared: Declaration, references: References) -> Plan
     """
     now = now_utc()
     standing, changes = compare(site, site.directory, declared, references, now)
-    running = read_running(site.settings.journal_dir)
+    running = read_running(site)
     return Plan(
         declared,
         standing,

@@ -44,11 +44,15 @@ def concerns(
     dead: Mapping[str, DeadCredential],
     unpriced: Sequence[str],
     refused_for_budget: Mapping[str, int],
+    silent: int,
     *,
     with_site: bool,
 ) -> list[Concern]:
-    """`budgets` are by slug, and so is how often somebody was refused for one within the last hour."""
-    found = [*_of_site(live, dead, unpriced)] if with_site else []
+    """`budgets` are by slug, and so is how often somebody was refused for one within the last hour.
+
+    `silent`: gateways that live and of which no control tells.
+    """
+    found = [*_of_site(live, dead, unpriced, silent)] if with_site else []
     found += _of_budgets(budgets)
     known = {one.slug for one in found}
     found += [_of_refused(slug, many) for slug, many in sorted(refused_for_budget.items()) if slug not in known]
@@ -56,9 +60,15 @@ def concerns(
     return sorted(found, key=lambda one: one.level != URGENT)
 
 
-def _of_site(live: LiveFigures, dead: Mapping[str, DeadCredential], unpriced: Sequence[str]) -> list[Concern]:
+def _of_site(
+    live: LiveFigures, dead: Mapping[str, DeadCredential], unpriced: Sequence[str], silent: int
+) -> list[Concern]:
     found: list[Concern] = []
-    if not live.gateways:
+    if silent:
+        which = "A gateway lives of which" if silent == 1 else f"{silent} gateways live of which"
+        words = f"{which} no control tells: what goes on there is not in these figures. Start control on its machine."
+        found.append(Concern(SOON, words, "Look", "/gateways"))
+    if not live.gateways and not silent:
         found.append(Concern(URGENT, "No gateway runs: every request fails.", "Settings", "/settings"))
     if not all(one.journal_works for one in live.health):
         words = "A gateway cannot write its journal, and refuses everything."

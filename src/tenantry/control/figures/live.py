@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from tenantry.control.figures.scope import Scope
+from tenantry.control.live_everywhere import live_everywhere
+from tenantry.control.site import Site
 from tenantry.domain.histograms import OWN_BOUNDS_US
-from tenantry.ledger.live import LiveHealth, LiveUse, read_live, sum_live
+from tenantry.ledger.live import LiveGateway, LiveHealth, LiveUse, sum_live
 
 
 @dataclass(frozen=True, slots=True)
 class LiveFigures:
-    """`gateways` is how many tell what they do. `uses`: of tenants that one has served, by slug.
+    """Of all machines. `gateways` is how many tell what they do, `told` all that live.
 
-    `announced`: the limits of organizations as upstreams announce them, by capacity, model and limit. `added_us`: what
-    gateways add to a request before its first byte upstream, at the median and at 95 of 100, at most; None: unknown.
+    `uses`: of tenants that one has served, by slug. `announced`: the limits of organizations as upstreams announce
+    them, by capacity, model and limit. `added_us`: what gateways add to a request before its first byte upstream, at
+    the median and at 95 of 100, at most; None: unknown.
     """
 
     gateways: int
@@ -24,6 +26,7 @@ class LiveFigures:
     announced: Mapping[str, Mapping[str, Mapping[str, int]]]
     health: list[LiveHealth] = field(default_factory=list[LiveHealth])
     added_us: tuple[int, int] | None = None
+    told: list[LiveGateway] = field(default_factory=list[LiveGateway])
 
     @property
     def sessions(self) -> int:
@@ -38,9 +41,9 @@ class LiveFigures:
         return sorted({name.partition(" ")[0] for one in self.health for name in one.upstreams_down})
 
 
-def live_figures(journal_dir: Path, scope: Scope) -> LiveFigures:
+def live_figures(site: Site, scope: Scope) -> LiveFigures:
     """Of the tenants of `scope`."""
-    gateways = read_live(journal_dir)
+    gateways = live_everywhere(site.engine, site.settings.journal_dir)
     sums, by_id = sum_live(gateways), scope.by_id()
     told = [one.told for one in gateways if one.told is not None and one.is_fresh]
     counts = [sum(column) for column in zip(*(one.head.added for one in told if one.head.added), strict=False)]
@@ -50,6 +53,7 @@ def live_figures(journal_dir: Path, scope: Scope) -> LiveFigures:
         sums.announced,
         [one.health for one in told],
         _at_most(counts),
+        gateways,
     )
 
 

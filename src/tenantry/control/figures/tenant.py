@@ -102,7 +102,7 @@ def tenant_figures(
         by_day = sums_within(connection, Selection(bounds[0], bounds[-1], [id_]), bounds)
         budgets = budget_figures(connection, zone, now_us, remembered, [id_]).get(id_, [])
         speed = speed_of(connection, id_)
-    live = live_figures(site.settings.journal_dir, Scope({slug: tenant}, False))
+    live = live_figures(site, Scope({slug: tenant}, False))
     own = site.directory.get_thresholds(slug)
     return TenantFigures(
         tenant,
@@ -118,7 +118,7 @@ def tenant_figures(
         limits_of(tenant),
         budgets,
         keys,
-        dead_credentials(site.settings.journal_dir).get(tenant.credential or ""),
+        dead_credentials(live.told).get(tenant.credential or ""),
         list_refusals(site.engine, id_),
         Outbox(site.engine).list_alerts(id_, ALERTS_SHOWN),
         own if own is not None else with_classic(site.settings.usage_alert_threshold_percent),

@@ -59,7 +59,7 @@ def tenant_table(
     now_us = now_us or time.time_ns() // 1000
     zone, ids = site.settings.zone, scope.ids
     month, shown = period_of(MONTH, now_us, zone), last_days(now_us, zone, SPARK_DAYS)
-    live = live_figures(site.settings.journal_dir, scope)
+    live = live_figures(site, scope)
     with reading(site.engine) as connection:
         spent = [by_tenant([day]) for day in days.of_days(connection, shown, now_us)]
         cells = days.between(connection, month.start_us, month.end_us, now_us)

@@ -22,6 +22,7 @@ from tenantry.ledger.outbox import Outbox, RaisedAlert
 from tenantry.ledger.series import NOTHING, Selection, Sums, summed, tenants_by_quarter
 from tenantry.ledger.spending import spent_by_holder
 from tenantry.storage.database import reading
+from tenantry.storage.leases import LeaseStore
 from tenantry.storage.records import CredentialRecord
 from tenantry.storage.tables import refusal_sums
 
@@ -89,8 +90,8 @@ def today_figures(site: Site, days: DaySums, scope: Scope, *, with_site: bool, n
     zone, ids = site.settings.zone, scope.ids
     day, month = period_of(DAY, now_us, zone), period_of(MONTH, now_us, zone)
     before = previous_period(day, zone)
-    live, alerts = live_figures(site.settings.journal_dir, scope), _alerts(site, scope)
-    dead = dead_credentials(site.settings.journal_dir) if with_site else {}
+    live, alerts = live_figures(site, scope), _alerts(site, scope)
+    dead = dead_credentials(live.told) if with_site else {}
     found = site.directory.list_credentials() if with_site else []
     hours = hours_of(day)
     with reading(site.engine) as connection:
@@ -137,12 +138,18 @@ def today_figures(site: Site, days: DaySums, scope: Scope, *, with_site: bool, n
             dead,
             without_price,
             {slug: many for one in refused if one.reason == "budget" for slug, many in one.recent.items()},
+            _silent(site, live) if with_site else 0,
             with_site=with_site,
         ),
         alerts,
         summed(of_proof_today),
         of_proof(in_month) if scope.is_whole else NOTHING,
     )
+
+
+def _silent(site: Site, live: LiveFigures) -> int:
+    """Gateways of a cluster that live, and of which no control has told."""
+    return len({*LeaseStore(site.engine).live()} - {one.run_id for one in live.told})
 
 
 def _counts(tenant_id: str, ids: list[str] | None) -> bool:

@@ -6,10 +6,12 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from tenantry.control.live_everywhere import health_everywhere
 from tenantry.control.site import Site
 from tenantry.domain.values import value
-from tenantry.ledger.live import LiveGateway, read_health
+from tenantry.ledger.live import LiveGateway
 from tenantry.setting_tables import SANDBOX_UPSTREAM
+from tenantry.storage.leases import LeaseStore
 from tenantry.storage.status_log import DOWN, IMPAIRED, UP, StatusLog
 
 GATEWAY, MODELS = "gateway", "models"
@@ -25,8 +27,10 @@ class Look:
 
 
 def look(site: Site) -> Look:
-    """As the gateways' live records tell it: one that tells nothing for ten seconds does not answer either."""
-    gateways = read_health(site.settings.journal_dir)
+    """As the gateways of all machines tell it: one that tells nothing for ten seconds does not answer either."""
+    gateways = health_everywhere(site.engine, site.settings.journal_dir)
+    if not gateways and LeaseStore(site.engine).live():
+        return Look({})  # the controls of their machines are being started, or have ended
     credentials = site.directory.list_credentials()
     used = {one.upstream for one in credentials if one.upstream != SANDBOX_UPSTREAM}
     return Look(judge(gateways, used or {SANDBOX_UPSTREAM}))

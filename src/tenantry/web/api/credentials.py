@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from tenantry.control.credential_check import Verdict, check_credential
+from tenantry.control.live_everywhere import health_everywhere
 from tenantry.control.site import UPSTREAM
 from tenantry.control.tenant_detail import TenantDetail, tenant_detail
 from tenantry.control.views import CredentialView, View, credential_views
@@ -40,7 +41,7 @@ def show_credential(call: Call, name: str) -> CredentialView:
 
 def _views(call: Call) -> list[CredentialView]:
     directory = call.site.directory
-    dead = dead_credentials(call.site.settings.journal_dir)
+    dead = dead_credentials(health_everywhere(call.site.engine, call.site.settings.journal_dir))
     return credential_views(directory.list_credentials(), directory.list_tenants(), dead)
 
 

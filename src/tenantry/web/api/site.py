@@ -15,14 +15,16 @@ from tenantry.control.form import describe_form
 from tenantry.control.invoice_round import ISSUING
 from tenantry.control.isolation.prover import PROOF, ProofFailed, proof_work, proofs_folder
 from tenantry.control.isolation.stage import Options
+from tenantry.control.live_everywhere import health_everywhere, live_everywhere
 from tenantry.control.recomputing import RECOMPUTATION
+from tenantry.control.site import host
 from tenantry.control.tasks import TaskView
 from tenantry.control.tenant_detail import UseView, use_view
 from tenantry.control.views import View
 from tenantry.domain.printable import stamp
 from tenantry.domain.roles import Permission
 from tenantry.domain.values import value
-from tenantry.ledger.live import read_live, sum_live
+from tenantry.ledger.live import sum_live
 from tenantry.storage.columns import new_id
 from tenantry.web.answers import Refused
 from tenantry.web.api.operations import Call, FileAt, Struct, operation
@@ -92,7 +94,7 @@ class LaneView(View):
 @operation("GET", "/live", Permission.TENANTS_READ)
 def list_lanes(call: Call, query: Paged) -> Page[LaneView]:
     """List what each tenant that was served uses now, of those that the token may see."""
-    now = sum_live(read_live(call.site.settings.journal_dir))
+    now = sum_live(live_everywhere(call.site.engine, call.site.settings.journal_dir))
     found = [
         LaneView(row.slug, use_view(now.tenants[row.tenant_id]))
         for row in call.site.directory.list_tenants()
@@ -124,7 +126,7 @@ def show_health(call: Call) -> HealthView:
     """Show each gateway that lives, and what it tells of upstreams and credentials."""
     names = {row.credential_id: row.name for row in call.site.directory.list_credentials()}
     found: list[GatewayHealthView] = []
-    for one in read_live(call.site.settings.journal_dir):
+    for one in health_everywhere(call.site.engine, call.site.settings.journal_dir):
         if one.told is None:
             found.append(GatewayHealthView(one.run_id, False, [], {}, [], True, ""))
             continue
@@ -150,7 +152,7 @@ _NEEDS: Final = {
 
 @operation("GET", "/tasks", Permission.SITE_READ)
 def list_tasks(call: Call, query: Paged) -> Page[TaskView]:
-    """List what is under way, and what has ended since control was started: of what the token may begin itself."""
+    """List what is under way at any control, and what has ended lately: of what the token may begin itself."""
     found = [one for one in tasks_of(call.request).list() if call.principal.may(_NEEDS[one.kind])]
     return page_of(call, query, sorted(found, key=lambda one: one.task_id), lambda one: one.task_id)
 
@@ -160,7 +162,7 @@ def show_task(call: Call, task_id: str) -> TaskView:
     """Show how far a task is, and what came of it; for who may begin one like it."""
     found = tasks_of(call.request).find(task_id)
     if found is None:
-        raise Refused(404, f"there is no task {task_id[:64]!r}: control forgets them when it is started anew")
+        raise Refused(404, f"there is no task {task_id[:64]!r}: the newest are remembered")
     require(call.principal, _NEEDS[found.kind], None)
     return found
 
@@ -189,7 +191,7 @@ def download_proof(call: Call, report: str) -> FileAt:
     """Download the report of a proof, by the name that its task tells."""
     folder = proofs_folder(call.site.settings)
     if not folder.is_dir() or report not in [path.name for path in folder.glob("prf_*.html")]:
-        raise Refused(404, f"there is no report {report[:64]!r}")
+        raise Refused(404, f"there is no report {report[:64]!r} on the machine {host()}; a task names its own")
     return FileAt(folder / report, "text/html")
 
 

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tenantry.control.credential_check import Verdict, check_credential
+from tenantry.control.live_everywhere import health_everywhere
 from tenantry.control.views import CredentialView, credential_views
 from tenantry.domain.roles import Permission, Principal
 from tenantry.ledger.live import dead_credentials
@@ -33,7 +34,7 @@ def list_credentials(request: Request, principal: Principal) -> Response:
 
 def _views(request: Request) -> list[CredentialView]:
     site = site_of(request)
-    dead = dead_credentials(site.settings.journal_dir)
+    dead = dead_credentials(health_everywhere(site.engine, site.settings.journal_dir))
     return credential_views(site.directory.list_credentials(), site.directory.list_tenants(), dead)
 
 

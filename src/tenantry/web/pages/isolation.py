@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -13,7 +14,8 @@ from starlette.responses import FileResponse, Response
 from tenantry.control.isolation.findings import VERDICT_CHARS
 from tenantry.control.isolation.prover import PROOF, ProofFailed, proof_work, proofs_folder
 from tenantry.control.isolation.stage import NOT_COVERED, PROVES, Options
-from tenantry.control.tasks import TaskRunning
+from tenantry.control.site import host
+from tenantry.control.tasks import TaskRunning, TaskView
 from tenantry.domain.roles import Principal
 from tenantry.storage.columns import new_id
 from tenantry.web.pages.showing import show
@@ -41,6 +43,7 @@ def _shown(request: Request, principal: Principal, template: str) -> Response:
         principal,
         template,
         task=task,
+        is_here=task is None or _lies_here(request, task),
         begun_at=datetime.fromisoformat(task.begun_at) if task is not None else None,
         # What failed in a group stands below it, further in.
         ended=[(line[:VERDICT_CHARS].strip(), line[VERDICT_CHARS:]) for line in lines if not line.startswith(" ")],
@@ -48,6 +51,17 @@ def _shown(request: Request, principal: Principal, template: str) -> Response:
         not_covered=NOT_COVERED,
         earlier=site_of(request).directory.newest_audit(5, action="isolation.verify"),
     )
+
+
+def _lies_here(request: Request, task: TaskView) -> bool:
+    """Whether its report is, or will be, a file of this machine."""
+    if task.result is None:
+        return task.machine == host()
+    return _report_of(request, task.result).exists()
+
+
+def _report_of(request: Request, done: dict[str, Any]) -> Path:
+    return proofs_folder(site_of(request).settings) / done["report"]
 
 
 def start(request: Request, principal: Principal) -> Response:
@@ -62,10 +76,12 @@ def start(request: Request, principal: Principal) -> Response:
 
 
 def download_report(request: Request, _principal: Principal) -> Response:
-    """Of the last run of this process, whoever began it."""
+    """Of the last run, whoever began it."""
     task = last(request, PROOF)
     done: dict[str, Any] | None = task.result if task is not None else None
-    if done is None:
+    if task is None or done is None:
         raise HTTPException(404, "there is no report: run the proof first")
-    path = proofs_folder(site_of(request).settings) / done["report"]
+    path = _report_of(request, done)
+    if not path.exists():
+        raise HTTPException(404, f"the report of the last proof lies on the machine {task.machine}: ask control there")
     return FileResponse(path, media_type="text/html; charset=utf-8", filename=f"isolation-{done['run']}.html")

@@ -135,7 +135,7 @@ class Booked:
 
 
 def _now(site: Site, scope: Scope, booked: Booked) -> str:
-    live: LiveFigures = live_figures(site.settings.journal_dir, scope)
+    live: LiveFigures = live_figures(site, scope)
     with site.engine.connect() as connection:
         mark = booked.mark(connection, scope)
     uses = {slug: [use.sessions, use.waiting] for slug, use in live.uses.items() if use.sessions or use.waiting}

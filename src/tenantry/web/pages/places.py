@@ -14,6 +14,7 @@ from tenantry import __version__
 from tenantry.control.doctor import examine
 from tenantry.control.figures.live import live_figures
 from tenantry.control.form import describe_form
+from tenantry.control.live_everywhere import health_everywhere
 from tenantry.control.views import tier_views, upstream_view
 from tenantry.domain.limits import CAPACITY_LIMITS, LIMITS, BadLimit, read_limit
 from tenantry.domain.roles import Permission, Principal
@@ -41,8 +42,8 @@ def list_upstreams(request: Request, principal: Principal) -> Response:
     site = site_of(request)
     credentials = site.directory.list_credentials()
     records = site.directory.list_upstreams()
-    live = live_figures(site.settings.journal_dir, seen_scope(request, principal))
-    dead = dead_credentials(site.settings.journal_dir)
+    live = live_figures(site, seen_scope(request, principal))
+    dead = dead_credentials(health_everywhere(site.engine, site.settings.journal_dir))
     ids = {
         one.name: [one.upstream_id, *(c.credential_id for c in credentials if c.upstream == one.name)]
         for one in records

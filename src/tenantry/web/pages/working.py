@@ -25,5 +25,5 @@ def begin(request: Request, kind: str, by: str, work: Work, refused: tuple[type[
 
 
 def last(request: Request, kind: str) -> TaskView | None:
-    """The one that is under way, or the last one of this process."""
+    """The one that is under way, or the last one."""
     return next((one for one in tasks_of(request).list() if one.kind == kind), None)

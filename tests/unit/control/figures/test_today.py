@@ -14,6 +14,7 @@ from tenantry.control.figures.time import DAY_US
 from tenantry.control.figures.today import today_figures
 from tenantry.control.site import Site
 from tenantry.domain.proof import PROOF_IDS
+from tenantry.storage.leases import Lease, LeaseStore
 from tests.unit.billing.offices import make_site
 from tests.unit.ledger.books import HOUR_US, START_US, attempt, book
 
@@ -41,3 +42,18 @@ def test_what_the_proof_used_is_told_to_those_who_see_all_clients(site: Site, tm
         days, scope = DaySums(site.settings.zone), scope_of(site, slugs)
         assert tenant_table(site, days, scope, now_us=NOON_US).proof.cost_nanos == nanos
         assert today_figures(site, days, scope, with_site=False, now_us=NOON_US).proof_month.cost_nanos == nanos
+
+
+def test_gateways_that_live_and_of_which_no_control_tells_are_said_to_be_missing(site: Site) -> None:
+    leases = LeaseStore(site.engine)
+
+    def words() -> list[str]:
+        days = DaySums(site.settings.zone)
+        found = today_figures(site, days, scope_of(site, None), with_site=True, now_us=NOON_US)
+        return [one.words for one in found.concerns if "ateway" in one.words]
+
+    assert words() == ["No gateway runs: every request fails."]
+    for name in ("gateway-1", "gateway-2"):
+        leases.join(Lease(name, HOUR_US), "", "web-2", 1)
+    (said,) = words()
+    assert said.startswith("2 gateways live of which no control tells")

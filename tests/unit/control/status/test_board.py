@@ -12,6 +12,8 @@ from tenantry.control.status import board, looking
 from tenantry.control.status.board import Boards, board_of
 from tenantry.control.status.looking import GATEWAY, MODELS, Look, Watch, judge, look
 from tenantry.ledger.live import Live, LiveGateway, LiveHead, LiveHealth
+from tenantry.storage.cell_tables import gateways
+from tenantry.storage.leases import Lease, LeaseStore
 from tenantry.storage.portal_tables import status_days, status_incidents
 from tenantry.storage.status_log import DAY_MINUTES, DOWN, IMPAIRED, KEPT_DAYS, UP, StatusLog
 from tenantry.web.app import control_app
@@ -29,7 +31,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Site:
 @pytest.fixture
 def site(made: Site) -> Site:
     with made.engine.begin() as connection:
-        for table in (status_days, status_incidents):
+        for table in (status_days, status_incidents, gateways):
             connection.execute(table.delete())
     return made
 
@@ -65,6 +67,15 @@ def test_a_site_without_a_gateway_is_down_and_its_models_are_unknown(site: Site)
     found = board_of(site, NOON * 60)
     assert [one.state for one in found.parts] == [DOWN, "unknown"]
     assert found.state == DOWN
+
+
+def test_while_no_control_tells_of_gateways_that_live_nothing_is_known(site: Site) -> None:
+    """Those of another machine, whose control is being started."""
+    leases = LeaseStore(site.engine)
+    leases.join(Lease("elsewhere", 3600 * 1_000_000), "", "web-2", 1)
+    assert look(site).states == {}
+    leases.end(["elsewhere"])
+    assert look(site).states == {GATEWAY: DOWN}
 
 
 def test_a_watch_counts_each_minute_once_and_what_it_missed_is_unknown(

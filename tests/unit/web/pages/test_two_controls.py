@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,10 +12,14 @@ import pytest
 from starlette.applications import Starlette
 
 from tenantry.control.exporting import Exporter
+from tenantry.control.isolation.prover import PROOF
 from tenantry.control.people.links import first_link
-from tenantry.control.site import Site
+from tenantry.control.site import Site, host
+from tenantry.control.tasks import Progress
 from tenantry.web.app import control_app
+from tenantry.web.signin.throttle import NAME_GUESSES
 from tests.browser import Browser, signed_in
+from tests.stack import wait_for
 from tests.unit.ledger.books import attempt, book
 from tests.unit.web.signin.test_entering import PASSWORD, ana, code_of, enter, with_second_factor
 
@@ -42,6 +47,43 @@ def test_a_session_a_form_and_its_token_are_good_at_both_and_a_form_is_taken_onc
     assert "writer" in here.get("/tenants/acme").shown
     here.post("/signout")
     assert there.get("/tenants/acme").status == 303
+
+
+def test_guesses_at_one_are_counted_at_the_other_and_who_is_known_there_is_known_here(
+    app: Starlette, site: Site, beside: Site
+) -> None:
+    ana(app, site)
+    other = control_app(beside)
+    other.state.passwords = app.state.passwords
+    assert enter(Browser(app, address="192.0.2.1")).status == 303
+    statuses = [
+        enter(Browser((app, other)[number % 2], address=f"198.51.100.{number}"), "wrong").status
+        for number in range(NAME_GUESSES + 2)
+    ]
+    assert statuses == [422] * NAME_GUESSES + [429] * 2
+    assert enter(Browser(other, address="192.0.2.1")).status == 303
+
+
+def test_a_task_of_one_is_shown_by_the_other_with_the_machine_that_has_its_report(
+    app: Starlette, site: Site, beside: Site
+) -> None:
+    other = signed_in(control_app(beside), site)
+    done: dict[str, object] = {"run": "prf_1", "report": "prf_1.html", "verdict": "PASS", "groups": [], "seconds": 1}
+    done |= {"started_at": "now", "tenants": []}
+    go_on = threading.Event()
+
+    def work(tell: Progress) -> dict[str, object]:
+        tell("PASS    keys (2 checks)")
+        go_on.wait()
+        return done
+
+    app.state.tasks.start(PROOF, "web:ana", work)
+    wait_for(lambda: "keys (2 checks)" in other.get("/isolation").shown, what="the proof at the other control")
+    go_on.set()
+    wait_for(lambda: f"on the machine {host()}. The report lies there" in other.get("/isolation").shown, what="its end")
+    answer = other.get("/isolation/report")
+    assert answer.status == 404
+    assert f"lies on the machine {host()}" in answer.shown
 
 
 def test_a_link_and_a_code_work_once_at_both_together(app: Starlette, site: Site, beside: Site) -> None:
