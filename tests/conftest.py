@@ -21,11 +21,12 @@ temporary.put_in_memory()
 FIXTURES = Path(__file__).parent / "fixtures"
 # Files that take longest, and begin first: what comes last should be short, so that no worker waits for another.
 LONGEST = (
-    "test_cluster",
-    *("test_pages", "test_isolation", "test_planted_callers", "test_faults_neighbours", "test_crashes", "test_restart"),
-    *("test_planted_shares", "test_planted_answers", "test_faults_money", "test_hostile_upstreams", "test_lanes"),
-    *("test_limits_commands", "test_ledger_commands", "test_memory", "test_lives", "test_rotation", "test_budgets"),
-    *("test_applying", "test_bills", "test_straight", "test_retries", "test_many_tenants", "test_any_states"),
+    *("test_pages", "test_cluster", "test_isolation", "test_restart", "test_planted_callers", "test_hostile_upstreams"),
+    *("test_gateway_counts", "test_planted_answers", "test_planted_shares", "test_crashes", "test_rolling_upgrade"),
+    *("test_background", "test_faults_neighbours", "test_rotation", "test_applying", "test_straight", "test_lives"),
+    *("test_limits_commands", "test_faults_money", "test_bills", "test_cells", "test_gateway_processes", "test_lanes"),
+    *("test_postgresql", "test_controls", "test_many_tenants", "test_any_states", "test_ledger_commands", "test_storm"),
+    *("test_budgets", "test_memory", "test_retries", "test_bulk"),
 )
 
 

@@ -21,6 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from sqlalchemy import Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool, Pool
@@ -259,10 +260,15 @@ class Databases:
         self._connections = [(name, connection) for name, connection in self._connections if name not in back]
         self._of_folders = {folder: name for folder, name in self._of_folders.items() if name not in back}
         for name in back:
-            with as_admin(name) as engine, engine.connect() as connection:
-                connection.execute(text(_END_OTHERS))
-                connection.execute(text(f"DO $$ BEGIN {_EMPTY} END $$"))
+            _empty(name)
         self._idle += back
+
+
+def _empty(name: str) -> None:
+    """By the driver alone: this is done a thousand times in a run, and an engine of SQLAlchemy asks for more first."""
+    with psycopg.connect(_named(name), autocommit=True) as connection:
+        connection.execute(_END_OTHERS)
+        connection.execute(f"DO $$ BEGIN {_EMPTY} END $$")
 
 
 _END_OTHERS = (

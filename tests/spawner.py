@@ -6,6 +6,7 @@ exit are its own. It takes a tenth of the time. `TENANTRY_TESTS_COLD=1` starts e
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import json
@@ -160,8 +161,11 @@ _started: list[subprocess.Popen[bytes]] = []
 # In the spawner
 
 
-def _serve(requests: socket.socket) -> tuple[str, list[str], str]:
-    """Fork for each request. Returns in the fork only, with what it is to do."""
+def _serve(requests: socket.socket, chances: Sequence[random.Random]) -> tuple[str, list[str], str]:
+    """Fork for each request. Returns in the fork only, with what it is to do.
+
+    What drew its start from chance when it was imported (`chances`) draws anew: no two processes give the same names.
+    """
     ready = selectors.DefaultSelector()
     ready.register(requests, selectors.EVENT_READ)
     while True:
@@ -183,6 +187,8 @@ def _serve(requests: socket.socket) -> tuple[str, list[str], str]:
                 ready.close()  # now: collected later, it would close what has its number by then
                 requests.close()
                 _become(descriptors[1:], environ, folder)
+                for one in chances:
+                    one.seed()
                 return module, words, folder
             _tell(descriptors[0], pid)
             for one in descriptors[1:]:
@@ -203,11 +209,12 @@ def _become(descriptors: Sequence[int], environ: dict[str, str], folder: str) ->
     os.environ.clear()
     os.environ.update(environ)
     time.tzset()
-    # What drew its start from chance when it was imported draws anew: no two processes give the same names.
-    for module in [module for name, module in sys.modules.items() if name.startswith("tenantry")]:
-        for value in vars(module).values():
-            if isinstance(value, random.Random):
-                value.seed()
+
+
+def _chances_of_ours() -> list[random.Random]:
+    """Found once: a fork that looked through all modules would copy half of what is loaded."""
+    ours = [module for name, module in sys.modules.items() if name.startswith("tenantry")]
+    return [value for module in ours for value in vars(module).values() if isinstance(value, random.Random)]
 
 
 def _modules_of_ours() -> Iterator[str]:
@@ -222,10 +229,34 @@ def _main() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in ("tenantry.app", *LIBRARIES, *_modules_of_ours()):
         __import__(name)
+    chances = _chances_of_ours()
     gc.collect()
     gc.freeze()  # what a fork's end would go through once more, and so copy
-    module, sys.argv[1:], sys.path[0] = _serve(socket.socket(fileno=int(sys.argv[1])))
-    runpy.run_module(module, None, "__main__", alter_sys=True)
+    module, sys.argv[1:], sys.path[0] = _serve(socket.socket(fileno=int(sys.argv[1])), chances)
+    try:
+        runpy.run_module(module, None, "__main__", alter_sys=True)
+    except SystemExit as ended:
+        if not isinstance(ended.code, int | None):
+            raise
+        _exit(ended.code or 0)
+    _exit(0)
+
+
+def _exit(code: int) -> None:
+    """What Python does at an exit, but for taking apart all that is loaded: of a fork that would be copied first.
+
+    That takes half of what a short command does. Who could not write its last words comes to the usual end.
+    """
+    threads: Any = threading
+    threads._shutdown()  # waits for those that are no daemons
+    exits: Any = atexit
+    exits._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        sys.exit(code)
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -31,14 +31,14 @@ HOP_FIELDS = b"connection: x-hop, x-b\r\nConnection: X-Last\r\nx-hop: 1\r\nx-las
 BLOCK = b"x" * 65_536
 # How many attack at once, and what the gateway may grow by meanwhile: a whole answer of each, once more to join it, and
 # what an allocator keeps.
-ATTACKS = 4
+ATTACKS = 2
 GROWTH_BYTES_MAX = ATTACKS * 2 * 32 * 1024 * 1024 + 48 * 1024 * 1024
 # Heads have no reason to be kept at all.
 HEAD_GROWTH_BYTES_MAX = 24 * 1024 * 1024
 # Nothing comes to a client before a whole answer has come to the gateway: tens of megabytes, on a busy machine.
 ENDLESS_SECONDS_MAX = 5 * PATIENCE_SECONDS
-# How much of a stream is read.
-STREAM_BYTES = 48 * 1024 * 1024
+# How much of a stream is read: kept, it would pass that.
+STREAM_BYTES = 32 * 1024 * 1024
 
 
 def whole(text: bytes, head: bytes = OK) -> bytes:
