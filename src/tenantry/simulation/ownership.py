@@ -74,7 +74,7 @@ class Ownership:
         self._books = books
         self._lease = terms.lease_seconds
         self._me = gateway.name
-        clock = gateway.site.clock
+        clock = gateway.surroundings.clock
         self.cells = Cells(lambda: clock.now * pace)
         self.cells.ring = self._ring
         self.cells.asked = Asked(self._ring_for_more)
@@ -156,7 +156,7 @@ class Ownership:
             self._is_renewing = False
             if is_renewed and not tenure.is_between:
                 tenure.renewed(lease_end(sent_at, self._lease), life)
-            elif not self.cells.is_lent:
+            elif not self.cells.is_succeeded:
                 self._is_renewing = True
                 self._take_turn(self._live_again)
 
@@ -198,10 +198,10 @@ class Ownership:
             self._take_turn(self._claim)
 
     def _claim(self) -> None:
-        wanted = self.cells.take_wanted()
+        sought = self.cells.take_sought()
         life, opening = self.cells.tenure.life, dict[str, str]()
         is_settled = [True]
-        left = deque(wanted)
+        left = deque(sought)
 
         def one_more() -> None:
             if left:
@@ -228,8 +228,8 @@ class Ownership:
 
         def tell() -> None:
             self._is_claiming = False
-            self.cells.answer(wanted)
-            if self.cells.wanted:
+            self.cells.answer(sought)
+            if self.cells.sought:
                 self._ring()
 
         one_more()
@@ -305,7 +305,7 @@ class Ownership:
         if not names:
             return
         gateway = self._gateway
-        now = gateway.site.clock.now
+        now = gateway.surroundings.clock.now
         began = {name: now - found.rested.get(name, 0.0) for name in names}
         tenants = {one: began[cell] for one, cell in found.pins.items() if cell in began}
         lanes = {
@@ -356,7 +356,7 @@ class Ownership:
         client = next((one for one in gateway.clients.values() if one.tenant.tenant_id == tenant_id), None)
         if client is not None:
             ask = self.elsewhere[attempt_id] = Ask(client.tenant, client.key, client.credential, "", 0, _untold)
-            gateway.lanes.adopt(ask, gateway.site.clock.now)
+            gateway.lanes.adopt(ask, gateway.surroundings.clock.now)
 
     # Ceilings
 
