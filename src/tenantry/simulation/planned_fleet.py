@@ -17,7 +17,8 @@ from tenantry.simulation.chance import chance
 from tenantry.simulation.figures import percentile
 from tenantry.simulation.gateway import Client, Gateway, Surroundings, Wants
 from tenantry.simulation.hops import Hop
-from tenantry.simulation.ownership import Ownership, Takeover, Terms
+from tenantry.simulation.leftovers import Takeover
+from tenantry.simulation.ownership import Ownership, Terms
 from tenantry.simulation.scenario import BY_TENANT, Fleet
 from tenantry.simulation.store import Line, Store
 
