@@ -37,20 +37,20 @@ class Shared(FairQueue["Ask"]):
 
 
 class Way:
-    """The lanes of a tenant, key and credential. Good while `epoch` is that of the register."""
+    """The lanes of a tenant, key and credential. Good while `generation` is that of the register."""
 
-    __slots__ = ("credential", "epoch", "flow", "key", "lanes", "shared", "tenant")
+    __slots__ = ("credential", "flow", "generation", "key", "lanes", "shared", "tenant")
 
     def __init__(
         self,
-        epoch: int,
+        generation: int,
         credential: Credential | None,
         tenant: Lane,
         key: Lane | None,
         shared: Shared,
         flow: Flow[Ask],
     ) -> None:
-        self.epoch = epoch
+        self.generation = generation
         self.credential = credential
         self.tenant = tenant
         self.key = key

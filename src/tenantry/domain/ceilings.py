@@ -36,7 +36,7 @@ class Ceiling:
     account began to count, 0 where that was with its tenant.
     """
 
-    __slots__ = ("asked", "is_asked", "key_id", "least", "mark", "since_us", "taken", "tenant_id", "unit", "wanted")
+    __slots__ = ("asked", "is_asked", "key_id", "least", "mark", "missing", "since_us", "taken", "tenant_id", "unit")
 
     def __init__(
         self,
@@ -55,12 +55,12 @@ class Ceiling:
         self.asked = asked
         self.taken = 0
         self.mark = 0
-        self.wanted = 0  # beyond what is taken, by a request that waits
+        self.missing = 0  # beyond what is taken, by a request that waits
         self.is_asked = False
 
     def ask(self, missing: int) -> None:
         """More is needed soon; `missing`: so much is lacking for a request now."""
-        self.wanted = max(self.wanted, missing)
+        self.missing = max(self.missing, missing)
         if not self.is_asked:
             self.is_asked = True
             if self.asked is not None:
@@ -71,8 +71,8 @@ class Ceiling:
 
         `step`: what all streams together may need at once. When more is asked for there has to be as much.
         """
-        ahead = max(self.taken if self.wanted else 0, used + envelope(left, max(self.least, LOW_DIVISOR * step)))
-        return max(self.taken, min(used + max(0, left), ahead + self.wanted))
+        ahead = max(self.taken if self.missing else 0, used + envelope(left, max(self.least, LOW_DIVISOR * step)))
+        return max(self.taken, min(used + max(0, left), ahead + self.missing))
 
     def take(self, taken: int, used: int, left: int) -> None:
         """So much stands in the store. Where it is all that is left, there is nothing more to ask for."""
@@ -80,7 +80,7 @@ class Ceiling:
         headroom = self.taken - used
         self.mark = self.taken if headroom >= left or headroom <= 0 else self.taken - headroom // LOW_DIVISOR
         self.is_asked = False
-        self.wanted = 0
+        self.missing = 0
 
     def lower(self, used: int) -> None:
         """Nothing beyond what was used is taken any more."""

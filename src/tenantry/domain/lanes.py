@@ -70,7 +70,7 @@ class Lanes:
         """A grant now, what is in the way of one for longer than the tenant may wait, or None: it waits."""
         now, register = self._now(), self.register
         way = ask.way
-        if way is None or way.epoch != register.epoch:
+        if way is None or way.generation != register.generation:
             way = ask.way = register.way(ask.tenant, ask.key, ask.credential, now)
         shared, lanes, model = way.shared, way.lanes, None
         if shared.models:
@@ -231,7 +231,7 @@ class Lanes:
 
     def _way(self, ask: Ask) -> Way:
         way = ask.way
-        if way is None or way.epoch != self.register.epoch:
+        if way is None or way.generation != self.register.generation:
             way = ask.way = self.resolve(ask.tenant, ask.key, ask.credential)
         return way
 

@@ -59,9 +59,9 @@ Owner = Mine | At | Unknown
 class Cells:
     """`clock`: seconds that count suspends, read anew at each call.
 
-    `wanted`: tenants that requests wait for. `asked`: ceilings that are to be raised. `ring` is called when there is
-    something of either. `guests`: sessions that other gateways still have of what is granted here. `is_lent`: another
-    gateway has taken this one's place, and counts for what goes on here.
+    `sought`: tenants that requests wait for, whose owners are to be found. `asked`: ceilings that are to be raised.
+    `ring` is called when there is something of either. `guests`: sessions that other gateways still have of what is
+    granted here. `is_succeeded`: another gateway has taken this one's place, and counts for what goes on here.
     """
 
     __slots__ = (
@@ -71,19 +71,19 @@ class Cells:
         "asked",
         "clock",
         "guests",
-        "is_lent",
+        "is_succeeded",
         "ring",
+        "sought",
         "tenure",
-        "wanted",
     )
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.clock = clock
         self.ring: Callable[[], object] = _nobody
         self.tenure = Tenure()
-        self.is_lent = False
+        self.is_succeeded = False
         self.guests: dict[bytes, Ask] = {}
-        self.wanted: dict[str, None] = {}
+        self.sought: dict[str, None] = {}
         self.asked: list[Ceiling] = []
         self._elsewhere: dict[str, At] = {}
         self._waiting: dict[str, dict[Callable[[], None], None]] = {}
@@ -111,14 +111,14 @@ class Cells:
             and tenure.vouched.get(tenant.tenant_id) is tenant
         ):
             return True
-        if self.is_lent or self.may_grant(tenant.tenant_id, capacity_name(credential)):
+        if self.is_succeeded or self.may_grant(tenant.tenant_id, capacity_name(credential)):
             return True
         tenure.vouched.clear()  # the requests that come now are told so before anything stands in the journal
         return False
 
     def has_given(self, tenant_id: str) -> bool:
         """Whether this gateway lives and does not grant for a tenant: who does is to begin anew with its requests."""
-        return self.has_lease and not self.is_lent and tenant_id not in self.tenure.tenants
+        return self.has_lease and not self.is_succeeded and tenant_id not in self.tenure.tenants
 
     def owner_of(self, tenant_id: str) -> Owner:
         """Who grants for a tenant."""
@@ -137,7 +137,7 @@ class Cells:
         """Call `then`, once, when the store has said whose a tenant is, or could not be asked; the way to leave."""
         waiting = self._waiting.setdefault(tenant_id, {})
         waiting[then] = None
-        self.wanted[tenant_id] = None
+        self.sought[tenant_id] = None
         self.ring()
 
         def leave() -> None:
@@ -158,9 +158,9 @@ class Cells:
 
     # Told by who asks the store
 
-    def take_wanted(self) -> list[str]:
-        wanted, self.wanted = list(self.wanted), {}
-        return wanted
+    def take_sought(self) -> list[str]:
+        sought, self.sought = list(self.sought), {}
+        return sought
 
     def take_asked(self) -> list[Ceiling]:
         asked = self.asked.copy()

@@ -32,7 +32,7 @@ _LEARNED: Final = (
 
 
 class Register:
-    """All lanes and queues. A way that was found under another `epoch` is to be found again."""
+    """All lanes and queues. A way that was found under another `generation` is to be found again."""
 
     __slots__ = (
         "_announcing",
@@ -43,13 +43,13 @@ class Register:
         "_told",
         "_visits",
         "_ways",
-        "epoch",
+        "generation",
         "shared",
         "stirred",
     )
 
     def __init__(self) -> None:
-        self.epoch = 1
+        self.generation = 1
         self.stirred: list[FairQueue[Ask]] = []  # queues in which someone can be asked
         self.shared: dict[str, Shared] = {}
         self._tenants: dict[str, Lane] = {}
@@ -65,7 +65,7 @@ class Register:
     # Finding
 
     def way(self, tenant: Tenant, key: GatewayKey, credential: Credential | None, now: float) -> Way:
-        """The way of requests of that key; whoever keeps it has to look at its epoch."""
+        """The way of requests of that key; whoever keeps it has to look at its generation."""
         way = self._ways.get(key.key_id)
         if way is None or way.credential is not credential:
             way = self._ways[key.key_id] = self._find(tenant, key, credential, now)
@@ -84,7 +84,7 @@ class Register:
         if flow is None:
             flow = shared.flow(tenant.tenant_id, tenant.limits.weight)
             self._visit_later(flow, now)
-        return Way(self.epoch, credential, lane, own, shared, flow)
+        return Way(self.generation, credential, lane, own, shared, flow)
 
     def shared_of(self, credential: Credential | None, now: float) -> Shared:
         """The capacity that a credential uses; None: that of free routes."""
@@ -205,7 +205,7 @@ class Register:
 
     def apply(self, change: Change, now: float) -> None:
         """Go on under the limits of another snapshot. Those who wait for what has changed are asked again."""
-        self.new_epoch()
+        self.begin_generation()
         snapshot = change.snapshot
         for tenant_id in snapshot.tenants if change.tenants is None else change.tenants:
             tenant = snapshot.tenants.get(tenant_id)
@@ -251,9 +251,9 @@ class Register:
                     lane.line.wake()
         shared.resize(capacity.sessions_max, upstream.shares_capacity)
 
-    def new_epoch(self) -> None:
+    def begin_generation(self) -> None:
         """Ways are to be found again."""
-        self.epoch += 1
+        self.generation += 1
         self._ways.clear()
 
     # Upkeep
@@ -270,7 +270,7 @@ class Register:
             else:
                 self._visit_later(seen, now)
         if dropped:
-            self.new_epoch()
+            self.begin_generation()
 
     def _visit_later(self, seen: Lane | Flow[Ask] | Shared, now: float) -> None:
         self._visits.append((now + FORGET_SECONDS, seen))

@@ -161,7 +161,7 @@ class Claimer:
             tenure.renewed(lease_end(sent_at, self._seconds), life)
             if renewed.is_asked_to_move:
                 self.wished.set()
-        elif not self._cells.is_lent:
+        elif not self._cells.is_succeeded:
             log.warning("the lease of this gateway has run out; it asks for what of its cells nobody has taken")
             await self._live_again()
 
@@ -181,15 +181,15 @@ class Claimer:
         while True:
             await self._rung.wait()
             self._rung.clear()
-            wanted = [one for one in self._cells.take_wanted() if one not in self._given]
-            if not wanted:
+            sought = [one for one in self._cells.take_sought() if one not in self._given]
+            if not sought:
                 continue
             is_settled = False
             with fault.noted():  # closed: nobody is granted anything
-                is_settled = await self.claim_for(wanted)
+                is_settled = await self.claim_for(sought)
             if not is_settled:
                 await asyncio.sleep(RETRY_SECONDS)
-            self._cells.answer(wanted)
+            self._cells.answer(sought)
 
     async def claim_for(self, tenant_ids: Sequence[str]) -> bool:
         """False: of one of them nobody can say whose it is, at this moment."""

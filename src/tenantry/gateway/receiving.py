@@ -68,11 +68,11 @@ class Receiver:
         elif isinstance(message, Given) and arrival.estate is not None:
             for tenant_id in arrival.estate.tenants[:OPENED_MAX]:
                 self._cells.is_doubtful(tenant_id)
-                self._cells.wanted[tenant_id] = None
+                self._cells.sought[tenant_id] = None
             self._cells.ring()
 
     def _keep(self, arrival: _Arrival, estate: CellEstate) -> None:
-        if not self.takes or self._cells.is_lent:
+        if not self.takes or self._cells.is_succeeded:
             arrival.talk.close()
             return
         for other in self._arrivals.copy():  # what was left with the same cells before was never given

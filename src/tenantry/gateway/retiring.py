@@ -119,7 +119,7 @@ class Retirement(Lender):
         population.is_stopping = True
         population.heir = self
         if parts.cells is not None:
-            parts.cells.is_lent = True
+            parts.cells.is_succeeded = True
         unsent = [served for served in population.served if served.is_unsent]
         requests = [one for served in population.served - {*unsent} if (one := self._lend(served)) is not None]
         if parts.cells is not None:

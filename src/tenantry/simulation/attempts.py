@@ -74,11 +74,11 @@ class Attempts:
 
     @property
     def _organization(self) -> Organization:
-        return self.gateway.site.organizations[self.client.organization]
+        return self.gateway.surroundings.organizations[self.client.organization]
 
     @property
     def _now(self) -> float:
-        return self.gateway.site.clock.now
+        return self.gateway.surroundings.clock.now
 
     @staticmethod
     def _stop(*timers: Timer | None) -> None:
@@ -186,9 +186,9 @@ class Attempts:
         else:
             for account in gateway.till.accounts_of(self.client.tenant, self.client.key):
                 account.spend(booked.cost_nanos or 0, at_us)
-        if gateway.site.on_booked is not None:
+        if gateway.surroundings.on_booked is not None:
             cost = booked.cost_nanos if booked.cost_nanos is not None else held
-            gateway.site.on_booked(gateway, self.client.tenant.tenant_id, cost, at_us)
+            gateway.surroundings.on_booked(gateway, self.client.tenant.tenant_id, cost, at_us)
         if booked.outcome is Outcome.SETTLED:
             money.history.learn(booked.usage.output_tokens, booked.usage.prompt_tokens, self.body_bytes)
         self.cost_nanos += booked.cost_nanos or 0

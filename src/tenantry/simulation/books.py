@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from tenantry.domain.doubts import Doubt, Taken, weigh
 from tenantry.domain.opening import Opening
 from tenantry.simulation.disk import Ledger, Run
-from tenantry.simulation.ownership import Takeover
+from tenantry.simulation.leftovers import Takeover
 from tenantry.simulation.store import Store
 
 

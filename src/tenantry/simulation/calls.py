@@ -56,7 +56,7 @@ class Call(Answers):
         pass_to: Callable[[Call, At], None] | None = None,
     ) -> None:
         super().__init__(gateway, client, wants)
-        self.came_at = self.ended_at = gateway.site.clock.now
+        self.came_at = self.ended_at = gateway.surroundings.clock.now
         self.waited = 0.0
         self.claimed = 0.0  # seconds that it waited until it was known whose its tenant is
         self.blamed: Lane | None = None  # whose limit it waited for, or was refused by
@@ -246,7 +246,7 @@ class Call(Answers):
 
     def _tell_turn(self) -> None:
         """It is granted, by a gateway that may; one whose lease has run out counts when it goes out all the same."""
-        told = self.gateway.site.on_turn
+        told = self.gateway.surroundings.on_turn
         if told is not None and not self._is_turn_told:
             self._is_turn_told = True
             told(self.gateway, self.client)
@@ -298,13 +298,13 @@ class Call(Answers):
         """Another attempt, later, or none."""
         self._stop(self._deadline)
         self._settle(self.reason, self._seen(complete=False))
-        site, standing = self.gateway.site, self.gateway.standing(self.client.credential)
+        surroundings, standing = self.gateway.surroundings, self.gateway.standing(self.client.credential)
         delay = standing.pause(
             self.failure,
             self.attempts_made,
             ATTEMPTS_MAX,
             self._now - self._started_at,
-            site.random.random(),
+            surroundings.random.random(),
             self._now,
         )
         if delay is None:

@@ -12,7 +12,7 @@ from tenantry.simulation.calls import Call
 from tenantry.simulation.chance import chance
 from tenantry.simulation.clock import Clock
 from tenantry.simulation.figures import Figures, TenantFigures
-from tenantry.simulation.gateway import Client, Gateway, Site, Wants
+from tenantry.simulation.gateway import Client, Gateway, Surroundings, Wants
 from tenantry.simulation.planned_fleet import PlannedFleet
 from tenantry.simulation.scenario import Scenario
 from tenantry.simulation.upstream import Organization
@@ -57,16 +57,20 @@ class Planning:
     def __init__(self, scenario: Scenario, prices: PriceTable) -> None:
         self.scenario = scenario
         self.clock = Clock()
-        self.site = Site(self.clock, chance(scenario.seed, "site"), prices, scenario.zone, scenario.start_us)
+        self.surroundings = Surroundings(
+            self.clock, chance(scenario.seed, "site"), prices, scenario.zone, scenario.start_us
+        )
         for name, one in scenario.organizations.items():
-            self.site.organizations[name] = Organization(
+            self.surroundings.organizations[name] = Organization(
                 name, one.limits, one.manner, self.clock, chance(scenario.seed, name)
             )
-        self.gateway = Gateway("g", self.site, Opening(scenario.start_us))
+        self.gateway = Gateway("g", self.surroundings, Opening(scenario.start_us))
         self.clients = clients_of(scenario)
         plan = scenario.fleet
         is_alone = plan.gateways == 1
-        self.fleet = None if is_alone else PlannedFleet(self.site, self.clients, plan, scenario.seed, scenario.start_us)
+        self.fleet = (
+            None if is_alone else PlannedFleet(self.surroundings, self.clients, plan, scenario.seed, scenario.start_us)
+        )
         self.figures = Figures(
             scenario.seconds,
             {slug: TenantFigures(slug, plan.tier) for slug, plan in scenario.tenants.items()},
@@ -94,7 +98,7 @@ class Planning:
             self.figures.fleet = self.fleet.as_json(seconds, self.figures.requests)
             self.fleet.rest()
         self.clock.run(seconds + TAIL_SECONDS)
-        self.figures.upstream_refusals = {name: one.refused for name, one in self.site.organizations.items()}
+        self.figures.upstream_refusals = {name: one.refused for name, one in self.surroundings.organizations.items()}
         self.figures.finish()
         return self.figures
 
@@ -151,7 +155,7 @@ class Planning:
             gateway = self.gateway if self.fleet is None else self.fleet.owner_of(client)
             if gateway is not None:
                 self.figures.sample(gateway.lanes.register.lane_of(client.tenant, now), slug, now)
-        for name, organization in self.site.organizations.items():
+        for name, organization in self.surroundings.organizations.items():
             self.figures.sample(organization.lane, name, now)
         if self._is_open:
             self.clock.call_later(max(1.0, self.scenario.seconds / SAMPLES), self._look)

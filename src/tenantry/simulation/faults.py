@@ -20,7 +20,7 @@ def _kill_twice(world: World) -> None:
 
 
 def _weather(world: World) -> None:
-    organization = world.random.choice(list(world.site.organizations.values()))
+    organization = world.random.choice(list(world.surroundings.organizations.values()))
     organization.weather = world.random.choice([one for one in Weather if one is not Weather.FAIR])
     world.tell(f"{organization.name} is {organization.weather.value}")
 
@@ -31,7 +31,7 @@ def _weather(world: World) -> None:
 
 
 def _reset(world: World) -> None:
-    world.random.choice(list(world.site.organizations.values())).reset_all()
+    world.random.choice(list(world.surroundings.organizations.values())).reset_all()
 
 
 def _jump(world: World) -> None:

@@ -30,7 +30,7 @@ DAY_US = 86_400_000_000
 
 
 @dataclass(eq=False, slots=True)
-class Asking:
+class Request:
     """One client's request; it is answered once."""
 
     number: int
@@ -54,7 +54,7 @@ class Fleet(World):
         self.paces = {name: random.choice((0.992, 1.0, 1.008)) for name in MACHINES}
         self.cut: set[frozenset[str]] = set()
         self.hops: dict[Hop, None] = {}
-        self.open: dict[Asking, None] = {}
+        self.open: dict[Request, None] = {}
         self.twice: list[int] = []
         rate, burst = random.choice((40, 90)), random.choice((3, 10))
         limits = replace(self.upstreams["shared"].capacity, requests_per_minute=rate, request_burst=burst)
@@ -79,7 +79,7 @@ class Fleet(World):
             return Ownership(gateway, self.store, self.lines[host.name], books, self.terms, self.paces[host.name])
 
         gateway = Gateway(
-            name, self.site, opening, journal, host.skew_us, self._planted, own, self.terms.envelope_nanos
+            name, self.surroundings, opening, journal, host.skew_us, self._planted, own, self.terms.envelope_nanos
         )
         gateway.busy_until = self.busy_until
         gateway.clients = dict(self.clients)
@@ -104,8 +104,8 @@ class Fleet(World):
         for hop in list(self.hops):
             if hop.gateway is gateway:
                 hop.end("gateway_died")
-        for asking in [one for one in self.open if one.gateway is gateway and not one.has_begun]:
-            self._count(asking, "gateway_died")
+        for request in [one for one in self.open if one.gateway is gateway and not one.has_begun]:
+            self._count(request, "gateway_died")
 
     def see_store(self, host: Host, sees: bool) -> None:
         host.sees_store = self.lines[host.name].works = sees
@@ -227,48 +227,48 @@ class Fleet(World):
             return
         at = sum(slug.encode()) if self.random.random() < HASHED_SHARE else self.random.randrange(99)
         gateway = gateways[at % len(gateways)]
-        asking = Asking(self.requests, slug, gateway)
-        self.open[asking] = None
-        gateway.do(lambda: self._begin(gateway, asking, gateway.clients[slug], wants))
+        request = Request(self.requests, slug, gateway)
+        self.open[request] = None
+        gateway.do(lambda: self._begin(gateway, request, gateway.clients[slug], wants))
         if leaves_after is not None:
-            gateway.call_later(leaves_after, lambda: asking.leave() if asking.leave is not None else None)
+            gateway.call_later(leaves_after, lambda: request.leave() if request.leave is not None else None)
 
-    def _begin(self, gateway: Gateway, asking: Asking, client: Client, wants: Wants) -> None:
+    def _begin(self, gateway: Gateway, request: Request, client: Client, wants: Wants) -> None:
         def passes(call: Call, owner: At) -> None:
-            self._pass(asking, call, owner)
+            self._pass(request, call, owner)
 
-        asking.has_begun = True
-        call = Call(gateway, client, wants, lambda call: self._answer(asking, call, call.reason), passes)
-        asking.leave = call.leave
+        request.has_begun = True
+        call = Call(gateway, client, wants, lambda call: self._answer(request, call, call.reason), passes)
+        request.leave = call.leave
         call.start()
 
-    def _pass(self, asking: Asking, call: Call, owner: At) -> None:
+    def _pass(self, request: Request, call: Call, owner: At) -> None:
         self.outcomes["(passed on)"] += 1
 
         def ended(found: Call | None, reason: str) -> None:
             self.hops.pop(hop, None)
-            self._answer(asking, found or call, reason)
+            self._answer(request, found or call, reason)
 
         def back() -> None:
             self.hops.pop(hop, None)
             gateway = call.gateway
-            self._begin(gateway, asking, gateway.clients[asking.slug], call.wants)
+            self._begin(gateway, request, gateway.clients[request.slug], call.wants)
 
         hop = Hop(self, call, ended, back)
         self.hops[hop] = None
-        asking.leave = hop.leave
+        request.leave = hop.leave
         hop.go(owner)
 
-    def _answer(self, asking: Asking, call: Call, reason: str) -> None:
-        self._count(asking, reason)
-        self.tell(f"{asking.slug} {call.name}: {reason or 'served'}")
+    def _answer(self, request: Request, call: Call, reason: str) -> None:
+        self._count(request, reason)
+        self.tell(f"{request.slug} {call.name}: {reason or 'served'}")
 
-    def _count(self, asking: Asking, reason: str) -> None:
-        asking.answers += 1
-        asking.leave = None
-        if asking.answers > 1:
-            self.twice.append(asking.number)
-        self.open.pop(asking, None)
+    def _count(self, request: Request, reason: str) -> None:
+        request.answers += 1
+        request.leave = None
+        if request.answers > 1:
+            self.twice.append(request.number)
+        self.open.pop(request, None)
         self.outcomes[reason or "served"] += 1
 
 

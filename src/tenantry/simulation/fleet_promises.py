@@ -35,8 +35,8 @@ class FleetPromises(Promises):
         self._watched: dict[Gateway, list[tuple[Account, str]]] = {}
         limits = world.upstreams["shared"].capacity
         self._reference = Lane(limits.with_changes({"sessions_max": SESSIONS_ANY}), 0.0, Scope.UPSTREAM, "shared")
-        world.site.on_turn = self.on_turn
-        world.site.on_booked = self.on_booked
+        world.surroundings.on_turn = self.on_turn
+        world.surroundings.on_booked = self.on_booked
 
     def check(self) -> None:
         super().check()
@@ -118,7 +118,7 @@ class FleetPromises(Promises):
             return
         run, sums = journal.run, Counter[tuple[str, str, int]]()
         fold = run.read()
-        for one in [*fold.ended, *run.orphans(fold, self._fleet.site.prices, self._fleet.control_us())]:
+        for one in [*fold.ended, *run.orphans(fold, self._fleet.surroundings.prices, self._fleet.control_us())]:
             for kind in PERIODS:
                 start_us = period_of(kind, one.end.ended_at_us, ZONE).start_us
                 sums[one.begun.tenant_id, kind, start_us] += one.end.counted_nanos

@@ -59,7 +59,7 @@ class Wants:
     cached_tokens: int = 0  # of the prompt, read from the upstream's cache
 
 
-class Site:
+class Surroundings:
     """What all gateways of a world share: time, prices, organizations."""
 
     def __init__(self, clock: Clock, random: Random, prices: PriceTable, zone: ZoneInfo, start_us: int) -> None:
@@ -93,7 +93,7 @@ class Gateway:
     def __init__(
         self,
         name: str,
-        site: Site,
+        surroundings: Surroundings,
         opening: Opening,
         make_journal: Callable[[Callable[[], int]], Journal] | None = None,
         skew_us: int = 0,
@@ -102,17 +102,17 @@ class Gateway:
         envelope_nanos: int = ENVELOPE_NANOS_MIN,
     ) -> None:
         self.name = name
-        self.site = site
+        self.surroundings = surroundings
         self.skew_us = skew_us
         self.faults = Faults(planted)
-        clock = site.clock
+        clock = surroundings.clock
         self.wall = WallClock(lambda: int(clock.now * 1e9), self.told_us)
         self.journal = make_journal(self.wall.now_us) if make_journal is not None else None
         self.lanes = Lanes(clock.read, self.call_later)
         self.clients: dict[str, Client] = {}  # as it has heard of them, by slug, where there are several gateways
         self.ownership = own(self) if own is not None else None
         asked = self.ownership.cells.asked if self.ownership is not None else None
-        self.till = Till(site.prices, site.zone, opening, asked, envelope_nanos)
+        self.till = Till(surroundings.prices, surroundings.zone, opening, asked, envelope_nanos)
         self.suspense = Suspense(self.till)
         self.envelopes = Envelopes(self.till, name)
         self.calls: dict[Any, None] = {}  # those that have not ended, in their order
@@ -128,7 +128,7 @@ class Gateway:
 
     def told_us(self) -> int:
         """What the machine's clock tells, right or wrong."""
-        return self.site.start_us + int(self.site.clock.now * 1e6) + self.skew_us
+        return self.surroundings.start_us + int(self.surroundings.clock.now * 1e6) + self.skew_us
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
         """A timer that dies with the process, and stops with it."""
@@ -137,22 +137,22 @@ class Gateway:
             if timer.call is not None:  # else it was cancelled while the process was stopped
                 call()
 
-        timer = self.site.clock.call_later(seconds, lambda: self.do(due))
+        timer = self.surroundings.clock.call_later(seconds, lambda: self.do(due))
         return timer
 
     def do(self, call: Callable[[], None]) -> None:
         """Now; or when its process goes on, or never."""
         if self.is_dead:
             return
-        late = self.stopped_until - self.site.clock.now
+        late = self.stopped_until - self.surroundings.clock.now
         if late > 0:
-            self.site.clock.call_later(late, lambda: self.do(call))
+            self.surroundings.clock.call_later(late, lambda: self.do(call))
         else:
             call()
 
     def is_busy(self) -> bool:
         """Whether what is done by the clock goes on."""
-        return self.site.clock.now < self.busy_until
+        return self.surroundings.clock.now < self.busy_until
 
     def is_unsent(self, tenant_id: str) -> bool:
         """Whether nothing of a tenant goes upstream from here."""
@@ -168,7 +168,7 @@ class Gateway:
             name = credential.upstream.name
             breakers = self._breakers.setdefault(name, Breakers(name, self._shut))
             found = self._standings[credential.credential_id] = Standing(credential, breakers)
-            found.breaker.used_at = self.site.clock.now
+            found.breaker.used_at = self.surroundings.clock.now
         return found
 
     def next_id(self) -> str:

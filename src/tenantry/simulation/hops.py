@@ -59,7 +59,7 @@ class Hop:
 
     def go(self, owner: At) -> None:
         """Pass it to who is known to grant."""
-        self.gateway.site.clock.call_later(TRIP_SECONDS, lambda: self._arrive(owner.gateway_id))
+        self.gateway.surroundings.clock.call_later(TRIP_SECONDS, lambda: self._arrive(owner.gateway_id))
 
     def _arrive(self, gateway_id: str) -> None:
         if self._is_over:
@@ -80,7 +80,7 @@ class Hop:
         self._call.start()
 
     def _answered(self, call: Call) -> None:
-        self.gateway.site.clock.call_later(TRIP_SECONDS, lambda: self.gateway.do(lambda: self._hear(call)))
+        self.gateway.surroundings.clock.call_later(TRIP_SECONDS, lambda: self.gateway.do(lambda: self._hear(call)))
 
     def _hear(self, call: Call) -> None:
         if self._is_over:
@@ -99,7 +99,7 @@ class Hop:
         """Nothing of it is with anybody: whose it is, the store says."""
         if self._is_over:
             return
-        now = self.gateway.site.clock.now
+        now = self.gateway.surroundings.clock.now
         self.owner = None
         self._cells.is_doubtful(self._tenant_id)
         if self._asks_until is None:

@@ -9,49 +9,17 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
 
-from tenantry.domain.asks import Ask, capacities_of
-from tenantry.domain.ceilings import RAISE_SECONDS, Ceiling
+from tenantry.domain.asks import capacities_of
 from tenantry.domain.cells import RENEWALS_PER_LEASE, Linkage, lease_end
 from tenantry.domain.directory import Credential, Tenant
-from tenantry.domain.doubts import REVIEW_SECONDS, Doubt, Taken
-from tenantry.domain.opening import Opening
+from tenantry.domain.doubts import REVIEW_SECONDS
 from tenantry.domain.owners import RETRY_SECONDS, Cells
+from tenantry.simulation.asking import Asker
 from tenantry.simulation.gateway import Gateway
+from tenantry.simulation.leftovers import Books, Leftovers, Takeover
+from tenantry.simulation.raising import Raiser
 from tenantry.simulation.store import Claimed, Line, Store
-
-T = TypeVar("T")
-
-
-@dataclass(slots=True)
-class Takeover:
-    """As `ledger/takeover.py` has it. `running`: attempts of living gateways, with the ids of their tenants."""
-
-    opening: Opening
-    doubts: list[Doubt]
-    running: dict[str, str]
-
-
-class Books(Protocol):
-    """What is booked, and what stands in journals that can be read on the gateway's machine."""
-
-    def open_tenants(self, tenant_ids: Sequence[str], at_us: int, me: str) -> Takeover: ...
-    def look_again(self, doubts: Sequence[Doubt], at_us: int, me: str) -> tuple[list[Doubt], set[str]]: ...
-    def is_dead(self, gateway_id: str, me: str) -> bool: ...
-
-
-class Asked(list[Ceiling]):
-    """Where ceilings gather that want more; `ring` is called by the first one."""
-
-    def __init__(self, ring: Callable[[], None]) -> None:
-        super().__init__()
-        self._ring = ring
-
-    def append(self, ceiling: Ceiling) -> None:
-        super().append(ceiling)
-        if len(self) == 1:
-            self._ring()
 
 
 @dataclass(slots=True)
@@ -70,24 +38,23 @@ class Ownership:
     ) -> None:
         self._gateway = gateway
         self._store = store
-        self._line = line
+        self._asker = Asker(gateway, line)
         self._books = books
         self._lease = terms.lease_seconds
         self._me = gateway.name
-        clock = gateway.site.clock
+        clock = gateway.surroundings.clock
         self.cells = Cells(lambda: clock.now * pace)
         self.cells.ring = self._ring
-        self.cells.asked = Asked(self._ring_for_more)
+        self._raiser = Raiser(gateway, self.cells, store, self._asker)
         self.links = Linkage()
-        self.elsewhere: dict[str, Ask] = {}  # sessions of attempts of other gateways, by attempt
+        self._leftovers = Leftovers(gateway, store, books, self._asker)
+        self.elsewhere = self._leftovers.elsewhere
         self._pins: dict[str, str] = {}
         self._leaving: dict[str, None] = {}
         self._turns: deque[Callable[[], None]] = deque()  # what is done one after the other
         self._has_turn = False
         self._is_claiming = False
-        self._is_raising = False
         self._is_renewing = False
-        self._is_reviewing = False
 
     # Asked by requests
 
@@ -102,9 +69,6 @@ class Ownership:
         return self.cells.may_send(tenant, credential)
 
     # The edge
-
-    def _ask(self, statement: Callable[[], T], then: Callable[[T], None], failed: Callable[[], None]) -> None:
-        self._line.ask(statement, then, failed, self._gateway.do)
 
     def _take_turn(self, call: Callable[[], None]) -> None:
         self._turns.append(call)
@@ -134,7 +98,7 @@ class Ownership:
         def failed() -> None:
             self._gateway.call_later(RETRY_SECONDS, self.begin)
 
-        self._ask(lambda: self._store.join(self._me, self._lease), joined, failed)
+        self._asker.ask(lambda: self._store.join(self._me, self._lease), joined, failed)
 
     def _keep_lease(self) -> None:
         if not self._is_renewing:
@@ -156,7 +120,7 @@ class Ownership:
             self._is_renewing = False
             if is_renewed and not tenure.is_between:
                 tenure.renewed(lease_end(sent_at, self._lease), life)
-            elif not self.cells.is_lent:
+            elif not self.cells.is_succeeded:
                 self._is_renewing = True
                 self._take_turn(self._live_again)
 
@@ -165,7 +129,7 @@ class Ownership:
             if not self.cells.has_lease:
                 tenure.vouched.clear()
 
-        self._ask(lambda: self._store.renew(self._me, self._lease), heard, failed)
+        self._asker.ask(lambda: self._store.renew(self._me, self._lease), heard, failed)
 
     def _live_again(self) -> None:
         tenure = self.cells.tenure
@@ -184,7 +148,7 @@ class Ownership:
             self._is_renewing = False
             self._next()
 
-        self._ask(lambda: self._store.rejoin(self._me, self._lease), heard, done)
+        self._asker.ask(lambda: self._store.rejoin(self._me, self._lease), heard, done)
 
     def _lose(self, tenant_ids: Sequence[str]) -> None:
         self._gateway.suspense.lose({*tenant_ids})
@@ -198,10 +162,10 @@ class Ownership:
             self._take_turn(self._claim)
 
     def _claim(self) -> None:
-        wanted = self.cells.take_wanted()
+        sought = self.cells.take_sought()
         life, opening = self.cells.tenure.life, dict[str, str]()
         is_settled = [True]
-        left = deque(wanted)
+        left = deque(sought)
 
         def one_more() -> None:
             if left:
@@ -228,8 +192,8 @@ class Ownership:
 
         def tell() -> None:
             self._is_claiming = False
-            self.cells.answer(wanted)
-            if self.cells.wanted:
+            self.cells.answer(sought)
+            if self.cells.sought:
                 self._ring()
 
         one_more()
@@ -272,12 +236,14 @@ class Ownership:
             if found is None or found.owner == self._me or not self._books.is_dead(found.owner, self._me):
                 claimed(found)
             else:
-                self._ask(lambda: self._store.end(found.owner), lambda _: self._ask(claim, claimed, failed), failed)
+                self._asker.ask(
+                    lambda: self._store.end(found.owner), lambda _: self._asker.ask(claim, claimed, failed), failed
+                )
 
         def claim() -> Claimed | None:
             return self._store.claim(self._me, tenant_id, component)
 
-        self._ask(claim, looked, failed)
+        self._asker.ask(claim, looked, failed)
 
     def _part(self, tenant_id: str, cell: str, home: str, then: Callable[[], None], failed: Callable[[], None]) -> None:
         """A tenant draws on a capacity that another gateway owns: it goes there, when nothing of it is held here."""
@@ -293,7 +259,7 @@ class Ownership:
 
         self._lower(
             [tenant_id],
-            lambda: self._ask(lambda: self._store.repin(self._me, tenant_id, cell, home), parted, failed),
+            lambda: self._asker.ask(lambda: self._store.repin(self._me, tenant_id, cell, home), parted, failed),
             failed,
         )
 
@@ -305,7 +271,7 @@ class Ownership:
         if not names:
             return
         gateway = self._gateway
-        now = gateway.site.clock.now
+        now = gateway.surroundings.clock.now
         began = {name: now - found.rested.get(name, 0.0) for name in names}
         tenants = {one: began[cell] for one, cell in found.pins.items() if cell in began}
         lanes = {
@@ -335,102 +301,25 @@ class Ownership:
                 self._gateway.envelopes.since_us.setdefault(tenant_id, at_us)
                 self._leaving.pop(tenant_id, None)
                 gateway.till.enter(tenant_id, found.opening, before[tenant_id])
-            self._enter(found, entered)
+            self._leftovers.enter(found, entered)
             then(len(entered) == len(tenants))
 
         if gateway.flush():
-            self._ask(read, opened, lambda: then(False))
+            self._asker.ask(read, opened, lambda: then(False))
         else:
             then(False)
-
-    def _enter(self, found: Takeover, entered: set[str]) -> None:
-        if not self._gateway.faults.has("doubt-not-held"):
-            self._gateway.suspense.enter(found.doubts, entered, found.opening.at_us)
-        for attempt_id, tenant_id in found.running.items():
-            if tenant_id in entered and attempt_id not in self.elsewhere:
-                self._adopt(attempt_id, tenant_id)
-
-    def _adopt(self, attempt_id: str, tenant_id: str) -> None:
-        """Another gateway, which lives and has lost the tenant, is in the middle of an attempt: its session counts."""
-        gateway = self._gateway
-        client = next((one for one in gateway.clients.values() if one.tenant.tenant_id == tenant_id), None)
-        if client is not None:
-            ask = self.elsewhere[attempt_id] = Ask(client.tenant, client.key, client.credential, "", 0, _untold)
-            gateway.lanes.adopt(ask, gateway.site.clock.now)
-
-    # Ceilings
-
-    def _ring_for_more(self) -> None:
-        if not self._is_raising:
-            self._is_raising = True
-            self._gateway.call_later(RAISE_SECONDS, self._raise)
-
-    def _raise(self) -> None:
-        envelopes, at_us = self._gateway.envelopes, self._at_us
-        lowerings = envelopes.lowerings
-        rows = envelopes.raises(self.cells.take_asked(), self.cells.tenure.tenants, at_us).rows
-
-        def written(found: Sequence[Taken]) -> None:
-            if lowerings != envelopes.lowerings:
-                done(False)  # what was written may have been lowered again since
-                return
-            for row in found:
-                envelopes.taken(row, at_us)
-            done(len(found) == len(rows))
-
-        def done(is_done: bool) -> None:
-            if is_done:
-                tell()
-            else:
-                self._gateway.call_later(RETRY_SECONDS, tell)
-
-        def tell() -> None:
-            self._is_raising = False
-            if self.cells.asked:
-                self._ring_for_more()
-            self.cells.answer_for_more()
-
-        if not rows:
-            done(True)
-        elif self._gateway.faults.has("ceiling-not-written"):
-            written(rows)
-        else:
-            self._ask(lambda: self._store.take(rows), written, lambda: done(False))
 
     # What is looked at again
 
     def _review(self) -> None:
         self.cells.forget_elsewhere()
-        if (self._gateway.suspense.all() or self.elsewhere) and not self._is_reviewing:
-            self._is_reviewing = True
-            self._review_left()
+        self._leftovers.review()
         if self._leaving:
             idle = [one for one in self._leaving if self._is_idle(one)]
             if idle:
                 self._take_turn(lambda: self._lower(idle, self._next, self._next))
         if self._gateway.is_busy():
             self._gateway.call_later(REVIEW_SECONDS, self._review)
-
-    def _review_left(self) -> None:
-        doubts, at_us, elsewhere = self._gateway.suspense.all(), self._at_us, [*self.elsewhere]
-
-        def read() -> tuple[list[Doubt], set[str]]:
-            self._store.statements["review"] += 1
-            return self._books.look_again(doubts, at_us, self._me)
-
-        def looked(found: tuple[list[Doubt], set[str]]) -> None:
-            now, running = found
-            for before, after in zip(doubts, now, strict=True):
-                self._gateway.suspense.look(before, after, at_us)
-            for attempt_id in elsewhere:
-                if attempt_id not in running and attempt_id in self.elsewhere:
-                    self._gateway.lanes.release(self.elsewhere.pop(attempt_id))
-            self._is_reviewing = False
-
-        def failed() -> None:
-            self._is_reviewing = False
-
-        self._ask(read, looked, failed)
 
     def _lower(self, tenant_ids: Sequence[str], then: Callable[[], None], failed: Callable[[], None]) -> None:
         """Nothing of these is held, and nothing is granted: what was taken of them and not used is let go."""
@@ -442,7 +331,7 @@ class Ownership:
             then()
 
         if rows:
-            self._ask(lambda: self._store.lower(rows), lowered, failed)
+            self._asker.ask(lambda: self._store.lower(rows), lowered, failed)
         else:
             lowered(None)
 
@@ -451,13 +340,9 @@ class Ownership:
     def leave(self) -> None:
         """This gateway ends: others may take what it owned at once."""
         self.cells.tenure.lapse()
-        self._ask(lambda: self._store.end(self._me), lambda _: None, lambda: None)
+        self._asker.ask(lambda: self._store.end(self._me), lambda _: None, lambda: None)
 
     def link(self, tenants: Mapping[str, Tenant]) -> None:
         """Who draws on what, as this gateway has heard."""
         for tenant_id, tenant in tenants.items():
             self.links.put(tenant_id, capacities_of(tenant))
-
-
-def _untold(_grant: object) -> None:
-    """It never waits here."""

@@ -15,9 +15,10 @@ from tenantry.domain.owners import At
 from tenantry.simulation.calls import Call
 from tenantry.simulation.chance import chance
 from tenantry.simulation.figures import percentile
-from tenantry.simulation.gateway import Client, Gateway, Site, Wants
+from tenantry.simulation.gateway import Client, Gateway, Surroundings, Wants
 from tenantry.simulation.hops import Hop
-from tenantry.simulation.ownership import Ownership, Takeover, Terms
+from tenantry.simulation.leftovers import Takeover
+from tenantry.simulation.ownership import Ownership, Terms
 from tenantry.simulation.scenario import BY_TENANT, Fleet
 from tenantry.simulation.store import Line, Store
 
@@ -41,10 +42,12 @@ class NothingBefore:
 class PlannedFleet:
     """`passed`: requests that came to another gateway than their tenant's; `waits`: for the store, seconds."""
 
-    def __init__(self, site: Site, clients: Mapping[str, Client], plan: Fleet, seed: int, start_us: int) -> None:
+    def __init__(
+        self, surroundings: Surroundings, clients: Mapping[str, Client], plan: Fleet, seed: int, start_us: int
+    ) -> None:
         self.passed = 0
         self.waits = array("d")
-        self.store = Store(site.clock)
+        self.store = Store(surroundings.clock)
         self._clients = clients
         self._plan = plan
         self._random: Random = chance(seed, "balancer")
@@ -53,12 +56,12 @@ class PlannedFleet:
         self.gateways: dict[str, Gateway] = {}
         for number in range(plan.gateways):
             name = f"g{number + 1}"
-            line = Line(site.clock, chance(seed, name))
+            line = Line(surroundings.clock, chance(seed, name))
 
             def own(gateway: Gateway, line: Line = line) -> Ownership:
                 return Ownership(gateway, self.store, line, books, terms)
 
-            gateway = Gateway(name, site, Opening(start_us), own=own, envelope_nanos=plan.envelope_nanos)
+            gateway = Gateway(name, surroundings, Opening(start_us), own=own, envelope_nanos=plan.envelope_nanos)
             self.gateways[name] = gateway
             if gateway.ownership is not None:
                 gateway.ownership.links = links
@@ -106,7 +109,7 @@ class PlannedFleet:
 
     def _pass(self, call: Call, owner: At, ended: Callable[[Call, str], None]) -> None:
         self.passed += 1
-        call.claimed = call.gateway.site.clock.now - call.came_at
+        call.claimed = call.gateway.surroundings.clock.now - call.came_at
         self._waited(call)
 
         def answered(found: Call | None, reason: str) -> None:

@@ -55,7 +55,7 @@ class Promises:
             if gateway is not None:
                 self._check_money(gateway)
                 self._check_lanes(gateway)
-        for organization in world.site.organizations.values():
+        for organization in world.surroundings.organizations.values():
             self._check_forwarded(organization)
         if world.ledger.twice:
             raise PromiseBroken(f"booked twice: {world.ledger.twice[0]}")
@@ -182,7 +182,7 @@ class Promises:
                 raise PromiseBroken(f"{gateway.name}: money is held, and no request is open")
         self._check_books(world)
         self.quieted()
-        for organization in world.site.organizations.values():
+        for organization in world.surroundings.organizations.values():
             organization.log.attempts.clear()
             organization.log.billed.clear()
         self._forwarded.clear()
@@ -195,12 +195,12 @@ class Promises:
         """All is booked."""
 
     def _check_books(self, world: World) -> None:
-        rows, prices = world.ledger.rows, world.site.prices
+        rows, prices = world.ledger.rows, world.surroundings.prices
         for run in world.ledger.runs:
             for name in run.begun():
                 if name not in rows:
                     raise PromiseBroken(f"{name} stands in the journal, and not in the ledger")
-        for organization in world.site.organizations.values():
+        for organization in world.surroundings.organizations.values():
             for attempt_id, times in organization.log.attempts.items():
                 if attempt_id not in rows:
                     raise PromiseBroken(f"{attempt_id} was forwarded, and no row tells of it")

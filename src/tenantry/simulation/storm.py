@@ -147,7 +147,7 @@ class Storm:
     def _make_quiet(self) -> None:
         """Whatever was wrong is well again; all that is left is booked, and looked at."""
         self.world.control_works = True
-        for organization in self.world.site.organizations.values():
+        for organization in self.world.surroundings.organizations.values():
             organization.weather = Weather.FAIR
         for host in self.world.hosts.values():
             host.disk_works, host.write_seconds = True, 0.0

@@ -29,7 +29,7 @@ from tenantry.simulation.calls import Call
 from tenantry.simulation.chance import chance
 from tenantry.simulation.clock import Clock
 from tenantry.simulation.disk import Journal, Ledger, Run
-from tenantry.simulation.gateway import WALL_LOOK_SECONDS, Client, Gateway, Site, Wants
+from tenantry.simulation.gateway import WALL_LOOK_SECONDS, Client, Gateway, Surroundings, Wants
 from tenantry.simulation.upstream import Manner, Organization
 
 DRAIN_SECONDS = 2.0
@@ -62,7 +62,7 @@ class World:
     def __init__(self, seed: str, prices: PriceTable, planted: frozenset[str] = frozenset()) -> None:
         self.random = chance("storm", seed)
         self.clock = Clock()
-        self.site = Site(self.clock, chance("storm", seed, "site"), prices, ZONE, START_US)
+        self.surroundings = Surroundings(self.clock, chance("storm", seed, "site"), prices, ZONE, START_US)
         self.ledger = Ledger(prices, ZONE)
         self.ledger.knows_rows = "booked-again" not in planted
         self.hosts = {name: Host(name) for name in ("g1", "g2")}
@@ -97,7 +97,7 @@ class World:
             ),
         ):
             manner = Manner(random.uniform(0.2, 2.0), 0.5, random.uniform(30.0, 100.0), random.choice((0.0, 0.0, 0.02)))
-            self.site.organizations[name] = Organization(
+            self.surroundings.organizations[name] = Organization(
                 name, limits, manner, self.clock, chance("storm", self._seed, name), keeps_log=True
             )
             upstream = Upstream(
@@ -161,7 +161,7 @@ class World:
         host.runs += 1
         name = f"{host.name}-{host.runs}"
         run = Run(name, host.machine)
-        at_us = self.site.start_us + int(self.clock.now * 1e6) + host.skew_us
+        at_us = self.surroundings.start_us + int(self.clock.now * 1e6) + host.skew_us
         opening = self.ledger.opening(at_us, host.machine)
         self.ledger.runs.append(run)
 
@@ -177,7 +177,7 @@ class World:
     def _make_gateway(
         self, host: Host, name: str, opening: Opening, journal: Callable[[Callable[[], int]], Journal]
     ) -> Gateway:
-        return Gateway(name, self.site, opening, journal, host.skew_us, self._planted)
+        return Gateway(name, self.surroundings, opening, journal, host.skew_us, self._planted)
 
     def see_store(self, host: Host, sees: bool) -> None:
         """The way between a gateway and the store is cut, or there again."""
@@ -213,7 +213,7 @@ class World:
         gateway.is_dead = True
         host.gateway = None
         gateway.journal.die(self.random)
-        gateway.journal.run.died_us = self.site.start_us + int(self.clock.now * 1e6) + host.skew_us
+        gateway.journal.run.died_us = self.surroundings.start_us + int(self.clock.now * 1e6) + host.skew_us
         for call in list(gateway.calls):
             call.kill()
         if self.on_death is not None:
@@ -226,7 +226,7 @@ class World:
             self.clock.call_later(DRAIN_SECONDS, self._drain)
 
     def control_us(self) -> int:
-        return self.site.start_us + int(self.clock.now * 1e6)
+        return self.surroundings.start_us + int(self.clock.now * 1e6)
 
     def begin_chores(self) -> None:
         self._drain()

@@ -37,7 +37,7 @@ def test_who_asks_while_a_gateway_takes_the_place_of_another_waits_for_the_store
             client.ask(message())
             may_answer.set()
             await beginning
-            await new.claimer.claim_for(new.cells.take_wanted())
+            await new.claimer.claim_for(new.cells.take_sought())
             new.cells.answer(["tnt_acme"])
             new.world.turn()
             assert client.answers == []

@@ -53,7 +53,7 @@ class Site(World):
         """The store has said whose the tenant is."""
         assert self.cells is not None
         self.pass_time(ASK_SECONDS * 2)
-        assert self.cells.take_wanted() == [TENANT]
+        assert self.cells.take_sought() == [TENANT]
 
     def said(self) -> None:
         assert self.cells is not None
@@ -379,7 +379,7 @@ def test_whose_it_is_is_asked_first_and_what_is_granted_here_is_read_here(site: 
     site.cells.is_doubtful(TENANT)
     client = site.client()
     client.connection.data_received(head_of_large())
-    assert site.cells.take_wanted() == [TENANT]
+    assert site.cells.take_sought() == [TENANT]
     site.own(TENANT)
     site.said()
     client.connection.data_received(large_body())

@@ -193,7 +193,7 @@ class Storm:
             cells.tenure.lapse()
             cells.tenure.keep({}, {}, world.time.now + chance.choice((0.0, 5.0, 1000.0)))
         if chance.random() < 0.6:
-            wanted = cells.take_wanted()
+            wanted = cells.take_sought()
             for tenant_id in wanted:
                 fate = chance.random()
                 if fate < 0.7:

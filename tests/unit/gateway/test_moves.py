@@ -360,7 +360,7 @@ def test_nothing_is_given_to_a_gateway_whose_place_another_has_taken(tmp_path: P
 
     async def work() -> None:
         async with two(tmp_path) as (a, b):
-            b.cells.is_lent = True
+            b.cells.is_succeeded = True
             assert await a.mover.move(["crd_acme"], "gw-b", b.address) == "gateway gw-b does not take them"
             assert a.store.owner_of("tnt_acme") == ("gw-a", a.address)
 
@@ -472,7 +472,7 @@ def test_what_waits_is_refused_nowhere_and_begins_anew(tmp_path: Path) -> None:
             assert a.world.parts.lanes.waiting() == 1
             assert await a.mover.move(["crd_acme"], "gw-b", b.address) == ""
             assert a.world.parts.lanes.waiting() == 0
-            assert list(a.cells.wanted) == ["tnt_acme"]
+            assert list(a.cells.sought) == ["tnt_acme"]
             assert not [line for line in a.world.told if line.startswith("d ") and "<<" in line]
 
     run(work)
