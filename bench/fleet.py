@@ -32,7 +32,7 @@ from tenantry.simulation.arrivals import Arrivals
 from tenantry.simulation.calls import Call
 from tenantry.simulation.chance import chance
 from tenantry.simulation.clock import Clock
-from tenantry.simulation.gateway import Client, Site, Wants
+from tenantry.simulation.gateway import Client, Surroundings, Wants
 from tenantry.simulation.planned_fleet import POLLS_PER_SECOND, PlannedFleet
 from tenantry.simulation.scenario import BALANCERS, Fleet, Traffic
 from tenantry.simulation.upstream import Manner, Organization
@@ -95,7 +95,7 @@ def tell(count: int, tenants: int, balancer: str, rates: dict[str, float], costs
 def play(count: int, tenants: int, balancer: str) -> dict[str, float]:
     """Statements a second, by kind, when nearly all tenants have been claimed."""
     clock, counted = Clock(), [0]
-    site = Site(clock, chance("fleet"), PRICES, ZONE, START_US)
+    site = Surroundings(clock, chance("fleet"), PRICES, ZONE, START_US)
     clients = _clients(site, tenants)
     fleet = PlannedFleet(site, clients, Fleet(count, balancer), 1, START_US)
     began = datetime.fromtimestamp(START_US / 1e6, UTC)
@@ -120,7 +120,7 @@ def play(count: int, tenants: int, balancer: str) -> dict[str, float]:
     return rates
 
 
-def _clients(site: Site, tenants: int) -> dict[str, Client]:
+def _clients(site: Surroundings, tenants: int) -> dict[str, Client]:
     found: dict[str, Client] = {}
     limits = Limits(sessions_max=50, requests_per_minute=None)
     for number in range(tenants):
@@ -133,7 +133,7 @@ def _clients(site: Site, tenants: int) -> dict[str, Client]:
     return found
 
 
-def _upstream(site: Site, name: str) -> Upstream:
+def _upstream(site: Surroundings, name: str) -> Upstream:
     """That of an organization which is never in the way."""
     if name not in site.organizations:
         limits = Limits(sessions_max=10_000, requests_per_minute=None)
