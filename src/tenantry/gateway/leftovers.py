@@ -71,6 +71,8 @@ class Leftovers:
         """Other gateways grant for these: what they count is theirs."""
         self._doubts.lose({*tenant_ids})
         self._leaving.update(dict.fromkeys(tenant_ids))
+        for tenant_id in tenant_ids:
+            self._parts.lanes.register.tell_again(tenant_id)
 
     def idle_of(self, tenant_ids: Iterable[str]) -> list[str]:
         """Those of these tenants of which no request holds money or a session here."""

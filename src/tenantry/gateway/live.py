@@ -95,8 +95,11 @@ class LiveChanges:
         tenant = parts.latest.snapshot.tenants.get(tenant_id)
         own, free = parts.lanes.register.told_of(tenant_id)
         account = parts.till.account_of(tenant_id)
+        grants = parts.cells is None or tenant_id in parts.cells.tenure.tenants
+        if not grants and tenant_id not in self._known:
+            return None
         if any(lane is not None and lane.is_told for lane in (own, free)):
-            seen = _seen(own, free, account)
+            seen = (*_seen(own, free, account), grants)
             if self._seen.get(tenant_id) == seen:
                 return None
             self._seen[tenant_id] = seen
@@ -105,7 +108,9 @@ class LiveChanges:
         if tenant is None:
             return None
         self._known.add(tenant_id)
-        return _told(tenant, own, free, account, parts.clock.now(), parts.clock.wall_us())
+        line = _told(tenant, own, free, account, parts.clock.now(), parts.clock.wall_us())
+        line.grants = grants
+        return line
 
 
 def _seen(own: Lane | None, free: Lane | None, account: Account | None) -> _Seen:

@@ -102,7 +102,9 @@ class LiveSpent(msgspec.Struct, array_like=True, frozen=True):
 class LiveTenant(msgspec.Struct, tag_field="line", tag="tenant", omit_defaults=True):
     """A line of the file: what one tenant, by internal id, used at `at` (unix seconds).
 
-    `budget_percent`: how much of the budget that is nearest to its end has been spent.
+    `budget_percent`: how much of the budget that is nearest to its end has been spent. `grants`: the gateway that tells
+    it grants for the tenant; one of several that no longer does may still be in the middle of something of it, which
+    counts at the one that does.
     """
 
     tenant_id: str
@@ -116,6 +118,7 @@ class LiveTenant(msgspec.Struct, tag_field="line", tag="tenant", omit_defaults=T
     spent: dict[str, LiveSpent] = {}
     excess_nanos: int = 0
     budget_percent: int | None = None
+    grants: bool = True
 
     def use(self, now: float) -> LiveUse:
         """What it uses now, nothing having been told since; `now` is unix seconds."""
@@ -406,9 +409,13 @@ class LiveSums:
 
 
 def sum_live(gateways: list[LiveGateway]) -> LiveSums:
-    """The use in all gateways whose record is fresh."""
+    """The use in all gateways whose record is fresh.
+
+    Of a tenant it is told by those that grant for it; where none does, by the last one that did.
+    """
     count = 0
     tenants: dict[str, LiveUse] = {}
+    said: dict[str, tuple[bool, float]] = {}  # what counts so far: by who grants, and when
     announced: dict[str, dict[str, dict[str, int]]] = {}
     for gateway in gateways:
         if gateway.told is None or not gateway.is_fresh:
@@ -416,6 +423,9 @@ def sum_live(gateways: list[LiveGateway]) -> LiveSums:
         count += 1
         announced |= gateway.told.announced
         for tenant_id, line in gateway.told.lines.items():
-            known, use = tenants.get(tenant_id), line.use(gateway.read_at)
-            tenants[tenant_id] = use if known is None else known.plus(use)
+            before, use = said.get(tenant_id), line.use(gateway.read_at)
+            if before is not None and before[0] and line.grants:
+                tenants[tenant_id] = tenants[tenant_id].plus(use)
+            elif before is None or (line.grants, line.at) > before:
+                tenants[tenant_id], said[tenant_id] = use, (line.grants, line.at)
     return LiveSums(count, tenants, announced)

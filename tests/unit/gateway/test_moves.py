@@ -38,6 +38,7 @@ from tenantry.storage.leases import Lease
 from tests.stack import until
 from tests.template import new_store
 from tests.unit.gateway.playbook import OPEN, Connection, World, end_events, message, start_event
+from tests.unit.gateway.test_live import taken
 
 LIMITED = replace(OPEN, requests_per_minute=60)
 KEY = derive_peer_key(b"p" * 32)
@@ -255,6 +256,17 @@ def test_sessions_that_stay_count_at_the_next_owner_until_they_end(tmp_path: Pat
     run(work)
 
 
+def test_a_tenant_that_has_moved_is_told_as_one_for_whom_others_grant(tmp_path: Path) -> None:
+    async def work() -> list[bool]:
+        async with two(tmp_path) as (a, b):
+            a.stream()
+            before = taken(a.world)["tnt_acme"].grants
+            assert await a.mover.move(["crd_acme"], "gw-b", b.address) == ""
+            return [before, taken(a.world)["tnt_acme"].grants]
+
+    assert run(work) == [True, False]
+
+
 def test_an_estate_of_a_gift_that_never_was_is_not_entered(tmp_path: Path) -> None:
     async def work() -> None:
         async with two(tmp_path) as (a, b):
@@ -387,7 +399,7 @@ def test_claims_of_other_cells_do_not_wait_for_a_next_owner_that_hangs(
                 talk.close()
             assert await moving == "gateway gw-b does not take them"
             assert a.cells.tenure.cells == {"crd_bolt": 1, "crd_acme": 1}
-            assert await a.claimer.claim_for(a.cells.take_wanted())
+            assert await a.claimer.claim_for(a.cells.take_sought())
             assert a.cells.may_grant("tnt_acme", "crd_acme")
 
     run(work)

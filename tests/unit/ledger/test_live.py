@@ -69,6 +69,21 @@ def test_the_use_of_all_gateways_is_summed(tmp_path: Path, gateways: list[Journa
     assert now.tenants == {"tnt_1": LiveUse(4, 2, 20, None, 0), "tnt_2": LiveUse(2, 1, 10, None, 0)}
 
 
+def test_a_tenant_is_told_by_who_grants_for_it_and_else_by_who_did_last(
+    tmp_path: Path, gateways: list[JournalWriter]
+) -> None:
+    """Of several gateways, one that has given a tenant away: what it is in the middle of counts at the next one too."""
+    full = {"requests": [60, 60, 60]}
+    moved = tenant("tnt_1", sessions=2, requests=[50, 0, 60]) | {"grants": False}
+    write(gateways[0], moved, tenant("tnt_2", sessions=7, **full) | {"grants": False}, head())
+    last = tenant("tnt_2", sessions=3, **full) | {"grants": False, "at": NOW - 0.5}
+    write(gateways[1], tenant("tnt_1", sessions=5, requests=[20, 0, 60]), last, head())
+    assert read_lanes(tmp_path, NOW).tenants == {"tnt_1": LiveUse(5, 0, 20), "tnt_2": LiveUse(3, 0, 60)}
+    write(gateways[0], tenant("tnt_1", sessions=5, requests=[20, 0, 60]), head())
+    write(gateways[1], moved, head())
+    assert read_lanes(tmp_path, NOW).tenants == {"tnt_1": LiveUse(5, 0, 20)}
+
+
 def test_a_gateway_that_ended_or_fell_silent_says_nothing(tmp_path: Path, gateways: list[JournalWriter]) -> None:
     write(gateways[0], tenant("tnt_1"), head())
     write(gateways[1], tenant("tnt_1"), head(NOW - 11))
