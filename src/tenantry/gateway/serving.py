@@ -15,7 +15,10 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from sqlalchemy import Engine
 
 from tenantry.domain.owners import Cells
 from tenantry.domain.wall import WallClock
@@ -50,6 +53,9 @@ from tenantry.storage.prices import PriceBook
 from tenantry.storage.snapshot import DirectoryWatch, SnapshotLoader
 from tenantry.wire.inspect import MessageFields
 
+if TYPE_CHECKING:
+    from tenantry.gateway.membership import Membership
+
 log = logging.getLogger("tenantry.gateway")
 
 # No answer that is not streamed takes longer (`exchange.py`), and a stream that does may be cut at last. Meanwhile the
@@ -78,42 +84,23 @@ async def serve_gateway(
     loop = asyncio.get_running_loop()
     settings = bound_idle(settings, _raise_descriptor_limit())
     _keep_freed_memory()
-    key_files = KeyFiles(settings.master_key_file)
-    key_files.load()  # what is missing first is told first
-    engine = open_store(settings.store_url, password=settings.store_password, must_exist=True)
-    use = StoreUse(engine)
-    vault = open_vault(engine, key_files)
-    watch = DirectoryWatch(engine)
-    loader = SnapshotLoader(engine, vault, settings.zone)
-    snapshot = loader.load()
-    book = PriceBook(engine)
-    book.refresh()
-    prices = book.table
+    store = _Store(settings)
+    engine, prices = store.engine, store.book.table
     certificates = Certificates(settings.certificates) if settings.certificates else None
     journal_dir = settings.data_dir / "journal"
     port: int = listener.getsockname()[1]
     journal = JournalWriter(journal_dir, "gateway")
     wall = WallClock(time.monotonic_ns, _told_us)
     clock = Clock(loop.time, wall.now_us, loop.call_soon, loop.call_later)
-    if seat:
-        from tenantry.gateway.lone import wait_for_lone
-
-        await wait_for_lone(engine, journal_dir, port)
     joins = settings.cluster or seats > 1
-    if engine.dialect.name != "sqlite":  # whose file no other machine has
-        from tenantry.gateway.lone import require_alone, require_nobody_alone
-
-        if joins:
-            await require_nobody_alone(engine, journal_dir)
-        else:
-            require_alone(engine, journal_dir)
+    await _await_others(engine, journal_dir, port, seat, joins=joins)
     # All that may fail has been done: from here on until it accepts, nobody admits anything.
     inherited = succeed(find_gateways(journal_dir, port, seat, seats))
     running = [attempt_id for one in inherited for attempt_id in one.attempt_ids]
     opening = open_counters(engine, journal_dir, prices, settings.zone, _told_us(), running)
     # One of several is that, whatever the settings say by now: the others go on until `serve` is told to restart.
     cells = Cells(SUSPENDED_SECONDS) if joins else None
-    parts = build_parts(settings, snapshot, vault.pepper, prices, journal, opening, clock, _beside, cells)
+    parts = build_parts(settings, store.snapshot, store.pepper, prices, journal, opening, clock, _beside, cells)
     gateway = GatewayProcess(parts)
     membership = None
     if cells is not None:
@@ -122,7 +109,7 @@ async def serve_gateway(
 
         predecessors = [one.run_id for one in inherited]
         membership = await join(gateway, cells, engine, journal.run_id, seat, predecessors)
-    gateway.live.tell_closed(loader.closed)
+    gateway.live.tell_closed(store.loader.closed)
     for one in inherited:
         one.enter(parts, opening.ended, partial(costs_of, engine, journal_dir, prices))
     server = await _serve_plainly(parts, listener) if certificates is None else TlsServer(parts, listener, certificates)
@@ -134,7 +121,7 @@ async def serve_gateway(
     work = {
         "deadlines": tick(TICK_SECONDS, gateway),
         "tallies": every_in_steps(TALLY_SECONDS, gateway.telling_tallies),
-        "the directory": follow_directory(watch, loader, gateway, engine, opening.entry_id, book),
+        "the directory": follow_directory(store.watch, store.loader, gateway, engine, opening.entry_id, store.book),
         "the clock": follow_clock(wall, gateway, reopen),
         "the journal": sync_journal(parts.recorder, journal, clock.now),
         "the facts for people": tell_live(gateway, live),
@@ -157,17 +144,7 @@ async def serve_gateway(
         if replaced is not None:
             replaced()
         await retirement.ended(ending.stop, RETIRE_SECONDS_MAX)
-    if ending.stop.is_set() and membership is not None and not retirement.begun.is_set():
-        await ending.unless_hurried(membership.hand_over(settings.shutdown_seconds, retirement.close_listener))
-    retirement.close_listener()
-    if ending.stop.is_set():
-        log.info("stopping: up to %g s for requests in flight", settings.shutdown_seconds)
-    others_grant = False
-    if membership is not None:
-        membership.accept_no_more()
-        others_grant = membership.has_handed_over
-    if not await ending.unless_hurried(gateway.drain(settings.shutdown_seconds, sends_away=not others_grant)):
-        await gateway.drain(0)
+    await _drain(gateway, membership, retirement, ending, settings.shutdown_seconds)
     gateway.tell_tallies()
     for chore in chores:
         chore.cancel()
@@ -179,11 +156,67 @@ async def serve_gateway(
         one.close()
     journal.close()
     live.close()
-    watch.close()
-    use.close()
-    engine.dispose()
+    store.close()
     log.info("stopped")
     return 1 if died else 0
+
+
+class _Store:
+    """What a gateway reads of the store, and follows. Raises: as the store, its keys and its prices do."""
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        key_files = KeyFiles(settings.master_key_file)
+        key_files.load()  # what is missing first is told first
+        self.engine = open_store(settings.store_url, password=settings.store_password, must_exist=True)
+        self._use = StoreUse(self.engine)
+        vault = open_vault(self.engine, key_files)
+        self.pepper = vault.pepper
+        self.watch = DirectoryWatch(self.engine)
+        self.loader = SnapshotLoader(self.engine, vault, settings.zone)
+        self.snapshot = self.loader.load()
+        self.book = PriceBook(self.engine)
+        self.book.refresh()
+
+    def close(self) -> None:
+        self.watch.close()
+        self._use.close()
+        self.engine.dispose()
+
+
+async def _await_others(engine: Engine, journal_dir: Path, port: int, seat: int, *, joins: bool) -> None:
+    """Until this gateway may grant beside the others that there are. `joins`: it is one of several.
+
+    Raises: AmongOthers: it may not, as both are set.
+    """
+    if seat:
+        from tenantry.gateway.lone import wait_for_lone
+
+        await wait_for_lone(engine, journal_dir, port)
+    if engine.dialect.name == "sqlite":
+        return  # whose file no other machine has
+    from tenantry.gateway.lone import require_alone, require_nobody_alone
+
+    if joins:
+        await require_nobody_alone(engine, journal_dir)
+    else:
+        require_alone(engine, journal_dir)
+
+
+async def _drain(
+    gateway: GatewayProcess, membership: Membership | None, retirement: Retirement, ending: _Ending, seconds: float
+) -> None:
+    """What it owns goes to others, the port closes, and what is in flight ends: within so many seconds, where told."""
+    if ending.stop.is_set() and membership is not None and not retirement.begun.is_set():
+        await ending.unless_hurried(membership.hand_over(seconds, retirement.close_listener))
+    retirement.close_listener()
+    if ending.stop.is_set():
+        log.info("stopping: up to %g s for requests in flight", seconds)
+    others_grant = False
+    if membership is not None:
+        membership.accept_no_more()
+        others_grant = membership.has_handed_over
+    if not await ending.unless_hurried(gateway.drain(seconds, sends_away=not others_grant)):
+        await gateway.drain(0)
 
 
 async def _serve_plainly(parts: Parts, listener: socket.socket) -> asyncio.Server:
