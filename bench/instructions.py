@@ -1,10 +1,10 @@
 """Instructions of the gateway's process for a request: a figure that does not depend on what else the machine does.
 
-`python -m bench.instructions [--gates] [--python PYTHON] [CASE...]`. User space only (`bench.counters`). Each case is
-the difference between a long window and a short one on one running gateway, so what start-up, warm-up and their own
-edges cost cancels out. What comes to the gateway comes in step (`bench.lockstep`), and each window ends with a second
-of what is done by the clock (`bench.held`): a figure differs by less than one in a hundred between runs. `--gates`
-fails when a bound of `gates.toml` is passed, twice.
+`python -m bench.instructions [--gates] [--requests 160] [--python PYTHON] [CASE...]`. User space only
+(`bench.counters`). Each case is the difference between a long window and a short one on one running gateway, so what
+start-up, warm-up and their own edges cost cancels out. What comes to the gateway comes in step (`bench.lockstep`),
+and each window ends with a second of what is done by the clock (`bench.held`): a figure differs by less than one in a
+hundred between runs. `--gates` fails when a bound of `gates.toml` is passed, twice.
 """
 
 from __future__ import annotations
@@ -53,11 +53,12 @@ IDLE_SECONDS = 3
 
 @dataclass
 class Bench:
-    """One gateway that is counted."""
+    """One gateway that is counted. `many`: requests of the long window."""
 
     counter: Valgrind | Perf
     gateway: Proxy
     stored: Stored
+    many: int
 
     def hold(self) -> None:
         """From now on the clock stands."""
@@ -69,14 +70,14 @@ class Bench:
         """Instructions a request; each of several clients keeps its connection and takes the next key."""
         bodies = [request_bytes(key, prompt_bytes) for key in keys]
         if len(bodies) == 1:
-            bodies *= WARM_UP + FEW + MANY
+            bodies *= WARM_UP + FEW + self.many
         step = self._in_step(upstream)
         step.ask(bodies[:WARM_UP])
         self.let_pass(1)
         few = self._count(lambda: step.ask(bodies[WARM_UP:][:FEW]))
-        many = self._count(lambda: step.ask(bodies[WARM_UP + FEW :][:MANY]))
+        many = self._count(lambda: step.ask(bodies[WARM_UP + FEW :][: self.many]))
         step.close()
-        return (many - few) / (MANY - FEW)
+        return (many - few) / (self.many - FEW)
 
     def streams(self, upstream: Upstream, key: str) -> float:
         """Instructions a stream of 100 chunks."""
@@ -136,12 +137,12 @@ def make_certificate(folder: Path) -> tuple[Path, Path]:
     return cert, key
 
 
-def count_few_tenants(folder: Path, python: str, cases: set[str]) -> dict[str, float]:
+def count_few_tenants(folder: Path, python: str, cases: set[str], most: int) -> dict[str, float]:
     """The cases on a store with a handful of tenants."""
     certificate = make_certificate(folder)
     plain, secure = Upstream(), Upstream(certificate)
-    stored = make_store(folder, plain.port, fresh=WARM_UP + FEW + MANY, limited=True, tls=(secure.port, certificate[0]))
-    bench = _open(folder, python, stored)
+    stored = make_store(folder, plain.port, fresh=WARM_UP + FEW + most, limited=True, tls=(secure.port, certificate[0]))
+    bench = _open(folder, python, stored, most)
     runs = {
         "small": lambda: bench.requests(plain, [stored.key], SMALL_BYTES),
         "stream": lambda: bench.streams(plain, stored.key),
@@ -164,17 +165,17 @@ def count_few_tenants(folder: Path, python: str, cases: set[str]) -> dict[str, f
     return found
 
 
-def count_many_tenants(folder: Path, python: str, cases: set[str]) -> dict[str, float]:
+def count_many_tenants(folder: Path, python: str, cases: set[str], most: int) -> dict[str, float]:
     """The cases on a store with 10,000 tenants, each of which has been served."""
     plain = Upstream()
     stored = make_store(folder, plain.port, others=TENANTS)
-    bench = _open(folder, python, stored)
+    bench = _open(folder, python, stored, most)
     found: dict[str, float] = {}
     try:
         bench.serve_once(plain, stored.others)
         bench.hold()
         # The last ones have connections upstream still.
-        last = stored.others[-WARM_UP - FEW - MANY :]
+        last = stored.others[-WARM_UP - FEW - most :]
         runs = {"in_turn": lambda: bench.requests(plain, last, SMALL_BYTES), "idle_second_of_many": bench.idle}
         for case in (case for case in runs if case in cases):
             found[case] = runs[case]()
@@ -184,13 +185,13 @@ def count_many_tenants(folder: Path, python: str, cases: set[str]) -> dict[str, 
     return found
 
 
-def _open(folder: Path, python: str, stored: Stored) -> Bench:
+def _open(folder: Path, python: str, stored: Stored, most: int) -> Bench:
     inner = Path(tempfile.mkdtemp(dir=folder))
     counter = new_counter(inner)
     # Hashes are the same in each run; so is what is ordered by them.
     gateway = start_gateway(stored, *counter.before, python=python, module="bench.held", PYTHONHASHSEED="0")
     counter.attach(gateway)
-    return Bench(counter, gateway, stored)
+    return Bench(counter, gateway, stored, most)
 
 
 TITLES = {
@@ -219,24 +220,25 @@ def has_byte_work(python: str) -> bool:
     return subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout.strip() == "True"
 
 
-def count(folder: Path, python: str, cases: set[str]) -> dict[str, float]:
+def count(folder: Path, python: str, cases: set[str], most: int) -> dict[str, float]:
     """What each of these cases takes. The two stores are counted at the same time, for machines with two cores."""
     parts = [(count_few_tenants, cases - OF_MANY), (count_many_tenants, cases & OF_MANY)]
     with ProcessPoolExecutor(2) as beside:
-        asked = [beside.submit(part, folder, python, of_it) for part, of_it in parts if of_it]
+        asked = [beside.submit(part, folder, python, of_it, most) for part, of_it in parts if of_it]
         found = {case: figure for one in asked for case, figure in one.result().items()}
     return {case: found[case] for case in TITLES if case in found}
 
 
-def _counted(python: str, cases: set[str]) -> dict[str, float]:
+def _counted(python: str, cases: set[str], most: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as name:
-        return count(Path(name), python, cases)
+        return count(Path(name), python, cases, most)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.instructions")
     parser.add_argument("cases", nargs="*", help=", ".join(TITLES))
     parser.add_argument("--gates", action="store_true", help="fail when a bound of gates.toml is passed")
+    parser.add_argument("--requests", type=int, default=MANY, help="how long a window is")
     parser.add_argument("--python", default=sys.executable, help="the Python whose Tenantry is counted")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     given = parser.parse_args()
@@ -248,11 +250,13 @@ def main() -> None:
     if form == "interpreted" and not has_byte_work(given.python):
         form = "interpreted, nothing in C"
     bounds: dict[str, int] = tomllib.loads(GATES.read_text())[form]
-    found = _counted(given.python, cases)
+    found = _counted(given.python, cases, given.requests)
     above = {case for case in found if given.gates and found[case] > bounds[case]}
     if above:  # what a busy machine adds (a turn more of the clock, a collection) is not there twice
         print(f"counted once more: {', '.join(TITLES[case] for case in sorted(above))}\n")
-        found |= {case: min(found[case], figure) for case, figure in _counted(given.python, above).items()}
+        found |= {
+            case: min(found[case], figure) for case, figure in _counted(given.python, above, given.requests).items()
+        }
     if given.json:
         print(json.dumps(found))
         return
