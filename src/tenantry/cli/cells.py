@@ -43,7 +43,7 @@ def list_cells(as_json: AsJson = False) -> None:
         [
             one["capacity"],
             one["name"],
-            one["gateway_id"] if one["is_live"] else f"nobody ({one['gateway_id']} has ended)",
+            _owner(one),
             one["since"],
             one["epoch"],
             len(one["tenants"]),
@@ -53,6 +53,12 @@ def list_cells(as_json: AsJson = False) -> None:
     ]
     columns = ["cell", "in the log", "owner", "since", "epoch", "tenants", "of whom"]
     print_table(columns, rows, right=["epoch", "tenants"])
+
+
+def _owner(one: dict[str, Any]) -> str:
+    if not one["is_live"]:
+        return f"nobody ({one['gateway_id']} has ended)"
+    return f"{one['gateway_id']} (goes to {one['moves_to']})" if one["moves_to"] else str(one["gateway_id"])
 
 
 @app.command()
@@ -79,6 +85,8 @@ def move(
         print_json(after)
     elif after["gateway_id"] == to:
         say(f"{capacity} is {to}'s now; what {owner} is in the middle of, it finishes.")
+    if after["gateway_id"] != to and not after["is_live"]:
+        raise fail(f"{after['gateway_id']}, whose {capacity} was, has ended; who gets the next request of it has it")
     if after["gateway_id"] != to and after["moves_to"] is not None:
         still = f"{capacity} is still {after['gateway_id']}'s, which has not seen to it in {_MOVE_SECONDS_MAX:.0f} s"
         raise fail(f"{still}; it goes to {to} as soon as it does")
@@ -87,13 +95,13 @@ def move(
 
 
 def _moved(at: Site | Api, before: dict[str, Any]) -> dict[str, Any]:
-    """The cell, once its owner has seen to it."""
+    """The cell, once its owner has seen to it or has ended."""
     until = time.monotonic() + _MOVE_SECONDS_MAX
     while True:
         if isinstance(at, Api):
             found = at.get("cells", before["name"])
         else:
             found = cell_view(at.directory.get_cell(before["name"])).as_json()
-        if found["moves_to"] is None or time.monotonic() >= until:
+        if found["moves_to"] is None or not found["is_live"] or time.monotonic() >= until:
             return found
         time.sleep(_LOOK_THERE_SECONDS if isinstance(at, Api) else _LOOK_SECONDS)

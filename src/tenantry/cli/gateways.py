@@ -55,8 +55,8 @@ def forget(
 ) -> None:
     """Declare the machine of a gateway lost, with its journal: what it had taken of budgets counts as spent.
 
-    Until then that is held. Should its journal be found after all, what that says is booked, and counts instead. It is
-    written to the audit log.
+    Until then that is held. Should its journal be found after all, what that says is booked, and counts instead.
+    It is written to the audit log.
     """
     with opened() as at:
         confirm(f"Is the machine of {gateway} lost, with its journal? What it had taken counts as spent.", yes)

@@ -97,7 +97,7 @@ def _tell(found: Settings, done: Copied, source: str, to: str, password_file: Pa
     else:
         say(f'  store_url = "{to}"' + "  # in tenantry.toml, or as TENANTRY_STORE_URL")
         if to.startswith("postgresql") and password_file is not None:
-            say(f'  store_password_file = "{password_file.absolute()}"')
+            say(f'  store_password_file = "{password_file.resolve()}"')
         if to.startswith("sqlite") and found.store_password is not None:
             say("  and no store_password_file, nor TENANTRY_STORE_PASSWORD: only PostgreSQL takes a password")
         say("  tenantry doctor")

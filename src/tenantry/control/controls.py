@@ -24,6 +24,10 @@ from tenantry.storage.database import path_of_store
 LIVES, ENDED = "lives", "ended"
 _SECOND_US: Final = 1_000_000
 _NOBODY_HERE: Final = "nobody books the journals here"
+_TOGETHER: Final = (
+    "`cluster = true` in each tenantry.toml; where several grant by themselves, stop them all but one; `tenantry "
+    "restart` there; then start the others"
+)
 _START: Final = "start `tenantry serve` (or `tenantry control`)"
 
 
@@ -102,4 +106,4 @@ def check_leaders(settings: Settings, engine: Engine) -> Iterator[Finding]:
             yield Finding(f"journals of {machine}", False, "nobody books them", mend)
         for machine, gateway in ControlStore(engine).list_lone_gateways():
             found = f"grants by itself on {machine}, beside gateways elsewhere: limits and budgets count there anew"
-            yield Finding(gateway, False, found, "`cluster = true` in each tenantry.toml, then `tenantry restart`")
+            yield Finding(gateway, False, found, _TOGETHER)

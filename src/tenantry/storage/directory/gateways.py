@@ -69,6 +69,7 @@ class GatewayChanges(Changes):
             pinned = (
                 select(cells.c.gateway_id, func.count())
                 .join(cell_tenants, cell_tenants.c.cell == cells.c.name)
+                .join(tenants, tenants.c.tenant_id == cell_tenants.c.tenant_id)
                 .group_by(cells.c.gateway_id)
             )
             granted = {gateway_id: int(count) for gateway_id, count in connection.execute(pinned)}
@@ -185,7 +186,9 @@ class GatewayChanges(Changes):
         """
         found = self.get_gateway(gateway_id)
         if found.state == LIVES:
-            raise DirectoryError(f"{gateway_id} lives; stop it first")
+            raise DirectoryError(
+                f"{gateway_id} lives: stop it first. One that has died is known to have when its lease has run out"
+            )
         if found.is_booked:
             raise DirectoryError(f"the journal of {gateway_id} is booked to its end: nothing of it is in doubt")
         if found.state == LOST:

@@ -12,6 +12,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tenantry.control.controls import list_controls
+from tenantry.control.live_everywhere import health_everywhere
+from tenantry.control.site import Site
 from tenantry.domain.roles import Permission, Principal
 from tenantry.storage.directory import DirectoryError, NotInDirectory
 from tenantry.storage.directory.gateways import LIVES, LOST, CellRecord, GatewayRecord
@@ -47,6 +49,7 @@ def _shown(request: Request, principal: Principal, template: str) -> Response:
         template,
         typed=typed,
         living=living,
+        lone=_lone(site, gateways),
         doubtful=[one for one in gateways if is_in_doubt(one)],
         lost=[one for one in gateways if one.state == LOST],
         ended=_over(gateways)[:ENDED_SHOWN],
@@ -62,6 +65,12 @@ def _shown(request: Request, principal: Principal, template: str) -> Response:
         ],
         lease_seconds=site.settings.lease_seconds,
     )
+
+
+def _lone(site: Site, gateways: Sequence[GatewayRecord]) -> list[str]:
+    """Those that live and grant by themselves: the store knows nothing of them."""
+    known = {one.gateway_id for one in gateways}
+    return [one.run_id for one in health_everywhere(site.engine, site.settings.journal_dir) if one.run_id not in known]
 
 
 def is_in_doubt(one: GatewayRecord) -> bool:

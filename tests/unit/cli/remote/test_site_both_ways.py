@@ -6,6 +6,7 @@ import json
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import update
@@ -273,6 +274,25 @@ def test_a_cell_is_moved_alike_and_who_asks_is_told_when_its_owner_has_seen_to_i
         "api:owner",
         {"capacity": "main", "from": "gateway-owner", "to": "gateway-free"},
     )
+
+
+def test_a_move_is_waited_for_no_longer_than_its_owner_lives(
+    api: Served, second: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end(_seconds: float) -> None:
+        CellStore(second.site.engine).end(["gateway-owner"])
+
+    with listening(second) as server:
+        monkeypatch.setattr("tenantry.cli.cells._MOVE_SECONDS_MAX", 0.0)
+        changed_alike("cells move main --to gateway-free --yes", (api, second), server, tmp_path, monkeypatch, 1)
+        assert "gateway-owner (goes to gateway-free)" in changed_alike(
+            "cells list", (api, second), server, tmp_path, monkeypatch
+        )
+        monkeypatch.setattr("tenantry.cli.cells._MOVE_SECONDS_MAX", 1.0)
+        monkeypatch.setattr("tenantry.cli.cells.time", SimpleNamespace(sleep=end, monotonic=lambda: 0.0))
+        said = run(["cells", "move", "main", "--to", "gateway-free", "--yes"], second, server)
+    assert said.exit_code == 1
+    assert "gateway-owner, whose main was, has ended" in said.stderr
 
 
 def test_a_proof_is_followed_and_ends_as_it_does_there(

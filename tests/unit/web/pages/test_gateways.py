@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from sqlalchemy import insert, update
 from starlette.applications import Starlette
 
+from tenantry.control.controls import ControlView
 from tenantry.control.site import Site
 from tenantry.domain.roles import Role
+from tenantry.ledger.live import LiveGateway
 from tenantry.storage.cell_tables import cells
 from tenantry.storage.cells import CellStore
 from tenantry.storage.columns import now_utc
@@ -48,6 +52,38 @@ def test_who_lives_what_it_owns_and_what_of_the_dead_is_in_doubt_is_shown(
     assert "sandbox gw-a" in shown
     assert "gw-dead on machine-0 has ended, and its journal is not booked to its end: of the $2.00" in shown
     assert "tenantry gateways forget gw-dead" in shown
+
+
+def test_who_was_removed_is_no_client_of_a_gateway(site: Site, store: CellStore) -> None:
+    def owned() -> int:
+        return next(one.tenants for one in site.directory.list_gateways() if one.gateway_id == "gw-a")
+
+    assert owned() == 1
+    site.directory.remove_tenant("acme", None, "left")
+    assert owned() == 0
+
+
+def test_one_that_serves_by_itself_where_there_were_several_is_not_nobody(
+    app: Starlette, site: Site, store: CellStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.end(["gw-a", "gw-b"])
+    assert "nobody is served until" in signed_in(app, site).get("/gateways").shown
+    live = [LiveGateway("gw-lone", None, None, 0.0)]
+    monkeypatch.setattr(gateways, "health_everywhere", lambda *_: live)
+    shown = signed_in(app, site).get("/gateways").shown
+    assert "gw-lone serves by itself, and grants for every client" in shown
+    assert "nobody is served until" not in shown
+    assert "who gets the next request" not in shown
+
+
+def test_a_control_that_has_ended_does_nothing(
+    app: Starlette, site: Site, store: CellStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = ControlView("ctl_1", "machine-1", 77, "http://127.0.0.1:3001", None, "ended", False, False)
+    monkeypatch.setattr(gateways, "list_controls", lambda *_: [ended])
+    assert "stands by" not in signed_in(app, site).get("/gateways").shown
+    monkeypatch.setattr(gateways, "list_controls", lambda *_: [replace(ended, state="lives")])
+    assert "stands by" in signed_in(app, site).get("/gateways").shown
 
 
 def test_nothing_is_in_doubt_of_who_was_booked_to_the_end_and_of_who_was_declared_lost(
