@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 from sqlalchemy import Engine
 
+from tenantry.control.leading import runs_in
 from tenantry.ledger.live import LiveGateway, decode_live, encode_live, read_health, read_live
 from tenantry.storage.controls import ControlStore
 
@@ -84,10 +85,10 @@ def health_everywhere(engine: Engine, journal_dir: Path) -> list[LiveGateway]:
 def _elsewhere(engine: Engine, journal_dir: Path) -> list[LiveGateway]:
     if engine.dialect.name == "sqlite":
         return []
-    now, found = time.time(), list[LiveGateway]()
+    now, here, found = time.time(), {*runs_in(journal_dir)}, list[LiveGateway]()
     for told in ControlStore(engine).list_live():
         for one in _unpacked(told):
-            if not (journal_dir / one.run_id).exists():
+            if one.run_id not in here:
                 live = decode_live(one.record) if one.record is not None else None
                 found.append(LiveGateway(one.run_id, live, 0.0 if one.is_fresh else _STALE_SECONDS, now))
     return found
@@ -97,5 +98,5 @@ def _unpacked(told: bytes) -> list[_Told]:
     """What another version of Tenantry may have told otherwise is nothing."""
     try:
         return _DECODER.decode(zlib.decompressobj().decompress(told, _BYTES_MAX))
-    except (zlib.error, msgspec.DecodeError):
+    except (zlib.error, msgspec.DecodeError, UnicodeDecodeError):
         return []

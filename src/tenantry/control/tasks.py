@@ -125,7 +125,8 @@ class Tasks:
 
     def list(self) -> list[TaskView]:
         """The newest first. Raises: SQLAlchemyError."""
-        return [self._own(one.task_id) or _elsewhere(one) for one in self._store.list(TASKS_MAX)]
+        found = (self._own(one.task_id) or _elsewhere(one) for one in self._store.list(TASKS_MAX))
+        return [one for one in found if one is not None]
 
     def _own(self, task_id: str) -> TaskView | None:
         with self._lock:
@@ -172,8 +173,12 @@ class Tasks:
                 return
 
 
-def _elsewhere(found: TaskRecord) -> TaskView:
-    task = _DECODER.decode(found.told)
+def _elsewhere(found: TaskRecord) -> TaskView | None:
+    """None: another version of Tenantry tells it otherwise."""
+    try:
+        task = _DECODER.decode(found.told)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
     if task.state != RUNNING or not found.is_lapsed:
         return task
     words = f"the control process that ran it, on {task.machine}, has ended or lost the store: begin it again"

@@ -35,6 +35,7 @@ from tenantry.web.pages.showing import Figures
 from tenantry.web.pages_base.errors import StoreAway, broken, told
 from tenantry.web.pages_base.headers import SecurityHeaders
 from tenantry.web.pages_base.static import static_route
+from tenantry.web.plain_paths import PlainPaths
 from tenantry.web.portal.routes import portal_routes
 from tenantry.web.proxies import Proxies
 from tenantry.web.routing import guarded
@@ -65,6 +66,7 @@ def control_app(site: Site, metrics: Metrics | None = None) -> Starlette:
             Middleware(SecurityHeaders),
             Middleware(OwnHosts, hosts=(*hosts, public)),
             Middleware(PublicHost, host=public if public not in hosts else ""),
+            Middleware(PlainPaths),
         ],
     )
     app.state.site = site

@@ -100,10 +100,14 @@ def test_a_control_that_has_ended_or_books_no_more_tells_nothing(
     assert seen_at(one) == (0, {})
 
 
+NO_TEXT = zlib.compress(b"\x91\x93\xa3\xed\xa0\x80\xc3\xc0")
+NO_NAME = zlib.compress(b"\x91\x93\xda\x10\x00" + b"a" * 4096 + b"\xc3\xc4\x01x")
+
+
 def test_what_another_version_tells_in_words_of_its_own_is_nothing(machines: tuple[Machine, Machine]) -> None:
     one, two = machines
     one.write(3)
-    for told in (b"", b"no zlib", zlib.compress(b"no msgpack"), zlib.compress(b"\x91\x91\xa3run")):
+    for told in (b"", b"no zlib", zlib.compress(b"no msgpack"), zlib.compress(b"\x91\x91\xa3run"), NO_TEXT, NO_NAME):
         two.store.tell_live(two.control_id, told)
         assert seen_at(one) == (1, {"tnt_1": LiveUse(3)})
 

@@ -100,3 +100,12 @@ def test_the_newest_are_remembered(engine: Engine) -> None:
     for number in range(7):
         assert store.begin(f"tsk_{number}", f"kind {number}", b"{}", 5) is None
     assert [one.task_id for one in store.list(100)] == [f"tsk_{number}" for number in (6, 5, 4, 3, 2)]
+
+
+@pytest.mark.parametrize("told", [b"", b'{"other": 1}', b'{"task_id": "\xed\xa0\x80"}'])
+def test_what_another_version_tells_in_words_of_its_own_is_left_out(engine: Engine, told: bytes) -> None:
+    TaskStore(engine).begin("tsk_later", "proof of a later version", told, 5)
+    own = Tasks(engine, "web-1")
+    assert own.find("tsk_later") is None
+    done = ended(own, own.start("proof", "api:ana", lambda _: {}))
+    assert own.list() == [done]

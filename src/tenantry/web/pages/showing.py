@@ -112,4 +112,4 @@ def audit_read(request: Request, principal: Principal, what: str, slug: str | No
 
 
 def query(request: Request, *names: str) -> Mapping[str, str]:
-    return {name: request.query_params.get(name, "").strip() for name in names}
+    return {name: request.query_params.get(name, "").replace("\0", "").strip() for name in names}

@@ -89,6 +89,8 @@ async def read_form(request: Request, *, has_file: bool = False) -> Posted:
     if told == _MULTIPART:
         request.state.form = _read_parts(full, body)
         return request.state.form
+    if b"\0" in body or b"%00" in body:  # no column takes one, and nobody types one
+        raise HTTPException(400, "the form cannot be read")
     try:
         fields = parse_qs(body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=FIELDS_MAX)
     except ValueError:
@@ -117,6 +119,8 @@ def _read_parts(content_type: str, body: bytes) -> Posted:
             raise HTTPException(400, "the form cannot be read")
         if "filename=" in told:
             files[name[1]] = content
+        elif b"\0" in content:
+            raise HTTPException(400, "the form cannot be read")
         else:
             fields.setdefault(name[1], []).append(content.decode("utf-8", "replace"))
     return Posted(fields, files)

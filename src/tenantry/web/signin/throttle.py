@@ -61,14 +61,17 @@ class Throttle:
             return self._telling.to_tell()
 
     def _counted(self, name: str, address: str) -> list[Allowance]:
-        """What a guess is taken of. When all addresses together have guessed too often, those that are known go on."""
+        """What a guess is taken of. When all addresses together have guessed too often, those that are known go on.
+
+        A name is whatever was typed: it stands last, or one could be made up whose guesses are those of somebody else.
+        """
         own, for_name = _known(address), _known_for(name, address)
         known = self._store.known([own, for_name] if name else [own])
         found = [Allowance(f"address {network_of(address)}", ADDRESS_GUESSES, ADDRESS_SECONDS_EACH)]
         if own not in known:
             found.append(Allowance("all", ALL_GUESSES, ALL_SECONDS_EACH))
         if name:
-            whose = f"name {name.lower()}" if for_name not in known else f"name {name.lower()} at {address}"
+            whose = f"name {name.lower()}" if for_name not in known else f"at {address} {name.lower()}"
             found.append(Allowance(whose, NAME_GUESSES, NAME_SECONDS_EACH))
         return found
 

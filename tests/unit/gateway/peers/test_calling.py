@@ -13,7 +13,7 @@ import pytest
 
 from tenantry.gateway import handshake_room
 from tenantry.gateway.peers import listening
-from tenantry.gateway.peers.calling import Introduction, PeerPool, Peers
+from tenantry.gateway.peers.calling import Introduction, NotAPeer, PeerPool, Peers
 from tenantry.gateway.peers.certificate import serving_context
 from tenantry.gateway.peers.listening import Called
 from tenantry.gateway.peers.places import Place, machine_mark, read_place
@@ -115,7 +115,10 @@ def test_what_was_heard_on_one_connection_opens_no_other() -> None:
 
             server = await asyncio.start_server(between, "127.0.0.1", 0)
             port: int = server.sockets[0].getsockname()[1]
-            await call(Place("127.0.0.1", port, False, machine_mark()))
+            calling: Any = Introduction(KEY, "gateway-1", listening.place())  # so its proof is one for that gateway
+            await asyncio.get_running_loop().create_connection(lambda: calling, "127.0.0.1", port)
+            with contextlib.suppress(NotAPeer):
+                await calling.done
             reader, writer = await asyncio.open_connection("127.0.0.1", listening.port)
             await reader.readexactly(GREETING_BYTES)
             writer.write(bytes(heard))

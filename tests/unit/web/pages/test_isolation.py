@@ -82,3 +82,13 @@ def test_what_the_pages_began_is_among_the_tasks_of_the_api(api: Served) -> None
     signed_in(api.app, api.site).post("/recompute")
     ended(api)
     assert [one["kind"] for one in api.ask("GET", "/tasks").document["data"]] == ["recomputation"]
+
+
+def test_what_a_later_version_runs_is_left_out_of_the_tasks(api: Served) -> None:
+    signed_in(api.app, api.site).post("/recompute")
+    ended(api)
+    api.app.state.tasks.start("work of a later version", "web:ana", lambda _: {})
+    ended(api)
+    later, known = api.app.state.tasks.list()
+    assert [one["task_id"] for one in api.ask("GET", "/tasks").document["data"]] == [known.task_id]
+    assert api.ask("GET", f"/tasks/{later.task_id}").status == 404

@@ -112,6 +112,19 @@ def test_guesses_run_out_for_a_name_whatever_addresses_they_come_from(app: Starl
     assert enter(Browser(app, address="192.0.2.1")).status == 303, "its owner is not locked out where she is known"
 
 
+def test_no_name_can_be_made_up_that_uses_the_guesses_of_another_one(app: Starlette, site: Site) -> None:
+    ana(app, site)
+    home = Browser(app, address="192.0.2.1")
+    assert enter(home).status == 303
+    home.cookies.clear()
+    names = ("ana at 192.0.2.1", "at 192.0.2.1 ana", "192.0.2.1 as ana", "192.0.2.1 ana")
+    for number, name in enumerate(names * NAME_GUESSES):
+        enter(Browser(app, address=f"198.51.100.{number}"), "wrong", name)
+    for guess in range(NAME_GUESSES):
+        assert enter(Browser(app, address=f"203.0.113.{guess}"), "wrong").status == 422
+    assert enter(Browser(app, address="192.0.2.1")).status == 303, "nobody but her has used what she has at home"
+
+
 def test_guesses_run_out_for_an_address_whatever_names_it_tries(app: Starlette, site: Site) -> None:
     ana(app, site)
     statuses = [enter(Browser(app), "wrong", f"name{number}").status for number in range(12)]

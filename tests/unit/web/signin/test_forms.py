@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 from urllib.parse import quote
 
@@ -240,3 +241,19 @@ def test_a_form_that_does_not_come_is_not_waited_for(app: Starlette, monkeypatch
     }
     asyncio.run(asyncio.wait_for(app(scope, receive, send), 10))
     assert sent[0]["status"] == 408
+
+
+def test_a_nul_is_refused_wherever_it_comes(app: Starlette, site: Site) -> None:
+    visitor, browser = Browser(app), signed_in(app, site)
+    visitor.get("/signin")
+    for name in ("\0", "an\0a"):
+        assert visitor.fill("/signin", {"name": name, "password": "x"}).status == 400
+    for path in paths_with_names(app):
+        assert browser.get(path.replace("{}", "an\0a")).status == 404, path
+    for path in ("/audit?actor=%00ana", "/requests?q=%00", "/gateways?q=%00"):
+        assert browser.get(path).status == 200, path
+
+
+def paths_with_names(app: Starlette) -> list[str]:
+    found = [one.path for one in app.routes if isinstance(one, Route) and "GET" in (one.methods or ())]
+    return [re.sub(r"{[^}]+}", "{}", one) for one in found if "{" in one]
