@@ -122,8 +122,11 @@ class Till:
 
     # Where several gateways serve
 
-    def _limit(self, account: Account, tenant_id: str, key_id: str) -> None:
-        """What refuses is taken beforehand; what does not is nobody's business."""
+    def _limit(self, account: Account, tenant_id: str, key_id: str, *, is_in_use: bool = False) -> None:
+        """What refuses is taken beforehand; what does not is nobody's business.
+
+        `is_in_use`: something may be spent already, or be going on without a hold: that is to stand in the store too.
+        """
         if self._asked is None:
             return
         if not account.is_limited:
@@ -132,7 +135,10 @@ class Till:
         elif account.ceiling is None:
             least = ENVELOPE_TOKENS_MIN if account.unit == TOKENS else self._envelope_nanos
             since_us = self._tokens_since.get(tenant_id, 0) if account.unit == TOKENS else 0
-            account.limit_by(Ceiling(least, tenant_id, key_id, account.unit, self._asked, since_us))
+            ceiling = Ceiling(least, tenant_id, key_id, account.unit, self._asked, since_us)
+            account.limit_by(ceiling)
+            if is_in_use:
+                ceiling.ask(0)
 
     def _count_others(self, account: Account, tenant_id: str, key_id: str) -> None:
         """What others may have spent, and were found to have spent, before anybody asked for this account here."""
@@ -236,17 +242,17 @@ class Till:
             tenant, account = snapshot.tenants.get(tenant_id), self._accounts.get((tenant_id, ""))
             if tenant is not None and account is not None:
                 account.apply(tenant.budget, at_us, tenant.allowance)
-                self._limit(account, tenant_id, "")
+                self._limit(account, tenant_id, "", is_in_use=True)
                 self._count_tokens(tenant, account, at_us)
                 if account.tokens is not None:
                     account.tokens.apply(NO_BUDGET, at_us, tenant.allowance)
-                    self._limit(account.tokens, tenant_id, "")
+                    self._limit(account.tokens, tenant_id, "", is_in_use=True)
         for digest in snapshot.keys if change.keys is None else change.keys:
             key = snapshot.keys.get(digest)
             account = self._accounts.get((key.tenant_id, key.key_id)) if key is not None else None
             if key is not None and account is not None:
                 account.apply(key.budget, at_us)
-                self._limit(account, key.tenant_id, key.key_id)
+                self._limit(account, key.tenant_id, key.key_id, is_in_use=True)
 
     def hold(
         self,

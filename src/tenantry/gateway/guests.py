@@ -29,6 +29,11 @@ class _Guest:
         self.run_id = run_id
         self.is_told = is_told
 
+    @property
+    def whose(self) -> tuple[str, str]:
+        """Its tenant, and the journal that it is in."""
+        return self.ask.tenant.tenant_id, self.run_id
+
 
 class Guests:
     """By the name of the request. `asks` has what each was given, for who takes this gateway's place."""
@@ -37,6 +42,8 @@ class Guests:
         self._parts = parts
         self._asks = asks
         self._by_name: dict[bytes, _Guest] = {}
+        # Attempts that have ended, by what was told: what they cost may not be known here yet.
+        self._owing: dict[str, _Guest] = {}
 
     # Coming
 
@@ -88,6 +95,8 @@ class Guests:
         if guest is not None:
             self._parts.lanes.settled(guest.ask, used.input_tokens, used.output_tokens)
             if not used.has_session:
+                if guest.attempt_id:
+                    self._owing[guest.attempt_id] = guest
                 self._release(used.name)
 
     def are_told_no_more(self, names: Collection[bytes]) -> None:
@@ -102,6 +111,12 @@ class Guests:
     def ended(self, attempt_ids: Collection[str]) -> None:
         for name in [name for name, one in self._by_name.items() if not one.is_told and one.attempt_id in attempt_ids]:
             self._release(name)
+        for attempt_id in self._owing.keys() & attempt_ids:
+            del self._owing[attempt_id]
+
+    def owe_no_more(self, but: Collection[tuple[str, str]]) -> None:
+        """Of none but these tenants, each with a journal, anything is in doubt: what ended there need not be known."""
+        self._owing = {name: one for name, one in self._owing.items() if one.whose in but}
 
     def _release(self, name: bytes) -> None:
         del self._asks[name]
@@ -110,12 +125,13 @@ class Guests:
     # Asking
 
     def watched(self) -> Mapping[str, str]:
-        """The attempts of which nobody tells, with the journals that they are in."""
-        return {one.attempt_id: one.run_id for one in self._by_name.values() if not one.is_told}
+        """The attempts of which nobody tells, and those whose end was told, with the journals that they are in."""
+        found = {one.attempt_id: one.run_id for one in self._by_name.values() if not one.is_told}
+        return found | {name: one.run_id for name, one in self._owing.items()}
 
     def whose(self) -> set[tuple[str, str]]:
-        """The tenants whose answers go on elsewhere, each with the journal that they are in."""
-        return {(one.ask.tenant.tenant_id, one.run_id) for one in self._by_name.values()}
+        """The tenants whose answers go on elsewhere, or have ended and are not known yet, each with their journal."""
+        return {one.whose for one in (*self._by_name.values(), *self._owing.values())}
 
     def of(self, tenant_ids: Collection[str]) -> list[tuple[bytes, Ask, str]]:
         """Those of some tenants: name, what it was given, attempt."""

@@ -54,6 +54,8 @@ class _Lent:
         held_nanos = running.held_nanos if running.is_held else 0
         for account in accounts:
             account.held_nanos += held_nanos  # it is held already, whatever the budget says by now
+            if self.is_held and account.ceiling is not None:
+                account.ceiling.ask(0)  # its next step is asked for without a word before
         self.hold = Hold(accounts, held_nanos, False)
         self.tokens: Hold | None = None
         counts = accounts[0].tokens
@@ -157,8 +159,8 @@ class Inheritance:
             self._wire.send(Grown(self._may_grow(message)))
         elif isinstance(message, Shrunk):
             lent = self._lent.get(message.attempt_id)
-            if lent is not None and lent.is_held:
-                lent.hold.resize(message.to_nanos, message.at_us)
+            if lent is not None and lent.is_held and not lent.hold.resize(message.to_nanos, message.at_us):
+                lent.hold.owe(message.to_nanos, message.at_us)
         elif isinstance(message, Passed):
             try:
                 raw = self._wire.take_descriptor()

@@ -51,7 +51,6 @@ class Leftovers:
         self._me = me
         self._doubts = Suspense(parts.till)
         self._looked = Looked()
-        self._went_on: set[tuple[str, str]] = set()  # at the last look
         self._leaving: dict[str, None] = {}  # tenants that are granted for here no longer
 
     # Coming and going
@@ -100,12 +99,12 @@ class Leftovers:
         zone, at_us = self._parts.settings.zone, self._parts.clock.wall_us()
         look = partial(look_again, site.engine, site.journal_dir, site.prices, zone, at_us, doubts, attempts)
         now, ended = await self._asking.ask(partial(look, self._looked))
-        # Of one that has just ended, what it cost beyond what was held may not stand in the store yet.
-        go_on, self._went_on = self.guests.whose() | self._went_on, self.guests.whose()
+        go_on = self.guests.whose()  # what one costs beyond what was held may not stand in the store yet
         for before, after in zip(doubts, now, strict=True):
             may_grow = (before.taken.tenant_id, before.taken.gateway_id) in go_on
             self._doubts.look(before, after, at_us, may_grow=may_grow)
         self.guests.ended(ended)
+        self.guests.owe_no_more({(one.taken.tenant_id, one.taken.gateway_id) for one in self._doubts.all()})
 
     async def lower(self, tenant_ids: Collection[str]) -> None:
         """Nothing of these is granted here: what was taken of them and is not used is let go.

@@ -22,6 +22,10 @@ class Lender(Heir):
     def shrank(self, attempt_id: str, to_nanos: int, at_us: int) -> None:
         raise NotImplementedError
 
+    def owes(self, attempt_id: str, nanos: int, at_us: int) -> None:
+        """So much is owed already: it is to be held, whether it fits or not."""
+        raise NotImplementedError
+
     def settled(self, attempt_id: str, cost_nanos: int | None, tokens: int, at_us: int) -> None:
         """None: it was given back. `tokens`: of all classes, as plans count them."""
         raise NotImplementedError
@@ -75,6 +79,16 @@ class LentMoney(Money):
             self._lender.shrank(self._attempt_id, nanos, at_us)
         self._add(more)
         return True
+
+    def owe(self, nanos: int, at_us: int) -> bool:
+        more = nanos - self.held_nanos
+        if more <= 0 or not self.is_open:
+            return True
+        fits = self._lender.may_grow(self._attempt_id, nanos, at_us)
+        self._add(more)
+        if not fits:
+            self._lender.owes(self._attempt_id, nanos, at_us)
+        return fits
 
     def _pay(self, cost_nanos: int, at_us: int) -> None:
         Money._pay(self, cost_nanos, at_us)

@@ -191,6 +191,9 @@ class Retirement(Lender):
     def shrank(self, attempt_id: str, to_nanos: int, at_us: int) -> None:
         self._tell(Shrunk(attempt_id, to_nanos, at_us))
 
+    def owes(self, attempt_id: str, nanos: int, at_us: int) -> None:
+        self._tell(Shrunk(attempt_id, nanos, at_us))
+
     def settled(self, attempt_id: str, cost_nanos: int | None, tokens: int, at_us: int) -> None:
         self._tell(Settled(attempt_id, cost_nanos, at_us, tokens))
 

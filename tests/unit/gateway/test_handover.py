@@ -7,7 +7,7 @@ import contextlib
 import select
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from tenantry.gateway.handover import DescriptorLost, Estate, Passed, Succeed, W
 from tenantry.gateway.inheriting import Inheritance, succeed
 from tenantry.gateway.retiring import Retirement
 from tests.stack import until
-from tests.unit.gateway.playbook import Connection, World, end_events, message, start_event, text_event
+from tests.unit.gateway.playbook import Connection, World, end_events, event, message, start_event, text_event
 
 USD = 10**9
 
@@ -152,22 +152,8 @@ def test_a_stream_at_the_old_one_grows_only_as_far_as_the_new_one_has_money(
             one = await both.hand_over()
             account, before = both.account(), both.account().held_nanos
             account.spend(100 * USD - before - left, both.new.wall_us())  # meanwhile, by others
-            # The old one waits for the word, so it is given from elsewhere.
-            asyncio.get_running_loop().remove_reader(one._wire)
-            done = threading.Event()
-
-            def answer() -> None:
-                while not done.is_set():
-                    if select.select([one._wire], [], [], 0.02)[0]:
-                        one._on_readable()
-
-            answering = threading.Thread(target=answer)
-            answering.start()
-            for _ in range(40):
-                if connection.sink is not None:
-                    connection.body(text_event("x" * 1000))
-            done.set()
-            answering.join()
+            with _answering(one):
+                _produce(connection)
             assert (connection.sink is not None) is fits
             if fits:
                 assert account.held_nanos > before
@@ -175,6 +161,77 @@ def test_a_stream_at_the_old_one_grows_only_as_far_as_the_new_one_has_money(
             else:
                 assert account.held_nanos + both.spent() <= 100 * USD
                 assert "answer 200 interrupted" in both.old.told
+
+    run(test)
+
+
+@contextlib.contextmanager
+def _answering(one: Inheritance) -> Iterator[None]:
+    """The old one waits for the word, so it is given from elsewhere. All that it has told has been heard at the end."""
+    asyncio.get_running_loop().remove_reader(one._wire)
+    done = threading.Event()
+
+    def answer() -> None:
+        while select.select([one._wire], [], [], 0.02)[0] or not done.is_set():
+            if select.select([one._wire], [], [], 0)[0]:
+                one._on_readable()
+
+    answering = threading.Thread(target=answer)
+    answering.start()
+    try:
+        yield
+    finally:
+        done.set()
+        answering.join()
+
+
+def _produce(connection: Connection) -> None:
+    for _ in range(40):
+        if connection.sink is not None:
+            connection.body(text_event("x" * 1000))
+
+
+@pytest.mark.parametrize("left", [100 * USD, 1])
+def test_what_an_upstream_has_told_the_old_one_is_held_by_the_new_one_whether_it_fits_or_not(
+    tmp_path: Path, left: int
+) -> None:
+    async def test() -> None:
+        async with two(tmp_path, budget_nanos=200 * USD) as both:
+            connection = both.stream()
+            one = await both.hand_over()
+            account, before = both.account(), both.account().held_nanos
+            account.spend(200 * USD - before - left, both.new.wall_us())
+            with _answering(one):
+                connection.body(event("message_delta", delta={"stop_reason": None}, usage={"output_tokens": 40_000}))
+                both.old.turn()
+                account_of_old = both.old.parts.till.account_of("tnt_acme")
+                assert account_of_old is not None
+                held = account_of_old.held_nanos or account_of_old.spent["month"]
+            assert held > before
+            assert account.held_nanos + both.spent() - (200 * USD - before - left) == held
+
+    run(test)
+
+
+def test_a_stream_at_the_old_one_grows_where_the_new_one_is_one_of_several(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with two(tmp_path, budget_nanos=100 * USD, is_one_of_several=True) as both:
+            both.old.own("tnt_acme")
+            both.old.client().ask(message(stream=True, max_tokens=50_000))
+            both.old.turn()
+            both.old.raise_ceilings()
+            both.old.turn()
+            both.old.connecting[0].made()
+            connection = both.old.sent[-1]
+            connection.head(200, {"content-type": "text/event-stream"})
+            connection.body(start_event())
+            both.old.turn()
+            one = await both.hand_over()
+            both.new.own("tnt_acme")
+            both.new.raise_ceilings()
+            with _answering(one):
+                _produce(connection)
+            assert connection.sink is not None
 
     run(test)
 

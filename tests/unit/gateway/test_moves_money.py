@@ -216,6 +216,47 @@ def test_an_answer_that_stays_is_doubted_until_it_has_ended_though_all_that_was_
     run(work)
 
 
+def test_what_an_answer_that_stayed_cost_is_held_also_where_that_is_written_long_after_its_end(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with two(tmp_path, budget_nanos=USD) as (a, b):
+            connection = await stream(a)
+            await give(a, b)
+            theirs, account = opened(b.world), account_of(a)
+            b.world.client().ask(message())
+            theirs.held_nanos += theirs.left_nanos(0)
+            with a.engine.begin() as connected:
+                connected.execute(update(ceilings).values(taken=0))
+            end_dearly(a, connection)
+            a.mover.tell_now()
+            await until(lambda: not b.cells.guests)
+            for _ in range(4):
+                await b.leftovers._review()  # pyright: ignore[reportPrivateUsage]
+            await a.leftovers.lower(["tnt_acme"])
+            await b.leftovers._review()  # pyright: ignore[reportPrivateUsage]
+            assert theirs.unknown_nanos == account.used_nanos > 0
+
+    run(work)
+
+
+def test_what_goes_on_without_a_hold_counts_for_a_budget_that_is_set_meanwhile(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with two(tmp_path) as (a, b):
+            connection = a.stream()
+            _set_budget((a, b), USD)
+            await a.raiser.raise_asked()
+            assert _in_store(a) == taken(a) > 0  # whoever takes over now, of a machine that is dead, holds that
+            await give(a, b)
+            connection.body(end_events(50_000))
+            connection.end()
+            a.world.turn()
+            b.receiver.taken({"crd_acme": 2})
+            await a.leftovers.lower(["tnt_acme"])
+            await b.leftovers._review()  # pyright: ignore[reportPrivateUsage]
+            assert opened(b.world).unknown_nanos == account_of(a).used_nanos > 0
+
+    run(work)
+
+
 def test_an_answer_whose_cell_has_moved_on_twice_gets_more_from_who_has_it_now(tmp_path: Path) -> None:
     async def work() -> None:
         async with two(tmp_path, budget_nanos=10 * USD) as (a, b):
