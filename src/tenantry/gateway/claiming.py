@@ -298,13 +298,10 @@ class Claimer:
 
     def _begin_empty(self, found: Claimed, names: Sequence[str]) -> None:
         """Limits of what was another's begin as if that one had used all there was; until now, where nobody knows."""
-        if not names:
-            return
-        now, snapshot = self._parts.clock.now(), self._parts.latest.snapshot
-        began = {name: now - found.rested_us.get(name, 0) / 1_000_000 for name in names}
-        tenants = {one: began[cell] for one, cell in found.pins.items() if cell in began}
-        lanes = {key.lane_name: key.tenant_id for key in snapshot.keys.values() if key.tenant_id in tenants}
-        self._parts.lanes.register.begin_empty(began | tenants, lanes, now)
+        if names:
+            rested = {name: found.rested_us.get(name, 0) / 1_000_000 for name in names}
+            keys = self._parts.latest.snapshot.keys.values()
+            self._parts.lanes.register.begin_empty(rested, found.pins, keys, self._parts.clock.now())
 
     # Opening
 

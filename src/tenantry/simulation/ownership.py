@@ -268,18 +268,11 @@ class Ownership:
 
     def _begin_empty(self, found: Claimed, names: Sequence[str]) -> None:
         """Limits of what was another's begin as if that one had used all there was; until now, where nobody knows."""
-        if not names:
-            return
-        gateway = self._gateway
-        now = gateway.surroundings.clock.now
-        began = {name: now - found.rested.get(name, 0.0) for name in names}
-        tenants = {one: began[cell] for one, cell in found.pins.items() if cell in began}
-        lanes = {
-            client.key.lane_name: client.key.tenant_id
-            for client in gateway.clients.values()
-            if client.key.tenant_id in tenants
-        }
-        gateway.lanes.register.begin_empty(began | tenants, lanes, now)
+        if names:
+            gateway = self._gateway
+            rested = {name: found.rested.get(name, 0.0) for name in names}
+            keys = [client.key for client in gateway.clients.values()]
+            gateway.lanes.register.begin_empty(rested, found.pins, keys, gateway.surroundings.clock.now)
 
     # Opening
 
