@@ -31,7 +31,7 @@ FIRST_EPOCH: Final = 1
 
 
 class AmongOthers(Exception):
-    """Gateways of other machines share the store, and this one is told to grant by itself."""
+    """Gateways of several machines share the store, and one of them is told to grant by itself."""
 
 
 @value

@@ -19,7 +19,7 @@ from tenantry.domain.cells import RENEWALS_PER_LEASE, Component, Linkage, group_
 from tenantry.domain.directory import Change, Snapshot
 from tenantry.domain.owners import RETRY_SECONDS, At, Cells
 from tenantry.gateway.asking import Asking, Fault
-from tenantry.gateway.leftovers import Leftovers, Site
+from tenantry.gateway.leftovers import Books, Leftovers
 from tenantry.gateway.parts import Parts
 from tenantry.gateway.raising import Raiser
 from tenantry.ledger.journal import is_alive
@@ -52,7 +52,7 @@ class Claimer:
         parts: Parts,
         cells: Cells,
         store: CellStore,
-        site: Site,
+        books: Books,
         gateway_id: str,
         asking: Asking,
         raiser: Raiser,
@@ -68,7 +68,7 @@ class Claimer:
         self._parts = parts
         self._cells = cells
         self._store = store
-        self._site = site
+        self._books = books
         self._me = gateway_id
         self._asking = asking
         self._raiser = raiser
@@ -184,31 +184,31 @@ class Claimer:
             sought = [one for one in self._cells.take_sought() if one not in self._given]
             if not sought:
                 continue
-            is_settled = False
+            is_told = False
             with fault.noted():  # closed: nobody is granted anything
-                is_settled = await self.claim_for(sought)
-            if not is_settled:
+                is_told = await self.claim_for(sought)
+            if not is_told:
                 await asyncio.sleep(RETRY_SECONDS)
             self._cells.answer(sought)
 
     async def claim_for(self, tenant_ids: Sequence[str]) -> bool:
         """False: of one of them nobody can say whose it is, at this moment."""
         async with self.turn:
-            tenure, settled = self._cells.tenure, True
+            tenure, is_told = self._cells.tenure, True
             life, opening = tenure.life, dict[str, str]()
             for tenant_id in tenant_ids:
                 draws = self.links.capacities_of(tenant_id)
                 if not draws or isinstance(self._cells.owner_of(tenant_id), At):
                     continue
                 if tenant_id in self._given:
-                    settled = False
+                    is_told = False
                     continue
                 found = await self._owner_of(tenant_id, draws)
                 if found == "":
-                    settled = False
+                    is_told = False
                 elif found is not None and tenant_id not in tenure.tenants:
                     opening[tenant_id] = found
-            return await self._open(opening, life) and settled
+            return await self._open(opening, life) and is_told
 
     async def _owner_of(self, tenant_id: str, draws: Sequence[str]) -> str | None:
         """The cell of a tenant that is this gateway's; None: it is another's, "": it is between two owners.
@@ -279,10 +279,10 @@ class Claimer:
 
     def _is_dead(self, gateway_id: str) -> bool:
         """Whether its process is known to have ended: by the lock on its journal, or because that is booked."""
-        run = self._site.journal_dir / gateway_id
+        run = self._books.journal_dir / gateway_id
         if run.is_dir():
             return not is_alive(run)
-        with self._site.engine.connect() as connection:
+        with self._books.engine.connect() as connection:
             return bool(closed_runs(connection, [gateway_id]))
 
     async def _part(self, tenant_id: str, cell: str, home: str) -> str:
@@ -323,8 +323,8 @@ class Claimer:
         return len(entered) == len(tenants)
 
     def _reading(self, tenant_ids: Sequence[str], at_us: int) -> partial[Takeover]:
-        site, zone = self._site, self._parts.settings.zone
-        return partial(open_tenants, site.engine, site.journal_dir, site.prices, zone, at_us, tenant_ids, self._us)
+        books, zone = self._books, self._parts.settings.zone
+        return partial(open_tenants, books.engine, books.journal_dir, books.prices, zone, at_us, tenant_ids, self._us)
 
     # Giving
 
@@ -338,7 +338,7 @@ class Claimer:
 
     def release(self, cells: Collection[str]) -> dict[str, str]:
         """Grant nothing of these any more, from this moment on; what is not being sent begins anew, and waits for
-        `settle`. The tenants that are pinned to them, each with its cell. To be called within a turn."""
+        `conclude`. The tenants that are pinned to them, each with its cell. To be called within a turn."""
         tenants = {tenant_id: cell for tenant_id, cell in self.pins.items() if cell in cells}
         self._giving.update(dict.fromkeys(cells))
         self._given.update(dict.fromkeys(tenants))
@@ -359,8 +359,8 @@ class Claimer:
         at_us = self._parts.clock.wall_us()
         return await self._asking.ask(partial(self._store.give, self._me, epochs, to, at_us, lowered))
 
-    def settle(self, epochs: Mapping[str, int], tenants: Mapping[str, str], stayed_in: int | None) -> None:
-        """Whose these are is known, or the store is to be asked: who waits for them goes on.
+    def conclude(self, epochs: Mapping[str, int], tenants: Mapping[str, str], stayed_in: int | None) -> None:
+        """A gift is over. Whose these are is known, or the store is to be asked: who waits for them goes on.
 
         `stayed_in`: the store was asked for nothing, so they are this gateway's as before, if its life is that one yet.
         """

@@ -204,7 +204,7 @@ class Mover:
                 talk.say(Withdrawn())  # else who claims them one day would take that for what is left then
             if gift.stage is not Stage.GIVEN:
                 talk.close()  # what is in flight here is found in the journal
-            claimer.settle(gift.epochs, gift.tenants, gift.life if gift.was is Stage.ASKED else None)
+            claimer.conclude(gift.epochs, gift.tenants, gift.life if gift.was is Stage.ASKED else None)
         return _WHY_NOT[gift.was].format(to) if gift.stage is not Stage.GIVEN else ""
 
     def _ask(self, talk: Talk, names: Sequence[str]) -> _Gift | None:

@@ -164,18 +164,18 @@ class Ownership:
     def _claim(self) -> None:
         sought = self.cells.take_sought()
         life, opening = self.cells.tenure.life, dict[str, str]()
-        is_settled = [True]
+        is_told = [True]
         left = deque(sought)
 
         def one_more() -> None:
             if left:
                 self._find_owner(left.popleft(), found, failed)
             else:
-                self._open(opening, life, lambda is_open: answer(is_open and is_settled[0]))
+                self._open(opening, life, lambda is_open: answer(is_open and is_told[0]))
 
         def found(tenant_id: str, cell: str | None) -> None:
             if cell == "":
-                is_settled[0] = False
+                is_told[0] = False
             elif cell is not None and tenant_id not in self.cells.tenure.tenants:
                 opening[tenant_id] = cell
             one_more()
