@@ -23,8 +23,8 @@ from tenantry.gateway.claiming import Claimer
 from tenantry.gateway.estates import Part, lanes_of, running_request, standings_of
 from tenantry.gateway.exchange import Exchange
 from tenantry.gateway.guests import Guests
-from tenantry.gateway.handover import RunningAttempt, RunningRequest, Used
-from tenantry.gateway.lending import LentTurn
+from tenantry.gateway.handover import RunningAttempt, RunningRequest
+from tenantry.gateway.lending import TELL_SECONDS, LentTurn, tell_turns
 from tenantry.gateway.parts import Parts
 from tenantry.gateway.peers.calling import NotAPeer, Peers
 from tenantry.gateway.peers.proofs import MOVES
@@ -36,8 +36,6 @@ log = logging.getLogger("tenantry.gateway")
 
 # The next owner writes an estate down in a turn of its loop; requests of the cell wait meanwhile.
 KEPT_SECONDS_MAX: Final = 5.0
-# How often the next owner is told what has been given back. Telling it late holds others up, and lets nobody pass.
-TELL_SECONDS: Final = 0.02
 # A question of an answer that has stayed follows its cell through so many hands: cells that go round do not keep it up.
 PASSED_MAX: Final = 8
 # Why cells have stayed, by the stage in which that was heard: of the next owner, or of the store.
@@ -93,12 +91,7 @@ class _Left:
 
     def tell(self) -> bool:
         """False: all has ended, or nobody hears."""
-        for turn in list(self.turns.values()):
-            news = turn.news()
-            if news is not None:
-                self.talk.say(Used(turn.name, *news))
-                if not turn.ask.is_open:
-                    del self.turns[turn.name]
+        tell_turns(self.turns, self.talk.say)
         return bool(self.turns) and self.talk.is_open
 
 
