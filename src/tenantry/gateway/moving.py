@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, Final
 
 from tenantry.domain.doubts import Taken
-from tenantry.domain.gifts import Stage, Word, after
+from tenantry.domain.gifts import UNASKED, WITHDRAWN, Stage, Word, after
 from tenantry.domain.owners import Cells
 from tenantry.gateway.asking import Asking, Fault
 from tenantry.gateway.claiming import Claimer
@@ -38,17 +38,17 @@ log = logging.getLogger("tenantry.gateway")
 KEPT_SECONDS_MAX: Final = 5.0
 # A question of an answer that has stayed follows its cell through so many hands: cells that go round do not keep it up.
 PASSED_MAX: Final = 8
-# Why cells have stayed, by the stage in which that was heard: of the next owner, or of the store.
+# Why cells have stayed, by who says so: the next owner, or the store.
 _WHY_NOT: Final = {
-    Stage.ASKED: "gateway {} does not take them",
-    Stage.KEPT: "gateway {} does not live, or they are not this gateway's any more",
+    Stage.DECLINED: "gateway {} does not take them",
+    Stage.REFUSED: "gateway {} does not live, or they are not this gateway's any more",
 }
 
 
 class _Gift:
     """Cells on their way to another gateway, each with the epoch in which they are this one's, and their tenants.
 
-    `turns`: what goes on here. `life`: that in which it was begun. `was`: the stage before the one it is in.
+    `turns`: what goes on here. `life`: that in which it was begun.
     """
 
     def __init__(
@@ -64,14 +64,14 @@ class _Gift:
         self.tenants = tenants
         self.turns = turns
         self.life = life
-        self.stage = self.was = Stage.ASKED
+        self.stage = Stage.ASKED
         self._is_heard_of = asyncio.Event()
 
     def on(self, word: Word) -> None:
         """Something is heard."""
         stage = after(self.stage, word)
         if stage is not self.stage:
-            self.was, self.stage = self.stage, stage
+            self.stage = stage
             self._is_heard_of.set()
 
     async def hear(self, seconds: float) -> None:
@@ -193,12 +193,12 @@ class Mover:
                 async with claimer.turn:
                     await self._make_theirs(gift, to, address)
         finally:
-            if gift.stage is Stage.WITHDRAWN:
+            if gift.stage in WITHDRAWN:
                 talk.say(Withdrawn())  # else who claims them one day would take that for what is left then
             if gift.stage is not Stage.GIVEN:
                 talk.close()  # what is in flight here is found in the journal
-            claimer.conclude(gift.epochs, gift.tenants, gift.life if gift.was is Stage.ASKED else None)
-        return _WHY_NOT[gift.was].format(to) if gift.stage is not Stage.GIVEN else ""
+            claimer.conclude(gift.epochs, gift.tenants, gift.life if gift.stage in UNASKED else None)
+        return _WHY_NOT.get(gift.stage, "").format(to)
 
     def _ask(self, talk: Talk, names: Sequence[str]) -> _Gift | None:
         """From here on until the store has spoken nobody grants anything of these cells. None: they are gone."""
