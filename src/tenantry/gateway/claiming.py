@@ -63,7 +63,6 @@ class Claimer:
         self.wished = asyncio.Event()
         self.split: dict[str, None] = {}
         self.links = Linkage()
-        self.pins: dict[str, str] = {}  # of the tenants of cells that are owned here
         self.turn = leftovers.turn
         self._parts = parts
         self._cells = cells
@@ -96,7 +95,7 @@ class Claimer:
         for tenant_id in tenant_ids:
             tenant = snapshot.tenants.get(tenant_id)
             self.links.put(tenant_id, capacities_of(tenant) if tenant is not None else ())
-            if tenant_id in self.pins and not tenure.owns(self.links.capacities_of(tenant_id)):
+            if tenant_id in tenure.pins and not tenure.owns(self.links.capacities_of(tenant_id)):
                 self.split[tenant_id] = None
 
     def ring(self) -> None:
@@ -126,18 +125,19 @@ class Claimer:
         """Others know already that it has these cells, and pass requests here: it has its lease, so they wait."""
         tenure = self._cells.tenure
         life, sent_at = tenure.life, self._cells.clock()
-        cells, self.pins = await self._asking.ask_of_lease(partial(self._store.rejoin, self._lease))
-        tenure.take(cells, {}, life)
+        cells, pins = await self._asking.ask_of_lease(partial(self._store.rejoin, self._lease))
+        tenure.take(cells, pins, life)
         tenure.renewed(lease_end(sent_at, self._seconds), life)
 
     async def _open_inherited(self, at_us: int) -> None:
         """What was spent was read when those before had stopped granting, as for every gateway that starts. Of whom a
         third one may have spent more, that is read when they ask for something."""
-        in_doubt = await self._asking.ask(partial(self._store.taken_by_others, [*self.pins], self._us))
-        for tenant_id, cell in self.pins.items():
+        tenure = self._cells.tenure
+        in_doubt = await self._asking.ask(partial(self._store.taken_by_others, [*tenure.pins], self._us))
+        for tenant_id, cell in tenure.pins.items():
             if tenant_id not in in_doubt:
                 self._raiser.since_us.setdefault(tenant_id, at_us)
-                self._cells.tenure.open(tenant_id, cell, self._cells.tenure.life)
+                tenure.open(tenant_id, cell, tenure.life)
 
     @property
     def _us(self) -> tuple[str, ...]:
@@ -170,8 +170,8 @@ class Claimer:
         async with self.turn:
             tenure.lapse()
             sent_at = self._cells.clock()
-            cells, self.pins = await self._asking.ask_of_lease(partial(self._store.rejoin, self._lease))
-            self._leftovers.lose(tenure.keep(cells, self.pins, lease_end(sent_at, self._seconds)))
+            cells, pins = await self._asking.ask_of_lease(partial(self._store.rejoin, self._lease))
+            self._leftovers.lose(tenure.keep(cells, pins, lease_end(sent_at, self._seconds)))
 
     # Claims
 
@@ -216,7 +216,7 @@ class Claimer:
         `draws`: what it draws on. All that is linked with it is walked over where it is to be claimed alone.
         """
         tenure = self._cells.tenure
-        known = self.pins.get(tenant_id)
+        known = tenure.pins.get(tenant_id)
         if known in tenure.cells:
             if tenure.owns(draws):
                 return known
@@ -252,7 +252,6 @@ class Claimer:
         if not tenure.take(found.cells, found.pins, life):
             return ""
         told = self.taken({**found.cells})
-        self.pins.update({one: cell for one, cell in found.pins.items() if cell in tenure.cells})
         self._begin_empty(found, [name for name in strange if name not in told])
         self._note_split(tenant_id, found)
         cell = found.pins.get(tenant_id, "")
@@ -293,7 +292,7 @@ class Claimer:
             return ""
         await self._leftovers.lower([tenant_id])
         await self._asking.ask(partial(self._store.repin, self._me, tenant_id, cell, home))
-        self.pins.pop(tenant_id, None)
+        self._cells.tenure.unpin(tenant_id)
         return ""
 
     def _begin_empty(self, found: Claimed, names: Sequence[str]) -> None:
@@ -330,23 +329,25 @@ class Claimer:
 
     def group_of(self, cells: Iterable[str]) -> tuple[str, ...]:
         """What of this gateway's moves with cells."""
-        return group_of(cells, self._cells.tenure.cells, self.links, self.pins)
+        tenure = self._cells.tenure
+        return group_of(cells, tenure.cells, self.links, tenure.pins)
 
     def groups(self) -> list[tuple[str, ...]]:
         """All that this gateway owns, by what moves together."""
-        return groups_of(self._cells.tenure.cells, self.links, self.pins)
+        tenure = self._cells.tenure
+        return groups_of(tenure.cells, self.links, tenure.pins)
 
     def release(self, cells: Collection[str]) -> dict[str, str]:
         """Grant nothing of these any more, from this moment on; what is not being sent begins anew, and waits for
         `conclude`. The tenants that are pinned to them, each with its cell. To be called within a turn."""
-        tenants = {tenant_id: cell for tenant_id, cell in self.pins.items() if cell in cells}
+        tenure = self._cells.tenure
+        tenants = {tenant_id: cell for tenant_id, cell in tenure.pins.items() if cell in cells}
         self._giving.update(dict.fromkeys(cells))
         self._given.update(dict.fromkeys(tenants))
         self._parts.recorder.flush()  # what is granted is sent, and what has ended is found by the next one
-        self._cells.tenure.release(cells)
+        tenure.release(cells)
         self._leftovers.lose(tenants)
         for tenant_id in tenants:
-            self.pins.pop(tenant_id, None)
             self.split.pop(tenant_id, None)
         for served in list(self._parts.population.served):
             if served.principal.tenant.tenant_id in tenants:
@@ -367,12 +368,10 @@ class Claimer:
         tenure = self._cells.tenure
         for cell in epochs:
             self._giving.pop(cell, None)
-        if stayed_in is not None and tenure.take(epochs, {}, stayed_in):
-            self.pins.update(tenants)
+        if stayed_in is not None:
+            tenure.take(epochs, tenants, stayed_in)
         for tenant_id in tenants:
             self._given.pop(tenant_id, None)
-            if self.pins.get(tenant_id) not in tenure.cells:
-                self.pins.pop(tenant_id, None)  # a return to life has read it meanwhile
         self._cells.answer([*tenants])
 
     # Standing aside, and ending

@@ -49,7 +49,6 @@ class Ownership:
         self.links = Linkage()
         self._leftovers = Leftovers(gateway, store, books, self._asker)
         self.elsewhere = self._leftovers.elsewhere
-        self._pins: dict[str, str] = {}
         self._leaving: dict[str, None] = {}
         self._turns: deque[Callable[[], None]] = deque()  # what is done one after the other
         self._has_turn = False
@@ -137,11 +136,11 @@ class Ownership:
         sent_at = self.cells.clock()
 
         def heard(found: tuple[dict[str, int], dict[str, str]]) -> None:
-            cells, self._pins = found
+            cells, pins = found
             if self._gateway.faults.has("kept-blindly"):
                 cells = tenure.cells | cells
-                self._pins = tenure.tenants | self._pins
-            self._lose(tenure.keep(cells, self._pins, lease_end(sent_at, self._lease)))
+                pins = tenure.tenants | pins
+            self._lose(tenure.keep(cells, pins, lease_end(sent_at, self._lease)))
             done()
 
         def done() -> None:
@@ -204,7 +203,7 @@ class Ownership:
         if not component.homes:
             then(tenant_id, None)
             return
-        known = self._pins.get(tenant_id)
+        known = tenure.pins.get(tenant_id)
         if known in tenure.cells and tenure.owns(self.links.capacities_of(tenant_id)):
             then(tenant_id, known)
             return
@@ -224,7 +223,6 @@ class Ownership:
             if not tenure.take(found.cells, found.pins, life):
                 then(tenant_id, "")
                 return
-            self._pins.update({one: cell for one, cell in found.pins.items() if cell in tenure.cells})
             self._begin_empty(found, strange)
             cell = found.pins.get(tenant_id, "")
             if cell in tenure.cells and home not in tenure.cells:
@@ -254,7 +252,7 @@ class Ownership:
             return
 
         def parted(_: bool) -> None:
-            self._pins.pop(tenant_id, None)
+            self.cells.tenure.unpin(tenant_id)
             then()
 
         self._lower(

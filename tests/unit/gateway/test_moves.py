@@ -195,7 +195,7 @@ class Side:
         tenant_id, cell = f"tnt_{slug}", f"crd_{slug}"
         assert self.store.claim(self.name, tenant_id, Component({tenant_id: cell}, (cell,)), 0) is not None
         self.world.own(tenant_id)
-        self.claimer.pins[tenant_id] = cell
+        self.cells.tenure.pins[tenant_id] = cell
 
     def stream(self) -> Connection:
         self.world.client().ask(message(stream=True, max_tokens=50_000))
