@@ -21,7 +21,7 @@ from tenantry.control.site import Site, open_site
 from tenantry.domain.roles import Role
 from tenantry.settings import load_settings
 from tenantry.web.app import control_app
-from tenantry.web.guesses import ADDRESS_GUESSES
+from tenantry.web.token_guesses import ADDRESS_GUESSES
 from tests.browser import Answer, Browser, add_person
 from tests.stack import free_ports, listens, wait_for
 from tests.template import init_from_template

@@ -11,7 +11,7 @@ from tenantry.cli.context import confirm, fail, if_interrupted, opened
 from tenantry.cli.options import AsJson
 from tenantry.cli.output import print_json, print_table, say
 from tenantry.cli.remote.api import Api
-from tenantry.control.cluster import cell_view
+from tenantry.control.gateway_views import cell_view
 
 if TYPE_CHECKING:
     from tenantry.control.site import Site

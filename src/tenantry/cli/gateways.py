@@ -10,7 +10,7 @@ from tenantry.cli.context import confirm, opened
 from tenantry.cli.options import AsJson
 from tenantry.cli.output import print_json, print_table, say
 from tenantry.cli.remote.api import Api
-from tenantry.control.cluster import gateway_view
+from tenantry.control.gateway_views import gateway_view
 from tenantry.storage.directory.gateways import ENDED
 
 app = typer.Typer(help="Gateways of a cluster: list them, and declare a lost machine.", no_args_is_help=True)

@@ -31,7 +31,7 @@ FIRST_EPOCH: Final = 1
 
 
 class AmongOthers(Exception):
-    """Gateways of other machines share the store, and this one is told to grant by itself."""
+    """Gateways of several machines share the store, and one of them is told to grant by itself."""
 
 
 @value
@@ -202,19 +202,20 @@ def lease_end(sent_at: float, lease_seconds: float) -> float:
 class Tenure:
     """What one gateway owns, by what it knows: asked for each request, in memory.
 
-    `cells`: by name, the epoch in which it was taken. `tenants`: those whose counters are open here, by the cell that
-    they are pinned to. `until`: seconds of the gateway's own clock, which counts suspends. `life`: how often the lease
-    has run out; what the store said in another life is no longer so. `is_between`: it has, and which cells are still
-    owned is not known yet; to have the lease again says nothing of them.
+    `cells`: by name, the epoch in which it was taken. `pins`: the tenants of these, each with its cell. `tenants`: the
+    same, of those whose counters are open here. `until`: seconds of the gateway's own clock, which counts suspends.
+    `life`: how often the lease has run out; what the store said in another life is no longer so. `is_between`: it has,
+    and which cells are still owned is not known yet; to have the lease again says nothing of them.
 
     `vouched`: tenants, as one directory has them, that are open here with the capacity that they draw on first. It says
     nothing that the others do not, in one look; it is empty again as soon as anything is lost.
     """
 
-    __slots__ = ("cells", "is_between", "life", "tenants", "until", "vouched")
+    __slots__ = ("cells", "is_between", "life", "pins", "tenants", "until", "vouched")
 
     def __init__(self) -> None:
         self.cells: dict[str, int] = {}
+        self.pins: dict[str, str] = {}
         self.tenants: dict[str, str] = {}
         self.until = NEVER
         self.life = 0
@@ -252,8 +253,14 @@ class Tenure:
     def _pin(self, pins: Mapping[str, str]) -> None:
         tenants = self.tenants
         for tenant_id, cell in pins.items():
+            if cell in self.cells:
+                self.pins[tenant_id] = cell
             if tenant_id in tenants:
                 tenants[tenant_id] = cell
+
+    def unpin(self, tenant_id: str) -> None:
+        """A tenant is pinned to another cell."""
+        self.pins.pop(tenant_id, None)
 
     def open(self, tenant_id: str, cell: str, life: int) -> bool:
         """The counters of a tenant stand. False: what they were read for has been lost meanwhile."""
@@ -273,6 +280,7 @@ class Tenure:
         given = {*names}
         for name in given:
             self.cells.pop(name, None)
+        self.pins = {tenant_id: cell for tenant_id, cell in self.pins.items() if cell not in given}
         gone = [tenant_id for tenant_id, cell in self.tenants.items() if cell in given]
         for tenant_id in gone:
             del self.tenants[tenant_id]
@@ -296,6 +304,7 @@ class Tenure:
         lost = [tenant_id for tenant_id in self.tenants if pins.get(tenant_id, "") not in self.cells]
         for tenant_id in lost:
             del self.tenants[tenant_id]
+        self.pins = {}
         self._pin(pins)
         self.until, self.is_between = until, False
         return lost

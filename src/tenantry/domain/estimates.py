@@ -38,7 +38,6 @@ __all__ = [
     "produced_tokens",
     "rough_input_bound",
     "tokens_bound",
-    "worst_case_nanos",
 ]
 
 # A stream's first guess of its output, before anything has been learned, and its bounds afterwards.
@@ -158,17 +157,6 @@ def tokens_bound(
     return max(prompt, most_nanos // lowest)
 
 
-def worst_case_nanos(prices: PriceTable, fields: MessageFields, input_tokens_bound: int, at_us: int) -> int:
-    """What a request that is not streamed may cost at most.
-
-    The whole prompt as a cache write at the highest TTL in the body (plain input without `cache_control`), all of
-    `max_tokens`, once for the model and once for each fallback, at the dearest of them; and what server tools, advice
-    and summaries add (`charges`).
-    """
-    charges = charges_of(prices, fields, input_tokens_bound, at_us)
-    return charges.total(input_tokens_bound, charges.attempts * fields.output_tokens_max)
-
-
 class History:
     """What one tenant's answers by one model have been like: output tokens, and prompt tokens a kilobyte of body.
 
@@ -283,7 +271,7 @@ class Histories:
 class StreamMeter:
     """How much a stream has to hold, from its start to its end.
 
-    `first_nanos` is to be held before it is sent. `started` takes the usage of message_start: the prompt's cost is then
+    `first_bound` is to be held before it is sent. `started` takes the usage of message_start: the prompt's cost is then
     exact. `produced` is asked as the answer grows. Amounts are totals, for `Hold.resize`; when one does not fit, the
     stream has to end: what was produced is still covered, by at least the margin.
 
@@ -318,18 +306,13 @@ class StreamMeter:
         self.held_tokens = min(self.max_tokens, likely + MARGIN_TOKENS)
 
     @property
-    def first_nanos(self) -> int:
-        """What to hold before the request is sent, in nano-dollars."""
-        return self._total()
-
-    @property
     def step_nanos(self) -> int:
         """What it may have to hold beside what it holds, at once, as it grows."""
         amount = self._output_nanos * STEP_TOKENS
         return amount if self._history is None else self._history.scale(amount)
 
     def first_bound(self) -> Bound:
-        """The same, and what of it is output: to be asked before `started`."""
+        """What is to be held before it is sent, and what of it is output."""
         return Bound(self._total(), self._output_nanos, self.held_tokens, self.max_tokens)
 
     def _total(self) -> int:

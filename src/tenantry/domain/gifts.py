@@ -17,8 +17,9 @@ class Stage(IntEnum):
     ASKED = 0  # for the next owner to say that it has what is left with the cells
     KEPT = 1  # for the store to make them its own
     GIVEN = 2  # for nothing: they are another's
-    WITHDRAWN = 3  # for nothing: they have stayed
-    DOUBTFUL = 4  # for nothing: the store has not said what came of it, and does to who claims them
+    DECLINED = 3  # for nothing: the next owner does not take them, and the store was asked for nothing
+    REFUSED = 4  # for nothing: the store has not made them another's
+    DOUBTFUL = 5  # for nothing: the store has not said what came of it, and does to who claims them
 
 
 class Word(IntEnum):
@@ -32,12 +33,18 @@ class Word(IntEnum):
 
 
 NEXT: Final[Mapping[Stage, Mapping[Word, Stage]]] = {
-    Stage.ASKED: {Word.KEPT: Stage.KEPT, Word.LOST: Stage.WITHDRAWN},
-    Stage.KEPT: {Word.AGREED: Stage.GIVEN, Word.REFUSED: Stage.WITHDRAWN, Word.UNHEARD: Stage.DOUBTFUL},
+    Stage.ASKED: {Word.KEPT: Stage.KEPT, Word.LOST: Stage.DECLINED},
+    Stage.KEPT: {Word.AGREED: Stage.GIVEN, Word.REFUSED: Stage.REFUSED, Word.UNHEARD: Stage.DOUBTFUL},
     Stage.GIVEN: {},
-    Stage.WITHDRAWN: {},
+    Stage.DECLINED: {},
+    Stage.REFUSED: {},
     Stage.DOUBTFUL: {},
 }
+
+# The store was asked for nothing: the cells are their old owner's as before, if it has its lease yet.
+UNASKED: Final = (Stage.ASKED, Stage.KEPT, Stage.DECLINED)
+# What the next owner was left with is of no use any more.
+WITHDRAWN: Final = (*UNASKED, Stage.REFUSED)
 
 
 def after(stage: Stage, word: Word) -> Stage:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from tenantry.domain.admission import BUCKETS, Lane, Scope
@@ -135,11 +135,15 @@ class Register:
 
     # Where several gateways serve
 
-    def begin_empty(self, began: Mapping[str, float], key_lanes: Mapping[str, str], now: float) -> None:
-        """Another gateway granted for these tenants and capacities until `began`, and may have used all there was.
+    def begin_empty(
+        self, rested: Mapping[str, float], pins: Mapping[str, str], keys: Iterable[GatewayKey], now: float
+    ) -> None:
+        """Others granted under these capacities, and for who is pinned to them, and may have used all there was.
 
-        `key_lanes`: the lanes of the tenants' keys that there may be, each with its tenant.
+        `rested`: for how many seconds nobody has. `keys`: those that there are, of which some are of these tenants.
         """
+        began = {name: now - seconds for name, seconds in rested.items()}
+        began |= {tenant_id: began[cell] for tenant_id, cell in pins.items() if cell in began}
         self._began = {name: at for name, at in self._began.items() if now - at < FORGET_SECONDS}
         self._began.update(began)
         for name in began:
@@ -151,10 +155,10 @@ class Register:
             ):
                 if lane is not None:
                     self._begin(lane, name, now)
-        for name, tenant_id in key_lanes.items():
-            lane = self._keys.get(name)
+        for key in keys:
+            lane = self._keys.get(key.lane_name) if key.tenant_id in began else None
             if lane is not None:
-                self._begin(lane, tenant_id, now)
+                self._begin(lane, key.tenant_id, now)
 
     def _begin(self, lane: Lane, name: str, now: float) -> None:
         since = self._began.get(name) if self._began else None

@@ -69,7 +69,7 @@ class Balancer:
 
     def _by_cell(self) -> dict[str, int]:
         """What there is to do for each cell."""
-        now, pins, found = self._parts.clock.now(), self._claimer.pins, dict[str, int]()
+        now, pins, found = self._parts.clock.now(), self._cells.tenure.pins, dict[str, int]()
         for kind, lane in self._parts.lanes.register.own():
             cell = pins.get(lane.name) if kind == "tenant" else None
             if cell is not None and (lane.sessions or now - lane.used_at < LATELY_SECONDS):

@@ -19,7 +19,7 @@ from tenantry.domain.cells import RENEWALS_PER_LEASE, Component, Linkage, group_
 from tenantry.domain.directory import Change, Snapshot
 from tenantry.domain.owners import RETRY_SECONDS, At, Cells
 from tenantry.gateway.asking import Asking, Fault
-from tenantry.gateway.leftovers import Leftovers, Site
+from tenantry.gateway.leftovers import Books, Leftovers
 from tenantry.gateway.parts import Parts
 from tenantry.gateway.raising import Raiser
 from tenantry.ledger.journal import is_alive
@@ -52,7 +52,7 @@ class Claimer:
         parts: Parts,
         cells: Cells,
         store: CellStore,
-        site: Site,
+        books: Books,
         gateway_id: str,
         asking: Asking,
         raiser: Raiser,
@@ -63,12 +63,11 @@ class Claimer:
         self.wished = asyncio.Event()
         self.split: dict[str, None] = {}
         self.links = Linkage()
-        self.pins: dict[str, str] = {}  # of the tenants of cells that are owned here
         self.turn = leftovers.turn
         self._parts = parts
         self._cells = cells
         self._store = store
-        self._site = site
+        self._books = books
         self._me = gateway_id
         self._asking = asking
         self._raiser = raiser
@@ -96,7 +95,7 @@ class Claimer:
         for tenant_id in tenant_ids:
             tenant = snapshot.tenants.get(tenant_id)
             self.links.put(tenant_id, capacities_of(tenant) if tenant is not None else ())
-            if tenant_id in self.pins and not tenure.owns(self.links.capacities_of(tenant_id)):
+            if tenant_id in tenure.pins and not tenure.owns(self.links.capacities_of(tenant_id)):
                 self.split[tenant_id] = None
 
     def ring(self) -> None:
@@ -126,18 +125,19 @@ class Claimer:
         """Others know already that it has these cells, and pass requests here: it has its lease, so they wait."""
         tenure = self._cells.tenure
         life, sent_at = tenure.life, self._cells.clock()
-        cells, self.pins = await self._asking.ask_of_lease(partial(self._store.rejoin, self._lease))
-        tenure.take(cells, {}, life)
+        cells, pins = await self._asking.ask_of_lease(partial(self._store.rejoin, self._lease))
+        tenure.take(cells, pins, life)
         tenure.renewed(lease_end(sent_at, self._seconds), life)
 
     async def _open_inherited(self, at_us: int) -> None:
         """What was spent was read when those before had stopped granting, as for every gateway that starts. Of whom a
         third one may have spent more, that is read when they ask for something."""
-        in_doubt = await self._asking.ask(partial(self._store.taken_by_others, [*self.pins], self._us))
-        for tenant_id, cell in self.pins.items():
+        tenure = self._cells.tenure
+        in_doubt = await self._asking.ask(partial(self._store.taken_by_others, [*tenure.pins], self._us))
+        for tenant_id, cell in tenure.pins.items():
             if tenant_id not in in_doubt:
                 self._raiser.since_us.setdefault(tenant_id, at_us)
-                self._cells.tenure.open(tenant_id, cell, self._cells.tenure.life)
+                tenure.open(tenant_id, cell, tenure.life)
 
     @property
     def _us(self) -> tuple[str, ...]:
@@ -170,8 +170,8 @@ class Claimer:
         async with self.turn:
             tenure.lapse()
             sent_at = self._cells.clock()
-            cells, self.pins = await self._asking.ask_of_lease(partial(self._store.rejoin, self._lease))
-            self._leftovers.lose(tenure.keep(cells, self.pins, lease_end(sent_at, self._seconds)))
+            cells, pins = await self._asking.ask_of_lease(partial(self._store.rejoin, self._lease))
+            self._leftovers.lose(tenure.keep(cells, pins, lease_end(sent_at, self._seconds)))
 
     # Claims
 
@@ -184,31 +184,31 @@ class Claimer:
             sought = [one for one in self._cells.take_sought() if one not in self._given]
             if not sought:
                 continue
-            is_settled = False
+            is_told = False
             with fault.noted():  # closed: nobody is granted anything
-                is_settled = await self.claim_for(sought)
-            if not is_settled:
+                is_told = await self.claim_for(sought)
+            if not is_told:
                 await asyncio.sleep(RETRY_SECONDS)
             self._cells.answer(sought)
 
     async def claim_for(self, tenant_ids: Sequence[str]) -> bool:
         """False: of one of them nobody can say whose it is, at this moment."""
         async with self.turn:
-            tenure, settled = self._cells.tenure, True
+            tenure, is_told = self._cells.tenure, True
             life, opening = tenure.life, dict[str, str]()
             for tenant_id in tenant_ids:
                 draws = self.links.capacities_of(tenant_id)
                 if not draws or isinstance(self._cells.owner_of(tenant_id), At):
                     continue
                 if tenant_id in self._given:
-                    settled = False
+                    is_told = False
                     continue
                 found = await self._owner_of(tenant_id, draws)
                 if found == "":
-                    settled = False
+                    is_told = False
                 elif found is not None and tenant_id not in tenure.tenants:
                     opening[tenant_id] = found
-            return await self._open(opening, life) and settled
+            return await self._open(opening, life) and is_told
 
     async def _owner_of(self, tenant_id: str, draws: Sequence[str]) -> str | None:
         """The cell of a tenant that is this gateway's; None: it is another's, "": it is between two owners.
@@ -216,7 +216,7 @@ class Claimer:
         `draws`: what it draws on. All that is linked with it is walked over where it is to be claimed alone.
         """
         tenure = self._cells.tenure
-        known = self.pins.get(tenant_id)
+        known = tenure.pins.get(tenant_id)
         if known in tenure.cells:
             if tenure.owns(draws):
                 return known
@@ -252,7 +252,6 @@ class Claimer:
         if not tenure.take(found.cells, found.pins, life):
             return ""
         told = self.taken({**found.cells})
-        self.pins.update({one: cell for one, cell in found.pins.items() if cell in tenure.cells})
         self._begin_empty(found, [name for name in strange if name not in told])
         self._note_split(tenant_id, found)
         cell = found.pins.get(tenant_id, "")
@@ -279,10 +278,10 @@ class Claimer:
 
     def _is_dead(self, gateway_id: str) -> bool:
         """Whether its process is known to have ended: by the lock on its journal, or because that is booked."""
-        run = self._site.journal_dir / gateway_id
+        run = self._books.journal_dir / gateway_id
         if run.is_dir():
             return not is_alive(run)
-        with self._site.engine.connect() as connection:
+        with self._books.engine.connect() as connection:
             return bool(closed_runs(connection, [gateway_id]))
 
     async def _part(self, tenant_id: str, cell: str, home: str) -> str:
@@ -293,18 +292,15 @@ class Claimer:
             return ""
         await self._leftovers.lower([tenant_id])
         await self._asking.ask(partial(self._store.repin, self._me, tenant_id, cell, home))
-        self.pins.pop(tenant_id, None)
+        self._cells.tenure.unpin(tenant_id)
         return ""
 
     def _begin_empty(self, found: Claimed, names: Sequence[str]) -> None:
         """Limits of what was another's begin as if that one had used all there was; until now, where nobody knows."""
-        if not names:
-            return
-        now, snapshot = self._parts.clock.now(), self._parts.latest.snapshot
-        began = {name: now - found.rested_us.get(name, 0) / 1_000_000 for name in names}
-        tenants = {one: began[cell] for one, cell in found.pins.items() if cell in began}
-        lanes = {key.lane_name: key.tenant_id for key in snapshot.keys.values() if key.tenant_id in tenants}
-        self._parts.lanes.register.begin_empty(began | tenants, lanes, now)
+        if names:
+            rested = {name: found.rested_us.get(name, 0) / 1_000_000 for name in names}
+            keys = self._parts.latest.snapshot.keys.values()
+            self._parts.lanes.register.begin_empty(rested, found.pins, keys, self._parts.clock.now())
 
     # Opening
 
@@ -326,30 +322,32 @@ class Claimer:
         return len(entered) == len(tenants)
 
     def _reading(self, tenant_ids: Sequence[str], at_us: int) -> partial[Takeover]:
-        site, zone = self._site, self._parts.settings.zone
-        return partial(open_tenants, site.engine, site.journal_dir, site.prices, zone, at_us, tenant_ids, self._us)
+        books, zone = self._books, self._parts.settings.zone
+        return partial(open_tenants, books.engine, books.journal_dir, books.prices, zone, at_us, tenant_ids, self._us)
 
     # Giving
 
     def group_of(self, cells: Iterable[str]) -> tuple[str, ...]:
         """What of this gateway's moves with cells."""
-        return group_of(cells, self._cells.tenure.cells, self.links, self.pins)
+        tenure = self._cells.tenure
+        return group_of(cells, tenure.cells, self.links, tenure.pins)
 
     def groups(self) -> list[tuple[str, ...]]:
         """All that this gateway owns, by what moves together."""
-        return groups_of(self._cells.tenure.cells, self.links, self.pins)
+        tenure = self._cells.tenure
+        return groups_of(tenure.cells, self.links, tenure.pins)
 
     def release(self, cells: Collection[str]) -> dict[str, str]:
         """Grant nothing of these any more, from this moment on; what is not being sent begins anew, and waits for
-        `settle`. The tenants that are pinned to them, each with its cell. To be called within a turn."""
-        tenants = {tenant_id: cell for tenant_id, cell in self.pins.items() if cell in cells}
+        `conclude`. The tenants that are pinned to them, each with its cell. To be called within a turn."""
+        tenure = self._cells.tenure
+        tenants = {tenant_id: cell for tenant_id, cell in tenure.pins.items() if cell in cells}
         self._giving.update(dict.fromkeys(cells))
         self._given.update(dict.fromkeys(tenants))
         self._parts.recorder.flush()  # what is granted is sent, and what has ended is found by the next one
-        self._cells.tenure.release(cells)
+        tenure.release(cells)
         self._leftovers.lose(tenants)
         for tenant_id in tenants:
-            self.pins.pop(tenant_id, None)
             self.split.pop(tenant_id, None)
         for served in list(self._parts.population.served):
             if served.principal.tenant.tenant_id in tenants:
@@ -362,20 +360,18 @@ class Claimer:
         at_us = self._parts.clock.wall_us()
         return await self._asking.ask(partial(self._store.give, self._me, epochs, to, at_us, lowered))
 
-    def settle(self, epochs: Mapping[str, int], tenants: Mapping[str, str], stayed_in: int | None) -> None:
-        """Whose these are is known, or the store is to be asked: who waits for them goes on.
+    def conclude(self, epochs: Mapping[str, int], tenants: Mapping[str, str], stayed_in: int | None) -> None:
+        """A gift is over. Whose these are is known, or the store is to be asked: who waits for them goes on.
 
         `stayed_in`: the store was asked for nothing, so they are this gateway's as before, if its life is that one yet.
         """
         tenure = self._cells.tenure
         for cell in epochs:
             self._giving.pop(cell, None)
-        if stayed_in is not None and tenure.take(epochs, {}, stayed_in):
-            self.pins.update(tenants)
+        if stayed_in is not None:
+            tenure.take(epochs, tenants, stayed_in)
         for tenant_id in tenants:
             self._given.pop(tenant_id, None)
-            if self.pins.get(tenant_id) not in tenure.cells:
-                self.pins.pop(tenant_id, None)  # a return to life has read it meanwhile
         self._cells.answer([*tenants])
 
     # Standing aside, and ending

@@ -27,7 +27,7 @@ from tenantry.storage.cells import CellStore
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class Books:
     """Where what was spent is found."""
 
     engine: Engine
@@ -37,7 +37,7 @@ class Site:
 
 class Leftovers:
     def __init__(
-        self, parts: Parts, cells: Cells, store: CellStore, site: Site, raiser: Raiser, asking: Asking, me: str
+        self, parts: Parts, cells: Cells, store: CellStore, books: Books, raiser: Raiser, asking: Asking, me: str
     ) -> None:
         self.guests = Guests(parts, cells.guests)
         self.turn = asyncio.Lock()  # what is lowered is lowered in the order in which tenants come and go
@@ -45,7 +45,7 @@ class Leftovers:
         self._parts = parts
         self._cells = cells
         self._store = store
-        self._site = site
+        self._books = books
         self._raiser = raiser
         self._asking = asking
         self._me = me
@@ -95,9 +95,9 @@ class Leftovers:
                         await self.lower([*self._leaving])
 
     async def _review(self) -> None:
-        site, doubts, attempts = self._site, self._doubts.all(), self.guests.watched()
+        books, doubts, attempts = self._books, self._doubts.all(), self.guests.watched()
         zone, at_us = self._parts.settings.zone, self._parts.clock.wall_us()
-        look = partial(look_again, site.engine, site.journal_dir, site.prices, zone, at_us, doubts, attempts)
+        look = partial(look_again, books.engine, books.journal_dir, books.prices, zone, at_us, doubts, attempts)
         now, ended = await self._asking.ask(partial(look, self._looked))
         go_on = self.guests.whose()  # what one costs beyond what was held may not stand in the store yet
         for before, after in zip(doubts, now, strict=True):

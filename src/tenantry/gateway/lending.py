@@ -1,12 +1,20 @@
-"""Requests of a gateway whose place another has taken: that one counts for them (decision 0011)."""
+"""Requests that go on at a gateway while another one counts for them: it has taken this one's place, or their cells
+(decisions 0011 and 0021)."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
 
 from tenantry.domain.asks import Ask
 from tenantry.domain.settlement import Settlement
 from tenantry.domain.subclassing import mypyc_attr
 from tenantry.domain.till import CountedMoney, Money
+from tenantry.gateway.handover import Used
 from tenantry.gateway.population import Heir
+
+# How often it is told what requests have used, and given back. Telling it late holds others up, and lets nobody pass.
+TELL_SECONDS: Final = 0.02
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -126,3 +134,13 @@ class LentTurn:
             return None
         self._told = now
         return now
+
+
+def tell_turns(turns: dict[bytes, LentTurn], say: Callable[[Used], object]) -> None:
+    """Say what is another than was told, and forget what has ended."""
+    for turn in list(turns.values()):
+        news = turn.news()
+        if news is not None:
+            say(Used(turn.name, *news))
+            if not turn.ask.is_open:
+                del turns[turn.name]

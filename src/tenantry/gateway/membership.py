@@ -16,7 +16,7 @@ from tenantry.domain.owners import Cells
 from tenantry.gateway.asking import Asking, Fault
 from tenantry.gateway.balancing import Balancer
 from tenantry.gateway.claiming import Claimer
-from tenantry.gateway.leftovers import Leftovers, Site
+from tenantry.gateway.leftovers import Books, Leftovers
 from tenantry.gateway.moving import Mover
 from tenantry.gateway.peers.calling import Peers
 from tenantry.gateway.peers.listening import PeerServer, serve_peers
@@ -35,11 +35,11 @@ class Membership:
 
     def __init__(self, gateway: GatewayProcess, cells: Cells, peers: Peers, engine: Engine, run_id: str) -> None:
         parts, store = gateway.parts, CellStore(engine)
-        site = Site(engine, parts.settings.data_dir / "journal", parts.prices)
+        books = Books(engine, parts.settings.data_dir / "journal", parts.prices)
         self._asking = asking = Asking()
         self._raiser = Raiser(parts, cells, store, run_id, asking)
-        self._leftovers = Leftovers(parts, cells, store, site, self._raiser, asking, run_id)
-        self._claimer = Claimer(parts, cells, store, site, run_id, asking, self._raiser, self._leftovers)
+        self._leftovers = Leftovers(parts, cells, store, books, self._raiser, asking, run_id)
+        self._claimer = Claimer(parts, cells, store, books, run_id, asking, self._raiser, self._leftovers)
         guests = self._leftovers.guests
         self._mover = Mover(parts, cells, store, self._claimer, guests, self._raiser, asking, run_id)
         self._balancer = Balancer(parts, cells, store, self._claimer, self._mover, asking, run_id)

@@ -16,15 +16,15 @@ from functools import partial
 from typing import Any, Final
 
 from tenantry.domain.doubts import Taken
-from tenantry.domain.gifts import Stage, Word, after
+from tenantry.domain.gifts import UNASKED, WITHDRAWN, Stage, Word, after
 from tenantry.domain.owners import Cells
 from tenantry.gateway.asking import Asking, Fault
 from tenantry.gateway.claiming import Claimer
 from tenantry.gateway.estates import Part, lanes_of, running_request, standings_of
 from tenantry.gateway.exchange import Exchange
 from tenantry.gateway.guests import Guests
-from tenantry.gateway.handover import RunningAttempt, RunningRequest, Used
-from tenantry.gateway.lending import LentTurn
+from tenantry.gateway.handover import RunningAttempt, RunningRequest
+from tenantry.gateway.lending import TELL_SECONDS, LentTurn, tell_turns
 from tenantry.gateway.parts import Parts
 from tenantry.gateway.peers.calling import NotAPeer, Peers
 from tenantry.gateway.peers.proofs import MOVES
@@ -36,21 +36,19 @@ log = logging.getLogger("tenantry.gateway")
 
 # The next owner writes an estate down in a turn of its loop; requests of the cell wait meanwhile.
 KEPT_SECONDS_MAX: Final = 5.0
-# How often the next owner is told what has been given back. Telling it late holds others up, and lets nobody pass.
-TELL_SECONDS: Final = 0.02
 # A question of an answer that has stayed follows its cell through so many hands: cells that go round do not keep it up.
 PASSED_MAX: Final = 8
-# Why cells have stayed, by the stage in which that was heard: of the next owner, or of the store.
+# Why cells have stayed, by who says so: the next owner, or the store.
 _WHY_NOT: Final = {
-    Stage.ASKED: "gateway {} does not take them",
-    Stage.KEPT: "gateway {} does not live, or they are not this gateway's any more",
+    Stage.DECLINED: "gateway {} does not take them",
+    Stage.REFUSED: "gateway {} does not live, or they are not this gateway's any more",
 }
 
 
 class _Gift:
     """Cells on their way to another gateway, each with the epoch in which they are this one's, and their tenants.
 
-    `turns`: what goes on here. `life`: that in which it was begun. `was`: the stage before the one it is in.
+    `turns`: what goes on here. `life`: that in which it was begun.
     """
 
     def __init__(
@@ -66,14 +64,14 @@ class _Gift:
         self.tenants = tenants
         self.turns = turns
         self.life = life
-        self.stage = self.was = Stage.ASKED
+        self.stage = Stage.ASKED
         self._is_heard_of = asyncio.Event()
 
     def on(self, word: Word) -> None:
         """Something is heard."""
         stage = after(self.stage, word)
         if stage is not self.stage:
-            self.was, self.stage = self.stage, stage
+            self.stage = stage
             self._is_heard_of.set()
 
     async def hear(self, seconds: float) -> None:
@@ -93,12 +91,7 @@ class _Left:
 
     def tell(self) -> bool:
         """False: all has ended, or nobody hears."""
-        for turn in list(self.turns.values()):
-            news = turn.news()
-            if news is not None:
-                self.talk.say(Used(turn.name, *news))
-                if not turn.ask.is_open:
-                    del self.turns[turn.name]
+        tell_turns(self.turns, self.talk.say)
         return bool(self.turns) and self.talk.is_open
 
 
@@ -200,12 +193,12 @@ class Mover:
                 async with claimer.turn:
                     await self._make_theirs(gift, to, address)
         finally:
-            if gift.stage is Stage.WITHDRAWN:
+            if gift.stage in WITHDRAWN:
                 talk.say(Withdrawn())  # else who claims them one day would take that for what is left then
             if gift.stage is not Stage.GIVEN:
                 talk.close()  # what is in flight here is found in the journal
-            claimer.settle(gift.epochs, gift.tenants, gift.life if gift.was is Stage.ASKED else None)
-        return _WHY_NOT[gift.was].format(to) if gift.stage is not Stage.GIVEN else ""
+            claimer.conclude(gift.epochs, gift.tenants, gift.life if gift.stage in UNASKED else None)
+        return _WHY_NOT.get(gift.stage, "").format(to)
 
     def _ask(self, talk: Talk, names: Sequence[str]) -> _Gift | None:
         """From here on until the store has spoken nobody grants anything of these cells. None: they are gone."""

@@ -197,7 +197,7 @@ class GatewayProcess:
             served.cut("gateway_stopping", NotReady("The gateway is restarting. Try again."))
         await asyncio.sleep(0.05)  # one turn of the loop for the last bytes to leave
         # Sockets do not say when the kernel has taken their last byte.
-        while any(one.has_unsent for one in population.connections) and parts.clock.now() < until:  # noqa: ASYNC110
+        while any(one.has_unsent for one in population.connections) and parts.clock.now() < until:  # noqa: ASYNC110 -- see above
             await asyncio.sleep(0.05)
         for connection in list(population.connections):
             connection.abort()

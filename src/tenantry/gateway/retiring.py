@@ -28,18 +28,15 @@ from tenantry.gateway.handover import (
     Settled,
     Shrunk,
     Succeed,
-    Used,
     Wire,
     WireBroken,
 )
-from tenantry.gateway.lending import Lender, LentMoney, LentTurn
+from tenantry.gateway.lending import TELL_SECONDS, Lender, LentMoney, LentTurn, tell_turns
 from tenantry.gateway.parts import Parts
 from tenantry.gateway.population import Connected
 
 log = logging.getLogger("tenantry.gateway")
 
-# How often it is told what requests have used, and given back. Telling it late holds others up, and lets nobody pass.
-TELL_SECONDS = 0.02
 # The socket does not say when the kernel has taken the last byte of an answer.
 WRITTEN_LOOK_SECONDS = 0.005
 
@@ -210,12 +207,7 @@ class Retirement(Lender):
         return True
 
     def _tell_turns(self) -> None:
-        for turn in list(self._turns.values()):
-            news = turn.news()
-            if news is not None:
-                self._tell(Used(turn.name, *news))
-                if not turn.ask.is_open:
-                    del self._turns[turn.name]
+        tell_turns(self._turns, self._tell)
 
     # Heir
 

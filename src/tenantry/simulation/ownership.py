@@ -49,7 +49,6 @@ class Ownership:
         self.links = Linkage()
         self._leftovers = Leftovers(gateway, store, books, self._asker)
         self.elsewhere = self._leftovers.elsewhere
-        self._pins: dict[str, str] = {}
         self._leaving: dict[str, None] = {}
         self._turns: deque[Callable[[], None]] = deque()  # what is done one after the other
         self._has_turn = False
@@ -137,11 +136,11 @@ class Ownership:
         sent_at = self.cells.clock()
 
         def heard(found: tuple[dict[str, int], dict[str, str]]) -> None:
-            cells, self._pins = found
+            cells, pins = found
             if self._gateway.faults.has("kept-blindly"):
                 cells = tenure.cells | cells
-                self._pins = tenure.tenants | self._pins
-            self._lose(tenure.keep(cells, self._pins, lease_end(sent_at, self._lease)))
+                pins = tenure.tenants | pins
+            self._lose(tenure.keep(cells, pins, lease_end(sent_at, self._lease)))
             done()
 
         def done() -> None:
@@ -164,18 +163,18 @@ class Ownership:
     def _claim(self) -> None:
         sought = self.cells.take_sought()
         life, opening = self.cells.tenure.life, dict[str, str]()
-        is_settled = [True]
+        is_told = [True]
         left = deque(sought)
 
         def one_more() -> None:
             if left:
                 self._find_owner(left.popleft(), found, failed)
             else:
-                self._open(opening, life, lambda is_open: answer(is_open and is_settled[0]))
+                self._open(opening, life, lambda is_open: answer(is_open and is_told[0]))
 
         def found(tenant_id: str, cell: str | None) -> None:
             if cell == "":
-                is_settled[0] = False
+                is_told[0] = False
             elif cell is not None and tenant_id not in self.cells.tenure.tenants:
                 opening[tenant_id] = cell
             one_more()
@@ -204,7 +203,7 @@ class Ownership:
         if not component.homes:
             then(tenant_id, None)
             return
-        known = self._pins.get(tenant_id)
+        known = tenure.pins.get(tenant_id)
         if known in tenure.cells and tenure.owns(self.links.capacities_of(tenant_id)):
             then(tenant_id, known)
             return
@@ -224,7 +223,6 @@ class Ownership:
             if not tenure.take(found.cells, found.pins, life):
                 then(tenant_id, "")
                 return
-            self._pins.update({one: cell for one, cell in found.pins.items() if cell in tenure.cells})
             self._begin_empty(found, strange)
             cell = found.pins.get(tenant_id, "")
             if cell in tenure.cells and home not in tenure.cells:
@@ -254,7 +252,7 @@ class Ownership:
             return
 
         def parted(_: bool) -> None:
-            self._pins.pop(tenant_id, None)
+            self.cells.tenure.unpin(tenant_id)
             then()
 
         self._lower(
@@ -268,18 +266,11 @@ class Ownership:
 
     def _begin_empty(self, found: Claimed, names: Sequence[str]) -> None:
         """Limits of what was another's begin as if that one had used all there was; until now, where nobody knows."""
-        if not names:
-            return
-        gateway = self._gateway
-        now = gateway.surroundings.clock.now
-        began = {name: now - found.rested.get(name, 0.0) for name in names}
-        tenants = {one: began[cell] for one, cell in found.pins.items() if cell in began}
-        lanes = {
-            client.key.lane_name: client.key.tenant_id
-            for client in gateway.clients.values()
-            if client.key.tenant_id in tenants
-        }
-        gateway.lanes.register.begin_empty(began | tenants, lanes, now)
+        if names:
+            gateway = self._gateway
+            rested = {name: found.rested.get(name, 0.0) for name in names}
+            keys = [client.key for client in gateway.clients.values()]
+            gateway.lanes.register.begin_empty(rested, found.pins, keys, gateway.surroundings.clock.now)
 
     # Opening
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import TypeVar
 
@@ -144,8 +144,8 @@ class Store:
         for row in rows:
             found = self.ceilings.get(row.tenant_id, {})
             known = found.get((row.key_id, row.unit, row.gateway_id))
-            if known is not None and known.taken > row.taken:
-                found[row.key_id, row.unit, row.gateway_id] = row
+            if known is not None and known.taken != row.taken:  # more, where something cost more than was held for it
+                found[row.key_id, row.unit, row.gateway_id] = replace(known, taken=row.taken)
 
     def taken_of(self, tenant_id: str, but: str) -> list[Taken]:
         """What other gateways have taken of a tenant's accounts."""

@@ -6,7 +6,7 @@ It counts for itself, with counters of its own, and keeps what it has billed: th
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from random import Random
@@ -110,8 +110,8 @@ class Organization:
             return
         self._later(job, SEND_SECONDS, lambda: self._take(job))
 
-    def _later(self, job: Job, seconds: float, call: object) -> None:
-        job.timer = self._clock.call_later(seconds, call)  # type: ignore[arg-type]
+    def _later(self, job: Job, seconds: float, call: Callable[[], None]) -> None:
+        job.timer = self._clock.call_later(seconds, call)
 
     def _take(self, job: Job) -> None:
         job.sink.on_connected()

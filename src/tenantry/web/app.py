@@ -25,7 +25,6 @@ from tenantry.control.tasks import Tasks
 from tenantry.domain.roles import Permission
 from tenantry.web.answers import shown
 from tenantry.web.api.routes import api_routes
-from tenantry.web.guesses import Guesses
 from tenantry.web.hosts import OwnHosts, PublicHost
 from tenantry.web.metrics import PATH as METRICS
 from tenantry.web.metrics import Scraped
@@ -43,6 +42,7 @@ from tenantry.web.signin.routes import signin_routes
 from tenantry.web.signin.throttle import Throttle
 from tenantry.web.signin.through import provider_of
 from tenantry.web.status import status_routes
+from tenantry.web.token_guesses import Guesses
 from tenantry.web.tokens import PRESENTED_AT_ONCE, present_token, site_of
 
 

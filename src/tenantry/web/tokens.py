@@ -11,7 +11,7 @@ from tenantry.control.tasks import Tasks
 from tenantry.domain.roles import Principal, Role
 from tenantry.storage.columns import now_utc
 from tenantry.storage.records import AdminRecord
-from tenantry.web.guesses import Guesses
+from tenantry.web.token_guesses import Guesses
 
 # Far above the longest token; bounds what is hashed for an unknown caller.
 TOKEN_CHARS_MAX = 512

@@ -14,7 +14,7 @@ try:
     from tenantry.wire._bytes import (  # pyright: ignore[reportMissingModuleSource] -- its source is C
         chunk_counter as _chunk_counter,
     )
-    from tenantry.wire._bytes import (  # pyright: ignore[reportMissingModuleSource]
+    from tenantry.wire._bytes import (  # pyright: ignore[reportMissingModuleSource] -- as above
         count_deltas,
         fill_line,
         head_reader,

@@ -126,9 +126,9 @@ class Asked(Members, gc=False, omit_defaults=True):
     """
 
     # The same members, read further. What is absent is no model and no bound.
-    model: str = ""  # pyright: ignore[reportIncompatibleVariableOverride]
-    max_tokens: int = -1  # pyright: ignore[reportIncompatibleVariableOverride]
-    stream: bool | UnsetType | None = UNSET  # pyright: ignore[reportIncompatibleVariableOverride]
+    model: str = ""  # pyright: ignore[reportIncompatibleVariableOverride] -- as above
+    max_tokens: int = -1  # pyright: ignore[reportIncompatibleVariableOverride] -- as above
+    stream: bool | UnsetType | None = UNSET  # pyright: ignore[reportIncompatibleVariableOverride] -- as above
     messages: list[Message] | None = None
 
 

@@ -724,3 +724,18 @@ def test_the_storm_finds_a_planted_fault(plant: Callable[[pytest.MonkeyPatch], N
         plant(patch)
         with pytest.raises(AssertionError):
             storm(CLUSTERS * 20)
+
+
+def test_the_pins_of_a_tenure_are_those_of_its_cells() -> None:
+    tenure = Tenure()
+    assert tenure.take({"org-1": 1, "org-2": 1}, {"acme": "org-1", "bolt": "org-2", "cord": "org-3"}, 0)
+    assert tenure.pins == {"acme": "org-1", "bolt": "org-2"}  # the third one's cell is another gateway's
+    tenure.release(["org-2"])
+    assert tenure.pins == {"acme": "org-1"}
+    assert tenure.take({"org-2": 1}, {"bolt": "org-2"}, 0)  # it stayed
+    tenure.lapse()
+    assert not tenure.take({"org-3": 1}, {"cord": "org-3"}, 0)  # said in another life
+    assert tenure.keep({"org-1": 1, "org-2": 3}, {"acme": "org-1", "bolt": "org-2"}, 9.0) == []
+    assert tenure.pins == {"acme": "org-1"}  # the other cell has been somebody else's meanwhile
+    tenure.unpin("acme")
+    assert tenure.pins == {}

@@ -33,7 +33,6 @@ from tenantry.domain.estimates import (
     bound_of,
     produced_tokens,
     rough_input_bound,
-    worst_case_nanos,
 )
 from tenantry.domain.holds import Account, Hold, place
 from tenantry.domain.prices import load_default_prices
@@ -51,6 +50,11 @@ def asked(model: str = "claude-sonnet-5-5", max_tokens: int = 1000, **more: obje
     for name, value in {"inference_geo": "global", **more}.items():
         setattr(fields, name, value)
     return fields
+
+
+def most_nanos(fields: MessageFields, prompt_tokens: int) -> int:
+    """What is held for a request that is not streamed."""
+    return bound_of(PRICES, fields, 0, AT_US, None, prompt_tokens).nanos
 
 
 @pytest.mark.parametrize(
@@ -93,13 +97,13 @@ def asked(model: str = "claude-sonnet-5-5", max_tokens: int = 1000, **more: obje
     ],
 )
 def test_worst_case(fields: MessageFields, nanos: int) -> None:
-    assert worst_case_nanos(PRICES, fields, 10_000, AT_US) == nanos
+    assert most_nanos(fields, 10_000) == nanos
 
 
 def test_a_long_prompt_is_held_at_its_own_price() -> None:
     fields = asked("claude-haiku-5-5")
-    assert worst_case_nanos(PRICES, fields, 100_000, AT_US) == 100_000 * 100 + 1_000 * 500
-    assert worst_case_nanos(PRICES, fields, 100_001, AT_US) == 100_001 * 500 + 1_000 * 2_500
+    assert most_nanos(fields, 100_000) == 100_000 * 100 + 1_000 * 500
+    assert most_nanos(fields, 100_001) == 100_001 * 500 + 1_000 * 2_500
 
 
 @given(
@@ -124,7 +128,7 @@ def test_no_bill_within_the_bounds_passes_the_worst_case(
     fields.server_tools = (ServerTool("web_search_20260318", searches),)
     cost = PRICES.price(usage, model, AT).cost_nanos
     assert cost is not None
-    assert cost <= worst_case_nanos(PRICES, fields, usage.prompt_tokens + spare, AT_US)
+    assert cost <= most_nanos(fields, usage.prompt_tokens + spare)
 
 
 @pytest.mark.parametrize(("body_bytes", "low"), [(0, 0), (1000, 1000), (10**9, CONTEXT_TOKENS)])
@@ -187,7 +191,7 @@ def test_claude_code_is_usable_on_five_dollars() -> None:
     for _ in range(100):
         fields = claude_code()
         meter = StreamMeter(PRICES, fields, rough_input_bound(49_000, fields), history, AT_US)
-        hold = place([acme], meter.first_nanos, AT_US)
+        hold = place([acme], meter.first_bound().nanos, AT_US)
         assert isinstance(hold, Hold)
         usage = Usage(cache_read_tokens=12_000, input_tokens=100)
         assert hold.resize(meter.started(PRICES, "claude-opus-5-5", usage, AT_US), AT_US)
@@ -208,7 +212,7 @@ def test_claude_code_is_usable_on_five_dollars() -> None:
 def test_a_stream_is_always_covered_by_a_margin(max_tokens: int, steps: list[tuple[int, int]], bound: int) -> None:
     meter = StreamMeter(PRICES, asked(max_tokens=max_tokens, stream=True), bound, None, AT_US)
     started = meter.started(PRICES, "claude-sonnet-5-5", Usage(input_tokens=500), AT_US)
-    assert started <= meter.first_nanos or bound < 500
+    assert started <= meter.first_bound().nanos or bound < 500
     held, chars, elapsed_us = started, 0, 0
     for more_chars, more_us in steps:
         chars, elapsed_us = chars + more_chars, elapsed_us + more_us
@@ -236,7 +240,7 @@ def test_told_output_tokens_count_when_they_are_more() -> None:
 
 def test_with_fallbacks_the_first_bound_stays() -> None:
     meter = StreamMeter(PRICES, asked(fallbacks=("claude-fable-5-1",)), 1000, None, AT_US)
-    assert meter.started(PRICES, "claude-sonnet-5-5", Usage(input_tokens=1), AT_US) == meter.first_nanos
+    assert meter.started(PRICES, "claude-sonnet-5-5", Usage(input_tokens=1), AT_US) == meter.first_bound().nanos
 
 
 def test_a_served_model_without_a_price_is_held_at_the_dearest() -> None:
@@ -302,7 +306,7 @@ def test_streams_together_never_pass_the_budget(concurrent: int, seed: int) -> N
     for _ in range(3_000):
         if len(running) < concurrent:
             meter = StreamMeter(PRICES, fields, 4_000, None, AT_US)
-            hold = place([acme], meter.first_nanos, AT_US)
+            hold = place([acme], meter.first_bound().nanos, AT_US)
             if isinstance(hold, Hold):
                 assert hold.resize(meter.started(PRICES, fields.model, Usage(input_tokens=1_000), AT_US), AT_US)
                 running.append((hold, meter, [0]))
@@ -366,7 +370,7 @@ def test_an_excess_makes_later_holds_larger_and_is_forgotten_slowly() -> None:
     worse = History()
     worse.learn_excess(100, 200)
     meter, scaled = (StreamMeter(PRICES, asked(), 1_000, each, AT_US) for each in (None, worse))
-    assert scaled.first_nanos == 2 * meter.first_nanos
+    assert scaled.first_bound().nanos == 2 * meter.first_bound().nanos
     assert (
         bound_of(PRICES, asked(), 1_000, AT_US, worse).nanos == 2 * bound_of(PRICES, asked(), 1_000, AT_US, None).nanos
     )
@@ -377,7 +381,7 @@ def test_a_long_conversation_with_one_search_is_held_at_the_long_price() -> None
     usage = Usage(input_tokens=190_000, output_tokens=1_000, web_search_requests=1)
     cost = PRICES.price(usage, fields.model, AT).cost_nanos
     assert cost is not None
-    assert worst_case_nanos(PRICES, fields, 90_000, AT_US) >= cost
+    assert most_nanos(fields, 90_000) >= cost
 
 
 def test_a_fallback_with_a_larger_window_bounds_the_prompt() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tenantry.domain.gifts import NEXT, Stage, Word, after
+from tenantry.domain.gifts import NEXT, UNASKED, WITHDRAWN, Stage, Word, after
 
-ENDS = {Stage.GIVEN, Stage.WITHDRAWN, Stage.DOUBTFUL}
+ENDS = {Stage.GIVEN, Stage.DECLINED, Stage.REFUSED, Stage.DOUBTFUL}
 
 
 @pytest.mark.parametrize("stage", Stage)
@@ -27,3 +27,10 @@ def test_nothing_is_given_but_by_the_stores_word_after_the_next_owner_has_what_i
 def test_what_the_store_may_have_done_is_never_taken_for_withdrawn() -> None:
     assert after(Stage.KEPT, Word.LOST) is Stage.KEPT
     assert after(Stage.KEPT, Word.UNHEARD) is Stage.DOUBTFUL
+    assert {*Stage} - {*WITHDRAWN} == {Stage.GIVEN, Stage.DOUBTFUL}
+
+
+def test_cells_are_their_owners_as_before_only_where_the_store_was_asked_for_nothing() -> None:
+    of_the_store = {after(Stage.KEPT, word) for word in (Word.AGREED, Word.REFUSED, Word.UNHEARD)}
+    assert {*Stage} - {*UNASKED} == of_the_store
+    assert after(Stage.ASKED, Word.LOST) in UNASKED

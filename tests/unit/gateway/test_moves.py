@@ -22,7 +22,7 @@ from tenantry.domain.owners import At
 from tenantry.gateway.asking import Asking
 from tenantry.gateway.balancing import SETTLE_SECONDS, SOUND_SECONDS, Balancer
 from tenantry.gateway.claiming import Claimer
-from tenantry.gateway.leftovers import Leftovers, Site
+from tenantry.gateway.leftovers import Books, Leftovers
 from tenantry.gateway.moving import Mover
 from tenantry.gateway.peers.calling import NotAPeer, Peers
 from tenantry.gateway.peers.listening import Called
@@ -162,10 +162,10 @@ class Side:
         assert cells is not None
         assert peers is not None
         self.engine, self.cells, self.store, self.asking = engine, cells, CellStore(engine), Asking()
-        site = Site(engine, folder / "journal", world.parts.prices)
+        books = Books(engine, folder / "journal", world.parts.prices)
         self.raiser = Raiser(world.parts, cells, self.store, name, self.asking)
-        self.leftovers = Leftovers(world.parts, cells, self.store, site, self.raiser, self.asking, name)
-        self.claimer = Claimer(world.parts, cells, self.store, site, name, self.asking, self.raiser, self.leftovers)
+        self.leftovers = Leftovers(world.parts, cells, self.store, books, self.raiser, self.asking, name)
+        self.claimer = Claimer(world.parts, cells, self.store, books, name, self.asking, self.raiser, self.leftovers)
         guests = self.leftovers.guests
         self.mover = Mover(world.parts, cells, self.store, self.claimer, guests, self.raiser, self.asking, name)
         self.balancer = Balancer(world.parts, cells, self.store, self.claimer, self.mover, self.asking, name)
@@ -195,7 +195,7 @@ class Side:
         tenant_id, cell = f"tnt_{slug}", f"crd_{slug}"
         assert self.store.claim(self.name, tenant_id, Component({tenant_id: cell}, (cell,)), 0) is not None
         self.world.own(tenant_id)
-        self.claimer.pins[tenant_id] = cell
+        self.cells.tenure.pins[tenant_id] = cell
 
     def stream(self) -> Connection:
         self.world.client().ask(message(stream=True, max_tokens=50_000))

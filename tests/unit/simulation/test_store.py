@@ -50,6 +50,17 @@ def test_who_owns_a_tenant_no_more_takes_nothing_of_its_budget() -> None:
     assert store.taken_of("acme", "b") == [row]
 
 
+def test_what_was_used_beyond_what_was_taken_stands_as_taken_when_a_tenant_is_let_go() -> None:
+    _, store = joined("a")
+    store.claim("a", "acme", ONE)
+    store.take([Taken("acme", "", "nanos", "a", 5, 0)])
+    for used in (7, 3):
+        store.lower([Taken("acme", "", "nanos", "a", used, 0)])
+        assert [row.taken for row in store.taken_of("acme", "b")] == [used]
+    store.lower([Taken("acme", "", "tokens", "a", 9, 0)])
+    assert len(store.taken_of("acme", "b")) == 1  # of which nothing was taken
+
+
 def test_what_was_asked_of_the_store_is_done_though_its_answer_is_lost() -> None:
     clock, store = joined()
     line, heard = Line(clock, Random(1)), list[str]()

@@ -21,7 +21,7 @@ from tenantry.storage.directory.tenants import TenantChange
 from tenantry.storage.tables import admin_users
 from tenantry.web.api import tenants as api
 from tenantry.web.app import control_app
-from tenantry.web.guesses import ADDRESS_GUESSES, ALL_GUESSES, TOLD_AT_ONCE, Guesses
+from tenantry.web.token_guesses import ADDRESS_GUESSES, ALL_GUESSES, TOLD_AT_ONCE, Guesses
 from tests.template import init_from_template
 
 TOKEN = "tadm-a-token-of-a-test"

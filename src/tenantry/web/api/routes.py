@@ -14,10 +14,10 @@ from tenantry.web.api import (
     alerts,
     audit,
     budgets,
-    cluster,
     credentials,
     declared,
     exports,
+    gateways,
     invoices,
     keys,
     ledger,
@@ -61,7 +61,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *ledger.OPERATIONS,
     *declared.OPERATIONS,
     *site.OPERATIONS,
-    *cluster.OPERATIONS,
+    *gateways.OPERATIONS,
 )
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY"})

@@ -16,7 +16,7 @@ from typing import Final
 from sqlalchemy import Engine
 
 from tenantry.storage.guesses import Allowance, GuessStore
-from tenantry.web.guesses import (
+from tenantry.web.token_guesses import (
     ADDRESS_GUESSES,
     ADDRESS_SECONDS_EACH,
     ALL_GUESSES,

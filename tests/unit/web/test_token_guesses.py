@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from tenantry.web.guesses import (
+from tenantry.web.token_guesses import (
     ADDRESS_GUESSES,
     ADDRESS_SECONDS_EACH,
     ADDRESSES_MAX,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from tenantry.control.cluster import CellView, GatewayView, cell_view, gateway_view
 from tenantry.control.controls import ControlView, list_controls, place_of
+from tenantry.control.gateway_views import CellView, GatewayView, cell_view, gateway_view
 from tenantry.domain.roles import Permission
 from tenantry.web.api.changes import Name
 from tenantry.web.api.operations import Call, Struct, operation
