@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
 from typing import Final
 
 # What OpenSSL and its buffers hold for one that has begun is some 43 KB (measured, 2026-11-28): 88 MB of all, 22 of an
@@ -24,6 +25,9 @@ class HandshakeRoom:
 
     def __len__(self) -> int:
         return len(self._begun)
+
+    def __iter__(self) -> Iterator[socket.socket]:
+        return iter([*self._begun])
 
     def enter(self, raw: socket.socket, peer: str, now: float) -> tuple[bool, socket.socket | None]:
         """Whether there is room for one more, and which other one has to be ended for that. `now` is in seconds."""

@@ -38,14 +38,15 @@ class PeerHandshakes:
         self._acceptor = Acceptor(listener, self._arrive)
 
     def close(self) -> None:
-        """Accept no more. Who is in the middle of a handshake comes to its end."""
+        """Accept no more. Who is in the middle of a handshake is told: at its end it would send a request."""
         self._acceptor.close()
+        for raw in self._room:
+            _end(raw)
 
     def _arrive(self, raw: socket.socket, peer: str) -> None:
         has_room, given_up = self._room.enter(raw, peer, self._loop.time())
         if given_up is not None:
-            with contextlib.suppress(OSError):  # it has gone
-                given_up.shutdown(socket.SHUT_RDWR)  # whoever waits for it sees its end
+            _end(given_up)
         if not has_room:
             raw.close()
             return
@@ -64,3 +65,9 @@ class PeerHandshakes:
             raw.close()
         finally:
             self._room.leave(raw)
+
+
+def _end(raw: socket.socket) -> None:
+    """Whoever waits for it sees its end."""
+    with contextlib.suppress(OSError):  # it has gone
+        raw.shutdown(socket.SHUT_RDWR)

@@ -239,6 +239,37 @@ def test_a_gateway_that_accepts_no_more_ends_who_has_not_proved_anything_yet(
     run(work)
 
 
+def test_a_gateway_that_accepts_no_more_ends_who_is_in_the_middle_of_a_handshake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else that one would come to its end, prove what it is, and send a request to a process that ends."""
+    monkeypatch.setattr(listening, "PROOF_SECONDS_MAX", 3600.0)
+
+    async def work() -> None:
+        server = await listening.serve_peers(
+            World(tmp_path).parts, Peers(Pools(), KEY), "gateway-1", "127.0.0.2", 0, lambda _talk: None
+        )
+        place = read_place(server.address)
+        assert place is not None
+        reader, writer = await asyncio.open_connection(place.host, place.port)
+        writer.write(first_flight())
+        await reader.readexactly(1)  # it is answered: its handshake goes on
+        server.close()
+        rest = asyncio.create_task(reader.read())
+        await until(rest.done, what="the connection being ended")
+        writer.close()
+
+    run(work)
+
+
+def first_flight() -> bytes:
+    """What a client of TLS says first."""
+    said = ssl.MemoryBIO()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        anybody().wrap_bio(ssl.MemoryBIO(), said).do_handshake()
+    return said.read()
+
+
 def test_a_gateway_that_says_something_before_it_is_asked_is_asked_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """It gives way at this very moment, and nobody could say whether a request had been read."""
 
