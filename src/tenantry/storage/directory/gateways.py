@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -62,17 +63,11 @@ class GatewayChanges(Changes):
     def list_gateways(self) -> list[GatewayRecord]:
         """The one that began last first."""
         live = {*self._cell_store().live()}
+        owned = self.list_cells()
+        counted = Counter(one.gateway_id for one in owned)
+        granted = Counter(one.gateway_id for one in owned for _ in one.tenants)
         with self._engine.connect() as connection:
             booked = set(connection.execute(booked_to_end()).scalars())
-            owned = select(cells.c.gateway_id, func.count()).group_by(cells.c.gateway_id)
-            counted = {gateway_id: int(count) for gateway_id, count in connection.execute(owned)}
-            pinned = (
-                select(cells.c.gateway_id, func.count())
-                .join(cell_tenants, cell_tenants.c.cell == cells.c.name)
-                .join(tenants, tenants.c.tenant_id == cell_tenants.c.tenant_id)
-                .group_by(cells.c.gateway_id)
-            )
-            granted = {gateway_id: int(count) for gateway_id, count in connection.execute(pinned)}
             taken = (
                 select(ceilings.c.gateway_id, func.sum(ceilings.c.taken))
                 .where(ceilings.c.key_id == "", ceilings.c.unit == "nanos")
@@ -90,15 +85,15 @@ class GatewayChanges(Changes):
                 _time(row.since_us),
                 LOST if row.forgotten_at_us is not None else LIVES if row.gateway_id in live else ENDED,
                 row.gateway_id in booked,
-                counted.get(row.gateway_id, 0),
-                granted.get(row.gateway_id, 0),
+                counted[row.gateway_id],
+                granted[row.gateway_id],
                 sums.get(row.gateway_id, 0),
             )
             for row in rows
         ]
 
     def list_cells(self) -> list[CellRecord]:
-        """By the name of what they are of."""
+        """By the name of what they are of. One of a credential that is there no longer is none."""
         live = {*self._cell_store().live()}
         with self._engine.connect() as connection:
             names = {row.credential_id: row.name for row in connection.execute(select(credentials))}
@@ -122,6 +117,7 @@ class GatewayChanges(Changes):
                 row.wanted_by,
             )
             for row in rows
+            if row.name in names or row.name in pinned
         ]
         return sorted(found, key=lambda one: (one.capacity, one.name))
 

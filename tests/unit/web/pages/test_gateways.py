@@ -54,13 +54,16 @@ def test_who_lives_what_it_owns_and_what_of_the_dead_is_in_doubt_is_shown(
     assert "tenantry gateways forget gw-dead" in shown
 
 
-def test_who_was_removed_is_no_client_of_a_gateway(site: Site, store: CellStore) -> None:
-    def owned() -> int:
-        return next(one.tenants for one in site.directory.list_gateways() if one.gateway_id == "gw-a")
+def test_what_was_removed_is_no_cell_and_no_client_of_a_gateway(site: Site, store: CellStore) -> None:
+    def owned() -> tuple[int, int]:
+        return next((one.cells, one.tenants) for one in site.directory.list_gateways() if one.gateway_id == "gw-a")
 
-    assert owned() == 1
+    assert owned() == (1, 1)
     site.directory.remove_tenant("acme", None, "left")
-    assert owned() == 0
+    with site.engine.begin() as connection:
+        connection.execute(insert(cells).values(name="crd_gone", gateway_id="gw-a", epoch=1, since_us=0))
+    assert owned() == (1, 0)
+    assert [one.capacity for one in site.directory.list_cells()] == ["sandbox"]
 
 
 def test_one_that_serves_by_itself_where_there_were_several_is_not_nobody(
