@@ -19,6 +19,7 @@ from tenantry.storage.cell_tables import ceilings, cell_tenants, cells, gateways
 from tenantry.storage.journals import booked_to_end
 from tenantry.storage.leases import Lease, LeaseStore
 from tenantry.storage.many import insert_of, rows_where
+from tenantry.storage.tables import credentials, tenants, upstreams
 
 
 @value
@@ -312,9 +313,22 @@ class CellStore(LeaseStore):
             return {one.tenant_id for one in taken_of(connection, tenant_ids, but=us)}
 
     def tidy(self) -> None:
-        """What gateways had taken whose journals are booked to their end; and those of them that own nothing."""
+        """What gateways had taken whose journals are booked to their end; and those of them that own nothing.
+
+        What they owned is over where its credential and its tenants are gone: each proof of isolation leaves some.
+        """
         booked, owners = booked_to_end(), select(cells.c.gateway_id)
         with self.engine.begin() as connection:
+            over = select(gateways.c.gateway_id).where(gateways.c.gateway_id.in_(booked), ~self.is_live())
+            pinned = select(cell_tenants.c.cell).join(tenants, tenants.c.tenant_id == cell_tenants.c.tenant_id)
+            connection.execute(
+                delete(cells).where(
+                    cells.c.gateway_id.in_(over),
+                    cells.c.name.not_in(select(credentials.c.credential_id)),
+                    cells.c.name.not_in(select(upstreams.c.upstream_id)),
+                    cells.c.name.not_in(pinned),
+                )
+            )
             connection.execute(delete(ceilings).where(ceilings.c.gateway_id.in_(booked)))
             connection.execute(
                 delete(gateways).where(

@@ -17,7 +17,7 @@ from tenantry.storage.cells import CellStore, Claimed, Side, Wish
 from tenantry.storage.columns import now_utc
 from tenantry.storage.leases import Lease, Loaded, Renewed
 from tenantry.storage.server import Lock, take_turn
-from tenantry.storage.tables import journals
+from tenantry.storage.tables import journals, upstreams
 from tests.template import new_store
 from tests.unit.domain.test_cells import GATEWAYS, LEASE, TENANTS, Store, storm
 
@@ -227,6 +227,31 @@ def test_what_is_booked_to_its_end_is_kept_no_longer(store: CellStore, engine: E
     with engine.connect() as connection:
         assert taken_of(connection, ["acme"], but=()) == []
         assert connection.execute(select(gateways.c.gateway_id)).scalars().all() == ["gw-b"]
+
+
+def test_of_what_the_dead_owned_that_is_forgotten_whose_credential_is_gone(store: CellStore, engine: Engine) -> None:
+    store.claim("gw-a", "acme", Component({"acme": "org-1"}, ("org-1",)), 5)
+    store.claim("gw-a", "bolt", Component({"bolt": "up-1"}, ("up-1",)), 5)
+    store.claim("gw-b", "coil", Component({"coil": "org-2"}, ("org-2",)), 5)
+    with engine.begin() as connection:
+        up = {
+            "name": "one",
+            "base_url": "http://127.0.0.1:9",
+            "connect_seconds": 1,
+            "answer_seconds": 1,
+            "created_at": now_utc(),
+        }
+        connection.execute(insert(upstreams).values(upstream_id="up-1", **up))
+    store.end(["gw-a"])
+    store.tidy()
+    with engine.connect() as connection:
+        assert {*connection.execute(select(cells.c.name)).scalars()} == {"org-1", "org-2", "up-1"}, "not booked"
+    with engine.begin() as connection:
+        anchor = {"file_number": 1, "offset": 0, "seq": 0, "head_hash": "", "damaged_lines": 0}
+        connection.execute(insert(journals).values(run_id="gw-a", closed_at=now_utc(), **anchor))
+    store.tidy()
+    with engine.connect() as connection:
+        assert {*connection.execute(select(cells.c.name)).scalars()} == {"org-2", "up-1"}
 
 
 def test_an_owner_gives_a_cell_to_one_that_lives(store: CellStore, engine: Engine, clock: Clock) -> None:
