@@ -114,7 +114,7 @@ async def serve_gateway(
         one.enter(parts, opening.ended, partial(costs_of, engine, journal_dir, prices))
     server = await _serve_plainly(parts, listener) if certificates is None else TlsServer(parts, listener, certificates)
     retirement = Retirement(parts, journal.run_id, await_successor(journal.folder, port, seat), listener, server.close)
-    ending = _Ending(loop)
+    ending = Ending(loop)
 
     live = LiveFile(journal.folder / LIVE_FILE)
     reopen = partial(open_counters, engine, journal_dir, prices, settings.zone)
@@ -203,7 +203,7 @@ async def _await_others(engine: Engine, journal_dir: Path, port: int, seat: int,
 
 
 async def _drain(
-    gateway: GatewayProcess, membership: Membership | None, retirement: Retirement, ending: _Ending, seconds: float
+    gateway: GatewayProcess, membership: Membership | None, retirement: Retirement, ending: Ending, seconds: float
 ) -> None:
     """What it owns goes to others, the port closes, and what is in flight ends: within so many seconds, where told."""
     if ending.stop.is_set() and membership is not None and not retirement.begun.is_set():
@@ -227,7 +227,7 @@ async def _serve_plainly(parts: Parts, listener: socket.socket) -> asyncio.Serve
     )
 
 
-class _Ending:
+class Ending:
     """SIGTERM or SIGINT: `stop`. The second one: at once."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -240,12 +240,14 @@ class _Ending:
         (self._hurry if self.stop.is_set() else self.stop).set()
 
     async def unless_hurried(self, work: Coroutine[Any, Any, None]) -> bool:
-        """Do `work`. False: it was given up at a second signal."""
+        """Do `work`. False: it was given up at a second signal. What fails in it is told, and the end goes on."""
         task, hurry = asyncio.create_task(work), asyncio.create_task(self._hurry.wait())
         done, _ = await asyncio.wait([task, hurry], return_when=asyncio.FIRST_COMPLETED)
         for one in (task, hurry):
             one.cancel()
-        await asyncio.gather(task, hurry, return_exceptions=True)
+        [failed, _] = await asyncio.gather(task, hurry, return_exceptions=True)
+        if isinstance(failed, Exception):
+            log.error("a fault as this gateway ends", exc_info=failed)
         return task in done
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from pathlib import Path
 
 import pytest
 
-from tenantry.gateway.serving import bound_idle
+from tenantry.gateway.serving import Ending, bound_idle
 from tenantry.settings import load_settings
 
 
@@ -22,3 +23,17 @@ def test_idle_connections_take_no_more_than_a_quarter_of_the_descriptors(
     assert caplog.messages == [
         "this process may open 4096 files: only 1024 idle connections to upstreams are kept, not 2000"
     ]
+
+
+def test_what_fails_as_a_gateway_ends_is_told_and_it_goes_on_ending(caplog: pytest.LogCaptureFixture) -> None:
+    async def fail() -> None:
+        raise ValueError("of ours")
+
+    async def end() -> bool:
+        return await Ending(asyncio.get_running_loop()).unless_hurried(fail())
+
+    with caplog.at_level(logging.ERROR):
+        assert asyncio.run(end())
+    [told] = caplog.records
+    assert told.exc_info is not None
+    assert str(told.exc_info[1]) == "of ours"
