@@ -12,7 +12,7 @@ from sqlalchemy import func, select, update
 from tenantry.domain.near import did_you_mean
 from tenantry.domain.values import value
 from tenantry.storage.cell_tables import ceilings, cell_tenants, cells, gateways
-from tenantry.storage.cells import CellStore
+from tenantry.storage.cells import CellStore, write_wish
 from tenantry.storage.directory.changes import Changes, DirectoryError, NotInDirectory
 from tenantry.storage.journals import booked_to_end
 from tenantry.storage.tables import credentials, tenants, upstreams
@@ -138,8 +138,8 @@ class GatewayChanges(Changes):
             raise DirectoryError(f"{found.capacity} is {to}'s already")
         if not found.is_live:
             raise DirectoryError(f"nobody that lives owns {found.capacity}: who gets the next request of it has it")
-        self._cell_store().wish(found.name, to)
         with self._engine.begin() as connection:
+            write_wish(connection, found.name, to)
             detail = {"capacity": found.capacity, "from": found.gateway_id, "to": to}
             self._audit(connection, "cell.move", found.name, detail)
         return replace(found, moves_to=to)
@@ -181,19 +181,20 @@ class GatewayChanges(Changes):
             DirectoryError: it lives, or its journal is booked to its end, so that nothing is in doubt.
         """
         found = self.get_gateway(gateway_id)
+        lives = DirectoryError(
+            f"{gateway_id} lives: stop it first. One that has died is known to have when its lease has run out"
+        )
         if found.state == LIVES:
-            raise DirectoryError(
-                f"{gateway_id} lives: stop it first. One that has died is known to have when its lease has run out"
-            )
+            raise lives
         if found.is_booked:
             raise DirectoryError(f"the journal of {gateway_id} is booked to its end: nothing of it is in doubt")
         if found.state == LOST:
             return
         with self._engine.begin() as connection:
             at_us = time.time_ns() // 1000
-            connection.execute(
-                update(gateways).where(gateways.c.gateway_id == gateway_id).values(forgotten_at_us=at_us)
-            )
+            is_gone = gateways.c.gateway_id == gateway_id, ~self._cell_store().is_live()
+            if connection.execute(update(gateways).where(*is_gone).values(forgotten_at_us=at_us)).rowcount != 1:
+                raise lives  # it has come back since
             detail = {"machine": found.machine, "taken_nanos": found.taken_nanos}
             self._audit(connection, "gateway.forget", gateway_id, detail)
 

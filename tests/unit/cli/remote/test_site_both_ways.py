@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import Connection, update
 
 from tenantry.control.live_check import LiveCheck
 from tenantry.domain.alerts import Alert, AlertKind
@@ -258,12 +258,11 @@ def test_a_cell_is_moved_alike_and_who_asks_is_told_when_its_owner_has_seen_to_i
     if not sees_to_it:
         monkeypatch.setattr("tenantry.cli.cells._MOVE_SECONDS_MAX", 0.0)
 
-    def give(store: CellStore, name: str, to: str) -> None:
-        with store.engine.begin() as connection:
-            connection.execute(update(cells).where(cells.c.name == name).values(gateway_id=to))
+    def give(connection: Connection, name: str, to: str) -> None:
+        connection.execute(update(cells).where(cells.c.name == name).values(gateway_id=to))
 
     if sees_to_it:
-        monkeypatch.setattr(CellStore, "wish", give)
+        monkeypatch.setattr("tenantry.storage.directory.gateways.write_wish", give)
     command = "cells move main --to gateway-free --yes"
     with listening(second) as server:
         said = changed_alike(command, (api, second), server, tmp_path, monkeypatch, ends)
