@@ -205,7 +205,7 @@ class CellStore(LeaseStore):
     def wish(self, name: str, to: str | None) -> None:
         """A cell is to be another gateway's; its owner sees to it. None: it stays where it is."""
         with self.engine.begin() as connection:
-            connection.execute(update(cells).where(cells.c.name == name).values(wanted_by=to))
+            wish(connection, name, to)
 
     def wishes(self, gateway_id: str) -> list[Wish]:
         """What of this gateway's is to be another's."""
@@ -335,6 +335,11 @@ class CellStore(LeaseStore):
                     gateways.c.gateway_id.in_(booked), gateways.c.gateway_id.not_in(owners), ~self.is_live()
                 )
             )
+
+
+def wish(connection: Connection, name: str, to: str | None) -> None:
+    """As `CellStore.wish`, with what else is written of it."""
+    connection.execute(update(cells).where(cells.c.name == name).values(wanted_by=to))
 
 
 def _pins_of(connection: Connection, tenant_ids: Sequence[str]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from sqlalchemy import func, select, update
 from tenantry.domain.near import did_you_mean
 from tenantry.domain.values import value
 from tenantry.storage.cell_tables import ceilings, cell_tenants, cells, gateways
-from tenantry.storage.cells import CellStore
+from tenantry.storage.cells import CellStore, wish
 from tenantry.storage.directory.changes import Changes, DirectoryError, NotInDirectory
 from tenantry.storage.journals import booked_to_end
 from tenantry.storage.tables import credentials, tenants, upstreams
@@ -138,8 +138,8 @@ class GatewayChanges(Changes):
             raise DirectoryError(f"{found.capacity} is {to}'s already")
         if not found.is_live:
             raise DirectoryError(f"nobody that lives owns {found.capacity}: who gets the next request of it has it")
-        self._cell_store().wish(found.name, to)
         with self._engine.begin() as connection:
+            wish(connection, found.name, to)
             detail = {"capacity": found.capacity, "from": found.gateway_id, "to": to}
             self._audit(connection, "cell.move", found.name, detail)
         return replace(found, moves_to=to)

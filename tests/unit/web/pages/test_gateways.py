@@ -125,6 +125,18 @@ def test_a_cell_is_moved_and_the_page_follows_until_its_owner_has_seen_to_it(
     assert "hx-get" not in after.text
 
 
+def test_nobody_asks_for_a_move_that_the_audit_log_has_not(
+    site: Site, store: CellStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise RuntimeError("the disk is full")
+
+    monkeypatch.setattr(site.directory, "_audit", full)
+    with pytest.raises(RuntimeError, match="full"):
+        site.directory.move_cell("sandbox", "gw-b")
+    assert store.wishes("gw-a") == []
+
+
 def test_a_move_that_cannot_be_is_refused_in_words_and_changes_nothing(
     app: Starlette, site: Site, store: CellStore
 ) -> None:
