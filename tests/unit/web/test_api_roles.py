@@ -107,6 +107,15 @@ def test_every_operation_has_a_request_that_works() -> None:
     assert len({one.name for one in OPERATIONS}) == len(OPERATIONS)
 
 
+def test_what_is_of_the_whole_site_is_for_nobody_who_has_some_tenants_alone() -> None:
+    """Beside the declarations, as below."""
+    whole = {"admin-tokens", "audit", "backups", "cells", "controls", "credentials", "declaration", "doctor"}
+    whole |= {"gateways", "health", "margin", "people", "proofs", "site", "tasks", "upstreams"}
+    found = [one for one in OPERATIONS if one.path.split("/")[1] in whole]
+    assert {one.path.split("/")[1] for one in found} == whole
+    assert [one.name for one in found if one.permission in OF_ONE_TENANT and not one.of_site] == []
+
+
 def test_what_changes_anything_needs_more_than_to_look() -> None:
     """Beside the declarations, which a test of roles would follow whatever they said."""
     looks = {one.name for one in OPERATIONS if one.is_write and one.permission.endswith(".read")}

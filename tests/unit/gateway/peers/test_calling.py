@@ -123,7 +123,7 @@ def test_what_was_heard_on_one_connection_opens_no_other() -> None:
             await reader.readexactly(GREETING_BYTES)
             writer.write(bytes(heard))
             try:
-                return await reader.read()
+                return await reader.read(GREETING_BYTES)  # an answer, where it is believed
             except ConnectionResetError:
                 return b""
             finally:

@@ -15,6 +15,8 @@ from tenantry.ledger.live import LiveGateway
 from tenantry.storage.cell_tables import cells
 from tenantry.storage.cells import CellStore
 from tenantry.storage.columns import now_utc
+from tenantry.storage.directory import DirectoryError
+from tenantry.storage.directory.gateways import LIVES
 from tenantry.storage.tables import journals
 from tenantry.web.pages import gateways
 from tests.browser import Browser, add_person, signed_in
@@ -123,6 +125,24 @@ def test_a_cell_is_moved_and_the_page_follows_until_its_owner_has_seen_to_it(
     after = browser.get("/parts/gateways")
     assert "sandbox gw-b" in after.shown
     assert "hx-get" not in after.text
+
+
+def test_nobody_asks_for_a_move_that_the_audit_log_has_not(
+    site: Site, store: CellStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise RuntimeError("the disk is full")
+
+    monkeypatch.setattr(site.directory, "_audit", full)
+    with pytest.raises(RuntimeError, match="full"):
+        site.directory.move_cell("sandbox", "gw-b")
+    assert store.wishes("gw-a") == []
+
+
+def test_a_gateway_that_lives_is_not_declared_lost(site: Site, store: CellStore) -> None:
+    with pytest.raises(DirectoryError, match="gw-a lives"):
+        site.directory.forget_gateway("gw-a")
+    assert site.directory.get_gateway("gw-a").state == LIVES
 
 
 def test_a_move_that_cannot_be_is_refused_in_words_and_changes_nothing(

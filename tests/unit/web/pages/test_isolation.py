@@ -14,6 +14,7 @@ from tenantry.control.isolation.stage import PROVES, Listener, Options
 from tenantry.control.isolation.waiting import ProofImpossible
 from tenantry.control.site import Site
 from tenantry.control.tasks import RUNNING
+from tenantry.domain.roles import Role
 from tests.browser import signed_in
 from tests.stack import wait_for
 from tests.unit.web.api_site import Served, served
@@ -92,3 +93,14 @@ def test_what_a_later_version_runs_is_left_out_of_the_tasks(api: Served) -> None
     later, known = api.app.state.tasks.list()
     assert [one["task_id"] for one in api.ask("GET", "/tasks").document["data"]] == [known.task_id]
     assert api.ask("GET", f"/tasks/{later.task_id}").status == 404
+
+
+def test_a_task_is_for_who_may_begin_one_like_it(api: Served) -> None:
+    signed_in(api.app, api.site).post("/recompute")
+    ended(api)
+    (task,) = api.app.state.tasks.list()
+    for role, status in ((Role.OWNER, 200), (Role.BILLING, 200), (Role.OPERATOR, 403), (Role.VIEWER, 403)):
+        token = api.site.directory.create_admin(f"all-{role}", None, role)
+        assert api.ask("GET", f"/tasks/{task.task_id}", token=token).status == status
+        found = api.ask("GET", "/tasks", token=token).document["data"]
+        assert [one["task_id"] for one in found] == [task.task_id] * (status == 200)

@@ -329,11 +329,11 @@ def test_a_tampered_or_missing_cookie_opens_nothing(app: Starlette, site: Site) 
         assert Browser(app, cookies={"tenantry": text}).get(INSIDE).status == 303, text
 
 
-def test_blanks_behind_a_name_do_not_make_its_guesses_somebody_elses(app: Starlette, site: Site) -> None:
-    """What is cut off behind the longest name leaves blanks, which the search for it passes over."""
+def test_blanks_and_capitals_do_not_make_the_guesses_at_a_name_somebody_elses(app: Starlette, site: Site) -> None:
+    """What is cut off behind the longest name leaves blanks; the search for it passes over those, and over capitals."""
     ana(app, site)
     statuses: list[int] = []
     for number in range(NAME_GUESSES + 3):
-        name = "ana" + "\t" * number + " " * (61 - number) + "x"
+        name = ("ana", "Ana", "aNA")[number % 3] + "\t" * number + " " * (61 - number) + "x"
         statuses.append(enter(Browser(app, address=f"198.51.100.{number}"), "wrong", name).status)
     assert statuses == [422] * NAME_GUESSES + [429] * 3
