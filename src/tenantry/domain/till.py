@@ -184,6 +184,8 @@ class Till:
         for name, account in self.accounts_by_name(tenant_id).items():
             spent = opening.tokens.get(tenant_id, {}) if name[1] == TOKENS else opening.of(tenant_id, name[0])
             account.begin_again(spent, opening.at_us, account.spent_here - spent_before.get(name, 0))
+            if account.ceiling is not None and account.used_nanos > account.ceiling.taken:
+                account.ceiling.ask(0)  # of what is used already
 
     def doubt(self, tenant_id: str, key_id: str, unit: str, nanos: int) -> None:
         """So much more, or less, may have been spent by gateways that cannot be asked."""

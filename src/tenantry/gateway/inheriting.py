@@ -122,12 +122,21 @@ class Inheritance:
         attempt = request.attempt
         if attempt is not None and attempt.attempt_id not in ended:
             self._lent[attempt.attempt_id] = _Lent(parts.till.accounts_of(tenant, key), attempt)
+            if attempt.is_held:
+                self._seek(tenant.tenant_id)
         credential = credentials.get(request.credential_id) if request.credential_id is not None else None
         if not request.has_session or (credential is None and request.credential_id is not None):
             return
         ask = self._turns[request.name] = Ask(tenant, key, credential, request.model, request.input_tokens, untold)
         ask.output_tokens = request.output_tokens
         adopt(parts, ask, request.begun_at)
+
+    def _seek(self, tenant_id: str) -> None:
+        """Have it granted for here before anybody asks: else nothing can be taken for the next step of its stream."""
+        cells = self._parts.cells if self._parts is not None else None
+        if cells is not None and tenant_id not in cells.tenure.tenants:
+            cells.sought[tenant_id] = None
+            cells.ring()
 
     # Being told
 

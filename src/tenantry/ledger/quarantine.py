@@ -154,6 +154,15 @@ def held_in_quarantine(
     return {(tenant, key): int(nanos) for tenant, key, nanos in connection.execute(query)}
 
 
+def quarantined_of(connection: Connection, run_ids: Sequence[str]) -> list[tuple[str, str, str, int, int]]:
+    """What budgets count for lines of these journals: journal, tenant, key, nano-dollars, and when it was found."""
+    columns = quarantine.c
+    query = select(columns.run_id, columns.tenant_id, columns.key_id, columns.nanos, columns.found_at_us).where(
+        columns.run_id.in_(run_ids), columns.tenant_id.is_not(None)
+    )
+    return [(run_id, tenant, key, int(nanos), at_us) for run_id, tenant, key, nanos, at_us in connection.execute(query)]
+
+
 def resolve(engine: Engine, prices: PriceTable, at_us: int, *, at_bound: bool = False) -> Resolved:
     """Try every line again, as this version understands it.
 

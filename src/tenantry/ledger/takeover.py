@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection, Engine, case, func, select
 
 from tenantry.domain.doubts import Doubt, Taken, weigh
-from tenantry.domain.holds import TOKENS
+from tenantry.domain.holds import NANOS, TOKENS
 from tenantry.domain.opening import PERIODS, Opening
 from tenantry.domain.periods import Period, period_of
 from tenantry.domain.plans import PRICED_TOKENS
@@ -28,7 +28,7 @@ from tenantry.ledger.booking import already_booked
 from tenantry.ledger.events import EndedAttempt
 from tenantry.ledger.lines import Begun
 from tenantry.ledger.opening import ReadRun, counted_tokens, read_runs, sum_up
-from tenantry.ledger.quarantine import counted_nanos
+from tenantry.ledger.quarantine import attempts_in_quarantine, counted_nanos, quarantined_of
 from tenantry.storage.ceilings import forgotten, taken_of
 from tenantry.storage.database import reading
 from tenantry.storage.journals import Booked, find_booked
@@ -167,7 +167,7 @@ def _known(
     booked: Mapping[str, Booked],
     looked: Looked,
 ) -> dict[tuple[str, str, str, str], list[int]]:
-    """What of each is booked or can be read here: in all, then in each of the periods. By names.
+    """What of each is booked, in quarantine, or can be read here: in all, then in each of the periods. By names.
 
     What many tenants are in doubt about is asked for together, and where something was booked: it is looked at again
     each second.
@@ -194,6 +194,12 @@ def _known(
                 name = (tenant_id, holder, unit, gateway_id)
                 if name in names:
                     found[name][:] = map(add, found[name], sums)
+    for gateway_id, tenant_id, key_id, nanos, at_us in quarantined_of(connection, sorted({one[3] for one in found})):
+        sums = [nanos, *(nanos if one.start_us <= at_us < one.end_us else 0 for one in periods)]
+        for holder in {"", key_id}:
+            name = (tenant_id, holder, NANOS, gateway_id)
+            if name in found:
+                found[name][:] = map(add, found[name], sums)
     return found
 
 
@@ -235,6 +241,8 @@ def _unbooked(
     """The same, of each attempt that has ended and is not booked yet."""
     ended = [one for one in run.ended if one.begun.tenant_id in tenant_ids and one.begun.begun_at_us >= begun_us]
     booked = already_booked(connection, [one.begun.attempt_id for one in ended])
+    if ended:
+        booked |= attempts_in_quarantine(connection)
     for one in ended:
         if one.begun.attempt_id not in booked:
             amount = counted_tokens(one) if unit == TOKENS else counted_nanos(one)

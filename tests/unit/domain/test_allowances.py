@@ -207,6 +207,13 @@ def test_a_correction_of_a_day_before_the_change_is_not_that_of_the_window() -> 
     assert acme.spent["plan"] == -1
 
 
+def test_what_was_no_more_in_the_month_may_have_been_so_before_the_window() -> None:
+    acme = account(on(("pro", 1), ("team", 24)))
+    acme.find(dict.fromkeys(("day", "week", "month"), 30 * USD), at(24))
+    acme.find({"week": -10 * USD, "month": -10 * USD}, at(24))
+    assert (acme.spent["month"], acme.spent["plan"]) == (20 * USD, 30 * USD)
+
+
 def test_a_raise_lifts_the_block_for_its_time() -> None:
     more = Raise(5 * USD, at(24), at(25))
     acme = account(on(("pro", 1)), 60 * USD, Budget((), "hard", (more,)))

@@ -113,6 +113,13 @@ def test_what_was_lost_counts_nothing_in_a_period_that_began_later(held: Held) -
     assert found_since(first, after) == {"day": 50, "week": -100, "month": -100}
 
 
+def test_what_was_lost_in_a_period_before_counts_nothing_at_who_takes_over_in_this_one(held: Held) -> None:
+    lost = doubt(400, lost_at_us=NOON - 2)
+    lost.starts_us = {"day": NOON - 1, "week": NOON - 3, "month": NOON - 3}
+    held.enter(lost)
+    assert held.account.spent == {"day": 0, "week": 400, "month": 400}
+
+
 def test_a_machine_that_was_declared_lost_and_lives_is_in_doubt_again(held: Held) -> None:
     first = held.enter(doubt(400, 100, lost_at_us=NOON))
     held.look(first, doubt(400, 150))

@@ -17,6 +17,7 @@ import pytest
 
 from tenantry.domain.allowances import Allowance, Sold
 from tenantry.domain.limits import Limits
+from tenantry.domain.opening import Opening
 from tenantry.domain.plans import Dated, Terms
 from tenantry.gateway.handover import DescriptorLost, Estate, Passed, Succeed, Wire, WireBroken, await_successor
 from tenantry.gateway.inheriting import Inheritance, succeed
@@ -213,7 +214,8 @@ def test_what_an_upstream_has_told_the_old_one_is_held_by_the_new_one_whether_it
     run(test)
 
 
-def test_a_stream_at_the_old_one_grows_where_the_new_one_is_one_of_several(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_in_doubt", [False, True])
+def test_a_stream_at_the_old_one_grows_where_the_new_one_is_one_of_several(tmp_path: Path, is_in_doubt: bool) -> None:
     async def test() -> None:
         async with two(tmp_path, budget_nanos=100 * USD, is_one_of_several=True) as both:
             both.old.own("tnt_acme")
@@ -228,6 +230,11 @@ def test_a_stream_at_the_old_one_grows_where_the_new_one_is_one_of_several(tmp_p
             both.old.turn()
             one = await both.hand_over()
             both.new.own("tnt_acme")
+            if is_in_doubt:
+                assert both.new.cells is not None
+                assert both.new.cells.take_sought() == ["tnt_acme"]
+                both.new.cells.take_asked()[0].is_asked = False  # for nothing: it was not granted for here yet
+                both.new.parts.till.enter("tnt_acme", Opening(both.new.wall_us()), {})
             both.new.raise_ceilings()
             with _answering(one):
                 _produce(connection)

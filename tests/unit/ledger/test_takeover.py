@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from sqlalchemy import Engine, event, update
 from tenantry.domain.cells import Component
 from tenantry.domain.doubts import Taken
 from tenantry.domain.prices import load_default_prices
+from tenantry.domain.usage import Usage
 from tenantry.ledger.booking import Drain
 from tenantry.ledger.journal import JournalWriter
 from tenantry.ledger.takeover import Looked, look_again, open_tenants
@@ -114,6 +116,28 @@ def test_what_a_lost_machine_has_spent_is_found_when_its_journal_is(engine: Engi
     writer.close()
     drain.step()
     assert rest() == []
+
+
+@pytest.mark.parametrize("folder", ["there", "elsewhere"])
+def test_what_is_in_quarantine_is_known(engine: Engine, tmp_path: Path, folder: str) -> None:
+    writer = JournalWriter(tmp_path / "there", "gateway")
+    drain, store = Drain(engine, tmp_path / "there", PRICES), CellStore(engine)
+    store.join(Lease(writer.run_id, 30_000_000), "", "there", 0)
+    store.claim(writer.run_id, "acme", Component({"acme": "org-1"}, ("org-1",)), 0)
+    store.take([replace(TAKEN, gateway_id=writer.run_id, taken=10_000)])
+    at_us = time.time_ns() // 1000
+    begun, end = attempt(1, at_us, "acme", usage=Usage(input_tokens=1 << 70), cost_nanos=4_000)
+    doubts = open_tenants(engine, tmp_path / folder, PRICES, UTC, at_us, ["acme"], ("gw-b",)).doubts
+    writer.begin(begun)
+    writer.end(end)
+    writer.flush()
+    drain.step()
+    looked, _ = look_again(engine, tmp_path / folder, PRICES, UTC, at_us, doubts, {})
+    assert [(one.nanos, one.known["month"]) for one in looked] == [(6_000, 4_000)]
+    writer.close()
+    drain.step()
+    looked, _ = look_again(engine, tmp_path / folder, PRICES, UTC, at_us, looked, {})
+    assert [(one.is_over, one.known["month"]) for one in looked] == [(True, 4_000)]
 
 
 def test_tokens_that_were_used_before_a_plan_counted_them_are_not_of_what_was_taken(
