@@ -197,11 +197,16 @@ class GatewayProcess:
             served.cut("gateway_stopping", NotReady("The gateway is restarting. Try again."))
         await asyncio.sleep(0.05)  # one turn of the loop for the last bytes to leave
         # Sockets do not say when the kernel has taken their last byte.
-        while any(one.has_unsent for one in population.connections) and parts.clock.now() < until:  # noqa: ASYNC110 -- see above
+        while self._has_unwritten() and parts.clock.now() < until:  # noqa: ASYNC110 -- see above
             await asyncio.sleep(0.05)
         for connection in list(population.connections):
             connection.abort()
         parts.pools.close()
+
+    def _has_unwritten(self) -> bool:
+        """To a client, or to a disk that is full: what answers cost is known here alone."""
+        parts = self.parts
+        return parts.recorder.is_behind or any(one.has_unsent for one in parts.population.connections)
 
 
 def _is_waiting(served: Served) -> bool:

@@ -32,6 +32,11 @@ class Recorder:
         self.needs_care = asyncio.Event()
         self.works = True
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether anything waits to be written: only this process knows it."""
+        return self._journal.has_lines
+
     def begin(self, line: bytes, then: Callable[[bool], None]) -> None:
         """`then` is told whether the event is on the file; only then may the attempt be sent."""
         self._journal.add(line)

@@ -260,6 +260,8 @@ class Retirement(Lender):
         population, cells = self._parts.population, self._parts.cells
         if cells is not None and cells.guests:
             return False  # it is told of these, and tells the next one
+        if self._parts.recorder.is_behind:
+            return False  # the disk is full: what answers cost is known here alone
         return not (population.served or population.connections or self._bridges or self._passing or self._waiting)
 
     def close(self) -> None:

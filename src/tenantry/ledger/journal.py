@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import threading
 import time
@@ -35,6 +36,8 @@ PENDING_MAX: Final = 10_000
 _NEXT_FILE: Final = "next"
 # Made by who first finds a run dead.
 _FOUND_DEAD: Final = "found_dead"
+
+log = logging.getLogger("tenantry.gateway")
 
 
 class JournalUnavailable(Exception):
@@ -161,6 +164,12 @@ class JournalWriter:
         for last in (self.flush, self.sync):
             with contextlib.suppress(JournalUnavailable):
                 last()
+        if self._lines:
+            log.error(
+                "the journal could not be written to its end: %d answers are booked at what they had told, or what was "
+                "held for them",
+                len(self._lines),
+            )
         with self._syncing:
             for descriptor in (self._file, self._lock, self._next, *self._behind):
                 with contextlib.suppress(OSError):

@@ -487,3 +487,26 @@ def test_a_gateway_of_another_version_says_what_it_can_be_told_and_what_it_adds_
         wire.wait()
     theirs.close()
     wire.close()
+
+
+def test_an_old_one_whose_disk_is_full_stays_until_what_its_answers_cost_is_written(tmp_path: Path) -> None:
+    """Else each would be booked at what it had told until then, which is less."""
+
+    async def test() -> None:
+        async with two(tmp_path) as both:
+            connection = both.stream()
+            await both.hand_over()
+            both.old.disk.works = False
+            connection.body(end_events(900))
+            connection.end()
+            await both.settle()
+            both.old.parts.population.connections.clear()  # its client has left
+            ended = asyncio.create_task(both.retirement.ended(asyncio.Event(), 3600.0))
+            await asyncio.sleep(0.1)
+            assert not ended.done()
+            both.old.disk.works = True
+            both.old.parts.recorder.flush()
+            await ended
+            assert [kind for kind, _ in both.old.disk.events][-1] == "end"
+
+    run(test)

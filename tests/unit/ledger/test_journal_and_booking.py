@@ -137,6 +137,24 @@ def test_a_full_disk_refuses_begins_keeps_ends_and_recovers_by_itself(writer: Jo
     assert events_in(path) == [begun("a1"), ended("a1"), begun("a3")]
 
 
+def test_ends_that_a_full_disk_has_kept_out_to_the_last_are_told(
+    writer: JournalWriter, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(writer, begun("a1"))
+    [path] = files_of(run_of(writer, tmp_path))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 20, hard))  # Python ignores SIGXFSZ
+    try:
+        with pytest.raises(JournalUnavailable):
+            write(writer, ended("a1"))
+        writer.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert events_in(path) == [begun("a1")]
+    [said] = caplog.messages
+    assert said.startswith("the journal could not be written to its end: 1 answers are booked at ")
+
+
 def test_a_long_run_makes_several_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: Engine) -> None:
     monkeypatch.setattr("tenantry.ledger.journal.FILE_BYTES_MAX", 2000)
     writer = JournalWriter(tmp_path / "journal", "gateway")
