@@ -254,23 +254,29 @@ class Databases:
         back, self._used = self._used[held:], self._used[:held]
         if not back:
             return
-        for name, connection in self._connections:
-            if name in back:
-                connection.close()
-        self._connections = [(name, connection) for name, connection in self._connections if name not in back]
         self._of_folders = {folder: name for folder, name in self._of_folders.items() if name not in back}
         for name in back:
-            _empty(name)
+            self._empty(name)
+        self._connections = [(name, connection) for name, connection in self._connections if name not in back]
         self._idle += back
 
+    def _empty(self, name: str) -> None:
+        """By the driver alone: this is done a thousand times in a run, and an engine of SQLAlchemy asks for more."""
+        with psycopg.connect(_named(name), autocommit=True) as own:
+            own.execute(_END_STATEMENTS)  # which does not wait, as a server that is to wait looks each 100 ms
+            for of_name, connection in self._connections:
+                if of_name == name:
+                    # A thread that a test has left may be in the middle of a statement: libpq has memory of it.
+                    with connection.lock:
+                        connection.close()
+            own.execute(_END_OTHERS)
+            own.execute(f"DO $$ BEGIN {_EMPTY} END $$")
 
-def _empty(name: str) -> None:
-    """By the driver alone: this is done a thousand times in a run, and an engine of SQLAlchemy asks for more first."""
-    with psycopg.connect(_named(name), autocommit=True) as connection:
-        connection.execute(_END_OTHERS)
-        connection.execute(f"DO $$ BEGIN {_EMPTY} END $$")
 
-
+_END_STATEMENTS = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+)
 _END_OTHERS = (
     "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
     "WHERE datname = current_database() AND pid <> pg_backend_pid()"
