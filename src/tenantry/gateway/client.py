@@ -174,7 +174,7 @@ class ClientConnection(Client):
         if self._tenant_id:
             population.part(self._tenant_id)
             self._tenant_id = ""
-        self._body = None
+        self._drop_body()
         self._buffer = b""
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
@@ -380,6 +380,11 @@ class ClientConnection(Client):
             self._parts.population.let_go(self._tenant_id, self.held_bytes)
             self.held_bytes = 0
 
+    def _drop_body(self) -> None:
+        if self._body is not None:
+            self._body.drop()
+            self._body = None
+
     def _request_complete(self, body: bytes) -> None:
         self._body = None
         caller, head = self._caller, self._head
@@ -529,7 +534,7 @@ class ClientConnection(Client):
         self._state = _LINGERING
         self.let_go()
         self._buffer = b""
-        self._body = None
+        self._drop_body()
         if transport is None:
             return
         self._expect(LINGER_SECONDS_MAX)
@@ -554,7 +559,7 @@ class ClientConnection(Client):
         self._exchange = self._head = None
         self._state = _PASSING
         self.let_go()
-        self._body = None
+        self._drop_body()
         if transport is not None and heir is not None:
             self._expect(CLIENT_STALL_SECONDS_MAX)
             heir.take(self, transport, self.peer, unread)

@@ -54,7 +54,16 @@ class IncomingBody:
             return None
         self._pieces.append(data[:left])
         self.rest = data[left:]
-        return b"".join(self._pieces)
+        return self._whole()
+
+    def _whole(self) -> bytes:
+        whole = b"".join(self._pieces)
+        self.drop()  # what follows is called within the call that fed it
+        return whole
+
+    def drop(self) -> None:
+        """Let go of what has come: a refusal's traceback may know this object for long."""
+        self._pieces.clear()
 
     def _feed_chunks(self, chunks: ChunkedDecoder, data: bytes) -> bytes | None:
         try:
@@ -66,7 +75,7 @@ class IncomingBody:
         if not chunks.complete:
             return None
         self.rest = chunks.rest
-        return b"".join(self._pieces)
+        return self._whole()
 
 
 def too_large(size_max: int) -> ApiError:

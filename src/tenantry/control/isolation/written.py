@@ -12,6 +12,7 @@ from typing import Final
 
 # What a file system's time of a file may be behind the clock's.
 CLOCK_SECONDS: Final = 2.0
+_IN_MEMORY = "/dev/shm/"  # noqa: S108 -- files, beside devices: what is there is looked at, and nothing written
 _LISTENING: Final = "0A"
 _FOLDERS: Final = ("/tmp", "/var/tmp")  # noqa: S108 -- looked into, nothing is made there
 
@@ -88,5 +89,6 @@ def _targets(process: Path) -> Iterator[str]:
 
 def _open_files(process: Path) -> Iterator[str]:
     for target in _targets(process):
-        if target.startswith("/") and not target.startswith(("/dev/", "/proc/")):
+        is_device = target.startswith("/dev/") and not target.startswith(_IN_MEMORY)
+        if target.startswith("/") and not is_device and not target.startswith("/proc/"):
             yield target
