@@ -36,7 +36,7 @@ class Promises:
         self._world = world
         self._money: dict[Account, tuple[int, int, int]] = {}  # bounds, held, spent and held in all
         self._accounts: dict[Gateway, list[tuple[Account, str]]] = {}  # with the internal ids of their tenants
-        self._sessions: dict[Lane, int] = {}
+        self._sessions: dict[Gateway, dict[Lane, int]] = {}
         self._forwarded: dict[str, int] = {}
         self._passed_over: dict[tuple[Shared, str], int] = {}
 
@@ -44,7 +44,7 @@ class Promises:
         """That gateway is dead."""
         self._accounts.pop(gateway, None)
         self._money.clear()
-        self._sessions.clear()
+        self._sessions.pop(gateway, None)
         self._passed_over.clear()
 
     def check(self) -> None:
@@ -123,10 +123,11 @@ class Promises:
             self._check_sessions(gateway, lane)
 
     def _check_sessions(self, gateway: Gateway, lane: Lane) -> None:
-        known = self._sessions.get(lane, 0)
+        of_gateway = self._sessions.setdefault(gateway, {})
+        known = of_gateway.get(lane, 0)
         if lane.sessions == known:
             return
-        self._sessions[lane] = lane.sessions
+        of_gateway[lane] = lane.sessions
         if lane.sessions > known and lane.sessions > lane.sessions_max:
             raise PromiseBroken(f"{lane.name}: {lane.sessions} sessions, and {lane.sessions_max} are allowed")
         asks = [call.ask for call in gateway.calls]

@@ -65,6 +65,11 @@ def test_a_turn_of_a_gateway_that_may_not_send_counts_against_nothing() -> None:
     assert not run_storm("1.33", 10, load_default_prices()).broken
 
 
+def test_who_dies_is_forgotten_alone() -> None:
+    """What seed 5.29 found: others, whose limit was lowered below what they have, looked as if they had begun anew."""
+    assert not run_storm("5.29", 12, load_default_prices()).broken
+
+
 def test_what_a_machine_that_is_off_had_taken_is_held_until_it_is_on_again() -> None:
     fleet = begun()
     fleet.ask("a", WANTS, None)
