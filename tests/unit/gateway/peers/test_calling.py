@@ -198,18 +198,25 @@ async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
     writer.close()
 
 
+async def a_stranger(
+    folder: Path, host: str
+) -> tuple[listening.PeerServer, asyncio.StreamReader, asyncio.StreamWriter]:
+    """A gateway at `host`, and who has connected to it and said nothing."""
+    server = await listening.serve_peers(
+        World(folder).parts, Peers(Pools(), KEY), "gateway-1", host, 0, lambda _talk: None
+    )
+    place = read_place(server.address)
+    assert place is not None
+    return server, *await asyncio.open_connection(place.host, place.port)
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2"], ids=["plain", "TLS"])
 def test_who_says_nothing_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str) -> None:
     """Over TLS the handshake is waited for as long as the proof is: strangers hold no connection for a minute."""
     monkeypatch.setattr(listening, "PROOF_SECONDS_MAX", 0.1)
 
     async def work() -> bytes:
-        server = await listening.serve_peers(
-            World(tmp_path).parts, Peers(Pools(), KEY), "gateway-1", host, 0, lambda _talk: None
-        )
-        place = read_place(server.address)
-        assert place is not None
-        reader, writer = await asyncio.open_connection(place.host, place.port)
+        server, reader, writer = await a_stranger(tmp_path, host)
         said = await reader.read()
         writer.close()
         server.close()
@@ -225,12 +232,7 @@ def test_a_gateway_that_accepts_no_more_ends_who_has_not_proved_anything_yet(
     monkeypatch.setattr(listening, "PROOF_SECONDS_MAX", 3600.0)
 
     async def work() -> None:
-        server = await listening.serve_peers(
-            World(tmp_path).parts, Peers(Pools(), KEY), "gateway-1", "127.0.0.1", 0, lambda _talk: None
-        )
-        place = read_place(server.address)
-        assert place is not None
-        reader, writer = await asyncio.open_connection(place.host, place.port)
+        server, reader, writer = await a_stranger(tmp_path, "127.0.0.1")
         await reader.readexactly(GREETING_BYTES)
         server.close()
         await until(reader.at_eof, what="the connection being ended")
@@ -246,12 +248,7 @@ def test_a_gateway_that_accepts_no_more_ends_who_is_in_the_middle_of_a_handshake
     monkeypatch.setattr(listening, "PROOF_SECONDS_MAX", 3600.0)
 
     async def work() -> None:
-        server = await listening.serve_peers(
-            World(tmp_path).parts, Peers(Pools(), KEY), "gateway-1", "127.0.0.2", 0, lambda _talk: None
-        )
-        place = read_place(server.address)
-        assert place is not None
-        reader, writer = await asyncio.open_connection(place.host, place.port)
+        server, reader, writer = await a_stranger(tmp_path, "127.0.0.2")
         writer.write(first_flight())
         await reader.readexactly(1)  # it is answered: its handshake goes on
         server.close()
