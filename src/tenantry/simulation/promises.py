@@ -34,7 +34,8 @@ class Promises:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._money: dict[Account, tuple[int, int, int]] = {}  # bounds, held, spent and held in all
+        # Of each gateway alone: with it goes what is known of it. Money: bounds, held, spent and held in all.
+        self._money: dict[Gateway, dict[Account, tuple[int, int, int]]] = {}
         self._accounts: dict[Gateway, list[tuple[Account, str]]] = {}  # with the internal ids of their tenants
         self._sessions: dict[Gateway, dict[Lane, int]] = {}
         self._forwarded: dict[str, int] = {}
@@ -43,9 +44,10 @@ class Promises:
     def forget(self, gateway: Gateway) -> None:
         """That gateway is dead."""
         self._accounts.pop(gateway, None)
-        self._money.clear()
+        self._money.pop(gateway, None)
         self._sessions.pop(gateway, None)
-        self._passed_over.clear()
+        for key in [key for key in self._passed_over if key[0] in gateway.lanes.register.shared.values()]:
+            del self._passed_over[key]
 
     def check(self) -> None:
         """After every event. Raises: PromiseBroken."""
@@ -74,12 +76,13 @@ class Promises:
         return accounts
 
     def _check_money(self, gateway: Gateway) -> None:
+        of_gateway = self._money.setdefault(gateway, {})
         for account, tenant_id in self.accounts_of(gateway):
             held, total = account.held_nanos, account.since_nanos + account.held_nanos
-            known = self._money.get(account)
+            known = of_gateway.get(account)
             if known is not None and known[0] == account.bounds and known[1] == held and known[2] == total:
                 continue
-            self._money[account] = account.bounds, held, total
+            of_gateway[account] = account.bounds, held, total
             self._check_held(gateway, account, tenant_id)
             # Above a budget that was lowered, or at a start, or in another period, nobody has spent anything.
             grew = known is not None and known[0] == account.bounds and total > known[2]
